@@ -1,0 +1,1 @@
+"""Bundles: fetched, verified, unpacked and applied."""

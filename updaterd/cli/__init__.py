@@ -1,0 +1,146 @@
+"""The command line: one file a command, imported only when it is called.
+
+A command module has `configure(parser)`, which declares its arguments, and
+`run(arguments) -> int`, which does the work and returns the exit code. Neither its
+import nor `configure` may import anything heavy: `updaterd status` starts fast.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from updaterd import __version__
+from updaterd.errors import UpdaterError
+
+EXIT_CURRENT = 0
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_NOT_RUNNING = 4
+EXIT_PENDING = 10
+EXIT_DEGRADED = 20
+EXIT_ROLLED_BACK = 30
+
+EXIT_CODES = """\
+exit codes:
+   0  current: nothing to do
+   1  error, told on stderr
+   2  wrong usage
+   4  the daemon is not running
+  10  an update is pending or held
+  20  degraded: feed down, metadata expired or expiring
+  30  the last update was rolled back
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: its name, whom it is for, and what it does in a line."""
+
+    name: str
+    audience: str
+    help: str
+
+    def module(self) -> ModuleType:
+        """Import the module that does the work."""
+        return importlib.import_module(f"updaterd.cli.{self.name.replace('-', '_')}")
+
+
+COMMANDS = (
+    Command("run", "machine", "run the daemon: subscribe to the feed, keep up to date"),
+    Command("status", "machine", "tell how things stand"),
+    Command("check", "machine", "look for updates now, without installing them"),
+    Command("update", "machine", "bring products to their target release"),
+    Command("rollback", "machine", "return to the previous release, offline"),
+    Command("hold", "machine", "install nothing until further notice"),
+    Command("unhold", "machine", "end a hold"),
+    Command("history", "machine", "list what was installed, when and why"),
+    Command("verify", "machine", "compare the installed tree with its manifest"),
+    Command("events", "machine", "print a feed's events, one JSON line each"),
+    Command("config", "machine", "check the configuration"),
+    Command("release", "release", "make, sign, publish and steer releases"),
+    Command("serve", "operator", "run the feed server"),
+    Command("token", "operator", "create, list and revoke publishing tokens"),
+    Command("demo", "everyone", "watch the whole road, on this machine, in a minute"),
+)
+
+_AUDIENCES = {
+    "machine": "on the machine",
+    "release": "for release engineers",
+    "operator": "for operators of a feed",
+    "everyone": "for everyone",
+}
+
+
+def _overview() -> str:
+    lines = []
+    for audience, title in _AUDIENCES.items():
+        lines.append(f"\n{title}:")
+        lines.extend(
+            f"  {command.name:<10} {command.help}"
+            for command in COMMANDS
+            if command.audience == audience
+        )
+    return "\n".join(lines)
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser, with the arguments of every command or of `only` one."""
+    parser = argparse.ArgumentParser(
+        prog="updaterd",
+        description="Keeps applications up to date: pushed, signed, atomic.\n"
+        + _overview(),
+        epilog=f"`updaterd COMMAND --help` explains each.\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="updaterd [--version] COMMAND [ARGUMENT ...]",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, help=argparse.SUPPRESS
+    )
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help[0].upper() + command.help[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if only in (None, command.name):
+            module = command.module()
+            module.configure(sub)
+            sub.set_defaults(run=module.run)
+    return parser
+
+
+def tell(error: UpdaterError) -> None:
+    """Print on stderr what happened, what it means and what to do."""
+    from updaterd.core.text import printable
+
+    print(f"updaterd: {printable(error.what)}", file=sys.stderr)
+    if error.means:
+        print(f"  this means: {printable(error.means)}", file=sys.stderr)
+    if error.do:
+        print(f"  what to do: {printable(error.do)}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    named = {command.name for command in COMMANDS}
+    only = next((word for word in words if not word.startswith("-")), None)
+    parser = build_parser(only if only in named else None)
+    arguments = parser.parse_args(words)
+    try:
+        code: int = arguments.run(arguments)
+    except UpdaterError as error:
+        tell(error)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader of our output went away: `updaterd history | head`
+        sys.stderr.close()
+        return EXIT_ERROR
+    return code

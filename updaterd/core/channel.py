@@ -1,0 +1,118 @@
+"""The channel pointer: which release a channel offers, and to how many machines.
+
+Carried in the `custom` member of the TUF target `PRODUCT/channels/CHANNEL.json`,
+signed by the online role `PRODUCT.CHANNEL`. It only chooses among releases that
+the release key made; what a release *is* stands in its manifest.
+"""
+
+from dataclasses import dataclass
+
+from updaterd.core.names import check_name, check_version
+from updaterd.core.wire import Fields
+from updaterd.errors import MalformedError
+
+SCHEMA = 1
+MAX_OFFERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """`permille` of the machines, drawn by `salt`, over `window_s` seconds."""
+
+    permille: int = 1000
+    salt: str = ""
+    window_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One release a channel points to."""
+
+    version: str
+    seq: int
+    rollout: Rollout
+    urgency: str = "normal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelPointer:
+    """What one channel of one product offers, newest `seq` first."""
+
+    product: str
+    channel: str
+    paused: bool
+    floor_seq: int
+    releases: tuple[Offer, ...]
+
+    def as_custom(self) -> dict[str, object]:
+        """Return the JSON object that is signed."""
+        return {
+            "schema": SCHEMA,
+            "product": self.product,
+            "channel": self.channel,
+            "paused": self.paused,
+            "floor_seq": self.floor_seq,
+            "releases": [
+                {
+                    "version": offer.version,
+                    "seq": offer.seq,
+                    "urgency": offer.urgency,
+                    "rollout": {
+                        "permille": offer.rollout.permille,
+                        "salt": offer.rollout.salt,
+                        "window_s": offer.rollout.window_s,
+                    },
+                }
+                for offer in self.releases
+            ],
+        }
+
+
+def _offer(item: Fields) -> Offer:
+    rollout = item.fields("rollout")
+    urgency = item.text("urgency") if "urgency" in item else "normal"
+    return Offer(
+        version=check_version(item.text("version")),
+        seq=item.integer("seq", low=1),
+        urgency=urgency if urgency == "critical" else "normal",
+        rollout=Rollout(
+            permille=rollout.integer("permille", high=1000),
+            salt=rollout.text("salt"),
+            window_s=rollout.integer("window_s", high=30 * 86400),
+        ),
+    )
+
+
+def parse_custom(item: Fields, *, product: str, channel: str) -> ChannelPointer:
+    """Return the pointer in a target's `custom`.
+
+    Args:
+        item: the `custom` object.
+        product: the product that was asked for.
+        channel: the channel that was asked for.
+
+    Raises:
+        MalformedError: broken, or of another product or channel: a validly
+            signed pointer in the wrong place is an attack, not a typo.
+    """
+    schema = item.integer("schema", low=1)
+    if schema != SCHEMA:
+        raise MalformedError(
+            f"{item.where} has schema {schema}, this updaterd reads {SCHEMA}",
+            do="update updaterd itself",
+            code="newer_schema",
+        )
+    pointer = ChannelPointer(
+        product=check_name("product", item.text("product")),
+        channel=check_name("channel", item.text("channel")),
+        paused=item.flag("paused"),
+        floor_seq=item.integer("floor_seq") if "floor_seq" in item else 0,
+        releases=item.each("releases", _offer, most=MAX_OFFERS),
+    )
+    if (pointer.product, pointer.channel) != (product, channel):
+        raise MalformedError(
+            f"{item.where} is for {pointer.product}/{pointer.channel}, "
+            f"asked for {product}/{channel}",
+            code="wrong_target",
+        )
+    return pointer

@@ -1,0 +1,115 @@
+"""What an owner may configure, as frozen values with the units in the names.
+
+`updaterd.config` reads them from TOML; the floors below get them as arguments.
+The structs stand here, not there, so that every floor may name them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """How to reach servers: one set for the feed, the metadata and the blobs."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    headers_file: PurePath | None = None
+    ca_file: PurePath | None = None
+    proxy: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """`[feed]`: the subscription."""
+
+    url: str
+    network: Network = field(default_factory=Network)
+    backoff_min_s: float = 1.0
+    backoff_max_s: float = 300.0
+    idle_timeout_s: float = 45.0
+    fallback_poll_s: float = 21600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """`[trust]`: where truth comes from."""
+
+    root: PurePath
+    repository: str
+    mirrors: tuple[str, ...] = ()
+    network: Network = field(default_factory=Network)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """`[download]`: bytes per second (None: no limit) and bytes to leave free."""
+
+    max_rate: int | None = None
+    min_free: int = 500 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """`[schedule]`: when updates may be applied, and how long they may wait."""
+
+    window: str | None = None
+    max_deferral_s: float = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """`health = {...}`: what must hold after activation."""
+
+    command: tuple[str, ...] = ()
+    timeout_s: float = 60.0
+    active_s: float = 0.0
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """`hooks = {...}`: argv of each, run without a shell."""
+
+    pre_stage: tuple[str, ...] = ()
+    pre_activate: tuple[str, ...] = ()
+    post_activate: tuple[str, ...] = ()
+    post_rollback: tuple[str, ...] = ()
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """`[products.NAME]`: one application on this machine."""
+
+    name: str
+    root: PurePath
+    channel: str = "stable"
+    keep: int = 2
+    units: tuple[str, ...] = ()
+    unchanged: str = "reflink"
+    health: Health = field(default_factory=Health)
+    hooks: Hooks = field(default_factory=Hooks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directories:
+    """Where updaterd keeps its own things."""
+
+    config: PurePath
+    state: PurePath
+    cache: PurePath
+    runtime: PurePath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration."""
+
+    feed: Feed
+    trust: Trust
+    download: Download
+    schedule: Schedule
+    products: Mapping[str, Product]
+    directories: Directories
+    demo: bool = False

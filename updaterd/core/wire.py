@@ -1,0 +1,214 @@
+"""JSON from outside, read strictly.
+
+A size limit first, then a typed error for everything that is not as expected.
+
+Parser bombs end here: nesting beyond what the recursion limit allows, integers of
+thousands of digits, NaN and Infinity (RFC 8259 section 6 has neither), duplicate
+names (section 4: behaviour undefined, so refused) and bytes that are not UTF-8.
+"""
+
+import json
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from updaterd.errors import MalformedError
+
+MAX_INTEGER = 2**53 - 1
+"""Largest integer in any document: I-JSON (RFC 7493 section 2.2)."""
+
+_MAX_DIGITS = 16
+_MAX_DEPTH = 32
+
+T = TypeVar("T")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _short_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS + 1:
+        raise ValueError(f"integer of {len(digits)} digits")
+    value = int(digits)
+    if abs(value) > MAX_INTEGER:
+        raise ValueError("integer beyond 2^53")
+    return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _check_depth(text: str, where: str) -> None:
+    """Refuse deep nesting before the recursive parser sees it.
+
+    Raises:
+        MalformedError: it nests too deep.
+    """
+    depth = 0
+    in_string = escaped = False
+    for character in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                in_string = False
+        elif character == '"':
+            in_string = True
+        elif character in "[{":
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise MalformedError(f"{where} nests deeper than {_MAX_DEPTH} levels")
+        elif character in "]}":
+            depth -= 1
+
+
+def parse_object(raw: bytes, *, where: str, limit: int) -> "Fields":
+    """Return the JSON object in `raw`, ready to be read field by field.
+
+    Args:
+        raw: UTF-8 text.
+        where: what the document is, for messages ("manifest of acme 1.0.0").
+        limit: largest accepted size in bytes, checked before parsing.
+
+    Raises:
+        MalformedError: too large, not UTF-8, not JSON, or not an object.
+    """
+    if len(raw) > limit:
+        raise MalformedError(
+            f"{where} has {len(raw)} bytes, the limit is {limit}", code="too_large"
+        )
+    try:
+        text = raw.decode("utf-8")
+        if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH:
+            _check_depth(text, where)
+        value = json.loads(
+            text,
+            parse_constant=_no_constant,
+            parse_int=_short_int,
+            object_pairs_hook=_unique,
+        )
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"{where} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise MalformedError(f"{where} is a {type(value).__name__}, not an object")
+    return Fields(value, where)
+
+
+class Fields:
+    """One JSON object whose members are asked for by name and type.
+
+    Unknown members are ignored: a newer publisher may add some.
+    """
+
+    __slots__ = ("_members", "where")
+
+    def __init__(self, members: dict[str, object], where: str) -> None:
+        self._members = members
+        self.where = where
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether `name` is present and not null."""
+        return self._members.get(name) is not None
+
+    def _get(self, name: str, kind: type[T]) -> T:
+        value = self._members.get(name)
+        # bool is an int in Python, never in JSON
+        if not isinstance(value, kind) or (
+            isinstance(value, bool) and kind is not bool
+        ):
+            found = "missing" if value is None else f"a {type(value).__name__}"
+            raise MalformedError(
+                f"{self.where}: {name!r} must be a {kind.__name__}, it is {found}"
+            )
+        return value
+
+    def text(self, name: str, *, longest: int = 256) -> str:
+        """Return a string member of at most `longest` characters.
+
+        Raises:
+            MalformedError: missing, another type, too long, or with lone
+                surrogates, which no file name or log line could carry.
+        """
+        value = self._get(name, str)
+        if len(value) > longest:
+            raise MalformedError(f"{self.where}: {name!r} is longer than {longest}")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise MalformedError(f"{self.where}: {name!r} is not Unicode") from error
+        return value
+
+    def integer(self, name: str, *, low: int = 0, high: int = MAX_INTEGER) -> int:
+        """Return an integer member within [low, high].
+
+        Raises:
+            MalformedError: missing, another type or out of range.
+        """
+        value = self._get(name, int)
+        if not low <= value <= high:
+            raise MalformedError(
+                f"{self.where}: {name!r} is {value}, outside {low}..{high}"
+            )
+        return value
+
+    def flag(self, name: str) -> bool:
+        """Return a boolean member.
+
+        Raises:
+            MalformedError: missing or another type.
+        """
+        return self._get(name, bool)
+
+    def hexdigest(self, name: str) -> str:
+        """Return a SHA-256 in lower-case hexadecimal.
+
+        Raises:
+            MalformedError: missing or anything else.
+        """
+        value = self._get(name, str)
+        if len(value) != 64 or value.strip("0123456789abcdef"):
+            raise MalformedError(f"{self.where}: {name!r} is not a sha256")
+        return value
+
+    def fields(self, name: str) -> "Fields":
+        """Return a member that is an object.
+
+        Raises:
+            MalformedError: missing or another type.
+        """
+        return Fields(self._get(name, dict), f"{self.where}: {name}")
+
+    def each(
+        self, name: str, read: Callable[["Fields"], T], *, most: int
+    ) -> tuple[T, ...]:
+        """Return `read(item)` for every object of an array member.
+
+        Raises:
+            MalformedError: missing, another type, more than `most` items, or an
+                item that is not an object or that `read` refuses.
+        """
+        items = self._get(name, list)
+        if len(items) > most:
+            raise MalformedError(
+                f"{self.where}: {name!r} has {len(items)} items, the limit is {most}"
+            )
+        out = []
+        for index, item in enumerate(items):
+            if not isinstance(item, dict):
+                raise MalformedError(f"{self.where}: {name}[{index}] is not an object")
+            out.append(read(Fields(item, f"{self.where}: {name}[{index}]")))
+        return tuple(out)
+
+
+def encode(document: object) -> bytes:
+    """Return canonical JSON: sorted names, no spaces, UTF-8, one final newline."""
+    text = json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    return text.encode() + b"\n"

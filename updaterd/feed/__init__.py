@@ -1,0 +1,1 @@
+"""The daemon's ear: a Server-Sent-Events subscription over httpx."""

@@ -1,0 +1,1 @@
+"""The effects on the machine: stage, activate, restart, health, prune."""

@@ -1,0 +1,133 @@
+"""How a connection is made: TLS, proxies, headers, and which addresses are allowed.
+
+Everything that speaks HTTP as a client gets its `httpx` from here.
+"""
+
+import sys
+
+# With rich and click installed, `import httpx` would load its own command line:
+# 6 MB and 80 ms in a daemon that lives on other people's machines.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type] # None: absent
+
+import ipaddress
+import ssl
+from collections.abc import Mapping
+from pathlib import PurePath
+from urllib.parse import urlsplit
+
+import httpx
+
+from updaterd import __version__
+from updaterd.errors import BrokenError
+
+USER_AGENT = f"updaterd/{__version__}"
+
+
+def require_secure(url: str) -> str:
+    """Return `url` when it is https, or http to this very machine.
+
+    Raises:
+        BrokenError: anything else; the configuration names it.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "https" and parts.hostname:
+        return url
+    if parts.scheme == "http" and parts.hostname and _is_loopback(parts.hostname):
+        return url
+    raise BrokenError(
+        f"{url!r:.200} is not an https address",
+        means="updates over plain http could be watched and held back",
+        do="use https, or http only to a loopback address",
+        code="insecure_url",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_headers(path: PurePath) -> dict[str, str]:
+    """Return the `Name: value` lines of a headers file.
+
+    Secrets stay out of the process list and of world-readable configuration.
+
+    Raises:
+        BrokenError: the file cannot be read, or a line is not a header.
+    """
+    try:
+        with open(path, encoding="ascii") as file:
+            lines = file.read().splitlines()
+    except (OSError, ValueError) as error:
+        raise BrokenError(
+            f"cannot read the headers file {path}: {error}",
+            do="make it readable for the daemon, one `Name: value` a line",
+            code="headers_file",
+        ) from error
+    found = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip().replace("-", "").isalnum():
+            raise BrokenError(
+                f"line {number} of {path} is not `Name: value`", code="headers_file"
+            )
+        found[name.strip()] = value.strip()
+    return found
+
+
+def tls_context(ca_file: PurePath | None) -> ssl.SSLContext:
+    """Return a verifying TLS context: the system's CAs, or only `ca_file`'s.
+
+    `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured by OpenSSL itself.
+
+    Raises:
+        BrokenError: `ca_file` cannot be read or holds no certificate.
+    """
+    try:
+        return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    except (OSError, ssl.SSLError) as error:
+        raise BrokenError(
+            f"cannot use the CA file {ca_file}: {error}",
+            do="point ca_file at a PEM file with your CA's certificate",
+            code="ca_file",
+        ) from error
+
+
+def open_client(
+    *,
+    headers: Mapping[str, str] | None = None,
+    headers_file: PurePath | None = None,
+    ca_file: PurePath | None = None,
+    proxy: str | None = None,
+    timeout: httpx.Timeout | float = 30.0,
+) -> httpx.AsyncClient:
+    """Return an HTTP client that follows no redirect by itself.
+
+    Proxies and `no_proxy` come from the environment unless `proxy` is given.
+
+    Raises:
+        BrokenError: headers file, CA file or proxy cannot be used.
+    """
+    merged = {"User-Agent": USER_AGENT, **(headers or {})}
+    if headers_file is not None:
+        merged.update(read_headers(headers_file))
+    try:
+        return httpx.AsyncClient(
+            headers=merged,
+            verify=tls_context(ca_file),
+            proxy=proxy,
+            timeout=timeout,
+            follow_redirects=False,
+        )
+    except (ImportError, ValueError) as error:
+        raise BrokenError(
+            f"cannot use the proxy: {error}",
+            do="for socks5:// install the package `socksio` (updaterd[socks])",
+            code="proxy",
+        ) from error

@@ -1,0 +1,1 @@
+"""The release engineer's side: bundle, delta, sign, publish, steer."""

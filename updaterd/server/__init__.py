@@ -1,0 +1,1 @@
+"""The feed server: announces, replays, serves files. It holds no keys."""

@@ -1,0 +1,213 @@
+"""The tables of `state.db` and how they are opened.
+
+One file holds the feed cursor, the inbox, the journal of deployments and what is
+installed. WAL with `synchronous=FULL`: a commit that returned survives a power cut
+(sqlite.org/pragma.html#pragma_synchronous), and readers never block the writer.
+
+The version of the layout is SQLite's `user_version`; each entry of `_MIGRATIONS`
+takes it one step up, inside one transaction.
+"""
+
+import sqlite3
+from pathlib import Path
+
+from updaterd.errors import BrokenError
+
+_BUSY_S = 10.0
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+    -- feed: the subscription
+    CREATE TABLE cursor (
+        feed TEXT PRIMARY KEY,
+        last_event_id TEXT NOT NULL,
+        updated_at REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE inbox (
+        row INTEGER PRIMARY KEY AUTOINCREMENT,
+        feed TEXT NOT NULL,
+        event_id TEXT,               -- NULL: the feed gave none, so no deduplication
+        event TEXT NOT NULL,
+        product TEXT,                -- NULL: every configured product
+        channel TEXT,
+        urgency TEXT NOT NULL DEFAULT 'normal',
+        version TEXT,                -- the event's own word: for people, never believed
+        data TEXT NOT NULL,
+        received_at REAL NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('pending', 'done', 'quarantined')),
+        reason TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE UNIQUE INDEX inbox_once ON inbox (feed, event_id)
+        WHERE event_id IS NOT NULL;
+    CREATE INDEX inbox_state ON inbox (state, row);
+
+    -- journal: deployments and their ends
+    CREATE TABLE deployment (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        product TEXT NOT NULL,
+        channel TEXT NOT NULL,
+        version TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        from_version TEXT,           -- NULL: first install
+        from_seq INTEGER,
+        trigger TEXT NOT NULL,       -- event, poll, boot, manual
+        state TEXT NOT NULL,
+        code TEXT NOT NULL DEFAULT '',
+        reason TEXT NOT NULL DEFAULT '',
+        path TEXT NOT NULL DEFAULT '',       -- JSON: which bundles, for people
+        bytes_planned INTEGER NOT NULL DEFAULT 0,
+        bytes_fetched INTEGER NOT NULL DEFAULT 0,
+        bytes_full INTEGER NOT NULL DEFAULT 0,
+        started_at REAL NOT NULL,
+        updated_at REAL NOT NULL,
+        ended_at REAL
+    ) STRICT;
+    CREATE INDEX deployment_product ON deployment (product, id);
+    CREATE UNIQUE INDEX deployment_one_open ON deployment (product)
+        WHERE ended_at IS NULL;
+    CREATE TABLE transition (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        deployment INTEGER NOT NULL REFERENCES deployment (id),
+        state TEXT NOT NULL,
+        at REAL NOT NULL,
+        code TEXT NOT NULL DEFAULT '',
+        reason TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE TABLE installed (
+        product TEXT PRIMARY KEY,
+        version TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        tree TEXT NOT NULL,
+        installed_at REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE release (                   -- releases on this machine's disk
+        product TEXT NOT NULL,
+        version TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        tree TEXT NOT NULL,
+        manifest BLOB NOT NULL,
+        PRIMARY KEY (product, version)
+    ) STRICT;
+    CREATE TABLE blocked (
+        product TEXT NOT NULL,
+        version TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        code TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        failures INTEGER NOT NULL,
+        blocked_at REAL NOT NULL,
+        PRIMARY KEY (product, version)
+    ) STRICT;
+    CREATE TABLE product (                   -- what is remembered about each product
+        name TEXT PRIMARY KEY,
+        seq_floor INTEGER NOT NULL DEFAULT 0,
+        hold_until REAL,                     -- NULL: no hold, 9e999: no end date
+        hold_reason TEXT NOT NULL DEFAULT '',
+        target_version TEXT,                 -- last known, for `status`
+        target_seq INTEGER,
+        decision TEXT NOT NULL DEFAULT '',   -- code of the planner's last decision
+        decision_reason TEXT NOT NULL DEFAULT '',
+        checked_at REAL,
+        first_seen_at REAL,                  -- of the current target: max_deferral
+        failures INTEGER NOT NULL DEFAULT 0,
+        next_attempt_at REAL,
+        last_error_code TEXT NOT NULL DEFAULT '',
+        last_error TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE TABLE role (                      -- trust, as last seen, for `status`
+        name TEXT PRIMARY KEY,
+        version INTEGER NOT NULL,
+        expires_at REAL NOT NULL
+    ) STRICT;
+    """,
+)
+
+
+class StateError(BrokenError):
+    """The state database cannot be used; what is installed is not affected."""
+
+    code = "state_unusable"
+
+    def __init__(self, path: Path, error: object) -> None:
+        super().__init__(
+            f"cannot use the state database {path}: {error}",
+            means="installed applications are untouched; updates wait",
+            do="free disk space or fix permissions; if the file is damaged, move it "
+            "away: updaterd rebuilds it from the disk",
+        )
+
+
+def open_state(path: Path) -> sqlite3.Connection:
+    """Open (or make) `state.db` and bring its layout up to date.
+
+    The connection is in autocommit mode: a writer says `BEGIN IMMEDIATE` itself,
+    or uses `transaction`.
+
+    Raises:
+        StateError: not a database, damaged, from a newer updaterd, or unreadable.
+
+    Power cut: the file is as before the last commit that did not return.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise StateError(path, error) from error
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        _migrate(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise StateError(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection | None:
+    """Open `state.db` without the right to change it; None when there is none yet.
+
+    Raises:
+        StateError: not a database, damaged, or unreadable.
+    """
+    if not path.exists():
+        return None
+    try:
+        connection = sqlite3.connect(
+            f"file:{path}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("SELECT 1 FROM meta").fetchall()
+    except sqlite3.Error as error:
+        raise StateError(path, error) from error
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(_MIGRATIONS):
+        raise StateError(
+            path,
+            f"it has layout {version}, this updaterd knows {len(_MIGRATIONS)}: "
+            "a newer one wrote it",
+        )
+    while version < len(_MIGRATIONS):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # another process may have migrated while this one waited for the lock
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version < len(_MIGRATIONS):
+                for statement in _MIGRATIONS[version].split(";"):
+                    connection.execute(statement)
+                version += 1
+                connection.execute(f"PRAGMA user_version = {version}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise

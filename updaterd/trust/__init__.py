@@ -1,0 +1,1 @@
+"""Signed metadata: python-tuf over httpx, and nothing else that is believed."""
