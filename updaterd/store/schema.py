@@ -103,6 +103,8 @@ _MIGRATIONS = (
     CREATE TABLE product (                   -- what is remembered about each product
         name TEXT PRIMARY KEY,
         seq_floor INTEGER NOT NULL DEFAULT 0,
+        root_version INTEGER NOT NULL DEFAULT 0,     -- with pointer_version: the newest
+        pointer_version INTEGER NOT NULL DEFAULT 0,  -- signed word seen, ever
         hold_until REAL,                     -- NULL: no hold, 9e999: no end date
         hold_reason TEXT NOT NULL DEFAULT '',
         target_version TEXT,                 -- last known, for `status`

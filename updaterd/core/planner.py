@@ -1,0 +1,294 @@
+"""What to do about a product, and why: the one place that decides.
+
+Theory. The channel pointer lists offers, newest first. The target of this machine
+is the first offer whose rollout reaches it and that is not blocked here. Then:
+
+    target is installed                        Current
+    target is newer (higher seq)               Act, or Wait for hold, window, splay
+    installed release is still offered         Current: a rollout never takes back
+    target is older                            Act: an authorised step back
+    pointer older than one seen before         Refuse: a replay, whoever signed it
+    below the floor                            Refuse
+
+The order is `seq`; version strings are labels. Pure: facts in, decision out. Every
+decision has a stable `code` and a `reason`, which `updaterd status` prints as it is.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from updaterd.core.channel import ChannelPointer, Offer
+from updaterd.core.manifest import Manifest
+from updaterd.core.rollout import is_reached, splay_s
+from updaterd.errors import RejectedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A release that failed on this machine, and until when it is not retried."""
+
+    seq: int
+    reason: str
+    until: float = math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is true on this machine now. Times are Unix seconds.
+
+    Attributes:
+        authority: (root version, channel role version) of the pointer at hand.
+        seen_authority: the highest such pair this machine ever accepted.
+        hold_until: end of the hold; infinity for one without end; None: no hold.
+        window_opens_at: start of the next maintenance window; None: open now.
+        first_seen_at: when this machine first saw the target it now has, if known.
+        forced: a person said `--now`: overrides window, splay and deferral.
+        retry_blocked: a person said `--retry`: overrides a block.
+    """
+
+    now: float
+    machine_id: str
+    updater: str
+    platform: str
+    installed_version: str | None = None
+    installed_seq: int | None = None
+    seq_floor: int = 0
+    authority: tuple[int, int] = (0, 0)
+    seen_authority: tuple[int, int] = (0, 0)
+    blocked: Mapping[str, Block] = field(default_factory=dict)
+    on_disk: frozenset[str] = frozenset()
+    hold_until: float | None = None
+    hold_reason: str = ""
+    window_opens_at: float | None = None
+    first_seen_at: float | None = None
+    max_deferral_s: float = math.inf
+    forced: bool = False
+    retry_blocked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Base of what `decide` returns.
+
+    Attributes:
+        code: stable, snake_case; scripts match it.
+        reason: one sentence for a person.
+        offer: the release it is about, when there is one.
+    """
+
+    code: str
+    reason: str
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Current(Decision):
+    """Nothing to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait(Decision):
+    """An update is pending; `until` says when to look again, None: when told."""
+
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse(Decision):
+    """The pointer asks for something this machine must not do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act(Decision):
+    """Bring this release on. `offer` is always set.
+
+    `code` is `install`, `upgrade` or `step_back`; `switch` when the release is whole
+    on disk already, so that nothing needs to be fetched.
+    """
+
+    target: Offer
+    on_disk: bool = False
+
+
+def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
+    """Return what to do about the pointer's product."""
+    if facts.authority < facts.seen_authority:
+        return Refuse(
+            code="metadata_rollback",
+            reason=f"the repository shows channel metadata {facts.authority}, this "
+            f"machine has already accepted {facts.seen_authority}: a stale mirror "
+            "or a replay",
+        )
+    if pointer.paused:
+        return Current(code="paused", reason=f"channel {pointer.channel} is paused")
+    if not pointer.releases:
+        return Current(
+            code="nothing_offered", reason=f"channel {pointer.channel} has no release"
+        )
+    reached = [
+        offer
+        for offer in pointer.releases
+        if is_reached(offer.rollout, facts.machine_id)
+    ]
+    installed = next(
+        (o for o in pointer.releases if o.seq == facts.installed_seq), None
+    )
+    if not reached:
+        return Current(
+            code="not_in_rollout",
+            reason=f"{pointer.releases[0].version} is not rolled out to this machine",
+            offer=installed,
+        )
+    target = _first_allowed(reached, facts)
+    if target is None:
+        blocked = reached[0]
+        block = facts.blocked[blocked.version]
+        return Wait(
+            code="blocked",
+            reason=f"{blocked.version} failed here ({block.reason}); "
+            "waiting for a newer release",
+            offer=blocked,
+            until=None if math.isinf(block.until) else block.until,
+        )
+    if target.seq == facts.installed_seq:
+        return _current(target, reached, facts)
+    if installed is not None and target.seq < installed.seq:
+        return Current(
+            code="ahead_of_rollout",
+            reason=f"{installed.version} is installed and still offered",
+            offer=installed,
+        )
+    floor = max(facts.seq_floor, pointer.floor_seq)
+    if target.seq < floor:
+        return Refuse(
+            code="below_floor",
+            reason=f"{target.version} (seq {target.seq}) is below the floor {floor}",
+            offer=target,
+        )
+    return _delay(target, facts) or _act(target, facts)
+
+
+def _first_allowed(reached: list[Offer], facts: Facts) -> Offer | None:
+    """Return the newest offer that is not blocked; never one worse than installed."""
+    for offer in reached:
+        block = facts.blocked.get(offer.version)
+        if (
+            block is None
+            or block.seq != offer.seq
+            or facts.retry_blocked
+            or facts.now >= block.until
+        ):
+            return offer
+        if facts.installed_seq is not None and offer.seq <= facts.installed_seq:
+            break
+    return None
+
+
+def _current(target: Offer, reached: list[Offer], facts: Facts) -> Decision:
+    newer = reached[0]
+    if newer.seq != target.seq and newer.version in facts.blocked:
+        return Wait(
+            code="blocked",
+            reason=f"{newer.version} failed here "
+            f"({facts.blocked[newer.version].reason}); waiting for a newer release",
+            offer=newer,
+        )
+    return Current(
+        code="current", reason=f"{target.version} is installed", offer=target
+    )
+
+
+def _delay(target: Offer, facts: Facts) -> Wait | None:
+    """Return why the target must wait, if it must."""
+    if facts.hold_until is not None and facts.now < facts.hold_until:
+        why = f": {facts.hold_reason}" if facts.hold_reason else ""
+        return Wait(
+            code="held",
+            reason=f"updates are on hold{why}",
+            offer=target,
+            until=None if math.isinf(facts.hold_until) else facts.hold_until,
+        )
+    if facts.forced or facts.installed_seq is None:
+        return None  # nothing runs yet: no window to respect, nothing to spread
+    seen = facts.now if facts.first_seen_at is None else facts.first_seen_at
+    starts = seen + splay_s(target.rollout, facts.machine_id)
+    if facts.now < starts:
+        return Wait(
+            code="splay",
+            reason=f"{target.version} is spread over "
+            f"{target.rollout.window_s} s; this machine's turn is later",
+            offer=target,
+            until=starts,
+        )
+    overdue = facts.now - seen >= facts.max_deferral_s
+    if facts.window_opens_at is None or target.urgency == "critical" or overdue:
+        return None
+    return Wait(
+        code="outside_window",
+        reason=f"{target.version} waits for the maintenance window",
+        offer=target,
+        until=min(facts.window_opens_at, seen + facts.max_deferral_s),
+    )
+
+
+def _act(target: Offer, facts: Facts) -> Act:
+    on_disk = target.version in facts.on_disk
+    if facts.installed_seq is None:
+        code, reason = "install", f"first install of {target.version}"
+    elif target.seq > facts.installed_seq:
+        code = "upgrade"
+        reason = f"{facts.installed_version} -> {target.version}"
+    else:
+        code = "step_back"
+        reason = (
+            f"the channel went back from {facts.installed_version} to {target.version}"
+        )
+    return Act(code=code, reason=reason, offer=target, target=target, on_disk=on_disk)
+
+
+def check_manifest(
+    manifest: Manifest, *, product: str, target: Offer, facts: Facts
+) -> None:
+    """Check that a signed manifest is the one that was asked for and fits here.
+
+    Raises:
+        RejectedError: another product, version, seq or platform; needs a newer
+            updaterd; or raises the floor above itself.
+    """
+    asked = (product, target.version, target.seq, facts.platform)
+    got = (manifest.product, manifest.version, manifest.seq, manifest.platform)
+    if asked != got:
+        raise RejectedError(
+            f"asked for {asked}, the manifest says {got}",
+            means="a signed manifest stands in the wrong place",
+            do="tell the publisher; nothing was installed",
+            code="wrong_target",
+        )
+    if version_key(manifest.min_updater) > version_key(facts.updater):
+        raise RejectedError(
+            f"{product} {target.version} needs updaterd {manifest.min_updater}, "
+            f"this is {facts.updater}",
+            do="update updaterd itself first",
+            code="min_updater",
+        )
+    if manifest.floor_seq > manifest.seq:
+        raise RejectedError(
+            f"{product} {target.version} forbids itself: floor {manifest.floor_seq} "
+            f"above its own seq {manifest.seq}",
+            code="below_floor",
+        )
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """Return updaterd's own version as numbers ("1.4.0rc1" -> (1, 4, 0)).
+
+    Only for updaterd's own versions, which are numeric; releases of products are
+    ordered by `seq` and never compared so.
+    """
+    found = re.match(r"\d{1,9}(?:\.\d{1,9})*", version)
+    numbers = [int(part) for part in found[0].split(".")] if found else [0]
+    while len(numbers) > 1 and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
