@@ -121,44 +121,79 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
             f"machine has already accepted {facts.seen_authority}: a stale mirror "
             "or a replay",
         )
+    reached = [
+        offer
+        for offer in pointer.releases
+        if is_reached(offer.rollout, facts.machine_id)
+    ]
+    if pointer.paused or not reached:
+        return _nothing_for_us(pointer)
+    target = _first_allowed(reached, facts)
+    if target is None or (_is_blocked(reached[0], facts) and _is_here(target, facts)):
+        return _blocked(reached[0], facts)
+    if _is_here(target, facts):
+        reason = f"{target.version} is installed"
+        return Current(code="current", reason=reason, offer=target)
+    return _toward(target, pointer, facts)
+
+
+def _nothing_for_us(pointer: ChannelPointer) -> Current:
     if pointer.paused:
         return Current(code="paused", reason=f"channel {pointer.channel} is paused")
     if not pointer.releases:
         return Current(
             code="nothing_offered", reason=f"channel {pointer.channel} has no release"
         )
-    reached = [
-        offer
-        for offer in pointer.releases
-        if is_reached(offer.rollout, facts.machine_id)
-    ]
-    installed = next(
-        (o for o in pointer.releases if o.seq == facts.installed_seq), None
+    return Current(
+        code="not_in_rollout",
+        reason=f"{pointer.releases[0].version} is not rolled out to this machine",
     )
-    if not reached:
-        return Current(
-            code="not_in_rollout",
-            reason=f"{pointer.releases[0].version} is not rolled out to this machine",
-            offer=installed,
-        )
-    target = _first_allowed(reached, facts)
-    if target is None:
-        blocked = reached[0]
-        block = facts.blocked[blocked.version]
-        return Wait(
-            code="blocked",
-            reason=f"{blocked.version} failed here ({block.reason}); "
-            "waiting for a newer release",
-            offer=blocked,
-            until=None if math.isinf(block.until) else block.until,
-        )
-    if target.seq == facts.installed_seq:
-        return _current(target, reached, facts)
-    if installed is not None and target.seq < installed.seq:
+
+
+def _is_here(offer: Offer, facts: Facts) -> bool:
+    return offer.seq == facts.installed_seq
+
+
+def _is_blocked(offer: Offer, facts: Facts) -> bool:
+    block = facts.blocked.get(offer.version)
+    return (
+        block is not None
+        and block.seq == offer.seq
+        and facts.now < block.until
+        and not facts.retry_blocked
+    )
+
+
+def _first_allowed(reached: list[Offer], facts: Facts) -> Offer | None:
+    """Return the newest offer that is not blocked.
+
+    A block alone never leads back below what is installed: that takes a signature.
+    """
+    here = facts.installed_seq or 0
+    for offer in reached:
+        if not _is_blocked(offer, facts):
+            return offer if offer is reached[0] or offer.seq >= here else None
+    return None
+
+
+def _blocked(offer: Offer, facts: Facts) -> Wait:
+    block = facts.blocked[offer.version]
+    return Wait(
+        code="blocked",
+        reason=f"{offer.version} failed here ({block.reason}); "
+        "waiting for a newer release",
+        offer=offer,
+        until=None if math.isinf(block.until) else block.until,
+    )
+
+
+def _toward(target: Offer, pointer: ChannelPointer, facts: Facts) -> Decision:
+    """Return the decision about a target that is not what is installed."""
+    still_offered = any(_is_here(offer, facts) for offer in pointer.releases)
+    if still_offered and target.seq < (facts.installed_seq or 0):
         return Current(
             code="ahead_of_rollout",
-            reason=f"{installed.version} is installed and still offered",
-            offer=installed,
+            reason=f"{facts.installed_version} is installed and still offered",
         )
     floor = max(facts.seq_floor, pointer.floor_seq)
     if target.seq < floor:
@@ -168,36 +203,6 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
             offer=target,
         )
     return _delay(target, facts) or _act(target, facts)
-
-
-def _first_allowed(reached: list[Offer], facts: Facts) -> Offer | None:
-    """Return the newest offer that is not blocked; never one worse than installed."""
-    for offer in reached:
-        block = facts.blocked.get(offer.version)
-        if (
-            block is None
-            or block.seq != offer.seq
-            or facts.retry_blocked
-            or facts.now >= block.until
-        ):
-            return offer
-        if facts.installed_seq is not None and offer.seq <= facts.installed_seq:
-            break
-    return None
-
-
-def _current(target: Offer, reached: list[Offer], facts: Facts) -> Decision:
-    newer = reached[0]
-    if newer.seq != target.seq and newer.version in facts.blocked:
-        return Wait(
-            code="blocked",
-            reason=f"{newer.version} failed here "
-            f"({facts.blocked[newer.version].reason}); waiting for a newer release",
-            offer=newer,
-        )
-    return Current(
-        code="current", reason=f"{target.version} is installed", offer=target
-    )
 
 
 def _delay(target: Offer, facts: Facts) -> Wait | None:
