@@ -1,0 +1,122 @@
+"""A configuration is understood whole, or refused with every mistake named."""
+
+import pytest
+
+from updaterd import config
+from updaterd.config import ConfigError
+
+GOOD = """
+[feed]
+url = "https://updates.example.com/v1/events"
+headers_file = "/etc/updaterd/feed.headers"
+ca_file = "/etc/updaterd/ca.pem"
+idle_timeout_s = 45
+[trust]
+root = "/etc/updaterd/root.json"
+repository = "https://updates.example.com/repo/"
+[download]
+max_rate = "5MiB/s"
+min_free = "500MiB"
+[schedule]
+max_deferral = "7d"
+[products.acme]
+root = "/opt/acme"
+units = ["acme.service"]
+health = { command = ["/opt/acme/current/bin/healthcheck"], timeout_s = 60 }
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def _load(text, **parts):
+        path = tmp_path / "updaterd.toml"
+        path.write_text(text)
+        for name, part in parts.items():
+            (tmp_path / "conf.d").mkdir(exist_ok=True)
+            (tmp_path / "conf.d" / f"{name}.toml").write_text(part)
+        return config.load(path, state=tmp_path, cache=tmp_path, runtime=tmp_path)
+
+    return _load
+
+
+def test_units_are_read_as_people_write_them(load):
+    settings = load(GOOD)
+
+    assert 5 * 2**20 == settings.download.max_rate
+    assert 7 * 86400 == settings.schedule.max_deferral_s
+    assert "https://updates.example.com/repo" == settings.trust.repository
+    assert ("/opt/acme/current/bin/healthcheck",) == settings.products[
+        "acme"
+    ].health.command
+
+
+def test_repository_shares_the_feeds_ca_but_never_its_credentials(load):
+    network = load(GOOD).trust.network
+
+    assert "/etc/updaterd/ca.pem" == str(network.ca_file)
+    assert network.headers_file is None
+
+
+def test_later_files_add_products_and_replace_values(load):
+    settings = load(
+        GOOD,
+        a='[products.acme]\nchannel = "beta"\n',
+        b='[products.other]\nroot = "/opt/other"\n',
+    )
+
+    assert "beta" == settings.products["acme"].channel
+    assert ("acme.service",) == settings.products["acme"].units
+    assert "/opt/other" == str(settings.products["other"].root)
+
+
+def test_every_mistake_is_named_at_once_with_a_guess_at_what_was_meant(load):
+    with pytest.raises(ConfigError) as caught:
+        load(
+            GOOD
+            .replace("idle_timeout_s = 45", "idle_timout_s = 45")
+            .replace('"/opt/acme"', '"opt/acme"')
+            .replace('"5MiB/s"', '"fast"')
+        )
+
+    told = str(caught.value)
+    assert "did you mean 'idle_timeout_s'?" in told
+    assert "products.acme.root must be an absolute path" in told
+    assert "'fast' is not a rate" in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[feed",
+        "",
+        GOOD.replace("[feed]", "[fed]"),
+        GOOD + '[products."../x"]\nroot = "/opt/x"\n',
+        GOOD + '[products.inner]\nroot = "/opt/acme/inner"\n',
+        GOOD.replace('["acme.service"]', '"acme.service"'),
+        GOOD.replace("timeout_s = 60 }", 'timeout_s = "soon" }'),
+        GOOD.replace("idle_timeout_s = 45", "idle_timeout_s = nan"),
+        GOOD.replace("idle_timeout_s = 45", "idle_timeout_s = true"),
+        "feed = 1\ntrust = 2\nproducts = 3\n",
+    ],
+)
+def test_unusable_configuration_is_refused_with_its_own_error(load, text):
+    with pytest.raises(ConfigError):
+        load(text)
+
+
+def test_missing_and_undecodable_files_say_which_file(tmp_path):
+    (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
+
+    for name in ("absent.toml", "bad.toml"):
+        with pytest.raises(ConfigError, match=name):
+            config.load(tmp_path / name)
+
+
+def test_directories_of_systemd_come_before_the_platforms(load, monkeypatch, tmp_path):
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/vendor")
+    (tmp_path / "updaterd.toml").write_text(GOOD)
+
+    settings = config.load(tmp_path / "updaterd.toml", cache=tmp_path)
+
+    assert "/var/lib/vendor" == str(settings.directories.state)
+    assert tmp_path == settings.directories.cache

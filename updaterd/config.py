@@ -1,0 +1,281 @@
+"""The configuration: TOML files into frozen settings, every mistake named at once.
+
+`updaterd.toml`, then `conf.d/*.toml` beside it in the order of their names; a later
+file adds tables and replaces values. A key that is not known is an error: a typo in
+a safety setting must not pass for a default.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+from updaterd.core.names import check_name
+from updaterd.core.settings import (
+    Directories,
+    Download,
+    Feed,
+    Health,
+    Hooks,
+    Network,
+    Product,
+    Schedule,
+    Settings,
+    Trust,
+)
+from updaterd.core.tables import Table
+from updaterd.core.units import parse_bytes, parse_rate
+from updaterd.errors import BrokenError, MalformedError
+
+_SYSTEM_UIDS = 1000  # below: root or a system user, who gets the system's paths
+
+
+class ConfigError(BrokenError):
+    """The configuration cannot be used; the message lists every mistake in it."""
+
+    code = "config"
+
+    def __init__(self, what: str, mistakes: list[str] | None = None) -> None:
+        lines = "".join(f"\n  - {mistake}" for mistake in mistakes or [])
+        super().__init__(
+            what + lines,
+            means="updaterd does not start with settings that it may misread",
+            do="correct the file and run `updaterd config check`",
+        )
+
+
+def _network(table: Table, inherit: Network | None = None) -> Network:
+    headers = table.table("headers")
+    ca_file = table.path("ca_file")
+    proxy = table.text("proxy")
+    return Network(
+        headers={name: headers.text(name) for name in headers.names()},
+        headers_file=table.path("headers_file"),
+        # Credentials are never inherited: the repository may be another origin.
+        ca_file=ca_file or (inherit.ca_file if inherit else None),
+        proxy=proxy or (inherit.proxy if inherit else None),
+    )
+
+
+def _feed(table: Table) -> Feed:
+    feed = Feed(
+        url=table.text("url", required=True),
+        network=_network(table),
+        backoff_min_s=table.seconds("backoff_min_s", 1.0, low=0.05),
+        backoff_max_s=table.seconds("backoff_max_s", 300.0, low=0.05),
+        idle_timeout_s=table.seconds("idle_timeout_s", 45.0, low=0.5),
+        fallback_poll_s=table.seconds("fallback_poll_s", 21600.0, low=1.0),
+    )
+    if feed.backoff_min_s > feed.backoff_max_s:
+        table.wrong("backoff_min_s", "must not exceed backoff_max_s")
+    table.done()
+    return feed
+
+
+def _trust(table: Table, feed: Feed) -> Trust:
+    trust = Trust(
+        root=table.path("root", required=True) or Path("/"),
+        repository=table.text("repository", required=True).rstrip("/"),
+        mirrors=tuple(url.rstrip("/") for url in table.words("mirrors")),
+        network=_network(table, feed.network),
+    )
+    table.done()
+    return trust
+
+
+def _download(table: Table) -> Download:
+    found: dict[str, int | None] = {"max_rate": None, "min_free": 500 * 2**20}
+    for key, parse in (("max_rate", parse_rate), ("min_free", parse_bytes)):
+        text = table.text(key)
+        if text:
+            try:
+                found[key] = parse(text)
+            except MalformedError as error:
+                table.wrong(key, str(error))
+    table.done()
+    return Download(max_rate=found["max_rate"], min_free=found["min_free"] or 0)
+
+
+def _schedule(table: Table) -> Schedule:
+    schedule = Schedule(
+        window=table.text("window") or None,
+        max_deferral_s=table.seconds("max_deferral", 7 * 86400.0),
+    )
+    if schedule.window is not None:
+        from updaterd.core import schedule as rules  # noqa: PLC0415 - rarely used
+
+        try:
+            rules.parse_window(schedule.window)
+        except MalformedError as error:
+            table.wrong("window", str(error))
+    table.done()
+    return schedule
+
+
+def _product(table: Table, name: str) -> Product:
+    try:
+        check_name("product", name)
+        check_name("channel", table.text("channel", "stable"))
+    except MalformedError as error:
+        table.wrong("channel", str(error))
+    health, hooks = table.table("health"), table.table("hooks")
+    unchanged = table.text("unchanged", "reflink")
+    if unchanged not in ("reflink", "hardlink", "copy"):
+        table.wrong("unchanged", "must be reflink, hardlink or copy")
+    product = Product(
+        name=name,
+        root=table.path("root", required=True) or Path("/"),
+        channel=table.text("channel", "stable"),
+        keep=table.whole("keep", 2, low=1),
+        units=table.words("units"),
+        unchanged=unchanged,
+        health=Health(
+            command=health.words("command"),
+            timeout_s=health.seconds("timeout_s", 60.0, low=0.1),
+            active_s=health.seconds("active_s", 0.0),
+            url=health.text("url") or None,
+        ),
+        hooks=Hooks(
+            pre_stage=hooks.words("pre_stage"),
+            pre_activate=hooks.words("pre_activate"),
+            post_activate=hooks.words("post_activate"),
+            post_rollback=hooks.words("post_rollback"),
+            timeout_s=hooks.seconds("timeout_s", 60.0, low=0.1),
+        ),
+    )
+    for part in (health, hooks, table):
+        part.done()
+    return product
+
+
+def read(document: Mapping[str, object], directories: Directories) -> Settings:
+    """Return the settings in a parsed document.
+
+    Raises:
+        ConfigError: with every mistake in it.
+    """
+    mistakes: list[str] = []
+    top = Table(document, "", mistakes)
+    feed = _feed(top.table("feed"))
+    trust = _trust(top.table("trust"), feed)
+    download = _download(top.table("download"))
+    schedule = _schedule(top.table("schedule"))
+    listed = top.table("products")
+    products = {name: _product(listed.table(name), name) for name in listed.names()}
+    top.done()
+    _check_roots(products, mistakes)
+    if mistakes:
+        raise ConfigError(
+            f"{directories.config} has {len(mistakes)} mistake(s)", mistakes
+        )
+    return Settings(
+        feed=feed,
+        trust=trust,
+        download=download,
+        schedule=schedule,
+        products=products,
+        directories=directories,
+    )
+
+
+def _check_roots(products: Mapping[str, Product], mistakes: list[str]) -> None:
+    """Two products in one tree would prune each other's releases."""
+    roots = sorted((Path(p.root), name) for name, p in products.items())
+    for (outer, one), (inner, other) in pairwise(roots):
+        if inner.is_relative_to(outer):
+            mistakes.append(f"products.{one} and products.{other} share {outer}")
+
+
+def _merge(into: dict[str, object], more: Mapping[str, object]) -> None:
+    for key, value in more.items():
+        old = into.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            _merge(old, value)
+        else:
+            into[key] = value
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+
+
+def load(
+    file: Path | None = None,
+    *,
+    state: Path | None = None,
+    cache: Path | None = None,
+    runtime: Path | None = None,
+    demo: bool = False,
+) -> Settings:
+    """Return the settings of this machine.
+
+    Args:
+        file: the configuration; None looks in the usual places.
+        state: directory of the database and the trust cache.
+        cache: directory of partial downloads.
+        runtime: directory of status.json and the locks.
+        demo: whether a repository of the demo profile is acceptable.
+
+    Raises:
+        ConfigError: no file, or one that cannot be used.
+    """
+    found = file or _find_config()
+    document = _read_file(found)
+    for part in sorted(found.parent.glob("conf.d/*.toml")):
+        _merge(document, _read_file(part))
+    directories = Directories(
+        config=found,
+        state=state or _directory("STATE_DIRECTORY", "/var/lib/updaterd", "state"),
+        cache=cache or _directory("CACHE_DIRECTORY", "/var/cache/updaterd", "cache"),
+        runtime=runtime or _directory("RUNTIME_DIRECTORY", "/run/updaterd", "runtime"),
+    )
+    settings = read(document, directories)
+    if demo:
+        from dataclasses import replace  # noqa: PLC0415 - only in demos
+
+        settings = replace(settings, demo=True)
+    return settings
+
+
+def _find_config() -> Path:
+    """Return the first configuration there is: systemd's, the user's, the system's.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    places = []
+    if named := os.environ.get("CONFIGURATION_DIRECTORY"):
+        places.append(Path(named.split(":")[0]))
+    if os.getuid() >= _SYSTEM_UIDS:
+        import platformdirs  # noqa: PLC0415 - never needed under systemd
+
+        places.append(platformdirs.user_config_path("updaterd"))
+    places.append(Path("/etc/updaterd"))
+    for place in places:
+        if (place / "updaterd.toml").exists():
+            return place / "updaterd.toml"
+    raise ConfigError(
+        "no configuration found: looked for updaterd.toml in "
+        + ", ".join(str(place) for place in places)
+    )
+
+
+def _directory(variable: str, system: str, kind: str) -> Path:
+    """Return systemd's directory, else the platform's for this user."""
+    if named := os.environ.get(variable):
+        return Path(named.split(":")[0])
+    if os.getuid() < _SYSTEM_UIDS:
+        return Path(system)
+    import platformdirs  # noqa: PLC0415 - never needed under systemd
+
+    path: Path = getattr(platformdirs, f"user_{kind}_path")("updaterd")
+    return path
