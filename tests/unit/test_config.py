@@ -112,7 +112,7 @@ def test_missing_and_undecodable_files_say_which_file(tmp_path):
             config.load(tmp_path / name)
 
 
-def test_directories_of_systemd_come_before_the_platforms(load, monkeypatch, tmp_path):
+def test_directories_of_systemd_come_before_the_platforms(monkeypatch, tmp_path):
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/vendor")
     (tmp_path / "updaterd.toml").write_text(GOOD)
 
