@@ -1,13 +1,4 @@
-"""How a connection is made: TLS, proxies, headers, and which addresses are allowed.
-
-Everything that speaks HTTP as a client gets its `httpx` from here.
-"""
-
-import sys
-
-# With rich and click installed, `import httpx` would load its own command line:
-# 6 MB and 80 ms in a daemon that lives on other people's machines.
-sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type] # None: absent
+"""Clients, TLS, headers files, and which addresses may be asked at all."""
 
 import ipaddress
 import ssl
@@ -49,6 +40,16 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port (RFC 6454 section 4); empty when there are none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    except ValueError:
+        return "", "", 0
+    return parts.scheme, parts.hostname or "", port
 
 
 def read_headers(path: PurePath) -> dict[str, str]:

@@ -1,0 +1,42 @@
+"""How a connection is made: TLS, proxies, headers, and which addresses are allowed.
+
+Everything that speaks HTTP as a client gets its `httpx` from here.
+"""
+
+import sys
+
+# With rich and click installed, `import httpx` would load its own command line:
+# 6 MB and 80 ms in a daemon that lives on other people's machines.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type] # None: absent
+
+from updaterd.net.connect import (
+    USER_AGENT,
+    open_client,
+    origin_of,
+    read_headers,
+    require_secure,
+    tls_context,
+)
+from updaterd.net.fetcher import (
+    DEADLINE_S,
+    Fetcher,
+    HttpError,
+    MisbehavedError,
+    NotFoundError,
+    Stream,
+)
+
+__all__ = [
+    "DEADLINE_S",
+    "USER_AGENT",
+    "Fetcher",
+    "HttpError",
+    "MisbehavedError",
+    "NotFoundError",
+    "Stream",
+    "open_client",
+    "origin_of",
+    "read_headers",
+    "require_secure",
+    "tls_context",
+]

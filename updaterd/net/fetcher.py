@@ -1,0 +1,368 @@
+"""HTTP for code that waits: whole-request deadlines, byte limits, no surprises."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Self
+from urllib.parse import urljoin
+
+import httpx
+
+from updaterd.errors import BrokenError, TransientError
+from updaterd.net.connect import (
+    open_client,
+    origin_of,
+    read_headers,
+    require_secure,
+)
+
+DEADLINE_S = 30.0
+"""Seconds a small request may take, from connecting to its last byte."""
+WINDOW_S = 30.0
+MIN_RATE = 1024
+"""Bytes per second; a blob that comes slower is given up and resumed later."""
+MAX_REDIRECTS = 3
+
+
+class HttpError(TransientError):
+    """The server answered, but not with what was asked for.
+
+    Args:
+        status: the HTTP status code.
+        url: what was asked for.
+    """
+
+    def __init__(self, status: int, url: str) -> None:
+        super().__init__(
+            f"the server answered {status} for {url:.200}",
+            do="look at the server's log; updaterd tries again by itself",
+            code=f"http_{status}",
+        )
+        self.status = status
+
+
+class NotFoundError(HttpError):
+    """There is no such file (404), or none that this machine may see (403)."""
+
+
+class MisbehavedError(TransientError):
+    """The server breaks the rules of the road: too much, too slow, elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """An answer whose body is still on its way.
+
+    Args:
+        status: 200, or 206 when the range was honoured.
+        headers: the answer's, names in lower case.
+        chunks: the body; raises as `Fetcher.get` does.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
+
+
+class Fetcher:
+    """HTTP for code that waits: one client, whole-request deadlines, byte limits.
+
+    An asynchronous client on a private loop, because a synchronous one cannot
+    bound a server that sends its headers one byte at a time: its deadlines start
+    anew with every byte. Not for use by two threads at once, nor inside a loop.
+
+    Args:
+        headers: sent only to `origin`, when that is given: a mirror must not see
+            the repository's credentials.
+        headers_file: more of them, see `read_headers`.
+        ca_file: PEM, replaces the system's CAs.
+        proxy: address of the proxy.
+        origin: address whose scheme, host and port the headers are for.
+
+    Raises:
+        BrokenError: headers file, CA file or proxy cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        headers: Mapping[str, str] | None = None,
+        headers_file: PurePath | None = None,
+        ca_file: PurePath | None = None,
+        proxy: str | None = None,
+        origin: str | None = None,
+    ) -> None:
+        self._headers = dict(headers or {})
+        if headers_file is not None:
+            self._headers.update(read_headers(headers_file))
+        self._origin = origin_of(origin) if origin else None
+        self._client = open_client(ca_file=ca_file, proxy=proxy)
+        self._loop = asyncio.new_event_loop()
+        self.requests = 0
+        self.received = 0
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; may be called twice."""
+        if self._loop.is_closed():
+            return
+        self._loop.run_until_complete(self._client.aclose())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def get(self, url: str, *, limit: int, deadline_s: float = DEADLINE_S) -> bytes:
+        """Return the body at `url`.
+
+        Args:
+            url: https, or http to a loopback address.
+            limit: largest accepted body in bytes.
+            deadline_s: seconds for everything, redirects and body included.
+
+        Raises:
+            NotFoundError: 404 or 403.
+            HttpError: any other status than 200.
+            MisbehavedError: more than `limit`, an encoded body, a redirect to
+                another origin.
+            TransientError: no connection, or the deadline passed.
+            BrokenError: the address is neither https nor loopback.
+        """
+        return self._loop.run_until_complete(self._get(url, limit, deadline_s))
+
+    async def _get(self, url: str, limit: int, deadline_s: float) -> bytes:
+        async with _mapped(url), asyncio.timeout(deadline_s):
+            response = await self._open(url, {})
+            try:
+                body = bytearray()
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    self.received += len(chunk)
+                    if len(body) > limit:
+                        raise _too_much(url, limit)
+                return bytes(body)
+            finally:
+                await response.aclose()
+
+    def post(
+        self,
+        url: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str],
+        deadline_s: float = DEADLINE_S,
+    ) -> tuple[int, bytes]:
+        """Return status and body (64 KiB at most) of the answer to a POST of JSON.
+
+        Raises:
+            MisbehavedError: more than the limit, or an encoded body.
+            TransientError: no connection, or the deadline passed.
+            BrokenError: the address is neither https nor loopback.
+        """
+        return self._loop.run_until_complete(self._post(url, body, headers, deadline_s))
+
+    async def _post(
+        self, url: str, body: bytes, headers: Mapping[str, str], deadline_s: float
+    ) -> tuple[int, bytes]:
+        async with _mapped(url), asyncio.timeout(deadline_s):
+            sent = {"Content-Type": "application/json", **headers}
+            response = await self._send("POST", url, sent, body)
+            try:
+                found = bytearray()
+                async for chunk in response.aiter_raw():
+                    found += chunk
+                    if len(found) > 65536:
+                        raise _too_much(url, 65536)
+                return response.status_code, bytes(found)
+            finally:
+                await response.aclose()
+
+    @contextmanager
+    def stream(
+        self,
+        url: str,
+        *,
+        start: int = 0,
+        if_range: str | None = None,
+        deadline_s: float = DEADLINE_S,
+        min_rate: int = MIN_RATE,
+    ) -> Iterator[Stream]:
+        """Yield the answer for `url` from byte `start` on.
+
+        Args:
+            url: https, or http to a loopback address.
+            start: first byte wanted; the answer may be 200 with all of them.
+            if_range: strong `ETag` of what is already here (RFC 9110 13.1.5).
+            deadline_s: seconds until the headers are complete.
+            min_rate: bytes per second below which a window of `WINDOW_S` seconds
+                of waiting gives up; the caller's own pauses do not count.
+
+        Raises:
+            HttpError: neither 200 nor 206; 416 when `start` is past the end.
+            MisbehavedError: an encoded body, a redirect to another origin, or
+                slower than `min_rate`.
+            TransientError: no connection, or the deadline passed.
+            BrokenError: the address is neither https nor loopback.
+        """
+        wanted = {}
+        if start:
+            wanted["Range"] = f"bytes={start}-"
+            if if_range:
+                wanted["If-Range"] = if_range
+        response = self._loop.run_until_complete(self._head(url, wanted, deadline_s))
+        try:
+            yield Stream(
+                status=response.status_code,
+                headers=dict(response.headers),
+                chunks=self._chunks(response, url, min_rate),
+            )
+        finally:
+            self._loop.run_until_complete(response.aclose())
+
+    async def _head(
+        self, url: str, wanted: dict[str, str], deadline_s: float
+    ) -> httpx.Response:
+        async with _mapped(url), asyncio.timeout(deadline_s):
+            return await self._open(url, wanted)
+
+    def _chunks(
+        self, response: httpx.Response, url: str, min_rate: int
+    ) -> Iterator[bytes]:
+        body = response.aiter_raw()
+        waited, came = 0.0, 0
+        while True:
+            before = self._loop.time()
+            chunk = self._loop.run_until_complete(_next(body, url, WINDOW_S - waited))
+            if not chunk:
+                return
+            waited += self._loop.time() - before
+            came += len(chunk)
+            self.received += len(chunk)
+            yield chunk
+            if waited >= WINDOW_S / 2:
+                if came < waited * min_rate:
+                    raise _too_slow(url)
+                waited, came = 0.0, 0
+
+    async def _open(self, url: str, wanted: dict[str, str]) -> httpx.Response:
+        # only redirects that stay on the same origin are followed
+        at = url
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._send("GET", at, wanted)
+            if response.status_code not in {301, 302, 303, 307, 308}:
+                return await _checked(response, at)
+            await response.aclose()
+            to = urljoin(at, response.headers.get("location", ""))
+            if origin_of(to) != origin_of(at):
+                raise MisbehavedError(
+                    f"{at:.200} redirects to another origin, {to:.200}",
+                    means="it was not followed: only the configured one is asked",
+                    do="configure the final address",
+                    code="cross_origin_redirect",
+                )
+            at = to
+        raise MisbehavedError(f"{url:.200} redirects in circles", code="redirects")
+
+    async def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> httpx.Response:
+        require_secure(url)
+        mine = self._origin is None or origin_of(url) == self._origin
+        request = self._client.build_request(
+            method,
+            url,
+            content=body or None,
+            headers={
+                **(self._headers if mine else {}),
+                "Accept-Encoding": "identity",
+                **headers,
+            },
+        )
+        self.requests += 1
+        return await self._client.send(request, stream=True)
+
+
+async def _checked(response: httpx.Response, url: str) -> httpx.Response:
+    status = response.status_code
+    if status in {200, 206} and "content-encoding" not in response.headers:
+        return response
+    await response.aclose()
+    if status in {403, 404}:
+        raise NotFoundError(status, url)
+    if status not in {200, 206}:
+        raise HttpError(status, url)
+    raise MisbehavedError(
+        f"{url:.200} came encoded although that was ruled out",
+        do="serve metadata and blobs as they are, without compression",
+        code="content_encoding",
+    )
+
+
+async def _next(body: AsyncIterator[bytes], url: str, patience_s: float) -> bytes:
+    # the next chunk, empty at the end
+    try:
+        async with _mapped(url), asyncio.timeout(patience_s):
+            async for chunk in body:
+                if chunk:
+                    return chunk
+            return b""
+    except TransientError as error:
+        if error.code == "timeout":
+            raise _too_slow(url) from error
+        raise
+
+
+def _too_much(url: str, limit: int) -> MisbehavedError:
+    return MisbehavedError(
+        f"{url:.200} sends more than the allowed {limit} bytes", code="endless_data"
+    )
+
+
+def _too_slow(url: str) -> MisbehavedError:
+    return MisbehavedError(
+        f"{url:.200} comes too slowly",
+        means="what came is kept; the next attempt goes on from there",
+        code="too_slow",
+    )
+
+
+@asynccontextmanager
+async def _mapped(url: str) -> AsyncIterator[None]:
+    # whatever httpx raises becomes one of our errors
+    try:
+        yield
+    except TimeoutError as error:
+        raise _unreachable(url, "no complete answer in time", "timeout") from error
+    except httpx.TimeoutException as error:
+        raise _unreachable(url, "no answer in time", "timeout") from error
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise BrokenError(
+            f"{url!r:.200} is not an address: {error}", code="bad_url"
+        ) from error
+    except httpx.HTTPError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ssl.SSLError):
+            cause = cause.__cause__ or cause.__context__
+        code = "tls" if cause is not None else "unreachable"
+        what = str(cause or error) or type(error).__name__
+        raise _unreachable(url, what, code) from error
+    except (OSError, ValueError) as error:  # httpx lets a few of these through
+        raise _unreachable(url, str(error), "unreachable") from error
+
+
+def _unreachable(url: str, what: str, code: str) -> TransientError:
+    return TransientError(
+        f"cannot reach {url:.200}: {what}",
+        means="what is installed keeps running; updates wait",
+        do="updaterd tries again by itself; check network, proxy and certificates "
+        "if it lasts",
+        code=code,
+    )
