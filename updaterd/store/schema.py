@@ -9,6 +9,8 @@ takes it one step up, inside one transaction.
 """
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from updaterd.errors import BrokenError
@@ -60,6 +62,7 @@ _MIGRATIONS = (
         bytes_planned INTEGER NOT NULL DEFAULT 0,
         bytes_fetched INTEGER NOT NULL DEFAULT 0,
         bytes_full INTEGER NOT NULL DEFAULT 0,
+        boot TEXT NOT NULL DEFAULT '',       -- boot id of the last transition
         started_at REAL NOT NULL,
         updated_at REAL NOT NULL,
         ended_at REAL
@@ -189,6 +192,25 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
     except sqlite3.Error as error:
         raise StateError(path, error) from error
     return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Make the statements of the block one durable step.
+
+    Raises:
+        sqlite3.Error: the disk refused; nothing of the block was kept.
+
+    Power cut: all of the block or nothing of it.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # SQLite rolls back by itself when it must
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,0 +1,231 @@
+"""What to do about what a dead run left: from the journal and the disk, a verdict.
+
+Theory. Four facts decide: the open deployment's state, what `current` is, what the
+journal says is installed, and which releases are whole on disk. A release is whole
+exactly when `releases/VERSION` exists, because it gets that name only by a rename
+after everything in it is durable.
+
+- Before ACTIVATING nothing that runs was touched: go on where it stopped.
+- In ACTIVATING the new release is not known to be bad: go forward (the swap is
+  idempotent), or back when it is no longer whole on disk.
+- In PROBATION nobody watched the end of the trial. That is not a pass: go back.
+  After a reboot the release itself may have brought the machine down, so it counts
+  as a failure; when only the worker died, the release may be tried again at once,
+  a few times.
+- In ROLLING_BACK go on going back.
+- With nothing open, `current` should be what the journal says is installed. Where
+  it names another whole release a person moved it, and the disk is right.
+
+Pure: `decide` is a table over values, tested over every combination.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from updaterd.core.lifecycle import TOUCHED, State
+
+MAX_BLOCK_S = 30 * 86400.0
+
+
+class Link(StrEnum):
+    """What is found at the name `current`."""
+
+    ABSENT = "absent"
+    RELEASE = "release"  # a link to a directory releases/VERSION
+    DANGLING = "dangling"  # a link to releases/VERSION that is not there
+    FOREIGN = "foreign"  # a link to somewhere else
+    OCCUPIED = "occupied"  # not a link at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """What is on the disk of one product.
+
+    Attributes:
+        current: what stands at `current`.
+        running: the version that `current` names, for RELEASE and DANGLING.
+        whole: versions that have a directory in `releases`.
+        previous: the version that `previous` names, whole or not.
+    """
+
+    current: Link
+    running: str | None = None
+    whole: frozenset[str] = frozenset()
+    previous: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """The open deployment. `same_boot`: the machine was not restarted since."""
+
+    state: State
+    version: str
+    from_version: str | None
+    same_boot: bool = True
+
+
+class Step(StrEnum):
+    """What `pipeline.recover` does."""
+
+    NOTHING = "nothing"
+    CONTINUE = "continue"  # before activation: the next update resumes it
+    FORWARD = "forward"  # swap again, then the trial
+    BACK = "back"  # return to `version`, which is whole on disk
+    WITHDRAW = "withdraw"  # nothing to return to: remove `current`
+    RECORD = "record"  # the journal takes over what the disk says
+    RESTORE = "restore"  # `current` is gone: point it at `version` again
+    FORGET = "forget"  # nothing left on disk: as if never installed
+    ADOPT = "adopt"  # an application stands there that updaterd did not put there
+    BROKEN = "broken"  # a person must look
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A step, the release it is about, and why, for the journal and for people."""
+
+    step: Step
+    version: str | None
+    code: str
+    reason: str
+
+
+def decide(disk: Disk, open_: Unfinished | None, installed: str | None) -> Verdict:
+    """Return what to do first, before any new update.
+
+    Args:
+        disk: what is on disk.
+        open_: the deployment that did not end, if there is one.
+        installed: the version that the journal says is installed.
+    """
+    if open_ is not None and open_.state in TOUCHED:
+        return _touched(disk, open_)
+    settled = _settled(disk, installed)
+    if open_ is not None and settled.step is Step.NOTHING:
+        return Verdict(
+            Step.CONTINUE,
+            open_.version,
+            "resumed",
+            f"{open_.version} was interrupted in {open_.state}; going on from there",
+        )
+    return settled
+
+
+def _touched(disk: Disk, open_: Unfinished) -> Verdict:
+    """Return the way out of the stretch in which `current` moves."""
+    if disk.current is Link.OCCUPIED:
+        return _occupied()
+    forward = open_.state is State.ACTIVATING and open_.version in disk.whole
+    if forward:
+        return Verdict(
+            Step.FORWARD,
+            open_.version,
+            "resumed",
+            f"interrupted while activating {open_.version}; going on",
+        )
+    if open_.state is State.ACTIVATING:
+        code, reason = "staged_tree_gone", f"{open_.version} is not on disk any more"
+    elif open_.state is State.ROLLING_BACK:
+        code, reason = "", ""  # the journal has them already
+    elif not open_.same_boot:
+        code = "rebooted_in_probation"
+        reason = f"the machine restarted while {open_.version} was on trial"
+    else:
+        code = "interrupted_in_probation"
+        reason = f"the updater died while {open_.version} was on trial"
+    return _back(disk, open_, code, reason)
+
+
+def _back(disk: Disk, open_: Unfinished, code: str, reason: str) -> Verdict:
+    candidates = (open_.from_version, disk.previous)
+    for version in candidates:
+        if version is not None and version != open_.version and version in disk.whole:
+            return Verdict(Step.BACK, version, code, reason)
+    if open_.from_version is None:
+        # A first install that failed: nothing ran before, nothing runs after.
+        return Verdict(Step.WITHDRAW, None, code, reason)
+    return Verdict(
+        Step.BROKEN,
+        open_.from_version,
+        "nothing_to_return_to",
+        f"{reason or 'rolling back'}, but {open_.from_version} is not on disk",
+    )
+
+
+def _occupied() -> Verdict:
+    return Verdict(
+        Step.BROKEN,
+        None,
+        "current_not_a_link",
+        "`current` is a directory or a file, not a link to a release",
+    )
+
+
+def _settled(disk: Disk, installed: str | None) -> Verdict:
+    """Return how journal and disk fit together when nothing was moving."""
+    match disk.current:
+        case Link.RELEASE if disk.running == installed:
+            return Verdict(Step.NOTHING, installed, "", "")
+        case Link.RELEASE:
+            return Verdict(
+                Step.RECORD,
+                disk.running,
+                "found_on_disk",
+                f"`current` names {disk.running}, the journal said "
+                f"{installed or 'nothing'}: the disk is right",
+            )
+        case Link.OCCUPIED | Link.FOREIGN if installed is None:
+            return Verdict(
+                Step.ADOPT, None, "adopting", "an application is installed already"
+            )
+        case Link.OCCUPIED:
+            return _occupied()
+        case Link.FOREIGN:
+            return Verdict(
+                Step.BROKEN,
+                installed,
+                "current_is_foreign",
+                "`current` points outside `releases`; a person moved it",
+            )
+        case Link.ABSENT | Link.DANGLING:
+            return _restore(disk, installed)
+
+
+def _restore(disk: Disk, installed: str | None) -> Verdict:
+    if installed is None and disk.current is Link.ABSENT:
+        return Verdict(Step.NOTHING, None, "", "")
+    for version in (installed, disk.previous):
+        if version is not None and version in disk.whole:
+            return Verdict(
+                Step.RESTORE,
+                version,
+                "current_restored",
+                f"`current` was gone; it names {version} again",
+            )
+    return Verdict(
+        Step.FORGET, None, "nothing_on_disk", "no release is left on disk; starting new"
+    )
+
+
+_FREE_RETRIES = 3
+_FIRST_S = {"interrupted_in_probation": 60.0, "rebooted_in_probation": 600.0}
+
+
+def retry_after_s(code: str, failures: int) -> float:
+    """Return how long a release that failed here is left alone, in seconds.
+
+    A newer `seq` is never delayed by this: the block names one release.
+
+    Args:
+        code: why it failed.
+        failures: how often it failed on this machine, this time included.
+    """
+    if code == "rolled_back_by_hand":
+        return float("inf")
+    failures = max(1, failures)
+    if code == "interrupted_in_probation":
+        # The worker was killed; the release was not seen to be bad.
+        failures -= _FREE_RETRIES
+        if failures < 1:
+            return 0.0
+    first = _FIRST_S.get(code, 6 * 3600.0)
+    return min(MAX_BLOCK_S, first * 4.0 ** min(failures - 1, 16))

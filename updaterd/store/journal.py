@@ -1,0 +1,339 @@
+"""The journal: what is done to each product, what is installed, what is known bad.
+
+Written by the worker, one short transaction a step, *before* the step touches the
+disk. The order of states is `core/lifecycle`'s; a move that its table does not have
+is refused. Reading is in `store/records.py`. Times are Unix seconds.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from updaterd.core import lifecycle
+from updaterd.core.lifecycle import State
+from updaterd.store.records import (
+    LAST_GOOD,
+    Deployment,
+    Failed,
+    Installed,
+    ProductFacts,
+    Records,
+    Release,
+    RoleSeen,
+    Transition,
+)
+from updaterd.store.schema import transaction
+
+__all__ = [
+    "Deployment",
+    "Failed",
+    "Installed",
+    "Journal",
+    "Note",
+    "ProductFacts",
+    "Release",
+    "RoleSeen",
+    "Target",
+    "Transition",
+]
+
+_MOVABLE = frozenset({"path", "bytes_planned", "bytes_fetched", "bytes_full"})
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """When, why, and in which boot a step is taken; `code` is stable for scripts."""
+
+    now: float
+    code: str = ""
+    reason: str = ""
+    boot: str = ""
+
+
+class Target(Protocol):
+    """A release by its two names; an offer, a release on disk, a deployment."""
+
+    @property
+    def version(self) -> str:
+        """Return the label."""
+
+    @property
+    def seq(self) -> int:
+        """Return the place in the order."""
+
+
+class Journal(Records):
+    """Writes the journal's tables, and reads them.
+
+    Raises:
+        sqlite3.Error: from any method; a writer's transaction was then undone.
+
+    Power cut: after a method that returned, its change is durable (schema.py opens
+        the database with `synchronous = FULL`); during one, all or nothing of it.
+    """
+
+    def begin(
+        self, product: str, channel: str, target: Target, trigger: str, note: Note
+    ) -> int:
+        """Open a deployment in QUEUED and return its number.
+
+        Raises:
+            sqlite3.IntegrityError: the product has an open one already.
+        """
+        old = self.installed(product)
+        with transaction(self._db):
+            row = self._db.execute(
+                "INSERT INTO deployment (product, channel, version, seq, from_version, "
+                "from_seq, trigger, state, code, reason, boot, started_at, updated_at) "
+                "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
+                (
+                    product,
+                    channel,
+                    target.version,
+                    target.seq,
+                    old.version if old else None,
+                    old.seq if old else None,
+                    trigger,
+                    State.QUEUED,
+                    note.code,
+                    note.reason,
+                    note.boot,
+                    note.now,
+                    note.now,
+                ),
+            ).fetchone()
+            ident = int(row[0])
+            self._step(ident, State.QUEUED, note)
+        return ident
+
+    def move(self, ident: int, state: State, note: Note, **values: int | str) -> None:
+        """Journal a transition; an end closes the deployment.
+
+        Args:
+            ident: the deployment.
+            state: where it goes.
+            note: when and why.
+            values: `path`, `bytes_planned`, `bytes_fetched`, `bytes_full` to set.
+
+        Raises:
+            ValueError: the table of transitions does not have this one.
+        """
+        with transaction(self._db):
+            self._move(ident, state, note, values)
+
+    def progress(self, ident: int, **values: int | str) -> None:
+        """Set figures of an open deployment without a transition."""
+        with transaction(self._db):
+            self._set(ident, values)
+
+    def stage(self, ident: int, manifest: bytes, tree: str, note: Note) -> None:
+        """Journal STAGED and that the release's tree is whole on disk."""
+        row = self.deployment(ident)
+        with transaction(self._db):
+            self._remember(row.product, Release(row.version, row.seq, tree), manifest)
+            self._move(ident, State.STAGED, note, {})
+
+    def install(self, ident: int, tree: str, note: Note) -> None:
+        """Journal INSTALLED, the new installed release, and that it is not bad."""
+        row = self.deployment(ident)
+        with transaction(self._db):
+            self._set_installed(
+                row.product, Release(row.version, row.seq, tree), note.now
+            )
+            self._db.execute(
+                "DELETE FROM blocked WHERE product = ? AND version = ?",
+                (row.product, row.version),
+            )
+            self._move(ident, State.INSTALLED, note, {})
+
+    def condemn(self, ident: int, note: Note) -> int:
+        """Journal ROLLING_BACK and block the release; return its failures so far."""
+        row = self.deployment(ident)
+        with transaction(self._db):
+            failures = self._block(row.product, row.version, row.seq, note)
+            self._move(ident, State.ROLLING_BACK, note, {})
+        return failures
+
+    def _move(
+        self, ident: int, state: State, note: Note, values: Mapping[str, int | str]
+    ) -> None:
+        lifecycle.check(self.deployment(ident).state, state)
+        self._set(ident, values)
+        ended_at = note.now if state in lifecycle.ENDS else None
+        self._db.execute(
+            "UPDATE deployment SET state = ?, code = ?, reason = ?, boot = ?, "
+            "updated_at = ?, ended_at = ? WHERE id = ?",
+            (state, note.code, note.reason, note.boot, note.now, ended_at, ident),
+        )
+        self._step(ident, state, note)
+
+    def _set(self, ident: int, values: Mapping[str, int | str]) -> None:
+        for name, value in values.items():
+            if name not in _MOVABLE:
+                raise ValueError(name)
+            self._db.execute(
+                f"UPDATE deployment SET {name} = ? WHERE id = ?",  # noqa: S608 - checked
+                (value, ident),
+            )
+
+    def _step(self, ident: int, state: State, note: Note) -> None:
+        self._db.execute(
+            "INSERT INTO transition (deployment, state, at, code, reason) "
+            "VALUES (?,?,?,?,?)",
+            (ident, state, note.now, note.code, note.reason),
+        )
+
+    # -- what is installed and on disk
+
+    def record_installed(
+        self, product: str, release: Release, manifest: bytes, *, now: float
+    ) -> None:
+        """Take over what was found on disk (recovery, adoption)."""
+        with transaction(self._db):
+            self._remember(product, release, manifest)
+            self._set_installed(product, release, now)
+
+    def remember_release(self, product: str, release: Release, manifest: bytes) -> None:
+        """Record a release whose whole tree is on disk."""
+        with transaction(self._db):
+            self._remember(product, release, manifest)
+
+    def forget_release(self, product: str, version: str) -> None:
+        """Record that a release is not on disk any more."""
+        with transaction(self._db):
+            self._db.execute(
+                "DELETE FROM release WHERE product = ? AND version = ?",
+                (product, version),
+            )
+
+    def forget_installed(self, product: str) -> None:
+        """Record that nothing is installed."""
+        with transaction(self._db):
+            self._db.execute("DELETE FROM installed WHERE product = ?", (product,))
+
+    def _remember(self, product: str, release: Release, manifest: bytes) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO release (product, version, seq, tree, manifest) "
+            "VALUES (?,?,?,?,?)",
+            (product, release.version, release.seq, release.tree, manifest),
+        )
+
+    def _set_installed(self, product: str, release: Release, now: float) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO installed "
+            "(product, version, seq, tree, installed_at) VALUES (?,?,?,?,?)",
+            (product, release.version, release.seq, release.tree, now),
+        )
+
+    # -- releases that failed here
+
+    def block(self, product: str, target: Target, note: Note) -> int:
+        """Record that a release failed here; return how often it did."""
+        with transaction(self._db):
+            return self._block(product, target.version, target.seq, note)
+
+    def unblock(self, product: str, version: str) -> None:
+        """Forget that a release failed here."""
+        with transaction(self._db):
+            self._db.execute(
+                "DELETE FROM blocked WHERE product = ? AND version = ?",
+                (product, version),
+            )
+
+    def _block(self, product: str, version: str, seq: int, note: Note) -> int:
+        row = self._db.execute(
+            "INSERT INTO blocked (product, version, seq, code, reason, failures, "
+            "blocked_at) VALUES (?1,?2,?3,?4,?5,1,?6) "
+            "ON CONFLICT (product, version) DO UPDATE SET code = ?4, reason = ?5, "
+            # another seq under the same label is another release
+            "failures = CASE WHEN seq = ?3 THEN failures + 1 ELSE 1 END, "
+            "seq = ?3, blocked_at = ?6 RETURNING failures",
+            (product, version, seq, note.code, note.reason, note.now),
+        ).fetchone()
+        return int(row[0])
+
+    # -- what is remembered about a product
+
+    def remember(self, product: str, **values: float | str | None) -> None:
+        """Set columns of the product's row (`ProductFacts`), making it if needed.
+
+        Raises:
+            ValueError: a name that is not one of its columns.
+        """
+        unknown = set(values) - set(ProductFacts.__slots__) | ({"name"} & set(values))
+        if unknown:
+            raise ValueError(f"no such columns: {sorted(unknown)}")
+        with transaction(self._db):
+            self._db.execute(
+                "INSERT OR IGNORE INTO product (name) VALUES (?)", (product,)
+            )
+            for name, value in values.items():
+                self._db.execute(
+                    f"UPDATE product SET {name} = ? WHERE name = ?",  # noqa: S608 - checked
+                    (value, product),
+                )
+
+    def note_failure(
+        self,
+        product: str,
+        *,
+        code: str,
+        reason: str,
+        next_attempt_at: float | None,
+        now: float,
+    ) -> None:
+        """Record that a run ended in an error, and when to try again."""
+        self.remember(
+            product,
+            failures=self.failures(product) + 1,
+            last_error_code=code,
+            last_error=reason,
+            next_attempt_at=next_attempt_at,
+            checked_at=now,
+        )
+
+    def raise_floor(self, product: str, seq: int) -> None:
+        """Raise the lowest acceptable `seq`; it never falls."""
+        with transaction(self._db):
+            self._db.execute(
+                "INSERT INTO product (name, seq_floor) VALUES (?1, ?2) ON CONFLICT "
+                "(name) DO UPDATE SET seq_floor = max(seq_floor, ?2)",
+                (product, seq),
+            )
+
+    def raise_authority(self, product: str, authority: tuple[int, int]) -> None:
+        """Keep the newest (root version, channel role version) ever accepted."""
+        with transaction(self._db):
+            self._db.execute(
+                "INSERT INTO product (name, root_version, pointer_version) "
+                "VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET "
+                "root_version = ?2, pointer_version = ?3 "
+                "WHERE (root_version, pointer_version) < (?2, ?3)",
+                (product, *authority),
+            )
+
+    def hold(self, product: str, *, until: float = math.inf, reason: str = "") -> None:
+        """Install nothing until `until`; infinity for a hold without end."""
+        self.remember(product, hold_until=until, hold_reason=reason)
+
+    def unhold(self, product: str) -> None:
+        """End a hold."""
+        self.remember(product, hold_until=None, hold_reason="")
+
+    def set_roles(self, roles: Iterable[RoleSeen]) -> None:
+        """Replace the roles of the signed metadata by those just seen."""
+        rows = [(role.name, role.version, role.expires_at) for role in roles]
+        with transaction(self._db):
+            self._db.execute("DELETE FROM role")
+            self._db.executemany("INSERT INTO role VALUES (?,?,?)", rows)
+
+    def set_last_good_time(self, now: float) -> None:
+        """Keep the latest time that signed metadata vouched for; it never falls."""
+        with transaction(self._db):
+            self._db.execute(
+                "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) "
+                "DO UPDATE SET value = ?2 WHERE CAST(value AS REAL) < ?3",
+                (LAST_GOOD, json.dumps(now), now),
+            )

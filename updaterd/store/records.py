@@ -1,0 +1,235 @@
+"""What the journal says: its records, and how they are read.
+
+Works on a connection without the right to write: `status` and `history` use it
+while a worker is writing. Times are Unix seconds.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+
+from updaterd.core.lifecycle import State
+
+LAST_GOOD = "last_good_time"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The release that is installed: label, order, tree id, since when."""
+
+    version: str
+    seq: int
+    tree: str
+    installed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release whose whole tree is on this machine's disk."""
+
+    version: str
+    seq: int
+    tree: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One row of the journal. `ended_at` is None while it is open."""
+
+    id: int
+    product: str
+    channel: str
+    version: str
+    seq: int
+    from_version: str | None
+    from_seq: int | None
+    trigger: str
+    state: State
+    code: str
+    reason: str
+    path: str
+    bytes_planned: int
+    bytes_fetched: int
+    bytes_full: int
+    boot: str
+    started_at: float
+    updated_at: float
+    ended_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of a deployment."""
+
+    state: State
+    at: float
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A release that failed here, `failures` times, last at `blocked_at`."""
+
+    version: str
+    seq: int
+    code: str
+    reason: str
+    failures: int
+    blocked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProductFacts:
+    """What is remembered about a product; the defaults are those of a new one."""
+
+    name: str
+    seq_floor: int = 0
+    root_version: int = 0
+    pointer_version: int = 0
+    hold_until: float | None = None
+    hold_reason: str = ""
+    target_version: str | None = None
+    target_seq: int | None = None
+    decision: str = ""
+    decision_reason: str = ""
+    checked_at: float | None = None
+    first_seen_at: float | None = None
+    failures: int = 0
+    next_attempt_at: float | None = None
+    last_error_code: str = ""
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSeen:
+    """A role of the signed metadata as last seen: version and expiry."""
+
+    name: str
+    version: int
+    expires_at: float
+
+
+_DEPLOYMENT = ", ".join(Deployment.__slots__)
+_PRODUCT = ", ".join(ProductFacts.__slots__)
+
+
+def _deployment(row: sqlite3.Row) -> Deployment:
+    values = dict(row)
+    values["state"] = State(values["state"])
+    return Deployment(**values)
+
+
+class Records:
+    """Reads the journal's tables.
+
+    Raises:
+        sqlite3.Error: from any method, when the database cannot be read.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def installed(self, product: str) -> Installed | None:
+        """Return what is installed, None for nothing."""
+        row = self._db.execute(
+            "SELECT version, seq, tree, installed_at FROM installed WHERE product = ?",
+            (product,),
+        ).fetchone()
+        return None if row is None else Installed(*row)
+
+    def releases(self, product: str) -> tuple[Release, ...]:
+        """Return the releases known to be whole on disk, newest first."""
+        rows = self._db.execute(
+            "SELECT version, seq, tree FROM release WHERE product = ? "
+            "ORDER BY seq DESC, version",
+            (product,),
+        )
+        return tuple(Release(*row) for row in rows)
+
+    def manifest_bytes(self, product: str, version: str) -> bytes | None:
+        """Return the signed manifest of a release on disk."""
+        row = self._db.execute(
+            "SELECT manifest FROM release WHERE product = ? AND version = ?",
+            (product, version),
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def open_deployment(self, product: str) -> Deployment | None:
+        """Return the deployment that did not end, if there is one."""
+        row = self._db.execute(
+            f"SELECT {_DEPLOYMENT} FROM deployment "  # noqa: S608 - our own columns
+            "WHERE product = ? AND ended_at IS NULL",
+            (product,),
+        ).fetchone()
+        return None if row is None else _deployment(row)
+
+    def deployment(self, ident: int) -> Deployment:
+        """Return one deployment.
+
+        Raises:
+            KeyError: there is none with this number.
+        """
+        row = self._db.execute(
+            f"SELECT {_DEPLOYMENT} FROM deployment WHERE id = ?",  # noqa: S608 - as above
+            (ident,),
+        ).fetchone()
+        if row is None:
+            raise KeyError(ident)
+        return _deployment(row)
+
+    def history(
+        self, product: str | None = None, *, limit: int = 20
+    ) -> tuple[Deployment, ...]:
+        """Return the last deployments, newest first, of one product or of all."""
+        rows = self._db.execute(
+            f"SELECT {_DEPLOYMENT} FROM deployment "  # noqa: S608 - as above
+            "WHERE ?1 IS NULL OR product = ?1 ORDER BY id DESC LIMIT ?2",
+            (product, limit),
+        )
+        return tuple(_deployment(row) for row in rows)
+
+    def transitions(self, ident: int) -> tuple[Transition, ...]:
+        """Return the steps of one deployment, oldest first."""
+        rows = self._db.execute(
+            "SELECT state, at, code, reason FROM transition "
+            "WHERE deployment = ? ORDER BY id",
+            (ident,),
+        )
+        return tuple(Transition(State(row[0]), *row[1:]) for row in rows)
+
+    def failed(self, product: str) -> dict[str, Failed]:
+        """Return the releases that failed here, by version."""
+        rows = self._db.execute(
+            "SELECT version, seq, code, reason, failures, blocked_at FROM blocked "
+            "WHERE product = ?",
+            (product,),
+        )
+        return {row[0]: Failed(*row) for row in rows}
+
+    def product(self, name: str) -> ProductFacts:
+        """Return what is remembered about a product, defaults if nothing is."""
+        row = self._db.execute(
+            f"SELECT {_PRODUCT} FROM product WHERE name = ?",  # noqa: S608 - as above
+            (name,),
+        ).fetchone()
+        return ProductFacts(name) if row is None else ProductFacts(*row)
+
+    def roles(self) -> tuple[RoleSeen, ...]:
+        """Return the roles of the signed metadata as last seen."""
+        rows = self._db.execute("SELECT name, version, expires_at FROM role")
+        return tuple(RoleSeen(*row) for row in rows)
+
+    def last_good_time(self) -> float:
+        """Return the latest time that was known to be right, 0.0 for none."""
+        row = self._db.execute(
+            "SELECT value FROM meta WHERE name = ?", (LAST_GOOD,)
+        ).fetchone()
+        return 0.0 if row is None else float(row[0])
+
+    def next_attempt_at(self, product: str) -> float | None:
+        """Return when the product should be looked at again, None: no plan."""
+        return self.product(product).next_attempt_at
+
+    def failures(self, product: str) -> int:
+        """Return how many runs in a row ended in an error."""
+        return self.product(product).failures
