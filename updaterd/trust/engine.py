@@ -1,0 +1,178 @@
+"""python-tuf's client, tamed: our fetcher below it, a disk that keeps promises.
+
+The only module that touches python-tuf's private members; `pyproject.toml` pins the
+major version for that. Four of them, each with a test that would miss it:
+`_trusted_set` (which root and versions are trusted now), its `reference_time` (the
+clock is ours, not the machine's), `_persist_file` (python-tuf does not fsync: a
+power cut would forget rollback protection) and `_update_root_symlink` (it removes
+the link before it makes the new one).
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from tuf.api import exceptions
+from tuf.api.metadata import Root, Snapshot, Timestamp
+from tuf.ngclient import Updater, UpdaterConfig
+from tuf.ngclient.fetcher import FetcherInterface
+
+from updaterd import durable
+from updaterd.errors import UpdaterError
+from updaterd.net import Fetcher, NotFoundError
+from updaterd.trust.roles import Role
+
+LIMITS = UpdaterConfig(
+    max_root_rotations=256,
+    max_delegations=32,
+    root_max_length=64 * 1024,
+    timestamp_max_length=4 * 1024,
+    snapshot_max_length=256 * 1024,
+    targets_max_length=512 * 1024,
+)
+"""Bytes; python-tuf's defaults are generous enough to be a nuisance."""
+
+
+class Source(FetcherInterface):
+    """Where python-tuf gets its files: what was pushed first, then the repository.
+
+    Args:
+        fetcher: asks the network.
+        base: address of `metadata/`, with its final slash.
+        given: files served from memory, by name; each one once.
+        probe: ask for newer roots; without it, the one at hand counts as newest.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        base: str,
+        *,
+        given: dict[str, bytes] | None = None,
+        probe: bool = True,
+    ) -> None:
+        self._fetcher = fetcher
+        self._base = base
+        self._given = dict(given or {})
+        self._probe = probe
+        self.name = ""
+        self.probed = False
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return the file at `url`, or the pushed one that stands for it.
+
+        Raises:
+            DownloadError: it cannot be had; the cause is one of our errors.
+            DownloadHTTPError: there is none, or it was not asked for.
+            DownloadLengthMismatchError: it is too large.
+        """
+        self.name = url.removeprefix(self._base)
+        kind = self.name.split(".", 1)[-1]  # consistent snapshots: N.snapshot.json
+        found = self._given.pop(self.name, None) or self._given.pop(kind, None)
+        if found is not None:
+            if len(found) > max_length:
+                raise exceptions.DownloadLengthMismatchError("pushed file too large")
+            return found
+        if kind == "root.json" and not self._probe:
+            raise exceptions.DownloadHTTPError("not asked", 404)
+        try:
+            data = self._fetcher.get(url, limit=max_length)
+        except NotFoundError as error:
+            self.probed = self.probed or kind == "root.json"
+            raise exceptions.DownloadHTTPError(str(error), error.status) from None
+        except UpdaterError as error:
+            raise exceptions.DownloadError(str(error)) from error
+        return data
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        """Refuse: everything goes through `download_bytes`, which has a limit."""
+        raise NotImplementedError(url)
+
+
+class Engine(Updater):
+    """One refresh; python-tuf's rule is a new object for each.
+
+    Args:
+        cache: directory that keeps what was verified.
+        bootstrap: the root this machine was given.
+        source: where files come from.
+        now: what time it is; None: what the machine's clock says.
+
+    Raises:
+        RepositoryError: `bootstrap` is not a usable root.
+        OSError: the cache cannot be written.
+    """
+
+    def __init__(  # noqa: PLR0913 # Updater's own arguments
+        self,
+        cache: Path,
+        bootstrap: bytes,
+        *,
+        url: str,
+        source: Source,
+        now: datetime | None,
+        targets_dir: str | None = None,
+        targets_url: str | None = None,
+    ) -> None:
+        (cache / "root_history").mkdir(mode=0o700, exist_ok=True)
+        super().__init__(
+            str(cache),
+            url,
+            targets_dir,
+            targets_url,
+            fetcher=source,
+            config=LIMITS,
+            bootstrap=bootstrap,
+        )
+        if now is not None:
+            self._trusted_set.reference_time = now
+
+    @property
+    def root(self) -> Root:
+        """Return the newest root that is trusted."""
+        return self._trusted_set.root
+
+    @property
+    def timestamp(self) -> Timestamp:
+        """Return the timestamp; only after a refresh."""
+        return self._trusted_set.timestamp
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Return the snapshot; only after a refresh."""
+        return self._trusted_set.snapshot
+
+    def role(self, name: str) -> Role | None:
+        """Return the role as trusted now; None when it was not needed so far."""
+        signed = self._trusted_set.get(name)
+        if signed is None:
+            return None
+        return Role(name=name, version=signed.version, expires=signed.expires)
+
+    def roles(self) -> tuple[Role, ...]:
+        """Return all roles loaded so far, in the order they were verified."""
+        names = list(self._trusted_set._trusted_set)  # noqa: SLF001 # see module
+        return tuple(role for role in map(self.role, names) if role is not None)
+
+    def _persist_file(self, filename: str, data: bytes) -> None:
+        """Write it so that a power cut leaves the old file or the new.
+
+        Power cut: either one is a verified file; rollback protection holds.
+        """
+        path = Path(filename)
+        try:
+            if path.read_bytes() == data:
+                return
+        except OSError:
+            pass
+        durable.write_file(path, data)
+
+    def _update_root_symlink(self) -> None:
+        """Point root.json at the newest root, for people and tools: we never read it.
+
+        Power cut: the old link or the new.
+        """
+        link = Path(self._dir, "root.json")
+        target = Path("root_history", f"{self.root.version}.root.json")
+        if not link.is_symlink() or link.readlink() != target:
+            durable.point(link, target)
