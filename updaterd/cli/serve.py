@@ -1,0 +1,217 @@
+"""`updaterd serve`: the feed server."""
+
+import argparse
+import sys
+from pathlib import Path
+
+_EXPLAINED = """\
+Serves the feed at /v1/events, the repository's files at /repo/, /healthz, /readyz
+and /metrics. Announcing needs a token: `updaterd token create --scope ...`.
+
+The default keeps its events in one SQLite file and is one process; several
+processes share --log redis://HOST:PORT/DB. SIGTERM closes the streams evenly
+within --grace and exits.
+
+examples:
+  updaterd serve --repo /srv/updates/public --state /var/lib/updaterd-serve
+  updaterd serve --state DIR --log redis://10.0.0.5:6379/0 --host 0.0.0.0
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = _EXPLAINED
+    parser.add_argument(
+        "--repo", type=Path, metavar="DIR", help="repository to serve at /repo/"
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="tokens and the embedded event log; made when missing",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument(
+        "--port", type=int, default=8080, help="0 takes a free one (default: 8080)"
+    )
+    parser.add_argument(
+        "--address-file",
+        type=Path,
+        metavar="FILE",
+        help="written with the server's URL once it listens",
+    )
+    parser.add_argument(
+        "--log",
+        default="",
+        metavar="URL",
+        help="event log: sqlite:///PATH (default: in --state) or redis://HOST:PORT/DB",
+    )
+    parser.add_argument(
+        "--keep-events", type=int, default=10_000, metavar="N", help="most events kept"
+    )
+    parser.add_argument(
+        "--keep-days", type=float, default=30, metavar="DAYS", help="oldest event kept"
+    )
+    _streams(parser.add_argument_group("streams"))
+    _access(parser.add_argument_group("access"))
+
+
+def _streams(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--sink",
+        choices=("auto", "fast", "asgi"),
+        default="auto",
+        help="fast takes connections over from uvicorn; asgi is the plain way",
+    )
+    group.add_argument(
+        "--heartbeat", type=float, default=15, metavar="S", help="seconds (default 15)"
+    )
+    group.add_argument(
+        "--lifetime",
+        type=float,
+        default=1800,
+        metavar="S",
+        help="streams are rotated after this, give or take a fifth (default 1800)",
+    )
+    group.add_argument(
+        "--grace",
+        type=float,
+        default=20,
+        metavar="S",
+        help="longest time for closing streams on SIGTERM (default 20)",
+    )
+    group.add_argument(
+        "--rate",
+        type=float,
+        default=2000,
+        metavar="N",
+        help="new streams admitted a second; the others get 503 and Retry-After",
+    )
+    group.add_argument(
+        "--expected-streams",
+        type=int,
+        default=0,
+        metavar="N",
+        help="size of the fleet, if known: widens the retry times from the start",
+    )
+    group.add_argument("--max-streams", type=int, default=50_000, metavar="N")
+    group.add_argument(
+        "--max-per-address",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="streams of one IPv4 address or IPv6 /64; 0: no limit",
+    )
+    group.add_argument(
+        "--max-per-token",
+        type=int,
+        default=0,
+        metavar="N",
+        help="streams of one read token; 0: no limit",
+    )
+
+
+def _access(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--private",
+        action="store_true",
+        help="streams and files need a token with the scope read",
+    )
+    group.add_argument(
+        "--metrics",
+        choices=("token", "open", "off"),
+        default="token",
+        help="who may read /metrics: a token with the scope operate (default)",
+    )
+    group.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="whose X-Forwarded-For is believed; repeatable",
+    )
+    group.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="web pages that may subscribe (CORS); repeatable, * for all",
+    )
+    group.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="certificate chain"
+    )
+    group.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal comes.
+
+    Raises:
+        BrokenError: the extra is not installed, or address or log cannot be used.
+    """
+    import time
+
+    from updaterd.cli import EXIT_USAGE
+    from updaterd.errors import BrokenError
+
+    if (arguments.tls_cert is None) != (arguments.tls_key is None):
+        print("updaterd serve: --tls-cert and --tls-key go together", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        from updaterd.server import process
+        from updaterd.server.log import Retention
+        from updaterd.server.options import Options
+    except ModuleNotFoundError as error:
+        raise BrokenError(
+            f"the feed server needs a package that is missing: {error.name}",
+            do="pip install 'updaterd[server]'",
+            code="extra_missing",
+        ) from error
+    _configure_logs()
+    options = Options(
+        state=arguments.state.absolute(),
+        repository=arguments.repo and arguments.repo.absolute(),
+        log_url=arguments.log,
+        host=arguments.host,
+        port=arguments.port,
+        address_file=arguments.address_file,
+        sink=arguments.sink,
+        heartbeat_s=arguments.heartbeat,
+        lifetime_s=arguments.lifetime,
+        grace_s=arguments.grace,
+        rate=arguments.rate,
+        burst=max(1, int(arguments.rate / 2)),
+        expected_streams=arguments.expected_streams,
+        max_streams=arguments.max_streams,
+        max_per_address=arguments.max_per_address,
+        max_per_token=arguments.max_per_token,
+        private=arguments.private,
+        metrics=arguments.metrics,
+        trusted_proxies=tuple(arguments.trusted_proxy),
+        origins=tuple(arguments.allow_origin),
+        tls_cert=arguments.tls_cert,
+        tls_key=arguments.tls_key,
+        retention=Retention(
+            count=arguments.keep_events, age_s=arguments.keep_days * 86400
+        ),
+    )
+    # the edge of the program: this is where clocks come from
+    process.serve(options, clock=time.monotonic, now=time.time)  # noqa: TID251
+    return 0
+
+
+def _configure_logs() -> None:
+    """One JSON object a line, on stderr."""
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,346 @@
+"""From one log to all streams: catch-up from a ring, then live, without a gap.
+
+One reader follows the log. Each event is encoded once, put on the ring, and written
+to every stream whose filter matches. A stream joins in one step of the event loop:
+what the ring holds after its cursor is written to it, then it is in the group; the
+step is not interrupted, so no event falls between, and none comes twice.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from updaterd.server import frames
+from updaterd.server.frames import Frame
+from updaterd.server.log import (
+    ZERO,
+    Bounds,
+    EventLog,
+    Position,
+    Record,
+    Topic,
+    read_id,
+    write_id,
+)
+
+_PAGE = 200
+
+
+class Filter(NamedTuple):
+    """Which topics a stream wants; an empty set means all."""
+
+    products: frozenset[str]
+    channels: frozenset[str]
+
+    def wants(self, topic: Topic) -> bool:
+        """Tell whether an event of this topic belongs on the stream."""
+        if topic.product is None:
+            return True
+        return (not self.products or topic.product in self.products) and (
+            not self.channels or topic.channel in self.channels
+        )
+
+
+class Sink(Protocol):
+    """Where a stream's bytes go."""
+
+    def write(self, frame: Frame) -> None:
+        """Queue a block; never blocks. A sink that cannot keep up drops itself."""
+        ...
+
+
+class Observer(Protocol):
+    """Who is told what the hub did (metrics, metadata watch)."""
+
+    def arrived(self, record: Record) -> None:
+        """An event came from the log, before any stream got it."""
+        ...
+
+    def first_write(self, record: Record) -> None:
+        """The first stream got an event."""
+        ...
+
+    def delivered(self, count: int) -> None:
+        """So many streams were written to."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    position: Position
+    topic: Topic
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a stream is written when it joins; it may join only in the same step.
+
+    Attributes:
+        missed: events since its cursor.
+        greeting: `hello` or `resync`, written last.
+        kind: hello, replay or resync; for metrics.
+        upto: the newest position that `missed` covers.
+    """
+
+    missed: tuple[Frame, ...]
+    greeting: Frame
+    kind: str
+    upto: Position
+
+    @property
+    def size(self) -> int:
+        """Bytes of the missed events."""
+        return sum(len(block.plain) for block in self.missed)
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The ring cannot tell: the log must be asked (`Hub.backlog`)."""
+
+    after: Position
+
+
+class Hub:
+    """The streams, by filter, and the ring.
+
+    Args:
+        log: where events come from.
+        observer: told of deliveries.
+        heartbeat_s: told to clients in `hello`, seconds.
+        ring_bytes: how much of the newest events is kept in memory.
+        slice_size: streams written to before others get the loop.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        observer: Observer,
+        heartbeat_s: float,
+        ring_bytes: int = 16 << 20,
+        slice_size: int = 500,
+    ) -> None:
+        self._log = log
+        self._observer = observer
+        self._heartbeat_s = heartbeat_s
+        self._ring_limit = ring_bytes
+        self._slice_size = slice_size
+        self._ring: deque[_Kept] = deque()
+        self._ring_bytes = 0
+        self._groups: dict[Filter, set[Sink]] = {}
+        self._newest: dict[Topic, Position] = {}
+        self._moved = asyncio.Event()
+        self.epoch = ""
+        self.last = ZERO
+        self._ring_floor = ZERO  # the ring holds everything after it
+        self._log_floor = ZERO
+        self._hello: Frame | None = None
+
+    async def start(self) -> None:
+        """Fill the ring from the log.
+
+        Raises:
+            LogDownError: it cannot be reached.
+        """
+        bounds = await self._log.bounds()
+        self._reset(bounds)
+        self._newest = dict(await self._log.newest())
+        self._ring_floor = at = bounds.floor
+        while records := await self._log.read(at, _PAGE):
+            for record in records:
+                self._keep(record)
+            at = records[-1].position
+        self.last = max(at, bounds.last)
+
+    def _reset(self, bounds: Bounds) -> None:
+        self._ring.clear()
+        self._ring_bytes = 0
+        self.epoch = bounds.epoch
+        self.last = self._ring_floor = bounds.last
+        self._log_floor = bounds.floor
+        self._newest = {}
+        self._hello = None
+
+    async def run(self) -> None:
+        """Follow the log and deliver, for ever."""
+        async for batch in self._log.tail(self.epoch, self.last):
+            if batch.epoch != self.epoch:
+                await self._lost(batch.epoch)
+            for record in batch.records:
+                await self._deliver(record)
+
+    async def _lost(self, epoch: str) -> None:
+        """Begin with an empty log: every cursor out there is void."""
+        self._reset(Bounds(epoch, ZERO, ZERO))
+        block = frames.resync(epoch, ZERO, "log_lost")
+        await self._write(block, self._groups)
+
+    async def _deliver(self, record: Record) -> None:
+        block = self._keep(record)
+        self.last = record.position
+        self._hello = None
+        self._observer.arrived(record)
+        topic = record.event.topic
+        groups = [group for group in self._groups if group.wants(topic)]
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+        await self._write(block, groups, record)
+
+    async def _write(
+        self, block: Frame, groups: Iterable[Filter], record: Record | None = None
+    ) -> None:
+        # a snapshot: who joins while this runs has had the block from the ring
+        sinks = [sink for group in groups for sink in self._groups[group]]
+        for start in range(0, len(sinks), self._slice_size):
+            part = sinks[start : start + self._slice_size]
+            for sink in part:
+                sink.write(block)
+            if record is not None and start == 0:
+                self._observer.first_write(record)
+            self._observer.delivered(len(part))
+            await asyncio.sleep(0)
+
+    def _keep(self, record: Record) -> Frame:
+        block = frames.of_record(self.epoch, record)
+        self._ring.append(_Kept(record.position, record.event.topic, block))
+        self._ring_bytes += len(block.plain) * 2
+        while self._ring_bytes > self._ring_limit and len(self._ring) > 1:
+            gone = self._ring.popleft()
+            self._ring_bytes -= len(gone.frame.plain) * 2
+            self._ring_floor = gone.position
+        self._newest[record.event.topic] = record.position
+        return block
+
+    def hello(self) -> Frame:
+        """Return the greeting with the cursor now."""
+        if self._hello is None:
+            self._hello = frames.hello(self.epoch, self.last, self._heartbeat_s)
+        return self._hello
+
+    def current_id(self) -> str:
+        """Return the cursor now."""
+        return write_id(self.epoch, self.last)
+
+    def opening(self, wanted: Filter, cursor: str) -> Opening | Behind:
+        """Return what a stream with this cursor is owed.
+
+        `hello` comes after the catch-up: its id is the newest, and must not stand
+        in a client's memory before the events that lead there do.
+
+        Args:
+            wanted: the stream's filter.
+            cursor: its `Last-Event-ID`, empty when it has none.
+        """
+        if not cursor:
+            return Opening((), self.hello(), "hello", self.last)
+        read = read_id(cursor)
+        if read is None or read[0] != self.epoch:
+            return self._resync("unknown_id")
+        after = read[1]
+        if after > self.last:
+            return Behind(after)  # another replica may be ahead of this one
+        if after >= self._ring_floor:
+            missed = tuple(self._since(wanted, after))
+            return Opening(missed, self.hello(), "replay", self.last)
+        if self._missed_nothing(wanted, after):
+            return Opening((), self.hello(), "replay", self.last)
+        return Behind(after)
+
+    def _resync(self, reason: str) -> Opening:
+        block = frames.resync(self.epoch, self.last, reason)
+        return Opening((), block, "resync", self.last)
+
+    def _since(self, wanted: Filter, after: Position) -> list[Frame]:
+        found = []
+        for kept in reversed(self._ring):
+            if kept.position <= after:
+                break
+            if wanted.wants(kept.topic):
+                found.append(kept.frame)
+        found.reverse()
+        return found
+
+    def _missed_nothing(self, wanted: Filter, after: Position) -> bool:
+        """Tell whether no event of these topics came after a position.
+
+        A quiet channel's cursor stays good however much busy ones were trimmed.
+        """
+        return not any(
+            position > after and wanted.wants(topic)
+            for topic, position in self._newest.items()
+        )
+
+    async def backlog(
+        self,
+        wanted: Filter,
+        cursor: str,
+        write: Callable[[Frame], None],
+        drained: Callable[[], Awaitable[None]],
+        *,
+        most: int,
+    ) -> Opening:
+        """Bring a stream that is behind the ring close enough to join.
+
+        Pages come from the log or the ring, each drained before the next.
+
+        Args:
+            wanted: the stream's filter.
+            cursor: its `Last-Event-ID`.
+            write: puts a block on the stream.
+            drained: waits until the stream has taken most of it.
+            most: bytes that may be written without waiting.
+
+        Returns:
+            The opening to write in the same step as the join.
+
+        Raises:
+            LogDownError: the log cannot be reached.
+        """
+        opening = self.opening(wanted, cursor)
+        while isinstance(opening, Behind) or opening.size > most:
+            if isinstance(opening, Behind):
+                page = await self._page(wanted, opening.after)
+            else:
+                page = opening
+            for block in page.missed:
+                write(block)
+                await drained()
+            if page.kind == "resync":
+                return page
+            opening = self.opening(wanted, write_id(self.epoch, page.upto))
+        return opening
+
+    async def _page(self, wanted: Filter, after: Position) -> Opening:
+        """Return the next events that only the log has, or `resync`."""
+        bounds = await self._log.bounds()
+        if bounds.epoch != self.epoch or after > bounds.last:
+            return self._resync("id_ahead")
+        if after > self.last:
+            await self._moved.wait()
+            return Opening((), self.hello(), "replay", after)
+        if after < bounds.floor:
+            return self._resync("id_trimmed")
+        records = await self._log.read(after, _PAGE)
+        if not records:
+            return self._resync("id_trimmed")
+        missed = tuple(
+            frames.of_record(self.epoch, record)
+            for record in records
+            if wanted.wants(record.event.topic)
+        )
+        return Opening(missed, self.hello(), "replay", records[-1].position)
+
+    def join(self, sink: Sink, wanted: Filter) -> None:
+        """Put a stream into its group: from here on it gets what is delivered."""
+        self._groups.setdefault(wanted, set()).add(sink)
+
+    def leave(self, sink: Sink, wanted: Filter) -> None:
+        """Take a stream out; harmless when it never joined."""
+        group = self._groups.get(wanted)
+        if group is not None:
+            group.discard(sink)
+            if not group:
+                del self._groups[wanted]

@@ -1,0 +1,299 @@
+"""The embedded log: one SQLite file, one process. The default.
+
+WAL with `synchronous=FULL`: an append that returned survives a power cut. SQLite
+blocks, so one worker thread does all of it and the event loop never waits for the
+disk.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from updaterd.errors import BrokenError
+from updaterd.server.log import (
+    ZERO,
+    Appended,
+    Batch,
+    Bounds,
+    Event,
+    KeyReusedError,
+    LogDownError,
+    Position,
+    Record,
+    Retention,
+    Topic,
+    digest_of,
+    read_topic,
+    write_id,
+    write_topic,
+)
+
+_BATCH = 500
+_LAYOUT = 1
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE event (
+    ms INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    product TEXT,
+    channel TEXT,
+    data BLOB NOT NULL,
+    PRIMARY KEY (ms, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE newest (              -- of each topic, also when it was trimmed
+    topic TEXT PRIMARY KEY,        -- PRODUCT/CHANNEL, '/' for everyone
+    ms INTEGER NOT NULL,
+    seq INTEGER NOT NULL
+) STRICT;
+CREATE TABLE used (                -- idempotency keys
+    key TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    ms INTEGER NOT NULL,
+    seq INTEGER NOT NULL
+) STRICT;
+CREATE INDEX used_age ON used (ms);
+INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(4)))), ('floor', '0-0');
+PRAGMA user_version = 1;
+"""
+
+T = TypeVar("T")
+
+
+class SqliteLog:
+    """See `EventLog`.
+
+    Args:
+        path: the file; made when missing, with its directory's permissions.
+        retention: what `trim` keeps.
+        now: seconds since 1970.
+    """
+
+    def __init__(
+        self, path: Path, *, retention: Retention, now: Callable[[], float]
+    ) -> None:
+        self._path = path
+        self._retention = retention
+        self._now = now
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="event-log")
+        self._added = asyncio.Event()
+        self._db: sqlite3.Connection | None = None
+
+    def _open(self) -> sqlite3.Connection:
+        """Open the file, making the tables on first use.
+
+        Raises:
+            BrokenError: not a usable log.
+
+        Power cut: the tables are made in one transaction, or not at all.
+        """
+        if self._db is not None:
+            return self._db
+        try:
+            db = sqlite3.connect(
+                self._path, timeout=10, isolation_level=None, check_same_thread=False
+            )
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            (layout,) = db.execute("PRAGMA user_version").fetchone()
+            if layout == 0:
+                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        if layout not in {0, _LAYOUT}:
+            raise self._unusable(f"layout {layout}, a newer updaterd wrote it")
+        self._db = db
+        return db
+
+    def _unusable(self, why: object) -> BrokenError:
+        return BrokenError(
+            f"cannot use the event log {self._path}: {why}",
+            means="nothing can be announced or replayed",
+            do="free disk space or fix permissions; a damaged log may be moved "
+            "away: subscribers then reconcile from signed metadata",
+            code="log_unusable",
+        )
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def call() -> T:
+            try:
+                return work(self._open())
+            except sqlite3.Error as error:
+                raise LogDownError(
+                    f"the event log {self._path} failed: {error}",
+                    means="the event may not have been stored",
+                    do="free disk space, then send it again with the same key",
+                ) from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    async def append(self, event: Event, key: str) -> Appended:
+        """See `EventLog.append`.
+
+        Power cut: event, key and newest position are one transaction.
+        """
+        now_ms = int(self._now() * 1000)
+        digest = digest_of(event)
+
+        def work(db: sqlite3.Connection) -> Appended:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                answer = self._append(db, event, key, digest, now_ms)
+                db.execute("COMMIT")
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            return answer
+
+        answer = await self._run(work)
+        if answer.fresh:
+            self._added.set()
+        return answer
+
+    @staticmethod
+    def _append(
+        db: sqlite3.Connection, event: Event, key: str, digest: str, now_ms: int
+    ) -> Appended:
+        epoch = _meta(db, "epoch")
+        used = db.execute(
+            "SELECT digest, ms, seq FROM used WHERE key = ?", (key,)
+        ).fetchone()
+        if used is not None:
+            if used[0] != digest:
+                raise KeyReusedError(
+                    f"the idempotency key {key[-60:]!r} belongs to another event",
+                    do="use a new key for a new event",
+                )
+            return Appended(write_id(epoch, Position(used[1], used[2])), fresh=False)
+        last = _last(db)
+        # a clock that went back must not reorder the log
+        position = Position(now_ms, 0)
+        if position <= last:
+            position = Position(last.ms, last.seq + 1)
+        db.execute(
+            "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)",
+            (*position, event.name, *event.topic, event.data),
+        )
+        db.execute(
+            "INSERT OR REPLACE INTO newest VALUES (?, ?, ?)",
+            (write_topic(event.topic), *position),
+        )
+        db.execute("INSERT INTO used VALUES (?, ?, ?, ?)", (key, digest, *position))
+        return Appended(write_id(epoch, position), fresh=True)
+
+    async def read(self, after: Position, limit: int) -> tuple[Record, ...]:
+        """See `EventLog.read`."""
+
+        def work(db: sqlite3.Connection) -> tuple[Record, ...]:
+            rows = db.execute(
+                "SELECT ms, seq, name, product, channel, data FROM event "
+                "WHERE (ms, seq) > (?, ?) ORDER BY ms, seq LIMIT ?",
+                (*after, limit),
+            )
+            return tuple(
+                Record(Position(ms, seq), Event(name, Topic(product, channel), data))
+                for ms, seq, name, product, channel, data in rows
+            )
+
+        return await self._run(work)
+
+    async def bounds(self) -> Bounds:
+        """See `EventLog.bounds`."""
+
+        def work(db: sqlite3.Connection) -> Bounds:
+            ms, _, seq = _meta(db, "floor").partition("-")
+            return Bounds(_meta(db, "epoch"), Position(int(ms), int(seq)), _last(db))
+
+        return await self._run(work)
+
+    async def newest(self) -> Mapping[Topic, Position]:
+        """See `EventLog.newest`."""
+
+        def work(db: sqlite3.Connection) -> Mapping[Topic, Position]:
+            rows = db.execute("SELECT topic, ms, seq FROM newest")
+            return {read_topic(topic): Position(ms, seq) for topic, ms, seq in rows}
+
+        return await self._run(work)
+
+    async def tail(self, epoch: str, after: Position) -> AsyncIterator[Batch]:
+        """See `EventLog.tail`: this log has one writer, so it is told in memory."""
+        while True:
+            self._added.clear()
+            try:
+                records = await self.read(after, _BATCH)
+            except LogDownError:
+                await asyncio.sleep(1)
+                continue
+            if records:
+                yield Batch(epoch, records)
+                after = records[-1].position
+            else:
+                await self._added.wait()
+
+    async def trim(self) -> int:
+        """See `EventLog.trim`.
+
+        Power cut: floor and deletion are one transaction.
+        """
+        now_ms = int(self._now() * 1000)
+        retention = self._retention
+
+        def work(db: sqlite3.Connection) -> int:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                cut = db.execute(
+                    "SELECT ms, seq FROM event "
+                    "ORDER BY ms DESC, seq DESC LIMIT 1 OFFSET ?",
+                    (retention.count,),
+                ).fetchone()
+                floor = Position(*cut) if cut else ZERO
+                old = db.execute(
+                    "SELECT ms, seq FROM event WHERE ms < ? "
+                    "ORDER BY ms DESC, seq DESC LIMIT 1",
+                    (now_ms - int(retention.age_s * 1000),),
+                ).fetchone()
+                floor = max(floor, Position(*old) if old else ZERO)
+                gone = 0
+                if floor > ZERO:
+                    gone = db.execute(
+                        "DELETE FROM event WHERE (ms, seq) <= (?, ?)", floor
+                    ).rowcount
+                    db.execute(
+                        "UPDATE meta SET value = ? WHERE name = 'floor'",
+                        (f"{floor.ms}-{floor.seq}",),
+                    )
+                db.execute(
+                    "DELETE FROM used WHERE ms < ?",
+                    (now_ms - int(retention.key_s * 1000),),
+                )
+                db.execute("COMMIT")
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            return gone
+
+        return await self._run(work)
+
+    async def close(self) -> None:
+        """See `EventLog.close`."""
+        loop = asyncio.get_running_loop()
+        if self._db is not None:
+            await loop.run_in_executor(self._thread, self._db.close)
+            self._db = None
+        self._thread.shutdown()
+
+
+def _meta(db: sqlite3.Connection, name: str) -> str:
+    (value,) = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return str(value)
+
+
+def _last(db: sqlite3.Connection) -> Position:
+    # of the topics, not of the events: those may all have been trimmed
+    row = db.execute(
+        "SELECT ms, seq FROM newest ORDER BY ms DESC, seq DESC LIMIT 1"
+    ).fetchone()
+    return Position(*row) if row else ZERO

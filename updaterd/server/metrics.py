@@ -1,0 +1,102 @@
+"""What an operator's monitoring reads at `/metrics` (prometheus-client)."""
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+
+from updaterd.server.log import Record
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+
+
+class Metrics:
+    """Counters of this process.
+
+    Args:
+        now: seconds since 1970, as the log's ids have it.
+    """
+
+    def __init__(self, *, now: Callable[[], float]) -> None:
+        self._now = now
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self._streams = Gauge("updaterd_streams", "Open streams", registry=r)
+        self._events = Counter(
+            "updaterd_events", "Events from the log", ["event"], registry=r
+        )
+        self._published = Counter(
+            "updaterd_published", "Announcements by outcome", ["outcome"], registry=r
+        )
+        self._deliveries = Counter(
+            "updaterd_deliveries", "Events written to streams", registry=r
+        )
+        self._opened = Counter(
+            "updaterd_streams_opened", "Streams by greeting", ["kind"], registry=r
+        )
+        self._refused = Counter(
+            "updaterd_streams_refused", "Requests refused", ["reason"], registry=r
+        )
+        self._dropped = Counter(
+            "updaterd_streams_ended", "Streams ended here", ["reason"], registry=r
+        )
+        self._first = Histogram(
+            "updaterd_publish_to_first_write_seconds",
+            "From an event's id to the first stream",
+            buckets=_BUCKETS,
+            registry=r,
+        )
+        self._lag = Gauge(
+            "updaterd_log_lag_seconds",
+            "Age of the newest event when it arrived here from the log",
+            registry=r,
+        )
+        self._log_up = Gauge("updaterd_log_up", "Whether the log answers", registry=r)
+
+    def arrived(self, record: Record) -> None:
+        """See `hub.Observer`."""
+        self._events.labels(record.event.name).inc()
+        self._lag.set(max(0.0, self._now() - record.position.ms / 1000))
+
+    def first_write(self, record: Record) -> None:
+        """See `hub.Observer`."""
+        self._first.observe(max(0.0, self._now() - record.position.ms / 1000))
+
+    def delivered(self, count: int) -> None:
+        """See `hub.Observer`."""
+        self._deliveries.inc(count)
+
+    def streams(self, count: int) -> None:
+        """So many streams are open."""
+        self._streams.set(count)
+
+    def opened(self, kind: str) -> None:
+        """A stream joined."""
+        self._opened.labels(kind).inc()
+
+    def refused(self, code: str) -> None:
+        """A request for a stream was turned away."""
+        self._refused.labels(code).inc()
+
+    def dropped(self, reason: str) -> None:
+        """A stream was ended by the server."""
+        self._dropped.labels(reason).inc()
+
+    def published(self, outcome: str) -> None:
+        """An announcement was accepted, repeated or refused."""
+        self._published.labels(outcome).inc()
+
+    def log_up(self, up: bool) -> None:
+        """The log answered, or did not."""
+        self._log_up.set(up)
+
+    def render(self) -> bytes:
+        """Return the text that Prometheus scrapes."""
+        return generate_latest(self.registry)

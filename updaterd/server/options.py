@@ -1,0 +1,62 @@
+"""How a feed server is set up: one frozen struct, units in the names."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from updaterd.server.log import Retention
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Everything `updaterd serve` was told.
+
+    Attributes:
+        repository: served under `/repo/`; None when a CDN does it.
+        state: tokens, and the log when it is embedded.
+        log_url: `sqlite:///PATH` or `redis://HOST:PORT/DB`.
+        sink: how streams are written: auto, fast or asgi.
+        heartbeat_s: between two comment lines on a quiet stream.
+        lifetime_s: after which a stream is rotated, give or take a fifth.
+        grace_s: time for closing streams after SIGTERM.
+        rate: new streams a second that are admitted.
+        burst: how many may come at once before the rate counts.
+        expected_streams: size of the fleet, as far as known; widens `retry:`.
+        max_streams: in this process.
+        max_per_address: streams of one IPv4 address or IPv6 /64; 0: no limit.
+        max_per_token: streams of one read token; 0: no limit.
+        publish_rate: announcements a second for each token.
+        queue_bytes: waiting for one reader before it is dropped.
+        trusted_proxies: addresses whose X-Forwarded-For is believed.
+        origins: allowed by CORS; `*` for all.
+        private: streams and files need a token with `read`.
+        metrics: who may read `/metrics`: token (operate), open or off.
+        tls_cert: certificate chain; None for plain HTTP.
+        tls_key: its key.
+    """
+
+    state: Path
+    repository: Path | None = None
+    log_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    address_file: Path | None = None
+    sink: str = "auto"
+    heartbeat_s: float = 15.0
+    lifetime_s: float = 1800.0
+    grace_s: float = 20.0
+    rate: float = 2000.0
+    burst: int = 1000
+    expected_streams: int = 0
+    max_streams: int = 50_000
+    max_per_address: int = 1000
+    max_per_token: int = 0
+    publish_rate: float = 20.0
+    queue_bytes: int = 256 << 10
+    ring_bytes: int = 16 << 20
+    trusted_proxies: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    private: bool = False
+    metrics: str = "token"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    retention: Retention = field(default_factory=Retention)

@@ -1,0 +1,118 @@
+"""What a request for a stream asks for; the same for both sinks."""
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from updaterd.core.names import check_name
+from updaterd.errors import MalformedError
+from updaterd.server.hub import Filter
+
+EVENTS_PATH = "/v1/events"
+_MAX_FIELDS = 64
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """A GET of the feed.
+
+    Attributes:
+        wanted: the filters.
+        cursor: `Last-Event-ID`, empty when there is none.
+        address: the client, as limits count it.
+        bearer: the token's secret, empty when there is none.
+        origin: of the page that asks, empty when none does.
+    """
+
+    wanted: Filter
+    cursor: str
+    address: str
+    bearer: str
+    origin: str
+
+
+def read_request(
+    query: bytes, headers: Headers, peer: str, trusted: frozenset[str]
+) -> StreamRequest:
+    """Return what was asked.
+
+    Args:
+        query: after the question mark, still encoded.
+        headers: names in lower case.
+        peer: address of the other end of the connection.
+        trusted: proxies whose X-Forwarded-For is believed.
+
+    Raises:
+        MalformedError: a filter is not a name, or there are too many.
+    """
+    cursor = bearer = origin = ""
+    forwarded: list[str] = []
+    for name, value in headers:
+        if name == b"last-event-id":
+            cursor = value.decode("latin-1")
+        elif name == b"authorization":
+            bearer = read_bearer(value)
+        elif name == b"origin":
+            origin = value.decode("latin-1")
+        elif name == b"x-forwarded-for":
+            forwarded += value.decode("latin-1").split(",")
+    return StreamRequest(
+        read_filter(query),
+        cursor,
+        client_address(peer, forwarded, trusted),
+        bearer,
+        origin,
+    )
+
+
+def read_bearer(value: bytes) -> str:
+    """Return the secret of an Authorization header, or an empty string."""
+    scheme, _, secret = value.decode("latin-1").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
+def read_filter(query: bytes) -> Filter:
+    """Return the filters of a query; unknown fields are ignored.
+
+    Raises:
+        MalformedError: a filter is not a name, or there are too many.
+    """
+    try:
+        fields = parse_qsl(
+            query.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(query),
+            max_num_fields=_MAX_FIELDS,
+        )
+    except ValueError as error:
+        raise MalformedError(f"the query cannot be read: {error}") from error
+    wanted: dict[str, set[str]] = {"product": set(), "channel": set()}
+    for name, value in fields:
+        if name in wanted:
+            wanted[name].add(check_name(name, value))
+    return Filter(frozenset(wanted["product"]), frozenset(wanted["channel"]))
+
+
+def client_address(peer: str, forwarded: list[str], trusted: frozenset[str]) -> str:
+    """Return whom limits count: the nearest address that is no proxy of ours.
+
+    An IPv6 client owns a /64, so that is what is counted.
+
+    Args:
+        peer: address of the other end of the connection.
+        forwarded: X-Forwarded-For, nearest last.
+        trusted: proxies whose word is believed.
+    """
+    address = peer
+    while address in trusted and forwarded:
+        address = forwarded.pop().strip()
+    if ":" in address:
+        try:
+            network = ipaddress.ip_network((address, 64), strict=False)
+        except ValueError:
+            return peer
+        return str(network.network_address)
+    return address[:40]

@@ -1,0 +1,155 @@
+"""Streams through plain ASGI: the sink that works on any server and proxy."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from starlette.types import Receive, Scope, Send
+
+from updaterd.server.frames import Frame
+from updaterd.server.hub import Filter
+from updaterd.server.request import StreamRequest
+from updaterd.server.streams import Streams
+
+_DRAIN_DEADLINE_S = 60.0
+
+ABORT = "updaterd.abort"
+
+HEAD = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class AsgiStream:
+    """A queue that a task empties into `send`; see `streams.Stream`."""
+
+    __slots__ = (
+        "_abort",
+        "_closing",
+        "_ended",
+        "_queue",
+        "_room",
+        "_size",
+        "_streams",
+        "_wake",
+        "address",
+        "slot",
+        "token",
+        "turns",
+        "wanted",
+        "window",
+    )
+
+    def __init__(
+        self,
+        streams: Streams,
+        request: StreamRequest,
+        token: str,
+        abort: Callable[[], None],
+    ) -> None:
+        self._streams = streams
+        self._abort = abort
+        self._queue: list[bytes] = []
+        self._size = 0
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._closing = False
+        self._ended = False
+        self.wanted: Filter = request.wanted
+        self.address = request.address
+        self.token = token
+        self.window = 0
+        self.turns = 0
+        self.slot = 0
+
+    def write(self, block: Frame) -> None:
+        """See `streams.Stream`."""
+        if self._closing:
+            return
+        if self._size > self._streams.options.queue_bytes:
+            self._streams.slow(self)
+            return
+        self._queue.append(block.plain)
+        self._size += len(block.plain)
+        self._wake.set()
+
+    def finish(self) -> None:
+        """See `streams.Stream`."""
+        self._closing = True
+        self._wake.set()
+
+    def drop(self) -> None:
+        """See `streams.Stream`."""
+        self._closing = self._ended = True
+        self._queue.clear()
+        self._abort()
+        self._wake.set()
+        self._room.set()
+
+    async def drained(self) -> None:
+        """See `streams.Stream`.
+
+        Raises:
+            ConnectionError: the stream is gone.
+        """
+        try:
+            async with asyncio.timeout(_DRAIN_DEADLINE_S):
+                while self._size > self._streams.options.queue_bytes // 2:
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            self._streams.slow(self)
+        if self._ended:
+            raise ConnectionError
+
+    def beat(self) -> None:
+        """See `wheel.Rider`."""
+        self._streams.beat(self)
+
+    def rotate(self) -> None:
+        """See `wheel.Rider`."""
+        self._streams.rotate(self)
+
+    async def run(self, cursor: str, receive: Receive, send: Send) -> None:
+        """Carry the stream until either side ends it."""
+        gone = asyncio.create_task(self._watch(receive))
+        self._streams.begin(self, cursor)
+        try:
+            while not self._ended:
+                await self._wake.wait()
+                self._wake.clear()
+                if data := b"".join(self._queue):
+                    self._queue.clear()
+                    await send({
+                        "type": "http.response.body",
+                        "body": data,
+                        "more_body": True,
+                    })
+                    self._size = sum(map(len, self._queue))
+                    self._room.set()
+                elif self._closing:
+                    break
+            with suppress(OSError):
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            self._ended = True
+            self._room.set()
+            self._streams.end(self)
+            gone.cancel()
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.drop()
+
+
+def abort_of(scope: Scope) -> Callable[[], None]:
+    """Return what cuts the connection, where the server tells (`protocol`)."""
+    abort: Callable[[], None] = scope.get("extensions", {}).get(ABORT, _nothing)
+    return abort
+
+
+def _nothing() -> None:
+    """Leave it to the server to notice."""

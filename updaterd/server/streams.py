@@ -1,0 +1,279 @@
+"""The life of a stream, whichever sink carries it: let in, greeted, ended.
+
+Streams that were taken over are invisible to uvicorn's limits and shutdown, so they
+are counted here, all of them.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from updaterd.errors import UpdaterError
+from updaterd.server import frames
+from updaterd.server.admission import Admission
+from updaterd.server.frames import Frame
+from updaterd.server.hub import Filter, Hub, Opening
+from updaterd.server.metrics import Metrics
+from updaterd.server.options import Options
+from updaterd.server.request import StreamRequest
+from updaterd.server.tokens import Tokens
+from updaterd.server.wheel import Wheel
+
+_DRAIN_STEP_S = 0.05
+_LATER_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer instead of a stream.
+
+    Attributes:
+        status: HTTP status.
+        code: stable name, for the body and for metrics.
+        retry_after_s: 0 when there is no point in coming back.
+    """
+
+    status: int
+    code: str
+    retry_after_s: int = 0
+
+
+class Stream(Protocol):
+    """What a sink's stream is to the rest of the server.
+
+    Attributes:
+        wanted: its filter.
+        address: whom it counts for.
+        token: id of its token, empty when it needs none.
+        window: the `retry:` window it was told last, in whole seconds.
+    """
+
+    wanted: Filter
+    address: str
+    token: str
+    window: int
+    turns: int
+    slot: int
+
+    def write(self, block: Frame, /) -> None:
+        """Queue a block; drop the stream when too much waits already."""
+        ...
+
+    def finish(self) -> None:
+        """End the response properly once everything queued is written."""
+        ...
+
+    def drop(self) -> None:
+        """Cut the connection now and free what is queued."""
+        ...
+
+    async def drained(self) -> None:
+        """Return once little is queued.
+
+        Raises:
+            ConnectionError: the stream is gone.
+        """
+        ...
+
+    def beat(self) -> None:
+        """See `wheel.Rider`."""
+        ...
+
+    def rotate(self) -> None:
+        """See `wheel.Rider`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Time and chance, handed in.
+
+    Attributes:
+        clock: seconds on a steady clock.
+        now: seconds since 1970.
+        draw: uniform in [0, 1).
+    """
+
+    clock: Callable[[], float]
+    now: Callable[[], float]
+    draw: Callable[[], float]
+
+
+class Streams:
+    """All streams of this process.
+
+    Args:
+        options: limits and times.
+        hub: where events come from.
+        tokens: who may read, when the feed is private.
+        metrics: told of what happens.
+        world: time and chance.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        hub: Hub,
+        *,
+        tokens: Tokens,
+        metrics: Metrics,
+        world: World,
+    ) -> None:
+        self.options = options
+        self.hub = hub
+        self.wheel = Wheel(period_s=options.heartbeat_s)
+        self._tokens = tokens
+        self._metrics = metrics
+        self._clock = world.clock
+        self._draw = world.draw
+        self._admission = Admission(
+            rate=options.rate,
+            burst=options.burst,
+            expected=options.expected_streams,
+            now=world.clock(),
+        )
+        self._addresses: Counter[str] = Counter()
+        self._uses: Counter[str] = Counter()
+        self._filters: dict[Filter, Filter] = {}
+        self._behind: set[asyncio.Task[None]] = set()
+        self._at_once = options.queue_bytes // 2
+        self.count = 0
+        self.ready = False
+        self.draining = False
+
+    def knock(self, request: StreamRequest) -> Refusal | str:
+        """Return why there is no stream for this request, or the id of its token."""
+        refusal = self._judge(request)
+        if isinstance(refusal, Refusal):
+            self._metrics.refused(refusal.code)
+        return refusal
+
+    def _judge(self, request: StreamRequest) -> Refusal | str:
+        token = self._reader(request) if self.options.private else ""
+        if isinstance(token, Refusal):
+            return token
+        for limit, uses, code in (
+            (self.options.max_per_token, self._uses[token], "token"),
+            (self.options.max_per_address, self._addresses[request.address], "address"),
+        ):
+            if limit and uses >= limit:
+                return Refusal(429, f"too_many_of_{code}", _LATER_S)
+        if self.draining or not self.ready:
+            return Refusal(503, "not_ready", self._later())
+        if self.count >= self.options.max_streams:
+            return Refusal(503, "full", self._later())
+        wait = self._admission.admit(self._clock(), draw=self._draw())
+        return Refusal(503, "too_many_at_once", wait) if wait else token
+
+    def _reader(self, request: StreamRequest) -> Refusal | str:
+        found = self._tokens.find(request.bearer) if request.bearer else None
+        if found is None:
+            return Refusal(401, "token_required")
+        return found.id if found.may("read") else Refusal(403, "scope_missing")
+
+    def _later(self) -> int:
+        return 1 + int(self._draw() * self._admission.window_s(self.count))
+
+    def begin(self, stream: Stream, cursor: str) -> None:
+        """Greet a stream that was let in, and let it join.
+
+        Its `wanted`, `address` and `token` are set; the response head is written.
+        """
+        self.count += 1
+        self._metrics.streams(self.count)
+        self._addresses[stream.address] += 1
+        if stream.token:
+            self._uses[stream.token] += 1
+        self.wheel.add(stream, turns=self._lifetime_turns())
+        self._tell_retry(stream)
+        opening = self.hub.opening(stream.wanted, cursor)
+        if isinstance(opening, Opening) and opening.size <= self._at_once:
+            self._join(stream, opening)
+            return
+        task = asyncio.get_running_loop().create_task(self._catch_up(stream, cursor))
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+
+    def _join(self, stream: Stream, opening: Opening) -> None:
+        for block in opening.missed:
+            stream.write(block)
+        stream.write(opening.greeting)
+        self.hub.join(stream, stream.wanted)
+        self._metrics.opened(opening.kind)
+
+    async def _catch_up(self, stream: Stream, cursor: str) -> None:
+        try:
+            opening = await self.hub.backlog(
+                stream.wanted,
+                cursor,
+                stream.write,
+                stream.drained,
+                most=self._at_once,
+            )
+        except ConnectionError:
+            return  # the client left; `end` was called
+        except UpdaterError:
+            stream.finish()  # the log is down: the client comes back to its cursor
+            return
+        self._join(stream, opening)
+
+    def _lifetime_turns(self) -> int:
+        turns = self.options.lifetime_s / self.options.heartbeat_s
+        return max(2, int(turns * (0.8 + 0.4 * self._draw())))
+
+    def _tell_retry(self, stream: Stream) -> None:
+        ms = self._admission.retry_ms(self.count, draw=self._draw())
+        stream.window = int(self._admission.window_s(self.count))
+        stream.write(frames.retry(ms))
+
+    def beat(self, stream: Stream) -> None:
+        """Write a heartbeat; a new `retry:` when the fleet has outgrown the old."""
+        if self._admission.window_s(self.count) > 2 * stream.window + 2:
+            self._tell_retry(stream)
+        else:
+            stream.write(frames.HEARTBEAT)
+
+    def rotate(self, stream: Stream) -> None:
+        """End a stream whose time is up; it comes back, here or elsewhere."""
+        self._metrics.dropped("rotated")
+        stream.finish()
+
+    def end(self, stream: Stream) -> None:
+        """Forget a stream whose connection is gone."""
+        self.hub.leave(stream, stream.wanted)
+        self.wheel.remove(stream)
+        self.count -= 1
+        self._metrics.streams(self.count)
+        _less(self._addresses, stream.address)
+        if stream.token:
+            _less(self._uses, stream.token)
+
+    def slow(self, stream: Stream) -> None:
+        """Drop a stream that does not read what it is sent."""
+        self._metrics.dropped("slow")
+        stream.drop()
+
+    async def drain(self) -> None:
+        """Close all streams, evenly, within the grace period.
+
+        Each is told when to come back; none before, so no storm follows.
+        """
+        self.draining = True
+        riders = self.wheel.riders()
+        duration = min(self.options.grace_s, len(riders) / self.options.rate)
+        steps = max(1, int(duration / _DRAIN_STEP_S))
+        for step in range(steps):
+            for rider in riders[step::steps]:
+                rider.rotate()
+            if step + 1 < steps:
+                await asyncio.sleep(_DRAIN_STEP_S)
+        for task in self._behind:
+            task.cancel()
+
+
+def _less(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]

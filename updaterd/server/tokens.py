@@ -1,0 +1,240 @@
+"""Who may publish, operate or read: bearer tokens, kept only as hashes.
+
+A token is `upd_` and 256 random bits in base64url; the file holds its SHA-256, so a
+leaked file lets nobody in. A slow hash would add nothing: there is no dictionary of
+256-bit numbers. `updaterd token` writes the file; the server sees the change on the
+next request that needs it.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from updaterd.core.names import check_name
+from updaterd.core.wire import Fields, encode, parse_object
+from updaterd.durable import write_file
+from updaterd.errors import BrokenError, MalformedError, RejectedError
+
+FILE = "tokens.json"
+_PREFIX = "upd_"
+_LIMIT = 4 << 20
+_MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What is kept of a token.
+
+    Attributes:
+        id: short public name, for `revoke` and logs.
+        name: what its owner calls it.
+        sha256: hash of the secret.
+        scopes: `publish:PRODUCT/CHANNEL` (either may be `*`), `operate`, `read`.
+        created: seconds since 1970.
+    """
+
+    id: str
+    name: str
+    sha256: str
+    scopes: tuple[str, ...]
+    created: int
+
+    def may_publish(self, product: str | None, channel: str | None) -> bool:
+        """Tell whether a scope covers the topic; None asks for any topic at all.
+
+        Metadata belongs to every product, so any publishing scope will do for it.
+        """
+        for scope in self.scopes:
+            kind, _, rest = scope.partition(":")
+            if kind != "publish":
+                continue
+            its_product, _, its_channel = rest.partition("/")
+            if product is None or (
+                its_product in {"*", product} and its_channel in {"*", channel}
+            ):
+                return True
+        return False
+
+    def may(self, scope: str) -> bool:
+        """Tell whether `operate` or `read` was granted."""
+        return scope in self.scopes
+
+
+def check_scope(scope: str) -> str:
+    """Return the scope when it can be granted.
+
+    Raises:
+        RejectedError: it says nothing this server knows.
+    """
+    kind, colon, rest = scope.partition(":")
+    if scope in {"operate", "read"}:
+        return scope
+    product, slash, channel = rest.partition("/")
+    if (
+        kind == "publish"
+        and colon + slash == ":/"
+        and all(name == "*" or is_name(name) for name in (product, channel))
+    ):
+        return scope
+    raise RejectedError(
+        f"{scope!r:.80} is not a scope",
+        do="use publish:PRODUCT/CHANNEL (either may be *), operate or read",
+        code="bad_scope",
+    )
+
+
+def is_name(text: str) -> bool:
+    """Tell whether the text can name a product or channel."""
+    try:
+        check_name("name", text)
+    except MalformedError:
+        return False
+    return True
+
+
+def _read(fields: Fields) -> Token:
+    scopes = fields.text("scopes", longest=4096).split()
+    return Token(
+        fields.text("id"),
+        fields.text("name"),
+        fields.hexdigest("sha256"),
+        tuple(scopes),
+        fields.integer("created"),
+    )
+
+
+def make_state(state: Path) -> Path:
+    """Return the server's state directory, made when missing (0700).
+
+    Raises:
+        BrokenError: it cannot be made.
+    """
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BrokenError(
+            f"cannot make the state directory {state}: {error}",
+            do="choose another --state, or fix its parent's permissions",
+            code="state_unusable",
+        ) from error
+    return state
+
+
+class Tokens:
+    """The tokens of one state directory.
+
+    Args:
+        state: the directory; `tokens.json` in it is 0600.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / FILE
+        self._stamp: tuple[int, int, int] | None = None
+        self._tokens: tuple[Token, ...] = ()
+
+    def all(self) -> tuple[Token, ...]:
+        """Return every token, reading the file again when it changed.
+
+        Raises:
+            BrokenError: the file is unreadable or damaged.
+        """
+        try:
+            stat = os.stat(self._path)
+            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if stamp != self._stamp:
+                read = parse_object(
+                    self._path.read_bytes(), where=str(self._path), limit=_LIMIT
+                )
+                self._tokens = read.each("tokens", _read, most=_MOST)
+                self._stamp = stamp
+        except FileNotFoundError:
+            self._tokens, self._stamp = (), None
+        except (OSError, MalformedError) as error:
+            raise BrokenError(
+                f"cannot read the tokens in {self._path}: {error}",
+                means="nobody can publish",
+                do="fix its permissions, or move it away and create tokens anew",
+                code="tokens_unreadable",
+            ) from error
+        return self._tokens
+
+    def find(self, secret: str) -> Token | None:
+        """Return the token with this secret, comparing in constant time."""
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+        found = None
+        for token in self.all():
+            if hmac.compare_digest(token.sha256, digest):
+                found = token
+        return found
+
+    def create(
+        self, scopes: tuple[str, ...], *, name: str, now: Callable[[], float]
+    ) -> tuple[Token, str]:
+        """Add a token; return it and its secret, which is not kept.
+
+        Raises:
+            RejectedError: an unknown scope, or too many tokens.
+            BrokenError: the file cannot be read or written.
+
+        Power cut: the file holds the token or it does not; the secret was not
+        shown before.
+        """
+        for scope in scopes:
+            check_scope(scope)
+        tokens = self.all()
+        if len(tokens) >= _MOST:
+            raise RejectedError(
+                f"there are {_MOST} tokens", do="revoke some", code="too_many_tokens"
+            )
+        secret = _PREFIX + secrets.token_urlsafe(32)
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        token = Token(secrets.token_hex(4), name, digest, scopes, int(now()))
+        self._write((*tokens, token))
+        return token, secret
+
+    def revoke(self, token_id: str) -> Token:
+        """Remove a token and return it.
+
+        Raises:
+            RejectedError: there is none with this id.
+            BrokenError: the file cannot be read or written.
+
+        Power cut: the file holds the token or it does not.
+        """
+        tokens = self.all()
+        for token in tokens:
+            if token.id == token_id:
+                self._write(tuple(t for t in tokens if t != token))
+                return token
+        raise RejectedError(
+            f"there is no token {token_id!r:.80}",
+            do="`updaterd token list` shows their ids",
+            code="no_such_token",
+        )
+
+    def _write(self, tokens: tuple[Token, ...]) -> None:
+        document = {
+            "schema": 1,
+            "tokens": [
+                {
+                    "id": t.id,
+                    "name": t.name,
+                    "sha256": t.sha256,
+                    "scopes": " ".join(t.scopes),
+                    "created": t.created,
+                }
+                for t in tokens
+            ],
+        }
+        try:
+            write_file(self._path, encode(document))
+        except OSError as error:
+            raise BrokenError(
+                f"cannot write {self._path}: {error}",
+                do="check the directory's permissions and free space",
+                code="tokens_unwritable",
+            ) from error
