@@ -36,7 +36,8 @@ _MIGRATIONS = (
         channel TEXT,
         urgency TEXT NOT NULL DEFAULT 'normal',
         version TEXT,                -- the event's own word: for people, never believed
-        data TEXT NOT NULL,
+        spread_s INTEGER NOT NULL DEFAULT 0, -- over how long the fleet should come
+        data TEXT NOT NULL,          -- its beginning, for people
         received_at REAL NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('pending', 'done', 'quarantined')),
         reason TEXT NOT NULL DEFAULT ''
@@ -44,6 +45,10 @@ _MIGRATIONS = (
     CREATE UNIQUE INDEX inbox_once ON inbox (feed, event_id)
         WHERE event_id IS NOT NULL;
     CREATE INDEX inbox_state ON inbox (state, row);
+    CREATE TABLE inbox_mark (                -- up to where each product is done
+        product TEXT PRIMARY KEY,
+        row INTEGER NOT NULL
+    ) STRICT;
 
     -- journal: deployments and their ends
     CREATE TABLE deployment (

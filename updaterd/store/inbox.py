@@ -1,0 +1,402 @@
+"""The inbox: what the feed said, kept until it has been acted on.
+
+The event's row and the cursor (`Last-Event-ID`) are one transaction, and a row is
+unique on (feed, event id): whatever breaks, an event is neither lost nor taken
+twice. Many events of one product are one `Pending`: a flood starts no flood.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from updaterd.core.events import (
+    Hello,
+    Message,
+    MetadataHint,
+    Other,
+    PushedMetadata,
+    Resync,
+    UpdateHint,
+    parse,
+)
+from updaterd.core.sse import Event
+from updaterd.core.text import printable
+from updaterd.errors import MalformedError
+from updaterd.store.schema import transaction
+
+_KEPT_DATA = 4096  # characters of each event, for people; actions need none of it
+_LONGEST_KEY = 256
+
+_INSERT = """
+    INSERT INTO inbox (feed, event_id, event, product, channel, urgency, version,
+                       spread_s, data, received_at, state, reason)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+# The newest pending row of each product stays whatever comes; of the others the
+# settled go first, then the oldest.
+_EVICT = """
+    SELECT row, product, urgency, state FROM inbox WHERE row NOT IN (
+        SELECT max(row) FROM inbox WHERE state = 'pending' GROUP BY product
+    ) ORDER BY state = 'pending', row LIMIT ?
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What one event came to.
+
+    Attributes:
+        kind: "update", "metadata", "resync" (all three: something is pending),
+            "hello", "duplicate", "quarantined" or "other" (not for this machine).
+        products: which configured products now have something pending.
+        urgency: "normal" or "critical".
+        pushed: signed metadata that came along, unverified.
+        reason: why it was quarantined, or why the feed asks for a resync.
+    """
+
+    kind: str
+    products: frozenset[str] = frozenset()
+    urgency: str = "normal"
+    pushed: PushedMetadata | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """All that waits for one product, as one.
+
+    Attributes:
+        product: a configured product.
+        row: the newest waiting row; hand it to `Inbox.done`.
+        urgency: "critical" when any of the rows is.
+        received_at: when the oldest came, Unix seconds.
+        version: the newest label that an event named: for people.
+        spread_s: over how many seconds the fleet should come, the newest's word.
+        pushed: metadata that came with the newest; None after a restart.
+    """
+
+    product: str
+    row: int
+    urgency: str
+    received_at: float
+    version: str | None = None
+    spread_s: int = 0
+    pushed: PushedMetadata | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedFacts:
+    """The feed's side of `state.db`, for `status`.
+
+    Attributes:
+        cursor: last event id; None when no feed has given one.
+        cursor_at: when it last moved, Unix seconds.
+        pending: rows that wait.
+        quarantined: malformed events kept for a look.
+        quarantine_reason: of the newest.
+        last_event_at: when the newest row came.
+    """
+
+    cursor: str | None = None
+    cursor_at: float | None = None
+    pending: int = 0
+    quarantined: int = 0
+    quarantine_reason: str = ""
+    last_event_at: float | None = None
+
+
+class Inbox:
+    """The inbox of one feed.
+
+    Args:
+        connection: `state.db`, from `store.schema.open_state`.
+        feed: the feed's address: the name its ids are unique under.
+        products: channel of each configured product.
+        cap: most rows kept, whatever the feed sends.
+
+    Raises:
+        ValueError: `cap` is too small for so many products.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        feed: str,
+        products: Mapping[str, str],
+        cap: int = 1000,
+    ) -> None:
+        if cap < 2 * len(products) + 2:
+            raise ValueError(
+                f"a cap of {cap} is too small for {len(products)} products"
+            )
+        self._connection = connection
+        self._feed = feed
+        self._products = dict(products)
+        self._cap = cap
+        self._pushed: dict[str, PushedMetadata] = {}
+        self._rows = self._count("1")  # an upper bound, see _evict
+
+    def cursor(self) -> str | None:
+        """Return the id after which the feed should continue."""
+        row = self._connection.execute(
+            "SELECT last_event_id FROM cursor WHERE feed = ?", (self._feed,)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def advance(self, last_event_id: str, *, now: float) -> None:
+        """Move the cursor without an event (an `id:` alone in its block).
+
+        Power cut: as before, or moved.
+        """
+        with transaction(self._connection):
+            self._move(last_event_id, now)
+
+    def accept(self, event: Event, *, now: float) -> Accepted:
+        """Take one event in: its row and the cursor, or neither.
+
+        Raises:
+            sqlite3.Error: the disk refused; the cursor stands, the event comes again.
+
+        Power cut: both or neither.
+        """
+        return self.accept_all((event,), now=now)[0]
+
+    def accept_all(self, events: Sequence[Event], *, now: float) -> list[Accepted]:
+        """Take several events in, in one transaction.
+
+        Raises:
+            sqlite3.Error: as `accept`.
+
+        Power cut: all of them with the cursor, or none.
+        """
+        if not events:
+            return []
+        with transaction(self._connection):
+            taken = [self._insert(event, now) for event in events]
+            self._move(events[-1].id, now)
+            rows = self._evict()
+        self._rows = rows
+        for accepted in taken:
+            for product in accepted.products:
+                if accepted.pushed is None:
+                    self._pushed.pop(product, None)
+                else:
+                    self._pushed[product] = accepted.pushed
+        return taken
+
+    def pending(self) -> tuple[Pending, ...]:
+        """Return what waits, one for each configured product that has any."""
+        found = (self._pending(product) for product in sorted(self._products))
+        return tuple(waiting for waiting in found if waiting is not None)
+
+    def done(self, product: str, up_to_row: int) -> None:
+        """Settle what waited for `product`; newer rows go on waiting.
+
+        Power cut: as before (the product is looked at once more), or settled.
+        """
+        with transaction(self._connection) as db:
+            db.execute(
+                "INSERT INTO inbox_mark VALUES (?, ?) ON CONFLICT (product) "
+                "DO UPDATE SET row = max(row, excluded.row)",
+                (product, up_to_row),
+            )
+            db.execute(
+                "UPDATE inbox SET state = 'done' "
+                "WHERE state = 'pending' AND product = ? AND row <= ?",
+                (product, up_to_row),
+            )
+            marks = [self._mark(name) for name in self._products]
+            db.execute(  # what concerns every product waits for the last of them
+                "UPDATE inbox SET state = 'done' "
+                "WHERE state = 'pending' AND product IS NULL AND row <= ?",
+                (min(marks, default=up_to_row),),
+            )
+        if self._pending(product) is None:
+            self._pushed.pop(product, None)
+
+    def depth(self) -> int:
+        """Return how many rows wait."""
+        return self._count("state = 'pending'")
+
+    def quarantined(self) -> int:
+        """Return how many malformed events are kept."""
+        return self._count("state = 'quarantined'")
+
+    # ---- inside a transaction ---------------------------------------------------
+
+    def _insert(self, event: Event, now: float) -> Accepted:
+        """Insert what the event asks for, and tell what it was."""
+        hint = UpdateHint()
+        try:
+            message = parse(event.event, event.data)
+        except MalformedError as error:
+            accepted = Accepted(
+                kind="quarantined", reason=printable(str(error), longest=500)
+            )
+        else:
+            accepted = self._judge(message)
+            if isinstance(message, UpdateHint):
+                hint = message
+            elif isinstance(message, Resync):
+                # Its id is the feed's present one, which an event may bear as well.
+                event = event._replace(identified=False)
+        if accepted.kind in {"hello", "other"}:
+            return accepted  # the cursor moves, nothing waits
+        if not self._row(event, hint, accepted, now):
+            return Accepted(kind="duplicate")
+        return accepted
+
+    def _judge(self, message: Message) -> Accepted:
+        match message:
+            case UpdateHint():
+                concerned = self._concerned(message)
+                return Accepted(
+                    kind="update" if concerned else "other",
+                    products=concerned,
+                    urgency=message.urgency,
+                    pushed=message.pushed,
+                )
+            case MetadataHint():
+                everything = frozenset(self._products)
+                return Accepted(
+                    kind="metadata", products=everything, pushed=message.pushed
+                )
+            case Resync():
+                everything = frozenset(self._products)
+                return Accepted(
+                    kind="resync", products=everything, reason=message.reason
+                )
+            case Hello():
+                return Accepted(kind="hello")
+            case Other():
+                return Accepted(kind="other")
+
+    def _concerned(self, hint: UpdateHint) -> frozenset[str]:
+        return frozenset(
+            product
+            for product, channel in self._products.items()
+            if hint.product in (None, product) and hint.channel in (None, channel)
+        )
+
+    def _row(
+        self, event: Event, hint: UpdateHint, accepted: Accepted, now: float
+    ) -> bool:
+        """Insert the event's row; False when it is there already."""
+        key = event.id if event.identified and event.id else None
+        if key is not None and len(key) > _LONGEST_KEY:
+            key = "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+        done = self._connection.execute(
+            _INSERT,
+            (
+                self._feed,
+                key,
+                event.event[:_LONGEST_KEY],
+                hint.product,
+                hint.channel,
+                hint.urgency,
+                hint.version,
+                hint.spread_s,
+                event.data[:_KEPT_DATA],
+                now,
+                "quarantined" if accepted.kind == "quarantined" else "pending",
+                accepted.reason[:_KEPT_DATA],
+            ),
+        )
+        self._rows += done.rowcount
+        return done.rowcount == 1
+
+    def _move(self, last_event_id: str, now: float) -> None:
+        if not last_event_id:  # the feed has reset it (an empty `id:`)
+            self._connection.execute("DELETE FROM cursor WHERE feed = ?", (self._feed,))
+            return
+        self._connection.execute(
+            "INSERT INTO cursor VALUES (?, ?, ?) ON CONFLICT (feed) DO UPDATE "
+            "SET last_event_id = excluded.last_event_id, "
+            "updated_at = excluded.updated_at",
+            (self._feed, last_event_id, now),
+        )
+
+    def _evict(self) -> int:
+        """Bring the rows back under the cap; return how many there are.
+
+        A tenth more goes than must, so that a flood does not pay for each event.
+        """
+        if self._rows <= self._cap:
+            return self._rows
+        rows = self._count("1")
+        if rows <= self._cap:
+            return rows
+        leaving = self._connection.execute(
+            _EVICT, (rows - self._cap + self._cap // 10,)
+        ).fetchall()
+        urgent = {
+            product
+            for _, product, urgency, state in leaving
+            if state == "pending" and urgency == "critical"
+        }
+        for product in urgent:  # what was urgent stays so
+            self._connection.execute(
+                "UPDATE inbox SET urgency = 'critical' WHERE row = ("
+                "SELECT max(row) FROM inbox WHERE state = 'pending' AND product IS ?)",
+                (product,),
+            )
+        self._connection.executemany(
+            "DELETE FROM inbox WHERE row = ?", [(row,) for row, *_ in leaving]
+        )
+        return rows - len(leaving)
+
+    # ---- reading ----------------------------------------------------------------
+
+    def _pending(self, product: str) -> Pending | None:
+        rows = self._connection.execute(
+            "SELECT row, urgency, received_at, version, spread_s FROM inbox "
+            "WHERE state = 'pending' AND (product = ? OR product IS NULL) "
+            "AND row > ? ORDER BY row",
+            (product, self._mark(product)),
+        ).fetchall()
+        if not rows:
+            return None
+        labels = [version for _, _, _, version, _ in rows if version is not None]
+        return Pending(
+            product=product,
+            row=rows[-1][0],
+            urgency="critical" if any(r[1] == "critical" for r in rows) else "normal",
+            received_at=rows[0][2],
+            version=labels[-1] if labels else None,
+            spread_s=rows[-1][4],
+            pushed=self._pushed.get(product),
+        )
+
+    def _mark(self, product: str) -> int:
+        row = self._connection.execute(
+            "SELECT row FROM inbox_mark WHERE product = ?", (product,)
+        ).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _count(self, where: str) -> int:
+        query = f"SELECT count(*) FROM inbox WHERE {where}"  # noqa: S608 # our words
+        return int(self._connection.execute(query).fetchone()[0])
+
+
+def read_feed(connection: sqlite3.Connection) -> FeedFacts:
+    """Return what `status` tells about the feed; a read-only connection will do."""
+    cursor = connection.execute(
+        "SELECT last_event_id, updated_at FROM cursor ORDER BY updated_at DESC LIMIT 1"
+    ).fetchone()
+    counts = dict(
+        map(tuple, connection.execute("SELECT state, count(*) FROM inbox GROUP BY 1"))
+    )
+    reason = connection.execute(
+        "SELECT reason FROM inbox WHERE state = 'quarantined' ORDER BY row DESC LIMIT 1"
+    ).fetchone()
+    (last,) = connection.execute("SELECT max(received_at) FROM inbox").fetchone()
+    return FeedFacts(
+        cursor=cursor[0] if cursor else None,
+        cursor_at=cursor[1] if cursor else None,
+        pending=counts.get("pending", 0),
+        quarantined=counts.get("quarantined", 0),
+        quarantine_reason=reason[0] if reason else "",
+        last_event_at=last,
+    )
