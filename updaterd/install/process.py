@@ -1,0 +1,93 @@
+"""Run a configured command: no shell, a closed environment, a deadline, a bounded tail.
+
+For hooks, health commands and systemctl. What a bundle or a manifest says never
+gets here: argv comes from the owner's configuration.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_KEEP = 4000
+_INHERITED = ("LANG", "TZ", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME")
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a command ended: None for a timeout, minus the signal, or the exit code."""
+
+    code: int | None
+    tail: str
+
+    def __str__(self) -> str:
+        """Return "exit code 3: last words"."""
+        if self.code is None:
+            how = "took too long"
+        elif self.code < 0:
+            how = f"killed by {signal.Signals(-self.code).name}"
+        else:
+            how = f"exit code {self.code}"
+        lines = self.tail.strip().splitlines()
+        return f"{how}: {lines[-1]}" if lines else how
+
+
+def run(
+    argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None
+) -> Ran:
+    """Run a command in its own process group and wait for it.
+
+    Standard input is empty, the working directory is `/`. Children that it leaves
+    running are left alone unless the time is up: a hook may start a service.
+
+    Args:
+        argv: the command and its arguments.
+        timeout_s: after this many seconds the whole process group is killed.
+        env: added to a closed environment (PATH, HOME, locale, session bus).
+    """
+    closed = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    try:
+        process = subprocess.Popen(  # noqa: S603 - argv from the owner's configuration
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            env={"PATH": _PATH, **closed, **(env or {})},
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Ran(127, f"cannot run {argv[0]}: {error.strerror}")
+    tail = _Tail(process.stdout)
+    try:
+        code: int | None = process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        code = None
+    return Ran(code, tail.text())
+
+
+class _Tail:
+    """Reads a pipe to its end, keeps the last bytes, never blocks the writer."""
+
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        self._pipe = pipe
+        self._kept = b""
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        while self._pipe is not None and (piece := os.read(self._pipe.fileno(), 65536)):
+            self._kept = (self._kept + piece)[-_KEEP:]
+        if self._pipe is not None:
+            self._pipe.close()
+
+    def text(self) -> str:
+        # A child that lives on may hold the pipe open: do not wait for it.
+        self._thread.join(timeout=0.5)
+        return self._kept.decode(errors="replace")

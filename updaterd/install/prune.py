@@ -1,0 +1,128 @@
+"""Delete old releases, but never one that a process runs from.
+
+What a process runs from is read from /proc: its program, working and root directory,
+mapped files, open files. An interpreted program may hold nothing open of what it
+will import next; so a process whose command line leads through `current`, and that
+was started before `current` last moved, counts as running from every older release.
+
+Without root other users' processes cannot be looked at and are not seen: an
+application that runs as another user needs updaterd to run as root.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from updaterd import durable
+from updaterd.install import stage
+
+_PROC = Path("/proc")
+
+
+def prune(
+    root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC
+) -> tuple[str, ...]:
+    """Delete releases beyond the newest `keep`; return which.
+
+    What `current` and `previous` name stays in any case.
+
+    Args:
+        root: the install root.
+        order: versions on disk, newest first; others on disk count as oldest.
+        keep: how many releases to keep.
+        proc: where processes are listed.
+
+    Power cut: a release is there, whole, or is not one any more; what is left of it
+        in the trash is deleted by the next call.
+    """
+    disk = stage.look(root)
+    ranked = [*order, *sorted(disk.whole - set(order))]
+    named = [version for version in (disk.running, disk.previous) if version]
+    kept = set(named)
+    for version in ranked:
+        if len(kept) >= keep:
+            break
+        if version in disk.whole:
+            kept.add(version)
+    doomed = disk.whole - kept
+    trash = list((root / stage.PRIVATE).glob("trash-*"))
+    if not doomed and not trash:
+        return ()
+    used = in_use(root, proc=proc)
+    gone = []
+    for version in sorted(doomed):
+        if used.everything or version in used.releases:
+            continue
+        stage.set_aside(root, stage.releases(root) / version)
+        durable.remove(stage.manifest_path(root, version))
+        gone.append(version)
+    if not used.everything:
+        for path in (root / stage.PRIVATE).glob("trash-*"):
+            if path.name not in used.trash:
+                stage.delete_tree(path)
+    return tuple(gone)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Which trees processes run from; `everything` when that cannot be told apart."""
+
+    releases: frozenset[str]
+    trash: frozenset[str]
+    everything: bool
+
+
+def in_use(root: Path, *, proc: Path = _PROC) -> Used:
+    """Return from which releases, and trees set aside, processes run."""
+    base = os.path.realpath(root)
+    folders = {"releases": set[str](), stage.PRIVATE: set[str]()}
+    everything = False
+    moved_at = _moved_at(root)
+    for process in proc.iterdir():
+        if not process.name.isdigit() or process.name == str(os.getpid()):
+            continue
+        for path in _paths(process):
+            parts = path.removeprefix(base + "/").split("/", 2)
+            if path.startswith(base + "/") and len(parts) > 1 and parts[0] in folders:
+                folders[parts[0]].add(parts[1])
+        everything = everything or _older(process, root, moved_at)
+    return Used(
+        frozenset(folders["releases"]), frozenset(folders[stage.PRIVATE]), everything
+    )
+
+
+def _paths(process: Path) -> Iterator[str]:
+    """Yield the paths that a process holds; what it hides is left out."""
+    for name in ("exe", "cwd", "root"):
+        with suppress(OSError):
+            yield os.readlink(process / name)
+    with suppress(OSError):
+        for fd in (process / "fd").iterdir():
+            with suppress(OSError):
+                yield os.readlink(fd)
+    with suppress(OSError):
+        for line in (process / "maps").read_text(errors="surrogateescape").splitlines():
+            path = line[line.find("/") :] if "/" in line else ""
+            if path:
+                yield path
+
+
+def _moved_at(root: Path) -> float:
+    """Return when `current` last moved; a link is made anew each time."""
+    try:
+        return (root / "current").lstat().st_ctime
+    except OSError:
+        return 0.0
+
+
+def _older(process: Path, root: Path, moved_at: float) -> bool:
+    """Tell whether a process was started through `current` before it last moved."""
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+        started_at = process.stat().st_ctime
+    except OSError:
+        return False
+    through = os.fsencode(root / "current") + b"/"
+    return started_at < moved_at and any(word.startswith(through) for word in words)
