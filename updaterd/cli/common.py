@@ -1,6 +1,10 @@
 """Arguments that several commands share, and how they become settings."""
 
 import argparse
+import os
+import secrets
+import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,3 +55,50 @@ def settings_from(arguments: argparse.Namespace) -> "Settings":
         runtime=arguments.runtime_dir,
         demo=arguments.demo,
     )
+
+
+def wall_clock() -> float:
+    """Return Unix seconds: here the real clock enters, everywhere else it is given."""
+    return time.time()  # noqa: TID251 - the one place
+
+
+def random_draw() -> float:
+    """Return a number in [0, 1): here chance enters, everywhere else it is given."""
+    return secrets.randbelow(2**53) / 2**53
+
+
+def chosen_products(settings: "Settings", named: str | None) -> list[str]:
+    """Return the named product, or all.
+
+    Raises:
+        BrokenError: the configuration has no such product.
+    """
+    if named is None:
+        return sorted(settings.products)
+    if named not in settings.products:
+        from updaterd.errors import BrokenError
+
+        known = ", ".join(sorted(settings.products)) or "none"
+        raise BrokenError(
+            f"no product {named!r:.80} in {settings.directories.config}",
+            do=f"configured products: {known}",
+            code="no_such_product",
+        )
+    return [named]
+
+
+def nudge_daemon(settings: "Settings") -> bool:
+    """Tell a running daemon to look again; return whether there was one to tell."""
+    import json
+
+    from updaterd import locks
+
+    runtime = Path(settings.directories.runtime)
+    if not locks.is_held(runtime / "lock"):
+        return False
+    try:
+        published = json.loads((runtime / "status.json").read_bytes())
+        os.kill(int(published["daemon"]["pid"]), signal.SIGUSR1)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # another user's daemon; it will see the change by itself
+    return True

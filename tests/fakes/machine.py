@@ -1,0 +1,145 @@
+"""An end-user machine: configuration, directories, command line, daemon."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from fakes.waiting import eventually
+
+
+class _Cli:
+    """Runs `updaterd ...` as installed, isolated, and keeps what it said."""
+
+    command = (sys.executable, "-I", "-m", "updaterd")
+
+    def __call__(self, *words: object, expect: int | None = 0, env=None):
+        done = subprocess.run(
+            [*self.command, *(str(word) for word in words)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env={**os.environ, **(env or {})},
+        )
+        if expect is not None and done.returncode != expect:
+            raise AssertionError(
+                f"updaterd {' '.join(map(str, words))}: exit {done.returncode}, "
+                f"expected {expect}\n{done.stdout}\n{done.stderr}"
+            )
+        return done
+
+
+cli = _Cli()
+
+
+class Machine:
+    """One machine with one product, all below one folder."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        feed: str,
+        repository: str,
+        bootstrap: Path,
+        product: str = "acme",
+        health: list[str] | None = None,
+        extra: str = "",
+        product_extra: str = "",
+    ):
+        self.root = root
+        self.product = product
+        self.app = root / "opt" / product
+        self.app.mkdir(parents=True)
+        self.config = root / "updaterd.toml"
+        command = json.dumps(health) if health else "[]"
+        self.config.write_text(
+            f"""
+[feed]
+url = "{feed}"
+backoff_min_s = 0.1
+backoff_max_s = 0.5
+[trust]
+root = "{bootstrap}"
+repository = "{repository}"
+[download]
+min_free = "1MiB"
+{extra}
+[products.{product}]
+root = "{self.app}"
+health = {{ command = {command}, timeout_s = 30 }}
+{product_extra}
+"""
+        )
+        self.daemon: subprocess.Popen | None = None
+
+    @property
+    def options(self) -> list[str]:
+        return [
+            "--config", str(self.config), "--state-dir", str(self.root / "state"),
+            "--cache-dir", str(self.root / "cache"),
+            "--runtime-dir", str(self.root / "run"), "--demo",
+        ]  # fmt: skip
+
+    def __call__(self, command: str, *words: object, expect: int | None = 0):
+        return cli(command, *words, *self.options, expect=expect)
+
+    def status(self) -> dict:
+        return json.loads(self("status", "--json", expect=None).stdout)
+
+    def product_status(self) -> dict:
+        (found,) = self.status()["products"]
+        return found
+
+    @property
+    def current(self) -> Path:
+        return self.app / "current"
+
+    @property
+    def running(self) -> str | None:
+        """The version that `current` names, from the disk alone."""
+        return self.current.readlink().name if self.current.is_symlink() else None
+
+    def start(self) -> None:
+        self.daemon = subprocess.Popen(
+            [*cli.command, "run", *self.options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=(self.root / "daemon.log").open("ab"),
+            start_new_session=True,  # so that a kill can take its workers too
+        )
+
+    def log(self) -> str:
+        path = self.root / "daemon.log"
+        return path.read_text() if path.exists() else ""
+
+    def wait_for(self, version: str, *, within_s: float = 60.0) -> None:
+        """Wait until the daemon says that `version` is installed."""
+
+        def installed() -> bool:
+            assert self.daemon is None or self.daemon.poll() is None, self.log()
+            found = self.product_status()["installed"]
+            return found is not None and found["version"] == version
+
+        eventually(
+            installed, within_s=within_s, what=f"{version}\n{self.log()[-3000:]}"
+        )
+
+    def kill(self) -> None:
+        """SIGKILL the daemon and its worker at this very instant."""
+        os.killpg(self.daemon.pid, signal.SIGKILL)
+        self.daemon.wait()
+        self.daemon = None
+
+    def stop(self) -> None:
+        if self.daemon is not None and self.daemon.poll() is None:
+            self.daemon.send_signal(signal.SIGTERM)
+            try:
+                self.daemon.wait(40)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.daemon.pid, signal.SIGKILL)
+                self.daemon.wait()
+        self.daemon = None

@@ -1,0 +1,201 @@
+"""`updaterd status`: how things stand, for a person or a script."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from updaterd.cli import EXIT_CODES
+from updaterd.cli.common import add_machine_options, settings_from, wall_clock
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--json", action="store_true", help="a stable, versioned document for scripts"
+    )
+    shape.add_argument(
+        "--watch", action="store_true", help="show it again every second until Ctrl-C"
+    )
+    parser.epilog = (
+        "Works with the daemon running or not, and for users who may not read its\n"
+        "database: then it shows what the daemon last published.\n\n" + EXIT_CODES
+    )
+    add_machine_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print how things stand; return the exit code that says the same."""
+    settings = settings_from(arguments)
+    while True:
+        document = look(settings, wall_clock())
+        code: int = document["exit_code"]
+        if arguments.json:
+            from updaterd import status
+
+            sys.stdout.write(status.encode(document).decode())
+            return code
+        page = render(document, wall_clock())
+        if not arguments.watch:
+            print(page)
+            return code
+        print(f"\x1b[2J\x1b[H{page}", flush=True)
+        time.sleep(1)
+
+
+def look(settings: Any, now: float) -> dict[str, Any]:
+    """Return the document: from the database, or as the daemon last published it.
+
+    Raises:
+        StateError: the database is unusable, and no daemon publishes.
+        OSError: the database may not be read, and no daemon publishes.
+    """
+    import json
+
+    from updaterd import locks, status
+    from updaterd.store.schema import StateError, open_for_reading
+
+    runtime = Path(settings.directories.runtime)
+    running = locks.is_held(runtime / "lock")
+    published: dict[str, Any] | None = None
+    try:
+        published = json.loads((runtime / "status.json").read_bytes())
+    except (OSError, ValueError):
+        published = None
+    daemon = None
+    if running and published and published.get("schema") == status.SCHEMA:
+        daemon = {
+            "pid": published["daemon"].get("pid"),
+            "since": published["daemon"].get("since"),
+            "feed": published["feed"].get("connection"),
+        }
+    elif running:
+        daemon = {"pid": None, "since": None, "feed": None}
+    try:
+        connection = open_for_reading(Path(settings.directories.state) / "state.db")
+    except (StateError, OSError):
+        if published is None or not running:
+            raise
+        return status.judge(published)
+    try:
+        return status.collect(connection, settings, daemon=daemon, now=now)
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def render(document: dict[str, Any], now: float) -> str:
+    """Return the document as a page for a person."""
+    from updaterd import status
+    from updaterd.core.text import printable
+
+    lines = [f"updaterd {document['updaterd']}: {status.headline(document)}", ""]
+    lines.append(f"  feed      {_feed(document, now)}")
+    lines.append(f"            {document['feed']['url']}")
+    waiting, bad = document["feed"].get("pending"), document["feed"].get("quarantined")
+    if waiting or bad:
+        lines.append(
+            f"            {waiting or 0} events waiting, {bad or 0} malformed set aside"
+        )
+    lines.append(f"  trust     {_trust(document)}")
+    for product in document["products"]:
+        lines += ["", *_product(product, now)]
+    if document["problems"]:
+        lines += ["", "what is wrong:", *(f"  - {p}" for p in document["problems"])]
+    return "\n".join(printable(line) for line in lines)
+
+
+def _ago(moment: str | None, now: float) -> str:
+    from datetime import datetime
+
+    from updaterd.core.units import format_duration
+
+    if moment is None:
+        return "never"
+    seconds = now - datetime.fromisoformat(moment).timestamp()
+    if seconds < 0:
+        return f"in {format_duration(seconds)}"
+    return f"{format_duration(seconds)} ago" if seconds >= 1 else "just now"
+
+
+def _feed(document: dict[str, Any], now: float) -> str:
+    if not document["daemon"]["running"]:
+        return "the daemon is not running; start it with `systemctl start updaterd`"
+    connection = document["feed"]["connection"]
+    cursor = document["feed"].get("cursor")
+    last = f", last event {cursor}" if cursor else ""
+    if connection is None:
+        return f"starting{last}"
+    if connection["phase"] == "open":
+        return f"connected since {_ago(connection['since'], now)}{last}"
+    again = connection.get("retry_at")
+    when = f", next attempt {_ago(again, now)}" if again else ""
+    why = connection["error"] or connection["code"]
+    return f"{connection['phase']}{': ' + why if why else ''}{when}{last}"
+
+
+def _trust(document: dict[str, Any]) -> str:
+    roles = document["trust"]["roles"]
+    if not roles:
+        return "no signed metadata yet"
+    first = roles[0]
+    return (
+        f"{len(roles)} roles, the first to expire is {first['name']} "
+        f"(version {first['version']}) in {first['days_left']:g} days"
+    )
+
+
+def _product(product: dict[str, Any], now: float) -> list[str]:
+    installed = product["installed"]
+    shown = (
+        f"{installed['version']}, installed {_ago(installed['since'], now)}"
+        if installed
+        else "not installed"
+    )
+    lines = [f"  {product['name']:<9} {shown} (channel {product['channel']})"]
+
+    def add(label: str, text: str) -> None:
+        lines.append(f"    {label:<9} {text}")
+
+    decision = product["decision"]
+    checked = f" (checked {_ago(product['checked_at'], now)})"
+    add(
+        "decision",
+        decision["reason"] + (checked if product["checked_at"] else ""),
+    )
+    if product["hold"]:
+        until = product["hold"]["until"]
+        add("hold", f"until {until or 'further notice'} {product['hold']['reason']}")
+    if product["deployment"]:
+        at_work = product["deployment"]
+        add("now", f"{at_work['version']}: {at_work['state'].lower()}")
+    if product["last"]:
+        add(
+            "last",
+            f"{outcome(product['last'])}, {_ago(product['last']['ended_at'], now)}",
+        )
+    if product["failures"] and product["last_error"]:
+        add("trouble", f"{product['last_error']['message']}")
+    if product["next_attempt_at"]:
+        add("next", f"attempt {_ago(product['next_attempt_at'], now)}")
+    return lines
+
+
+def outcome(deployment: dict[str, Any]) -> str:
+    """Return how a deployment ended, in a line."""
+    from updaterd.core.units import format_bytes
+
+    came_from = deployment["from_version"] or "nothing"
+    line = (
+        f"{deployment['state'].lower().replace('_', ' ')}: "
+        f"{came_from} -> {deployment['version']}"
+    )
+    if deployment["bytes_fetched"] or deployment["bytes_planned"]:
+        line += f", {format_bytes(deployment['bytes_fetched'])} fetched"
+        if deployment["bytes_full"]:
+            line += f" of {format_bytes(deployment['bytes_full'])} in full"
+    if deployment["state"] != "INSTALLED" and deployment["reason"]:
+        line += f" ({deployment['reason']})"
+    return line

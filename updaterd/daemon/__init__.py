@@ -1,0 +1,1 @@
+"""The daemon: one supervisor that stays small, workers that come and go."""

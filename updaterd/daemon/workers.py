@@ -1,0 +1,132 @@
+"""Worker processes: `updaterd update PRODUCT`, spawned as an administrator would.
+
+A crash, an out-of-memory kill or a hostile bundle ends the worker, never the
+subscription, and its memory goes back to the system.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_TERM_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a worker ended: its exit code, or minus the signal that killed it."""
+
+    code: int
+    last_words: str
+
+    @property
+    def crashed(self) -> bool:
+        """Tell whether it ended without having said how things stand."""
+        return self.code < 0 or self.code in (1, 2)
+
+    def __str__(self) -> str:
+        """Return "killed by SIGKILL" or "exit code 1: last words"."""
+        if self.code < 0:
+            return f"killed by {signal.Signals(-self.code).name}"
+        return f"exit code {self.code}" + (
+            f": {self.last_words}" if self.last_words else ""
+        )
+
+
+class Workers:
+    """Spawns workers with the daemon's own interpreter, isolated (`-I`).
+
+    Args:
+        arguments: command-line options that every worker gets (`--config`, ...).
+        niceness: added to the worker's own; applications come first.
+    """
+
+    def __init__(self, arguments: Sequence[str], *, niceness: int = 10) -> None:
+        self._arguments = tuple(arguments)
+        self._niceness = niceness
+        self._running: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process at work, if any."""
+        return self._running.pid if self._running else None
+
+    async def update(
+        self, product: str, *, trigger: str, pushed: Path | None = None
+    ) -> Ended:
+        """Bring one product to its target; return how the worker ended.
+
+        Cancelling leaves the worker at work; `stop` ends it.
+        """
+        pushed_option = ["--pushed", str(pushed)] if pushed else []
+        # Not preexec_fn: it would run Python in the forked child of a process
+        # with threads. `nice` is a few kB and exec()s.
+        nice = ["/usr/bin/nice", f"-n{self._niceness}"] if self._niceness else []
+        process = await asyncio.create_subprocess_exec(
+            *(nice if os.access("/usr/bin/nice", os.X_OK) else []),
+            sys.executable,
+            "-I",
+            "-m",
+            "updaterd",
+            "update",
+            product,
+            "--trigger",
+            trigger,
+            *pushed_option,
+            *self._arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self._running = process
+        tail = await _tail(process.stderr)
+        code = await process.wait()
+        self._running = None
+        return Ended(code=code, last_words=tail)
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Let the worker end: by itself, then by SIGTERM, then by SIGKILL.
+
+        A worker in its critical section needs a moment; whatever is left undone,
+        the next start finishes from the journal.
+
+        Args:
+            grace_s: how long it may go on before it is asked to end.
+        """
+        process = self._running
+        for wait_s, number in (
+            (grace_s, None),
+            (_TERM_GRACE_S, signal.SIGTERM),
+            (None, signal.SIGKILL),
+        ):
+            if process is None or process.returncode is not None:
+                return
+            if number is not None:
+                process.send_signal(number)
+            try:
+                await asyncio.wait_for(process.wait(), wait_s)
+            except TimeoutError:
+                continue
+
+
+async def _tail(stream: asyncio.StreamReader | None, *, keep: int = 2000) -> str:
+    """Read to the end, in bounded memory; return the last line that says something."""
+    kept = b""
+    while stream is not None and (piece := await stream.read(4096)):
+        sys.stderr.buffer.write(piece)
+        sys.stderr.buffer.flush()
+        kept = (kept + piece)[-keep:]
+    lines = kept.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def options(named: Mapping[str, Path | None], *, demo: bool) -> list[str]:
+    """Return the machine options that lead a worker to the daemon's own settings."""
+    out: list[str] = []
+    for name, value in named.items():
+        if value is not None:
+            out += [f"--{name}", str(value)]
+    return [*out, "--demo"] if demo else out

@@ -1,0 +1,304 @@
+"""The read model: how things stand, as one document.
+
+The daemon publishes it as `status.json`, for everybody to read; `updaterd status`
+makes it afresh when it may read the database. Its layout is versioned (`schema`):
+members may be added, never changed. Times are ISO 8601 in UTC, durations seconds.
+
+    state         exit code
+    current        0   nothing to do
+    not_running    4   nobody listens to the feed
+    pending       10   an update is under way, waits, or is held
+    degraded      20   feed down, metadata expired or expiring, last attempt failed
+    rolled_back   30   the last update of a product was rolled back
+
+The first that applies of: not_running, rolled_back, degraded, pending, current.
+"""
+
+import json
+import math
+import os
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from updaterd import __version__
+from updaterd.core import lifecycle
+from updaterd.core.lifecycle import State
+from updaterd.core.settings import Product, Settings
+from updaterd.store.inbox import read_feed
+from updaterd.store.records import Deployment, Records
+
+SCHEMA = 1
+EXIT_CODES = {
+    "current": 0,
+    "not_running": 4,
+    "pending": 10,
+    "degraded": 20,
+    "rolled_back": 30,
+}
+
+Document = dict[str, Any]
+
+_PENDING = frozenset({
+    "install",
+    "upgrade",
+    "step_back",
+    "held",
+    "splay",
+    "outside_window",
+})
+_DAY_S = 86400.0
+# Days before expiry at which a person should know. A timestamp lives a week and is
+# signed daily; root and targets need people to meet.
+_WARN_DAYS = {"timestamp": 2.0, "root": 60.0, "targets": 60.0}
+_WARN_DAYS_OTHER = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """The feed connection as the daemon sees it; see `feed.client`."""
+
+    phase: str
+    code: str = ""
+    error: str = ""
+    since: float = 0.0
+    attempt: int = 0
+    retry_at: float | None = None
+
+
+def iso(moment: float | None) -> str | None:
+    """Return Unix seconds as ISO 8601 in UTC; None for never or without end."""
+    if moment is None or math.isinf(moment):
+        return None
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def daemon_section(started_at: float, feed: Subscription | None) -> Document:
+    """Return what only the daemon itself knows."""
+    section: Document = {"pid": os.getpid(), "since": iso(started_at), "feed": None}
+    if feed is not None:
+        section["feed"] = {
+            **asdict(feed),
+            "since": iso(feed.since),
+            "retry_at": iso(feed.retry_at),
+        }
+    return section
+
+
+def collect(
+    connection: sqlite3.Connection | None,
+    settings: Settings,
+    *,
+    daemon: Document | None,
+    now: float,
+) -> Document:
+    """Return the whole document.
+
+    Args:
+        connection: `state.db`, read-only will do; None when there is none yet.
+        settings: the configuration.
+        daemon: `daemon_section`, None when no daemon runs.
+        now: Unix seconds.
+
+    Raises:
+        sqlite3.Error: the database cannot be read.
+    """
+    journal = Records(connection) if connection is not None else None
+    feed: Document = {"url": settings.feed.url}
+    if connection is not None:
+        feed.update(_as_json(asdict(read_feed(connection))))
+    feed["connection"] = daemon["feed"] if daemon else None
+    document: Document = {
+        "schema": SCHEMA,
+        "generated_at": iso(now),
+        "updaterd": __version__,
+        "daemon": (
+            {"running": True, "pid": daemon["pid"], "since": daemon["since"]}
+            if daemon
+            else {"running": False}
+        ),
+        "feed": feed,
+        "trust": _trust(journal, now),
+        "products": [
+            _product(journal, product, now)
+            for _, product in sorted(settings.products.items())
+        ],
+    }
+    return judge(document)
+
+
+def judge(document: Document) -> Document:
+    """Set `state`, `exit_code` and `problems` from the rest of the document."""
+    products = document["products"]
+    problems = [
+        *_feed_problems(document),
+        *_trust_problems(document),
+        *(
+            f"{product['name']}: {product['last_error']['message']}"
+            for product in products
+            if product["failures"] and product["last_error"]
+        ),
+    ]
+    last_states = [p["last"]["state"] for p in products if p["last"]]
+    if not document["daemon"]["running"]:
+        state = "not_running"
+    elif State.ROLLED_BACK in last_states:
+        state = "rolled_back"
+    elif problems:
+        state = "degraded"
+    elif any(p["deployment"] or p["decision"]["code"] in _PENDING for p in products):
+        state = "pending"
+    else:
+        state = "current"
+    document.update(state=state, exit_code=EXIT_CODES[state], problems=problems)
+    return document
+
+
+def headline(document: Document) -> str:
+    """Return one line: for systemd's `systemctl status` and the top of the page."""
+    state: str = document["state"]
+    named = ", ".join(
+        f"{p['name']} {p['installed']['version'] if p['installed'] else '(none)'}"
+        for p in document["products"]
+    )
+    said = {
+        "current": "up to date",
+        "not_running": "the daemon is not running",
+        "pending": "an update is pending",
+        "degraded": "degraded: " + "; ".join(document["problems"][:1]),
+        "rolled_back": "the last update was rolled back",
+    }[state]
+    return f"{said} ({named or 'no products configured'})"
+
+
+def encode(document: Document) -> bytes:
+    """Return the document as the bytes of `status.json`."""
+    return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def _trust(journal: Records | None, now: float) -> Document:
+    roles = journal.roles() if journal else ()
+    good = journal.last_good_time() if journal else 0.0
+    return {
+        "roles": [
+            {
+                "name": role.name,
+                "version": role.version,
+                "expires_at": iso(role.expires_at),
+                "days_left": round((role.expires_at - now) / _DAY_S, 1),
+            }
+            for role in sorted(roles, key=lambda role: role.expires_at)
+        ],
+        "last_good_time": iso(good or None),
+        "clock_suspect": now < good - _DAY_S,
+    }
+
+
+def _product(journal: Records | None, product: Product, now: float) -> Document:
+    document: Document = {
+        "name": product.name,
+        "channel": product.channel,
+        "root": str(product.root),
+        "installed": None,
+        "target": None,
+        "decision": {"code": "", "reason": "not checked yet"},
+        "hold": None,
+        "deployment": None,
+        "last": None,
+        "checked_at": None,
+        "next_attempt_at": None,
+        "failures": 0,
+        "last_error": None,
+    }
+    if journal is None:
+        return document
+    facts = journal.product(product.name)
+    installed = journal.installed(product.name)
+    if installed is not None:
+        document["installed"] = {
+            "version": installed.version,
+            "seq": installed.seq,
+            "tree": installed.tree,
+            "since": iso(installed.installed_at),
+        }
+    if facts.target_version is not None:
+        document["target"] = {"version": facts.target_version, "seq": facts.target_seq}
+    if facts.decision:
+        document["decision"] = {
+            "code": facts.decision,
+            "reason": facts.decision_reason,
+        }
+    if facts.hold_until is not None and now < facts.hold_until:
+        document["hold"] = {"until": iso(facts.hold_until), "reason": facts.hold_reason}
+    for deployment in journal.history(product.name, limit=2):
+        if deployment.state not in lifecycle.ENDS:
+            document["deployment"] = describe(deployment)
+        elif document["last"] is None:
+            document["last"] = describe(deployment)
+    document["checked_at"] = iso(facts.checked_at)
+    document["next_attempt_at"] = iso(facts.next_attempt_at)
+    document["failures"] = facts.failures
+    if facts.last_error:
+        document["last_error"] = {
+            "code": facts.last_error_code,
+            "message": facts.last_error,
+        }
+    return document
+
+
+def describe(deployment: Deployment) -> Document:
+    """Return one deployment as `status` and `history` show it."""
+    return {
+        "id": deployment.id,
+        "version": deployment.version,
+        "seq": deployment.seq,
+        "from_version": deployment.from_version,
+        "trigger": deployment.trigger,
+        "state": str(deployment.state),
+        "code": deployment.code,
+        "reason": deployment.reason,
+        "path": deployment.path,
+        "bytes_fetched": deployment.bytes_fetched,
+        "bytes_planned": deployment.bytes_planned,
+        "bytes_full": deployment.bytes_full,
+        "started_at": iso(deployment.started_at),
+        "updated_at": iso(deployment.updated_at),
+        "ended_at": iso(deployment.ended_at),
+    }
+
+
+def _as_json(values: Mapping[str, Any]) -> Document:
+    """Return the facts with every `*_at` as ISO 8601."""
+    return {
+        name: iso(value) if name.endswith("_at") else value
+        for name, value in values.items()
+    }
+
+
+def _feed_problems(document: Document) -> list[str]:
+    connection = document["feed"]["connection"]
+    if connection is None or connection["phase"] not in ("waiting", "stopped"):
+        return []
+    why = connection["error"] or connection["code"] or "not connected"
+    return [f"feed down: {why}"]
+
+
+def _trust_problems(document: Document) -> list[str]:
+    problems = []
+    for role in document["trust"]["roles"]:
+        name, days = role["name"], role["days_left"]
+        if days <= 0:
+            problems.append(
+                f"metadata expired: role {name} since {role['expires_at']}; the "
+                "publisher must run `updaterd release refresh`"
+            )
+        elif days < _WARN_DAYS.get(name, _WARN_DAYS_OTHER):
+            problems.append(f"metadata expiring: role {name} in {days} days")
+    if document["trust"]["clock_suspect"]:
+        problems.append(
+            "clock suspect: it is behind a time that signed metadata vouched for; "
+            "set it right"
+        )
+    return problems
