@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from updaterd.errors import MalformedError, RejectedError, UpdaterError
 from updaterd.server import publish, sink_asgi
+from updaterd.server.access import cors, refusal_headers
 from updaterd.server.admission import Bucket
 from updaterd.server.files import RepositoryFiles
 from updaterd.server.log import EventLog, write_topic
@@ -57,26 +58,6 @@ def problem(
         status,
         {"cache-control": "no-store", **(headers or {})},
     )
-
-
-def cors(options: Options, origin: str) -> dict[str, str]:
-    """Return the headers that let a page of this origin read the answer."""
-    if "*" in options.origins:
-        return {"access-control-allow-origin": "*"}
-    if not options.origins:
-        return {}
-    if origin in options.origins:
-        return {"access-control-allow-origin": origin, "vary": "origin"}
-    return {"vary": "origin"}
-
-
-def refusal_headers(refusal: Refusal) -> dict[str, str]:
-    """Return the headers that go with a refused stream."""
-    if refusal.status == 401:
-        return {"www-authenticate": "Bearer"}
-    if refusal.retry_after_s:
-        return {"retry-after": str(refusal.retry_after_s)}
-    return {}
 
 
 class Events:

@@ -179,6 +179,10 @@ class EventLog(Protocol):
         """Forget what is too old or too much; return how many events went."""
         ...
 
+    async def warnings(self) -> tuple[str, ...]:
+        """Return what about the log's set-up could lose announcements."""
+        ...
+
     async def close(self) -> None:
         """Release connections and files."""
         ...

@@ -277,6 +277,10 @@ class SqliteLog:
 
         return await self._run(work)
 
+    async def warnings(self) -> tuple[str, ...]:
+        """See `EventLog.warnings`: WAL and full syncs leave nothing to say."""
+        return ()
+
     async def close(self) -> None:
         """See `EventLog.close`."""
         loop = asyncio.get_running_loop()

@@ -1,12 +1,14 @@
 """The server process: sockets, uvicorn, signals, and the tasks beside it."""
 
 import asyncio
+import resource
 import secrets
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
+from typing import cast
 from urllib.parse import urlsplit
 
 import structlog
@@ -15,13 +17,17 @@ import uvloop
 
 from updaterd.durable import publish_file
 from updaterd.errors import BrokenError, UpdaterError
+from updaterd.locks import hold
 from updaterd.server.app import Parts, make_app
 from updaterd.server.hub import Hub
 from updaterd.server.log import EventLog, LogDownError, Record
+from updaterd.server.log_redis import RedisLog
 from updaterd.server.log_sqlite import SqliteLog
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
+from updaterd.server.protocol import FeedProtocol, Guard, maker, supported
 from updaterd.server.publish import MetadataWatch
+from updaterd.server.sink_fast import Takeover
 from updaterd.server.streams import Streams, World
 from updaterd.server.tokens import Tokens, make_state
 
@@ -30,6 +36,7 @@ _DEAD_PEER_MS = 60_000
 _TRIM_S = 300.0
 _RETRY_S = 1.0
 _LAST_REQUESTS_S = 5
+_SPARE_FILES = 256
 
 log = structlog.get_logger("updaterd.server")
 
@@ -44,6 +51,8 @@ def open_log(options: Options, *, now: Callable[[], float]) -> EventLog:
     parts = urlsplit(url)
     if parts.scheme == "sqlite" and not parts.netloc and parts.path:
         return SqliteLog(Path(parts.path), retention=options.retention, now=now)
+    if parts.scheme in {"redis", "rediss", "unix"}:
+        return RedisLog(url, retention=options.retention, now=now)
     raise BrokenError(
         f"no event log is kept at {url!r:.200}",
         do="use sqlite:///ABSOLUTE/PATH or redis://HOST:PORT/DB",
@@ -74,6 +83,35 @@ def listen(options: Options) -> socket.socket:
         ) from error
     sock.setblocking(False)
     return sock
+
+
+def _taker(options: Options, streams: Streams) -> Takeover | None:
+    """Return the fast sink, when it is wanted and possible.
+
+    Raises:
+        BrokenError: it was asked for by name and is not possible.
+    """
+    why_not = supported()
+    if options.sink == "asgi":
+        return None
+    if not why_not:
+        return Takeover(streams)
+    if options.sink == "fast":
+        raise BrokenError(
+            f"the fast sink cannot be used: {why_not}",
+            do="install updaterd[server] anew, or use --sink auto or asgi",
+            code="fast_sink",
+        )
+    log.warning("fast_sink_off", why=why_not)
+    return None
+
+
+def _most_connections() -> int:
+    """Raise the limit on open files as far as allowed, and leave some for files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(hard - _SPARE_FILES, hard // 2)
 
 
 class _Observer:
@@ -145,9 +183,11 @@ class FeedServer:
                 clock=world.clock,
             )
         )
+        guard = Guard(options, _most_connections(), _taker(options, self.streams))
+        guard.trusted = frozenset(options.trusted_proxies)
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=cast("type[FeedProtocol]", maker(guard)),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -187,6 +227,14 @@ class FeedServer:
         Raises:
             BrokenError: the address or the log cannot be used.
         """
+        with ExitStack() as held:
+            if isinstance(self.log, SqliteLog):
+                # its tail is told in memory: a second writer would go unheard
+                lock = self.options.state / "serve.lock"
+                held.enter_context(hold(lock, what=f"the feed of {lock.parent}"))
+            await self._run()
+
+    async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         sock = listen(self.options)
         try:
@@ -236,6 +284,8 @@ class FeedServer:
         try:
             await self.hub.start()
             self.streams.ready = True
+            for warning in await self.log.warnings():
+                log.warning("log_setup", warning=warning)
         except LogDownError as error:
             log.warning("log_down", error=str(error))
 

@@ -147,7 +147,8 @@ class AsgiStream:
 
 def abort_of(scope: Scope) -> Callable[[], None]:
     """Return what cuts the connection, where the server tells (`protocol`)."""
-    abort: Callable[[], None] = scope.get("extensions", {}).get(ABORT, _nothing)
+    extension = scope.get("extensions", {}).get(ABORT, {})
+    abort: Callable[[], None] = extension.get("abort", _nothing)
     return abort
 
 

@@ -1,0 +1,312 @@
+"""uvicorn's HTTP/1.1 protocol, hardened, and the way to take a connection over.
+
+httptools puts no limit on a request's head, and uvicorn none on the time it may
+take, on requests pipelined in one packet, or on one address's connections. Here
+they get limits.
+
+A GET of the feed need not become an ASGI task with queues and dictionaries: once
+its head is read, the connection is handed to a `FastStream` (`sink_fast`), the way
+uvicorn itself hands WebSockets over. This rests on private members, so uvicorn is
+pinned, `supported` looks before it leaps, and the plain sink stays as fallback.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import (
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from updaterd.errors import MalformedError
+from updaterd.server.access import cors, refusal_headers
+from updaterd.server.options import Options
+from updaterd.server.request import EVENTS_PATH, StreamRequest, read_request
+from updaterd.server.sink_asgi import ABORT
+from updaterd.server.streams import Refusal
+
+HEAD_LIMIT = 32 << 10
+"""Largest request head, in bytes (give or take one packet)."""
+
+HEAD_DEADLINE_S = 15.0
+_MOST_PIPELINED = 16
+_SPARE_CONNECTIONS = 256  # of one address, besides its streams: downloads
+_PATH = EVENTS_PATH.encode()
+_NOT_PLAIN = {b"content-length", b"transfer-encoding", b"upgrade", b"expect"}
+_TESTED = "0.54."
+_MEMBERS = (
+    "connection_made",
+    "connection_lost",
+    "data_received",
+    "on_message_begin",
+    "on_url",
+    "on_header",
+    "on_headers_complete",
+    "on_body",
+    "on_message_complete",
+)
+
+
+def supported() -> str:
+    """Return why connections cannot be taken over here; empty when they can."""
+    if not uvicorn.__version__.startswith(_TESTED):
+        return f"uvicorn is {uvicorn.__version__}, tested was {_TESTED}*"
+    missing = [name for name in _MEMBERS if not hasattr(HttpToolsProtocol, name)]
+    return f"uvicorn has no {', '.join(missing)}" if missing else ""
+
+
+class Taker(Protocol):
+    """Who takes stream requests over (`sink_fast.Takeover`)."""
+
+    def ask(self, request: StreamRequest) -> Refusal | str:
+        """Return why not, or the id of the token."""
+        ...
+
+    def take(
+        self,
+        request: StreamRequest,
+        token: str,
+        transport: asyncio.Transport,
+        head: bytes,
+    ) -> None:
+        """Own the connection from here on."""
+        ...
+
+
+@dataclass(slots=True)
+class Guard:
+    """Limits that all connections share.
+
+    Attributes:
+        most: connections of this process, bound by its file descriptors.
+        taker: None when streams go the plain way.
+    """
+
+    options: Options
+    most: int
+    taker: Taker | None = None
+    open: Counter[str] = field(default_factory=Counter)
+    trusted: frozenset[str] = frozenset()
+
+    def enter(self, peer: str) -> bool:
+        """Count a connection; False when its address has too many."""
+        most = self.options.max_per_address
+        if self.open.total() >= self.most or (
+            most
+            and peer not in self.trusted
+            and self.open[peer] >= most + _SPARE_CONNECTIONS
+        ):
+            return False
+        self.open[peer] += 1
+        return True
+
+    def leave(self, peer: str) -> None:
+        """Forget a connection, or that one which has become a stream."""
+        self.open[peer] -= 1
+        if self.open[peer] <= 0:
+            del self.open[peer]
+
+
+class FeedProtocol(HttpToolsProtocol):
+    """One connection, until it becomes a stream.
+
+    Args:
+        guard: shared limits.
+    """
+
+    def __init__(self, *args: Any, guard: Guard, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._guard = guard
+        self._peer: str | None = None
+        self._head_bytes = 0
+        self._in_head = True
+        self._taken = False
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Let the connection in, or cut it at once."""
+        super().connection_made(transport)
+        peer = self.client[0] if self.client else ""
+        if not self._guard.enter(peer):
+            transport.abort()
+            return
+        self._peer = peer
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def _forget(self) -> None:
+        self._stop_timer()
+        if self._peer is not None:
+            self._guard.leave(self._peer)
+            self._peer = None
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_DEADLINE_S, self._late)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _late(self) -> None:
+        self._head_timer = None
+        self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, within limits."""
+        if self._taken:
+            return  # refused already, and closing
+        super().data_received(data)
+        if self._is_taken():
+            self._take_over()
+        elif self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT:
+                self._answer(431, "head_too_large", {})
+            else:
+                self._await_head()
+
+    def _is_taken(self) -> bool:
+        return self._taken
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        if self._taken:
+            return
+        self._head_bytes = 0
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        if not self._taken:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, but no trailer: nobody reads those, and they have no end."""
+        if self._in_head and not self._taken:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Decide who answers."""
+        if self._taken:
+            return
+        self._in_head = False
+        self._stop_timer()
+        if len(self.pipeline) >= _MOST_PIPELINED:
+            self._taken = True
+            self.transport.abort()
+            return
+        if self._guard.taker is not None and self._is_stream():
+            self._taken = True
+            return
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if not self._taken:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        if not self._taken:
+            super().on_message_complete()
+
+    def _is_stream(self) -> bool:
+        path, _, _ = self.url.partition(b"?")
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return (
+            path == _PATH
+            and self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+            and (cycle is None or cycle.response_complete)
+            and not self.pipeline
+            and not any(name in _NOT_PLAIN for name, _ in self.headers)
+        )
+
+    def _take_over(self) -> None:
+        taker = self._guard.taker
+        if taker is None or self.transport.is_closing():
+            return
+        _, _, query = self.url.partition(b"?")
+        peer = self.client[0] if self.client else ""
+        try:
+            request = read_request(query, self.headers, peer, self._guard.trusted)
+        except MalformedError as error:
+            self._answer(400, error.code, {}, str(error))
+            return
+        allow = cors(self._guard.options, request.origin)
+        answer = taker.ask(request)
+        if isinstance(answer, Refusal):
+            headers = {**allow, **refusal_headers(answer)}
+            self._answer(answer.status, answer.code, headers)
+            return
+        head = _head(200, self._fixed(), allow)
+        transport = self.transport
+        # this object is done; without the parser no cycle keeps it alive
+        self._forget()
+        self.connections.discard(self)
+        self._unset_keepalive_if_required()
+        self.parser = self.flow = self.scope = self.headers = None  # type: ignore[assignment]
+        taker.take(request, answer, transport, head)
+
+    def _fixed(self) -> dict[str, str]:
+        date = {k.decode(): v.decode() for k, v in self.server_state.default_headers}
+        return date | {
+            "content-type": "text/event-stream",
+            "cache-control": "no-cache",
+            "x-accel-buffering": "no",
+            "transfer-encoding": "chunked",
+        }
+
+    def _answer(
+        self, status: int, code: str, headers: dict[str, str], message: str = ""
+    ) -> None:
+        """Answer without an application, and close."""
+        self._taken = True
+        body = json.dumps({"error": code, "message": message or code}).encode()
+        fixed = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "cache-control": "no-store",
+            "connection": "close",
+        }
+        self.transport.write(_head(status, fixed, headers) + body)
+        self.transport.close()
+
+
+_REASONS: dict[int, str] = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+
+
+def _head(status: int, fixed: dict[str, str], more: dict[str, str]) -> bytes:
+    lines = [f"HTTP/1.1 {status} {_REASONS[status]}"]
+    lines += [f"{name}: {value}" for name, value in (fixed | more).items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def maker(guard: Guard) -> Callable[..., FeedProtocol]:
+    """Return what uvicorn makes its protocols with."""
+
+    def make(*args: Any, **more: Any) -> FeedProtocol:
+        return FeedProtocol(*args, guard=guard, **more)
+
+    return make

@@ -1,0 +1,166 @@
+"""Streams that write to the socket themselves: no task, no queue, no dictionary.
+
+The transport's own buffer is the queue. While it holds more than the limit, the
+transport says so (`pause_writing`), and the next block drops the stream.
+"""
+
+import asyncio
+import socket
+import struct
+
+from updaterd.server.frames import LAST_CHUNK, Frame
+from updaterd.server.request import StreamRequest
+from updaterd.server.streams import Refusal, Streams
+
+_DRAIN_DEADLINE_S = 60.0
+_FINISH_DEADLINE_S = 10.0
+_SEND_BUFFER = 64 << 10  # the kernel doubles it; what a dead reader can cost there
+_MOST_CHATTER = 4096
+_RESET = struct.pack("ii", 1, 0)
+
+
+class FastStream(asyncio.Protocol):
+    """A connection after its request was read; see `streams.Stream`."""
+
+    __slots__ = (
+        "_closed",
+        "_full",
+        "_room",
+        "_streams",
+        "_transport",
+        "address",
+        "slot",
+        "token",
+        "turns",
+        "wanted",
+        "window",
+    )
+
+    def __init__(
+        self,
+        streams: Streams,
+        request: StreamRequest,
+        token: str,
+        transport: asyncio.Transport,
+    ) -> None:
+        self._streams = streams
+        self._transport = transport
+        self._closed = False
+        self._full = False
+        self._room: asyncio.Future[None] | None = None
+        self.wanted = request.wanted
+        self.address = request.address
+        self.token = token
+        self.window = 0
+        self.turns = 0
+        self.slot = 0
+
+    def write(self, block: Frame) -> None:
+        """See `streams.Stream`."""
+        if self._full:
+            self._streams.slow(self)
+        elif not self._closed:
+            self._transport.write(block.chunk)
+
+    def finish(self) -> None:
+        """See `streams.Stream`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._transport.write(LAST_CHUNK)
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            # someone who does not read must not hold the connection open
+            asyncio.get_running_loop().call_later(
+                _FINISH_DEADLINE_S, self._transport.abort
+            )
+
+    def drop(self) -> None:
+        """See `streams.Stream`."""
+        self._closed = True
+        self._full = False
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            # reset: the kernel frees its buffer now, not when the reader wakes up
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()
+
+    async def drained(self) -> None:
+        """See `streams.Stream`.
+
+        Raises:
+            ConnectionError: the stream is gone.
+        """
+        if self._full and not self._closed:
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(_DRAIN_DEADLINE_S):
+                    await self._room
+            except TimeoutError:
+                self._streams.slow(self)
+            finally:
+                self._room = None
+        if self._closed:
+            raise ConnectionError
+
+    def beat(self) -> None:
+        """See `wheel.Rider`."""
+        self._streams.beat(self)
+
+    def rotate(self) -> None:
+        """See `wheel.Rider`."""
+        self._streams.rotate(self)
+
+    def pause_writing(self) -> None:
+        """Note that the reader does not keep up."""
+        self._full = not self._closed
+
+    def resume_writing(self) -> None:
+        """Note that it does again."""
+        self._full = False
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        """Ignore what comes after the request; drop who keeps talking."""
+        if len(data) > _MOST_CHATTER:
+            self.drop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the stream."""
+        del exc
+        self._closed = True
+        self._wake()
+        self._streams.end(self)
+
+
+class Takeover:
+    """Makes connections into fast streams; see `protocol.Taker`."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    def ask(self, request: StreamRequest) -> Refusal | str:
+        """See `protocol.Taker`."""
+        return self._streams.knock(request)
+
+    def take(
+        self,
+        request: StreamRequest,
+        token: str,
+        transport: asyncio.Transport,
+        head: bytes,
+    ) -> None:
+        """See `protocol.Taker`."""
+        stream = FastStream(self._streams, request, token, transport)
+        transport.set_protocol(stream)
+        high = self._streams.options.queue_bytes
+        transport.set_write_buffer_limits(high=high, low=high // 4)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        transport.write(head)
+        self._streams.begin(stream, request.cursor)
