@@ -68,7 +68,7 @@ class Pending:
 
     Attributes:
         product: a configured product.
-        row: the newest waiting row; hand it to `Inbox.done`.
+        up_to_row: the newest waiting row; hand it to `Inbox.done`.
         urgency: "critical" when any of the rows is.
         received_at: when the oldest came, Unix seconds.
         version: the newest label that an event named: for people.
@@ -77,7 +77,7 @@ class Pending:
     """
 
     product: str
-    row: int
+    up_to_row: int
     urgency: str
     received_at: float
     version: str | None = None
@@ -361,7 +361,7 @@ class Inbox:
         labels = [version for _, _, _, version, _ in rows if version is not None]
         return Pending(
             product=product,
-            row=rows[-1][0],
+            up_to_row=rows[-1][0],
             urgency="critical" if any(r[1] == "critical" for r in rows) else "normal",
             received_at=rows[0][2],
             version=labels[-1] if labels else None,

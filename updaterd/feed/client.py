@@ -1,0 +1,497 @@
+"""The subscription: a Server-Sent Events client that may run for years.
+
+    async with EventSource("https://updates.example.com/v1/events") as source:
+        async for event in source:
+            ...
+
+It reconnects by itself, remembers where it was, and says how it stands through
+`on_state`. The rules are WHATWG HTML 9.2.3 (connecting, `Last-Event-ID`), with a
+fleet's backoff (`core/backoff.py`) in place of the fixed reconnection time.
+"""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from secrets import SystemRandom
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from updaterd.core.backoff import Backoff
+from updaterd.core.retry_after import parse_retry_after
+from updaterd.core.sse import Event, LimitError, Limits, Parser
+from updaterd.errors import BrokenError
+from updaterd.feed.failure import Failure, of_exception, of_status
+from updaterd.feed.route import REDIRECTS, Hop, RouteError
+from updaterd.net import open_client
+
+CONNECT_TIMEOUT_S = 10.0
+HEADER_DEADLINE_S = 30.0
+IDLE_TIMEOUT_S = 45.0
+
+_LONGEST_SENT_ID = 4096
+_FORGET_AFTER = 5  # failures in a row at an address that a redirect named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionState:
+    """How the subscription stands.
+
+    Attributes:
+        phase: "connecting", "open", "waiting" (to reconnect) or "stopped".
+        code: why it is waiting or stopped, see `FeedError`; "" when it is well.
+        error: the same for people.
+        attempt: failures since the last event.
+        retry_in_s: how long it waits, from now.
+        note: something worth knowing that does not stop it.
+    """
+
+    phase: str
+    code: str = ""
+    error: str = ""
+    attempt: int = 0
+    retry_in_s: float | None = None
+    note: str = ""
+
+
+class EventSource:
+    """One subscription: an asynchronous iterator of events, and a context.
+
+    The iteration ends when the server says 204 (stop), and, with
+    `reconnect=False`, when the stream ends. Iterating again connects again.
+
+    Cancelling it at any await is safe: no event is lost, and the connection stays.
+
+    Args:
+        url: the feed.
+        method: the request's method.
+        headers: sent to the feed's own origin only, never after a redirect away.
+        params: added to the address's query.
+        json: a body to send.
+        last_event_id: where to go on from.
+        reconnect: False hands the loop to the caller: failures are raised.
+        client: a client to use; it is not closed. Else one is made from
+            `headers_file`, `ca_file` and `proxy`, see `net.open_client`.
+        headers_file: more headers, kept out of the process list.
+        ca_file: the only CA to trust.
+        proxy: instead of the environment's.
+        backoff: how long to wait between attempts.
+        retry_s: reconnection time until the server names its own.
+        idle_timeout_s: longest silence on an open stream; 0 for no limit.
+        header_deadline_s: from connecting to the end of the answer's headers,
+            redirects included.
+        limits: what the stream may make us hold.
+        on_state: told of every change.
+        on_cursor: told when the id moves without an event (an `id:` alone),
+            after all events before it were handed out.
+        draw: uniform in [0, 1).
+        wall: Unix seconds, for Retry-After.
+
+    Raises:
+        BrokenError: an address, header, CA file or proxy that cannot be used.
+    """
+
+    def __init__(  # noqa: PLR0913 # each is one knob of the subscription
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        params: Sequence[tuple[str, str]] = (),
+        json: object = None,
+        last_event_id: str | None = None,
+        reconnect: bool = True,
+        client: httpx.AsyncClient | None = None,
+        headers_file: PurePath | None = None,
+        ca_file: PurePath | None = None,
+        proxy: str | None = None,
+        backoff: Backoff | None = None,
+        retry_s: float = 0.0,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
+        header_deadline_s: float = HEADER_DEADLINE_S,
+        limits: Limits | None = None,
+        on_state: Callable[[ConnectionState], None] | None = None,
+        on_cursor: Callable[[str], None] | None = None,
+        draw: Callable[[], float] | None = None,
+        wall: Callable[[], float] = time.time,  # noqa: TID251 # the default clock
+    ) -> None:
+        self._start = Hop(url=_parse_url(url, params), method=method)
+        self._route = self._start
+        self._headers = dict(headers or {})
+        self._json = json
+        self._reconnect = reconnect
+        self._client = client or open_client(
+            headers_file=headers_file, ca_file=ca_file, proxy=proxy
+        )
+        self._owns_client = client is None
+        self._backoff = backoff or Backoff()
+        self._retry_s = retry_s
+        self._idle_timeout_s = idle_timeout_s
+        self._header_deadline_s = header_deadline_s
+        self._limits = limits or Limits()
+        self._on_state = on_state
+        self._on_cursor = on_cursor
+        self._draw = draw or SystemRandom().random
+        self._wall = wall
+
+        self._given_id = last_event_id or ""
+        self._parser = Parser(last_event_id=self._given_id, limits=self._limits)
+        self._ready: deque[Event] = deque()
+        self._response: httpx.Response | None = None
+        self._body: AsyncIterator[bytes] | None = None
+        self._opened_at = 0.0
+        self._attempt = 0
+        self._resume_at = 0.0
+        self._ended = False
+        self._step: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Return itself; the first connection is made by the first iteration."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection, and the client when it is our own."""
+        step, self._step = self._step, None
+        if step is not None:
+            step.cancel()
+            await asyncio.wait({step})
+            if not step.cancelled():
+                step.exception()  # it was seen, nobody waits for it
+        await self._hang_up()
+        if self._owns_client:
+            await self._client.aclose()
+
+    @property
+    def last_event_id(self) -> str:
+        """The id of the last event handed out, or of an `id:` alone after it."""
+        return self._given_id
+
+    def wake(self) -> None:
+        """Reconnect now when it is waiting to."""
+        self._woken.set()
+
+    def take_ready(self) -> list[Event]:
+        """Return the events that have already come, without waiting.
+
+        For callers that store events many at a time.
+        """
+        taken = list(self._ready)
+        self._ready.clear()
+        if taken:
+            self._given_id = taken[-1].id
+        return taken
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event, however many connections it takes.
+
+        Raises:
+            FeedError: with `reconnect=False`, the connection failed.
+            LimitError: with `reconnect=False`, the stream was beyond its limits.
+            BrokenError: a header that no request can carry.
+            StopAsyncIteration: the server said stop; or, with `reconnect=False`,
+                the stream ended.
+        """
+        while True:
+            if self._ready:
+                event = self._ready.popleft()
+                self._given_id = event.id
+                return event
+            if self._parser.last_event_id != self._given_id:
+                self._given_id = self._parser.last_event_id
+                if self._on_cursor is not None:
+                    self._on_cursor(self._given_id)
+            if self._ended:
+                self._ended = False
+                raise StopAsyncIteration
+            # A task of its own, so that cancelling the caller cancels only the
+            # waiting: the half-read chunk stays with the connection.
+            if self._step is None:
+                self._step = asyncio.create_task(self._advance())
+            await asyncio.wait({self._step})
+            step, self._step = self._step, None
+            step.result()
+
+    # ---- one step: until there is something to say ------------------------------
+
+    async def _advance(self) -> None:
+        """Connect, read, or wait, until events or an id have come, or the end."""
+        while not self._ready and not self._ended:
+            if self._body is None:
+                await self._pause()
+                failure = await self._connect()
+            else:
+                failure = await self._read(self._body)
+            if failure is not None:
+                await self._break_off(failure)
+            elif self._parser.last_event_id != self._given_id:
+                return
+
+    async def _read(self, body: AsyncIterator[bytes]) -> Failure | None:
+        try:
+            chunk = await anext(body)
+            events = self._parser.feed(chunk)
+        except StopAsyncIteration:
+            if not self._reconnect:
+                await self._hang_up()
+                self._ended = True
+                return None
+            return Failure(code="closed", text="the feed ended the stream")
+        except httpx.TransportError as error:
+            return of_exception(error, opened=True)
+        except LimitError as error:
+            self._ready.extend(error.events)
+            return Failure(code=error.code, text=error.what)
+        if events:
+            self._ready.extend(events)
+            self._attempt = 0
+        return None
+
+    async def _connect(self) -> Failure | None:
+        self._tell("connecting")
+        try:
+            async with asyncio.timeout(self._header_deadline_s):
+                hop, response = await self._send()
+        except TimeoutError:
+            return Failure(
+                code="header_timeout",
+                text=f"no answer within {self._header_deadline_s:g} seconds",
+            )
+        except RouteError as error:
+            return Failure(code="redirect", text=str(error), slow=True)
+        except httpx.LocalProtocolError as error:
+            raise BrokenError(
+                f"cannot send the feed's headers: {error}",
+                do="correct `headers` or `headers_file`",
+                code="bad_header",
+            ) from error
+        except httpx.TransportError as error:
+            return of_exception(error, opened=False)
+        self._response = response
+        if hop.lasting:
+            self._route = hop
+        if response.status_code == 204:
+            await self._hang_up()
+            self._ended = True
+            self._tell("stopped", code="http_204", error="the feed asked us to go away")
+            return None
+        return self._begin(response)
+
+    async def _send(self) -> tuple[Hop, httpx.Response]:
+        """Ask, and follow redirects.
+
+        Raises:
+            RouteError: a redirect that is not followed.
+        """
+        hop = self._route
+        while True:
+            response = await self._client.send(
+                self._request(hop),
+                stream=True,
+                follow_redirects=False,
+                auth=httpx.USE_CLIENT_DEFAULT if hop.home else None,
+            )
+            if response.status_code not in REDIRECTS:
+                return hop, response
+            await response.aclose()
+            hop = hop.follow(response.status_code, response.headers.get("location", ""))
+
+    def _request(self, hop: Hop) -> httpx.Request:
+        request = self._client.build_request(
+            hop.method,
+            hop.url,
+            headers=self._headers if hop.home else None,
+            json=self._json if hop.with_body else None,
+            timeout=httpx.Timeout(
+                connect=CONNECT_TIMEOUT_S,
+                read=self._idle_timeout_s or None,
+                write=self._header_deadline_s,
+                pool=None,
+            ),
+        )
+        if not hop.home:
+            # Any header of the client's or the caller's may be a credential.
+            kept = {"host", "user-agent", "content-length", "content-type"}
+            for name in list(request.headers):
+                if name not in kept:
+                    del request.headers[name]
+        request.headers["Accept"] = "text/event-stream"
+        request.headers["Accept-Encoding"] = "identity"
+        request.headers["Cache-Control"] = "no-store"
+        request.headers.pop("Last-Event-ID", None)
+        last = self._parser.last_event_id
+        if last and can_be_sent(last):
+            request.headers.update({b"Last-Event-ID": last.encode()})
+        return request
+
+    def _begin(self, response: httpx.Response) -> Failure | None:
+        """Judge an answer's headers; start reading when it is an event stream."""
+        headers = response.headers
+        if response.status_code != 200:
+            after = parse_retry_after(
+                headers.get("retry-after", ""),
+                date=headers.get("date", ""),
+                now=self._wall(),
+            )
+            return of_status(response.status_code, response.reason_phrase, after)
+        kind = headers.get("content-type", "")
+        if kind.partition(";")[0].strip().lower() != "text/event-stream":
+            return Failure(
+                code="content_type",
+                text=f"what answers is {kind!r:.100}, not an event stream",
+                slow=True,
+            )
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            # We asked for none; unpacking could be made to fill the memory.
+            return Failure(
+                code="content_encoding", text="the feed is compressed", slow=True
+            )
+        _keep_alive(response, self._idle_timeout_s)
+        # A new stream: nothing unfinished of the last one may leak into it.
+        self._parser = Parser(
+            last_event_id=self._parser.last_event_id, limits=self._limits
+        )
+        self._body = response.aiter_raw()
+        self._opened_at = asyncio.get_running_loop().time()
+        last = self._parser.last_event_id
+        lost = last and not can_be_sent(last)
+        self._tell(
+            "open",
+            note="the last event's id cannot be sent in a header, the feed starts "
+            "where it likes"
+            if lost
+            else "",
+        )
+        return None
+
+    # ---- between two connections ------------------------------------------------
+
+    async def _break_off(self, failure: Failure) -> None:
+        """Hang up and arrange the next attempt.
+
+        Raises:
+            FeedError: with `reconnect=False`.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._body is not None and now - self._opened_at > self._backoff.cap:
+            self._attempt = 0  # it held longer than any wait: a quiet feed is no storm
+        if self._parser.retry_ms is not None:
+            self._retry_s = self._parser.retry_ms / 1000
+        await self._hang_up()
+        if not self._reconnect:
+            self._tell("stopped", code=failure.code, error=failure.text)
+            raise failure.error()
+        self._attempt += 1
+        if self._attempt >= _FORGET_AFTER:
+            self._route = self._start  # a redirect meant for ever can be a mistake
+        delay = self._backoff.delay(
+            self._attempt,
+            draw=self._draw(),
+            retry=self._backoff.cap if failure.slow else self._retry_s,
+            after=failure.after,
+        )
+        self._resume_at = now + delay
+        self._woken.clear()
+        self._tell("waiting", code=failure.code, error=failure.text, retry_in_s=delay)
+
+    async def _pause(self) -> None:
+        if asyncio.get_running_loop().time() < self._resume_at:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._resume_at):
+                    await self._woken.wait()
+        self._resume_at = 0.0
+
+    async def _hang_up(self) -> None:
+        response, self._response, self._body = self._response, None, None
+        if response is not None:
+            await response.aclose()
+
+    def _tell(
+        self,
+        phase: str,
+        *,
+        code: str = "",
+        error: str = "",
+        retry_in_s: float | None = None,
+        note: str = "",
+    ) -> None:
+        if self._on_state is not None:
+            self._on_state(
+                ConnectionState(
+                    phase=phase,
+                    code=code,
+                    error=error,
+                    attempt=self._attempt,
+                    retry_in_s=retry_in_s,
+                    note=note,
+                )
+            )
+
+
+def can_be_sent(last_event_id: str) -> bool:
+    """Tell whether an id is a header value (RFC 9110 section 5.5), as UTF-8."""
+    try:
+        raw = last_event_id.encode()
+    except UnicodeEncodeError:
+        return False
+    if len(raw) > _LONGEST_SENT_ID or raw != raw.strip(b" \t"):
+        return False
+    return all(byte >= 0x20 and byte != 0x7F for byte in raw.replace(b"\t", b""))
+
+
+def _parse_url(url: str, params: Sequence[tuple[str, str]]) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise _unusable(url, str(error)) from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise _unusable(url, "it is not http or https")
+    return parsed.copy_merge_params(list(params)) if params else parsed
+
+
+def _unusable(url: str, why: str) -> BrokenError:
+    return BrokenError(
+        f"cannot subscribe to {url!r:.200}: {why}",
+        do="correct the feed's address",
+        code="bad_url",
+    )
+
+
+def _keep_alive(response: httpx.Response, idle_timeout_s: float) -> None:
+    """Let the kernel notice a peer that vanished, before the idle timeout does.
+
+    That tells a half-open connection from a server that merely says nothing. It
+    costs this process no wakeup.
+    """
+    stream = response.extensions.get("network_stream")
+    sock = stream.get_extra_info("socket") if stream is not None else None
+    if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    idle = max(1, int((idle_timeout_s or IDLE_TIMEOUT_S) / 3))
+    every = max(1, idle // 3)
+    with contextlib.suppress(OSError):  # not every transport has them
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        deadline_ms = 1000 * (idle + 3 * every)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, deadline_ms)
