@@ -177,3 +177,31 @@ def settle(fresh: Path, path: Path, *, mode: int = 0o644) -> None:
         os.close(fd)
     os.replace(fresh, path)
     sync_dir(path.parent)
+
+
+def symlink_at(target: str, name: str, directory: int) -> None:
+    """Make a symbolic link in an open directory of a tree that is being staged.
+
+    Raises:
+        OSError: it exists, or the disk refused.
+
+    Power cut: the staging directory is thrown away as a whole.
+    """
+    os.symlink(target, name, dir_fd=directory)
+
+
+def link_at(source: tuple[str, int], name: str, directory: int) -> None:
+    """Hard-link a file (name, open directory) into a tree that is being staged.
+
+    Raises:
+        OSError: it exists, another file system, or the disk refused.
+
+    Power cut: the staging directory is thrown away as a whole.
+    """
+    os.link(
+        source[0],
+        name,
+        src_dir_fd=source[1],
+        dst_dir_fd=directory,
+        follow_symlinks=False,
+    )

@@ -1,0 +1,37 @@
+"""`updaterd release`: make, sign, publish and steer releases."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from updaterd.cli.release import channel, init, keys, push, upkeep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+_MODULES: "Iterable[ModuleType]" = (init, push, channel, upkeep, keys)
+
+EPILOG = """\
+a first release:
+  updaterd release init acme-repo --profile prod --product acme --channel stable
+  updaterd release push build/acme --repo acme-repo --product acme \\
+      --version 1.0.0 --channel stable --feed https://updates.example.com/v1/events
+
+Serve acme-repo/public as /repo/; give machines acme-repo/public/metadata/1.root.json.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = EPILOG
+    commands = parser.add_subparsers(
+        dest="release_command", metavar="COMMAND", required=True
+    )
+    for module in _MODULES:
+        module.configure(commands)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it."""
+    code: int = arguments.release_run(arguments)
+    return code

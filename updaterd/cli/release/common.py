@@ -1,0 +1,218 @@
+"""What the release commands share: the workspace, the clock, progress, the feed."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from updaterd.core.channel import ChannelPointer
+    from updaterd.release.repository import Repository
+    from updaterd.release.workspace import Workspace
+
+Subcommands = Any
+"""What `add_subparsers` returns; argparse keeps the class to itself."""
+
+
+def add(
+    commands: Subcommands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    what: str,
+    more: str = "",
+) -> argparse.ArgumentParser:
+    """Declare one subcommand and return its parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=more,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(release_run=run)
+    return parser
+
+
+def add_workspace(parser: argparse.ArgumentParser) -> None:
+    """Declare where the workspace is and where passphrases come from."""
+    group = parser.add_argument_group("workspace")
+    group.add_argument(
+        "--repo",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="directory made by `updaterd release init` (default: this one)",
+    )
+    add_passphrase(group)
+
+
+def add_passphrase(group: Any) -> None:
+    """Declare where passphrases come from."""
+    group.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="first line opens the key files, mode 0600 (default: "
+        "$UPDATERD_PASSPHRASE_<KEY>, $UPDATERD_PASSPHRASE, else asks)",
+    )
+
+
+def add_release(parser: argparse.ArgumentParser, *, channel: bool = True) -> None:
+    """Declare which product, version and channel it is about."""
+    parser.add_argument("--product", required=True, metavar="NAME")
+    parser.add_argument("--version", required=True, metavar="LABEL")
+    if channel:
+        parser.add_argument("--channel", required=True, metavar="NAME")
+
+
+def add_rollout(parser: argparse.ArgumentParser) -> None:
+    """Declare how many machines get it, and how fast."""
+    group = parser.add_argument_group("rollout")
+    group.add_argument(
+        "--permille",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="machines of 1000 that get it (default: all)",
+    )
+    group.add_argument(
+        "--window-s",
+        type=int,
+        default=0,
+        metavar="SECONDS",
+        help="spread their starts over this time (default: 0, at once)",
+    )
+    group.add_argument(
+        "--critical",
+        action="store_true",
+        help="urgent: machines ignore their maintenance windows",
+    )
+
+
+def add_feed(parser: argparse.ArgumentParser) -> None:
+    """Declare whom to tell."""
+    group = parser.add_argument_group("announcement")
+    group.add_argument(
+        "--feed", metavar="URL", help="address of /v1/events (default: release.toml)"
+    )
+    group.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="bearer token (default: release.toml, then $UPDATERD_FEED_TOKEN)",
+    )
+    group.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="PEM with the feed's own CA"
+    )
+    group.add_argument("--no-announce", action="store_true", help="tell no feed")
+
+
+def clock() -> datetime:
+    """Return the time: the command line is where it enters."""
+    return datetime.now(UTC)  # noqa: TID251
+
+
+def ask_passphrase(name: str) -> bytes:
+    """Ask a person on the terminal."""
+    import getpass
+
+    return getpass.getpass(f"passphrase of the key {name}: ").encode()
+
+
+def passphrase(arguments: argparse.Namespace) -> Callable[[str], bytes]:
+    """Return where passphrases come from."""
+    from updaterd.release.keys import passphrase_from
+
+    return passphrase_from(
+        file=arguments.passphrase_file,
+        environ=os.environ,
+        ask=ask_passphrase if sys.stdin.isatty() else None,
+    )
+
+
+def open_workspace(arguments: argparse.Namespace) -> "Workspace":
+    """Return the workspace that the arguments name.
+
+    Raises:
+        BrokenError: there is none.
+    """
+    from updaterd.release.workspace import Workspace
+
+    return Workspace(arguments.repo, passphrase(arguments))
+
+
+class Bar:
+    """Progress: a bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._bar: Any = None
+        self._last = 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show it."""
+        if sys.stderr.isatty():
+            self._draw(what, done, total)
+            return
+        now = time.monotonic()
+        if what != self._what:
+            print(what, file=sys.stderr, flush=True)
+            self._what, self._last = what, now
+        elif now - self._last >= 5 and total:
+            print(f"{what}: {100 * done // total} %", file=sys.stderr, flush=True)
+            self._last = now
+
+    def _draw(self, what: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if what != self._what:
+            self.close()
+            self._what = what
+            self._bar = tqdm(
+                total=total, desc=what, unit="B", unit_scale=True, unit_divisor=1024
+            )
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def tell_feed(
+    arguments: argparse.Namespace,
+    workspace: "Workspace",
+    repository: "Repository",
+    pointer: "ChannelPointer | None",
+) -> bool:
+    """Announce what was published; return whether anybody was told.
+
+    Raises:
+        UpdaterError: the feed could not be told; the publication stands.
+    """
+    feed = arguments.feed or workspace.settings.feed
+    if arguments.no_announce:
+        return False
+    if feed is None:
+        print("not announced: no feed is configured (--feed); machines will poll")
+        return False
+    from updaterd.net import Fetcher, require_secure
+    from updaterd.release import announce
+
+    file = arguments.token_file
+    if file is None and workspace.settings.token_file:
+        file = workspace.folder / workspace.settings.token_file
+    token = announce.read_token(file, os.environ)
+    body = announce.body_of(pointer, repository.pushed())
+    where = f"{pointer.product}/{pointer.channel}" if pointer else "metadata"
+    key = f"{where}/{repository.timestamp.version}"
+    with Fetcher(ca_file=arguments.ca_file) as fetcher:
+        told = announce.announce(fetcher, require_secure(feed), token, body, key=key)
+    print(f"announced to {told.url} as event {told.id}")
+    return True

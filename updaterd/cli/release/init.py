@@ -1,0 +1,64 @@
+"""`updaterd release init`: a new repository with its keys."""
+
+import argparse
+from pathlib import Path
+
+from updaterd.cli.release import common
+
+MORE = """\
+profiles:
+  demo  keys lie open beside the repository; only `updaterd --demo` accepts it
+  prod  key files are encrypted (scrypt, AES-256); move root-1, root-2 and root-3
+        to separate offline places afterwards: docs/operations.md
+"""
+
+
+def configure(commands: common.Subcommands) -> None:
+    """Declare the arguments."""
+    parser = common.add(
+        commands, "init", run, "make a repository, its keys and its first root", MORE
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--profile", choices=("demo", "prod"), default="prod")
+    parser.add_argument("--product", action="append", default=[], metavar="NAME")
+    parser.add_argument(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="channel of every product; may be repeated (default: stable)",
+    )
+    parser.add_argument(
+        "--platform",
+        metavar="NAME",
+        help="default platform of releases (default: this machine's)",
+    )
+    parser.add_argument("--feed", metavar="URL", help="feed to announce to")
+    parser.add_argument("--token-file", metavar="FILE", help="its publishing token")
+    common.add_passphrase(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it."""
+    from updaterd.release import delegation, workspace
+
+    settings = workspace.Settings(
+        profile=arguments.profile,
+        platform=arguments.platform or workspace.this_platform(),
+        feed=arguments.feed,
+        token_file=arguments.token_file,
+    )
+    folder = arguments.folder
+    workspace.create(folder, settings)
+    space = workspace.Workspace(folder, common.passphrase(arguments))
+    with space.locked():
+        delegation.found(
+            space, arguments.product, arguments.channel or ["stable"], common.clock()
+        )
+    print(f"repository: {space.public} (serve it as /repo/)")
+    print(f"root for machines: {space.public / 'metadata' / '1.root.json'}")
+    if arguments.profile == "prod":
+        print(f"keys: {folder / 'keys'}; take root-*.pem offline: docs/operations.md")
+    else:
+        print(f"keys: {folder / 'keys'} (demo: they protect nothing)")
+    return 0

@@ -1,0 +1,7 @@
+"""`updaterd release keys`."""
+
+from updaterd.cli.release import common
+
+
+def configure(commands: common.Subcommands) -> None:
+    """Declare the arguments."""

@@ -1,0 +1,124 @@
+"""Telling the feed: after the upload, never before, and with the signed metadata.
+
+The bearer token announces; it signs nothing. A token comes from a file or the
+environment, never from an argument, where every user of the machine could read it.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from updaterd.core.channel import ChannelPointer
+from updaterd.errors import BrokenError, RejectedError, TransientError
+from updaterd.net import Fetcher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announced:
+    """What the feed answered."""
+
+    id: str
+    url: str
+
+
+def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
+    """Return the publishing token.
+
+    Raises:
+        BrokenError: there is none, or its file cannot be read.
+    """
+    if file is not None:
+        try:
+            token = file.read_text("ascii").strip()
+        except (OSError, ValueError) as error:
+            raise BrokenError(
+                f"cannot read the token file: {error}", code="token"
+            ) from error
+    else:
+        token = environ.get("UPDATERD_FEED_TOKEN", "").strip()
+    if not token:
+        raise BrokenError(
+            "no publishing token for the feed",
+            means="the release is published but was not announced; machines find it "
+            "at their next poll",
+            do="make one with `updaterd token create`, then use --token-file or set "
+            "UPDATERD_FEED_TOKEN and run the same command again",
+            code="token",
+        )
+    return token
+
+
+def body_of(
+    pointer: ChannelPointer | None, pushed: tuple[bytes, bytes] | None
+) -> bytes:
+    """Return the announcement of a channel's newest release, or of metadata alone."""
+    document: dict[str, object] = {"schema": 1}
+    if pointer is not None and pointer.releases:
+        newest = pointer.releases[0]
+        document |= {
+            "product": pointer.product,
+            "channel": pointer.channel,
+            "version": newest.version,
+            "seq": newest.seq,
+            "urgency": newest.urgency,
+            "spread_s": newest.rollout.window_s,
+        }
+    if pushed is not None:
+        timestamp, snapshot = (_packed(part) for part in pushed)
+        document["tuf"] = {"timestamp": timestamp, "snapshot": snapshot}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data, 9)).decode()
+
+
+def announce(
+    fetcher: Fetcher, feed: str, token: str, body: bytes, *, key: str
+) -> Announced:
+    """Post an announcement; the feed takes one with the same key only once.
+
+    Args:
+        fetcher: asks the network.
+        feed: address of its events, `.../v1/events`.
+        token: bearer token with the scope `publish:PRODUCT/CHANNEL`.
+        body: see `body_of`.
+        key: names what is announced (`Idempotency-Key`).
+
+    Raises:
+        TransientError: unreachable, or it asks to come back later.
+        RejectedError: it refuses; its reason is in the message.
+        BrokenError: it does not know the token, or the answer makes no sense.
+    """
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
+    status, raw = fetcher.post(feed, body, headers=headers)
+    said = raw[:300].decode("utf-8", "replace").strip()
+    again = "the release is published; run the same command again to announce it"
+    if status in {401, 403}:
+        raise BrokenError(
+            f"the feed refuses the token ({status}): {said}",
+            means="the release is published but was not announced",
+            do="make a token with the scope publish:PRODUCT/CHANNEL",
+            code="token_refused",
+        )
+    if status == 429 or status >= 500:
+        raise TransientError(
+            f"the feed answered {status}: {said}", do=again, code=f"http_{status}"
+        )
+    if status not in {200, 201, 202}:
+        raise RejectedError(
+            f"the feed refuses the announcement ({status}): {said}",
+            means="the release is published but was not announced",
+            do=again,
+            code="announcement_refused",
+        )
+    try:
+        event_id = str(json.loads(raw)["id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BrokenError(
+            f"{feed} does not answer like a feed: {said}", code="not_a_feed"
+        ) from error
+    return Announced(id=event_id, url=feed)

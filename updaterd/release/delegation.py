@@ -1,0 +1,149 @@
+"""Who may sign what: the roles of a new repository, of a new product or channel.
+
+root, targets        2 of the 3 root keys, offline
+PRODUCT.releases     the product's release key: PRODUCT/releases/*/*
+PRODUCT.archive      the same key; older releases, so that clients load few
+PRODUCT.CHANNEL      online key: PRODUCT/channels/CHANNEL.json
+snapshot, timestamp  online key
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from tuf.api.metadata import (
+    TOP_LEVEL_ROLE_NAMES,
+    DelegatedRole,
+    Delegations,
+    Key,
+    MetaFile,
+    Role,
+    Root,
+    Snapshot,
+    Targets,
+    Timestamp,
+)
+
+from updaterd.core.names import check_name
+from updaterd.errors import BrokenError
+from updaterd.release.repository import Repository
+from updaterd.release.workspace import Workspace
+
+ROOT_KEYS, ROOT_THRESHOLD = 3, 2
+ONLINE = "online"
+RESERVED = ("releases", "archive")
+"""Channels cannot be called so: a role PRODUCT.releases already exists."""
+
+
+def check_channel(channel: str) -> str:
+    """Return `channel` when it can be one.
+
+    Raises:
+        BrokenError: it is reserved.
+    """
+    if check_name("channel", channel) in RESERVED:
+        raise BrokenError(
+            f"a channel cannot be called {channel!r}",
+            do="choose another name, for example `stable`",
+            code="bad_name",
+        )
+    return channel
+
+
+def found(
+    workspace: Workspace,
+    products: Sequence[str],
+    channels: Sequence[str],
+    now: datetime,
+) -> Repository:
+    """Make a repository that delegates to the products' roles, and publish it.
+
+    Returns:
+        The repository; as it is, when there already was one.
+
+    Power cut: keys that were made are used by the next run; without a timestamp
+    there is no repository yet.
+    """
+    keyring = workspace.keyring
+    root_keys = [
+        keyring.ensure(f"root-{number}").public for number in range(1, ROOT_KEYS + 1)
+    ]
+    online = keyring.ensure(ONLINE).public
+    metadata = workspace.public / "metadata"
+    if not (metadata / "1.root.json").exists():
+        repository = Repository(metadata, keyring, now=now, founding=True)
+        repository.begin("root", _root(workspace, root_keys, online, now))
+        repository.commit_root()
+    repository = Repository(metadata, keyring, now=now)
+    if "timestamp" in repository.roles:
+        return repository
+    repository.begin("timestamp", Timestamp(snapshot_meta=MetaFile(1)))
+    repository.begin("snapshot", Snapshot(meta={}))
+    repository.begin("targets", Targets())
+    for product in products:
+        add_product(workspace, repository, product, channels)
+    repository.commit()
+    return repository
+
+
+def _root(
+    workspace: Workspace, root_keys: Sequence[Key], online: Key, now: datetime
+) -> Root:
+    ids = [key.keyid for key in root_keys]
+    roles = {
+        name: Role(list(ids), ROOT_THRESHOLD)
+        if name in {"root", "targets"}
+        else Role([online.keyid], 1)
+        for name in TOP_LEVEL_ROLE_NAMES
+    }
+    marks = {"x-updaterd-profile": workspace.settings.profile}
+    return Root(
+        expires=now,
+        keys={key.keyid: key for key in (*root_keys, online)},
+        roles=roles,
+        consistent_snapshot=True,
+        unrecognized_fields=marks if workspace.settings.profile == "demo" else {},
+    )
+
+
+def add_product(
+    workspace: Workspace,
+    repository: Repository,
+    product: str,
+    channels: Sequence[str],
+) -> None:
+    """Delegate to a product's roles, and begin them empty.
+
+    Needs the keys of `targets`; they are asked for when it is committed.
+    """
+    check_name("product", product)
+    key = workspace.keyring.ensure(f"release-{product}").public
+    for kind in RESERVED:
+        _delegate(repository, f"{product}.{kind}", key, f"{product}/releases/*/*")
+    for channel in channels:
+        add_channel(workspace, repository, product, channel)
+
+
+def add_channel(
+    workspace: Workspace, repository: Repository, product: str, channel: str
+) -> None:
+    """Delegate to a channel's role, and begin it empty."""
+    check_channel(channel)
+    _delegate(
+        repository,
+        f"{product}.{channel}",
+        workspace.keyring.ensure(ONLINE).public,
+        f"{product}/channels/{channel}.json",
+    )
+
+
+def _delegate(repository: Repository, role: str, key: Key, path: str) -> None:
+    with repository.edit("targets") as targets:
+        if targets.delegations is None:
+            targets.delegations = Delegations(keys={}, roles={})
+        roles = targets.delegations.roles
+        assert roles is not None
+        if role in roles:
+            return
+        roles[role] = DelegatedRole(role, [], 1, terminating=False, paths=[path])
+        targets.add_key(key, role)
+    repository.begin(role, Targets())

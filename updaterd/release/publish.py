@@ -1,0 +1,231 @@
+"""A release from a directory to the world, in an order that nothing can break.
+
+    blobs -> manifests -> PRODUCT.releases, PRODUCT.CHANNEL -> snapshot -> timestamp
+    -> announcement
+
+Each step only adds files that nothing refers to yet; the last one before the
+announcement makes all of them visible at once. Dying anywhere costs nothing but the
+work: the same command, run again, finishes it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from updaterd.core.channel import ChannelPointer, Offer, Rollout
+from updaterd.core.manifest import Manifest, tree_id
+from updaterd.core.names import check_name, check_version
+from updaterd.errors import BrokenError, RejectedError
+from updaterd.release import build
+from updaterd.release.build import Built, Progress
+from updaterd.release.catalog import Catalog
+from updaterd.release.repository import Repository
+from updaterd.release.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be released, and how."""
+
+    product: str
+    version: str
+    platform: str
+    seq: int | None = None
+    deltas: int = 5
+    min_updater: str = "0.1.0"
+    floor_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """A release as it now stands in the repository."""
+
+    manifest: Manifest
+    fresh: bool
+    skipped: tuple[str, ...] = ()
+
+
+def open_repository(workspace: Workspace, now: datetime) -> Repository:
+    """Return the repository of a workspace, as published now.
+
+    Raises:
+        BrokenError: there is none.
+    """
+    metadata = workspace.public / "metadata"
+    if not (metadata / "timestamp.json").exists():
+        raise BrokenError(
+            f"{metadata} holds no repository yet",
+            do=f"finish it: `updaterd release init {workspace.folder}`",
+            code="no_repository",
+        )
+    return Repository(metadata, workspace.keyring, now=now)
+
+
+def catalog_of(workspace: Workspace, repository: Repository, product: str) -> Catalog:
+    """Return the product's releases in the repository."""
+    return Catalog(repository, workspace.public, product)
+
+
+def prepare(
+    workspace: Workspace,
+    root: Path,
+    order: Order,
+    *,
+    now: datetime,
+    progress: Progress | None = None,
+) -> Built | Added:
+    """Build a release outside the lock; `Added` when it is already published.
+
+    Raises:
+        RejectedError: the version exists with other contents, or the directory
+            holds what no release may hold.
+        BrokenError: the repository does not know the product.
+    """
+    check_name("product", order.product)
+    check_version(order.version)
+    check_name("platform", order.platform)
+    catalog = catalog_of(workspace, open_repository(workspace, now), order.product)
+    files = build.scan(root)
+    if not files:
+        raise RejectedError(
+            f"{root} is empty", do="name the directory to release", code="empty_tree"
+        )
+    existing = catalog.find(order.version, order.platform)
+    if existing is not None:
+        manifest = catalog.manifest(existing)
+        if manifest.tree != tree_id(files):
+            raise RejectedError(
+                f"{order.product} {order.version} exists with other contents",
+                means="a published release never changes",
+                do="release under a new version",
+                code="release_exists",
+            )
+        return Added(manifest=manifest, fresh=False)
+    below = order.seq or catalog.next_seq()
+    return build.build(
+        workspace,
+        root,
+        files,
+        version=order.version,
+        previous=catalog.newest(order.platform, order.deltas, below),
+        progress=progress,
+    )
+
+
+def enter(catalog: Catalog, order: Order, built: Built) -> Added:
+    """Give a built release its place in the order and enter it, unsigned as yet.
+
+    Raises:
+        RejectedError: `seq` is taken or lower than a release that exists.
+    """
+    lowest = catalog.next_seq()
+    same = catalog.find(order.version)  # another platform of the same release
+    seq = same.seq if same else order.seq or lowest
+    if same and order.seq not in {None, same.seq}:
+        raise RejectedError(
+            f"{order.version} has seq {same.seq} on another platform",
+            code="seq_mismatch",
+        )
+    if not same and seq < lowest:
+        raise RejectedError(
+            f"seq {seq} is not above the newest release's {lowest - 1}",
+            means="machines only go forward in seq",
+            do=f"leave --seq away, or use at least {lowest}",
+            code="seq_not_above",
+        )
+    manifest = Manifest(
+        product=order.product,
+        version=order.version,
+        seq=seq,
+        platform=order.platform,
+        min_updater=order.min_updater,
+        floor_seq=order.floor_seq,
+        files=built.files,
+        full=built.full,
+        deltas=built.deltas,
+    )
+    catalog.add(manifest)
+    return Added(manifest=manifest, fresh=True, skipped=built.skipped)
+
+
+def salt_of(product: str, version: str, seq: int) -> str:
+    """Return the draw of a rollout: another for each release, the same on a re-run."""
+    return hashlib.sha256(f"{product}/{version}/{seq}".encode()).hexdigest()[:16]
+
+
+def offer(  # noqa: PLR0913
+    pointer: ChannelPointer,
+    version: str,
+    seq: int,
+    *,
+    permille: int = 1000,
+    window_s: int = 0,
+    urgency: str = "normal",
+) -> ChannelPointer:
+    """Return the pointer with this release on top.
+
+    What lies under a partial rollout stays: the rest of the machines gets that.
+    """
+    rollout = Rollout(
+        permille=permille,
+        salt=salt_of(pointer.product, version, seq),
+        window_s=window_s,
+    )
+    top = Offer(version=version, seq=seq, rollout=rollout, urgency=urgency)
+    below = [each for each in pointer.releases if each.version != version]
+    return replace(pointer, releases=tuple(_needed([top, *below])))
+
+
+def _needed(offers: Sequence[Offer]) -> list[Offer]:
+    """Return the offers up to the first that reaches every machine."""
+    found: list[Offer] = []
+    for each in offers[:16]:
+        found.append(each)
+        if each.rollout.permille >= 1000:
+            break
+    return found
+
+
+def newest(pointer: ChannelPointer) -> Offer:
+    """Return what a channel offers first.
+
+    Raises:
+        BrokenError: nothing.
+    """
+    if not pointer.releases:
+        raise BrokenError(
+            f"{pointer.product}/{pointer.channel} offers nothing yet",
+            do="publish a release there first",
+            code="empty_channel",
+        )
+    return pointer.releases[0]
+
+
+def yank(catalog: Catalog, version: str) -> list[ChannelPointer]:
+    """Withdraw a release from every channel and from its role.
+
+    A channel that offered it alone goes back to the newest release below it.
+
+    Returns:
+        The pointers that changed.
+
+    Raises:
+        BrokenError: there is no such release.
+    """
+    gone = catalog.require(version)
+    catalog.drop(version)
+    changed = []
+    for channel in catalog.channels():
+        pointer = catalog.pointer(channel)
+        left = tuple(each for each in pointer.releases if each.version != version)
+        if len(left) == len(pointer.releases):
+            continue
+        pointer = replace(pointer, releases=left)
+        below = next((each for each in catalog.listed() if each.seq < gone.seq), None)
+        if not left and below is not None:
+            pointer = offer(pointer, below.version, below.seq)
+        catalog.point(pointer)
+        changed.append(pointer)
+    return changed

@@ -1,0 +1,314 @@
+"""The signed files of a repository: read, changed, signed, swapped in.
+
+Built on `tuf.api.metadata`; `tuf.repository` is declared unstable. One mutable file,
+`timestamp.json`, decides what the repository says; everything it leads to has its
+version in its name and is written before it. So a publisher that dies half-way has
+published nothing, and the next one steps over what it left.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import (
+    Metadata,
+    MetaFile,
+    Root,
+    Signed,
+    Snapshot,
+    Targets,
+    Timestamp,
+)
+from tuf.api.serialization.json import JSONSerializer
+
+from updaterd import durable
+from updaterd.errors import BrokenError, TransientError
+from updaterd.release.keys import Keyring
+
+ROOT_DAYS = 365
+TARGETS_DAYS = 730
+RELEASES_DAYS = 365
+CHANNEL_DAYS = 90
+SNAPSHOT_DAYS = 365
+TIMESTAMP_DAYS = 7
+
+_COMPACT = JSONSerializer(compact=True)
+
+
+def days_of(role: str) -> int:
+    """Return how many days a new edition of the role counts."""
+    top = {
+        Root.type: ROOT_DAYS,
+        Targets.type: TARGETS_DAYS,
+        Snapshot.type: SNAPSHOT_DAYS,
+        Timestamp.type: TIMESTAMP_DAYS,
+    }
+    if role in top:
+        return top[role]
+    kind = role.partition(".")[2]
+    return RELEASES_DAYS if kind in {"releases", "archive"} else CHANNEL_DAYS
+
+
+class MissingKeysError(BrokenError):
+    """Not enough of a role's keys are on this machine."""
+
+    code = "missing_keys"
+
+
+class Repository:
+    """The metadata as published now, and the changes made to it so far.
+
+    Args:
+        folder: `public/metadata`.
+        keyring: keys that are here.
+        now: time of this publication.
+        founding: there is nothing to read yet.
+
+    Raises:
+        BrokenError: the files cannot be read or contradict each other.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        keyring: Keyring,
+        *,
+        now: datetime,
+        founding: bool = False,
+    ) -> None:
+        self._folder = folder
+        self._keyring = keyring
+        self._now = now.replace(microsecond=0)
+        self._dirty: set[str] = set()
+        self._begun: set[str] = set()
+        self._roles: dict[str, Metadata[Any]] = {}
+        self._seen = self._read("timestamp.json")
+        if not founding:
+            self._load()
+
+    def _load(self) -> None:
+        try:
+            newest = max(_versions(self._folder, "root"))
+            self._roles["root"] = self._parse(f"{newest}.root.json", "root")
+            if not self._seen:
+                return  # a repository that is just being made
+            self._roles["timestamp"] = Metadata.from_bytes(self._seen)
+            version = self.timestamp.snapshot_meta.version
+            self._roles["snapshot"] = self._parse(
+                f"{version}.snapshot.json", "snapshot"
+            )
+            for name, meta in self.snapshot.meta.items():
+                role = name.removesuffix(".json")
+                self._roles[role] = self._parse(f"{meta.version}.{role}.json", role)
+        except (RepositoryError, OSError, ValueError) as error:
+            raise BrokenError(
+                f"cannot read the repository in {self._folder}: {error}",
+                means="nothing was changed",
+                do="restore it from a copy: it is all signed, so any mirror will do",
+                code="repository_unreadable",
+            ) from error
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self._folder / name).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _parse(self, name: str, role: str) -> Metadata[Any]:
+        found: Metadata[Any] = Metadata.from_bytes((self._folder / name).read_bytes())
+        kind = role if role in {"root", "snapshot", "timestamp"} else "targets"
+        if found.signed.type != kind:
+            raise ValueError(f"{name} is a {found.signed.type}")
+        return found
+
+    @property
+    def roles(self) -> dict[str, Metadata[Any]]:
+        """Return all roles by name."""
+        return self._roles
+
+    @property
+    def root(self) -> Root:
+        """Return the newest root."""
+        signed = self._roles["root"].signed
+        assert isinstance(signed, Root)
+        return signed
+
+    @property
+    def timestamp(self) -> Timestamp:
+        """Return the timestamp."""
+        signed = self._roles["timestamp"].signed
+        assert isinstance(signed, Timestamp)
+        return signed
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Return the snapshot."""
+        signed = self._roles["snapshot"].signed
+        assert isinstance(signed, Snapshot)
+        return signed
+
+    def targets(self, role: str = "targets") -> Targets:
+        """Return a targets role.
+
+        Raises:
+            BrokenError: there is none of this name.
+        """
+        found = self._roles.get(role)
+        if found is None or not isinstance(found.signed, Targets):
+            product, _, kind = role.partition(".")
+            raise BrokenError(
+                f"the repository has no {kind or role} of {product!r}",
+                do=f"`updaterd release keys add-product {product}` delegates to it",
+                code="no_such_role",
+            )
+        return found.signed
+
+    def begin(self, role: str, signed: Signed) -> None:
+        """Enter a role that is new."""
+        self._roles[role] = Metadata(signed)
+        self._dirty.add(role)
+        self._begun.add(role)
+
+    def touch(self, role: str) -> None:
+        """Say that a role has changed, or is to be signed again."""
+        self._dirty.add(role)
+
+    @contextmanager
+    def edit(self, role: str) -> Iterator[Targets]:
+        """Yield a targets role to be changed."""
+        signed = self.targets(role)
+        yield signed
+        self._dirty.add(role)
+
+    def authority(self, role: str) -> tuple[list[str], int]:
+        """Return the ids of the keys that may sign a role, and how many must.
+
+        Raises:
+            BrokenError: nothing delegates to it.
+        """
+        if role in self.root.roles:
+            found = self.root.roles[role]
+            return found.keyids, found.threshold
+        delegations = self.targets().delegations
+        if delegations and delegations.roles and role in delegations.roles:
+            delegated = delegations.roles[role]
+            return delegated.keyids, delegated.threshold
+        raise BrokenError(f"nothing delegates to the role {role}", code="no_such_role")
+
+    def sign(self, role: str, found: Metadata[Any]) -> None:
+        """Sign with every key of the role that is here.
+
+        Raises:
+            MissingKeysError: fewer than its threshold are.
+        """
+        keyids, threshold = self.authority(role)
+        found.signatures.clear()
+        for keyid in keyids:
+            if len(found.signatures) >= threshold and role != "root":
+                break
+            signer = self._keyring.signer(keyid)
+            if signer is not None:
+                found.sign(signer, append=True)
+        if len(found.signatures) < threshold:
+            here = ", ".join(entry.name for entry in self._keyring) or "none"
+            raise MissingKeysError(
+                f"{role} needs {threshold} signatures, {len(found.signatures)} of its "
+                f"keys are here (keyring: {here})",
+                means="nothing was published",
+                do="sign elsewhere: `updaterd release keys export`, `sign`, `import`",
+            )
+
+    def next_version(self, role: str) -> int:
+        """Return a version that neither the repository nor a dead run has used."""
+        begun = role in self._begun
+        current = 0 if begun else self._roles[role].signed.version
+        return max([current, *_versions(self._folder, role)]) + 1
+
+    def commit(self) -> None:
+        """Sign what changed and swap it in: delegated roles, snapshot, timestamp.
+
+        Raises:
+            MissingKeysError: a role cannot be signed here; nothing was written.
+            TransientError: another publisher came first; nothing was swapped.
+
+        Power cut: until `timestamp.json` is replaced the repository says what it
+        said before; files left over are stepped over by their version.
+        """
+        if not self._dirty:
+            return
+        top = {"root", "targets", "snapshot", "timestamp"}
+        order = ["targets", *sorted(self._dirty - top)]
+        written: list[tuple[str, bytes]] = []
+        if "root" in self._dirty:
+            written.append(self._seal("root"))
+        for role in order:
+            if role in self._dirty:
+                written.append(self._seal(role))
+                self.snapshot.meta[f"{role}.json"] = _meta(
+                    self._roles[role].signed.version, len(written[-1][1])
+                )
+        if any(role not in {"root", "timestamp"} for role in self._dirty):
+            written.append(self._seal("snapshot"))
+            self.timestamp.snapshot_meta = MetaFile(self.snapshot.version)
+        fields = self.timestamp.unrecognized_fields
+        fields["x-updaterd-root"] = self.root.version
+        fields["x-updaterd-signed"] = f"{self._now:%Y-%m-%dT%H:%M:%SZ}"
+        name, last = self._seal("timestamp")
+        for each, data in written:
+            durable.write_file(self._folder / each, data, mode=0o644)
+        if self._read("timestamp.json") != self._seen:
+            raise TransientError(
+                "another publisher changed the repository meanwhile",
+                means="its release stands; yours was not published",
+                do="run the same command again",
+                code="concurrent_publish",
+            )
+        durable.write_file(self._folder / name, last, mode=0o644)
+        self._seen = last
+        self._dirty.clear()
+
+    def commit_root(self) -> None:
+        """Publish a new root: by its name alone clients find it.
+
+        Raises:
+            MissingKeysError: it cannot be signed here; nothing was written.
+
+        Power cut: it is published whole, or not at all.
+        """
+        name, data = self._seal("root")
+        durable.write_file(self._folder / name, data, mode=0o644)
+        self._dirty.discard("root")
+
+    def _seal(self, role: str) -> tuple[str, bytes]:
+        found = self._roles[role]
+        signed = found.signed
+        signed.version = self.next_version(role)
+        self._begun.discard(role)
+        signed.expires = self._now + timedelta(days=days_of(role))
+        self.sign(role, found)
+        data = found.to_bytes(_COMPACT)
+        return (
+            "" if role == "timestamp" else f"{signed.version}."
+        ) + f"{role}.json", data
+
+    def pushed(self) -> tuple[bytes, bytes]:
+        """Return the bytes of timestamp and snapshot as published now."""
+        version = self.timestamp.snapshot_meta.version
+        return self._seen, self._read(f"{version}.snapshot.json")
+
+
+def _meta(version: int, size: int) -> MetaFile:
+    # Large ones (an archive of many releases) say their length, which is what lets
+    # a client accept more than its default limit.
+    return MetaFile(version, length=size if size > 65536 else None)
+
+
+def _versions(folder: Path, role: str) -> Iterator[int]:
+    for name in os.listdir(folder):
+        number, dot, rest = name.partition(".")
+        if dot and rest == f"{role}.json" and number.isdigit():
+            yield int(number)

@@ -1,0 +1,134 @@
+"""The release engineer's directory: what is served, the keys, the settings.
+
+DIR/public/{metadata,targets,blobs}   served to the world
+DIR/keys/                             0700; see release/keys.py
+DIR/release.toml                      feed, token, platform
+DIR/work/                             half-made things; may be deleted at any time
+"""
+
+import json
+import platform
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from updaterd import durable, locks
+from updaterd.core.names import check_name
+from updaterd.errors import BrokenError
+from updaterd.release.keys import Keyring, Passphrase
+
+
+def this_platform() -> str:
+    """Return this machine's platform name: `linux-x86_64`, `linux-aarch64`."""
+    return f"linux-{platform.machine().lower()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """`release.toml`."""
+
+    profile: str
+    platform: str
+    feed: str | None = None
+    token_file: str | None = None
+    deltas: int = 5
+
+
+class Workspace:
+    """One repository with its keys.
+
+    Args:
+        folder: DIR.
+        passphrase: for key files of the prod profile.
+
+    Raises:
+        BrokenError: there is no workspace, or its settings cannot be read.
+    """
+
+    def __init__(self, folder: Path, passphrase: Passphrase | None = None) -> None:
+        self.folder = folder
+        self.settings = _read_settings(folder / "release.toml")
+        self.keyring = Keyring(
+            folder / "keys", passphrase if self.settings.profile != "demo" else None
+        )
+
+    @property
+    def public(self) -> Path:
+        """Return the directory to serve as `/repo/`."""
+        return self.folder / "public"
+
+    @property
+    def work(self) -> Path:
+        """Return the directory for half-made things, made when absent."""
+        path = self.folder / "work"
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+    def blob(self, digest: str) -> Path:
+        """Return where a blob is, or will be."""
+        return self.public / "blobs" / "sha256" / digest[:2] / digest
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the repository: no other publisher signs meanwhile."""
+        with locks.hold(self.folder / "lock", what="the repository", wait=True):
+            yield
+
+
+def create(folder: Path, settings: Settings) -> None:
+    """Lay out a workspace; finds its half-made self after an interruption.
+
+    Raises:
+        BrokenError: another profile is already there.
+
+    Power cut: directories are harmless, `release.toml` is whole or absent.
+    """
+    check_name("platform", settings.platform)
+    existing = folder / "release.toml"
+    if existing.exists() and _read_settings(existing).profile != settings.profile:
+        raise BrokenError(
+            f"{folder} already is a workspace of another profile",
+            do="choose another directory",
+            code="workspace_exists",
+        )
+    for name in ("public/metadata", "public/targets", "public/blobs/sha256"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "keys").mkdir(mode=0o700, exist_ok=True)
+    if not existing.exists():
+        durable.write_file(existing, _toml(settings).encode(), mode=0o644)
+
+
+def _toml(settings: Settings) -> str:
+    lines = ["# written by `updaterd release init`"]
+    for name in ("profile", "platform", "feed", "token_file", "deltas"):
+        value = getattr(settings, name)
+        if value is None:
+            lines.append(f'# {name} = ""')
+        else:
+            lines.append(f"{name} = {json.dumps(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _read_settings(path: Path) -> Settings:
+    try:
+        found = tomllib.loads(path.read_text("utf-8"))
+        settings = Settings(
+            profile=str(found["profile"]),
+            platform=check_name("platform", str(found["platform"])),
+            feed=str(found["feed"]) if "feed" in found else None,
+            token_file=str(found["token_file"]) if "token_file" in found else None,
+            deltas=int(found.get("deltas", 5)),
+        )
+    except FileNotFoundError as error:
+        raise BrokenError(
+            f"{path.parent} is not a release workspace",
+            do=f"make one: `updaterd release init {path.parent}`",
+            code="no_workspace",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BrokenError(
+            f"cannot read {path}: {error}", code="bad_workspace"
+        ) from error
+    return settings
