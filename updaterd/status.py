@@ -66,6 +66,7 @@ class Subscription:
     since: float = 0.0
     attempt: int = 0
     retry_at: float | None = None
+    note: str = ""
 
 
 def iso(moment: float | None) -> str | None:

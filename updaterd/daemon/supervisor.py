@@ -20,6 +20,7 @@ from updaterd import durable, log, status
 from updaterd.core.backoff import Backoff
 from updaterd.core.pace import Pace
 from updaterd.core.settings import Settings
+from updaterd.core.sse import Event
 from updaterd.daemon.workers import Ended, Workers
 from updaterd.errors import UpdaterError
 from updaterd.feed.client import ConnectionState, EventSource
@@ -90,7 +91,7 @@ class Supervisor:
         self._resubscribe = asyncio.Event()
         self._stopping = False
         self._turns = 0
-        self._feed_state: ConnectionState | None = None
+        self._feed: status.Subscription | None = None
         self._pacing = {name: _Pacing() for name in settings.products}
         self._started_at = clocks.now()
 
@@ -130,34 +131,46 @@ class Supervisor:
     # ---- the subscription -------------------------------------------------------
 
     async def _subscription(self) -> None:
-        feed = self._settings.feed
         while True:
             self._resubscribe.clear()
-            source = EventSource(
-                feed.url,
-                params=self._filters(),
-                headers=feed.network.headers,
-                headers_file=feed.network.headers_file,
-                ca_file=feed.network.ca_file,
-                proxy=feed.network.proxy,
-                last_event_id=self._inbox.cursor(),
-                backoff=Backoff(base=feed.backoff_min_s, cap=feed.backoff_max_s),
-                idle_timeout_s=feed.idle_timeout_s,
-                on_state=self._on_feed_state,
-            )
             try:
-                async with source:
+                async with self._source() as source:
                     async for event in source:
-                        self._take(event)
+                        self._take([event, *source.take_ready()])
                 # The feed said 204: go away until told otherwise.
                 await self._resubscribe.wait()
             except sqlite3.Error as error:
-                # The event is not stored, so the cursor has not moved: it comes again.
+                # Nothing was stored, so the cursor has not moved: it comes again.
                 self._log.error("inbox_failed", error=str(error))
                 await asyncio.sleep(_STORE_RETRY_S)
             except UpdaterError as error:
                 self._log.error("feed_unusable", code=error.code, error=str(error))
+                self._feed = status.Subscription(
+                    phase="stopped",
+                    code=error.code,
+                    error=str(error),
+                    since=self._clocks.now(),
+                )
+                self._wake.set()
                 await self._resubscribe.wait()
+
+    def _source(self) -> EventSource:
+        feed = self._settings.feed
+        return EventSource(
+            feed.url,
+            params=self._filters(),
+            headers=feed.network.headers,
+            headers_file=feed.network.headers_file,
+            ca_file=feed.network.ca_file,
+            proxy=feed.network.proxy,
+            last_event_id=self._inbox.cursor(),
+            backoff=Backoff(base=feed.backoff_min_s, cap=feed.backoff_max_s),
+            idle_timeout_s=feed.idle_timeout_s,
+            on_state=self._on_feed_state,
+            on_cursor=self._on_cursor,
+            draw=self._clocks.draw,
+            wall=self._clocks.now,
+        )
 
     def _filters(self) -> list[tuple[str, str]]:
         products = self._settings.products
@@ -165,24 +178,45 @@ class Supervisor:
         channels = sorted({product.channel for product in products.values()})
         return named + [("channel", channel) for channel in channels]
 
-    def _take(self, event: object) -> None:
-        accepted = self._inbox.accept(event, now=self._clocks.now())
-        if accepted.products:
-            self._log.info(
-                "event_accepted",
-                event_id=event.id,
-                kind=accepted.kind,
-                products=sorted(accepted.products),
-            )
-            self._wake.set()
-        elif accepted.kind == "quarantined":
-            self._log.warning("event_quarantined", event_id=event.id)
-            self._wake.set()
+    def _take(self, events: list[Event]) -> None:
+        for event, accepted in zip(
+            events, self._inbox.accept_all(events, now=self._clocks.now()), strict=True
+        ):
+            if accepted.products:
+                self._log.info(
+                    "event_accepted",
+                    event_id=event.id,
+                    kind=accepted.kind,
+                    products=sorted(accepted.products),
+                    reason=accepted.reason,
+                )
+                self._wake.set()
+            elif accepted.kind == "quarantined":
+                self._log.warning(
+                    "event_quarantined", event_id=event.id, reason=accepted.reason
+                )
+                self._wake.set()
+
+    def _on_cursor(self, last_event_id: str) -> None:
+        self._inbox.advance(last_event_id, now=self._clocks.now())
 
     def _on_feed_state(self, state: ConnectionState) -> None:
-        self._feed_state = state
+        now = self._clocks.now()
+        self._feed = status.Subscription(
+            phase=state.phase,
+            code=state.code,
+            error=state.error,
+            since=now,
+            attempt=state.attempt,
+            retry_at=None if state.retry_in_s is None else now + state.retry_in_s,
+            note=state.note,
+        )
         self._log.info(
-            "feed_state", phase=state.phase, code=state.code, error=state.error
+            "feed_state",
+            phase=state.phase,
+            code=state.code,
+            error=state.error,
+            retry_in_s=state.retry_in_s,
         )
         self._wake.set()
 
@@ -302,7 +336,7 @@ class Supervisor:
         document = status.collect(
             self._connection,
             self._settings,
-            daemon=status.daemon_section(self._started_at, self._feed_state),
+            daemon=status.daemon_section(self._started_at, self._feed),
             now=self._clocks.now(),
         )
         path = Path(self._settings.directories.runtime) / "status.json"

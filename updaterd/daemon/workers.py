@@ -20,7 +20,6 @@ class Ended:
     """How a worker ended: its exit code, or minus the signal that killed it."""
 
     code: int
-    last_words: str
 
     @property
     def crashed(self) -> bool:
@@ -28,12 +27,10 @@ class Ended:
         return self.code < 0 or self.code in (1, 2)
 
     def __str__(self) -> str:
-        """Return "killed by SIGKILL" or "exit code 1: last words"."""
+        """Return "killed by SIGKILL" or "exit code 1, see its log"."""
         if self.code < 0:
             return f"killed by {signal.Signals(-self.code).name}"
-        return f"exit code {self.code}" + (
-            f": {self.last_words}" if self.last_words else ""
-        )
+        return f"exit code {self.code}, see its log"
 
 
 class Workers:
@@ -77,15 +74,15 @@ class Workers:
             trigger,
             *pushed_option,
             *self._arguments,
+            env=_environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=None,  # the daemon's own: the journal keeps the worker's fields
         )
         self._running = process
-        tail = await _tail(process.stderr)
         code = await process.wait()
         self._running = None
-        return Ended(code=code, last_words=tail)
+        return Ended(code=code)
 
     async def stop(self, *, grace_s: float) -> None:
         """Let the worker end: by itself, then by SIGTERM, then by SIGKILL.
@@ -112,15 +109,10 @@ class Workers:
                 continue
 
 
-async def _tail(stream: asyncio.StreamReader | None, *, keep: int = 2000) -> str:
-    """Read to the end, in bounded memory; return the last line that says something."""
-    kept = b""
-    while stream is not None and (piece := await stream.read(4096)):
-        sys.stderr.buffer.write(piece)
-        sys.stderr.buffer.flush()
-        kept = (kept + piece)[-keep:]
-    lines = kept.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""
+def _environment() -> dict[str, str]:
+    """Return the daemon's environment without what is between systemd and it."""
+    own = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+    return {name: value for name, value in os.environ.items() if name not in own}
 
 
 def options(named: Mapping[str, Path | None], *, demo: bool) -> list[str]:

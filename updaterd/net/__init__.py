@@ -3,12 +3,6 @@
 Everything that speaks HTTP as a client gets its `httpx` from here.
 """
 
-import sys
-
-# With rich and click installed, `import httpx` would load its own command line:
-# 6 MB and 80 ms in a daemon that lives on other people's machines.
-sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type] # None: absent
-
 from updaterd.net.connect import (
     USER_AGENT,
     open_client,
