@@ -1,0 +1,26 @@
+"""What holds for every test."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import updaterd
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """In CI the tests meet the installed wheel, never the source folder.
+
+    A file that was forgotten in the wheel would otherwise be found all the same.
+    """
+    if os.environ.get("CI") == "true":
+        source = ROOT / "updaterd" / "__init__.py"
+        if Path(updaterd.__file__).resolve() == source:
+            pytest.exit("updaterd comes from the source folder, not from a wheel", 3)
+
+
+def pytest_report_header() -> str:
+    """Say which updaterd is tested."""
+    return f"updaterd {updaterd.__version__} from {Path(updaterd.__file__).parent}"

@@ -1,0 +1,170 @@
+"""Status tells the truth in one word, one exit code and one reason."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from updaterd import status
+from updaterd.core.lifecycle import State
+from updaterd.core.settings import (
+    Directories,
+    Download,
+    Feed,
+    Product,
+    Schedule,
+    Settings,
+    Trust,
+)
+from updaterd.status import Subscription
+from updaterd.store.journal import Journal
+from updaterd.store.records import Release, RoleSeen
+from updaterd.store.schema import open_state
+
+NOW = 1_800_000_000.0
+DAY = 86400.0
+OPEN = Subscription(phase="open", since=NOW - 60)
+TARGET = Release("1.1.0", 11, "t" * 64)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(
+        feed=Feed(url="https://updates.example.com/v1/events"),
+        trust=Trust(root=Path("/r"), repository="https://updates.example.com/repo"),
+        download=Download(),
+        schedule=Schedule(),
+        products={"acme": Product(name="acme", root=tmp_path / "opt")},
+        directories=Directories(
+            config=tmp_path, state=tmp_path, cache=tmp_path, runtime=tmp_path
+        ),
+    )
+
+
+@pytest.fixture
+def journal(tmp_path):
+    connection = open_state(tmp_path / "state.db")
+    found = Journal(connection)
+    found.connection = connection
+    yield found
+    connection.close()
+
+
+@pytest.fixture
+def look(settings, journal):
+    def _look(feed=OPEN, *, running=True):
+        daemon = status.daemon_section(NOW - 100, feed) if running else None
+        document = status.collect(journal.connection, settings, daemon=daemon, now=NOW)
+        assert json.loads(status.encode(document)) == document
+        assert status.headline(document)
+        return document
+
+    return _look
+
+
+def note(reason="", code=""):
+    from updaterd.store.journal import Note
+
+    return Note(NOW - 5, code=code, reason=reason)
+
+
+def deploy(journal, *states, reason=""):
+    ident = journal.begin("acme", "stable", TARGET, "event", note())
+    for state in states:
+        journal.move(ident, state, note(reason))
+    return ident
+
+
+def test_machine_without_a_database_yet(settings):
+    document = status.collect(None, settings, daemon=None, now=NOW)
+
+    assert ("not_running", 4) == (document["state"], document["exit_code"])
+    assert document["products"][0]["installed"] is None
+
+
+def test_all_is_well(look):
+    assert ("current", 0) == (look()["state"], look()["exit_code"])
+
+
+def test_nobody_listens(look):
+    assert 4 == look(running=False)["exit_code"]
+
+
+@pytest.mark.parametrize("phase", ["waiting", "stopped"])
+def test_feed_down_is_degraded_and_says_why(look, phase):
+    document = look(Subscription(phase=phase, code="dns", error="no such host"))
+
+    assert 20 == document["exit_code"]
+    assert "no such host" in document["problems"][0]
+
+
+def test_open_deployment_is_pending(look, journal):
+    deploy(journal, State.PLANNED, State.FETCHING)
+
+    document = look()
+
+    assert 10 == document["exit_code"]
+    assert "FETCHING" == document["products"][0]["deployment"]["state"]
+
+
+def test_hold_is_pending_and_shows_until_when(look, journal):
+    journal.hold("acme", until=NOW + DAY, reason="fair week")
+    journal.remember("acme", decision="held", decision_reason="updates are on hold")
+
+    document = look()
+
+    assert 10 == document["exit_code"]
+    assert "fair week" == document["products"][0]["hold"]["reason"]
+    assert document["products"][0]["hold"]["until"].startswith("2027-01-16T")
+
+
+def test_rolled_back_outranks_a_feed_that_is_down(look, journal):
+    deploy(
+        journal,
+        State.PLANNED, State.STAGED, State.ACTIVATING, State.PROBATION,
+        State.ROLLING_BACK, State.ROLLED_BACK, reason="health check: exit code 3",
+    )  # fmt: skip
+
+    document = look(Subscription(phase="waiting"))
+
+    assert 30 == document["exit_code"]
+    assert "exit code 3" in document["products"][0]["last"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("role", "days", "code"),
+    [
+        ("timestamp", 1, 20),
+        ("timestamp", 6, 0),
+        ("root", 59, 20),
+        ("root", 61, 0),
+        ("acme.stable", 29, 20),
+        ("acme.stable", 44, 0),
+        ("timestamp", -1, 20),
+    ],
+)
+def test_expiring_metadata_is_told_in_time_to_act(look, journal, role, days, code):
+    journal.set_roles([RoleSeen(role, 3, NOW + days * DAY)])
+
+    assert code == look()["exit_code"]
+
+
+def test_clock_behind_what_signed_metadata_vouched_for_is_suspect(look, journal):
+    journal.set_last_good_time(NOW + 2 * DAY)
+
+    document = look()
+
+    assert document["trust"]["clock_suspect"]
+    assert 20 == document["exit_code"]
+
+
+def test_failed_attempts_are_told_with_their_reason_and_the_next(look, journal):
+    journal.note_failure(
+        "acme", code="unreachable", reason="no route", next_attempt_at=NOW + 60, now=NOW
+    )
+
+    document = look()
+
+    assert 20 == document["exit_code"]
+    assert ["acme: no route"] == document["problems"]
+    assert document["products"][0]["next_attempt_at"]
