@@ -1,0 +1,158 @@
+"""What is true on this machine, as the planner wants to know it; what it decided.
+
+What is written here is what `updaterd status` and the daemon read: the decision and
+its reason, the time of the next attempt, and the marks that no later answer of the
+repository may go behind.
+"""
+
+import math
+import sqlite3
+from pathlib import Path
+
+from updaterd import locks
+from updaterd.core import schedule
+from updaterd.core.backoff import Backoff
+from updaterd.core.channel import ChannelPointer
+from updaterd.core.lifecycle import TOUCHED, State
+from updaterd.core.planner import Act, Block, Decision, Facts, Wait
+from updaterd.core.recovery import retry_after_s
+from updaterd.core.settings import Product
+from updaterd.errors import TransientError, UpdaterError
+from updaterd.install import stage
+from updaterd.pipeline.services import Request, Services
+from updaterd.store.journal import RoleSeen
+from updaterd.trust.client import View
+
+_RETRY = Backoff(base=30.0, cap=3600.0)
+_BROKEN_RETRY_S = 3600.0
+"""A person may have put it right; looking again is cheap."""
+
+
+def gather(product: Product, services: Services, request: Request, view: View) -> Facts:
+    """Return what the planner wants to know, as of now."""
+    journal, now = services.journal, services.clock()
+    known = journal.product(product.name)
+    installed = journal.installed(product.name)
+    disk = stage.look(Path(product.root))
+    opens_at = None
+    if services.schedule.window is not None:
+        windows = schedule.parse_window(services.schedule.window)
+        opens_at = schedule.opens_at(windows, now, services.zone)
+    return Facts(
+        now=now,
+        machine_id=services.machine_id,
+        updater=services.updater,
+        platform=services.platform,
+        installed_version=installed.version if installed else None,
+        installed_seq=installed.seq if installed else None,
+        seq_floor=known.seq_floor,
+        authority=view.authority(product.name, product.channel),
+        seen_authority=(known.root_version, known.pointer_version),
+        blocked={
+            failed.version: Block(
+                seq=failed.seq,
+                reason=failed.reason,
+                until=failed.blocked_at + retry_after_s(failed.code, failed.failures),
+            )
+            for failed in journal.failed(product.name).values()
+        },
+        on_disk=disk.whole,
+        hold_until=known.hold_until,
+        hold_reason=known.hold_reason,
+        window_opens_at=opens_at,
+        first_seen_at=known.first_seen_at,
+        max_deferral_s=services.schedule.max_deferral_s,
+        forced=request.forced,
+        retry_blocked=request.retry_blocked,
+    )
+
+
+def first_seen(
+    product: Product, services: Services, decision: Decision
+) -> float | None:
+    """Return when this machine first saw the release that is decided about."""
+    if decision.offer is None:
+        return None
+    known = services.journal.product(product.name)
+    now = services.clock()
+    same = known.target_seq == decision.offer.seq
+    if same and known.first_seen_at is not None:
+        # a clock that was set back must not defer the release for longer
+        return min(known.first_seen_at, now)
+    return now
+
+
+def note_decision(
+    product: Product,
+    services: Services,
+    decision: Decision,
+    first_seen_at: float | None,
+) -> None:
+    """Journal what was decided, why, and when to look again."""
+    until = decision.until if isinstance(decision, Wait) else None
+    offer = decision.offer
+    services.journal.remember(
+        product.name,
+        target_version=offer.version if offer else None,
+        target_seq=offer.seq if offer else None,
+        decision=decision.code,
+        decision_reason=decision.reason,
+        checked_at=services.clock(),
+        first_seen_at=first_seen_at,
+        next_attempt_at=None if until is None or math.isinf(until) else until,
+    )
+    if not isinstance(decision, Act):
+        services.journal.remember(
+            product.name, failures=0, last_error="", last_error_code=""
+        )
+
+
+def accept(
+    product: Product, services: Services, view: View, pointer: ChannelPointer
+) -> None:
+    """Keep, apart from the cache, what no later answer may go behind."""
+    journal, name = services.journal, product.name
+    journal.raise_authority(name, view.authority(name, product.channel))
+    journal.raise_floor(name, pointer.floor_seq)
+    journal.set_roles(
+        RoleSeen(role.name, role.version, role.expires.timestamp())
+        for role in view.roles
+    )
+
+
+def supersede(product: Product, services: Services, decision: Decision) -> None:
+    """End what was begun for a release that is not wanted now.
+
+    One that only waits (hold, window, splay) stays open: it will be resumed.
+    """
+    open_ = services.journal.open_deployment(product.name)
+    if open_ is None or open_.state in TOUCHED:
+        return
+    offer = decision.offer if isinstance(decision, Wait) else None
+    if offer is not None and offer.seq == open_.seq:
+        return
+    services.journal.move(
+        open_.id, State.SKIPPED, services.note(decision.code, decision.reason)
+    )
+
+
+def note_failure(product: Product, services: Services, error: UpdaterError) -> None:
+    """Journal an error and when to try again; a journal that is full cannot."""
+    if isinstance(error, locks.BusyError):
+        return
+    failures = services.journal.failures(product.name) + 1
+    if isinstance(error, TransientError):
+        delay = _RETRY.delay(failures, draw=services.draw())
+    else:
+        delay = _BROKEN_RETRY_S
+    now = services.clock()
+    try:
+        services.journal.note_failure(
+            product.name,
+            code=error.code,
+            reason=str(error),
+            next_attempt_at=now + delay,
+            now=now,
+        )
+    except sqlite3.Error as second:
+        services.teller.say(f"the journal cannot be written: {second}")

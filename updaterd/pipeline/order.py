@@ -1,0 +1,276 @@
+"""The order of the stages: recover, trust, decide, acquire, activate.
+
+`update` is the worker's whole work for one product. What it learns is journalled as
+it goes, so `status` can say at any moment what was decided and why, and the daemon
+finds there when to look again.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from updaterd import locks
+from updaterd.core import planner
+from updaterd.core.lifecycle import State
+from updaterd.core.manifest import Manifest
+from updaterd.core.planner import Act, Current, Decision, Facts, Refuse, Wait
+from updaterd.core.settings import Product
+from updaterd.errors import BrokenError, RejectedError, UpdaterError
+from updaterd.install import hooks, stage
+from updaterd.pipeline import acquire, facts, resume, trial
+from updaterd.pipeline.acquire import Job
+from updaterd.pipeline.services import Outcome, Request, Services
+from updaterd.store.journal import Deployment
+from updaterd.trust.client import View
+
+_RESULTS = {"held": "held", "blocked": "blocked"}
+
+
+def update(product: Product, services: Services, request: Request) -> Outcome:
+    """Bring one product to its target release.
+
+    Raises:
+        TransientError: not now; journalled with the time of the next attempt.
+        RejectedError: the release will never do; journalled.
+        BrokenError: a person must look; journalled.
+        UpdaterError: one of these.
+
+    Power cut: see the stages; the next run resumes or undoes what was begun.
+    """
+    with locks.hold(services.lock(product), what=f"product {product.name}"):
+        try:
+            told = () if request.dry else resume.recover(product, services)
+            outcome = _update(product, services, request)
+        except UpdaterError as error:
+            facts.note_failure(product, services, error)
+            raise
+        except OSError as error:
+            refused = stage.failure(error, f"{product.name}: the disk refused")
+            facts.note_failure(product, services, refused)
+            raise refused from error
+    return replace(outcome, notes=(*told, *outcome.notes))
+
+
+def recover(product: Product, services: Services) -> tuple[str, ...]:
+    """Finish or undo what a dead run left, and nothing else.
+
+    Raises:
+        BrokenError: a person must look.
+        TransientError: the disk refused.
+        stage.failure: one of these.
+    """
+    with locks.hold(services.lock(product), what=f"product {product.name}"):
+        try:
+            return resume.recover(product, services)
+        except OSError as error:
+            raise stage.failure(error, f"{product.name}: the disk refused") from error
+
+
+def _update(product: Product, services: Services, request: Request) -> Outcome:
+    journal, name = services.journal, product.name
+    view = _refresh(services, request)
+    pointer = view.channel(name, product.channel)
+    known = facts.gather(product, services, request, view)
+    decision = planner.decide(pointer, known)
+    first_seen = facts.first_seen(product, services, decision)
+    if first_seen != known.first_seen_at:
+        known = replace(known, first_seen_at=first_seen)
+        decision = planner.decide(pointer, known)
+    notes = tuple(warning.what for warning in view.warnings)
+    if not request.dry:
+        facts.note_decision(product, services, decision, first_seen)
+        if not isinstance(decision, Refuse):
+            facts.accept(product, services, view, pointer)
+    if not isinstance(decision, Act):
+        if not request.dry:
+            facts.supersede(product, services, decision)
+        return _standing(product, decision, known, notes)
+    manifest = view.manifest(name, decision.target.version, services.platform)
+    planner.check_manifest(manifest, product=name, target=decision.target, facts=known)
+    raw = view.manifest_bytes(name, manifest.version, services.platform)
+    services.teller.say(f"{name}: {decision.reason}")
+    if request.dry:
+        return _explain(product, services, decision, manifest, notes)
+    deployment = _open(product, services, decision, request)
+    outcome = _deploy(product, services, deployment, manifest, raw)
+    journal.remember(
+        name, failures=0, next_attempt_at=None, last_error="", last_error_code=""
+    )
+    return replace(outcome, notes=(*notes, *outcome.notes))
+
+
+def _refresh(services: Services, request: Request) -> View:
+    """Return the repository's word, and journal what it says about itself."""
+    floor = services.journal.last_good_time()
+    view = services.trust().refresh(
+        now=datetime.fromtimestamp(services.clock(), UTC),
+        pushed=request.pushed,
+        clock_floor=datetime.fromtimestamp(floor, UTC) if floor else None,
+    )
+    if not request.dry and view.time is not None:
+        services.journal.set_last_good_time(view.time.timestamp())
+    return view
+
+
+def _standing(
+    product: Product, decision: Decision, known: Facts, notes: tuple[str, ...]
+) -> Outcome:
+    """Return the outcome of a run that has nothing to do now."""
+    match decision:
+        case Current():
+            result = "current"
+        case Wait():
+            result = _RESULTS.get(decision.code, "pending")
+        case _:
+            result = "refused"
+    return Outcome(
+        product=product.name,
+        result=result,
+        code=decision.code,
+        reason=decision.reason,
+        from_version=known.installed_version,
+        version=decision.offer.version if decision.offer else None,
+        next_attempt_at=decision.until if isinstance(decision, Wait) else None,
+        notes=notes,
+    )
+
+
+def _explain(
+    product: Product,
+    services: Services,
+    decision: Act,
+    manifest: Manifest,
+    notes: tuple[str, ...],
+) -> Outcome:
+    bases = acquire.base_trees(product, services)
+    job = Job(product=product, manifest=manifest, raw=b"", ident=0, bases=bases)
+    here = manifest.tree in job.have.values()
+    route = None if here else acquire.choose(job)
+    installed = services.journal.installed(product.name)
+    return Outcome(
+        product=product.name,
+        result="pending",
+        code=decision.code,
+        reason=decision.reason,
+        from_version=installed.version if installed else None,
+        version=manifest.version,
+        path=route.reason if route else "its tree is on disk already: no download",
+        alternatives=route.alternatives if route else (),
+        bytes_fetched=route.bytes if route else 0,
+        bytes_full=manifest.full.length,
+        notes=notes,
+    )
+
+
+def _open(
+    product: Product, services: Services, decision: Act, request: Request
+) -> Deployment:
+    """Return the deployment to go on with, or a new one."""
+    journal, target = services.journal, decision.target
+    open_ = journal.open_deployment(product.name)
+    if open_ is not None:
+        if (open_.version, open_.seq) == (target.version, target.seq):
+            return open_
+        reason = f"{target.version} came before {open_.version} was done"
+        journal.move(open_.id, State.SKIPPED, services.note("superseded", reason))
+    ident = journal.begin(
+        product.name,
+        product.channel,
+        target,
+        request.trigger,
+        services.note(decision.code, decision.reason),
+    )
+    return journal.deployment(ident)
+
+
+def _deploy(
+    product: Product,
+    services: Services,
+    deployment: Deployment,
+    manifest: Manifest,
+    raw: bytes,
+) -> Outcome:
+    """Take a deployment from where it stands to its end.
+
+    Raises:
+        RejectedError: the release will never do; the deployment ended.
+        BrokenError: a person must look; the deployment ended.
+        TransientError: not now; the deployment stays open, to be resumed.
+    """
+    try:
+        reason = _stage(product, services, deployment, manifest, raw)
+    except (RejectedError, BrokenError) as error:
+        rejected = isinstance(error, RejectedError)
+        services.journal.move(
+            deployment.id,
+            State.REJECTED if rejected else State.FAILED,
+            services.note(error.code, str(error)),
+        )
+        if rejected:
+            note = services.note(error.code, error.what)
+            services.journal.block(product.name, manifest, note)
+        raise
+    staged = services.journal.deployment(deployment.id)
+    outcome = trial.perform(product, staged, services)
+    if outcome.result == "installed":
+        services.journal.raise_floor(product.name, manifest.floor_seq)
+    return replace(
+        outcome,
+        path=reason,
+        bytes_fetched=staged.bytes_fetched,
+        bytes_full=manifest.full.length,
+    )
+
+
+def _stage(
+    product: Product,
+    services: Services,
+    deployment: Deployment,
+    manifest: Manifest,
+    raw: bytes,
+) -> str:
+    """Bring the release to STAGED; return how, for a person.
+
+    Raises:
+        RejectedError: no bundle can be used, or the running release is in the way.
+    """
+    journal, ident, root = services.journal, deployment.id, Path(product.root)
+    journal.move(
+        ident,
+        State.PLANNED,
+        services.note(reason=f"manifest of {manifest.version} read"),
+        bytes_full=manifest.full.length,
+    )
+    if acquire.is_whole(root, manifest):
+        reason = "its tree is on disk already: nothing downloaded"
+        journal.stage(ident, raw, manifest.tree, services.note("on_disk", reason))
+        return reason
+    if stage.look(root).running == manifest.version:
+        raise RejectedError(
+            f"{root}/releases/{manifest.version} runs and is not what was signed "
+            f"as {manifest.version}",
+            means="it cannot be replaced while it is the running release",
+            do=f"run `updaterd verify {product.name} --repair`",
+            code="label_in_use",
+        )
+    bases = acquire.base_trees(product, services)
+    job = Job(
+        product=product,
+        manifest=manifest,
+        raw=raw,
+        ident=ident,
+        bases=bases,
+        fetched=deployment.bytes_fetched,
+    )
+    private = stage.private(root)
+    stage.check_room(
+        private, manifest, acquire.choose(job).bytes, services.download.min_free
+    )
+    env = hooks.environment(
+        product,
+        version=manifest.version,
+        from_version=deployment.from_version,
+        trigger=deployment.trigger,
+    )
+    hooks.run_hook("pre_stage", product, env)
+    return acquire.acquire(job, services).reason

@@ -1,0 +1,159 @@
+"""Perform what `core/recovery` decides about what a dead run left.
+
+Called at the start of every run, under the product's lock, before anything new.
+"""
+
+from pathlib import Path
+
+from updaterd.core import manifest as manifests
+from updaterd.core import recovery
+from updaterd.core.lifecycle import State
+from updaterd.core.recovery import Step, Unfinished, Verdict
+from updaterd.core.settings import Product
+from updaterd.errors import BrokenError, MalformedError
+from updaterd.install import activate, stage
+from updaterd.pipeline import trial
+from updaterd.pipeline.services import Outcome, Services
+from updaterd.store.journal import Deployment, Release
+
+
+def recover(product: Product, services: Services) -> tuple[str, ...]:
+    """Bring journal and disk into agreement; return what was done, in sentences.
+
+    Safe to repeat and to be killed at any instant.
+
+    Raises:
+        BrokenError: a person must look: `current` was replaced, or there is no
+            release left to return to.
+        OSError: the disk refused; the next run tries again.
+
+    Power cut: as each step it performs; the journal names the open deployment.
+    """
+    root = Path(product.root)
+    activate.finish_take_over(root)
+    deployment = services.journal.open_deployment(product.name)
+    installed = services.journal.installed(product.name)
+    verdict = recovery.decide(
+        stage.look(root),
+        None if deployment is None else _unfinished(deployment, services),
+        None if installed is None else installed.version,
+    )
+    told = _perform(verdict, product, deployment, services)
+    _reconcile(product, services)
+    stage.clear_leftovers(root)
+    for line in told:
+        services.teller.say(line)
+    return told
+
+
+def _unfinished(deployment: Deployment, services: Services) -> Unfinished:
+    return Unfinished(
+        state=deployment.state,
+        version=deployment.version,
+        from_version=deployment.from_version,
+        same_boot=deployment.boot == services.boot,
+    )
+
+
+def _perform(
+    verdict: Verdict,
+    product: Product,
+    deployment: Deployment | None,
+    services: Services,
+) -> tuple[str, ...]:
+    """Take the step; return what a person should know about it.
+
+    Raises:
+        BrokenError: see `recover`.
+    """
+    root = Path(product.root)
+    match verdict.step:
+        case Step.NOTHING | Step.CONTINUE:
+            return (verdict.reason,) if verdict.reason else ()
+        case Step.FORWARD if deployment is not None:
+            outcome = trial.perform(product, deployment, services)
+            return (verdict.reason, _ended(outcome))
+        case Step.BACK | Step.WITHDRAW if deployment is not None:
+            if deployment.state is not State.ROLLING_BACK:
+                note = services.note(verdict.code, verdict.reason)
+                services.journal.condemn(deployment.id, note)
+            return (_ended(trial.roll_back(product, deployment.id, services)),)
+        case Step.RECORD if verdict.version is not None:
+            _close(deployment, services, verdict)
+            _record(product, verdict.version, services)
+        case Step.RESTORE if verdict.version is not None:
+            _close(deployment, services, verdict)
+            previous = stage.look(root).previous
+            whole = stage.look(root).whole
+            activate.go_back(
+                root,
+                verdict.version,
+                previous=previous if previous in whole else None,
+            )
+            _record(product, verdict.version, services)
+        case Step.FORGET:
+            _close(deployment, services, verdict)
+            services.journal.forget_installed(product.name)
+        case Step.ADOPT:
+            activate.take_over(root)
+            _record(product, activate.UNMANAGED, services)
+        case _:
+            raise BrokenError(
+                f"{root}: {verdict.reason}",
+                means="updaterd touches nothing there until this is settled",
+                do="move it away and run `updaterd update`, or let "
+                f"`updaterd verify {product.name} --repair` put it right",
+                code=verdict.code,
+            )
+    return (f"{product.name}: {verdict.reason}",)
+
+
+def _ended(outcome: Outcome) -> str:
+    if outcome.result == "installed":
+        return f"{outcome.version} is installed"
+    return (
+        f"returned from {outcome.from_version} to {outcome.version or 'nothing'}: "
+        f"{outcome.reason}"
+    )
+
+
+def _close(deployment: Deployment | None, services: Services, verdict: Verdict) -> None:
+    """End a deployment that started from what is not installed any more."""
+    if deployment is not None:
+        services.journal.move(
+            deployment.id, State.SKIPPED, services.note(verdict.code, verdict.reason)
+        )
+
+
+def _record(product: Product, version: str, services: Services) -> None:
+    """Take a release on disk over into the journal as the installed one."""
+    release, raw = _known(product, version, services)
+    services.journal.record_installed(product.name, release, raw, now=services.clock())
+    if raw:
+        floor = manifests.parse(raw).floor_seq
+        services.journal.raise_floor(product.name, floor)
+
+
+def _known(product: Product, version: str, services: Services) -> tuple[Release, bytes]:
+    """Return a release on disk as its listing describes it; seq 0 without one."""
+    raw = services.journal.manifest_bytes(product.name, version)
+    if raw is None:
+        saved = stage.saved_manifests(Path(product.root), [version])
+        raw = saved.get(version, b"")
+    try:
+        found = manifests.parse(raw)
+    except MalformedError:
+        return Release(version, 0, ""), b""
+    return Release(found.version, found.seq, found.tree), raw
+
+
+def _reconcile(product: Product, services: Services) -> None:
+    """Make the journal's list of releases that of the disk."""
+    whole = stage.look(Path(product.root)).whole
+    listed = {release.version for release in services.journal.releases(product.name)}
+    for version in sorted(listed - whole):
+        services.journal.forget_release(product.name, version)
+    for version in sorted(whole - listed):
+        release, raw = _known(product, version, services)
+        if raw:
+            services.journal.remember_release(product.name, release, raw)

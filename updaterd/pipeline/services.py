@@ -1,0 +1,240 @@
+"""What a run is given: everything it cannot compute, as values and interfaces."""
+
+import os
+import platform as machine
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from pathlib import Path
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from updaterd import durable
+from updaterd.core.settings import Download, Product, Schedule, Settings
+from updaterd.errors import BrokenError
+from updaterd.install.health import Manager
+from updaterd.install.restart_systemd import Systemd
+from updaterd.net import Fetcher
+from updaterd.store.journal import Journal, Note
+from updaterd.trust.client import Pushed, TrustClient
+
+
+class Teller(Protocol):
+    """Where a run says what it does: a terminal, a log, nowhere."""
+
+    def say(self, line: str) -> None:
+        """Tell one thing, in one line."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Tell how far a long step is, in bytes."""
+
+
+class Silent:
+    """A teller that tells nothing."""
+
+    def say(self, line: str) -> None:
+        """Tell nothing."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Tell nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The machine as a run sees it.
+
+    Attributes:
+        trust: makes a client; one for each refresh.
+        bases: addresses to fetch blobs from, the repository's first or mirrors first.
+        clock: Unix seconds.
+        draw: uniform in [0, 1), for backoff.
+        boot: id of the running boot; another one after a restart of the machine.
+        zone: the machine's own time zone.
+    """
+
+    journal: Journal
+    trust: Callable[[], TrustClient]
+    fetcher: Fetcher
+    bases: tuple[str, ...]
+    download: Download
+    schedule: Schedule
+    state: Path
+    cache: Path
+    platform: str
+    machine_id: str
+    updater: str
+    clock: Callable[[], float]
+    draw: Callable[[], float]
+    boot: str
+    manager: Manager = field(default_factory=Systemd)
+    zone: Callable[[str | None], tzinfo]
+    teller: Teller = field(default_factory=Silent)
+
+    def note(self, code: str = "", reason: str = "") -> Note:
+        """Return a note for the journal, as of now."""
+        return Note(self.clock(), code, reason, self.boot)
+
+    def lock(self, product: Product) -> Path:
+        """Return the lock file of a product: two workers never meet."""
+        return self.state / "locks" / f"{product.name}.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the caller asked for.
+
+    Attributes:
+        trigger: manual, event, poll or boot.
+        forced: `--now`: overrides window, splay and deferral; never a hold.
+        retry_blocked: `--retry`: overrides a block.
+        dry: only say what would be done (`check`, `update --explain`).
+        pushed: metadata that came with the event, unverified.
+    """
+
+    trigger: str = "manual"
+    forced: bool = False
+    retry_blocked: bool = False
+    dry: bool = False
+    pushed: Pushed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended, for people and scripts.
+
+    Attributes:
+        result: current, installed, pending, held, blocked, refused, rolled_back.
+        notes: what else a person should know, a sentence each.
+        bytes_full: what the full bundle would have cost.
+    """
+
+    product: str
+    result: str
+    code: str
+    reason: str
+    from_version: str | None = None
+    version: str | None = None
+    path: str = ""
+    alternatives: tuple[str, ...] = ()
+    bytes_fetched: int = 0
+    bytes_full: int = 0
+    next_attempt_at: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def default_platform() -> str:
+    """Return this machine's platform, as publishers name it: `linux-x86_64`."""
+    return f"linux-{machine.machine()}"
+
+
+def machine_id(state: Path, etc: Path = Path("/etc/machine-id")) -> str:
+    """Return what rollouts draw this machine's cohort from; never sent anywhere.
+
+    systemd's machine id; without one, a random one that stays.
+
+    Power cut: the id is kept or drawn anew by the next run.
+    """
+    for path in (etc, state / "machine-id"):
+        try:
+            found = path.read_text("ascii").strip()
+        except (OSError, ValueError):
+            continue
+        if found and found != "uninitialized":
+            return found
+    drawn = secrets.token_hex(16)
+    durable.write_file(state / "machine-id", drawn.encode() + b"\n", mode=0o600)
+    return drawn
+
+
+def boot_id() -> str:
+    """Return the kernel's id of this boot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def zones(name: str | None) -> tzinfo:
+    """Return a time zone by name, the machine's own for None.
+
+    Raises:
+        BrokenError: there is no such zone on this machine.
+    """
+    if name is None:
+        name = os.environ.get("TZ", "").removeprefix(":") or None
+    try:
+        if name is not None:
+            return ZoneInfo(name)
+        with open("/etc/localtime", "rb") as file:
+            return ZoneInfo.from_file(file, key="localtime")
+    except OSError:
+        if name is None:
+            return ZoneInfo("UTC")  # localtime(5): absent means UTC
+        raise BrokenError(
+            f"no time zone {name!r:.80} on this machine",
+            do="correct schedule.window, or install the time zones (tzdata)",
+            code="no_such_zone",
+        ) from None
+
+
+def open_services(  # noqa: PLR0913 # each is a way in for the outside
+    settings: Settings,
+    journal: Journal,
+    fetcher: Fetcher,
+    *,
+    clock: Callable[[], float],
+    draw: Callable[[], float],
+    teller: Teller,
+    environment: Mapping[str, str],
+) -> Services:
+    """Return the services that the settings describe.
+
+    `UPDATERD_SYSTEMCTL` names another service manager's `systemctl`.
+
+    Raises:
+        BrokenError: the bootstrap root cannot be read.
+    """
+    trust = settings.trust
+    try:
+        bootstrap = Path(trust.root).read_bytes()
+    except OSError as error:
+        raise BrokenError(
+            f"cannot read the bootstrap root {trust.root}: {error.strerror}",
+            means="without it nothing can be verified, so nothing is installed",
+            do="put the repository's 1.root.json there",
+            code="bad_root",
+        ) from error
+    state = Path(settings.directories.state)
+    systemctl = environment.get("UPDATERD_SYSTEMCTL", "systemctl")
+
+    def client() -> TrustClient:
+        return TrustClient(
+            cache=state / "trust",
+            bootstrap=bootstrap,
+            repository=trust.repository,
+            fetcher=fetcher,
+            demo=settings.demo,
+        )
+
+    from updaterd import __version__  # noqa: PLC0415 # not at the top: a cycle
+
+    return Services(
+        journal=journal,
+        trust=client,
+        fetcher=fetcher,
+        bases=(*trust.mirrors, trust.repository),
+        download=settings.download,
+        schedule=settings.schedule,
+        state=state,
+        cache=Path(settings.directories.cache),
+        platform=default_platform(),
+        machine_id=machine_id(state),
+        updater=__version__,
+        clock=clock,
+        draw=draw,
+        boot=boot_id(),
+        manager=Systemd((systemctl,)),
+        zone=zones,
+        teller=teller,
+    )

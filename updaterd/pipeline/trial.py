@@ -1,0 +1,271 @@
+"""The dangerous stretch: activation, restart, health, and the way back.
+
+    STAGED -> ACTIVATING -> PROBATION -> INSTALLED
+                   |            |
+                   +--> ROLLING_BACK --> ROLLED_BACK | FAILED
+
+Each arrow is journalled before the disk is touched. A signal that would end the
+process waits until the stretch is over.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from updaterd.core.lifecycle import State
+from updaterd.core.recovery import Link
+from updaterd.core.settings import Product
+from updaterd.errors import BrokenError, UpdaterError
+from updaterd.install import activate, health, hooks, prune, stage
+from updaterd.pipeline.services import Outcome, Services
+from updaterd.store.journal import Deployment
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put off the signals that would end this process until the block is over."""
+    caught: list[int] = []
+    old = {
+        number: signal.signal(number, lambda got, _: caught.append(got))
+        for number in _SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        for got in caught[:1]:
+            signal.raise_signal(got)
+
+
+def perform(product: Product, deployment: Deployment, services: Services) -> Outcome:
+    """Activate a staged release and put it on trial.
+
+    Args:
+        product: the application.
+        deployment: in STAGED, or in ACTIVATING when it is resumed.
+        services: the machine.
+
+    Raises:
+        HookError: `pre_activate` said no; the deployment stays STAGED.
+        OSError: the disk refused; the old release runs, the deployment is FAILED.
+        BrokenError: neither release could be brought up.
+
+    Power cut: see `core/recovery`: forward from ACTIVATING, back from PROBATION.
+    """
+    env = _environment(product, deployment)
+    if deployment.state is State.STAGED:
+        hooks.run_hook("pre_activate", product, env)
+    with undisturbed():
+        if deployment.state is State.STAGED:
+            services.journal.move(deployment.id, State.ACTIVATING, services.note())
+        try:
+            activate.activate(Path(product.root), deployment.version)
+        except OSError as error:
+            _abandon(product, deployment, services, error)
+            raise
+        services.journal.move(deployment.id, State.PROBATION, services.note())
+        services.teller.say(f"{deployment.version} is active, on trial")
+        found = _trial(product, services, env)
+        if found:
+            code, reason = found
+            services.teller.say(f"rolling back: {reason}")
+            services.journal.condemn(deployment.id, services.note(code, reason))
+            return roll_back(product, deployment.id, services)
+        tree = _tree(services, product, deployment.version)
+        services.journal.install(
+            deployment.id, tree, services.note(deployment.code, deployment.reason)
+        )
+    _tidy(product, services)
+    return Outcome(
+        product=product.name,
+        result="installed",
+        code="installed",
+        reason=f"{deployment.version} is installed",
+        from_version=deployment.from_version,
+        version=deployment.version,
+    )
+
+
+def _trial(
+    product: Product, services: Services, env: dict[str, str]
+) -> tuple[str, str] | None:
+    """Return code and reason when the new release is not well."""
+    try:
+        hooks.run_hook("post_activate", product, env)
+        services.manager.restart(product.units)
+    except UpdaterError as error:
+        return error.code, error.what
+    said = health.fault(
+        product.health,
+        product.units,
+        manager=services.manager,
+        getter=services.fetcher,
+        env=env,
+    )
+    return ("unhealthy", said) if said else None
+
+
+def roll_back(product: Product, ident: int, services: Services) -> Outcome:
+    """Return to the release that ran before, restart it, and see that it is well.
+
+    Args:
+        product: the application.
+        ident: a deployment in ROLLING_BACK; its reason is the verdict.
+        services: the machine.
+
+    Raises:
+        BrokenError: there is nothing to return to, or it is not well either.
+        OSError: the disk refused; the deployment stays ROLLING_BACK.
+
+    Power cut: the deployment stays ROLLING_BACK and the next start goes on here.
+    """
+    root = Path(product.root)
+    deployment = services.journal.deployment(ident)
+    verdict = services.note(deployment.code, deployment.reason)
+    target = _return_to(root, deployment)
+    env = _environment(product, deployment)
+    with undisturbed():
+        if target is None:
+            said = _withdraw(product, deployment, services)
+        else:
+            older = _older_proven(root, services, product, target, deployment.version)
+            activate.go_back(root, target, previous=older)
+            said = _bring_up(product, services, env)
+        try:
+            hooks.run_hook("post_rollback", product, env)
+        except hooks.HookError as error:
+            services.teller.say(str(error))
+        if said:
+            reason = f"{deployment.reason}; then {target} is not well either: {said}"
+            services.journal.move(
+                ident, State.FAILED, services.note("rollback_unhealthy", reason)
+            )
+            raise BrokenError(
+                f"{product.name}: rolled back from {deployment.version} to {target}, "
+                f"which is not well either: {said}",
+                means="the application may be down",
+                do="look at its units and logs; `updaterd rollback` returns further",
+                code="rollback_unhealthy",
+            )
+        services.journal.move(ident, State.ROLLED_BACK, verdict)
+    return Outcome(
+        product=product.name,
+        result="rolled_back",
+        code=deployment.code,
+        reason=deployment.reason,
+        from_version=deployment.version,
+        version=target,
+    )
+
+
+def _return_to(root: Path, deployment: Deployment) -> str | None:
+    disk = stage.look(root)
+    for version in (deployment.from_version, disk.previous):
+        if version and version != deployment.version and version in disk.whole:
+            return version
+    if deployment.from_version is None:
+        return None
+    raise BrokenError(
+        f"{root}: {deployment.version} failed ({deployment.reason}), and "
+        f"{deployment.from_version} is not on disk any more",
+        means="the failed release keeps running: there is nothing to return to",
+        do="publish a release that works, or put the old one back by hand",
+        code="nothing_to_return_to",
+    )
+
+
+def _withdraw(product: Product, deployment: Deployment, services: Services) -> str:
+    activate.withdraw(Path(product.root))
+    try:
+        services.manager.stop(product.units)
+    except UpdaterError as error:
+        services.teller.say(str(error))
+    services.teller.say(f"{deployment.version} was withdrawn; nothing ran before it")
+    return ""
+
+
+def _bring_up(product: Product, services: Services, env: dict[str, str]) -> str:
+    """Restart the old release; return what is wrong with it, or nothing."""
+    try:
+        services.manager.restart(product.units)
+    except UpdaterError as error:
+        return error.what
+    return health.fault(
+        product.health,
+        product.units,
+        manager=services.manager,
+        getter=services.fetcher,
+        env=env,
+    )
+
+
+def _older_proven(
+    root: Path, services: Services, product: Product, target: str, failed: str
+) -> str | None:
+    """Return the newest release that was installed here, apart from two."""
+    whole = stage.look(root).whole
+    for row in services.journal.history(product.name, limit=100):
+        if (
+            row.state is State.INSTALLED
+            and row.version in whole
+            and row.version not in (target, failed)
+            and row.version not in services.journal.failed(product.name)
+        ):
+            return row.version
+    return None
+
+
+def _abandon(
+    product: Product, deployment: Deployment, services: Services, error: OSError
+) -> None:
+    """The disk refused to move the links: leave them as they were.
+
+    Raises:
+        OSError: not even that works; the deployment stays open for the next start.
+    """
+    note = services.note("activation_failed", str(error))
+    services.journal.move(deployment.id, State.ROLLING_BACK, note)
+    root = Path(product.root)
+    disk = stage.look(root)
+    if disk.current is Link.RELEASE and disk.running == deployment.version:
+        target = _return_to(root, deployment)
+        if target is None:
+            activate.withdraw(root)
+        else:
+            activate.go_back(root, target, previous=None)
+    services.journal.move(deployment.id, State.FAILED, note)
+
+
+def _tree(services: Services, product: Product, version: str) -> str:
+    for release in services.journal.releases(product.name):
+        if release.version == version:
+            return release.tree
+    return ""
+
+
+def _environment(product: Product, deployment: Deployment) -> dict[str, str]:
+    return hooks.environment(
+        product,
+        version=deployment.version,
+        from_version=deployment.from_version,
+        trigger=deployment.trigger,
+    )
+
+
+def _tidy(product: Product, services: Services) -> None:
+    """Delete releases that are not kept any more; a refusal of the disk can wait."""
+    order = tuple(
+        release.version for release in services.journal.releases(product.name)
+    )
+    try:
+        gone = prune.prune(Path(product.root), order, keep=product.keep)
+    except OSError as error:
+        services.teller.say(f"old releases stay for now: {error}")
+        return
+    for version in gone:
+        services.journal.forget_release(product.name, version)
+        services.teller.say(f"deleted old release {version}")
