@@ -8,6 +8,7 @@ from updaterd.cli.common import (
     chosen_products,
     nudge_daemon,
     settings_from,
+    wall_clock,
 )
 
 
@@ -27,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     connection = open_state(Path(settings.directories.state) / "state.db")
     for name in chosen_products(settings, arguments.product):
         Journal(connection).unhold(name)
+        Journal(connection).remember(name, next_attempt_at=wall_clock())
         print(f"{name}: no hold")
     connection.close()
     nudge_daemon(settings)

@@ -92,6 +92,7 @@ class Supervisor:
         self._stopping = False
         self._turns = 0
         self._feed: status.Subscription | None = None
+        self._source_in_use: EventSource | None = None
         self._pacing = {name: _Pacing() for name in settings.products}
         self._started_at = clocks.now()
 
@@ -121,11 +122,13 @@ class Supervisor:
         self._wake.set()
 
     def look_again(self) -> None:
-        """Check everything now, also a feed that has told us to go away."""
-        for pacing in self._pacing.values():
-            pacing.poll_at = 0.0
-            pacing.pace = Pace()
+        """Connect now, also to a feed that told us to go away; reread the journal.
+
+        It starts no worker by itself: `updaterd check` must not install anything.
+        """
         self._resubscribe.set()
+        if self._source_in_use is not None:
+            self._source_in_use.wake()
         self._wake.set()
 
     # ---- the subscription -------------------------------------------------------
@@ -135,6 +138,7 @@ class Supervisor:
             self._resubscribe.clear()
             try:
                 async with self._source() as source:
+                    self._source_in_use = source
                     async for event in source:
                         self._take([event, *source.take_ready()])
                 # The feed said 204: go away until told otherwise.
