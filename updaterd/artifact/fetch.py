@@ -158,7 +158,7 @@ def _fetch(
 
     Raises:
         WrongBytesError: it is complete and wrong, or cannot become right.
-        UpdaterError: as `Fetcher.stream`.
+        HttpError: as `Fetcher.stream`, with the others it raises.
     """
     url = f"{base.rstrip('/')}/blobs/sha256/{blob.sha256[:2]}/{blob.sha256}"
     start = _size(blob.part)

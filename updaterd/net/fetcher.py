@@ -81,12 +81,14 @@ class Fetcher:
         ca_file: PEM, replaces the system's CAs.
         proxy: address of the proxy.
         origin: address whose scheme, host and port the headers are for.
+        deadline_s: seconds for a small request, where a call does not say.
+        window_s: seconds of waiting over which a minimum rate is judged.
 
     Raises:
         BrokenError: headers file, CA file or proxy cannot be used.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         *,
         headers: Mapping[str, str] | None = None,
@@ -94,7 +96,11 @@ class Fetcher:
         ca_file: PurePath | None = None,
         proxy: str | None = None,
         origin: str | None = None,
+        deadline_s: float = DEADLINE_S,
+        window_s: float = WINDOW_S,
     ) -> None:
+        self.deadline_s = deadline_s
+        self._window_s = window_s
         self._headers = dict(headers or {})
         if headers_file is not None:
             self._headers.update(read_headers(headers_file))
@@ -120,13 +126,14 @@ class Fetcher:
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
-    def get(self, url: str, *, limit: int, deadline_s: float = DEADLINE_S) -> bytes:
+    def get(self, url: str, *, limit: int, deadline_s: float | None = None) -> bytes:
         """Return the body at `url`.
 
         Args:
             url: https, or http to a loopback address.
             limit: largest accepted body in bytes.
-            deadline_s: seconds for everything, redirects and body included.
+            deadline_s: seconds for everything, redirects and body included; None:
+                the fetcher's.
 
         Raises:
             NotFoundError: 404 or 403.
@@ -136,6 +143,7 @@ class Fetcher:
             TransientError: no connection, or the deadline passed.
             BrokenError: the address is neither https nor loopback.
         """
+        deadline_s = self.deadline_s if deadline_s is None else deadline_s
         return self._loop.run_until_complete(self._get(url, limit, deadline_s))
 
     async def _get(self, url: str, limit: int, deadline_s: float) -> bytes:
@@ -158,7 +166,6 @@ class Fetcher:
         body: bytes,
         *,
         headers: Mapping[str, str],
-        deadline_s: float = DEADLINE_S,
     ) -> tuple[int, bytes]:
         """Return status and body (64 KiB at most) of the answer to a POST of JSON.
 
@@ -167,12 +174,12 @@ class Fetcher:
             TransientError: no connection, or the deadline passed.
             BrokenError: the address is neither https nor loopback.
         """
-        return self._loop.run_until_complete(self._post(url, body, headers, deadline_s))
+        return self._loop.run_until_complete(self._post(url, body, headers))
 
     async def _post(
-        self, url: str, body: bytes, headers: Mapping[str, str], deadline_s: float
+        self, url: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
-        async with _mapped(url), asyncio.timeout(deadline_s):
+        async with _mapped(url), asyncio.timeout(self.deadline_s):
             sent = {"Content-Type": "application/json", **headers}
             response = await self._send("POST", url, sent, body)
             try:
@@ -192,7 +199,6 @@ class Fetcher:
         *,
         start: int = 0,
         if_range: str | None = None,
-        deadline_s: float = DEADLINE_S,
         min_rate: int = MIN_RATE,
     ) -> Iterator[Stream]:
         """Yield the answer for `url` from byte `start` on.
@@ -201,9 +207,9 @@ class Fetcher:
             url: https, or http to a loopback address.
             start: first byte wanted; the answer may be 200 with all of them.
             if_range: strong `ETag` of what is already here (RFC 9110 13.1.5).
-            deadline_s: seconds until the headers are complete.
-            min_rate: bytes per second below which a window of `WINDOW_S` seconds
-                of waiting gives up; the caller's own pauses do not count.
+            min_rate: bytes per second below which a window of `window_s` seconds
+                of waiting gives up; the caller's own pauses do not count. Until
+                the headers are complete, `deadline_s` counts.
 
         Raises:
             HttpError: neither 200 nor 206; 416 when `start` is past the end.
@@ -217,7 +223,7 @@ class Fetcher:
             wanted["Range"] = f"bytes={start}-"
             if if_range:
                 wanted["If-Range"] = if_range
-        response = self._loop.run_until_complete(self._head(url, wanted, deadline_s))
+        response = self._loop.run_until_complete(self._head(url, wanted))
         try:
             yield Stream(
                 status=response.status_code,
@@ -227,10 +233,8 @@ class Fetcher:
         finally:
             self._loop.run_until_complete(response.aclose())
 
-    async def _head(
-        self, url: str, wanted: dict[str, str], deadline_s: float
-    ) -> httpx.Response:
-        async with _mapped(url), asyncio.timeout(deadline_s):
+    async def _head(self, url: str, wanted: dict[str, str]) -> httpx.Response:
+        async with _mapped(url), asyncio.timeout(self.deadline_s):
             return await self._open(url, wanted)
 
     def _chunks(
@@ -240,14 +244,16 @@ class Fetcher:
         waited, came = 0.0, 0
         while True:
             before = self._loop.time()
-            chunk = self._loop.run_until_complete(_next(body, url, WINDOW_S - waited))
+            chunk = self._loop.run_until_complete(
+                _next(body, url, self._window_s - waited)
+            )
             if not chunk:
                 return
             waited += self._loop.time() - before
             came += len(chunk)
             self.received += len(chunk)
             yield chunk
-            if waited >= WINDOW_S / 2:
+            if waited >= self._window_s / 2:
                 if came < waited * min_rate:
                     raise _too_slow(url)
                 waited, came = 0.0, 0

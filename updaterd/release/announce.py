@@ -5,6 +5,7 @@ environment, never from an argument, where every user of the machine could read 
 """
 
 import base64
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -76,23 +77,28 @@ def _packed(data: bytes) -> str:
     return base64.b64encode(zlib.compress(data, 9)).decode()
 
 
-def announce(
-    fetcher: Fetcher, feed: str, token: str, body: bytes, *, key: str
-) -> Announced:
-    """Post an announcement; the feed takes one with the same key only once.
+class OlderError(RejectedError):
+    """The feed already knows newer metadata than the announcement carries."""
+
+    code = "metadata_older"
+
+
+def announce(fetcher: Fetcher, feed: str, token: str, body: bytes) -> Announced:
+    """Post an announcement; the feed takes the same one only once.
 
     Args:
         fetcher: asks the network.
         feed: address of its events, `.../v1/events`.
         token: bearer token with the scope `publish:PRODUCT/CHANNEL`.
-        body: see `body_of`.
-        key: names what is announced (`Idempotency-Key`).
+        body: see `body_of`; its hash is the `Idempotency-Key`.
 
     Raises:
         TransientError: unreachable, or it asks to come back later.
+        OlderError: it knows newer metadata.
         RejectedError: it refuses; its reason is in the message.
         BrokenError: it does not know the token, or the answer makes no sense.
     """
+    key = hashlib.sha256(body).hexdigest()
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
     status, raw = fetcher.post(feed, body, headers=headers)
     said = raw[:300].decode("utf-8", "replace").strip()
@@ -104,6 +110,8 @@ def announce(
             do="make a token with the scope publish:PRODUCT/CHANNEL",
             code="token_refused",
         )
+    if status == 409:
+        raise OlderError(f"the feed knows newer metadata: {said}")
     if status == 429 or status >= 500:
         raise TransientError(
             f"the feed answered {status}: {said}", do=again, code=f"http_{status}"

@@ -25,7 +25,7 @@ from updaterd.core.manifest import Manifest
 from updaterd.core.names import check_name, check_version
 from updaterd.core.wire import Fields
 from updaterd.errors import BrokenError, MalformedError, RejectedError, TransientError
-from updaterd.net import DEADLINE_S, Fetcher, NotFoundError
+from updaterd.net import Fetcher, NotFoundError
 from updaterd.trust.engine import LIMITS, Engine, Source
 from updaterd.trust.failures import explain
 from updaterd.trust.roles import Role, read_roles
@@ -273,7 +273,7 @@ class TrustClient:
         else:
             return data
         url = f"{self._base}targets/{folder}/{digest}.{name}"
-        deadline_s = DEADLINE_S + target.length / 16384
+        deadline_s = self._fetcher.deadline_s + target.length / 16384
         try:
             data = self._fetcher.get(url, limit=target.length, deadline_s=deadline_s)
             target.verify_length_and_hashes(data)
