@@ -128,7 +128,7 @@ class Parser:
         self._tail = bytearray(chunk[cut:])
         if has_cr:
             # A CR ends its line at once; an LF that follows belongs to it (9.2.5).
-            self._skip_lf = block.endswith(b"\r")
+            self._skip_lf = chunk.endswith(b"\r")
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         too_long = False
         if len(block) > self._limits.line:

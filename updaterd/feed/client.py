@@ -11,7 +11,6 @@ fleet's backoff (`core/backoff.py`) in place of the fixed reconnection time.
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -24,18 +23,17 @@ from typing import Self
 import httpx
 
 from updaterd.core.backoff import Backoff
-from updaterd.core.retry_after import parse_retry_after
 from updaterd.core.sse import Event, LimitError, Limits, Parser
 from updaterd.errors import BrokenError
-from updaterd.feed.failure import Failure, of_exception, of_status
-from updaterd.feed.route import REDIRECTS, Hop, RouteError
+from updaterd.feed.connection import Connector, can_be_sent
+from updaterd.feed.failure import Failure, of_exception
+from updaterd.feed.route import Hop
 from updaterd.net import open_client
 
-CONNECT_TIMEOUT_S = 10.0
 HEADER_DEADLINE_S = 30.0
 IDLE_TIMEOUT_S = 45.0
 
-_LONGEST_SENT_ID = 4096
+_UNSENT = "the last event's id cannot be sent in a header: the feed starts anywhere"
 _FORGET_AFTER = 5  # failures in a row at an address that a redirect named
 
 
@@ -121,10 +119,7 @@ class EventSource:
         draw: Callable[[], float] | None = None,
         wall: Callable[[], float] = time.time,  # noqa: TID251 # the default clock
     ) -> None:
-        self._start = Hop(url=_parse_url(url, params), method=method)
-        self._route = self._start
-        self._headers = dict(headers or {})
-        self._json = json
+        start = Hop(url=_parse_url(url, params), method=method)
         self._reconnect = reconnect
         self._client = client or open_client(
             headers_file=headers_file, ca_file=ca_file, proxy=proxy
@@ -132,13 +127,19 @@ class EventSource:
         self._owns_client = client is None
         self._backoff = backoff or Backoff()
         self._retry_s = retry_s
-        self._idle_timeout_s = idle_timeout_s
-        self._header_deadline_s = header_deadline_s
+        self._connector = Connector(
+            start,
+            headers=headers or {},
+            json=json,
+            client=self._client,
+            idle_timeout_s=idle_timeout_s,
+            header_deadline_s=header_deadline_s,
+            wall=wall,
+        )
         self._limits = limits or Limits()
         self._on_state = on_state
         self._on_cursor = on_cursor
         self._draw = draw or SystemRandom().random
-        self._wall = wall
 
         self._given_id = last_event_id or ""
         self._parser = Parser(last_event_id=self._given_id, limits=self._limits)
@@ -268,119 +269,20 @@ class EventSource:
 
     async def _connect(self) -> Failure | None:
         self._tell("connecting")
-        try:
-            async with asyncio.timeout(self._header_deadline_s):
-                hop, response = await self._send()
-        except TimeoutError:
-            return Failure(
-                code="header_timeout",
-                text=f"no answer within {self._header_deadline_s:g} seconds",
-            )
-        except RouteError as error:
-            return Failure(code="redirect", text=str(error), slow=True)
-        except httpx.LocalProtocolError as error:
-            raise BrokenError(
-                f"cannot send the feed's headers: {error}",
-                do="correct `headers` or `headers_file`",
-                code="bad_header",
-            ) from error
-        except httpx.TransportError as error:
-            return of_exception(error, opened=False)
-        self._response = response
-        if hop.lasting:
-            self._route = hop
-        if response.status_code == 204:
-            await self._hang_up()
+        last = self._parser.last_event_id
+        answer = await self._connector.connect(last)
+        if isinstance(answer, Failure):
+            return answer
+        if answer.status_code == 204:
             self._ended = True
-            self._tell("stopped", code="http_204", error="the feed asked us to go away")
+            self._tell("stopped", code="http_204", error="the feed says: go away")
             return None
-        return self._begin(response)
-
-    async def _send(self) -> tuple[Hop, httpx.Response]:
-        """Ask, and follow redirects.
-
-        Raises:
-            RouteError: a redirect that is not followed.
-        """
-        hop = self._route
-        while True:
-            response = await self._client.send(
-                self._request(hop),
-                stream=True,
-                follow_redirects=False,
-                auth=httpx.USE_CLIENT_DEFAULT if hop.home else None,
-            )
-            if response.status_code not in REDIRECTS:
-                return hop, response
-            await response.aclose()
-            hop = hop.follow(response.status_code, response.headers.get("location", ""))
-
-    def _request(self, hop: Hop) -> httpx.Request:
-        request = self._client.build_request(
-            hop.method,
-            hop.url,
-            headers=self._headers if hop.home else None,
-            json=self._json if hop.with_body else None,
-            timeout=httpx.Timeout(
-                connect=CONNECT_TIMEOUT_S,
-                read=self._idle_timeout_s or None,
-                write=self._header_deadline_s,
-                pool=None,
-            ),
-        )
-        if not hop.home:
-            # Any header of the client's or the caller's may be a credential.
-            kept = {"host", "user-agent", "content-length", "content-type"}
-            for name in list(request.headers):
-                if name not in kept:
-                    del request.headers[name]
-        request.headers["Accept"] = "text/event-stream"
-        request.headers["Accept-Encoding"] = "identity"
-        request.headers["Cache-Control"] = "no-store"
-        request.headers.pop("Last-Event-ID", None)
-        last = self._parser.last_event_id
-        if last and can_be_sent(last):
-            request.headers.update({b"Last-Event-ID": last.encode()})
-        return request
-
-    def _begin(self, response: httpx.Response) -> Failure | None:
-        """Judge an answer's headers; start reading when it is an event stream."""
-        headers = response.headers
-        if response.status_code != 200:
-            after = parse_retry_after(
-                headers.get("retry-after", ""),
-                date=headers.get("date", ""),
-                now=self._wall(),
-            )
-            return of_status(response.status_code, response.reason_phrase, after)
-        kind = headers.get("content-type", "")
-        if kind.partition(";")[0].strip().lower() != "text/event-stream":
-            return Failure(
-                code="content_type",
-                text=f"what answers is {kind!r:.100}, not an event stream",
-                slow=True,
-            )
-        if headers.get("content-encoding", "identity").lower() != "identity":
-            # We asked for none; unpacking could be made to fill the memory.
-            return Failure(
-                code="content_encoding", text="the feed is compressed", slow=True
-            )
-        _keep_alive(response, self._idle_timeout_s)
+        self._response = answer
+        self._body = answer.aiter_raw()
         # A new stream: nothing unfinished of the last one may leak into it.
-        self._parser = Parser(
-            last_event_id=self._parser.last_event_id, limits=self._limits
-        )
-        self._body = response.aiter_raw()
+        self._parser = Parser(last_event_id=last, limits=self._limits)
         self._opened_at = asyncio.get_running_loop().time()
-        last = self._parser.last_event_id
-        lost = last and not can_be_sent(last)
-        self._tell(
-            "open",
-            note="the last event's id cannot be sent in a header, the feed starts "
-            "where it likes"
-            if lost
-            else "",
-        )
+        self._tell("open", note=_UNSENT if last and not can_be_sent(last) else "")
         return None
 
     # ---- between two connections ------------------------------------------------
@@ -402,7 +304,7 @@ class EventSource:
             raise failure.error()
         self._attempt += 1
         if self._attempt >= _FORGET_AFTER:
-            self._route = self._start  # a redirect meant for ever can be a mistake
+            self._connector.forget()
         delay = self._backoff.delay(
             self._attempt,
             draw=self._draw(),
@@ -447,17 +349,6 @@ class EventSource:
             )
 
 
-def can_be_sent(last_event_id: str) -> bool:
-    """Tell whether an id is a header value (RFC 9110 section 5.5), as UTF-8."""
-    try:
-        raw = last_event_id.encode()
-    except UnicodeEncodeError:
-        return False
-    if len(raw) > _LONGEST_SENT_ID or raw != raw.strip(b" \t"):
-        return False
-    return all(byte >= 0x20 and byte != 0x7F for byte in raw.replace(b"\t", b""))
-
-
 def _parse_url(url: str, params: Sequence[tuple[str, str]]) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
@@ -474,24 +365,3 @@ def _unusable(url: str, why: str) -> BrokenError:
         do="correct the feed's address",
         code="bad_url",
     )
-
-
-def _keep_alive(response: httpx.Response, idle_timeout_s: float) -> None:
-    """Let the kernel notice a peer that vanished, before the idle timeout does.
-
-    That tells a half-open connection from a server that merely says nothing. It
-    costs this process no wakeup.
-    """
-    stream = response.extensions.get("network_stream")
-    sock = stream.get_extra_info("socket") if stream is not None else None
-    if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
-        return
-    idle = max(1, int((idle_timeout_s or IDLE_TIMEOUT_S) / 3))
-    every = max(1, idle // 3)
-    with contextlib.suppress(OSError):  # not every transport has them
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-        deadline_ms = 1000 * (idle + 3 * every)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, deadline_ms)

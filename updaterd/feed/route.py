@@ -38,6 +38,10 @@ class Hop:
     lasting: bool = True
     count: int = 0
 
+    def again(self) -> "Hop":
+        """Return the same place as the first hop of another attempt."""
+        return replace(self, lasting=True, count=0)
+
     def follow(self, status: int, location: str) -> "Hop":
         """Return where the answer `status` with `location` sends us.
 
@@ -51,7 +55,7 @@ class Hop:
         return replace(
             self,
             url=url,
-            method="GET" if to_get and self.method != "HEAD" else self.method,
+            method="GET" if to_get else self.method,
             with_body=self.with_body and not to_get,
             home=self.home and _origin(url) == _origin(self.url),
             lasting=self.lasting and status in _PERMANENT,
@@ -70,10 +74,12 @@ def _target(base: httpx.URL, location: str) -> httpx.URL:
         raise RouteError(f"a redirect to {location!r:.200}, not an http address")
     if base.scheme == "https" and url.scheme == "http":
         raise RouteError(f"a redirect from https to plain {location!r:.200}")
-    if url.userinfo and _origin(url) != _origin(base):
+    if _origin(url) != _origin(base):
         # Whoever redirects does not choose whom we log in as.
-        url = url.copy_with(userinfo=b"")
-    return url
+        return url.copy_with(userinfo=b"", fragment=None)
+    if base.userinfo and not url.userinfo:
+        url = url.copy_with(userinfo=base.userinfo)
+    return url.copy_with(fragment=None)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
