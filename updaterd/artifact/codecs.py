@@ -1,0 +1,226 @@
+"""Compressed streams inside bundles, decoded a piece at a time.
+
+A stream is declared with its packed and raw length, and must have exactly these:
+a decoder never makes more than it was told, and trailing bytes are refused. The
+window is at most 8 MiB whatever the codec, so a decoder's memory is bounded.
+"""
+
+import bz2
+import lzma
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Protocol
+
+from updaterd.core.deltas import codec_names
+from updaterd.errors import MalformedError
+
+STORED, ZSTD, XZ, BZ2 = range(4)
+NAMES = {ZSTD: "zstd", XZ: "xz", BZ2: "bz2"}
+
+WINDOW_LOG = 23
+WINDOW = 1 << WINDOW_LOG
+"""Largest window or dictionary, bytes: 8 MiB."""
+
+_PIECE = 1 << 16  # packed bytes read at a time
+_AHEAD = 1 << 17  # raw bytes asked for at a time
+
+
+@cache
+def zstd() -> ModuleType | None:
+    """Return the zstd module: the standard one from Python 3.14, or the backport."""
+    for name in ("compression.zstd", "backports.zstd"):
+        with suppress(ImportError):
+            return import_module(name)
+    return None
+
+
+def compressions() -> frozenset[str]:
+    """Return which compressions this machine can decode."""
+    names = {"bz2", "xz"}
+    if zstd() is not None:
+        names.add("zstd")
+    return frozenset(names)
+
+
+def available() -> frozenset[str]:
+    """Return the codec names of the bundles this machine can apply."""
+    return codec_names(compressions())
+
+
+class _Decompressor(Protocol):
+    needs_input: bool
+    eof: bool
+    unused_data: bytes
+
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Where a stream lies: codec number, packed bytes, raw bytes, place in the file."""
+
+    codec: int
+    length: int
+    raw: int
+    offset: int
+
+
+def _decompressor(codec: int) -> Any:
+    if codec == XZ:
+        filters = [{"id": lzma.FILTER_LZMA2, "dict_size": WINDOW}]
+        return lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=filters)
+    if codec == BZ2:
+        return bz2.BZ2Decompressor()
+    if codec == ZSTD:
+        module = zstd()
+        if module is not None:
+            limit = {module.DecompressionParameter.window_log_max: WINDOW_LOG}
+            return module.ZstdDecompressor(options=limit)
+    raise MalformedError(
+        f"a stream has codec {codec}, which this machine cannot decode",
+        code="unknown_codec",
+    )
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    module = zstd()
+    found: list[type[Exception]] = [lzma.LZMAError, OSError, ValueError, EOFError]
+    if module is not None:
+        found.append(module.ZstdError)
+    return tuple(found)
+
+
+class Stream:
+    """Exact-length reads of one packed stream inside an open file."""
+
+    def __init__(self, fd: int, packed: Packed, where: str) -> None:
+        self._fd = fd
+        self._at = packed.offset
+        self._packed_left = packed.length
+        self._left = packed.raw
+        self._where = where
+        self._spare = b""
+        self._decoder: _Decompressor | None = (
+            None if packed.codec == STORED else _decompressor(packed.codec)
+        )
+        if packed.codec == STORED and packed.length != packed.raw:
+            raise MalformedError(f"{where}: a stored stream changes its length")
+        self._errors = _errors()
+
+    @property
+    def left(self) -> int:
+        """Return how many raw bytes were not read yet."""
+        return self._left
+
+    def read(self, count: int) -> bytes:
+        """Return exactly `count` raw bytes.
+
+        Raises:
+            MalformedError: the stream is shorter, or broken.
+        """
+        if count > self._left:
+            raise MalformedError(f"{self._where}: more is read than it declares")
+        self._left -= count
+        if len(self._spare) >= count:
+            out, self._spare = self._spare[:count], self._spare[count:]
+            return out
+        parts = [self._spare]
+        got = len(self._spare)
+        self._spare = b""
+        while got < count:
+            # Ask for a little more than needed: small reads share one decoder call.
+            piece = self._more(max(count - got, min(_AHEAD, self._left + count - got)))
+            if len(piece) > count - got:
+                self._spare = piece[count - got :]
+                piece = piece[: count - got]
+            parts.append(piece)
+            got += len(piece)
+        return b"".join(parts)
+
+    def read_some(self, count: int) -> bytes:
+        """Return `count` raw bytes, or fewer where an undeclared length ends.
+
+        Raises:
+            MalformedError: the stream is broken, or longer than it may be.
+        """
+        parts, got = [], 0
+        while got < count and not (self._decoder is not None and self._decoder.eof):
+            piece = self._more(count - got, may_end=True)
+            parts.append(piece)
+            got += len(piece)
+        self._left -= got
+        if self._left < 0:
+            raise MalformedError(f"{self._where}: too long")
+        return b"".join(parts)
+
+    def _input(self) -> bytes:
+        data = os.pread(self._fd, min(_PIECE, self._packed_left), self._at)
+        self._at += len(data)
+        self._packed_left -= len(data)
+        return data
+
+    def _more(self, most: int, *, may_end: bool = False) -> bytes:
+        """Return at most `most` raw bytes; at least one, unless it may end here.
+
+        Raises:
+            MalformedError: the stream is cut short or broken.
+        """
+        if self._decoder is None:
+            data = os.pread(self._fd, min(most, self._packed_left), self._at)
+            self._at += len(data)
+            self._packed_left -= len(data)
+            if not data:
+                raise MalformedError(f"{self._where} is cut short")
+            return data
+        while True:
+            if self._decoder.eof:
+                raise MalformedError(f"{self._where} is shorter than it declares")
+            data = b""
+            if self._decoder.needs_input:
+                data = self._input()
+                if not data:
+                    raise MalformedError(f"{self._where} is cut short")
+            out = self._decode(data, most)
+            if out or (may_end and self._decoder.eof):
+                return out
+
+    def _decode(self, data: bytes, most: int) -> bytes:
+        assert self._decoder is not None
+        try:
+            return self._decoder.decompress(data, most)
+        except self._errors as error:
+            raise MalformedError(f"{self._where} is broken: {error}") from error
+
+    def finish(self) -> None:
+        """Check that the stream ends here, in both lengths.
+
+        Raises:
+            MalformedError: raw or packed bytes are left over.
+        """
+        if self._left or self._spare:
+            raise MalformedError(f"{self._where}: not all of it is used")
+        decoder = self._decoder
+        while decoder is not None and not decoder.eof:
+            data = self._input() if decoder.needs_input else b""
+            if (decoder.needs_input and not data) or self._decode(data, 1):
+                raise MalformedError(f"{self._where} does not end where it should")
+        if self._packed_left or (decoder is not None and decoder.unused_data):
+            raise MalformedError(f"{self._where} has bytes after its end")
+
+
+def read_whole(fd: int, packed: Packed, where: str, *, limit: int) -> bytes:
+    """Return all raw bytes of a stream of at most `limit` bytes.
+
+    Raises:
+        MalformedError: it declares more, or is broken.
+    """
+    if packed.raw > limit:
+        raise MalformedError(f"{where} has {packed.raw} bytes, the limit is {limit}")
+    stream = Stream(fd, packed, where)
+    data = stream.read(packed.raw)
+    stream.finish()
+    return data

@@ -1,0 +1,69 @@
+"""Directories of a tree, walked by descriptor and never through a link."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Folders:
+    """The directories under `root`; the chain to the last one asked for stays open.
+
+    Listings are sorted, so neighbours mostly share their directory.
+    """
+
+    def __init__(self, root: Path, *, make: bool = False) -> None:
+        self._make = make
+        self._names: list[str] = []
+        self._fds = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+
+    def parent(self, path: str) -> tuple[int, str]:
+        """Return the open directory that holds `path`, and its last name.
+
+        Raises:
+            OSError: a directory is missing, or is a link, or cannot be made.
+        """
+        *names, last = path.split("/")
+        common = 0
+        while (
+            common < min(len(names), len(self._names))
+            and names[common] == self._names[common]
+        ):
+            common += 1
+        while len(self._names) > common:
+            self._names.pop()
+            os.close(self._fds.pop())
+        for name in names[common:]:
+            self._fds.append(self._enter(name))
+            self._names.append(name)
+        return self._fds[-1], last
+
+    def _enter(self, name: str) -> int:
+        if self._make:
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=self._fds[-1])
+        fd = os.open(name, _OPEN, dir_fd=self._fds[-1])
+        if self._make:
+            os.fchmod(fd, 0o755)  # whatever the umask made of it
+        return fd
+
+    def close(self) -> None:
+        """Close every directory."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close every directory."""
+        self.close()

@@ -1,0 +1,97 @@
+"""What a worker is asked for, what it answers, and how both travel as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from updaterd.core.manifest import Entry, File, Link
+
+MEMORY = 96 * 2**20
+"""Bytes of private memory a worker may take, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One bundle to turn into a tree.
+
+    Attributes:
+        kind: "full" or "delta".
+        codec: as the manifest names it.
+        bundle: the file, already fetched.
+        bundle_sha256: what it must be; checked before anything is parsed.
+        bundle_length: bytes.
+        destination: an existing, empty, private directory.
+        files: signed listing of the tree to make. None for a step in the middle
+            of a path: then `tree` alone is compared and the report has the listing.
+        tree: tree id of the tree to make.
+        old: root of the release the delta starts from.
+        old_files: its listing.
+        unchanged: "reflink", "hardlink" or "copy"; each falls back to the next.
+        only: for "full": make these paths only, into a tree that lacks them.
+        partial: for "full" with `only`: the bundle file has holes where frames
+            are that nobody needs, so it cannot be hashed as a whole.
+        memory: bytes of private memory the worker may take.
+    """
+
+    kind: str
+    codec: str
+    bundle: Path
+    bundle_sha256: str
+    bundle_length: int
+    destination: Path
+    files: tuple[Entry, ...] | None
+    tree: str
+    old: Path | None = None
+    old_files: tuple[Entry, ...] = ()
+    unchanged: str = "reflink"
+    only: frozenset[str] | None = None
+    partial: bool = False
+    memory: int = MEMORY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What became of a job.
+
+    Attributes:
+        bytes_written: bytes made by operations or unpacked.
+        files_changed: files made that way.
+        files_shared: files taken over from the old tree.
+        bad_old_files: old paths that are not what their listing says.
+        missing: new paths that could not be made because of them; everything
+            else is in place. Fetch them from the full bundle (`only`).
+        files: listing of the tree that was made, when `Job.files` was None.
+        cpu_s: of the worker, user and system.
+        peak_rss: of the worker, bytes.
+    """
+
+    bytes_written: int
+    files_changed: int
+    files_shared: int
+    bad_old_files: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    files: tuple[Entry, ...] | None = None
+    cpu_s: float = 0.0
+    peak_rss: int = 0
+
+
+def rows(files: Sequence[Entry] | None) -> list[list[object]] | None:
+    """Return a listing as plain lists."""
+    if files is None:
+        return None
+    return [
+        [entry.path, entry.target]
+        if isinstance(entry, Link)
+        else [entry.path, entry.sha256, entry.length, entry.mode]
+        for entry in files
+    ]
+
+
+def entries(plain: Sequence[Sequence[object]] | None) -> tuple[Entry, ...] | None:
+    """Return the listing that `rows` made plain."""
+    if plain is None:
+        return None
+    return tuple(
+        Link(*row) if len(row) == 2 else File(*row)  # type: ignore[arg-type]
+        for row in plain
+    )

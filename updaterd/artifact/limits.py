@@ -1,0 +1,44 @@
+"""What a worker gives up before it touches a bundle.
+
+Best effort where the kernel or the user's rights do not allow it: the checks in the
+code do not rest on any of this.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+
+_NO_NEW_PRIVS = 38
+_DEATH_SIGNAL = 1
+_NEW_NETWORK = 0x40000000
+_ADDRESS_SPACE = 512 * 2**20
+_FILES = 128
+
+
+def give_up(*, memory: int, cpu_s: int, file_bytes: int) -> None:
+    """Take this process's rights away.
+
+    Args:
+        memory: bytes of private memory.
+        cpu_s: CPU seconds.
+        file_bytes: longest file it may write.
+    """
+    libc = ctypes.CDLL(None)
+    libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.unshare(_NEW_NETWORK)  # as root; others keep only what the code does
+    _limit(resource.RLIMIT_DATA, memory)
+    _limit(resource.RLIMIT_AS, max(_ADDRESS_SPACE, 2 * memory))
+    _limit(resource.RLIMIT_CPU, cpu_s)
+    _limit(resource.RLIMIT_FSIZE, file_bytes)
+    _limit(resource.RLIMIT_NOFILE, _FILES)
+    _limit(resource.RLIMIT_CORE, 0)
+    os.umask(0o077)
+
+
+def _limit(which: int, value: int) -> None:
+    _, hard = resource.getrlimit(which)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(which, (value, value))

@@ -1,0 +1,147 @@
+"""Copy/add operations: blocks of columns, checked whole before any is applied.
+
+An operation is bsdiff's: take `length` bytes of the old data with the diff stream
+added, then `extra` bytes of the extra stream, then move by `skip` in the old data.
+A block holds up to 16384 of them, column by column and byte plane by byte plane:
+
+    count u16 - 1, width of length u8, of extra u8, of skip u8
+    planes of length, lowest first; planes of extra; planes of |skip|; signs of skip
+
+A plane is one byte of each operation. Planes compress like varints, and turn into
+the C core's control triples by slice assignment: no Python code runs per operation.
+"""
+
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import add
+
+from updaterd.artifact.codecs import Stream
+from updaterd.errors import MalformedError
+
+MAX_BLOCK = 1 << 14
+_HEAD = 5
+_WIDEST = 6  # bytes: files up to 2^48
+_TRIPLE = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Operations ready to apply, all checked.
+
+    Attributes:
+        control: the triples, as `bsdiff4.core.patch` takes them.
+        starts: where each reads the old data.
+        lengths: bytes each takes from the old data, from the diff stream too.
+        extras: bytes each takes from the extra stream.
+        made: bytes made before each, and after the last: one item more.
+        end: position in the old data after the last.
+    """
+
+    control: bytes
+    starts: Sequence[int]
+    lengths: Sequence[int]
+    extras: Sequence[int]
+    made: Sequence[int]
+    end: int
+
+    def fits(self, first: int, most: int) -> int:
+        """Return the index after the last one that stays within `most` bytes."""
+        return bisect_right(self.made, self.made[first] + most) - 1
+
+    def triples(self, first: int, last: int) -> bytes:
+        """Return the control of the operations [first, last)."""
+        return self.control[first * _TRIPLE : last * _TRIPLE]
+
+
+def _width(values: Sequence[int]) -> int:
+    return (max(values, default=0).bit_length() + 7) // 8
+
+
+def _column(values: Sequence[int], width: int) -> bytes:
+    raw = array("Q", values)
+    if sys.byteorder == "big":
+        raw.byteswap()
+    data = raw.tobytes()
+    return b"".join(data[plane::8] for plane in range(width))
+
+
+def encode(operations: Sequence[tuple[int, int, int]]) -> Iterator[bytes]:
+    """Yield the blocks of operations (length, extra, skip)."""
+    for first in range(0, len(operations), MAX_BLOCK):
+        part = operations[first : first + MAX_BLOCK]
+        lengths, extras, skips = zip(*part, strict=True)
+        sizes = [abs(skip) for skip in skips]
+        widths = _width(lengths), _width(extras), _width(sizes)
+        yield (len(part) - 1).to_bytes(2, "little") + bytes(widths)
+        yield _column(lengths, widths[0])
+        yield _column(extras, widths[1])
+        yield _column(sizes, widths[2])
+        yield bytes(skip < 0 for skip in skips)
+
+
+def decode(stream: Stream, position: int, old_size: int) -> Block:
+    """Return the next block of a control stream.
+
+    Args:
+        stream: at a block's start.
+        position: in the old data, where the block before ended.
+        old_size: bytes of the old data.
+
+    Raises:
+        MalformedError: cut short, or an operation leaves the old data.
+    """
+    head = stream.read(_HEAD)
+    count = int.from_bytes(head[:2], "little") + 1
+    widths = head[2:]
+    if count > MAX_BLOCK or max(widths) > _WIDEST:
+        raise MalformedError("operations: a block is too large")
+    control = bytearray(_TRIPLE * count)
+    for column, width in enumerate(widths):
+        for plane in range(width):
+            control[8 * column + plane :: _TRIPLE] = stream.read(count)
+    signs = stream.read(count)
+    if signs.strip(b"\0\1"):
+        raise MalformedError("operations: a sign is neither 0 nor 1")
+    control[_TRIPLE - 1 :: _TRIPLE] = signs.translate(_SIGN)
+    return check(bytes(control), position, old_size)
+
+
+_SIGN = bytes([0, 0x80, *bytes(254)])
+
+
+def check(control: bytes, position: int, old_size: int) -> Block:
+    """Return control triples as a block, checked against the old data.
+
+    Raises:
+        MalformedError: a length is negative, or an operation leaves the old data.
+    """
+    words = array("q", control)
+    if sys.byteorder == "big":
+        words.byteswap()
+    lengths, extras, skips = words[0::3], words[1::3], words[2::3]
+    if min(lengths) < 0 or min(extras) < 0:
+        raise MalformedError("operations: a length is negative")
+    if min(skips) < 0:  # sign and magnitude, as bsdiff writes them
+        skips = array("q", (skip if skip >= 0 else -(skip + 2**63) for skip in skips))
+    return _checked(control, lengths, extras, skips, position, old_size)
+
+
+def _checked(  # noqa: PLR0913, PLR0917
+    control: bytes,
+    lengths: Sequence[int],
+    extras: Sequence[int],
+    skips: Sequence[int],
+    position: int,
+    old_size: int,
+) -> Block:
+    starts = list(accumulate(map(add, lengths, skips), initial=position))
+    end = starts.pop()
+    low, high = min(starts), max(map(add, starts, lengths))
+    if low < 0 or high > old_size or not 0 <= end <= old_size:
+        raise MalformedError("operations: one reads outside the old data")
+    made = list(accumulate(map(add, lengths, extras), initial=0))
+    return Block(control, starts, lengths, extras, made, end)

@@ -1,0 +1,233 @@
+"""A delta bundle applied to an old tree.
+
+Everything is checked against the signed listing before a byte is written; what is
+made is hashed while it is written. An old file that turns out not to be what its
+listing says costs only the new files that depend on it: they are reported as
+missing, the rest is in place.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from updaterd.artifact import bsdiff, codecs, container, operations, script
+from updaterd.artifact.codecs import Packed, Stream
+from updaterd.artifact.engine import Engine
+from updaterd.artifact.folders import Folders
+from updaterd.artifact.job import Job, Report
+from updaterd.artifact.operations import Block
+from updaterd.artifact.output import Destination
+from updaterd.artifact.script import COPY, LINK, MADE, Item, Script
+from updaterd.artifact.sink import Progress, Sink
+from updaterd.artifact.sources import Concatenation
+from updaterd.core.deltas import BSDIFF
+from updaterd.core.manifest import Entry, File, Link, tree_id
+from updaterd.errors import MalformedError, RejectedError
+
+_SCRIPT, _CONTROL, _DIFF, _EXTRA = range(4)
+
+
+def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
+    """Apply the delta bundle open at `fd`, whose hash was already checked.
+
+    Raises:
+        MalformedError: the bundle is not what its format says.
+        RejectedError: it makes something else than what is signed; or, for a step in the
+            middle of a path, an old file is not (`bad_old_files`).
+        OSError: the disk refused.
+    """
+    if job.old is None:
+        raise RejectedError("a delta needs the tree it starts from", code="wrong_tree")
+    if job.codec == BSDIFF:
+        plan = bsdiff.plan(fd, job)
+        control, diff, extra = bsdiff.streams(fd, job.bundle_length, plan)
+    else:
+        table = container.read(fd, container.DELTA, length=job.bundle_length)
+        if len(table) != 4:
+            raise MalformedError("a delta has four streams", code="bad_bundle")
+        data = codecs.read_whole(
+            fd, table[_SCRIPT], "tree script", limit=script.MAX_BYTES
+        )
+        plan = script.decode(data, job.old_files)
+        control, diff, extra = table[_CONTROL:]
+    if job.files is not None:
+        _check_plan(plan, job.old_files, job.files)
+    with (
+        closing(Destination(job.destination)) as destination,
+        closing(Concatenation(job.old, plan.sources)) as old,
+    ):
+        making = _Making(job, plan, destination)
+        sink = Sink(destination, plan_rows(plan), progress)
+        engine = Engine(
+            old,
+            Stream(fd, diff, "diff stream"),
+            Stream(fd, extra, "extra stream"),
+            sink.write,
+        )
+        engine.run(_blocks(fd, control, old.size, triples=job.codec == BSDIFF))
+        sink.finish()
+        making.share()
+        making.judge(sink.digests, old)
+        return making.report(sink)
+
+
+def plan_rows(plan: Script) -> list[tuple[str, int, int]]:
+    """Return path, length and mode of what the operations make, in stream order."""
+    return [(i.path, i.number, i.mode) for i in plan.items if i.kind == MADE]
+
+
+def _blocks(fd: int, packed: Packed, size: int, *, triples: bool) -> Iterator[Block]:
+    control = Stream(fd, packed, "operations")
+    position = 0
+    while control.left:
+        if triples:
+            most = 24 * operations.MAX_BLOCK
+            data = control.read(min(control.left, most))
+            block = operations.check(data, position, size)
+        else:
+            block = operations.decode(control, position, size)
+        position = block.end
+        yield block
+    control.finish()
+
+
+def _check_plan(plan: Script, old: Sequence[Entry], files: tuple[Entry, ...]) -> None:
+    """Check that the script makes the signed listing, as far as it can tell.
+
+    Raises:
+        RejectedError: it makes something else.
+    """  # noqa: DOC501  raised through _other
+    target = {entry.path: entry for entry in files}
+    if len(plan.kept) + len(plan.items) != len(target):
+        raise _other("the number of files")
+    for entry in plan.kept:
+        if target.get(entry.path) != entry:
+            raise _other(entry.path)
+    for item in plan.items:
+        if not _agrees(item, target.get(item.path), old):
+            raise _other(item.path)
+
+
+def _agrees(item: Item, entry: Entry | None, old: Sequence[Entry]) -> bool:
+    if isinstance(entry, Link):
+        return item.kind == LINK and item.target == entry.target
+    if entry is None or item.kind == LINK or item.mode != entry.mode:
+        return False
+    if item.kind == MADE:
+        return item.number == entry.length
+    source = old[item.number] if item.kind == COPY else entry
+    return isinstance(source, File) and source.sha256 == entry.sha256
+
+
+def _other(what: str) -> RejectedError:
+    return RejectedError(
+        f"the delta makes another tree than the manifest lists: {what:.80}",
+        do="publish the delta again",
+        code="wrong_tree",
+    )
+
+
+@dataclass
+class _Making:
+    """One tree in the making: what was shared, what came out, what is missing."""
+
+    job: Job
+    plan: Script
+    destination: Destination
+    shared: int = 0
+    bad: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+    made: list[Entry] = field(default_factory=list)
+
+    def share(self) -> None:
+        """Take over what did not change, and what only moved."""
+        assert self.job.old is not None
+        with Folders(self.job.old) as folders:
+            for entry in self.plan.kept:
+                if isinstance(entry, Link):
+                    self.destination.symlink(entry.path, entry.target)
+                    self.made.append(entry)
+                else:
+                    self._take(folders, entry, entry.path, entry.mode)
+            for item in self.plan.items:
+                if item.kind == LINK:
+                    self.destination.symlink(item.path, item.target)
+                    self.made.append(Link(item.path, item.target))
+                elif item.kind == COPY:
+                    source = self.job.old_files[item.number]
+                    assert isinstance(source, File)
+                    self._take(folders, source, item.path, item.mode)
+
+    def _take(self, folders: Folders, old: File, path: str, mode: int) -> None:
+        how = self.job.unchanged
+        if self.destination.share(folders, old, path, mode, how):
+            self.shared += 1
+            self.made.append(File(path, old.sha256, old.length, mode))
+        else:
+            self.bad.add(old.path)
+            self.missing.add(path)
+
+    def judge(self, digests: list[str], old: Concatenation) -> None:
+        """Compare what came out with what is signed.
+
+        Raises:
+            RejectedError: it is something else, and the delta is to blame; or no
+                single file can be named, because the listing is not known.
+        """
+        rows = plan_rows(self.plan)
+        files = [
+            File(path, digest, length, mode)
+            for (path, length, mode), digest in zip(rows, digests, strict=True)
+        ]
+        target = {entry.path: entry for entry in self.job.files or ()}
+        wrong = {f.path for f in files if target and target[f.path] != f}
+        self._copy_same(files, wrong)
+        self.made += [file for file in files if file.path not in wrong]
+        self.missing |= wrong
+        tree = "" if self.missing else tree_id(tuple(self.made))
+        if tree == self.job.tree:
+            return
+        if wrong or not self.missing:
+            self.bad.update(old.bad())
+        for path in wrong:
+            self.destination.remove(path)
+        if not self.bad:
+            raise RejectedError(
+                "the delta makes other bytes than the signed ones",
+                do="publish the delta again",
+                code="bad_output",
+            )
+        if self.job.files is None:
+            raise RejectedError(
+                f"{len(self.bad)} installed files are not what was installed",
+                means=f"a delta cannot start from them: {min(self.bad)!r:.80}",
+                do="fetch the full bundle",
+                code="bad_old_files",
+            )
+
+    def _copy_same(self, files: list[File], wrong: set[str]) -> None:
+        with Folders(self.job.destination) as folders:
+            for item in self.plan.items:
+                if item.kind != script.SAME:
+                    continue
+                source = files[item.number]
+                made = File(item.path, source.sha256, source.length, item.mode)
+                # Never a hard link: two paths of one tree stay two files.
+                if source.path in wrong or not self.destination.share(
+                    folders, source, item.path, item.mode, "copy"
+                ):
+                    self.missing.add(item.path)
+                else:
+                    self.made.append(made)
+
+    def report(self, sink: Sink) -> Report:
+        """Return what became of it."""
+        made = tuple(sorted(self.made, key=lambda entry: entry.path.encode()))
+        return Report(
+            bytes_written=sink.written,
+            files_changed=len(sink.digests),
+            files_shared=self.shared,
+            bad_old_files=tuple(sorted(self.bad)),
+            missing=tuple(sorted(self.missing)),
+            files=made if self.job.files is None else None,
+        )

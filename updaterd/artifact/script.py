@@ -1,0 +1,197 @@
+"""The tree script: how the new listing follows from the old one.
+
+A delta names only what differs; every other entry of the old listing stays. Old
+entries are meant by their index in the old listing (sorted by path bytes), new ones
+by path. There are no hashes in it: what the operations make is hashed while it is
+written, so the listing of the new tree comes out complete and is compared with the
+signed one, or its tree id with the signed tree id.
+
+Columns, all numbers varints (docs/formats.md):
+    old entries, removed, changed, added, sources (counts)
+    removed: gaps; changed: gaps
+    added paths: bytes shared with the one before, further bytes, text
+    kind of every item (changed ones first, then added), one byte each
+    mode of every item that is a file
+    number of every item: length (MADE), old index (COPY), place among the made
+    ones (SAME), bytes of the target (LINK)
+    targets of the links
+    sources: old indices in the order of the virtual concatenation
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from updaterd.artifact import varint
+from updaterd.core.manifest import (
+    MAX_FILES,
+    MODE_MASK,
+    Entry,
+    File,
+    Link,
+    check_link,
+    check_path,
+    check_tree,
+)
+from updaterd.errors import MalformedError
+
+MAX_BYTES = 64 * 2**20
+MADE, COPY, SAME, LINK = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry that the delta makes.
+
+    Attributes:
+        path: in the new tree.
+        kind: MADE by the operations, COPY of an old file, SAME as a made one, LINK.
+        mode: of a file.
+        number: length of a MADE file, old index of a COPY, place of a SAME.
+        target: of a LINK.
+    """
+
+    path: str
+    kind: int
+    mode: int = 0
+    number: int = 0
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a delta does to a tree.
+
+    Attributes:
+        kept: old entries that stay as they are.
+        items: what is made, sorted by path bytes; MADE ones in stream order.
+        sources: old files that operations read, in virtual order.
+    """
+
+    kept: tuple[Entry, ...]
+    items: tuple[Item, ...]
+    sources: tuple[File, ...]
+
+
+def _key(path: str) -> bytes:
+    return path.encode()
+
+
+def encode(
+    old: Sequence[Entry], items: Sequence[Item], sources: Sequence[int], kept: set[str]
+) -> bytes:
+    """Return the script's bytes.
+
+    Args:
+        old: the old listing, sorted by path bytes.
+        items: what is made.
+        sources: old indices in virtual order.
+        kept: paths that stay as they are.
+    """
+    places = {entry.path: index for index, entry in enumerate(old)}
+    changed = sorted(
+        (item for item in items if item.path in places), key=lambda i: places[i.path]
+    )
+    added = sorted(
+        (item for item in items if item.path not in places), key=lambda i: _key(i.path)
+    )
+    again = {item.path for item in changed}
+    removed = [
+        index
+        for index, entry in enumerate(old)
+        if entry.path not in kept and entry.path not in again
+    ]
+    every = (*changed, *added)
+    paths, before = [], b""
+    for item in added:
+        name = _key(item.path)
+        shared = 0
+        while shared < min(len(name), len(before)) and name[shared] == before[shared]:
+            shared += 1
+        paths.append(varint.pack(shared, len(name) - shared) + name[shared:])
+        before = name
+    targets = [item.target.encode() for item in every]
+    return b"".join((
+        varint.pack(len(old), len(removed), len(changed), len(added), len(sources)),
+        varint.gaps(removed),
+        varint.gaps(places[item.path] for item in changed),
+        *paths,
+        bytes(item.kind for item in every),
+        varint.pack(*(item.mode for item in every if item.kind != LINK)),
+        varint.pack(
+            *(
+                len(target) if item.kind == LINK else item.number
+                for item, target in zip(every, targets, strict=True)
+            )
+        ),
+        *targets,
+        varint.pack(*sources),
+    ))
+
+
+def decode(data: bytes, old: Sequence[Entry]) -> Script:
+    """Return the script in `data`, checked against the old listing.
+
+    Raises:
+        MalformedError: cut short, an index out of range, an unsafe path, or a
+            result that is not one possible tree.
+    """
+    cursor = varint.Cursor(data, "tree script")
+    if cursor.number() != len(old):
+        raise MalformedError("the delta starts from another tree", code="wrong_tree")
+    removed_count, changed_count, added_count, source_count = (
+        cursor.number(MAX_FILES) for _ in range(4)
+    )
+    removed = set(cursor.indices(removed_count, len(old)))
+    changed = cursor.indices(changed_count, len(old))
+    if not removed.isdisjoint(changed):
+        raise MalformedError("tree script: an entry is both removed and changed")
+    paths = [old[index].path for index in changed]
+    paths += _added_paths(cursor, added_count)
+    items = tuple(sorted(_items(cursor, paths, old), key=lambda item: _key(item.path)))
+    made = sum(item.kind == MADE for item in items)
+    for item in items:
+        if item.kind == SAME and item.number >= made:
+            raise MalformedError("tree script: a file is the same as none")
+    sources = []
+    for _ in range(source_count):
+        source = old[cursor.number(len(old) - 1)] if old else None
+        if not isinstance(source, File):
+            raise MalformedError("tree script: a source is not a file")
+        sources.append(source)
+    cursor.end()
+    gone = removed.union(changed)
+    kept = tuple(entry for index, entry in enumerate(old) if index not in gone)
+    names = [Link(item.path, "") for item in items]
+    check_tree((*kept, *names))
+    return Script(kept, items, tuple(sources))
+
+
+def _added_paths(cursor: varint.Cursor, count: int) -> list[str]:
+    paths, before = [], b""
+    for _ in range(count):
+        shared = cursor.number(len(before))
+        before = before[:shared] + cursor.raw(cursor.number(4096))
+        try:
+            paths.append(check_path(before.decode()))
+        except UnicodeDecodeError as error:
+            raise MalformedError("tree script: a path is not UTF-8") from error
+    return paths
+
+
+def _items(cursor: varint.Cursor, paths: list[str], old: Sequence[Entry]) -> list[Item]:
+    kinds = cursor.raw(len(paths))
+    if kinds.strip(bytes((MADE, COPY, SAME, LINK))):
+        raise MalformedError("tree script: an unknown kind of item")
+    modes = [cursor.number(0o777) if kind != LINK else 0 for kind in kinds]
+    if any(mode & ~MODE_MASK for mode in modes):
+        raise MalformedError("tree script: a mode is not allowed")
+    numbers = [cursor.number() for _ in kinds]
+    items = []
+    for path, kind, mode, number in zip(paths, kinds, modes, numbers, strict=True):
+        target = ""
+        if kind == LINK:
+            target = check_link(path, cursor.text(number))
+        elif kind == COPY and not (number < len(old) and isinstance(old[number], File)):
+            raise MalformedError("tree script: a copy of what is not an old file")
+        items.append(Item(path, kind, mode, number, target))
+    return items

@@ -1,0 +1,185 @@
+"""Which way from a tree on disk to a new release costs least.
+
+Pure: the edges are the signed manifest's, the trees on disk and the codecs are
+the caller's. Dijkstra over tree ids; an edge weighs its bytes plus a byte for each
+KiB of memory it takes to apply, so that of two routes of like size the one with
+fewer and lighter hops wins.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import chain, combinations
+
+from updaterd.core.manifest import Delta, Full, Manifest
+from updaterd.errors import RejectedError
+
+COMPRESSIONS = ("bz2", "xz", "zstd")
+BSDIFF = "bsdiff40"
+"""A patch as the `bsdiff` program writes it; it cannot describe the tree it makes,
+so it only serves as the last step, where the manifest does."""
+
+
+def codec_name(kind: str, compressions: frozenset[str]) -> str:
+    """Return the codec name of a bundle: `delta1+xz+zstd`, `full1+xz`, `full1`.
+
+    Args:
+        kind: `full1` or `delta1`; the digit changes when an old reader could not
+            read the new format.
+        compressions: which of COMPRESSIONS occur in the bundle.
+    """
+    return "+".join((kind, *sorted(compressions)))
+
+
+def codec_names(compressions: frozenset[str]) -> frozenset[str]:
+    """Return every codec that a machine with these decompressors can read."""
+    ordered = sorted(compressions)
+    subsets = chain.from_iterable(
+        combinations(ordered, count) for count in range(len(ordered) + 1)
+    )
+    names = {
+        codec_name(kind, frozenset(subset))
+        for subset in subsets
+        for kind in ("full1", "delta1")
+    }
+    return frozenset(names | ({BSDIFF} if "bz2" in compressions else set()))
+
+
+CODECS = codec_names(frozenset(COMPRESSIONS))
+"""All codec names this version of updaterd knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Path:
+    """What to download and apply, in order.
+
+    Attributes:
+        kind: "full" or "delta".
+        steps: one `Full`, or one or more `Delta`.
+        bytes: to download, in all.
+        reason: one line for `updaterd update --explain`.
+        start: version in `have` that the first delta starts from.
+        alternatives: the other routes that were weighed, best first.
+    """
+
+    kind: str
+    steps: tuple[Full | Delta, ...]
+    bytes: int
+    reason: str
+    start: str | None = None
+    alternatives: tuple[str, ...] = ()
+
+
+def cost(delta: Delta) -> int:
+    """Return what the search minimises for one edge: bytes, plus KiB of memory."""
+    return delta.length + delta.memory // 1024
+
+
+def choose_path(
+    manifest: Manifest,
+    *,
+    have: Mapping[str, str],
+    codecs: frozenset[str],
+    skip: frozenset[str] = frozenset(),
+    memory: int | None = None,
+) -> Path:
+    """Return the cheapest way to the manifest's tree.
+
+    Args:
+        manifest: of the release to install, verified.
+        have: tree ids of the releases that are whole on disk, by version.
+        codecs: what this machine can apply (`artifact.codecs.available`).
+        skip: sha256 of bundles that already failed in this run.
+        memory: bytes an edge may ask for; None for no limit.
+
+    Raises:
+        RejectedError: no bundle that is left can be applied here.
+    """
+    usable = tuple(
+        delta
+        for delta in manifest.deltas
+        if delta.codec in codecs
+        and delta.sha256 not in skip
+        and (memory is None or delta.memory <= memory)
+        and (delta.codec != BSDIFF or delta.to_tree == manifest.tree)
+    )
+    routes = _routes(usable, manifest.tree, have)
+    full = manifest.full
+    full_fits = full.codec in codecs and full.sha256 not in skip
+    shown = [(weight, _show(start, steps)) for weight, start, steps in routes]
+    if full_fits:
+        shown.append((full.length, f"full, {full.length} B"))
+    if routes and (not full_fits or routes[0][0] < full.length):
+        _, start, steps = routes[0]
+        size = sum(step.length for step in steps)
+        against = f"full is {full.length} B" if full_fits else "full cannot be used"
+        chosen = _show(start, steps)
+        return Path(
+            kind="delta",
+            steps=steps,
+            bytes=size,
+            reason=f"{chosen}; {against}",
+            start=start,
+            alternatives=_others(shown, chosen),
+        )
+    if not full_fits:
+        raise RejectedError(
+            f"no bundle of {manifest.product} {manifest.version} can be used here",
+            means="each one failed, or is in a format this updaterd cannot read",
+            do="update updaterd itself, or publish the release again",
+            code="no_usable_bundle",
+        )
+    chosen = f"full, {full.length} B"
+    why = "no delta is smaller" if routes else "no delta starts from a tree on disk"
+    return Path(
+        kind="full",
+        steps=(full,),
+        bytes=full.length,
+        reason=f"{chosen}; {why}",
+        alternatives=_others(shown, chosen),
+    )
+
+
+_Route = tuple[int, str, tuple[Delta, ...]]
+
+
+def _routes(
+    edges: tuple[Delta, ...], target: str, have: Mapping[str, str]
+) -> list[_Route]:
+    """Return the cheapest route from every tree on disk, cheapest first."""
+    incoming: dict[str, list[Delta]] = {}
+    for delta in edges:
+        incoming.setdefault(delta.to_tree, []).append(delta)
+    # Backwards from the target: one search serves every tree on disk.
+    best: dict[str, tuple[Delta, ...]] = {}
+    weights: dict[str, int] = {}
+    queue: list[tuple[int, int, int, str, tuple[Delta, ...]]] = [(0, 0, 0, target, ())]
+    pushed = 0
+    while queue:
+        weight, hops, _, tree, steps = heappop(queue)
+        if tree in best:
+            continue
+        best[tree], weights[tree] = steps, weight
+        for delta in sorted(incoming.get(tree, ()), key=lambda d: d.sha256):
+            if delta.from_tree not in best:
+                pushed += 1  # ties fall to the first pushed, never to comparing deltas
+                rank = (weight + cost(delta), hops + 1, pushed)
+                heappush(queue, (*rank, delta.from_tree, (delta, *steps)))
+    return sorted(
+        (
+            (weights[tree], version, best[tree])
+            for version, tree in have.items()
+            if tree != target and tree in best
+        ),
+        key=lambda route: (route[0], len(route[2]), route[1]),
+    )
+
+
+def _show(start: str, steps: tuple[Delta, ...]) -> str:
+    stops = " -> ".join((start, *(step.to_version for step in steps)))
+    count = "delta" if len(steps) == 1 else f"{len(steps)} deltas"
+    return f"{count} {stops}, {sum(step.length for step in steps)} B"
+
+
+def _others(shown: list[tuple[int, str]], chosen: str) -> tuple[str, ...]:
+    return tuple(text for _, text in sorted(shown) if text != chosen)

@@ -1,0 +1,147 @@
+"""Full bundles: a whole tree in one file (docs/formats.md)."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from updaterd.artifact import codecs, container
+from updaterd.artifact import unpack as reader
+from updaterd.artifact.job import Job
+from updaterd.artifact.sandbox import run
+from updaterd.core.deltas import codec_name
+from updaterd.core.manifest import Entry, File, Full, tree_id
+from updaterd.errors import BrokenError
+from updaterd.release import compress
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, and how much of how much is done."""
+
+FRAME = 1 << 24
+"""Raw bytes of a frame: the unit that can be fetched and unpacked by itself."""
+
+
+def _frames(root: Path, files: Sequence[Entry]) -> Iterator[bytes]:
+    """Yield the distinct contents of a tree, cut into frames.
+
+    Raises:
+        BrokenError: the tree changed meanwhile.
+    """
+    pending = bytearray()
+    for entry, _ in reader.contents(files):
+        state = hashlib.sha256()
+        with (root / entry.path).open("rb") as file:
+            while data := file.read(1 << 20):
+                state.update(data)
+                pending += data
+                if len(pending) >= FRAME:
+                    yield bytes(pending[:FRAME])
+                    del pending[:FRAME]
+        if state.hexdigest() != entry.sha256:
+            raise BrokenError(
+                f"{root / entry.path} changed while it was bundled",
+                do="leave the tree alone while it is pushed",
+                code="tree_changed",
+            )
+    if pending:
+        yield bytes(pending)
+
+
+def build_full(
+    root: Path,
+    files: Sequence[Entry],
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Full:
+    """Write the full bundle of a tree, the same bytes for the same tree.
+
+    Args:
+        root: of the tree.
+        files: its listing, as `tree.scan` returns it.
+        out: file to write; replaced.
+        progress: called with "bundle", bytes done and bytes in all.
+        workers: frames packed at a time; each takes about 120 MB. None for all
+            cores.
+
+    Raises:
+        BrokenError: the tree changed meanwhile.
+        OSError: the disk refused.
+
+    Power cut: `out` may be incomplete; it is published only later.
+    """
+    total = sum(entry.length for entry, _ in reader.contents(files))
+    unpacked = sum(entry.length for entry in files if isinstance(entry, File))
+    table: list[tuple[int, int, int]] = []
+    used: set[str] = set()
+    done = 0
+    count = workers or os.cpu_count() or 1
+    with tempfile.TemporaryFile(dir=out.parent) as body:
+        frames = _frames(root, files)
+        with ThreadPoolExecutor(count) as pool:
+            while batch := list(islice(frames, count)):
+                for raw, (codec, packed) in zip(
+                    batch, pool.map(compress.smallest, batch), strict=True
+                ):
+                    table.append((codec, len(raw), len(packed)))
+                    used.update(codecs.NAMES[c] for c in {codec} - {codecs.STORED})
+                    body.write(packed)
+                    done += len(raw)
+                    if progress is not None:
+                        progress("bundle", done, total)
+        sha256, length = write(out, container.header(container.FULL, table), body)
+    return Full(
+        sha256=sha256,
+        length=length,
+        unpacked=unpacked,
+        codec=codec_name("full1", frozenset(used)),
+    )
+
+
+def write(out: Path, head: bytes, body: BinaryIO) -> tuple[str, int]:
+    """Write a bundle's head and body to `out`; return its sha256 and length.
+
+    Raises:
+        OSError: the disk refused.
+
+    Power cut: `out` may be incomplete; it is published only later.
+    """
+    state = hashlib.sha256(head)
+    length = len(head)
+    body.seek(0)
+    with out.open("wb") as file:
+        file.write(head)
+        while data := body.read(1 << 20):
+            state.update(data)
+            length += len(data)
+            file.write(data)
+    return state.hexdigest(), length
+
+
+def unpack(
+    bundle: Path, full: Full, files: tuple[Entry, ...], destination: Path
+) -> None:
+    """Unpack a full bundle into a new directory: an earlier release's tree.
+
+    Raises:
+        RejectedError: the bundle is not what the manifest says.
+        TransientError: the disk is full.
+    """
+    destination.mkdir(mode=0o700, parents=True, exist_ok=True)
+    run(
+        Job(
+            kind="full",
+            codec=full.codec,
+            bundle=bundle,
+            bundle_sha256=full.sha256,
+            bundle_length=full.length,
+            destination=destination,
+            files=files,
+            tree=tree_id(files),
+        )
+    )
