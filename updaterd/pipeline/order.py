@@ -42,7 +42,8 @@ def update(product: Product, services: Services, request: Request) -> Outcome:
             told = () if request.dry else resume.recover(product, services)
             outcome = _update(product, services, request)
         except UpdaterError as error:
-            facts.note_failure(product, services, error)
+            if not request.dry:
+                facts.note_failure(product, services, error)
             raise
         except OSError as error:
             refused = stage.failure(error, f"{product.name}: the disk refused")

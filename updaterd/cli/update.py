@@ -1,0 +1,313 @@
+"""`updaterd update`: bring products to their target release."""
+
+import argparse
+import json
+import os
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from updaterd.cli import (
+    EXIT_CODES,
+    EXIT_CURRENT,
+    EXIT_DEGRADED,
+    EXIT_ERROR,
+    EXIT_PENDING,
+    EXIT_ROLLED_BACK,
+    tell,
+)
+from updaterd.cli.common import (
+    add_machine_options,
+    chosen_products,
+    random_draw,
+    settings_from,
+    wall_clock,
+)
+
+if TYPE_CHECKING:
+    from updaterd.core.settings import Settings
+    from updaterd.pipeline.services import Outcome, Request, Services, Teller
+    from updaterd.trust.client import Pushed
+
+SCHEMA = 1
+EXIT_OF = {
+    "current": EXIT_CURRENT,
+    "installed": EXIT_CURRENT,
+    "pending": EXIT_PENDING,
+    "held": EXIT_PENDING,
+    "blocked": EXIT_ROLLED_BACK,
+    "rolled_back": EXIT_ROLLED_BACK,
+    "refused": EXIT_DEGRADED,
+}
+_WORST = (EXIT_ERROR, EXIT_ROLLED_BACK, EXIT_DEGRADED, EXIT_PENDING, EXIT_CURRENT)
+_BUSY_CODE = "busy"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("product", nargs="?", help="only this product (default: all)")
+    parser.add_argument(
+        "--now",
+        action="store_true",
+        help="do not wait for the maintenance window or this machine's turn in a "
+        "rollout; a hold still counts",
+    )
+    parser.add_argument(
+        "--retry",
+        action="store_true",
+        help="try a release again that failed on this machine",
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="only say what would be done and why",
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON line each")
+    parser.add_argument(
+        "--trigger",
+        choices=("manual", "event", "poll", "boot"),
+        default="manual",
+        help="what the journal says started this (default: manual)",
+    )
+    parser.add_argument(
+        "--pushed",
+        type=Path,
+        metavar="DIR",
+        help="signed metadata that came with an event: timestamp.json, snapshot.json",
+    )
+    parser.epilog = EXIT_CODES
+    add_machine_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Update the products, one after the other; return the worst exit code."""
+    from updaterd.pipeline.services import Request
+
+    settings = settings_from(arguments)
+    request = Request(
+        trigger=arguments.trigger,
+        forced=arguments.now,
+        retry_blocked=arguments.retry,
+        dry=arguments.explain,
+        pushed=_pushed(arguments.pushed),
+    )
+    names = chosen_products(settings, arguments.product)
+    return bring(settings, names, request, as_json=arguments.json)
+
+
+def bring(
+    settings: "Settings", names: list[str], request: "Request", *, as_json: bool
+) -> int:
+    """Bring each product to its target; return the worst exit code."""
+    from updaterd.errors import UpdaterError
+    from updaterd.pipeline import order
+
+    worst = EXIT_CURRENT
+    teller = _quiet() if as_json else terminal()
+    with closing(open_machine(settings, teller)) as machine:
+        for name in names:
+            try:
+                outcome = order.update(
+                    settings.products[name], machine.services, request
+                )
+            except UpdaterError as error:
+                code = EXIT_PENDING if error.code == _BUSY_CODE else EXIT_ERROR
+                if as_json:
+                    _print({"product": name, "result": "error", "code": error.code,
+                            "reason": str(error), "exit": code})  # fmt: skip
+                tell(error)
+            else:
+                code = EXIT_OF[outcome.result]
+                _show(outcome, code, as_json=as_json, dry=request.dry)
+            worst = min(worst, code, key=_WORST.index)
+    return worst
+
+
+class Machine:
+    """The open things of one run: database, network, services."""
+
+    def __init__(self, settings: "Settings", teller: "Teller") -> None:
+        from updaterd import locks
+        from updaterd.net import Fetcher
+        from updaterd.pipeline.services import open_services
+        from updaterd.store.journal import Journal
+        from updaterd.store.rebuild import open_or_rebuild
+        from updaterd.store.schema import open_state
+
+        path = Path(settings.directories.state) / "state.db"
+        told = ""
+        if locks.is_held(Path(settings.directories.runtime) / "lock"):
+            connection = open_state(path)  # the daemon has it open
+        else:
+            connection, told = open_or_rebuild(path, now=wall_clock())
+        if told:
+            print(f"updaterd: {told}", file=sys.stderr)
+        self._connection = connection
+        network = settings.trust.network
+        self._fetcher = Fetcher(
+            headers=network.headers,
+            headers_file=network.headers_file,
+            ca_file=network.ca_file,
+            proxy=network.proxy,
+            origin=settings.trust.repository,
+        )
+        self.services: Services = open_services(
+            settings,
+            Journal(connection),
+            self._fetcher,
+            clock=wall_clock,
+            draw=random_draw,
+            teller=teller,
+            environment=os.environ,
+        )
+
+    def close(self) -> None:
+        """Close them."""
+        self._fetcher.close()
+        self._connection.close()
+
+
+def open_machine(settings: "Settings", teller: "Teller") -> Machine:
+    """Open what a run needs.
+
+    Raises:
+        BrokenError: the database, the bootstrap root or the network settings cannot
+            be used.
+    """
+    return Machine(settings, teller)
+
+
+def terminal() -> "Teller":
+    """Return a teller for this terminal, or for a log."""
+    return _Bar() if sys.stderr.isatty() else _Lines()
+
+
+def _quiet() -> "Teller":
+    from updaterd.pipeline.services import Silent
+
+    return Silent()
+
+
+class _Lines:
+    """Tells in plain lines; of long steps, only that they began."""
+
+    def __init__(self) -> None:
+        self._what = ""
+
+    def say(self, line: str) -> None:
+        from updaterd.core.text import printable
+
+        print(f"  {printable(line)}", flush=True)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        if what != self._what:
+            self._what = what
+            self.say(f"{what}: {total} bytes")
+        del done
+
+
+class _Bar(_Lines):
+    """Tells in lines, and long steps as a bar that goes away when they are done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from tqdm import tqdm
+
+        self._tqdm = tqdm
+        self._bar: Any = None  # tqdm's own type is generic over what it iterates
+
+    def say(self, line: str) -> None:
+        self._end()
+        super().say(line)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        if what != self._what or self._bar is None:
+            self._end()
+            self._what = what
+            self._bar = self._tqdm(
+                total=total, desc=f"  {what}", unit="B", unit_scale=True, leave=False
+            )
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def _end(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._what = None, ""
+
+
+class _Files:
+    """Pushed metadata in a directory; absent files are absent metadata."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def _read(self, name: str, limit: int) -> bytes | None:
+        try:
+            with (self._folder / name).open("rb") as file:
+                data = file.read(limit + 1)
+        except OSError:
+            return None
+        return data if len(data) <= limit else None
+
+    @property
+    def timestamp(self) -> bytes | None:
+        return self._read("timestamp.json", 4 * 1024)
+
+    @property
+    def snapshot(self) -> bytes | None:
+        return self._read("snapshot.json", 256 * 1024)
+
+
+def _pushed(folder: Path | None) -> "Pushed | None":
+    return None if folder is None else _Files(folder)
+
+
+def _print(document: dict[str, object]) -> None:
+    print(json.dumps({"schema": SCHEMA, **document}), flush=True)
+
+
+def _show(outcome: "Outcome", code: int, *, as_json: bool, dry: bool) -> None:
+    """Print how it ended: what, why, what it cost."""
+    from dataclasses import asdict
+
+    from updaterd.core.text import printable
+
+    if as_json:
+        _print({**asdict(outcome), "exit": code})
+        return
+    for note in outcome.notes:
+        print(f"  note: {printable(note)}")
+    would = "would do: " if dry and outcome.path else ""
+    headline = f"{outcome.product}: {would}{_headline(outcome)}"
+    print(printable(headline))
+    if outcome.path and outcome.result != "rolled_back":
+        print(f"  path: {printable(outcome.path)}")
+    for other in outcome.alternatives:
+        print(f"  instead of: {printable(other)}")
+    if outcome.path and outcome.bytes_full:
+        part = 100 * outcome.bytes_fetched / outcome.bytes_full
+        verb = "to download" if dry else "downloaded"
+        print(
+            f"  {outcome.bytes_fetched} bytes {verb}, "
+            f"{part:.1f} % of the full bundle's {outcome.bytes_full}"
+        )
+    if outcome.next_attempt_at is not None:
+        from datetime import UTC, datetime
+
+        at = datetime.fromtimestamp(outcome.next_attempt_at, UTC).astimezone()
+        print(f"  next attempt: {at:%Y-%m-%d %H:%M:%S %Z}")
+
+
+def _headline(outcome: "Outcome") -> str:
+    match outcome.result:
+        case "installed":
+            return f"{outcome.from_version or 'nothing'} -> {outcome.version} installed"
+        case "rolled_back":
+            return (
+                f"{outcome.from_version} failed and was rolled back to "
+                f"{outcome.version or 'nothing'}: {outcome.reason}"
+            )
+        case _:
+            return f"{outcome.reason} ({outcome.code})"
