@@ -3,15 +3,36 @@
 import argparse
 
 from updaterd.cli import EXIT_CODES
-from updaterd.cli.common import add_machine_options, nudge_daemon, settings_from
+from updaterd.cli.common import (
+    add_machine_options,
+    chosen_products,
+    nudge_daemon,
+    settings_from,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("product", nargs="?", help="only this product (default: all)")
+    parser.add_argument("--json", action="store_true", help="print a JSON line each")
     parser.epilog = (
-        "Refreshes the signed metadata, decides, and says what `update` would do.\n"
-        "A running daemon is woken: it looks again too, also at a feed that had told\n"
-        "it to go away.\n\n" + EXIT_CODES
+        "Refreshes the signed metadata, decides, and says what `update` would do; the\n"
+        "same as `update --explain`. A running daemon is woken: it connects to its\n"
+        "feed at once, even if the feed had told it to go away.\n\n" + EXIT_CODES
     )
     add_machine_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Decide for each product and print it; return the worst exit code."""
+    from updaterd.cli.update import bring
+    from updaterd.pipeline.order import Request
+
+    settings = settings_from(arguments)
+    nudge_daemon(settings)
+    return bring(
+        settings,
+        chosen_products(settings, arguments.product),
+        Request(dry=True),
+        as_json=arguments.json,
+    )

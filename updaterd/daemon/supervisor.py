@@ -288,7 +288,7 @@ class Supervisor:
         if ended.crashed and facts.checked_at == before[0].checked_at:
             self._note_crash(product, ended, now)
         for item in pending:
-            self._inbox.done(product, item.row)
+            self._inbox.done(product, item.up_to_row)
         useful = self._journal.installed(product) != before[1]
         poll_s = self._settings.feed.fallback_poll_s
         self._pacing[product] = _Pacing(
