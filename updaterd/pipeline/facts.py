@@ -68,15 +68,13 @@ def gather(product: Product, services: Services, request: Request, view: View) -
 
 
 def first_seen(
-    product: Product, services: Services, decision: Decision
+    product: Product, services: Services, decision: Decision, *, now: float
 ) -> float | None:
     """Return when this machine first saw the release that is decided about."""
     if decision.offer is None:
         return None
     known = services.journal.product(product.name)
-    now = services.clock()
-    same = known.target_seq == decision.offer.seq
-    if same and known.first_seen_at is not None:
+    if known.target_seq == decision.offer.seq and known.first_seen_at is not None:
         # a clock that was set back must not defer the release for longer
         return min(known.first_seen_at, now)
     return now

@@ -73,7 +73,7 @@ def _update(product: Product, services: Services, request: Request) -> Outcome:
     pointer = view.channel(name, product.channel)
     known = facts.gather(product, services, request, view)
     decision = planner.decide(pointer, known)
-    first_seen = facts.first_seen(product, services, decision)
+    first_seen = facts.first_seen(product, services, decision, now=known.now)
     if first_seen != known.first_seen_at:
         known = replace(known, first_seen_at=first_seen)
         decision = planner.decide(pointer, known)
