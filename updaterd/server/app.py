@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -27,6 +28,7 @@ from updaterd.server.tokens import Token, Tokens
 _KEY_LIMIT = 200
 _BODY_DEADLINE_S = 30.0
 _READY_DEADLINE_S = 2.0
+_SHOWN_DEADLINE_S = 1.0
 
 log = structlog.get_logger("updaterd.server")
 
@@ -177,6 +179,9 @@ class Events:
             )
         self._parts.watch.check(event)
         appended = await self._parts.log.append(event, f"{token.id}:{key}")
+        with suppress(TimeoutError):  # stored it is; this is only for good order
+            async with asyncio.timeout(_SHOWN_DEADLINE_S):
+                await self._parts.streams.hub.reached(appended.position)
         log.info(
             "announced" if appended.fresh else "announced_before",
             id=appended.id,

@@ -220,9 +220,10 @@ class Hub:
             self._hello = frames.hello(self.epoch, self.last, self._heartbeat_s)
         return self._hello
 
-    def current_id(self) -> str:
-        """Return the cursor now."""
-        return write_id(self.epoch, self.last)
+    async def reached(self, position: Position) -> None:
+        """Return once an event is on its way to the streams."""
+        while self.last < position:
+            await self._moved.wait()
 
     def opening(self, wanted: Filter, cursor: str) -> Opening | Behind:
         """Return what a stream with this cursor is owed.

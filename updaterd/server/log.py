@@ -104,10 +104,16 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """The id an event got; `fresh` is false when the key had been used before."""
+    """The place an event got; `fresh` is false when the key had been used before."""
 
-    id: str
+    epoch: str
+    position: Position
     fresh: bool
+
+    @property
+    def id(self) -> str:
+        """The id on the wire."""
+        return write_id(self.epoch, self.position)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ from updaterd.server.log import (
     Topic,
     digest_of,
     read_topic,
-    write_id,
     write_topic,
 )
 
@@ -133,8 +132,7 @@ class RedisLog:
                 f"the idempotency key {key[-60:]!r} belongs to another event",
                 do="use a new key for a new event",
             )
-        wire = write_id(epoch.decode(), _position(wire_id))
-        return Appended(wire, fresh=not used)
+        return Appended(epoch.decode(), _position(wire_id), fresh=not used)
 
     async def _epoch(self) -> str:
         """Return this life's name: a new one when Redis has forgotten it."""

@@ -27,7 +27,6 @@ from updaterd.server.log import (
     Topic,
     digest_of,
     read_topic,
-    write_id,
     write_topic,
 )
 
@@ -167,7 +166,7 @@ class SqliteLog:
                     f"the idempotency key {key[-60:]!r} belongs to another event",
                     do="use a new key for a new event",
                 )
-            return Appended(write_id(epoch, Position(used[1], used[2])), fresh=False)
+            return Appended(epoch, Position(used[1], used[2]), fresh=False)
         last = _last(db)
         # a clock that went back must not reorder the log
         position = Position(now_ms, 0)
@@ -182,7 +181,7 @@ class SqliteLog:
             (write_topic(event.topic), *position),
         )
         db.execute("INSERT INTO used VALUES (?, ?, ?, ?)", (key, digest, *position))
-        return Appended(write_id(epoch, position), fresh=True)
+        return Appended(epoch, position, fresh=True)
 
     async def read(self, after: Position, limit: int) -> tuple[Record, ...]:
         """See `EventLog.read`."""

@@ -236,6 +236,8 @@ class FeedServer:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
+        if self.options.address_file is not None:
+            self.options.address_file.unlink(missing_ok=True)
         sock = listen(self.options)
         try:
             await self._try_start()

@@ -1,0 +1,105 @@
+"""Fixtures: the real Redis, and feed servers that run as processes."""
+
+import secrets
+import time
+
+import pytest
+from fakes.feed_server import FeedProcess, RedisProcess
+from fakes.tools import need
+
+from updaterd.server.log import Retention
+from updaterd.server.log_redis import RedisLog
+from updaterd.server.log_sqlite import SqliteLog
+from updaterd.server.streams import World
+
+
+@pytest.fixture(scope="session")
+def redis_process(tmp_path_factory):
+    program = need("redis-server")
+    with RedisProcess(program, tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
+
+
+@pytest.fixture
+def redis(redis_process):
+    """The session's Redis, empty."""
+    redis_process.flush()
+    return redis_process
+
+
+class Clock:
+    """Seconds since 1970 that a test can turn."""
+
+    def __init__(self):
+        self.ahead = 0.0
+
+    def __call__(self):
+        return time.time() + self.ahead
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def world(clock):
+    return World(time.monotonic, clock, secrets.SystemRandom().random)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+async def open_log(request, tmp_path, clock):
+    """Opens one log, as often as asked: `open_log(retention)`."""
+    opened = []
+    if request.param == "redis":
+        server = request.getfixturevalue("redis")
+
+    def make(retention=Retention()):  # noqa: B008
+        if request.param == "redis":
+            log = RedisLog(server.url, retention=retention, now=clock)
+        else:
+            log = SqliteLog(tmp_path / "feed.db", retention=retention, now=clock)
+        opened.append(log)
+        return log
+
+    make.kind = request.param
+    yield make
+    for log in opened:
+        await log.close()
+
+
+@pytest.fixture(scope="module", params=["fast", "asgi"])
+def sink(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def shared_feed(sink, tmp_path_factory):
+    """One server a module for tests that leave no trace but events."""
+    folder = tmp_path_factory.mktemp("feed")
+    repository = folder / "public"
+    (repository / "metadata").mkdir(parents=True)
+    feed = FeedProcess(
+        folder / "state",
+        *("--repo", str(repository), "--sink", sink, "--heartbeat", "0.5"),
+        *("--allow-origin", "https://shop.example"),
+    )
+    with feed:
+        feed.repository = repository
+        feed.publisher = feed.token("publish:acme/*", "publish:other/stable")
+        yield feed
+
+
+@pytest.fixture
+def start_feed(tmp_path):
+    """Starts servers with arguments, and stops them after the test."""
+    started = []
+
+    def start(*arguments, state=None):
+        feed = FeedProcess(state or tmp_path / "state", *map(str, arguments))
+        started.append(feed)
+        return feed.start()
+
+    yield start
+    for feed in started:
+        feed.__exit__()

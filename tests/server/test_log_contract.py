@@ -1,0 +1,181 @@
+"""What every event log promises; both implementations are held to it."""
+
+import asyncio
+
+import pytest
+
+from updaterd.errors import UpdaterError
+from updaterd.server.log import (
+    ZERO,
+    Event,
+    KeyReusedError,
+    Retention,
+    Topic,
+    read_id,
+)
+
+
+def event(number=1, product="acme", channel="stable"):
+    data = b'{"product":"%b","seq":%d}' % (product.encode(), number)
+    return Event("update_available", Topic(product, channel), data)
+
+
+async def test_events_come_back_in_order_and_whole(open_log):
+    """What was appended is read back, oldest first, with rising ids."""
+    log = open_log()
+    sent = [event(n) for n in range(25)]
+    ids = [(await log.append(e, f"k{n}")).id for n, e in enumerate(sent)]
+    records = await log.read(ZERO, 1000)
+    assert [r.event for r in records] == sent
+    positions = [r.position for r in records]
+    assert positions == sorted(set(positions))
+    assert [read_id(i)[1] for i in ids] == positions
+    assert await log.read(positions[9], 5) == records[10:15]
+
+
+async def test_same_key_appends_once(open_log):
+    """A repeated key gives the first id; the log holds the event once."""
+    log = open_log()
+    first = await log.append(event(), "key")
+    again = await log.append(event(), "key")
+    assert (first.id, True, False) == (again.id, first.fresh, again.fresh)
+    assert len(await log.read(ZERO, 10)) == 1
+
+
+async def test_key_of_another_event_is_refused(open_log):
+    """A key cannot stand for two events."""
+    log = open_log()
+    await log.append(event(1), "key")
+    with pytest.raises(KeyReusedError) as refused:
+        await log.append(event(2), "key")
+    assert isinstance(refused.value, UpdaterError)
+    assert len(await log.read(ZERO, 10)) == 1
+
+
+async def test_appends_at_once_with_one_key_append_once(open_log):
+    """Publishers that race with one key get one event."""
+    log = open_log()
+    answers = await asyncio.gather(*(log.append(event(), "key") for _ in range(20)))
+    assert len({a.id for a in answers}) == 1
+    assert sum(a.fresh for a in answers) == 1
+
+
+async def test_log_survives_its_process(open_log):
+    """Another opening finds events, epoch, keys and newest positions."""
+    log = open_log()
+    appended = await log.append(event(), "key")
+    before = await log.bounds()
+    other = open_log()
+    assert await other.bounds() == before
+    assert (await other.append(event(), "key")).id == appended.id
+    assert await other.newest() == {Topic("acme", "stable"): before.last}
+
+
+async def test_empty_log_has_a_place_to_start_from(open_log):
+    """Before the first event there is an epoch and a cursor that misses nothing."""
+    bounds = await open_log().bounds()
+    assert (bounds.floor, bounds.last) == (ZERO, ZERO)
+    assert len(bounds.epoch) == 8
+
+
+async def test_trim_by_count_keeps_the_newest_and_moves_the_floor(open_log):
+    """After a trim the floor is the newest id that went."""
+    log = open_log(Retention(count=10))
+    for n in range(30):
+        await log.append(event(n), f"k{n}")
+    records = await log.read(ZERO, 100)
+    assert await log.trim() == 20
+    assert await log.read(ZERO, 100) == records[20:]
+    bounds = await log.bounds()
+    assert bounds.floor == records[19].position
+    assert bounds.last == records[-1].position
+    assert await log.trim() == 0
+    assert (await log.bounds()).floor == bounds.floor
+
+
+async def test_trim_by_age_forgets_everything_old_but_not_where_it_was(open_log, clock):
+    """An emptied log still knows its newest id: cursors there miss nothing."""
+    log = open_log(Retention(age_s=100))
+    for n in range(5):
+        await log.append(event(n), f"k{n}")
+    last = (await log.bounds()).last
+    clock.ahead = 200
+    assert await log.trim() == 5
+    assert await log.bounds() == type(await log.bounds())(
+        (await log.bounds()).epoch, last, last
+    )
+    assert await log.newest() == {Topic("acme", "stable"): last}
+
+
+async def test_newest_of_a_quiet_topic_outlives_its_event(open_log):
+    """Busy topics trim a quiet one's event, but not its position."""
+    log = open_log(Retention(count=5))
+    quiet = await log.append(event(0, "quiet"), "q")
+    for n in range(20):
+        await log.append(event(n), f"k{n}")
+    await log.trim()
+    newest = await log.newest()
+    assert newest[Topic("quiet", "stable")] == read_id(quiet.id)[1]
+
+
+async def test_tail_yields_everything_once_in_order(open_log):
+    """A tail gets what was there and what comes, from several writers."""
+    log = open_log()
+    await log.append(event(0), "k0")
+    bounds = await log.bounds()
+    tail = log.tail(bounds.epoch, ZERO)
+
+    async def write():
+        for n in range(1, 100):
+            await log.append(event(n), f"k{n}")
+
+    writer = asyncio.create_task(write())
+    got = []
+    async with asyncio.timeout(30):
+        async for batch in tail:
+            assert batch.epoch == bounds.epoch
+            got += batch.records
+            if len(got) == 100:
+                break
+    await writer
+    await tail.aclose()
+    assert [r.event for r in got] == [event(n) for n in range(100)]
+
+
+async def test_clock_that_goes_back_does_not_reorder(open_log, clock):
+    """Ids rise although the clock fell."""
+    log = open_log()
+    first = await log.append(event(1), "a")
+    clock.ahead = -3600
+    second = await log.append(event(2), "b")
+    assert read_id(second.id)[1] > read_id(first.id)[1]
+
+
+async def test_data_is_kept_to_the_byte(open_log):
+    """UTF-8 and the 512 KiB that are allowed come back as they were."""
+    log = open_log()
+    data = '{"x":"ü\u2028 '.encode() + b"y" * (512 << 10) + b'"}'
+    await log.append(Event("metadata", Topic(None, None), data), "k")
+    (record,) = await log.read(ZERO, 10)
+    assert record.event == Event("metadata", Topic(None, None), data)
+
+
+@pytest.mark.parametrize("open_log", ["redis"], indirect=True)
+async def test_lost_redis_starts_a_new_epoch(redis, open_log):
+    """A tail is told when the log was lost, and goes on with the new one."""
+    log = open_log()
+    await log.append(event(1), "a")
+    bounds = await log.bounds()
+    tail = log.tail(bounds.epoch, ZERO)
+    async with asyncio.timeout(30):
+        assert len((await anext(tail)).records) == 1
+        following = asyncio.ensure_future(anext(tail))
+        await asyncio.sleep(0)
+        redis.flush()
+        await log.append(event(2), "b")
+        batch = await following
+        assert batch.epoch != bounds.epoch
+        while not batch.records:
+            batch = await anext(tail)
+    assert [r.event for r in batch.records] == [event(2)]
+    await tail.aclose()
