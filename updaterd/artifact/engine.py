@@ -1,13 +1,14 @@
 """Apply copy/add operations with bounded memory.
 
 Operations are applied in batches by bsdiff4's C core: a batch makes at most 512 KiB
-and reads one window of the old data. Everything the core takes on trust (it reads
+and reads one range of the old data, or the pieces it needs brought together. Everything the core takes on trust (it reads
 out of range as zero, and allocates what it is told) was checked in
 `operations.check` before.
 """
 
 import struct
 from collections.abc import Callable, Iterator
+from operator import add
 from typing import cast
 
 import bsdiff4.core
@@ -18,7 +19,7 @@ from updaterd.artifact.sources import Concatenation
 
 BATCH = 1 << 19
 """Most bytes made at a time."""
-_WINDOW = 1 << 20
+_CLOSE = 1 << 16  # bytes that may be read in vain to read in one go
 _LEAD = struct.Struct("<qqq")
 
 
@@ -53,22 +54,32 @@ class Engine:
         first, count = 0, len(block.starts)
         while first < count:
             last = block.fits(first, BATCH)
-            if last <= first:
+            if last > first:
+                self._batch(block, first, last)
+                first = last
+            else:
                 self._large(block, first)
                 first += 1
-                continue
-            low, high, last = _window(block, first, last)
-            lead = _LEAD.pack(0, 0, block.starts[first] - low)
-            self._write(
-                _patch(
-                    self._old.read(low, high),
-                    block.made[last] - block.made[first],
-                    lead + block.triples(first, last),
-                    self._diff.read(sum(block.lengths[first:last])),
-                    self._extra.read(sum(block.extras[first:last])),
-                )
-            )
-            first = last
+
+    def _batch(self, block: Block, first: int, last: int) -> None:
+        """Apply the operations [first, last), which make at most a batch."""
+        size = block.made[last] - block.made[first]
+        starts, lengths = block.starts[first:last], block.lengths[first:last]
+        ends = list(map(add, starts, lengths))
+        low, high = min(starts), max(ends)
+        control = block.triples(first, last)
+        if high - low <= _CLOSE + 2 * size:
+            old = self._old.read(low, high)
+            control = _LEAD.pack(0, 0, starts[0] - low) + control
+        else:
+            # They jump about: bring their pieces together, so none has to skip.
+            old = b"".join(self._old.pieces(starts, ends))
+            still = bytearray(control)
+            for plane in range(16, 24):
+                still[plane::24] = bytes(last - first)
+            control = bytes(still)
+        diff, extra = self._diff.read(sum(lengths)), block.extras[first:last]
+        self._write(_patch(old, size, control, diff, self._extra.read(sum(extra))))
 
     def _large(self, block: Block, index: int) -> None:
         """Apply one operation that makes more than a batch, in pieces."""
@@ -89,20 +100,3 @@ class Engine:
 
 def _patch(old: bytes, size: int, control: bytes, diff: bytes, extra: bytes) -> bytes:
     return cast("bytes", bsdiff4.core.patch(old, size, control, diff, extra))
-
-
-def _window(block: Block, first: int, last: int) -> tuple[int, int, int]:
-    """Return the old bytes [low, high) that operations [first, last) read.
-
-    Operations that jump about share a window only while it is small against what
-    they make; else the batch is halved.
-    """
-    while True:
-        starts = block.starts[first:last]
-        low = min(starts)
-        high = max(map(int.__add__, starts, block.lengths[first:last]))
-        if last - first == 1:
-            return low, high, last
-        if high - low <= _WINDOW + 2 * (block.made[last] - block.made[first]):
-            return low, high, last
-        last = (first + last + 1) // 2

@@ -32,7 +32,7 @@ def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
 
     Raises:
         MalformedError: the bundle is not what its format says.
-        RejectedError: it makes something else than what is signed; or, for a step in the
+        RejectedError: it makes something else than what is signed; or, in the
             middle of a path, an old file is not (`bad_old_files`).
         OSError: the disk refused.
     """

@@ -17,6 +17,10 @@ from updaterd.artifact.folders import Folders
 from updaterd.core.manifest import File
 
 _PIECE = 1 << 18
+_WINDOW = 6 << 20  # bytes of the old data kept at hand
+_MARGIN = 1 << 20
+_MOST_OPEN = 32
+_CLOSED = -1
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -67,14 +71,17 @@ class Concatenation:
     """Several old files read as if they were one."""
 
     def __init__(self, root: Path, files: Sequence[File]) -> None:
-        self._root = root
+        self._folders = Folders(root)
         self._files = files
         self._starts = list(accumulate((f.length for f in files), initial=0))
         self.size = self._starts.pop()
-        self._open: tuple[int, int | None] | None = None
+        self._open: dict[int, int | None] = {}
+        self._window, self._low, self._high = b"", 0, 0
 
     def read(self, low: int, high: int) -> bytes:
         """Return the bytes [low, high), zeros where an old file has none."""
+        if self._low <= low and high <= self._high:
+            return self._window[low - self._low : high - self._low]
         parts = []
         while low < high:
             index = bisect_right(self._starts, low) - 1
@@ -87,12 +94,31 @@ class Concatenation:
             low += count
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def pieces(self, starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
+        """Return many ranges at once; near neighbours come out of one window."""
+        middle = sorted(starts)[len(starts) // 2]
+        if not self._low <= middle <= self._high - _MARGIN:
+            low = max(0, min(middle - _MARGIN, self.size - _WINDOW))
+            high = min(self.size, low + _WINDOW)
+            if (low, high) != (self._low, self._high):
+                self._low = self._high = 0
+                self._window = self.read(low, high)
+                self._low, self._high = low, high
+        window, base, top, read = self._window, self._low, self._high, self.read
+        return [
+            window[low - base : high - base]
+            if base <= low and high <= top
+            else read(low, high)
+            for low, high in zip(starts, ends, strict=True)
+        ]
+
     def _piece(self, index: int, offset: int, count: int) -> bytes:
-        if self._open is None or self._open[0] != index:
-            self.close()
-            with Folders(self._root) as folders:
-                self._open = index, open_file(folders, self._files[index])
-        fd = self._open[1]
+        fd = self._open.get(index, _CLOSED)
+        if fd == _CLOSED:
+            if len(self._open) >= _MOST_OPEN:
+                self._close(next(iter(self._open)))
+            fd = open_file(self._folders, self._files[index])
+            self._open[index] = fd
         if fd is None:
             return b""
         try:
@@ -102,11 +128,15 @@ class Concatenation:
 
     def bad(self) -> tuple[str, ...]:
         """Return the paths of the files that are not what the listing says."""
-        with Folders(self._root) as folders:
-            return tuple(f.path for f in self._files if not is_sound(folders, f))
+        return tuple(f.path for f in self._files if not is_sound(self._folders, f))
+
+    def _close(self, index: int) -> None:
+        fd = self._open.pop(index)
+        if fd is not None:
+            os.close(fd)
 
     def close(self) -> None:
-        """Close the file that is open."""
-        if self._open is not None and self._open[1] is not None:
-            os.close(self._open[1])
-        self._open = None
+        """Close every file."""
+        for index in tuple(self._open):
+            self._close(index)
+        self._folders.close()
