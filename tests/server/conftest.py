@@ -4,7 +4,7 @@ import secrets
 import time
 
 import pytest
-from fakes.feed_server import FeedProcess, RedisProcess
+from fakes.serving import FeedProcess, RedisProcess
 from fakes.tools import need
 
 from updaterd.server.log import Retention

@@ -4,7 +4,7 @@ import asyncio
 import signal
 
 import pytest
-from fakes.feed_server import (
+from fakes.serving import (
     FeedProcess,
     Reader,
     RedisProcess,
