@@ -1,4 +1,4 @@
-"""`updaterd config check`: is the configuration right?"""
+"""`updaterd config`: is it right, and what must the machine grant for it?"""
 
 import argparse
 from pathlib import Path
@@ -16,9 +16,62 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "and looks at what it names on this machine. Exit code 0: it can be used.",
     )
     add_machine_options(check)
+    grant = actions.add_parser(
+        "grant",
+        help="what root must write so that the daemon may do its work",
+        description="The daemon is not root. Prints the polkit rule (restart the "
+        "configured units), the folders (tmpfiles) and the unit's drop-in (write only "
+        "below the products' roots) that let it do what the configuration says, and "
+        "nothing more. Run it again when products, roots or units change.",
+    )
+    grant.add_argument(
+        "--write", action="store_true", help="write the files and apply them (as root)"
+    )
+    grant.add_argument(
+        "--unit",
+        default="updaterd.service",
+        metavar="UNIT",
+        help="the daemon's unit, for instances: updaterd@NAME.service",
+    )
+    add_machine_options(grant)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Do what was asked."""
+    return _grant(arguments) if arguments.action == "grant" else _check(arguments)
+
+
+def _grant(arguments: argparse.Namespace) -> int:
+    """Print or write what the machine must grant the daemon.
+
+    Power cut: each file is whole, old or new; running it again completes them.
+    """
+    import subprocess
+
+    from updaterd import durable
+    from updaterd.core.grants import grants
+
+    unit = arguments.unit
+    user = unit.removesuffix(".service").replace("@", "-")
+    found = grants(settings_from(arguments).products.values(), user=user, unit=unit)
+    for grant in found:
+        if not arguments.write:
+            print(f"# {grant.path}\n{grant.text}")
+            continue
+        path = Path(grant.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.write_file(path, grant.text.encode(), mode=0o644)
+        print(f"wrote {path}")
+    if arguments.write:
+        folders = str(found[1].path)
+        create = ["/usr/bin/systemd-tmpfiles", "--create", folders]
+        subprocess.run(create, check=True)  # noqa: S603 # a path of ours
+        subprocess.run(["/usr/bin/systemctl", "daemon-reload"], check=True)
+        print(f"applied; now: systemctl restart {unit}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
     """Read the configuration and print what it means.
 
     Raises:

@@ -1,0 +1,136 @@
+"""What the machine must grant the daemon's user, and not a thing more.
+
+The daemon is not root. It needs three grants, all of them told by the configuration:
+to write the product trees, to restart the products' units, and to do so from within
+its hardened unit. Pure: returns the texts; `updaterd config grant` writes them.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from updaterd.core.settings import Product
+from updaterd.errors import BrokenError
+
+USER = "updaterd"
+UNIT = "updaterd.service"
+VERBS = ("start", "stop", "restart", "reset-failed")
+
+# systemd.unit(5): the characters of a unit's name, and the kinds a release may own
+_UNIT = re.compile(
+    r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.(service|socket|timer|target|path)"
+)
+_PATH = re.compile(r"/[A-Za-z0-9/_.+@-]+")
+# A product here would own what the whole machine stands on, or be out of reach.
+_TAKEN = frozenset([
+    "bin",
+    "boot",
+    "dev",
+    "etc",
+    "home",
+    "lib",
+    "lib32",
+    "lib64",
+    "proc",
+    "root",
+    "run",
+    "sbin",
+    "sys",
+    "tmp",
+    "usr",
+])
+_OURS = frozenset({"/var/lib/updaterd", "/var/cache/updaterd"})
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A file that root writes: where, and what is in it."""
+
+    path: PurePath
+    text: str
+
+
+def grants(
+    products: Iterable[Product], *, user: str = USER, unit: str = UNIT
+) -> tuple[Grant, ...]:
+    """Return the files that let `user`, in `unit`, keep `products` up to date.
+
+    Raises:
+        BrokenError: a unit or root that nobody should be granted.
+    """
+    ordered = sorted(products, key=lambda product: product.name)
+    for product in ordered:
+        _check(product)
+    name = unit.removesuffix(".service")
+    units = sorted({u for product in ordered for u in product.units})
+    if any(product.name == USER for product in ordered):
+        units = sorted({*units, unit})
+    roots = sorted({str(product.root) for product in ordered})
+    return (
+        Grant(
+            PurePath(f"/etc/polkit-1/rules.d/50-{name}.rules"),
+            polkit_rule(units, user=user),
+        ),
+        Grant(
+            PurePath(f"/etc/tmpfiles.d/{name}-products.conf"),
+            _header("#")
+            + "".join(f"d {root} 0755 {user} {user} -\n" for root in roots),
+        ),
+        Grant(
+            PurePath(f"/etc/systemd/system/{unit}.d/50-products.conf"),
+            _header("#")
+            + "[Service]\n# the first line forgets the packaged, wider list\n"
+            + "ReadWritePaths=\n"
+            + "".join(f"ReadWritePaths=-{root}\n" for root in roots),
+        ),
+    )
+
+
+def polkit_rule(units: Sequence[str], *, user: str = USER) -> str:
+    """Return a polkit rule: `user` may restart `units`, no others, no other action.
+
+    Nothing else is decided here, so every other question goes on to the next rule.
+    """
+    return _header("//") + (
+        "polkit.addRule(function(action, subject) {\n"
+        f"    var units = {json.dumps(list(units))};\n"
+        f"    var verbs = {json.dumps(list(VERBS))};\n"
+        '    if (action.id == "org.freedesktop.systemd1.manage-units" &&\n'
+        f"        subject.user == {json.dumps(user)} &&\n"
+        '        units.indexOf(action.lookup("unit")) >= 0 &&\n'
+        '        verbs.indexOf(action.lookup("verb")) >= 0) {\n'
+        "        return polkit.Result.YES;\n"
+        "    }\n"
+        "});\n"
+    )
+
+
+def _header(comment: str) -> str:
+    return f"{comment} Written by `updaterd config grant`; run it again, do not edit.\n"
+
+
+def _check(product: Product) -> None:
+    for unit in product.units:
+        if not _UNIT.fullmatch(unit):
+            raise BrokenError(
+                f"{unit!r:.100} of product {product.name} is not the name of a unit",
+                do="name services, sockets, timers, targets or paths, with suffix",
+                code="grant_unit",
+            )
+    root, parts = str(product.root), product.root.parts[1:]
+    deep = 3 if parts[:1] == ("var",) else 2
+    if (
+        not _PATH.fullmatch(root)
+        or len(parts) < deep
+        or parts[0] in _TAKEN
+        or ".." in parts
+        or root in _OURS
+    ):
+        raise BrokenError(
+            f"{root!r:.100} cannot be the root of product {product.name}",
+            means="the daemon would own a folder that is not the product's alone",
+            do="give the product a folder of its own, such as /opt/acme",
+            code="grant_root",
+        )
