@@ -88,7 +88,9 @@ health = {{ command = {command}, timeout_s = 30 }}
         return cli(command, *words, *self.options, expect=expect)
 
     def status(self) -> dict:
-        return json.loads(self("status", "--json", expect=None).stdout)
+        done = self("status", "--json", expect=None)
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
 
     def product_status(self) -> dict:
         (found,) = self.status()["products"]
@@ -104,13 +106,14 @@ health = {{ command = {command}, timeout_s = 30 }}
         return self.current.readlink().name if self.current.is_symlink() else None
 
     def start(self) -> None:
-        self.daemon = subprocess.Popen(
-            [*cli.command, "run", *self.options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.root / "daemon.log").open("ab"),
-            start_new_session=True,  # so that a kill can take its workers too
-        )
+        with (self.root / "daemon.log").open("ab") as log:
+            self.daemon = subprocess.Popen(
+                [*cli.command, "run", *self.options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,  # so that a kill can take its workers too
+            )
 
     def log(self) -> str:
         path = self.root / "daemon.log"

@@ -47,14 +47,15 @@ class Site:
         """Start the server; the second time on the same port, as after a reboot."""
         address_file = self.root / "address"
         address_file.unlink(missing_ok=True)
-        self.server = subprocess.Popen(
-            [
-                *cli.command, "serve", "--repo", self.public, "--state", self.state,
-                "--port", str(self._port), "--address-file", address_file,
-            ],
-            stderr=(self.root / "server.log").open("ab"),
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        with (self.root / "server.log").open("ab") as log:
+            self.server = subprocess.Popen(
+                [
+                    *cli.command, "serve", "--repo", self.public, "--state", self.state,
+                    "--port", str(self._port), "--address-file", address_file,
+                ],
+                stderr=log,
+                stdout=subprocess.DEVNULL,
+            )  # fmt: skip
         self.address = eventually(
             lambda: self._answer(address_file), what="the server's address"
         )

@@ -93,6 +93,7 @@ class Supervisor:
         self._turns = 0
         self._feed: status.Subscription | None = None
         self._source_in_use: EventSource | None = None
+        self._outage = False
         self._pacing = {name: _Pacing() for name in settings.products}
         self._started_at = clocks.now()
 
@@ -215,6 +216,14 @@ class Supervisor:
             retry_at=None if state.retry_in_s is None else now + state.retry_in_s,
             note=state.note,
         )
+        if state.phase == "waiting" and state.code != "closed":
+            self._outage = True
+        elif state.phase == "open" and self._outage:
+            # What was released meanwhile may never have been announced. A fleet that
+            # comes back does not ask at once: its reconnections are spread already.
+            self._outage = False
+            for pacing in self._pacing.values():
+                pacing.poll_at = min(pacing.poll_at, now)
         self._log.info(
             "feed_state",
             phase=state.phase,

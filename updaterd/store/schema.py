@@ -193,10 +193,19 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
             f"file:{path}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None
         )
         connection.row_factory = sqlite3.Row
-        connection.execute("SELECT 1 FROM meta").fetchall()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as error:
         raise StateError(path, error) from error
-    return connection
+    if version == len(_MIGRATIONS):
+        return connection
+    connection.close()
+    if version == 0:
+        return None  # just being made
+    raise StateError(
+        path,
+        f"it has layout {version}, this updaterd reads {len(_MIGRATIONS)}; "
+        "restarting the daemon brings an older one up to date",
+    )
 
 
 @contextmanager
@@ -226,17 +235,18 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             f"it has layout {version}, this updaterd knows {len(_MIGRATIONS)}: "
             "a newer one wrote it",
         )
-    while version < len(_MIGRATIONS):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            # another process may have migrated while this one waited for the lock
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version < len(_MIGRATIONS):
-                for statement in _MIGRATIONS[version].split(";"):
-                    connection.execute(statement)
-                version += 1
-                connection.execute(f"PRAGMA user_version = {version}")
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
+    if version == len(_MIGRATIONS):
+        return
+    # All steps at once: a reader sees the layout as it was or as it is, none between.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # another process may have migrated while this one waited for the lock
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for step in _MIGRATIONS[version:]:
+            for statement in step.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
