@@ -104,8 +104,7 @@ def bring(
     from updaterd.pipeline import order
 
     worst = EXIT_CURRENT
-    teller = _quiet() if as_json else terminal()
-    with closing(open_machine(settings, teller)) as machine:
+    with closing(Machine(settings, teller(as_json=as_json))) as machine:
         for name in names:
             try:
                 outcome = order.update(
@@ -119,13 +118,18 @@ def bring(
                 tell(error)
             else:
                 code = EXIT_OF[outcome.result]
-                _show(outcome, code, as_json=as_json, dry=request.dry)
+                show(outcome, code, as_json=as_json, dry=request.dry)
             worst = min(worst, code, key=_WORST.index)
     return worst
 
 
 class Machine:
-    """The open things of one run: database, network, services."""
+    """The open things of one run: database, network, services.
+
+    Raises:
+        BrokenError: the database, the bootstrap root or the network settings cannot
+            be used.
+    """
 
     def __init__(self, settings: "Settings", teller: "Teller") -> None:
         from updaterd import locks
@@ -168,25 +172,13 @@ class Machine:
         self._connection.close()
 
 
-def open_machine(settings: "Settings", teller: "Teller") -> Machine:
-    """Open what a run needs.
+def teller(*, as_json: bool) -> "Teller":
+    """Return who tells what is being done: a terminal, a log, or nobody."""
+    if as_json:
+        from updaterd.pipeline.services import Silent
 
-    Raises:
-        BrokenError: the database, the bootstrap root or the network settings cannot
-            be used.
-    """
-    return Machine(settings, teller)
-
-
-def terminal() -> "Teller":
-    """Return a teller for this terminal, or for a log."""
+        return Silent()
     return _Bar() if sys.stderr.isatty() else _Lines()
-
-
-def _quiet() -> "Teller":
-    from updaterd.pipeline.services import Silent
-
-    return Silent()
 
 
 class _Lines:
@@ -268,7 +260,7 @@ def _print(document: dict[str, object]) -> None:
     print(json.dumps({"schema": SCHEMA, **document}), flush=True)
 
 
-def _show(outcome: "Outcome", code: int, *, as_json: bool, dry: bool) -> None:
+def show(outcome: "Outcome", code: int, *, as_json: bool, dry: bool = False) -> None:
     """Print how it ended: what, why, what it cost."""
     from dataclasses import asdict
 

@@ -42,6 +42,7 @@ class Job:
     bases: dict[str, tuple[Entry, ...]]
     have: dict[str, str] = field(default_factory=dict)
     skip: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
     fetched: int = 0
     troubles: list[str] = field(default_factory=list)
 
@@ -99,7 +100,7 @@ def acquire(job: Job, services: Services) -> Route:
     services.journal.stage(
         job.ident, job.raw, job.manifest.tree, services.note(reason=route.reason)
     )
-    _clear_bundles(services, {*job.skip, *(step.sha256 for step in route.steps)})
+    _clear_bundles(services, job.used)
     return route
 
 
@@ -150,6 +151,7 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
     folder = services.cache / "bundles"
     for step in route.steps:
         received = services.fetcher.received
+        job.used.add(step.sha256)
         try:
             bundle = fetch_blob(
                 services.fetcher,

@@ -5,6 +5,9 @@ it goes, so `status` can say at any moment what was decided and why, and the dae
 finds there when to look again.
 """
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +18,15 @@ from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Manifest
 from updaterd.core.planner import Act, Current, Decision, Facts, Refuse, Wait
 from updaterd.core.settings import Product
-from updaterd.errors import BrokenError, RejectedError, UpdaterError
+from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
 from updaterd.install import hooks, stage
-from updaterd.pipeline import acquire, facts, resume, trial
+from updaterd.pipeline import acquire, facts, restore, resume, trial
 from updaterd.pipeline.acquire import Job
 from updaterd.pipeline.services import Outcome, Request, Services
 from updaterd.store.journal import Deployment
 from updaterd.trust.client import View
+
+__all__ = ["Outcome", "Request", "recover", "roll_back", "update", "verify"]
 
 _RESULTS = {"held": "held", "blocked": "blocked"}
 
@@ -37,18 +42,14 @@ def update(product: Product, services: Services, request: Request) -> Outcome:
 
     Power cut: see the stages; the next run resumes or undoes what was begun.
     """
-    with locks.hold(services.lock(product), what=f"product {product.name}"):
-        try:
+    try:
+        with _at_work(product, services):
             told = () if request.dry else resume.recover(product, services)
             outcome = _update(product, services, request)
-        except UpdaterError as error:
-            if not request.dry:
-                facts.note_failure(product, services, error)
-            raise
-        except OSError as error:
-            refused = stage.failure(error, f"{product.name}: the disk refused")
-            facts.note_failure(product, services, refused)
-            raise refused from error
+    except UpdaterError as error:
+        if not request.dry:
+            facts.note_failure(product, services, error)
+        raise
     return replace(outcome, notes=(*told, *outcome.notes))
 
 
@@ -58,13 +59,60 @@ def recover(product: Product, services: Services) -> tuple[str, ...]:
     Raises:
         BrokenError: a person must look.
         TransientError: the disk refused.
+    """
+    with _at_work(product, services):
+        return resume.recover(product, services)
+
+
+def roll_back(product: Product, services: Services) -> Outcome:
+    """Return to the previous release, offline; see `restore.roll_back`.
+
+    Raises:
+        BrokenError: there is nothing to return to, or a person must look.
+        RejectedError: the previous release is below the signed floor.
+        TransientError: a hook said no, or the disk refused.
+    """
+    with _at_work(product, services):
+        resume.recover(product, services)
+        return restore.roll_back(product, services)
+
+
+def verify(product: Product, services: Services, *, repair: bool) -> restore.Checked:
+    """Compare the installed tree with its listing; see `restore.verify`.
+
+    Raises:
+        BrokenError: nothing is installed, or a person must look.
+        RejectedError: the repository serves other bytes than were signed.
+        TransientError: what is missing cannot be fetched now, or the disk refused.
+    """
+    with _at_work(product, services):
+        notes = restore.relink(product, services) if repair else ()
+        notes += resume.recover(product, services)
+        found = restore.verify(product, services, repair=repair)
+        return replace(found, notes=(*notes, *found.notes))
+
+
+@contextmanager
+def _at_work(product: Product, services: Services) -> Iterator[None]:
+    """Hold the product; give what the disk and the journal refuse a name.
+
+    Raises:
+        TransientError: no room, or another process is at work on the product.
+        BrokenError: nothing can be written there.
         stage.failure: one of these.
     """
     with locks.hold(services.lock(product), what=f"product {product.name}"):
         try:
-            return resume.recover(product, services)
+            yield
         except OSError as error:
             raise stage.failure(error, f"{product.name}: the disk refused") from error
+        except sqlite3.OperationalError as error:
+            raise TransientError(
+                f"{product.name}: the journal cannot be written: {error}",
+                means="nothing goes on without it; the next run resumes",
+                do="free disk space in the state directory, or look at its rights",
+                code="journal_refused",
+            ) from error
 
 
 def _update(product: Product, services: Services, request: Request) -> Outcome:

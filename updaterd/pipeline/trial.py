@@ -61,13 +61,15 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
         hooks.run_hook("pre_activate", product, env)
     with undisturbed():
         if deployment.state is State.STAGED:
-            services.journal.move(deployment.id, State.ACTIVATING, services.note())
+            moving = services.note(reason=f"moving `current` to {deployment.version}")
+            services.journal.move(deployment.id, State.ACTIVATING, moving)
         try:
             activate.activate(Path(product.root), deployment.version)
         except OSError as error:
             _abandon(product, deployment, services, error)
             raise
-        services.journal.move(deployment.id, State.PROBATION, services.note())
+        on_trial = services.note(reason="restarting and checking health")
+        services.journal.move(deployment.id, State.PROBATION, on_trial)
         services.teller.say(f"{deployment.version} is active, on trial")
         found = _trial(product, services, env)
         if found:

@@ -1,0 +1,35 @@
+"""`updaterd rollback`: return to the previous release, offline."""
+
+import argparse
+from contextlib import closing
+
+from updaterd.cli import EXIT_CODES
+from updaterd.cli.common import add_machine_options, chosen_products, settings_from
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("product", help="the product to roll back")
+    parser.add_argument("--json", action="store_true", help="print a JSON line")
+    parser.epilog = (
+        "Moves `current` back, restarts the units and checks that all is well; needs\n"
+        "no network. The release that is left is blocked on this machine until a\n"
+        "newer one is published (`updaterd update --retry` brings it back).\n\n"
+        + EXIT_CODES
+    )
+    add_machine_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Roll the product back and say how it went."""
+    from updaterd.cli import update
+    from updaterd.pipeline import order
+
+    settings = settings_from(arguments)
+    (name,) = chosen_products(settings, arguments.product)
+    teller = update.teller(as_json=arguments.json)
+    with closing(update.Machine(settings, teller)) as machine:
+        outcome = order.roll_back(settings.products[name], machine.services)
+    code = update.EXIT_OF[outcome.result]
+    update.show(outcome, code, as_json=arguments.json)
+    return code

@@ -1,0 +1,85 @@
+"""`updaterd verify`: compare the installed tree with its signed manifest."""
+
+import argparse
+import json
+from contextlib import closing
+
+from updaterd.cli import EXIT_CURRENT, EXIT_ERROR
+from updaterd.cli.common import add_machine_options, chosen_products, settings_from
+
+SCHEMA = 1
+_SHOWN = 20
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("product", nargs="?", help="only this product (default: all)")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="put right what is wrong, fetching only what is nowhere on this disk",
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON line each")
+    parser.epilog = (
+        "exit codes:\n"
+        "   0  every file is as it was signed, or was repaired\n"
+        "   1  something is wrong, told on stdout\n"
+    )
+    add_machine_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify the products; return the worst exit code."""
+    from updaterd.cli import tell, update
+    from updaterd.errors import UpdaterError
+    from updaterd.pipeline import order
+
+    settings = settings_from(arguments)
+    worst = EXIT_CURRENT
+    teller = update.teller(as_json=arguments.json)
+    with closing(update.Machine(settings, teller)) as machine:
+        for name in chosen_products(settings, arguments.product):
+            try:
+                found = order.verify(
+                    settings.products[name], machine.services, repair=arguments.repair
+                )
+            except UpdaterError as error:
+                tell(error)
+                worst = EXIT_ERROR
+                continue
+            _show(found, as_json=arguments.json)
+            if found.problems and not found.repaired:
+                worst = EXIT_ERROR
+    return worst
+
+
+def _show(found: object, *, as_json: bool) -> None:
+    """Print what was found."""
+    from dataclasses import asdict
+
+    from updaterd.core.text import printable
+    from updaterd.pipeline.restore import Checked
+
+    assert isinstance(found, Checked)
+    if as_json:
+        print(json.dumps({"schema": SCHEMA, **asdict(found)}))
+        return
+    for note in found.notes:
+        print(f"  note: {printable(note)}")
+    for problem in found.problems[:_SHOWN]:
+        print(printable(f"  {problem.path} {problem.what}"))
+    if len(found.problems) > _SHOWN:
+        print(f"  ... and {len(found.problems) - _SHOWN} more")
+    name = f"{found.product} {found.version}"
+    if not found.problems:
+        print(f"{name}: every file is as it was signed")
+    elif found.repaired:
+        print(
+            f"{name}: repaired {len(found.problems)} paths, "
+            f"{found.bytes_fetched} bytes downloaded"
+        )
+    else:
+        print(
+            f"{name}: {len(found.problems)} paths are not as they were signed; "
+            f"`updaterd verify {found.product} --repair` puts them right"
+        )
