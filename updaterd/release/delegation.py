@@ -12,8 +12,6 @@ from datetime import datetime
 
 from tuf.api.metadata import (
     TOP_LEVEL_ROLE_NAMES,
-    DelegatedRole,
-    Delegations,
     Key,
     MetaFile,
     Role,
@@ -25,6 +23,7 @@ from tuf.api.metadata import (
 
 from updaterd.core.names import check_name
 from updaterd.errors import BrokenError
+from updaterd.release.changes import Change, delegate, in_turn
 from updaterd.release.repository import Repository
 from updaterd.release.workspace import Workspace
 
@@ -80,7 +79,11 @@ def found(
     repository.begin("snapshot", Snapshot(meta={}))
     repository.begin("targets", Targets())
     for product in products:
-        add_product(workspace, repository, product, channels)
+        change = product_changes(workspace, product, channels)
+        change(repository.root, repository.targets())
+    delegations = repository.targets().delegations
+    for role in (delegations.roles or {}) if delegations else {}:
+        repository.begin(role, Targets())
     repository.commit()
     return repository
 
@@ -105,45 +108,26 @@ def _root(
     )
 
 
-def add_product(
-    workspace: Workspace,
-    repository: Repository,
-    product: str,
-    channels: Sequence[str],
-) -> None:
-    """Delegate to a product's roles, and begin them empty.
-
-    Needs the keys of `targets`; they are asked for when it is committed.
-    """
+def product_changes(
+    workspace: Workspace, product: str, channels: Sequence[str]
+) -> Change:
+    """Return the change that delegates to a product's roles; makes its key."""
     check_name("product", product)
     key = workspace.keyring.ensure(f"release-{product}").public
-    for kind in RESERVED:
-        _delegate(repository, f"{product}.{kind}", key, f"{product}/releases/*/*")
-    for channel in channels:
-        add_channel(workspace, repository, product, channel)
-
-
-def add_channel(
-    workspace: Workspace, repository: Repository, product: str, channel: str
-) -> None:
-    """Delegate to a channel's role, and begin it empty."""
-    check_channel(channel)
-    _delegate(
-        repository,
-        f"{product}.{channel}",
-        workspace.keyring.ensure(ONLINE).public,
-        f"{product}/channels/{channel}.json",
+    return in_turn(
+        *(
+            delegate(f"{product}.{kind}", f"{product}/releases/*/*", key)
+            for kind in RESERVED
+        ),
+        *(channel_changes(workspace, product, channel) for channel in channels),
     )
 
 
-def _delegate(repository: Repository, role: str, key: Key, path: str) -> None:
-    with repository.edit("targets") as targets:
-        if targets.delegations is None:
-            targets.delegations = Delegations(keys={}, roles={})
-        roles = targets.delegations.roles
-        assert roles is not None
-        if role in roles:
-            return
-        roles[role] = DelegatedRole(role, [], 1, terminating=False, paths=[path])
-        targets.add_key(key, role)
-    repository.begin(role, Targets())
+def channel_changes(workspace: Workspace, product: str, channel: str) -> Change:
+    """Return the change that delegates to a channel's role."""
+    check_channel(channel)
+    return delegate(
+        f"{product}.{channel}",
+        f"{product}/channels/{channel}.json",
+        workspace.keyring.ensure(ONLINE).public,
+    )

@@ -1,84 +1,19 @@
-"""Keys: made, kept encrypted, and turned into signers.
+"""The keyring: which keys there are, and signers for those that are here.
 
-A key file is PKCS#8 in PEM (RFC 5958). Encrypted ones use PBES2 with scrypt (RFC
-7914 section 7) and AES-256-CBC, which `openssl pkey` opens as well: no key depends
-on updaterd for its recovery. `keys/keyring.json` lists public keys by name, and by
-URI where each private one is: a file beside it, a token (`hsm:`), a Vault (`hv:`).
+`keys/keyring.json` lists public keys by name, and by URI where each private one is:
+a file beside it, a token (`hsm:`), a Vault (`hv:`), a cloud's KMS, or nowhere here.
 """
 
-import base64
-import hashlib
 import json
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.padding import PKCS7
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, Signer
 
 from updaterd import durable
 from updaterd.errors import BrokenError
-
-SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 5
-"""16 MiB and about 0.2 s; OWASP's equal of N=2^17, p=1, within OpenSSL's 32 MiB."""
-
-Passphrase = Callable[[str], bytes]
-"""Asked for a key by name when an encrypted file is made or opened."""
-
-
-def _der(tag: int, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    size = len(body)
-    if size < 128:
-        return bytes((tag, size)) + body
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((tag, 128 + len(length))) + length + body
-
-
-def _integer(value: int) -> bytes:
-    return _der(2, value.to_bytes(value.bit_length() // 8 + 1, "big"))
-
-
-_PBES2 = bytes.fromhex("06092a864886f70d01050d")
-_SCRYPT = bytes.fromhex("06092b06010401da47040b")
-_AES_256_CBC = bytes.fromhex("060960864801650304012a")
-
-
-def encrypt_pem(der: bytes, passphrase: bytes) -> bytes:
-    """Return a PKCS#8 key as encrypted PEM (RFC 8018 section 6.2, RFC 7914)."""
-    salt, iv = secrets.token_bytes(16), secrets.token_bytes(16)
-    key = hashlib.scrypt(
-        passphrase, salt=salt, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, dklen=32
-    )
-    pad = PKCS7(128).padder()
-    cipher = Cipher(algorithms.AES256(key), modes.CBC(iv)).encryptor()
-    sealed = cipher.update(pad.update(der) + pad.finalize()) + cipher.finalize()
-    derivation = _der(
-        0x30,
-        _SCRYPT,
-        _der(
-            0x30,
-            _der(4, salt),
-            _integer(SCRYPT_N),
-            _integer(SCRYPT_R),
-            _integer(SCRYPT_P),
-        ),
-    )
-    scheme = _der(0x30, _AES_256_CBC, _der(4, iv))
-    algorithm = _der(0x30, _PBES2, _der(0x30, derivation, scheme))
-    text = base64.b64encode(_der(0x30, algorithm, _der(4, sealed)))
-    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-    label = b"ENCRYPTED PRIVATE KEY-----"
-    return b"\n".join([b"-----BEGIN " + label, *lines, b"-----END " + label, b""])
+from updaterd.release.keyfiles import Passphrase, open_key, write_private
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,11 +74,14 @@ class Keyring:
         if name in self._entries:
             return self._entries[name]
         signer = CryptoSigner.generate_ed25519()
-        _write_private(self._folder / f"{name}.pem", signer, name, self._passphrase)
+        public = signer.public_key
+        uri = f"file:{name}.pem"
+        if any(entry.uri == uri for entry in self):  # a retired key's file
+            uri = f"file:{name}-{public.keyid[:8]}.pem"
+        path = self._folder / uri.removeprefix("file:")
+        write_private(path, signer, name, self._passphrase)
         self._signers[name] = signer
-        return self.add(
-            KeyEntry(name=name, public=signer.public_key, uri=f"file:{name}.pem")
-        )
+        return self.add(KeyEntry(name=name, public=public, uri=uri))
 
     def add(self, entry: KeyEntry) -> KeyEntry:
         """Enter a key whose private half is elsewhere, or replace its entry.
@@ -162,15 +100,22 @@ class Keyring:
         self._entries.pop(name, None)
         self._save()
 
-    def rename(self, old: str, new: str) -> None:
-        """Give a key another name.
+    def retire(self, name: str) -> KeyEntry:
+        """Free a key's name for its successor; the old one gets a number.
+
+        Raises:
+            BrokenError: there is no such key.
 
         Power cut: the old list or the new.
         """
-        entry = self._entries.pop(old)
-        self._entries[new] = KeyEntry(name=new, public=entry.public, uri=entry.uri)
-        self._signers.pop(old, None)
-        self._save()
+        entry = self.entry(name)
+        number = 1
+        while f"{name}-old-{number}" in self._entries:
+            number += 1
+        self._signers.pop(name, None)
+        del self._entries[name]
+        self.add(replace(entry, name=f"{name}-old-{number}"))
+        return entry
 
     def _save(self) -> None:
         listing = {
@@ -200,6 +145,14 @@ class Keyring:
             self._signers[entry.name] = made
         return self._signers[entry.name]
 
+    def is_here(self, keyid: str) -> bool:
+        """Tell whether the private half can be used here, without opening it."""
+        entry = self.by_id(keyid)
+        if entry is None:
+            return False
+        kind, _, rest = entry.uri.partition(":")
+        return (self._folder / rest).exists() if kind == "file" else bool(kind)
+
     def _open(self, entry: KeyEntry) -> Signer | None:
         kind, _, rest = entry.uri.partition(":")
         if kind == "file":
@@ -228,46 +181,20 @@ def _read_entries(path: Path) -> Iterator[tuple[str, KeyEntry]]:
         )
 
 
-def private_pem(signer: CryptoSigner, passphrase: bytes | None) -> bytes:
-    """Return the private key as PKCS#8 PEM, encrypted when there is a passphrase."""
-    key = load_pem_private_key(signer.private_bytes, None)
-    if passphrase is None:
-        return signer.private_bytes
-    der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    return encrypt_pem(der, passphrase)
-
-
-def _write_private(
-    path: Path, signer: CryptoSigner, name: str, ask: Passphrase | None
-) -> None:
-    durable.write_file(path, private_pem(signer, ask(name) if ask else None))
-
-
-def open_key(
-    path: Path, public: Key, name: str, passphrase: Passphrase | None
-) -> CryptoSigner:
-    """Return a signer from a key file.
+def read_public(path: Path, name: str) -> KeyEntry:
+    """Return the key in a `.pub.json`; its private half is elsewhere.
 
     Raises:
-        BrokenError: unreadable, wrong passphrase, or another key.
+        BrokenError: it is none.
     """
     try:
-        pem = path.read_bytes()
-        secret = None
-        if b"ENCRYPTED" in pem:
-            if passphrase is None:
-                raise BrokenError(f"{path} is encrypted", code="passphrase")
-            secret = passphrase(name)
-        if not isinstance(public, SSlibKey):
-            raise BrokenError(f"{path}: unknown kind of key", code="bad_key")
-        return CryptoSigner(load_pem_private_key(pem, secret), public)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        item = json.loads(path.read_bytes())
+        key = Key.from_dict(item.pop("keyid"), item)
+    except Exception as error:
         raise BrokenError(
-            f"cannot use the key file {path}: {error}",
-            means="nothing was signed",
-            do="check the passphrase and that the file belongs to this repository",
-            code="bad_key",
+            f"{path} is not a public key: {error}", code="bad_key"
         ) from error
+    return KeyEntry(name=name, public=key, uri="")
 
 
 def _open_remote(entry: KeyEntry, passphrase: Passphrase | None) -> Signer:
@@ -290,56 +217,3 @@ def _open_remote(entry: KeyEntry, passphrase: Passphrase | None) -> Signer:
             "hvac and set VAULT_ADDR and VAULT_TOKEN; for awskms: install boto3",
             code="key_unreachable",
         ) from error
-
-
-def passphrase_from(
-    *, file: Path | None, environ: Mapping[str, str], ask: Passphrase | None
-) -> Passphrase:
-    """Return where passphrases come from: a file, the environment, a person.
-
-    Args:
-        file: its first line; must not be readable for others.
-        environ: `UPDATERD_PASSPHRASE_<KEY>`, then `UPDATERD_PASSPHRASE`.
-        ask: prompts; None: nobody is there.
-    """
-    known: dict[str, bytes] = {}
-
-    def find(name: str) -> bytes:
-        if name not in known:
-            known[name] = _find(name)
-        return known[name]
-
-    def _find(name: str) -> bytes:
-        if file is not None:
-            return _first_line(file)
-        own = "UPDATERD_PASSPHRASE_" + name.upper().replace("-", "_")
-        for variable in (own, "UPDATERD_PASSPHRASE"):
-            if environ.get(variable):
-                return environ[variable].encode()
-        if ask is not None:
-            return ask(name)
-        raise BrokenError(
-            f"the key {name} needs a passphrase and nobody is there to ask",
-            do="use --passphrase-file or set UPDATERD_PASSPHRASE",
-            code="passphrase",
-        )
-
-    return find
-
-
-def _first_line(path: Path) -> bytes:
-    try:
-        if path.stat().st_mode & 0o077:
-            raise BrokenError(
-                f"others may read the passphrase file {path}",
-                do=f"chmod 600 {path}",
-                code="passphrase",
-            )
-        line = path.read_bytes().split(b"\n", 1)[0].rstrip(b"\r")
-    except OSError as error:
-        raise BrokenError(
-            f"cannot read the passphrase file: {error}", code="passphrase"
-        ) from error
-    if not line:
-        raise BrokenError(f"the passphrase file {path} is empty", code="passphrase")
-    return line

@@ -188,6 +188,23 @@ def _needed(offers: Sequence[Offer]) -> list[Offer]:
     return found
 
 
+def check_not_back(pointer: ChannelPointer, manifest: Manifest) -> None:
+    """Refuse to offer an old release by pushing it again.
+
+    Raises:
+        RejectedError: the channel already offers a later one.
+    """
+    later = max((each.seq for each in pointer.releases), default=0)
+    if later > manifest.seq:
+        raise RejectedError(
+            f"{manifest.product} {manifest.version} exists, and {pointer.channel} "
+            f"already offers a later release (seq {later})",
+            means="pushing it again would take machines back",
+            do="if that is what you want: `updaterd release publish`",
+            code="not_newest",
+        )
+
+
 def newest(pointer: ChannelPointer) -> Offer:
     """Return what a channel offers first.
 

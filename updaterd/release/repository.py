@@ -85,8 +85,10 @@ class Repository:
         self._now = now.replace(microsecond=0)
         self._dirty: set[str] = set()
         self._begun: set[str] = set()
+        self._adopted: set[str] = set()
         self._roles: dict[str, Metadata[Any]] = {}
         self._seen = self._read("timestamp.json")
+        self.root_before: list[str] = []
         if not founding:
             self._load()
 
@@ -94,6 +96,7 @@ class Repository:
         try:
             newest = max(_versions(self._folder, "root"))
             self._roles["root"] = self._parse(f"{newest}.root.json", "root")
+            self.root_before = list(self.root.roles["root"].keyids)
             if not self._seen:
                 return  # a repository that is just being made
             self._roles["timestamp"] = Metadata.from_bytes(self._seen)
@@ -173,6 +176,12 @@ class Repository:
         self._dirty.add(role)
         self._begun.add(role)
 
+    def adopt(self, role: str, found: Metadata[Any]) -> None:
+        """Take a role that was signed elsewhere, version and expiry as they are."""
+        self._roles[role] = found
+        self._dirty.add(role)
+        self._adopted.add(role)
+
     def touch(self, role: str) -> None:
         """Say that a role has changed, or is to be signed again."""
         self._dirty.add(role)
@@ -199,13 +208,22 @@ class Repository:
             return delegated.keyids, delegated.threshold
         raise BrokenError(f"nothing delegates to the role {role}", code="no_such_role")
 
-    def sign(self, role: str, found: Metadata[Any]) -> None:
-        """Sign with every key of the role that is here.
+    def sign(self, role: str, found: Metadata[Any], *, enough: bool = True) -> None:
+        """Sign with the role's keys that are here, no more than it needs.
+
+        A root is signed with all of them, and with the keys of the root before it.
+
+        Args:
+            role: name of the role.
+            found: its new edition; signatures it carries are dropped.
+            enough: insist on the threshold.
 
         Raises:
-            MissingKeysError: fewer than its threshold are.
+            MissingKeysError: fewer than its threshold are here.
         """
         keyids, threshold = self.authority(role)
+        if role == "root":
+            keyids = list(dict.fromkeys([*keyids, *self.root_before]))
         found.signatures.clear()
         for keyid in keyids:
             if len(found.signatures) >= threshold and role != "root":
@@ -213,20 +231,25 @@ class Repository:
             signer = self._keyring.signer(keyid)
             if signer is not None:
                 found.sign(signer, append=True)
-        if len(found.signatures) < threshold:
+        if enough and len(found.signatures) < threshold:
             here = ", ".join(entry.name for entry in self._keyring) or "none"
             raise MissingKeysError(
                 f"{role} needs {threshold} signatures, {len(found.signatures)} of its "
                 f"keys are here (keyring: {here})",
                 means="nothing was published",
-                do="sign elsewhere: `updaterd release keys export`, `sign`, `import`",
+                do="bring the keys here, or sign elsewhere: `updaterd release keys "
+                "--help`",
             )
+
+    def published(self, role: str) -> list[int]:
+        """Return the versions of a role on disk, in no order; 0 stands for none."""
+        return [0, *_versions(self._folder, role)]
 
     def next_version(self, role: str) -> int:
         """Return a version that neither the repository nor a dead run has used."""
         begun = role in self._begun
         current = 0 if begun else self._roles[role].signed.version
-        return max([current, *_versions(self._folder, role)]) + 1
+        return max(current, *self.published(role)) + 1
 
     def commit(self) -> None:
         """Sign what changed and swap it in: delegated roles, snapshot, timestamp.
@@ -270,6 +293,16 @@ class Repository:
         durable.write_file(self._folder / name, last, mode=0o644)
         self._seen = last
         self._dirty.clear()
+        self._adopted.clear()
+
+    def renew(self, role: str) -> Metadata[Any]:
+        """Give a role its next version and a new expiry; return it unsigned."""
+        found = self._roles[role]
+        found.signed.version = self.next_version(role)
+        self._begun.discard(role)
+        found.signed.expires = self._now + timedelta(days=days_of(role))
+        found.signatures.clear()
+        return found
 
     def commit_root(self) -> None:
         """Publish a new root: by its name alone clients find it.
@@ -286,10 +319,9 @@ class Repository:
     def _seal(self, role: str) -> tuple[str, bytes]:
         found = self._roles[role]
         signed = found.signed
-        signed.version = self.next_version(role)
-        self._begun.discard(role)
-        signed.expires = self._now + timedelta(days=days_of(role))
-        self.sign(role, found)
+        if role not in self._adopted:
+            self.renew(role)
+            self.sign(role, found)
         data = found.to_bytes(_COMPACT)
         return (
             "" if role == "timestamp" else f"{signed.version}."

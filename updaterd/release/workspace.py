@@ -17,7 +17,8 @@ from pathlib import Path
 from updaterd import durable, locks
 from updaterd.core.names import check_name
 from updaterd.errors import BrokenError
-from updaterd.release.keys import Keyring, Passphrase
+from updaterd.release.keyfiles import Passphrase
+from updaterd.release.keys import Keyring
 
 
 def this_platform() -> str:

@@ -125,7 +125,7 @@ def ask_passphrase(name: str) -> bytes:
 
 def passphrase(arguments: argparse.Namespace) -> Callable[[str], bytes]:
     """Return where passphrases come from."""
-    from updaterd.release.keys import passphrase_from
+    from updaterd.release.keyfiles import passphrase_from
 
     return passphrase_from(
         file=arguments.passphrase_file,

@@ -1,7 +1,308 @@
-"""`updaterd release keys`."""
+"""`updaterd release keys`: who may sign, and with what."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from updaterd.cli.release import common
+
+if TYPE_CHECKING:
+    from updaterd.release.changes import Change
+    from updaterd.release.keychange import Waiting
+    from updaterd.release.keys import KeyEntry
+    from updaterd.release.workspace import Workspace
+
+MORE = """\
+Changes of keys are signed by root keys. Those that are not here sign elsewhere:
+  here:       updaterd release keys rotate online      (says what it waits for)
+              updaterd release keys export /media/stick
+  elsewhere:  updaterd release keys sign /media/stick/root.json --key root-2.pem
+  here:       updaterd release keys import /media/stick/*.json
+
+Drills for stolen and lost keys: docs/operations.md.
+"""
+ROLES = "root, targets, snapshot, timestamp, PRODUCT.releases or PRODUCT.CHANNEL"
 
 
 def configure(commands: common.Subcommands) -> None:
     """Declare the arguments."""
+    parser = common.add(
+        commands, "keys", lambda _: 2, "list, make, rotate, add and revoke keys", MORE
+    )
+    verbs = parser.add_subparsers(dest="keys_command", metavar="VERB", required=True)
+    _verb(verbs, "list", run_list, "list the keys and what they sign")
+    generate = common.add(
+        verbs,
+        "generate",
+        run_generate,
+        "make a key file by itself, on any machine",
+        "Writes FOLDER/NAME.pem (private, encrypted) and FOLDER/NAME.pub.json.\n",
+    )
+    generate.add_argument("name", metavar="NAME")
+    generate.add_argument("--folder", type=Path, default=Path(), metavar="DIR")
+    common.add_passphrase(generate)
+    rotate = _verb(
+        verbs, "rotate", run_rotate, "replace a key by a new one wherever it signs"
+    )
+    rotate.add_argument("name", metavar="NAME", help="as `keys list` shows it")
+    _add_source(rotate)
+    add = _verb(verbs, "add", run_add, "let one more key sign for a role")
+    add.add_argument("role", metavar="ROLE", help=ROLES)
+    add.add_argument("--name", required=True, metavar="NAME")
+    _add_source(add)
+    revoke = _verb(verbs, "revoke", run_revoke, "end a key's say in a role")
+    revoke.add_argument("role", metavar="ROLE", help=ROLES)
+    revoke.add_argument("--name", required=True, metavar="NAME")
+    for each in (add, revoke):
+        each.add_argument(
+            "--threshold", type=int, metavar="N", help="signatures needed from now on"
+        )
+    renew = _verb(verbs, "renew", run_renew, "sign root and targets anew, unchanged")
+    renew.add_argument("roles", nargs="+", choices=("root", "targets"), metavar="ROLE")
+    product = _verb(verbs, "add-product", run_product, "delegate to a new product")
+    product.add_argument("product", metavar="PRODUCT")
+    product.add_argument("--channel", action="append", default=[], metavar="NAME")
+    channel = _verb(verbs, "add-channel", run_channel, "delegate to a new channel")
+    channel.add_argument("product", metavar="PRODUCT")
+    channel.add_argument("channel", metavar="CHANNEL")
+    export = _verb(verbs, "export", run_export, "copy out what is to be signed")
+    export.add_argument("folder", type=Path, metavar="DIR")
+    sign = common.add(verbs, "sign", run_sign, "sign an exported file, anywhere")
+    sign.add_argument("file", type=Path, metavar="FILE")
+    sign.add_argument("--key", type=Path, required=True, metavar="NAME.pem")
+    sign.add_argument("--yes", action="store_true", help="do not ask")
+    common.add_passphrase(sign)
+    taken = _verb(verbs, "import", run_import, "take signatures back and publish")
+    taken.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    _verb(verbs, "cancel", run_cancel, "drop the change that waits for signatures")
+
+
+def _verb(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], int], what: str
+) -> argparse.ArgumentParser:
+    parser = common.add(verbs, name, run, what)
+    common.add_workspace(parser)
+    return parser
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--public",
+        type=Path,
+        metavar="FILE",
+        help="NAME.pub.json of a key made elsewhere",
+    )
+    group.add_argument(
+        "--uri",
+        metavar="URI",
+        help="key in a device or service: hsm:2, hv:NAME, awskms:ID, "
+        "gcpkms:PATH (default: make a key file here)",
+    )
+
+
+def _source(
+    arguments: argparse.Namespace, workspace: "Workspace", name: str
+) -> "KeyEntry":
+    from updaterd.release import remote
+    from updaterd.release.keys import read_public
+
+    if arguments.public is not None:
+        return workspace.keyring.add(read_public(arguments.public, name))
+    if arguments.uri is not None:
+        ask = common.passphrase(arguments)
+        return workspace.keyring.add(remote.find_key(arguments.uri, name, ask))
+    return workspace.keyring.ensure(name)
+
+
+def _change(
+    arguments: argparse.Namespace, make: "Callable[[Workspace], Change]", done: str
+) -> int:
+    """Make a change of keys, publish it or say what it waits for."""
+    from updaterd.release import keychange, publish
+
+    workspace = common.open_workspace(arguments)
+    with workspace.locked():
+        repository = publish.open_repository(workspace, common.clock())
+        left = keychange.propose(workspace, repository, make(workspace))
+    _tell(left, done)
+    return 0
+
+
+def _tell(left: "list[Waiting]", done: str) -> None:
+    if not left:
+        print(done)
+        return
+    print("not published yet; it waits for signatures:")
+    for each in left:
+        print(f"  {each.path}: {each.missing}")
+    print("next: `updaterd release keys export DIR`, `sign` elsewhere, `import`")
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """List the keys."""
+    from updaterd.release import keychange, publish
+
+    workspace = common.open_workspace(arguments)
+    repository = publish.open_repository(workspace, common.clock())
+    signs = keychange.authorities(repository)
+    for entry in workspace.keyring:
+        keyid = entry.public.keyid
+        roles = [role for role, (keyids, _) in signs.items() if keyid in keyids]
+        place = entry.uri or "elsewhere"
+        if not workspace.keyring.is_here(keyid):
+            place = "elsewhere"
+        print(
+            f"{entry.name:<20} {entry.public.scheme:<22} {keyid[:12]}  {place}\n"
+            f"{'':<20} signs: {', '.join(roles) or 'nothing'}"
+        )
+    for each in keychange.waiting(workspace, repository):
+        print(f"waiting: {each.path}: {each.missing}")
+    return 0
+
+
+def run_generate(arguments: argparse.Namespace) -> int:
+    """Make a key file."""
+    from updaterd.release.keyfiles import generate
+
+    private, public = generate(
+        arguments.folder, arguments.name, common.passphrase(arguments)
+    )
+    print(f"private: {private}\npublic:  {public}")
+    return 0
+
+
+def run_rotate(arguments: argparse.Namespace) -> int:
+    """Replace a key."""
+
+    def make(workspace: "Workspace") -> "Change":
+        from updaterd.release import changes
+
+        ring = workspace.keyring
+        old = ring.retire(arguments.name)
+        new = _source(arguments, workspace, arguments.name)
+        return changes.replace_key(old.public, new.public)
+
+    return _change(arguments, make, f"{arguments.name} is replaced")
+
+
+def run_add(arguments: argparse.Namespace) -> int:
+    """Let a key sign for a role."""
+
+    def make(workspace: "Workspace") -> "Change":
+        from updaterd.release import changes
+
+        entry = _source(arguments, workspace, arguments.name)
+        return changes.add_key(arguments.role, entry.public, arguments.threshold)
+
+    return _change(arguments, make, f"{arguments.name} signs for {arguments.role}")
+
+
+def run_revoke(arguments: argparse.Namespace) -> int:
+    """End a key's say."""
+
+    def make(workspace: "Workspace") -> "Change":
+        from updaterd.release import changes
+
+        keyid = workspace.keyring.entry(arguments.name).public.keyid
+        return changes.revoke_key(arguments.role, keyid, arguments.threshold)
+
+    done = f"{arguments.name} does not sign for {arguments.role} any more"
+    return _change(arguments, make, done)
+
+
+def run_renew(arguments: argparse.Namespace) -> int:
+    """Sign root or targets anew."""
+
+    def make(_workspace: "Workspace") -> "Change":
+        from updaterd.release import changes
+
+        return changes.renew(*arguments.roles)
+
+    return _change(arguments, make, f"renewed: {', '.join(arguments.roles)}")
+
+
+def run_product(arguments: argparse.Namespace) -> int:
+    """Delegate to a product."""
+
+    def make(workspace: "Workspace") -> "Change":
+        from updaterd.release import delegation
+
+        channels = arguments.channel or ["stable"]
+        return delegation.product_changes(workspace, arguments.product, channels)
+
+    return _change(arguments, make, f"product {arguments.product} is delegated to")
+
+
+def run_channel(arguments: argparse.Namespace) -> int:
+    """Delegate to a channel."""
+
+    def make(workspace: "Workspace") -> "Change":
+        from updaterd.release import delegation
+
+        return delegation.channel_changes(
+            workspace, arguments.product, arguments.channel
+        )
+
+    where = f"{arguments.product}/{arguments.channel}"
+    return _change(arguments, make, f"channel {where} is delegated to")
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Copy out what is to be signed."""
+    from updaterd.release import keychange
+
+    workspace = common.open_workspace(arguments)
+    for path in keychange.export(workspace, arguments.folder):
+        print(path)
+    return 0
+
+
+def run_sign(arguments: argparse.Namespace) -> int:
+    """Sign an exported file.
+
+    Raises:
+        BrokenError: nobody confirmed it.
+    """
+    import sys
+
+    from updaterd.errors import BrokenError
+    from updaterd.release import keychange
+
+    print("\n".join(keychange.describe(arguments.file)))
+    if not arguments.yes:
+        if not sys.stdin.isatty():
+            raise BrokenError(
+                "nobody is there to confirm what is signed",
+                do="read it, then use --yes",
+                code="not_confirmed",
+            )
+        if input("sign this? [yes/no] ") != "yes":
+            return 1
+    keychange.sign(arguments.file, arguments.key, common.passphrase(arguments))
+    print(f"signed {arguments.file} with {arguments.key.name}")
+    return 0
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """Take signatures back."""
+    from updaterd.release import keychange, publish
+
+    workspace = common.open_workspace(arguments)
+    with workspace.locked():
+        repository = publish.open_repository(workspace, common.clock())
+        left = keychange.take_in(workspace, repository, arguments.files)
+    _tell(left, "published")
+    return 0
+
+
+def run_cancel(arguments: argparse.Namespace) -> int:
+    """Drop the waiting change."""
+    from updaterd.release import keychange
+
+    workspace = common.open_workspace(arguments)
+    with workspace.locked():
+        keychange.cancel(workspace)
+    print("dropped")
+    return 0

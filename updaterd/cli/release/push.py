@@ -123,6 +123,8 @@ def run(arguments: argparse.Namespace) -> int:
             else publish.enter(catalog, order, made)
         )
         before = catalog.pointer(arguments.channel)
+        if not added.fresh:
+            publish.check_not_back(before, added.manifest)
         pointer = publish.offer(
             before,
             order.version,

@@ -1,7 +1,151 @@
-"""`updaterd release status|refresh|verify|gc`."""
+"""`updaterd release status|refresh|verify|gc`: keep a repository fit."""
+
+import argparse
+import json
+import sys
+from datetime import timedelta
 
 from updaterd.cli.release import common
 
 
 def configure(commands: common.Subcommands) -> None:
     """Declare the arguments."""
+    status = common.add(
+        commands, "status", run_status, "show roles, keys, expiries, channels, releases"
+    )
+    status.add_argument("--json", action="store_true", help="for programs")
+    refresh = common.add(
+        commands,
+        "refresh",
+        run_refresh,
+        "sign the timestamp anew, and what nears its expiry",
+        "Run it daily from a timer. Exit code 20: some role's keys are not here.\n",
+    )
+    common.add_feed(refresh)
+    verify = common.add(
+        commands, "verify", run_verify, "check every signature, manifest and blob"
+    )
+    verify.add_argument("--deep", action="store_true", help="hash every blob, too")
+    gc = common.add(commands, "gc", run_gc, "delete files that nothing refers to")
+    gc.add_argument(
+        "--older-than-days", type=float, default=7.0, metavar="DAYS", help="default: 7"
+    )
+    gc.add_argument("--dry-run", action="store_true", help="only list them")
+    for parser in (status, refresh, verify, gc):
+        common.add_workspace(parser)
+
+
+def run_status(arguments: argparse.Namespace) -> int:
+    """Show how things stand."""
+    from updaterd.cli.release.channel import show
+    from updaterd.release import care, catalog, publish
+
+    workspace = common.open_workspace(arguments)
+    now = common.clock()
+    repository = publish.open_repository(workspace, now)
+    roles = care.report(workspace, repository, now)
+    listing = {
+        name: publish.catalog_of(workspace, repository, name)
+        for name in catalog.products(repository)
+    }
+    if arguments.json:
+        print(
+            json.dumps({
+                "schema": 1,
+                "profile": workspace.settings.profile,
+                "roles": [
+                    {
+                        "name": role.name,
+                        "version": role.version,
+                        "expires": f"{role.expires:%Y-%m-%dT%H:%M:%SZ}",
+                        "days_left": round(role.days_left, 2),
+                        "threshold": role.threshold,
+                        "keys": role.keys,
+                        "keys_here": role.here,
+                        "warning": role.warning,
+                    }
+                    for role in roles
+                ],
+                "products": {
+                    name: {
+                        "channels": [
+                            each.pointer(channel).as_custom()
+                            for channel in each.channels()
+                        ],
+                        "releases": [
+                            {
+                                "version": one.version,
+                                "seq": one.seq,
+                                "platform": one.platform,
+                                "archived": one.role.endswith(".archive"),
+                            }
+                            for one in each.listed()
+                        ],
+                    }
+                    for name, each in listing.items()
+                },
+            })
+        )
+        return 0
+    print(f"{'role':<24} {'version':>7} {'days left':>9}  keys")
+    for role in roles:
+        keys = f"{role.threshold} of {', '.join(role.keys)} ({role.here} here)"
+        note = f"  ! {role.warning}" if role.warning else ""
+        print(f"{role.name:<24} {role.version:>7} {role.days_left:>9.1f}  {keys}{note}")
+    for each in listing.values():
+        for channel in each.channels():
+            show(each.pointer(channel))
+    return 0
+
+
+def run_refresh(arguments: argparse.Namespace) -> int:
+    """Sign what needs it."""
+    from updaterd.cli import EXIT_DEGRADED
+    from updaterd.release import care, publish
+
+    workspace = common.open_workspace(arguments)
+    now = common.clock()
+    with workspace.locked():
+        repository = publish.open_repository(workspace, now)
+        signed, missing = care.refresh(workspace, repository, now)
+    print(f"signed: {', '.join(signed)}")
+    for line in missing:
+        print(f"not signed: {line}", file=sys.stderr)
+    if arguments.feed or workspace.settings.feed:
+        common.tell_feed(arguments, workspace, repository, None)
+    return EXIT_DEGRADED if missing else 0
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    """Check everything."""
+    from updaterd.cli import EXIT_ERROR
+    from updaterd.release import care, publish
+
+    workspace = common.open_workspace(arguments)
+    repository = publish.open_repository(workspace, common.clock())
+    problems = care.verify(workspace, repository, deep=arguments.deep)
+    for line in problems:
+        print(line, file=sys.stderr)
+    print(f"{len(problems)} problems" if problems else "all well")
+    return EXIT_ERROR if problems else 0
+
+
+def run_gc(arguments: argparse.Namespace) -> int:
+    """Delete what nothing refers to."""
+    from updaterd.release import care, publish
+
+    workspace = common.open_workspace(arguments)
+    now = common.clock()
+    with workspace.locked():
+        repository = publish.open_repository(workspace, now)
+        limit = now - timedelta(days=arguments.older_than_days)
+        paths = care.garbage(workspace, repository, limit)
+        freed = sum(path.stat().st_size for path in paths)
+        for path in paths:
+            if arguments.dry_run:
+                print(path)
+            else:
+                path.unlink()
+    word = "could delete" if arguments.dry_run else "deleted"
+    print(f"{word} {len(paths)} files, {freed:,} bytes")
+    return 0

@@ -1,0 +1,214 @@
+"""Keeping a repository fit: what expires, what is broken, what nobody needs."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root, Targets
+
+from updaterd.core.manifest import Delta, Full
+from updaterd.errors import UpdaterError
+from updaterd.release.catalog import Catalog, products
+from updaterd.release.keychange import authorities, names_of
+from updaterd.release.repository import Repository, days_of
+from updaterd.release.workspace import Workspace
+
+WARN_DAYS = 60
+"""Root and targets need people; say so this many days before they expire."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleReport:
+    """One role as it stands."""
+
+    name: str
+    version: int
+    expires: datetime
+    days_left: float
+    threshold: int
+    keys: tuple[str, ...]
+    here: int
+    warning: str = ""
+
+
+def report(
+    workspace: Workspace, repository: Repository, now: datetime
+) -> list[RoleReport]:
+    """Return every role: version, expiry, keys and how many of them are here."""
+    found = []
+    for name, (keyids, threshold) in authorities(repository).items():
+        signed = repository.roles[name].signed
+        left = (signed.expires - now).total_seconds() / 86400
+        here = sum(workspace.keyring.is_here(keyid) for keyid in keyids)
+        warning = ""
+        if left <= 0:
+            warning = "expired: machines accept nothing new"
+        elif left < min(WARN_DAYS, days_of(name) / 3):
+            warning = "expires soon"
+        found.append(
+            RoleReport(
+                name=name,
+                version=signed.version,
+                expires=signed.expires,
+                days_left=left,
+                threshold=threshold,
+                keys=tuple(names_of(workspace.keyring, keyids)),
+                here=here,
+                warning=warning,
+            )
+        )
+    return found
+
+
+def refresh(
+    workspace: Workspace, repository: Repository, now: datetime
+) -> tuple[list[str], list[str]]:
+    """Sign the timestamp anew, and every other role that is half through its time.
+
+    Root and targets wait until `WARN_DAYS` before their end, since that takes
+    several people.
+
+    Returns:
+        The roles signed, and what should have been but could not.
+
+    Raises:
+        MissingKeysError: not even the timestamp can be signed here.
+
+    Power cut: the old timestamp or the new.
+    """
+    signed, missing = ["timestamp"], []
+    repository.touch("timestamp")
+    for role in report(workspace, repository, now):
+        slow = role.name in {"root", "targets"}
+        early = WARN_DAYS if slow else days_of(role.name) / 2
+        if role.name == "timestamp" or role.days_left > early:
+            continue
+        if role.here < role.threshold:
+            how = (
+                f"updaterd release keys renew {role.name}" if slow else "bring its key"
+            )
+            missing.append(f"{role.name} ends in {role.days_left:.0f} days: {how}")
+            continue
+        repository.touch(role.name)
+        signed.append(role.name)
+    repository.commit()
+    return signed, missing
+
+
+def verify(workspace: Workspace, repository: Repository, *, deep: bool) -> list[str]:
+    """Return what is wrong with a repository, as a client would meet it and beyond.
+
+    Args:
+        workspace: where the files are.
+        repository: what they say.
+        deep: also hash every blob, not only look for it.
+    """
+    problems = list(_chain(workspace.public / "metadata"))
+    for name in repository.roles:
+        problems.extend(_signed(repository, name))
+    for product in products(repository):
+        catalog = Catalog(repository, workspace.public, product)
+        for each in catalog.listed():
+            try:
+                manifest = catalog.manifest(each)
+            except UpdaterError as error:
+                problems.append(error.what)
+                continue
+            blobs: list[Full | Delta] = [manifest.full, *manifest.deltas]
+            for blob in blobs:
+                problems.extend(_blob(workspace, blob.sha256, blob.length, deep=deep))
+        for channel in catalog.channels():
+            problems.extend(_offers(catalog, channel))
+    return list(dict.fromkeys(problems))
+
+
+def _chain(folder: Path) -> Iterator[str]:
+    """Walk the roots as a machine does that was given the first."""
+    before: Root | None = None
+    version = 1
+    while (path := folder / f"{version}.root.json").exists():
+        try:
+            found: Metadata[Root] = Metadata.from_bytes(path.read_bytes())
+            for judge in (before, found.signed):
+                if judge is not None:
+                    judge.verify_delegate("root", found.signed_bytes, found.signatures)
+            before = found.signed
+        except (RepositoryError, OSError) as error:
+            yield f"{path}: {error}"
+            return
+        version += 1
+    newest = max(
+        (int(p.name.split(".")[0]) for p in folder.glob("*.root.json")), default=0
+    )
+    if version - 1 != newest:
+        yield f"root {version} is missing, machines cannot get to {newest}"
+
+
+def _signed(repository: Repository, name: str) -> Iterator[str]:
+    found: Metadata[Any] = repository.roles[name]
+    judge: Root | Targets = repository.root
+    if name not in repository.root.roles:
+        judge = repository.targets()
+    try:
+        judge.verify_delegate(name, found.signed_bytes, found.signatures)
+    except (RepositoryError, ValueError) as error:
+        yield f"{name}: {error}"
+
+
+def _blob(
+    workspace: Workspace, digest: str, length: int, *, deep: bool
+) -> Iterator[str]:
+    path = workspace.blob(digest)
+    try:
+        if path.stat().st_size != length:
+            yield f"{path} has {path.stat().st_size} bytes, signed are {length}"
+        elif deep:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    yield f"{path} is damaged"
+    except OSError as error:
+        yield f"{path}: {error.strerror}"
+
+
+def _offers(catalog: Catalog, channel: str) -> Iterator[str]:
+    pointer = catalog.pointer(channel)
+    for each in pointer.releases:
+        if catalog.find(each.version) is None:
+            yield (
+                f"{pointer.product}/{channel} offers {each.version}, "
+                "which no release key signed"
+            )
+
+
+def garbage(
+    workspace: Workspace, repository: Repository, older_than: datetime
+) -> list[Path]:
+    """Return files that nothing refers to and that are older than a moment.
+
+    The age keeps what machines in the middle of a refresh, and publishers in the
+    middle of a push, still need. Roots are never garbage.
+    """
+    metadata, public = workspace.public / "metadata", workspace.public
+    kept = set(metadata.glob("*.root.json")) | {metadata / "timestamp.json"}
+    for name, found in repository.roles.items():
+        kept.add(metadata / f"{found.signed.version}.{name}.json")
+    for product in products(repository):
+        catalog = Catalog(repository, public, product)
+        for each in catalog.listed():
+            kept.add(catalog.path(each.target))
+            manifest = catalog.manifest(each)
+            blobs: list[Full | Delta] = [manifest.full, *manifest.deltas]
+            kept.update(workspace.blob(blob.sha256) for blob in blobs)
+        for channel in catalog.channels():
+            role = repository.targets(f"{product}.{channel}")
+            kept.update(catalog.path(target) for target in role.targets.values())
+    limit = older_than.timestamp()
+    return sorted(
+        path
+        for path in public.rglob("*")
+        if path.is_file() and path not in kept and path.stat().st_mtime < limit
+    )

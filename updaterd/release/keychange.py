@@ -1,0 +1,324 @@
+"""Who may sign is changed: proposed here, signed here or elsewhere, published.
+
+A change of keys is a new root, new targets (the delegations), or both. Where all
+keys are at hand it is published at once. Where root keys are kept offline, as they
+should be, the new files wait in `DIR/pending/`:
+
+    export FOLDER     what is to be signed, to carry to each root key
+    sign FILE         there, with that key; shows what it signs
+    import FILE       back here; published when enough have signed
+
+Roles whose keys changed are signed again in the same publication.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuf.api.exceptions import UnsignedMetadataError
+from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.serialization.json import JSONSerializer
+
+from updaterd import durable
+from updaterd.errors import BrokenError, RejectedError
+from updaterd.release.keyfiles import Passphrase, signer_from_file
+from updaterd.release.keys import Keyring
+from updaterd.release.repository import Repository
+from updaterd.release.workspace import Workspace
+
+OFFLINE = ("root", "targets")
+Authority = dict[str, tuple[tuple[str, ...], int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A proposed file that lacks signatures."""
+
+    role: str
+    path: Path
+    missing: str
+
+
+def authorities(repository: Repository) -> Authority:
+    """Return who may sign what: key ids and threshold of every role."""
+    found: Authority = {
+        name: (tuple(role.keyids), role.threshold)
+        for name, role in repository.root.roles.items()
+        if name != "mirrors"
+    }
+    delegations = repository.targets().delegations
+    for name, role in ((delegations and delegations.roles) or {}).items():
+        found[name] = (tuple(role.keyids), role.threshold)
+    return found
+
+
+def propose(
+    workspace: Workspace,
+    repository: Repository,
+    change: Callable[[Root, Targets], None],
+) -> list[Waiting]:
+    """Make a change of keys and publish it, or keep it where signatures lack.
+
+    Returns:
+        What waits for signatures; empty when it was published.
+
+    Raises:
+        BrokenError: another change is waiting, or it would leave a role without
+            enough keys.
+
+    Power cut: nothing is published before all of it is signed; a proposal that is
+    not whole is made again by the same command.
+    """
+    if any(_pending(workspace).glob("*.json")):
+        raise BrokenError(
+            f"another change of keys waits in {_pending(workspace)}",
+            do="finish it with `updaterd release keys import`, or drop it with "
+            "`updaterd release keys cancel`",
+            code="change_pending",
+        )
+    before = authorities(repository)
+    texts = {role: _text(repository, role) for role in OFFLINE}
+    change(repository.root, repository.targets())
+    after = authorities(repository)
+    _check(after)
+    resign = {role for role in after if after[role] != before.get(role)}
+    proposed = [role for role in OFFLINE if _text(repository, role) != texts[role]]
+    if not proposed:
+        return []
+    if "targets" in resign and "targets" not in proposed:
+        proposed.append("targets")
+    for role in proposed:
+        repository.sign(role, repository.renew(role), enough=False)
+    files = {role: repository.roles[role] for role in proposed}
+    waiting = _waiting(workspace, repository, files)
+    if waiting:
+        _keep(workspace, files, resign)
+        return waiting
+    _publish(repository, files, resign)
+    return []
+
+
+def _check(after: Authority) -> None:
+    for role, (keyids, threshold) in after.items():
+        if not 1 <= threshold <= len(keyids):
+            raise BrokenError(
+                f"{role} would have {len(keyids)} keys and a threshold of {threshold}",
+                means="nobody could sign it",
+                do="add keys before revoking, or lower the threshold",
+                code="too_few_keys",
+            )
+
+
+def _text(repository: Repository, role: str) -> bytes:
+    return JSONSerializer(compact=True).serialize(repository.roles[role])
+
+
+def _pending(workspace: Workspace) -> Path:
+    return workspace.folder / "pending"
+
+
+def _keep(
+    workspace: Workspace, files: dict[str, Metadata[Any]], resign: Iterable[str]
+) -> None:
+    folder = _pending(workspace)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    note = json.dumps({"resign": sorted(resign)}).encode()
+    durable.write_file(folder / "note", note)
+    for role, found in files.items():
+        durable.write_file(folder / f"{role}.json", found.to_bytes())
+
+
+def _load(workspace: Workspace) -> dict[str, Metadata[Any]]:
+    found = {}
+    for role in OFFLINE:
+        path = _pending(workspace) / f"{role}.json"
+        if path.exists():
+            found[role] = _read(path)
+    return found
+
+
+def _read(path: Path) -> Metadata[Any]:
+    try:
+        found: Metadata[Any] = Metadata.from_bytes(path.read_bytes())
+    except Exception as error:
+        raise BrokenError(
+            f"{path} is not a file to sign: {error}", code="not_metadata"
+        ) from error
+    return found
+
+
+def _old_root(workspace: Workspace, repository: Repository) -> Root:
+    folder = workspace.public / "metadata"
+    newest = max(repository.published("root"))
+    return (
+        Metadata[Root].from_bytes((folder / f"{newest}.root.json").read_bytes()).signed
+    )
+
+
+def _waiting(
+    workspace: Workspace, repository: Repository, files: dict[str, Metadata[Any]]
+) -> list[Waiting]:
+    """Return the files that the keys before, or the keys after, do not yet back."""
+    old = _old_root(workspace, repository)
+    new: Root = files["root"].signed if "root" in files else old
+    judges = {"root": (old, new), "targets": (new,)}
+    found = []
+    for role, file in files.items():
+        for judge in judges[role]:
+            try:
+                judge.verify_delegate(role, file.signed_bytes, file.signatures)
+            except UnsignedMetadataError:
+                named = judge.roles[role]
+                have = len(set(named.keyids) & set(file.signatures))
+                which = "present" if judge is old else "new"
+                missing = (
+                    f"{have} of {named.threshold} signatures by the {which} {role} keys"
+                )
+                path = _pending(workspace) / f"{role}.json"
+                found.append(Waiting(role=role, path=path, missing=missing))
+                break
+    return found
+
+
+def _publish(
+    repository: Repository, files: dict[str, Metadata[Any]], resign: Iterable[str]
+) -> None:
+    for role, found in files.items():
+        repository.adopt(role, found)
+    for role in resign:
+        if role in OFFLINE:
+            continue
+        if role in repository.roles:
+            repository.touch(role)
+        else:
+            repository.begin(role, Targets())
+    repository.commit()
+
+
+def waiting(workspace: Workspace, repository: Repository) -> list[Waiting]:
+    """Return what waits for signatures."""
+    return _waiting(workspace, repository, _load(workspace))
+
+
+def export(workspace: Workspace, folder: Path) -> list[Path]:
+    """Copy what is to be signed into a folder, to be carried to the root keys.
+
+    Raises:
+        BrokenError: nothing waits.
+    """
+    files = _load(workspace)
+    if not files:
+        raise BrokenError("no change of keys waits for signatures", code="no_change")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for role, found in files.items():
+        path = folder / f"{role}.json"
+        durable.write_file(path, found.to_bytes(), mode=0o644)
+        written.append(path)
+    return written
+
+
+def sign(path: Path, key_file: Path, passphrase: Passphrase) -> None:
+    """Add one key's signature to a file; needs no repository.
+
+    Raises:
+        BrokenError: the file or the key cannot be used.
+
+    Power cut: the old file or the new.
+    """
+    found = _read(path)
+    found.sign(signer_from_file(key_file, passphrase), append=True)
+    durable.write_file(path, found.to_bytes(), mode=0o644)
+
+
+def describe(path: Path) -> list[str]:
+    """Return, for the person who signs, what a file says.
+
+    Raises:
+        BrokenError: it is no metadata.
+    """
+    found = _read(path).signed
+    lines = [f"{found.type} version {found.version}, expires {found.expires:%Y-%m-%d}"]
+    if isinstance(found, Root):
+        for name, role in found.roles.items():
+            keys = ", ".join(keyid[:12] for keyid in role.keyids)
+            lines.append(f"  {name}: {role.threshold} of {len(role.keyids)}: {keys}")
+    elif isinstance(found, Targets) and found.delegations:
+        for name, each in (found.delegations.roles or {}).items():
+            keys = ", ".join(keyid[:12] for keyid in each.keyids)
+            paths = ", ".join(each.paths or [])
+            lines.append(
+                f"  {name}: {each.threshold} of {len(each.keyids)}: {keys}; {paths}"
+            )
+    return lines
+
+
+def take_in(
+    workspace: Workspace, repository: Repository, paths: Sequence[Path]
+) -> list[Waiting]:
+    """Merge signatures made elsewhere; publish when there are enough.
+
+    Returns:
+        What still waits; empty when it was published.
+
+    Raises:
+        RejectedError: a file is not the one that was exported.
+        BrokenError: nothing waits.
+
+    Power cut: signatures merged so far are kept; published is all or nothing, and
+    a second run finds either.
+    """
+    files = _load(workspace)
+    if not files:
+        raise BrokenError("no change of keys waits for signatures", code="no_change")
+    for path in paths:
+        signed = _read(path)
+        role = signed.signed.type
+        mine = files.get(role)
+        if mine is None or mine.signed_bytes != signed.signed_bytes:
+            raise RejectedError(
+                f"{path} is not what was exported",
+                means="its signatures do not count for the waiting change",
+                do="export again, sign that",
+                code="other_file",
+            )
+        mine.signatures.update(signed.signatures)
+    note = json.loads((_pending(workspace) / "note").read_bytes())
+    _keep(workspace, files, note["resign"])
+    _check_fresh(repository, files)
+    left = _waiting(workspace, repository, files)
+    if not left:
+        _publish(repository, files, note["resign"])
+        cancel(workspace)
+    return left
+
+
+def _check_fresh(repository: Repository, files: dict[str, Metadata[Any]]) -> None:
+    for role, found in files.items():
+        published = max(repository.published(role))
+        if found.signed.version <= published or (
+            role == "root" and found.signed.version != published + 1
+        ):
+            raise RejectedError(
+                f"another {role} was published since this change was made",
+                do="`updaterd release keys cancel`, then make the change again",
+                code="change_outdated",
+            )
+
+
+def cancel(workspace: Workspace) -> None:
+    """Drop the waiting change.
+
+    Power cut: what is left of it is dropped by the next run.
+    """
+    for path in _pending(workspace).glob("*.json"):
+        path.unlink()
+    (_pending(workspace) / "note").unlink(missing_ok=True)
+
+
+def names_of(keyring: Keyring, keyids: Iterable[str]) -> list[str]:
+    """Return the names of keys, or the beginning of their ids."""
+    found = ((keyring.by_id(keyid), keyid) for keyid in keyids)
+    return [entry.name if entry else keyid[:12] for entry, keyid in found]

@@ -1,0 +1,73 @@
+"""Keys that never leave their device or service: tokens, Vault, cloud KMS.
+
+Signing through them is securesystemslib's work; here is how their public half gets
+into the keyring. What each needs besides updaterd is in docs/operations.md.
+"""
+
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+from securesystemslib.signer import Key
+
+from updaterd.errors import BrokenError
+from updaterd.release.keyfiles import Passphrase
+from updaterd.release.keys import KeyEntry
+
+
+def _hsm(rest: str, query: str) -> tuple[str, Key]:
+    from securesystemslib.signer import HSMSigner  # noqa: PLC0415
+
+    label = parse_qs(query).get("label", [None])[0]
+    return HSMSigner.import_(int(rest) if rest else None, label)
+
+
+def _vault(rest: str, _query: str) -> tuple[str, Key]:
+    from securesystemslib.signer import VaultSigner  # noqa: PLC0415
+
+    return VaultSigner.import_(rest)
+
+
+def _aws(rest: str, _query: str) -> tuple[str, Key]:
+    from securesystemslib.signer import AWSSigner  # noqa: PLC0415
+
+    return AWSSigner.import_(rest)
+
+
+def _gcp(rest: str, _query: str) -> tuple[str, Key]:
+    from securesystemslib.signer import GCPSigner  # noqa: PLC0415
+
+    return GCPSigner.import_(rest)
+
+
+_KINDS: dict[str, Callable[[str, str], tuple[str, Key]]] = {
+    "hsm": _hsm,
+    "hv": _vault,
+    "awskms": _aws,
+    "gcpkms": _gcp,
+}
+
+
+def find_key(uri: str, name: str, _passphrase: Passphrase | None) -> KeyEntry:
+    """Return the key that a URI names, asked for at its device or service.
+
+    Raises:
+        BrokenError: no such kind, or it cannot be reached.
+    """
+    parts = urlsplit(uri)
+    read = _KINDS.get(parts.scheme)
+    if read is None:
+        raise BrokenError(
+            f"{uri!r:.80} names no known kind of key",
+            do=f"use one of {', '.join(kind + ':' for kind in _KINDS)}",
+            code="bad_key_uri",
+        )
+    try:
+        found, public = read(parts.path, parts.query)
+    except Exception as error:
+        raise BrokenError(
+            f"cannot get the public key of {uri}: {error}",
+            means="nothing was changed",
+            do="see docs/operations.md for what each kind needs",
+            code="key_unreachable",
+        ) from error
+    return KeyEntry(name=name, public=public, uri=found)
