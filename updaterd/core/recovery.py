@@ -207,7 +207,12 @@ def _restore(disk: Disk, installed: str | None) -> Verdict:
 
 
 _FREE_RETRIES = 3
-_FIRST_S = {"interrupted_in_probation": 60.0, "rebooted_in_probation": 600.0}
+_FIRST_S = {
+    "interrupted_in_probation": 60.0,
+    "rebooted_in_probation": 600.0,
+    "hash_mismatch": 600.0,  # a server was damaged, not the release
+    "no_usable_bundle": 600.0,
+}
 
 
 def retry_after_s(code: str, failures: int) -> float:

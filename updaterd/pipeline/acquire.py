@@ -22,12 +22,14 @@ from updaterd.core import manifest as manifests
 from updaterd.core.deltas import Path as Route
 from updaterd.core.deltas import choose_path
 from updaterd.core.lifecycle import State
-from updaterd.core.manifest import Delta, Entry, Full, Manifest, tree_id
+from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.core.settings import Product
 from updaterd.errors import RejectedError
 from updaterd.install import stage
+from updaterd.pipeline import reuse
 from updaterd.pipeline.services import Services
 
+_MOSTLY = 0.8
 _FORGOTTEN_S = 30 * 86400.0
 
 
@@ -174,6 +176,47 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
     return found
 
 
+def reassemble(job: Job, services: Services) -> str | None:
+    """Bring the release to STAGED from an application that others installed here.
+
+    Returns:
+        How, for a person; None when nothing of it can be used.
+
+    Raises:
+        TransientError: what is missing cannot be fetched now, or no disk space.
+        RejectedError: what was fetched is not what was signed.
+        OSError: the disk refused.
+
+    Power cut: `releases/VERSION` is absent or whole.
+    """
+    files = {e.path: e.length for e in job.manifest.files if isinstance(e, File)}
+    received = services.fetcher.received
+    services.journal.move(
+        job.ident, State.STAGING, services.note(reason="comparing with what is here")
+    )
+    staging = stage.open_staging(job.root)
+    try:
+        missing = reuse.take_over(job.product, job.manifest, services, staging)
+        if sum(files[path] for path in missing) > _MOSTLY * sum(files.values()):
+            return None  # the full bundle in one piece costs less
+        if missing:
+            reuse.fetch_missing(job.manifest, missing, services, staging)
+        if verify_tree(staging, job.manifest.files):
+            return None
+        stage.commit(staging, job.root, job.manifest.version, job.raw)
+    finally:
+        stage.delete_tree(staging)
+    job.fetched += services.fetcher.received - received
+    reason = f"{len(files) - len(missing)} of {len(files)} files were here already"
+    services.journal.progress(
+        job.ident, bytes_fetched=job.fetched, bytes_full=job.manifest.full.length
+    )
+    services.journal.stage(
+        job.ident, job.raw, job.manifest.tree, services.note("adopted", reason)
+    )
+    return reason
+
+
 def build(job: Job, route: Route, bundles: list[Path], services: Services) -> None:
     """Apply the bundles one after the other; commit the last tree.
 
@@ -198,11 +241,14 @@ def build(job: Job, route: Route, bundles: list[Path], services: Services) -> No
                 job.skip.add(step.sha256)
                 raise
             if report.missing:
-                job.have.pop(route.start or "", None)
-                raise RejectedError(
-                    f"{route.start} on disk is damaged: {report.bad_old_files[0]}",
-                    code="base_damaged",
-                )
+                damaged = f"{route.start} on disk is damaged"
+                services.teller.say(f"{damaged}: {report.bad_old_files[0]}")
+                job.troubles.append(damaged)
+                lost = frozenset(report.missing)
+                received = services.fetcher.received
+                reuse.fetch_missing(job.manifest, lost, services, made[-1])
+                job.fetched += services.fetcher.received - received
+                services.journal.progress(job.ident, bytes_fetched=job.fetched)
             base = Base(made[-1], report.files or ())
         stage.commit(made.pop(), job.root, job.manifest.version, job.raw)
     finally:

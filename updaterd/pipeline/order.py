@@ -19,7 +19,7 @@ from updaterd.core.manifest import Manifest
 from updaterd.core.planner import Act, Current, Decision, Facts, Refuse, Wait
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
-from updaterd.install import hooks, stage
+from updaterd.install import activate, hooks, stage
 from updaterd.pipeline import acquire, facts, restore, resume, trial
 from updaterd.pipeline.acquire import Job
 from updaterd.pipeline.services import Outcome, Request, Services
@@ -322,4 +322,8 @@ def _stage(
         trigger=deployment.trigger,
     )
     hooks.run_hook("pre_stage", product, env)
+    if stage.look(root).running == activate.UNMANAGED:
+        found = acquire.reassemble(job, services)
+        if found is not None:
+            return found
     return acquire.acquire(job, services).reason

@@ -1,33 +1,24 @@
 """By hand: compare and repair the installed tree, and return to the previous one.
 
-Repair makes a whole new tree beside the damaged one and swaps the two directories in
-one step. Good files are taken over from the damaged tree, missing ones from other
-releases on this disk, and only what is nowhere here is fetched: the frames of the
-full bundle that hold it, by Range.
+Repair makes a whole new tree beside the damaged one (`reuse.py`) and swaps the two
+directories in one step.
 """
 
-import os
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from updaterd import durable
-from updaterd.artifact import sandbox, unpack
-from updaterd.artifact.folders import Folders
-from updaterd.artifact.output import Destination
 from updaterd.artifact.verify import Problem, verify_tree
 from updaterd.core import manifest as manifests
 from updaterd.core.lifecycle import State
-from updaterd.core.manifest import File, Manifest
+from updaterd.core.manifest import Manifest
 from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
-from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
+from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.install import activate, health, hooks, prune, stage
-from updaterd.pipeline import trial
+from updaterd.pipeline import reuse, trial
 from updaterd.pipeline.services import Outcome, Services
 from updaterd.store.journal import Release
-
-_HEAD = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +122,9 @@ def _repair(
     stage.check_room(stage.private(root), manifest, 0, services.download.min_free)
     staging = stage.open_staging(root)
     try:
-        missing = take_over(product, manifest, services, staging)
+        missing = reuse.take_over(product, manifest, services, staging)
         if missing:
-            fetch_missing(manifest, missing, services, staging)
+            reuse.fetch_missing(manifest, missing, services, staging)
         wrong = verify_tree(staging, manifest.files)
         if wrong:
             raise RejectedError(
@@ -143,119 +134,6 @@ def _repair(
         stage.commit(staging, root, manifest.version, raw)
     finally:
         stage.delete_tree(staging)
-
-
-def take_over(
-    product: Product, manifest: Manifest, services: Services, staging: Path
-) -> frozenset[str]:
-    """Fill `staging` from the trees on this disk; return the paths found nowhere."""
-    root = Path(product.root)
-    sources = _sources(product, manifest, services)
-    missing = []
-    with closing(Destination(staging)) as destination:
-        for entry in manifest.files:
-            if not isinstance(entry, File):
-                destination.symlink(entry.path, entry.target)
-                continue
-            for version, old in sources.get(entry.sha256, ()):
-                with Folders(stage.releases(root) / version) as folders:
-                    # never by hard link: the copy here may be the one that an
-                    # application writes into
-                    how = "reflink" if product.unchanged == "reflink" else "copy"
-                    if destination.share(folders, old, entry.path, entry.mode, how):
-                        break
-            else:
-                missing.append(entry.path)
-    return frozenset(missing)
-
-
-def _sources(
-    product: Product, manifest: Manifest, services: Services
-) -> dict[str, list[tuple[str, File]]]:
-    """Return where each content should lie on this disk, by sha256."""
-    whole = stage.look(Path(product.root)).whole
-    listings = {manifest.version: manifest.files}
-    for release in services.journal.releases(product.name):
-        raw = services.journal.manifest_bytes(product.name, release.version)
-        if raw and release.version not in listings:
-            listings[release.version] = manifests.parse(raw).files
-    found: dict[str, list[tuple[str, File]]] = {}
-    for version, files in listings.items():
-        for entry in files:
-            if isinstance(entry, File) and version in whole:
-                found.setdefault(entry.sha256, []).append((version, entry))
-    return found
-
-
-def fetch_missing(
-    manifest: Manifest, missing: frozenset[str], services: Services, staging: Path
-) -> None:
-    """Fetch only the parts of the full bundle that hold `missing`, and unpack them.
-
-    Raises:
-        TransientError: no server could be asked.
-        RejectedError: what came is not what was signed.
-
-    Power cut: the sparse file in the cache is made anew by the next call.
-    """
-    full = manifest.full
-    sparse = services.cache / "bundles" / f"{full.sha256}.sparse"
-    sparse.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    failure: UpdaterError | None = None
-    for base in services.bases:
-        url = f"{base}/blobs/sha256/{full.sha256[:2]}/{full.sha256}"
-        try:
-            with sparse.open("wb") as file:
-                file.truncate(full.length)
-                _copy_range(services, url, file.fileno(), 0, min(_HEAD, full.length))
-                file.flush()
-                head = sparse.read_bytes()[:_HEAD]
-                spans = unpack.ranges(head, full.length, manifest.files, missing)
-                for low, high in spans:
-                    _copy_range(services, url, file.fileno(), low, high)
-            sandbox.run(
-                sandbox.Job(
-                    kind="full",
-                    codec=full.codec,
-                    bundle=sparse,
-                    bundle_sha256=full.sha256,
-                    bundle_length=full.length,
-                    destination=staging,
-                    files=manifest.files,
-                    tree=manifest.tree,
-                    only=missing,
-                    partial=True,
-                )
-            )
-        except UpdaterError as error:
-            failure = error
-        else:
-            return
-        finally:
-            sparse.unlink(missing_ok=True)
-    raise failure or TransientError("no server to fetch from", code="unreachable")
-
-
-def _copy_range(services: Services, url: str, fd: int, low: int, high: int) -> None:
-    """Write bytes [low, high) of `url` to the same place of a file.
-
-    Raises:
-        TransientError: the server cannot serve a range, or the answer is too short.
-    """
-    at = low
-    with services.fetcher.stream(url, start=low) as answer:
-        if low and answer.status != 206:
-            raise TransientError(f"{url:.200}: no ranges there", code="bad_range")
-        for chunk in answer.chunks:
-            piece = chunk[: high - at]
-            os.pwrite(fd, piece, at)
-            at += len(piece)
-            services.teller.progress(
-                "downloading what is missing", at - low, high - low
-            )
-            if at >= high:
-                return
-    raise TransientError(f"{url:.200} ended early", code="short_answer")
 
 
 def _restart(product: Product, version: str, services: Services) -> str:

@@ -41,8 +41,6 @@ def recover(product: Product, services: Services) -> tuple[str, ...]:
     told = _perform(verdict, product, deployment, services)
     _reconcile(product, services)
     stage.clear_leftovers(root)
-    for line in told:
-        services.teller.say(line)
     return told
 
 
