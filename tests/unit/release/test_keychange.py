@@ -1,0 +1,151 @@
+"""Changes of keys: signed where the keys are, published whole or not at all."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from fakes.origin import Origin
+from fakes.repository import Client, Publisher
+
+from updaterd.errors import BrokenError, RejectedError, TransientError
+from updaterd.release import care, changes, delegation, keychange, workspace
+
+
+@pytest.fixture
+def publisher(tmp_path: Path):
+    made = Publisher(tmp_path / "ops")
+    made.release("1.0.0")
+    return made
+
+
+@pytest.fixture
+def client(tmp_path: Path, publisher):
+    with Origin(publisher.public) as origin:
+        made = Client(tmp_path / "trust", publisher.bootstrap, origin)
+        yield made
+        made.close()
+
+
+def rotate(publisher, name):
+    ring = publisher.space.keyring
+    old = ring.retire(name)
+    change = changes.replace_key(old.public, ring.ensure(name).public)
+    return keychange.propose(publisher.space, publisher.open(), change)
+
+
+def away(publisher, tmp_path, *names):
+    """Carry key files to an offline place; the keyring only knows their public half."""
+    place = tmp_path / "safe"
+    place.mkdir(exist_ok=True)
+    for name in names:
+        shutil.move(publisher.folder / "keys" / f"{name}.pem", place)
+    publisher.space = workspace.Workspace(publisher.folder)
+    return place
+
+
+@pytest.mark.parametrize("name", ["online", "release-acme", "root-1"])
+def test_a_replaced_key_is_followed_without_touching_a_machine(publisher, client, name):
+    """After a rotation machines go on, and the old key signs nothing any more."""
+    assert client.offered() == "1.0.0"
+    old = publisher.space.keyring.entry(name).public.keyid
+    assert rotate(publisher, name) == []
+    publisher.release("1.1.0")
+    assert client.offered() == "1.1.0"
+    signing = keychange.authorities(publisher.open())
+    assert not any(old in keyids for keyids, _ in signing.values())
+    assert care.verify(publisher.space, publisher.open(), deep=False) == [
+        line
+        for line in care.verify(publisher.space, publisher.open(), deep=False)
+        if "blobs" in line  # the fake releases have none
+    ]
+
+
+def test_a_root_that_is_kept_offline_signs_in_two_places(publisher, client, tmp_path):
+    """Export, sign with two keys elsewhere, import: published only then."""
+    client.offered()
+    safe = away(publisher, tmp_path, "root-1", "root-2", "root-3")
+    left = rotate(publisher, "online")
+    assert {each.role for each in left} == {"root", "targets"}
+    assert client.refresh().roles[0].version == 1
+    publisher.release("1.1.0")  # the old online key still works meanwhile
+    paths = keychange.export(publisher.space, tmp_path / "stick")
+    for path in paths:
+        keychange.sign(path, safe / "root-3.pem", lambda _: b"")
+    left = keychange.take_in(publisher.space, publisher.open(), paths)
+    assert "1 of 2" in left[0].missing
+    for path in paths:
+        keychange.sign(path, safe / "root-1.pem", lambda _: b"")
+    assert keychange.take_in(publisher.space, publisher.open(), paths) == []
+    assert client.refresh().roles[0].version == 2
+    assert client.offered() == "1.1.0"
+    assert not list((publisher.folder / "pending").glob("*.json"))
+
+
+def test_a_file_that_is_not_the_exported_one_is_refused(publisher, tmp_path):
+    """Signatures on anything else do not count for the waiting change."""
+    away(publisher, tmp_path, "root-1", "root-2")
+    rotate(publisher, "root-1")
+    path = tmp_path / "other.json"
+    shutil.copy(publisher.metadata / "1.root.json", path)
+    with pytest.raises(RejectedError) as caught:
+        keychange.take_in(publisher.space, publisher.open(), [path])
+    assert caught.value.code == "other_file"
+
+
+def test_only_one_change_waits_at_a_time(publisher, tmp_path):
+    """A second one would be outdated by the first; cancelling makes room."""
+    away(publisher, tmp_path, "root-1", "root-2")
+    rotate(publisher, "online")
+    with pytest.raises(BrokenError) as caught:
+        rotate(publisher, "release-acme")
+    assert caught.value.code == "change_pending"
+    keychange.cancel(publisher.space)
+    assert keychange.waiting(publisher.space, publisher.open()) == []
+
+
+def test_a_role_is_never_left_without_enough_keys(publisher):
+    """Revoking below the threshold is refused before anything is signed."""
+    ring = publisher.space.keyring
+    keyid = ring.entry("online").public.keyid
+    with pytest.raises(BrokenError) as caught:
+        keychange.propose(
+            publisher.space,
+            publisher.open(),
+            changes.revoke_key("timestamp", keyid, None),
+        )
+    assert caught.value.code == "too_few_keys"
+
+
+def test_a_second_key_with_a_threshold_of_two_is_really_needed(
+    publisher, client, tmp_path
+):
+    """With two of two for releases, one key alone publishes none."""
+    ring = publisher.space.keyring
+    second = ring.ensure("release-acme-2").public
+    change = changes.add_key("acme.releases", second, 2)
+    assert keychange.propose(publisher.space, publisher.open(), change) == []
+    publisher.release("1.1.0")
+    assert client.offered() == "1.1.0"
+    away(publisher, tmp_path, "release-acme-2")
+    with pytest.raises(BrokenError) as caught:
+        publisher.release("1.2.0")
+    assert caught.value.code == "missing_keys"
+    assert client.offered() == "1.1.0"
+
+
+def test_a_new_product_needs_only_the_delegation_signed(publisher, client):
+    """Root stays as it is; the new product's roles are there and empty."""
+    change = delegation.product_changes(publisher.space, "beta", ["stable", "edge"])
+    assert keychange.propose(publisher.space, publisher.open(), change) == []
+    assert publisher.open().root.version == 1
+    publisher.release("0.1", product="beta", channel="edge")
+    offers = client.refresh().channel("beta", "edge").releases
+    assert offers[0].version == "0.1"
+    with pytest.raises(TransientError):
+        client.refresh().channel("beta", "stable")
+
+
+def test_a_channel_cannot_take_the_name_of_another_role(publisher):
+    """`releases` would be the role of the release key."""
+    with pytest.raises(BrokenError):
+        delegation.channel_changes(publisher.space, "acme", "releases")

@@ -1,0 +1,84 @@
+"""Key files: encrypted, standard, and never opened by accident."""
+
+import shutil
+import subprocess
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+
+from updaterd.errors import BrokenError
+from updaterd.release import keyfiles
+
+
+def test_an_encrypted_key_opens_with_its_passphrase_only(tmp_path):
+    """scrypt and AES-256: the right words open it, others are told apart."""
+    signer = CryptoSigner.generate_ed25519()
+    path = tmp_path / "k.pem"
+    keyfiles.write_private(path, signer, "k", lambda _: b"right")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert b"ENCRYPTED" in path.read_bytes()
+    opened = keyfiles.open_key(path, signer.public_key, "k", lambda _: b"right")
+    assert opened.sign(b"x") == signer.sign(b"x")
+    with pytest.raises(BrokenError) as caught:
+        keyfiles.open_key(path, signer.public_key, "k", lambda _: b"wrong")
+    assert caught.value.code == "bad_key"
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+def test_an_encrypted_key_can_be_recovered_with_openssl(tmp_path):
+    """Nobody needs updaterd to get at their own key."""
+    signer = CryptoSigner.generate_ed25519()
+    path = tmp_path / "k.pem"
+    path.write_bytes(keyfiles.private_pem(signer, b"pass"))
+    done = subprocess.run(
+        ["openssl", "pkey", "-in", path, "-passin", "pass:pass"],
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == signer.private_bytes
+
+
+def test_another_key_of_the_repository_is_refused(tmp_path):
+    """A key file in another's place signs nothing."""
+    path = tmp_path / "k.pem"
+    keyfiles.write_private(path, CryptoSigner.generate_ed25519(), "k", None)
+    public = CryptoSigner.generate_ed25519().public_key
+    with pytest.raises(BrokenError):
+        keyfiles.open_key(path, public, "k", None)
+
+
+def test_passphrases_come_from_file_environment_or_a_person(tmp_path):
+    """In this order; a file that others may read is refused."""
+    file = tmp_path / "pass"
+    file.write_bytes(b"from file\nsecond line\n")
+    file.chmod(0o600)
+
+    every = {"UPDATERD_PASSPHRASE": "e"}
+    own = {**every, "UPDATERD_PASSPHRASE_ROOT_1": "own"}
+
+    def find(file=None, ask=None, environ=None):
+        find = keyfiles.passphrase_from(file=file, environ=environ or {}, ask=ask)
+        return find("root-1")
+
+    assert find(file=file, environ=every) == b"from file"
+    assert find(environ=own) == b"own"
+    assert find(environ=every) == b"e"
+    assert find(ask=lambda name: name.encode()) == b"root-1"
+    with pytest.raises(BrokenError):
+        find()
+    file.chmod(0o644)
+    with pytest.raises(BrokenError):
+        find(file=file)
+
+
+def test_a_key_made_elsewhere_brings_only_its_public_half(tmp_path):
+    """`keys generate` on another machine, `--public` here."""
+    from updaterd.release.keys import read_public
+
+    private, public = keyfiles.generate(tmp_path, "root-9", lambda _: b"p")
+    entry = read_public(public, "root-9")
+    signer = keyfiles.signer_from_file(private, lambda _: b"p")
+    assert entry.public.keyid == signer.public_key.keyid
+    assert entry.uri == ""
+    with pytest.raises(BrokenError):
+        keyfiles.generate(tmp_path, "root-9", lambda _: b"p")
