@@ -152,8 +152,10 @@ def cut(at: int) -> Answer:
     """Promise the whole file, send `at` bytes, hang up."""
 
     def answer(handler: _Handler):
-        data = (handler.server.root / handler.path.lstrip("/")).read_bytes()
+        path = handler.server.root / handler.path.lstrip("/")
+        data = path.read_bytes()
         handler.send_response(200)
+        handler.send_header("ETag", f'"{path.name}"')
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
         handler.wfile.write(data[:at])
