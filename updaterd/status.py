@@ -41,14 +41,8 @@ EXIT_CODES = {
 
 Document = dict[str, Any]
 
-_PENDING = frozenset({
-    "install",
-    "upgrade",
-    "step_back",
-    "held",
-    "splay",
-    "outside_window",
-})
+_WAITING = frozenset({"held", "splay", "outside_window"})
+_ACTING = frozenset({"install", "upgrade", "step_back"})
 _DAY_S = 86400.0
 # Days before expiry at which a person should know. A timestamp lives a week and is
 # signed daily; root and targets need people to meet.
@@ -149,12 +143,22 @@ def judge(document: Document) -> Document:
         state = "rolled_back"
     elif problems:
         state = "degraded"
-    elif any(p["deployment"] or p["decision"]["code"] in _PENDING for p in products):
+    elif any(_is_pending(product) for product in products):
         state = "pending"
     else:
         state = "current"
     document.update(state=state, exit_code=EXIT_CODES[state], problems=problems)
     return document
+
+
+def _is_pending(product: Document) -> bool:
+    decision, target, installed = (
+        product[name] for name in ("decision", "target", "installed")
+    )
+    if product["deployment"] or decision["code"] in _WAITING:
+        return True
+    there = installed and target and installed["seq"] == target["seq"]
+    return decision["code"] in _ACTING and not there
 
 
 def headline(document: Document) -> str:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     _need_extras()
     root = Path(tempfile.mkdtemp(prefix="updaterd-demo-"))
-    stage = Stage(root, Story())
+    stage = Stage(root, Story(), _machine_options(root / "machine"))
     try:
         _Play(stage).perform()
         if arguments.keep:
@@ -67,14 +67,22 @@ def _stay(stage: Stage) -> None:
     story.chapter("It is all still running")
     story.say(f"folder: {stage.root}")
     story.say("try, in another terminal:")
-    story.say(
-        f"  updaterd status --watch {' '.join(_Play.machine_options(stage.root))}"
-    )
+    story.say(f"  updaterd status --watch {' '.join(stage.options)}")
     story.say("Ctrl-C ends it.")
     try:
         signal.pause()
     except KeyboardInterrupt:
         print()
+
+
+def _machine_options(machine: Path) -> list[str]:
+    """Return the options that lead a command to the demo's machine."""
+    return [
+        "--config", str(machine / "updaterd.toml"),
+        "--state-dir", str(machine / "state"),
+        "--cache-dir", str(machine / "cache"),
+        "--runtime-dir", str(machine / "run"), "--demo",
+    ]  # fmt: skip
 
 
 class _Play:
@@ -88,21 +96,14 @@ class _Play:
         self.machine = stage.root / "machine"
         self.app = self.machine / "opt" / "atlas"
 
-    @staticmethod
-    def machine_options(root: Path) -> list[str]:
-        """Return the options that lead a command to the demo's machine."""
-        machine = root / "machine"
-        return [
-            "--config", str(machine / "updaterd.toml"),
-            "--state-dir", str(machine / "state"),
-            "--cache-dir", str(machine / "cache"),
-            "--runtime-dir", str(machine / "run"), "--demo",
-        ]  # fmt: skip
-
     def perform(self) -> None:
         """Play all chapters."""
         started = time.monotonic()
-        print(f"updaterd demo, in {self.root} (shown below as ~demo)")
+        print(
+            f"updaterd demo, in {self.root} (shown below as ~demo).\n"
+            "Commands of the machine also get its --config, --state-dir, --cache-dir,\n"
+            "--runtime-dir and --demo; the story leaves them out."
+        )
         self.keys_and_server()
         self.first_install()
         self.push_as_delta()
@@ -150,12 +151,12 @@ class _Play:
         self._push("1.0.0")
         self.app.mkdir(parents=True)
         (self.machine / "updaterd.toml").write_text(self._configuration())
-        stage.run("update", "atlas", *self.options)
+        stage.run("update", "atlas", *self.stage.options)
         story.check(
             "the installed tree is the one that was pushed", self._same("1.0.0")
         )
         story.say(self._ask_the_application())
-        self.daemon = stage.start("run", *self.options, log="daemon.log")
+        self.daemon = stage.start("run", *self.stage.options, log="daemon.log")
         stage.wait(self._connected, "the subscription")
         story.check("the daemon holds the subscription open", self._connected())
 
@@ -176,7 +177,7 @@ class _Play:
         fetched, full = last["bytes_fetched"], last["bytes_full"]
         story.check(
             f"as a delta: {fetched:,} bytes instead of {full:,} "
-            f"({100 * fetched / full:.1f} %)",
+            f"({100 * fetched / full:.2f} %)",
             0 < fetched < full / 4,
         )
         story.say(
@@ -198,9 +199,9 @@ class _Play:
         story.say(f"reason: {last['reason']}")
         story.check("1.1.0 runs again, byte for byte", self._same("1.1.0"))
         story.say(self._ask_the_application())
-        done = stage.run("status", *self.options, expect=30)
+        done = stage.run("status", *stage.options, expect=30)
         story.say(self.stage.short(done.stdout))
-        again = stage.run("update", "atlas", *self.options, expect=30)
+        again = stage.run("update", "atlas", *self.stage.options, expect=30)
         story.check(
             "1.2.0 is blocked on this machine, also by hand",
             "1.2.0" in again.stdout + again.stderr and self._same("1.1.0"),
@@ -219,7 +220,7 @@ class _Play:
             at_work["version"] == "1.3.0",
         )
         story.check("1.1.0 still runs, byte for byte", self._same("1.1.0"))
-        self.daemon = stage.start("run", *self.options, log="daemon.log")
+        self.daemon = stage.start("run", *self.stage.options, log="daemon.log")
         self._wait_installed("1.3.0")
         story.check("the next start finished 1.3.0", self._same("1.3.0"))
         story.say(self._ask_the_application())
@@ -228,9 +229,9 @@ class _Play:
         """Show how things stand, and what happened."""
         story, stage = self.story, self.stage
         story.chapter("How things stand")
-        done = stage.run("status", *self.options)
+        done = stage.run("status", *stage.options)
         story.say(stage.short(done.stdout))
-        done = stage.run("history", *self.options)
+        done = stage.run("history", *self.stage.options)
         story.say(done.stdout)
         ends = [line.split()[2].rstrip(":") for line in done.stdout.splitlines()]
         story.check(
@@ -241,11 +242,6 @@ class _Play:
         story.check("the daemon ends when it is told to", self.daemon.returncode == 0)
 
     # ---- what the chapters use --------------------------------------------------
-
-    @property
-    def options(self) -> list[str]:
-        """Return the options of the demo's machine."""
-        return self.machine_options(self.root)
 
     def _configuration(self) -> str:
         return f"""
@@ -265,7 +261,13 @@ health = {{ command = ["{self.app}/current/bin/healthcheck"], timeout_s = 30 }}
     def _build(self, version: str, *, broken: bool = False, new_tiles: int = 0) -> None:
         from updaterd.cli.demo.application import make
 
-        make(self.root / "build" / version, version, broken=broken, new_tiles=new_tiles)
+        make(
+            self.root / "build" / version,
+            version,
+            broken=broken,
+            new_tiles=new_tiles,
+            more=() if version == "1.0.0" else ("asyncio", "importlib"),
+        )
 
     def _push(self, version: str) -> None:
         self.stage.run(
@@ -276,7 +278,7 @@ health = {{ command = ["{self.app}/current/bin/healthcheck"], timeout_s = 30 }}
 
     def _status(self) -> dict[str, Any]:
         done = self.stage.run(
-            "status", "--json", *self.options, quiet=True, expect=None
+            "status", "--json", *self.stage.options, quiet=True, expect=None
         )
         found: dict[str, Any] = json.loads(done.stdout)
         return found

@@ -69,9 +69,9 @@ def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
     path.chmod(mode)
 
 
-def _libraries(tree: Path) -> None:
+def _libraries(tree: Path, packages: tuple[str, ...]) -> None:
     standard = Path(sysconfig.get_path("stdlib"))
-    for package in _PACKAGES:
+    for package in packages:
         shutil.copytree(
             standard / package,
             tree / "lib" / "vendor" / package,
@@ -85,7 +85,14 @@ def _libraries(tree: Path) -> None:
             total += size
 
 
-def make(tree: Path, version: str, *, broken: bool = False, new_tiles: int = 0) -> None:
+def make(
+    tree: Path,
+    version: str,
+    *,
+    broken: bool = False,
+    new_tiles: int = 0,
+    more: tuple[str, ...] = (),
+) -> None:
     """Make the tree of one release.
 
     Args:
@@ -94,8 +101,9 @@ def make(tree: Path, version: str, *, broken: bool = False, new_tiles: int = 0) 
             in one tile, as two builds of a real application would.
         broken: the program asks for a section that the data does not have.
         new_tiles: how many tiles of 64 KiB this release adds.
+        more: packages of the standard library that it has besides.
     """
-    _libraries(tree)
+    _libraries(tree, _PACKAGES + more)
     tiles = {f"tile-{n:03}.bin": _noise(f"tile {n}", _TILE) for n in range(_TILES)}
     changed = f"tile-{len(version) % _TILES:03}.bin"
     fresh = bytearray(tiles[changed])

@@ -59,16 +59,29 @@ class Story:
 
 
 class Stage:
-    """The demo's folder and the processes in it; `close` leaves nothing behind."""
+    """The demo's folder and the processes in it; `close` leaves nothing behind.
 
-    def __init__(self, root: Path, story: Story) -> None:
+    Args:
+        root: the folder.
+        story: where it is told.
+        options: lead a command to the demo's machine; the story leaves them out.
+    """
+
+    def __init__(self, root: Path, story: Story, options: list[str]) -> None:
         self.root = root
         self.story = story
+        self.options = options
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def short(self, text: str) -> str:
         """Return `text` with the demo's folder shown as `~demo`."""
         return text.replace(str(self.root), "~demo")
+
+    def _shown(self, line: list[str]) -> list[str]:
+        """Return a command as the story shows it: without the machine's options."""
+        if line[-len(self.options) :] == self.options:
+            line = line[: -len(self.options)]
+        return [self.short(word) for word in line]
 
     def run(
         self, *words: object, quiet: bool = False, expect: int | None = 0
@@ -80,8 +93,7 @@ class Stage:
         """
         line = [str(word) for word in words]
         if not quiet:
-            shown = [w for w in line if not w.startswith("--demo")]
-            self.story.command([self.short(word) for word in shown])
+            self.story.command(self._shown(line))
         done = subprocess.run(  # noqa: S603 - our own command line
             [sys.executable, "-I", "-m", "updaterd", *line],
             capture_output=True,
@@ -100,8 +112,7 @@ class Stage:
     def start(self, *words: object, log: str) -> subprocess.Popen[bytes]:
         """Start a long-running command in a session of its own."""
         line = [str(word) for word in words]
-        shown = [w for w in line if not w.startswith("--demo")]
-        self.story.command([self.short(word) for word in shown] + ["&"])
+        self.story.command([*self._shown(line), "&"])
         with (self.root / log).open("ab") as file:
             process = subprocess.Popen(  # noqa: S603 - our own command line
                 [sys.executable, "-I", "-m", "updaterd", *line],
@@ -131,7 +142,7 @@ class Stage:
                         do=f"see the logs in {self.root} (with --keep)",
                         code="demo_failed",
                     )
-            time.sleep(0.02)
+            time.sleep(0.1)
         raise BrokenError(f"waited in vain for {what}", code="demo_failed")
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
