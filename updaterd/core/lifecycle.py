@@ -49,8 +49,8 @@ _GIVE_UP = frozenset({_S.SKIPPED, _S.REJECTED, _S.FAILED})
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     _S.QUEUED: frozenset({_S.PLANNED}) | _GIVE_UP,
-    # straight to STAGED when the release is on disk already
-    _S.PLANNED: frozenset({_S.FETCHING, _S.STAGING, _S.STAGED}) | _GIVE_UP,
+    # again when resumed; straight to STAGED when the release is on disk already
+    _S.PLANNED: frozenset({_S.PLANNED, _S.FETCHING, _S.STAGING, _S.STAGED}) | _GIVE_UP,
     # a resumed run plans anew: the manifest may list cheaper bundles by now
     _S.FETCHING: frozenset({_S.PLANNED, _S.FETCHING, _S.STAGING}) | _GIVE_UP,
     # back to FETCHING when a delta did not apply and the next path is tried
