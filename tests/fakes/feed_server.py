@@ -1,321 +1,141 @@
-"""A real feed server and real readers, for tests: processes, sockets, no mocks."""
+"""A feed over bare sockets: says exactly the bytes a test wants said."""
 
 import asyncio
 import contextlib
-import json
-import os
-import signal
 import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
+import ssl
+import struct
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import urlsplit
 
-DEADLINE_S = 30.0
-"""How long a test waits for what must happen; none waits for nothing to happen."""
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 
 
-def announcement(version="1.0.0", *, seq=1, product="acme", channel="stable", **more):
-    return {
-        "schema": 1,
-        "product": product,
-        "channel": channel,
-        "version": version,
-        "seq": seq,
-        "urgency": "normal",
-        "spread_s": 0,
-        **more,
-    }
+@dataclass(frozen=True)
+class Request:
+    method: str
+    target: str
+    headers: dict[str, str] = field(default_factory=dict)  # names in lower case
+    body: bytes = b""
 
 
-def wait_until(condition, what):
-    end = time.monotonic() + DEADLINE_S
-    while not (found := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"never happened: {what}")
-        time.sleep(0.01)
-    return found
+@dataclass(frozen=True)
+class Say:
+    """Say `data`, in one piece or several, then close; or hold, or reset."""
+
+    pieces: tuple[bytes, ...] = ()
+    then: str = "close"  # "close", "hold" (until the client goes) or "reset"
+    pause_s: float = 0.0  # between pieces
+
+    async def __call__(self, _request, reader, writer):
+        for piece in self.pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(self.pause_s)
+        if self.then == "hold":
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+        elif self.then == "reset":
+            sock = writer.get_extra_info("socket")
+            linger = struct.pack("ii", 1, 0)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+def say(*pieces, then="close", pause_s=0.0):
+    return Say(pieces, then, pause_s)
 
 
-class FeedProcess:
-    """`updaterd serve`, as an operator starts it."""
-
-    def __init__(self, state: Path, *arguments: str):
-        self.state = state
-        self.arguments = arguments
-        self.log = state / f"serve-{os.urandom(3).hex()}.log"
-        self.process = None
-        self.url = ""
-
-    def start(self):
-        self.state.mkdir(mode=0o700, exist_ok=True)
-        address = self.log.with_suffix(".address")
-        address.unlink(missing_ok=True)  # of one that was killed
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "updaterd", "serve", "--state", self.state),
-                    *("--port", "0", "--address-file", address, *self.arguments),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        wait_until(
-            lambda: address.exists() or self.process.poll() is not None, "listening"
-        )
-        assert self.process.poll() is None, self.log.read_text()
-        self.url = address.read_text().strip()
-        return self
-
-    async def streams(self, count: int) -> None:
-        """Return once so many streams are open."""
-        line = f"updaterd_streams {count:.1f}"
-        async with asyncio.timeout(DEADLINE_S):
-            while line not in await asyncio.to_thread(self.metrics):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-
-    def metrics(self) -> str:
-        """Return what Prometheus would read; needs --metrics open."""
-        return request(f"{self.url}/metrics").body.decode()
-
-    def token(self, *scopes: str) -> str:
-        return make_token(self.state, *scopes)
-
-    def stop(self, sig=signal.SIGTERM) -> int:
-        if self.process is None:
-            return 0
-        if self.process.poll() is None:
-            self.process.send_signal(sig)
-        return self.process.wait(DEADLINE_S)
-
-    def __enter__(self):
-        return self.start()
-
-    def __exit__(self, *_):
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+def stream(*pieces, then="close", pause_s=0.0):
+    """An event stream without framing: it ends where the connection does."""
+    return Say((OK, *pieces), then, pause_s)
 
 
-def make_token(state: Path, *scopes: str) -> str:
-    state.mkdir(mode=0o700, exist_ok=True)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "updaterd", "token", "create", "--state", state),
-            *(part for scope in scopes for part in ("--scope", scope)),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
+def answer(status, *headers, body=b""):
+    head = [f"HTTP/1.1 {status} Some Reason", f"Content-Length: {len(body)}", *headers]
+    return Say(("\r\n".join(head).encode() + b"\r\n\r\n" + body,))
 
 
-@dataclass
-class Answer:
-    status: int
-    headers: dict
-    body: bytes
-
-    @property
-    def json(self):
-        return json.loads(self.body)
+def chunked(*pieces, end=True, then="close"):
+    head = OK.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+    body = [b"%x\r\n%s\r\n" % (len(p), p) for p in pieces]
+    return Say((head, *body, b"0\r\n\r\n" if end else b""), then)
 
 
-def request(url, method="GET", body=None, **headers) -> Answer:
-    asked = urllib.request.Request(  # noqa: S310  our own server
-        url, data=body, method=method
-    )
-    for name, value in headers.items():
-        asked.add_header(name.replace("_", "-"), value)
-    try:
-        with urllib.request.urlopen(asked, timeout=DEADLINE_S) as answer:  # noqa: S310
-            return _answer(answer.status, answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return _answer(error.code, error)
+Answer = Callable[..., Awaitable[None]]
 
 
-def _answer(status, response):
-    headers = {k.lower(): v for k, v in response.headers.items()}
-    return Answer(status, headers, response.read())
+class FeedServer:
+    """Answers the nth request with the nth answer; the last one answers all others.
 
+    `routes` answer by path instead, however often they are asked.
+    """
 
-def publish(url, token, document, key=None) -> Answer:
-    return request(
-        f"{url}/v1/events",
-        "POST",
-        json.dumps(document).encode(),
-        authorization=f"Bearer {token}",
-        idempotency_key=key or os.urandom(8).hex(),
-    )
-
-
-@dataclass
-class Event:
-    id: str
-    name: str
-    data: str
-
-    @property
-    def json(self):
-        return json.loads(self.data)
-
-
-@dataclass
-class Reader:
-    """A plain SSE client, written apart from the product's own."""
-
-    url: str
-    query: str = ""
-    headers: dict = field(default_factory=dict)
-    status: int = 0
-    answer: dict = field(default_factory=dict)
-    retry: list = field(default_factory=list)
-    heartbeats: int = 0
-    ended: bool = False
-    last_id: str = ""
-
-    async def __aenter__(self):
-        parts = urlsplit(self.url)
-        self.reader, self.writer = await asyncio.open_connection(
-            parts.hostname, parts.port
-        )
-        lines = [f"GET /v1/events{self.query} HTTP/1.1", f"Host: {parts.netloc}"]
-        lines += [f"{k.replace('_', '-')}: {v}" for k, v in self.headers.items()]
-        self.writer.write("\r\n".join([*lines, "", ""]).encode())
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
-        first, *rest = head.decode().split("\r\n")
-        self.status = int(first.split()[1])
-        self.answer = {
-            line.partition(":")[0].lower(): line.partition(":")[2].strip()
-            for line in rest
-            if line
-        }
-        self._buffer = b""
-        return self
-
-    async def __aexit__(self, *_):
-        self.writer.close()
-        with contextlib.suppress(OSError):
-            await self.writer.wait_closed()
-
-    async def _chunk(self) -> bytes:
-        size = int((await self.reader.readuntil(b"\r\n")).strip(), 16)
-        data = await self.reader.readexactly(size + 2)
-        return data[:-2]
-
-    async def body(self) -> bytes:
-        return await self.reader.readexactly(int(self.answer["content-length"]))
-
-    async def next(self) -> Event | None:
-        """Return the next dispatched event; None at the end of the response."""
-        return await asyncio.wait_for(self._next(), DEADLINE_S)
-
-    async def _next(self):
-        while True:
-            while b"\n\n" in self._buffer:
-                block, _, self._buffer = self._buffer.partition(b"\n\n")
-                event = self._block(block.decode())
-                if event is not None:
-                    return event
-            try:
-                chunk = await self._chunk()
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return None
-            if not chunk:
-                self.ended = True
-                return None
-            self._buffer += chunk
-
-    def _block(self, block):
-        fields = {}
-        for line in block.split("\n"):
-            if line.startswith(":"):
-                self.heartbeats += 1
-                continue
-            name, _, value = line.partition(": ")
-            fields[name] = value
-        if "retry" in fields:
-            self.retry.append(int(fields["retry"]))
-        if "id" in fields:
-            self.last_id = fields["id"]
-        if "data" not in fields:
-            return None
-        return Event(
-            fields.get("id", ""), fields.get("event", "message"), fields["data"]
-        )
-
-    async def take(self, count) -> list[Event]:
-        found = []
-        while len(found) < count:
-            event = await self.next()
-            assert event is not None, f"ended after {found}"
-            found.append(event)
-        return found
-
-
-class RedisProcess:
-    """Debian's redis-server on a loopback port of its own, with an append-only file."""
-
-    def __init__(self, program: str, folder: Path, fsync: str = "everysec"):
-        self.program = program
-        self.folder = folder
-        self.fsync = fsync
-        self.port = free_port()
-        self.process = None
+    def __init__(
+        self, *answers: Answer, routes=None, tls=None, host="127.0.0.1", greeting=b""
+    ):
+        self.answers = answers
+        self.routes = routes or {}
+        self.requests: list[Request] = []
+        self.asked = asyncio.Event()
+        self._host = host
+        self._greeting = greeting  # said before the client has said anything
+        self._tls: ssl.SSLContext | None = tls
+        self._tasks: set[asyncio.Task] = set()
+        self.port = 0
 
     @property
     def url(self):
-        return f"redis://127.0.0.1:{self.port}/0"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{'https' if self._tls else 'http'}://{host}:{self.port}/feed"
 
-    def start(self):
-        self.folder.mkdir(exist_ok=True)
-        self.process = subprocess.Popen(
-            [
-                *(self.program, "--port", str(self.port), "--bind", "127.0.0.1"),
-                *("--dir", str(self.folder), "--save", "", "--appendonly", "yes"),
-                *("--appendfsync", self.fsync),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(
+            self._serve, self._host, self.port, ssl=self._tls
         )
-        wait_until(self.answers, "redis answers")
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
-    def answers(self):
+    async def __aexit__(self, *error):
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader, writer):
+        self._tasks.add(asyncio.current_task())
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1) as sock:
-                sock.sendall(b"PING\r\n")
-                return sock.recv(64).startswith(b"+PONG")
-        except OSError:
-            return False
+            if self._greeting:
+                writer.write(self._greeting)
+                return
+            await self._answer(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            pass  # clients of these tests come and go
+        except asyncio.CancelledError:
+            pass  # the test is over; streams would report a cancelled task as lost
+        finally:
+            self._tasks.discard(asyncio.current_task())
+            writer.close()
+            with contextlib.suppress(Exception):
+                await writer.wait_closed()
 
-    def kill(self):
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def flush(self):
-        with socket.create_connection(("127.0.0.1", self.port), 5) as sock:
-            sock.sendall(b"FLUSHALL\r\n")
-            assert sock.recv(64).startswith(b"+OK")
-
-    def __enter__(self):
-        return self.start()
-
-    def __exit__(self, *_):
-        self.kill()
+    async def _answer(self, reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        first, *lines = head.rstrip().split("\r\n")
+        method, target, _ = first.split(" ", 2)
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(": ")
+            headers[name.lower()] = value
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        request = Request(method, target, headers, body)
+        number = len(self.requests)
+        self.requests.append(request)
+        self.asked.set()
+        path = target.partition("?")[0]
+        if path in self.routes:
+            chosen = self.routes[path]
+        else:
+            chosen = self.answers[min(number, len(self.answers) - 1)]
+        await chosen(request, reader, writer)

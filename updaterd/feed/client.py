@@ -24,7 +24,7 @@ import httpx
 
 from updaterd.core.backoff import Backoff
 from updaterd.core.sse import Event, LimitError, Limits, Parser
-from updaterd.errors import BrokenError
+from updaterd.errors import BrokenError, UpdaterError
 from updaterd.feed.connection import Connector, can_be_sent
 from updaterd.feed.failure import Failure, of_exception
 from updaterd.feed.route import Hop
@@ -150,6 +150,7 @@ class EventSource:
         self._attempt = 0
         self._resume_at = 0.0
         self._ended = False
+        self._error: UpdaterError | None = None
         self._step: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
 
@@ -223,7 +224,8 @@ class EventSource:
                     self._on_cursor(self._given_id)
             if self._ended:
                 self._ended = False
-                raise StopAsyncIteration
+                error, self._error = self._error, None
+                raise error or StopAsyncIteration
             # A task of its own, so that cancelling the caller cancels only the
             # waiting: the half-read chunk stays with the connection.
             if self._step is None:
@@ -261,7 +263,7 @@ class EventSource:
             return of_exception(error, opened=True)
         except LimitError as error:
             self._ready.extend(error.events)
-            return Failure(code=error.code, text=error.what)
+            return Failure(code=error.code, text=error.what, cause=error)
         if events:
             self._ready.extend(events)
             self._attempt = 0
@@ -288,11 +290,7 @@ class EventSource:
     # ---- between two connections ------------------------------------------------
 
     async def _break_off(self, failure: Failure) -> None:
-        """Hang up and arrange the next attempt.
-
-        Raises:
-            FeedError: with `reconnect=False`.
-        """
+        """Hang up; arrange the next attempt, or the end."""
         now = asyncio.get_running_loop().time()
         if self._body is not None and now - self._opened_at > self._backoff.cap:
             self._attempt = 0  # it held longer than any wait: a quiet feed is no storm
@@ -301,7 +299,8 @@ class EventSource:
         await self._hang_up()
         if not self._reconnect:
             self._tell("stopped", code=failure.code, error=failure.text)
-            raise failure.error()
+            self._ended, self._error = True, failure.error()
+            return
         self._attempt += 1
         if self._attempt >= _FORGET_AFTER:
             self._connector.forget()

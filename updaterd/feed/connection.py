@@ -72,7 +72,7 @@ class Connector:
                 code="header_timeout",
                 text=f"no answer within {self._header_deadline_s:g} seconds",
             )
-        except RouteError as error:
+        except (RouteError, httpx.InvalidURL) as error:
             return Failure(code="redirect", text=str(error), slow=True)
         except httpx.LocalProtocolError as error:
             raise BrokenError(
@@ -109,6 +109,7 @@ class Connector:
                 return lasting, response
             await response.aclose()
             hop = hop.follow(response.status_code, response.headers.get("location", ""))
+            lasting = hop if hop.lasting else lasting
 
     def _request(self, hop: Hop, last_event_id: str) -> httpx.Request:
         request = self._client.build_request(
@@ -132,7 +133,8 @@ class Connector:
         request.headers["Cache-Control"] = "no-store"
         request.headers.pop("Last-Event-ID", None)
         if last_event_id and can_be_sent(last_event_id):
-            request.headers.update({b"Last-Event-ID": last_event_id.encode()})
+            request.headers.encoding = "utf-8"
+            request.headers["Last-Event-ID"] = last_event_id
         return request
 
     def _judge(self, response: httpx.Response) -> Failure | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from updaterd.errors import TransientError
+from updaterd.errors import TransientError, UpdaterError
 
 _UNREACHABLE = {
     errno.ENETUNREACH,
@@ -24,6 +24,8 @@ _BY_KIND: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("refused", (ConnectionRefusedError,)),
     ("reset", (ConnectionError,)),
 )
+# How ssl says "wait for the socket": the context of timeouts, not their cause.
+_NO_FAILURES = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _BY_HTTPX: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("proxy", (httpx.ProxyError,)),
     ("connect_timeout", (httpx.ConnectTimeout, httpx.PoolTimeout)),
@@ -53,16 +55,18 @@ class Failure:
         text: for people.
         after: what the server's Retry-After asks for, seconds.
         slow: a person must act before it can work: ask rarely.
+        cause: the error that says it already.
     """
 
     code: str
     text: str
     after: float = 0.0
     slow: bool = False
+    cause: UpdaterError | None = None
 
-    def error(self) -> FeedError:
+    def error(self) -> UpdaterError:
         """Return it as the error for a caller who reconnects by itself."""
-        return FeedError(self.text, code=self.code)
+        return self.cause or FeedError(self.text, code=self.code)
 
 
 def of_status(status: int, reason: str, after: float) -> Failure:
@@ -105,6 +109,7 @@ _SAID = {
     "idle_timeout": "no byte came, not even a heartbeat",
     "cut": "the stream was cut off",
     "closed": "the feed closed the connection without an answer",
+    "redirect": "the feed's redirect makes no sense",
     "protocol": "what answers does not speak HTTP",
 }
 
@@ -118,7 +123,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         if link is None or id(link) in seen:
             continue
         seen.add(id(link))
-        yield link
+        if not isinstance(link, _NO_FAILURES):
+            yield link
         if isinstance(link, BaseExceptionGroup):
             waiting.extend(link.exceptions)
         waiting.append(link.__cause__ or link.__context__)
@@ -134,9 +140,15 @@ def _code(error: BaseException, chain: list[BaseException], *, opened: bool) -> 
     if numbers & _UNREACHABLE:
         return "unreachable"
     if isinstance(error, httpx.RemoteProtocolError):
-        if "disconnected" in str(error):
-            return "closed"
-        return "cut" if opened else "protocol"
+        return _code_of_protocol(str(error), opened=opened)
     return next(
         (code for code, kinds in _BY_HTTPX if isinstance(error, kinds)), "network"
     )
+
+
+def _code_of_protocol(told: str, *, opened: bool) -> str:
+    if "disconnected" in told:
+        return "closed"
+    if "location header" in told:
+        return "redirect"
+    return "cut" if opened else "protocol"
