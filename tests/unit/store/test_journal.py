@@ -1,0 +1,164 @@
+"""The journal keeps what it was told, and only moves as the table allows."""
+
+import math
+import sqlite3
+
+import pytest
+
+from updaterd.core.lifecycle import State
+from updaterd.store.journal import Journal, Note, Release, RoleSeen
+from updaterd.store.rebuild import open_or_rebuild
+from updaterd.store.records import Records
+from updaterd.store.schema import StateError, open_for_reading, open_state
+
+OLD = Release("1.0.0", 1, "a" * 64)
+NEW = Release("1.1.0", 2, "b" * 64)
+NOTE = Note(100.0, "upgrade", "because", "boot-1")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def journal(path):
+    connection = open_state(path)
+    yield Journal(connection)
+    connection.close()
+
+
+def begin(journal):
+    return journal.begin("acme", "stable", NEW, "manual", NOTE)
+
+
+def test_deployment_remembers_where_it_came_from_and_each_step(journal):
+    journal.record_installed("acme", OLD, b"{}", now=1.0)
+    ident = begin(journal)
+    journal.move(ident, State.PLANNED, Note(101.0, reason="read"), bytes_full=9)
+
+    found = journal.open_deployment("acme")
+
+    assert ("1.0.0", 1, State.PLANNED, 9) == (
+        found.from_version, found.from_seq, found.state, found.bytes_full,
+    )  # fmt: skip
+    assert [(State.QUEUED, "because"), (State.PLANNED, "read")] == [
+        (step.state, step.reason) for step in journal.transitions(ident)
+    ]
+
+
+def test_a_move_outside_the_table_is_refused_and_leaves_no_trace(journal):
+    ident = begin(journal)
+
+    with pytest.raises(ValueError, match="QUEUED -> INSTALLED"):
+        journal.move(ident, State.INSTALLED, NOTE)
+
+    assert State.QUEUED is journal.deployment(ident).state
+    assert 1 == len(journal.transitions(ident))
+
+
+def test_a_product_has_one_open_deployment(journal):
+    begin(journal)
+    with pytest.raises(sqlite3.IntegrityError):
+        begin(journal)
+
+
+def test_install_is_one_step_that_also_lifts_the_block(journal):
+    journal.block("acme", NEW, NOTE)
+    ident = begin(journal)
+    for state in (State.PLANNED, State.FETCHING, State.STAGING):
+        journal.move(ident, state, NOTE)
+    journal.stage(ident, b"manifest", NEW.tree, NOTE)
+    for state in (State.ACTIVATING, State.PROBATION):
+        journal.move(ident, state, NOTE)
+
+    journal.install(ident, NEW.tree, NOTE)
+
+    assert ("1.1.0", 2) == (
+        journal.installed("acme").version, journal.installed("acme").seq,
+    )  # fmt: skip
+    assert {} == journal.failed("acme")
+    assert journal.open_deployment("acme") is None
+    assert b"manifest" == journal.manifest_bytes("acme", "1.1.0")
+
+
+def test_failures_of_one_release_add_up_and_another_seq_starts_anew(journal):
+    assert [1, 2, 3] == [journal.block("acme", NEW, NOTE) for _ in range(3)]
+    assert 1 == journal.block("acme", Release("1.1.0", 3, ""), NOTE)
+
+
+def test_floor_authority_and_good_time_never_fall(journal):
+    for seq in (5, 3):
+        journal.raise_floor("acme", seq)
+    for pair in ((1, 9), (2, 1), (1, 99)):
+        journal.raise_authority("acme", pair)
+    for now in (10.0, 5.0):
+        journal.set_last_good_time(now)
+
+    facts = journal.product("acme")
+    assert (5, 2, 1) == (facts.seq_floor, facts.root_version, facts.pointer_version)
+    assert 10.0 == journal.last_good_time()
+
+
+def test_hold_without_end_and_its_end(journal):
+    journal.hold("acme", reason="fair")
+    assert (math.inf, "fair") == (
+        journal.product("acme").hold_until, journal.product("acme").hold_reason,
+    )  # fmt: skip
+    journal.unhold("acme")
+    assert journal.product("acme").hold_until is None
+
+
+def test_reading_needs_no_right_to_write(journal, path):
+    journal.set_roles([RoleSeen("root", 1, 5.0)])
+    begin(journal)
+
+    connection = open_for_reading(path)
+    records = Records(connection)
+
+    assert (RoleSeen("root", 1, 5.0),) == records.roles()
+    assert "1.1.0" == records.history()[0].version
+    assert 0 == records.failures("nobody")
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        Journal(connection).raise_floor("acme", 1)
+    connection.close()
+
+
+def test_unknown_columns_are_refused_not_ignored(journal):
+    with pytest.raises(ValueError, match="nonsense"):
+        journal.remember("acme", nonsense=1)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "newer", "torn"])
+def test_unusable_database_is_set_aside_made_anew_and_told(path, damage):
+    connection = open_state(path)
+    Journal(connection).hold("acme")
+    if damage == "newer":
+        connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    if damage == "garbage":
+        path.write_bytes(b"not a database" * 1000)
+    if damage == "torn":
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * 4096 * 3)
+
+    connection, told = open_or_rebuild(path, now=7.0)
+
+    assert "set-aside-7" in told
+    assert path.with_name("state.db.set-aside-7").exists()
+    assert Journal(connection).product("acme").hold_until is None
+    connection.close()
+    connection, told = open_or_rebuild(path, now=8.0)
+    assert "" == told
+    connection.close()
+
+
+def test_database_without_rights_is_not_thrown_away(path):
+    """What cannot be opened now may be fine: a person is asked, nothing is moved."""
+    path.mkdir()
+
+    with pytest.raises(StateError):
+        open_or_rebuild(path, now=7.0)
+
+    assert path.is_dir()
