@@ -24,6 +24,7 @@ and the update after that must work too.
 """
 
 import argparse
+import importlib
 import os
 import re
 import shutil
@@ -232,9 +233,11 @@ class Bench:
         if records.open_deployment("acme") is not None:
             found.append(f"still open: {records.open_deployment('acme')}")
         connection.close()
-        for version in sorted(path.name for path in (app / "releases").iterdir()):
-            if snapshot(app / "releases" / version) != self.trees.get(version):
-                found.append(f"releases/{version} is not a release")
+        found += [
+            f"{release} is not a release"
+            for release in (app / "releases").iterdir()
+            if snapshot(release) != self.trees.get(release.name)
+        ]
         left = [p.name for p in (app / ".updaterd").iterdir() if p.name != "manifests"]
         left += [path.name for path in app.glob(".*.new")]
         return [*found, *([f"left over: {left}"] if left else [])]
@@ -259,7 +262,7 @@ def _child(ready: int, go: int, log: Path, words: list[str]) -> None:
         sys.stderr.flush()
     except SystemExit as error:
         code = int(error.code or 0)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 # a fork must not run the harness
         import traceback
 
         traceback.print_exc()
@@ -274,9 +277,8 @@ def _is_traced(pid: int) -> bool:
 
 def warm_up() -> None:
     """Import what an update imports, once for all forks."""
-    import updaterd.cli.update
-    import updaterd.pipeline.order
-    import updaterd.store.rebuild  # noqa: F401
+    for name in ("cli.update", "pipeline.order", "store.rebuild", "config"):
+        importlib.import_module(f"updaterd.{name}")
 
 
 def points(calls: list[Point], *, step: int, modes=MODES) -> Iterator[Point]:
