@@ -7,11 +7,12 @@ from pathlib import Path
 
 from updaterd import log
 from updaterd.core.settings import Settings
-from updaterd.daemon.supervisor import Clocks, Supervisor
+from updaterd.daemon.clocks import Clocks
+from updaterd.daemon.supervisor import Supervisor
 from updaterd.daemon.workers import Workers, options
 from updaterd.errors import BrokenError
 from updaterd.notify import Notifier
-from updaterd.store.schema import open_state
+from updaterd.store.rebuild import open_or_rebuild
 
 
 def serve(
@@ -42,7 +43,11 @@ async def _until_told(
 ) -> Settings | None:
     """Run one supervisor; return the settings for the next, None to end."""
     directories = settings.directories
-    connection = open_state(Path(directories.state) / "state.db")
+    connection, told = open_or_rebuild(
+        Path(directories.state) / "state.db", now=clocks.now()
+    )
+    if told:
+        log.get().error("state_set_aside", reason=told)
     arguments = options(
         {
             "config": Path(directories.config),

@@ -1,7 +1,7 @@
-"""The supervisor: subscription, schedule, workers, and the status that it publishes.
+"""The supervisor: schedule, workers, and the status that it publishes.
 
-    subscription   feed -> inbox (event and cursor in one transaction) -> wake
-    schedule       what is due: events, retries, the safety poll, the boot check
+    subscription   feed -> inbox, see subscription.py
+    schedule       what is due, see core/agenda.py
     work           one worker at a time; the journal says how it went
     watchdog       tells systemd that the schedule still turns
 
@@ -12,47 +12,23 @@ reads it and goes on; nothing here needs to be undone.
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 from updaterd import durable, log, status
+from updaterd.core.agenda import Agenda, Due, Waiting, due
 from updaterd.core.backoff import Backoff
-from updaterd.core.pace import Pace
 from updaterd.core.settings import Settings
-from updaterd.core.sse import Event
+from updaterd.daemon.clocks import Clocks
+from updaterd.daemon.subscription import Subscription
 from updaterd.daemon.workers import Ended, Workers
-from updaterd.errors import UpdaterError
-from updaterd.feed.client import ConnectionState, EventSource
 from updaterd.notify import Notifier
 from updaterd.store.inbox import Inbox, Pending
 from updaterd.store.journal import Journal
 
 _LONGEST_SLEEP_S = 3600.0  # notices a suspend or a changed clock within the hour
 _STOP_GRACE_S = 15.0
-_STORE_RETRY_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clocks:
-    """Where time and chance come from; tests hand in their own.
-
-    Attributes:
-        now: Unix seconds.
-        draw: uniform in [0, 1).
-    """
-
-    now: Callable[[], float]
-    draw: Callable[[], float]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Pacing:
-    """What the schedule remembers about one product between two workers."""
-
-    pace: Pace = field(default_factory=Pace)
-    poll_at: float = 0.0
-    trigger: str = "boot"
+_CRASH_RETRY = Backoff(base=10.0, cap=3600.0)
 
 
 class Supervisor:
@@ -81,24 +57,27 @@ class Supervisor:
         self._clocks = clocks
         self._notifier = notifier
         self._log = log.get()
+        self._journal = Journal(connection)
         self._inbox = Inbox(
             connection,
             feed=settings.feed.url,
             products={name: p.channel for name, p in settings.products.items()},
         )
-        self._journal = Journal(connection)
+        self._subscription = Subscription(
+            settings,
+            inbox=self._inbox,
+            clocks=clocks,
+            on_change=self._turn,
+            on_return=self._reconcile,
+        )
+        self._agendas = {name: Agenda() for name in settings.products}
         self._wake = asyncio.Event()
-        self._resubscribe = asyncio.Event()
         self._stopping = False
         self._turns = 0
-        self._feed: status.Subscription | None = None
-        self._source_in_use: EventSource | None = None
-        self._outage = False
-        self._pacing = {name: _Pacing() for name in settings.products}
         self._started_at = clocks.now()
 
     async def run(self) -> None:
-        """Run until `stop` is called; workers in their critical section may finish.
+        """Run until `stop` is called; a worker at work may finish.
 
         Raises:
             ExceptionGroup: a defect; systemd restarts the daemon, nothing is lost.
@@ -107,7 +86,7 @@ class Supervisor:
         self._log.info("daemon_started", products=sorted(self._settings.products))
         async with asyncio.TaskGroup() as group:
             side = [
-                group.create_task(self._subscription(), name="subscription"),
+                group.create_task(self._subscription.run(), name="subscription"),
                 group.create_task(self._watchdog(), name="watchdog"),
             ]
             await self._schedule(group)
@@ -120,118 +99,29 @@ class Supervisor:
     def stop(self) -> None:
         """Ask `run` to return."""
         self._stopping = True
-        self._wake.set()
+        self._turn()
 
     def look_again(self) -> None:
-        """Connect now, also to a feed that told us to go away; reread the journal.
+        """Connect now, and read the journal again.
 
         It starts no worker by itself: `updaterd check` must not install anything.
         """
-        self._resubscribe.set()
-        if self._source_in_use is not None:
-            self._source_in_use.wake()
+        self._subscription.connect_now()
+        self._turn()
+
+    def _turn(self) -> None:
+        """Let the schedule turn: something may be due, and status has changed."""
         self._wake.set()
 
-    # ---- the subscription -------------------------------------------------------
+    def _reconcile(self) -> None:
+        """Look at every product now.
 
-    async def _subscription(self) -> None:
-        while True:
-            self._resubscribe.clear()
-            try:
-                async with self._source() as source:
-                    self._source_in_use = source
-                    async for event in source:
-                        self._take([event, *source.take_ready()])
-                # The feed said 204: go away until told otherwise.
-                await self._resubscribe.wait()
-            except sqlite3.Error as error:
-                # Nothing was stored, so the cursor has not moved: it comes again.
-                self._log.error("inbox_failed", error=str(error))
-                await asyncio.sleep(_STORE_RETRY_S)
-            except UpdaterError as error:
-                self._log.error("feed_unusable", code=error.code, error=str(error))
-                self._feed = status.Subscription(
-                    phase="stopped",
-                    code=error.code,
-                    error=str(error),
-                    since=self._clocks.now(),
-                )
-                self._wake.set()
-                await self._resubscribe.wait()
-
-    def _source(self) -> EventSource:
-        feed = self._settings.feed
-        return EventSource(
-            feed.url,
-            params=self._filters(),
-            headers=feed.network.headers,
-            headers_file=feed.network.headers_file,
-            ca_file=feed.network.ca_file,
-            proxy=feed.network.proxy,
-            last_event_id=self._inbox.cursor(),
-            backoff=Backoff(base=feed.backoff_min_s, cap=feed.backoff_max_s),
-            idle_timeout_s=feed.idle_timeout_s,
-            on_state=self._on_feed_state,
-            on_cursor=self._on_cursor,
-            draw=self._clocks.draw,
-            wall=self._clocks.now,
-        )
-
-    def _filters(self) -> list[tuple[str, str]]:
-        products = self._settings.products
-        named = [("product", name) for name in sorted(products)]
-        channels = sorted({product.channel for product in products.values()})
-        return named + [("channel", channel) for channel in channels]
-
-    def _take(self, events: list[Event]) -> None:
-        for event, accepted in zip(
-            events, self._inbox.accept_all(events, now=self._clocks.now()), strict=True
-        ):
-            if accepted.products:
-                self._log.info(
-                    "event_accepted",
-                    event_id=event.id,
-                    kind=accepted.kind,
-                    products=sorted(accepted.products),
-                    reason=accepted.reason,
-                )
-                self._wake.set()
-            elif accepted.kind == "quarantined":
-                self._log.warning(
-                    "event_quarantined", event_id=event.id, reason=accepted.reason
-                )
-                self._wake.set()
-
-    def _on_cursor(self, last_event_id: str) -> None:
-        self._inbox.advance(last_event_id, now=self._clocks.now())
-
-    def _on_feed_state(self, state: ConnectionState) -> None:
+        A fleet whose feed is back does not ask at once: its reconnections were
+        spread over time already.
+        """
         now = self._clocks.now()
-        self._feed = status.Subscription(
-            phase=state.phase,
-            code=state.code,
-            error=state.error,
-            since=now,
-            attempt=state.attempt,
-            retry_at=None if state.retry_in_s is None else now + state.retry_in_s,
-            note=state.note,
-        )
-        if state.phase == "waiting" and state.code != "closed":
-            self._outage = True
-        elif state.phase == "open" and self._outage:
-            # What was released meanwhile may never have been announced. A fleet that
-            # comes back does not ask at once: its reconnections are spread already.
-            self._outage = False
-            for pacing in self._pacing.values():
-                pacing.poll_at = min(pacing.poll_at, now)
-        self._log.info(
-            "feed_state",
-            phase=state.phase,
-            code=state.code,
-            error=state.error,
-            retry_in_s=state.retry_in_s,
-        )
-        self._wake.set()
+        for name, agenda in self._agendas.items():
+            self._agendas[name] = replace(agenda, poll_at=min(agenda.poll_at, now))
 
     # ---- the schedule -----------------------------------------------------------
 
@@ -241,68 +131,64 @@ class Supervisor:
             self._turns += 1
             self._wake.clear()
             now = self._clocks.now()
+            pause_s = _LONGEST_SLEEP_S
             if work is None or work.done():
-                product = self._due(now)
-                if product is not None:
-                    work = group.create_task(self._work(product), name="work")
+                first, name = min(
+                    ((self._due(name, now), name) for name in self._agendas),
+                    key=lambda item: item[0].at,
+                    default=(None, ""),
+                )
+                if first is not None and first.at <= now:
+                    work = group.create_task(self._work(name, first.trigger))
+                elif first is not None:
+                    pause_s = min(first.at - now, _LONGEST_SLEEP_S)
             self._publish()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._sleep_s(now, work))
-        if work is not None:
-            await self._workers.stop(grace_s=_STOP_GRACE_S)
+                await asyncio.wait_for(self._wake.wait(), pause_s)
 
-    def _due(self, now: float) -> str | None:
-        """Return the product to work on now, the most urgent first."""
-        return min(
-            (name for name in self._pacing if self._due_at(name, now) <= now),
-            key=lambda name: self._due_at(name, now),
-            default=None,
+    def _due(self, name: str, now: float) -> Due:
+        waiting = self._waiting(name)
+        return due(
+            self._agendas[name],
+            now=now,
+            retry_at=self._journal.next_attempt_at(name),
+            waiting=None
+            if waiting is None
+            else Waiting(
+                received_at=waiting.received_at,
+                spread_s=waiting.spread_s,
+                urgent=waiting.urgency == "critical",
+            ),
+            poll_s=self._settings.feed.fallback_poll_s,
         )
 
-    def _due_at(self, name: str, now: float) -> float:
-        """Return when a product is due next; sets what triggers it."""
-        pacing = self._pacing[name]
-        times = [(pacing.poll_at, "boot" if pacing.poll_at == 0.0 else "poll")]
-        retry = self._journal.next_attempt_at(name)
-        if retry is not None:
-            # A clock set back must not park a retry for years.
-            times.append((
-                min(retry, now + self._settings.feed.fallback_poll_s),
-                "poll",
-            ))
-        if any(pending.product == name for pending in self._inbox.pending()):
-            times.append((now + pacing.pace.wait_s(now), "event"))
-        due, pacing.trigger = min(times)
-        return due
-
-    def _sleep_s(self, now: float, work: asyncio.Task[None] | None) -> float:
-        if work is not None and not work.done():
-            return _LONGEST_SLEEP_S  # its end wakes us
-        due = min((self._due_at(name, now) for name in self._pacing), default=now)
-        return min(max(due - now, 0.05), _LONGEST_SLEEP_S)
+    def _waiting(self, name: str) -> Pending | None:
+        return next((p for p in self._inbox.pending() if p.product == name), None)
 
     # ---- the work ---------------------------------------------------------------
 
-    async def _work(self, product: str) -> None:
-        pacing = self._pacing[product]
-        pending = [p for p in self._inbox.pending() if p.product == product]
-        pushed = self._write_pushed(pending)
+    async def _work(self, product: str, trigger: str) -> None:
+        waiting = self._waiting(product)
+        pushed = self._write_pushed(waiting)
         before = self._journal.product(product), self._journal.installed(product)
-        self._log.info("worker_started", product=product, trigger=pacing.trigger)
-        ended = await self._workers.update(
-            product, trigger=pacing.trigger, pushed=pushed
-        )
+        self._log.info("worker_started", product=product, trigger=trigger)
+        if trigger == "poll":
+            self._subscription.connect_now()
+        ended = await self._workers.update(product, trigger=trigger, pushed=pushed)
         now = self._clocks.now()
         facts = self._journal.product(product)
         if ended.crashed and facts.checked_at == before[0].checked_at:
             self._note_crash(product, ended, now)
-        for item in pending:
-            self._inbox.done(product, item.up_to_row)
-        useful = self._journal.installed(product) != before[1]
+        if waiting is not None:
+            self._inbox.done(product, waiting.up_to_row)
+        agenda = self._agendas[product]
         poll_s = self._settings.feed.fallback_poll_s
-        self._pacing[product] = _Pacing(
-            pace=pacing.pace.after(now=now, useful=useful),
+        self._agendas[product] = Agenda(
             poll_at=now + poll_s * (0.9 + 0.2 * self._clocks.draw()),
+            share=self._clocks.draw(),
+            pace=agenda.pace.after(
+                now=now, useful=self._journal.installed(product) != before[1]
+            ),
         )
         self._log.info(
             "worker_ended",
@@ -311,12 +197,12 @@ class Supervisor:
             decision=facts.decision,
             reason=facts.decision_reason,
         )
-        self._wake.set()
+        self._turn()
 
     def _note_crash(self, product: str, ended: Ended, now: float) -> None:
         """Schedule a retry for a worker that died without leaving word."""
         failures = self._journal.failures(product) + 1
-        delay = Backoff(base=10.0, cap=3600.0).delay(failures, draw=self._clocks.draw())
+        delay = _CRASH_RETRY.delay(failures, draw=self._clocks.draw())
         self._journal.note_failure(
             product,
             code="worker_died",
@@ -326,21 +212,27 @@ class Supervisor:
         )
         self._log.error("worker_died", product=product, how=str(ended))
 
-    def _write_pushed(self, pending: list[Pending]) -> Path | None:
-        """Hand the worker the signed files that came with the event, unverified."""
-        pushed = next((p.pushed for p in pending if p.pushed), None)
-        if pushed is None:
+    def _write_pushed(self, waiting: Pending | None) -> Path | None:
+        """Hand the worker the signed files that came with the event, unverified.
+
+        Power cut: the folder is in /run and gone; the worker fetches instead.
+        """
+        if waiting is None or waiting.pushed is None:
             return None
         folder = Path(self._settings.directories.runtime) / "pushed"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for name, data in (
-            ("timestamp.json", pushed.timestamp),
-            ("snapshot.json", pushed.snapshot),
-        ):
-            if data is None:
-                (folder / name).unlink(missing_ok=True)
-            else:
-                durable.publish_file(folder / name, data, mode=0o600)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            for name, data in (
+                ("timestamp.json", waiting.pushed.timestamp),
+                ("snapshot.json", waiting.pushed.snapshot),
+            ):
+                if data is None:
+                    (folder / name).unlink(missing_ok=True)
+                else:
+                    durable.publish_file(folder / name, data, mode=0o600)
+        except OSError as error:
+            self._log.warning("pushed_unwritable", path=str(folder), error=str(error))
+            return None
         return folder
 
     # ---- what others see --------------------------------------------------------
@@ -349,7 +241,7 @@ class Supervisor:
         document = status.collect(
             self._connection,
             self._settings,
-            daemon=status.daemon_section(self._started_at, self._feed),
+            daemon=status.daemon_section(self._started_at, self._subscription.state),
             now=self._clocks.now(),
         )
         path = Path(self._settings.directories.runtime) / "status.json"
@@ -366,7 +258,7 @@ class Supervisor:
             return
         while True:
             seen = self._turns
-            self._wake.set()
+            self._turn()
             await asyncio.sleep(period_s / 3)
             if self._turns > seen:
                 self._notifier.watchdog()

@@ -1,0 +1,149 @@
+"""From the feed into the inbox: every event once, the cursor with it.
+
+The subscription ends only with the daemon. A feed that said 204 (go away) is asked
+again when a person runs `updaterd check`, at the safety poll, or after a restart.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from updaterd import log, status
+from updaterd.core.backoff import Backoff
+from updaterd.core.settings import Settings
+from updaterd.core.sse import Event
+from updaterd.daemon.clocks import Clocks
+from updaterd.errors import UpdaterError
+from updaterd.feed.client import ConnectionState, EventSource
+from updaterd.store.inbox import Inbox
+
+_STORE_RETRY_S = 5.0
+
+
+class Subscription:
+    """Feeds the inbox.
+
+    Args:
+        settings: the configuration.
+        inbox: where events go.
+        clocks: time and chance.
+        on_change: called when the inbox or the connection's state has changed.
+        on_return: called when the feed is back after an outage: what was released
+            meanwhile may never have been announced.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        inbox: Inbox,
+        clocks: Clocks,
+        on_change: Callable[[], None],
+        on_return: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._inbox = inbox
+        self._clocks = clocks
+        self._on_change = on_change
+        self._on_return = on_return
+        self._log = log.get()
+        self._asked = asyncio.Event()
+        self._source: EventSource | None = None
+        self._outage = False
+        self.state: status.Subscription | None = None
+
+    def connect_now(self) -> None:
+        """Connect without waiting, also to a feed that told us to go away."""
+        self._asked.set()
+        if self._source is not None:
+            self._source.wake()
+
+    async def run(self) -> None:
+        """Hold the subscription until cancelled."""
+        while True:
+            self._asked.clear()
+            try:
+                async with self._open() as self._source:
+                    async for event in self._source:
+                        self._take([event, *self._source.take_ready()])
+            except sqlite3.Error as error:
+                # Nothing was stored, so the cursor has not moved: it comes again.
+                self._log.error("inbox_failed", error=str(error))
+                await asyncio.sleep(_STORE_RETRY_S)
+                continue
+            except UpdaterError as error:
+                self._log.error("feed_unusable", code=error.code, error=str(error))
+                self._tell(
+                    ConnectionState(phase="stopped", code=error.code, error=str(error))
+                )
+            await self._asked.wait()
+
+    def _open(self) -> EventSource:
+        feed = self._settings.feed
+        return EventSource(
+            feed.url,
+            params=self._filters(),
+            headers=feed.network.headers,
+            headers_file=feed.network.headers_file,
+            ca_file=feed.network.ca_file,
+            proxy=feed.network.proxy,
+            last_event_id=self._inbox.cursor(),
+            backoff=Backoff(base=feed.backoff_min_s, cap=feed.backoff_max_s),
+            idle_timeout_s=feed.idle_timeout_s,
+            on_state=self._tell,
+            on_cursor=lambda cursor: self._inbox.advance(
+                cursor, now=self._clocks.now()
+            ),
+            draw=self._clocks.draw,
+            wall=self._clocks.now,
+        )
+
+    def _filters(self) -> list[tuple[str, str]]:
+        products = self._settings.products
+        channels = sorted({product.channel for product in products.values()})
+        return [("product", name) for name in sorted(products)] + [
+            ("channel", channel) for channel in channels
+        ]
+
+    def _take(self, events: Sequence[Event]) -> None:
+        taken = self._inbox.accept_all(events, now=self._clocks.now())
+        for event, accepted in zip(events, taken, strict=True):
+            if accepted.products:
+                self._log.info(
+                    "event_accepted",
+                    event_id=event.id,
+                    kind=accepted.kind,
+                    products=sorted(accepted.products),
+                    reason=accepted.reason,
+                )
+            elif accepted.kind == "quarantined":
+                self._log.warning(
+                    "event_quarantined", event_id=event.id, reason=accepted.reason
+                )
+        self._on_change()
+
+    def _tell(self, state: ConnectionState) -> None:
+        now = self._clocks.now()
+        self.state = status.Subscription(
+            phase=state.phase,
+            code=state.code,
+            error=state.error,
+            since=now,
+            attempt=state.attempt,
+            retry_at=None if state.retry_in_s is None else now + state.retry_in_s,
+            note=state.note,
+        )
+        self._log.info(
+            "feed_state",
+            phase=state.phase,
+            code=state.code,
+            error=state.error,
+            retry_in_s=state.retry_in_s and round(state.retry_in_s, 1),
+        )
+        # A stream that ends and comes back at once is how a server rotates them.
+        if state.phase == "waiting" and state.code != "closed":
+            self._outage = True
+        elif state.phase == "open" and self._outage:
+            self._outage = False
+            self._on_return()
+        self._on_change()
