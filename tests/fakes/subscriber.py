@@ -32,13 +32,7 @@ async def listen(url, database, *, feed="feed", done=None):
         async with source:
             while done is None or not done(inbox.cursor()):
                 event = await anext(source)
-                inbox.accept_all(
-                    [
-                        e._replace(identified=False)
-                        for e in [event, *source.take_ready()]
-                    ],
-                    now=0.0,
-                )
+                inbox.accept_all([event, *source.take_ready()], now=0.0)
     finally:
         connection.close()
 
