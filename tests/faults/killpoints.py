@@ -26,6 +26,7 @@ and the update after that must work too.
 import argparse
 import importlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -105,8 +106,9 @@ class Bench:
             {
                 "bin/healthcheck": "#!/bin/sh\nexit 0\n",
                 "bin/app": f"#!/bin/sh\necho {version}\n" * 50,
-                "lib/shared.bin": bytes(range(256)) * 64,
-                "lib/changing.bin": bytes([number]) + bytes(range(255)) * 400,
+                "lib/shared.bin": random.Random(1).randbytes(16_384),
+                "lib/changing.bin": bytes([number])
+                + random.Random(2).randbytes(100_000),
                 "lib/link": "-> shared.bin",
                 f"only-in-{number}": version,
             },

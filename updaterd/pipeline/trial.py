@@ -78,9 +78,9 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
             services.journal.condemn(deployment.id, services.note(code, reason))
             return roll_back(product, deployment.id, services)
         tree = _tree(services, product, deployment.version)
-        services.journal.install(
-            deployment.id, tree, services.note(deployment.code, deployment.reason)
-        )
+        began, *_ = services.journal.transitions(deployment.id)
+        well = services.note(began.code, f"{began.reason}; {deployment.reason}")
+        services.journal.install(deployment.id, tree, well)
     _tidy(product, services)
     return Outcome(
         product=product.name,

@@ -1,0 +1,56 @@
+"""A site with releases, and a machine that is put back as it was for each test."""
+
+import random
+import shutil
+from pathlib import Path
+
+from fakes.machine import Machine
+from fakes.site import Site
+from fakes.trees import make_tree, snapshot
+
+
+class Releases:
+    """1.0.0 is installed, 1.1.0 is offered; more can be pushed."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.site = Site(root / "site")
+        self.site.start()
+        self.trees: dict[str, dict] = {}
+        self.folders: dict[str, Path] = {}
+
+    def push(self, version: str, *options: object, healthy: bool = True, size=100_000):
+        tree = self.root / "trees" / version
+        make_tree(
+            tree,
+            {
+                "bin/healthcheck": f"#!/bin/sh\nexit {0 if healthy else 3}\n",
+                "bin/app": f"#!/bin/sh\necho {version}\n" * 50,
+                "lib/shared.bin": random.Random(1).randbytes(16_384),
+                "lib/changing.bin": version.encode() + random.Random(2).randbytes(size),
+                "lib/link": "-> shared.bin",
+                f"only-in-{version}": version,
+            },
+        )
+        self.site.push(tree, version, *options, announce=False)
+        self.trees[version] = snapshot(tree)
+        self.folders[version] = tree
+
+    def machine(self, root: Path, **options: object) -> Machine:
+        return Machine(
+            root,
+            feed=self.site.feed_url,
+            repository=f"{self.site.address}/repo",
+            bootstrap=self.site.bootstrap,
+            health=[str(root / "opt/acme/current/bin/healthcheck")],
+            **options,
+        )
+
+    def close(self) -> None:
+        self.site.hard_stop()
+
+
+def clone(template: Path, root: Path) -> None:
+    """Copy a machine's folder to where it lives; its paths are absolute."""
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(template, root, symlinks=True)

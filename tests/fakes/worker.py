@@ -1,0 +1,153 @@
+"""The worker in this process: the real pipeline, given a clock, a boot, a journal."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from fakes.machine import Machine
+
+from updaterd import config
+from updaterd.net import Fetcher
+from updaterd.pipeline import order
+from updaterd.pipeline.services import Request, Services, open_services
+from updaterd.store.journal import Journal
+from updaterd.store.schema import open_state
+
+
+class Units:
+    """A service manager that remembers what it was asked for."""
+
+    def __init__(
+        self, *, faults: dict[str, str] | None = None, app: Path | None = None
+    ):
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self._faults = faults or {}
+        self._app = app
+
+    def restart(self, units) -> None:
+        self.asked.append(("restart", tuple(units)))
+
+    def stop(self, units) -> None:
+        self.asked.append(("stop", tuple(units)))
+
+    def fault(self, units, *, active_s: float) -> str:
+        self.asked.append((f"watch {active_s:g} s", tuple(units)))
+        running = (self._app / "current").readlink().name if self._app else ""
+        return self._faults.get(running, "")
+
+
+class DyingJournal(Journal):
+    """Kills its process at a state: once journalled, or when it is about to be left."""
+
+    def __init__(self, connection, *, state: str, leaving: bool):
+        super().__init__(connection)
+        self._state = state
+        self._leaving = leaving
+        self._before = ""
+
+    def _step(self, ident, state, note) -> None:
+        if self._leaving and self._before == self._state:
+            os.kill(os.getpid(), signal.SIGKILL)  # inside the transaction
+        super()._step(ident, state, note)
+        self._before = str(state)
+
+    def begin(self, *arguments):
+        ident = super().begin(*arguments)
+        self._die()
+        return ident
+
+    def move(self, *arguments, **values):
+        super().move(*arguments, **values)
+        self._die()
+
+    def stage(self, *arguments):
+        super().stage(*arguments)
+        self._die()
+
+    def install(self, *arguments):
+        super().install(*arguments)
+        self._die()
+
+    def condemn(self, *arguments):
+        failures = super().condemn(*arguments)
+        self._die()
+        return failures
+
+    def _die(self) -> None:
+        if not self._leaving and self._before == self._state:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def worker(
+    machine: Machine, *, journal=Journal, boot="boot-1", clock=time.time, **changes
+) -> Iterator[Services]:
+    """Open the machine's own services in this process."""
+    settings = config.load(
+        machine.config,
+        state=machine.root / "state",
+        cache=machine.root / "cache",
+        runtime=machine.root / "run",
+        demo=True,
+    )
+    connection = open_state(machine.root / "state" / "state.db")
+    with Fetcher() as fetcher:
+        services = open_services(
+            settings,
+            journal(connection),
+            fetcher,
+            clock=clock,
+            draw=lambda: 0.5,
+            teller=changes.pop("teller", None) or _Lines(),
+            environment={},
+        )
+        changed = {"manager": Units(), **changes}
+        yield replace(services, boot=boot, **changed)
+    connection.close()
+
+
+class _Lines:
+    """A teller whose lines pytest shows when a test fails."""
+
+    def say(self, line: str) -> None:
+        print(line)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        pass
+
+
+def product_of(machine: Machine, **changes):
+    """Return the machine's product, with some of its settings changed."""
+    settings = config.load(
+        machine.config, state=machine.root / "state", cache=machine.root / "cache",
+        runtime=machine.root / "run", demo=True,
+    )  # fmt: skip
+    return replace(settings.products[machine.product], **changes)
+
+
+def update(machine: Machine, services: Services, **asked):
+    """Run one update."""
+    return order.update(product_of(machine), services, Request(**asked))
+
+
+def killed(machine: Machine, state: str, *, leaving: bool, **changes) -> bool:
+    """Run an update in a fork that is killed at `state`; tell whether it was."""
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+
+            def journal(connection):
+                return DyingJournal(connection, state=state, leaving=leaving)
+
+            with worker(machine, journal=journal, **changes) as services:
+                update(machine, services)
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status) == -signal.SIGKILL
