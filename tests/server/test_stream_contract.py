@@ -335,3 +335,20 @@ async def test_trimmed_cursor_gets_resync_but_a_quiet_channel_does_not(
     async with Reader(feed.url, "?product=quiet", headers) as reader:
         event = await reader.next()
         assert (event.name, event.id) == ("hello", newest)
+
+
+async def test_browser_is_told_to_wait_in_a_stream(start_feed, sink):
+    """EventSource gives up for ever on 503, so it gets a `retry:` and the end."""
+    feed = start_feed("--sink", sink, "--rate", "1")
+    seen = []
+    for _ in range(4):
+        async with Reader(feed.url, headers={"Sec-Fetch-Mode": "cors"}) as reader:
+            assert reader.status == 200
+            assert reader.answer["content-type"].startswith("text/event-stream")
+            if "content-length" in reader.answer or "transfer-encoding" not in (
+                reader.answer
+            ):
+                body = await reader.reader.read()
+                seen.append(int(body.decode().strip().removeprefix("retry: ")))
+    assert len(seen) >= 2
+    assert all(ms >= 1000 for ms in seen)

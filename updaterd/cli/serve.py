@@ -139,6 +139,13 @@ def _access(group: argparse._ArgumentGroup) -> None:
         help="web pages that may subscribe (CORS); repeatable, * for all",
     )
     group.add_argument(
+        "--head-timeout",
+        type=float,
+        default=15,
+        metavar="S",
+        help="for the head of a request to come in (default 15)",
+    )
+    group.add_argument(
         "--tls-cert", type=Path, metavar="FILE", help="certificate chain"
     )
     group.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
@@ -187,6 +194,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_per_address=arguments.max_per_address,
         max_per_token=arguments.max_per_token,
         private=arguments.private,
+        head_s=arguments.head_timeout,
         metrics=arguments.metrics,
         trusted_proxies=tuple(arguments.trusted_proxy),
         origins=tuple(arguments.allow_origin),

@@ -3,6 +3,12 @@
 from updaterd.server.options import Options
 from updaterd.server.streams import Refusal
 
+STREAM_HEADERS = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # nginx would hold events back
+}
+
 
 def cors(options: Options, origin: str) -> dict[str, str]:
     """Return the headers that let a page of this origin read the answer."""

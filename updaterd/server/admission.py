@@ -87,8 +87,11 @@ class Admission:
     def retry_ms(self, streams: int, *, draw: float) -> int:
         """Return the `retry:` for one stream of a fleet.
 
+        The upper half of the window, at the full rate: someone with a short time
+        would knock again and again while a server is down.
+
         Args:
             streams: how many there are now.
             draw: uniform in [0, 1).
         """
-        return int(1000 * (_FIRST_S + draw * self.window_s(streams)))
+        return int(1000 * (_FIRST_S + (0.5 + draw / 2) * self.window_s(streams)))

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from updaterd.errors import MalformedError, RejectedError, UpdaterError
 from updaterd.server import publish, sink_asgi
-from updaterd.server.access import cors, refusal_headers
+from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.admission import Bucket
 from updaterd.server.files import RepositoryFiles
 from updaterd.server.log import EventLog, write_topic
@@ -123,10 +123,13 @@ class Events:
         if isinstance(answer, Refusal):
             headers = {**allow, **refusal_headers(answer), "connection": "close"}
             response = problem(answer.status, answer.code, answer.code, headers)
+            if only_retry := answer.as_stream:
+                headers = {**allow, **STREAM_HEADERS, "connection": "close"}
+                response = Response(only_retry, headers=headers)
             await response(scope, receive, send)
             return
         extra = tuple((k.encode(), v.encode("latin-1")) for k, v in allow.items())
-        head = [*sink_asgi.HEAD, *extra]
+        head = [*((k.encode(), v.encode()) for k, v in STREAM_HEADERS.items()), *extra]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         stream = sink_asgi.AsgiStream(
             parts.streams, request, answer, sink_asgi.abort_of(scope)

@@ -103,6 +103,14 @@ class Behind:
     after: Position
 
 
+class _Group(set[Sink]):
+    """The streams of one filter."""
+
+    def __init__(self, wanted: Filter) -> None:
+        super().__init__()
+        self.wanted = wanted
+
+
 class Hub:
     """The streams, by filter, and the ring.
 
@@ -130,7 +138,7 @@ class Hub:
         self._slice_size = slice_size
         self._ring: deque[_Kept] = deque()
         self._ring_bytes = 0
-        self._groups: dict[Filter, set[Sink]] = {}
+        self._groups: dict[Filter, _Group] = {}
         self._newest: dict[Topic, Position] = {}
         self._moved = asyncio.Event()
         self.epoch = ""
@@ -334,9 +342,17 @@ class Hub:
         )
         return Opening(missed, self.hello(), "replay", records[-1].position)
 
-    def join(self, sink: Sink, wanted: Filter) -> None:
-        """Put a stream into its group: from here on it gets what is delivered."""
-        self._groups.setdefault(wanted, set()).add(sink)
+    def join(self, sink: Sink, wanted: Filter) -> Filter:
+        """Put a stream into its group: from here on it gets what is delivered.
+
+        Returns:
+            The filter as the group has it, so that streams can share one.
+        """
+        group = self._groups.get(wanted)
+        if group is None:
+            group = self._groups[wanted] = _Group(wanted)
+        group.add(sink)
+        return group.wanted
 
     def leave(self, sink: Sink, wanted: Filter) -> None:
         """Take a stream out; harmless when it never joined."""

@@ -25,6 +25,7 @@ class Options:
         max_per_address: streams of one IPv4 address or IPv6 /64; 0: no limit.
         max_per_token: streams of one read token; 0: no limit.
         publish_rate: announcements a second for each token.
+        head_s: time for a request's head to come, in seconds.
         queue_bytes: waiting for one reader before it is dropped.
         trusted_proxies: addresses whose X-Forwarded-For is believed.
         origins: allowed by CORS; `*` for all.
@@ -51,6 +52,7 @@ class Options:
     max_per_address: int = 1000
     max_per_token: int = 0
     publish_rate: float = 20.0
+    head_s: float = 15.0
     queue_bytes: int = 256 << 10
     ring_bytes: int = 16 << 20
     trusted_proxies: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from updaterd.errors import MalformedError
-from updaterd.server.access import cors, refusal_headers
+from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.options import Options
 from updaterd.server.request import EVENTS_PATH, StreamRequest, read_request
 from updaterd.server.sink_asgi import ABORT
@@ -33,7 +33,6 @@ from updaterd.server.streams import Refusal
 HEAD_LIMIT = 32 << 10
 """Largest request head, in bytes (give or take one packet)."""
 
-HEAD_DEADLINE_S = 15.0
 _MOST_PIPELINED = 16
 _SPARE_CONNECTIONS = 256  # of one address, besides its streams: downloads
 _PATH = EVENTS_PATH.encode()
@@ -151,7 +150,9 @@ class FeedProtocol(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_DEADLINE_S, self._late)
+            self._head_timer = self.loop.call_later(
+                self._guard.options.head_s, self._late
+            )
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
@@ -249,10 +250,13 @@ class FeedProtocol(HttpToolsProtocol):
         allow = cors(self._guard.options, request.origin)
         answer = taker.ask(request)
         if isinstance(answer, Refusal):
-            headers = {**allow, **refusal_headers(answer)}
-            self._answer(answer.status, answer.code, headers)
+            self._refuse(answer, allow)
             return
-        head = _head(200, self._fixed(), allow)
+        head = _head(
+            200,
+            self._date() | STREAM_HEADERS | {"transfer-encoding": "chunked"},
+            allow,
+        )
         transport = self.transport
         # this object is done; without the parser no cycle keeps it alive
         self._forget()
@@ -261,14 +265,18 @@ class FeedProtocol(HttpToolsProtocol):
         self.parser = self.flow = self.scope = self.headers = None  # type: ignore[assignment]
         taker.take(request, answer, transport, head)
 
-    def _fixed(self) -> dict[str, str]:
-        date = {k.decode(): v.decode() for k, v in self.server_state.default_headers}
-        return date | {
-            "content-type": "text/event-stream",
-            "cache-control": "no-cache",
-            "x-accel-buffering": "no",
-            "transfer-encoding": "chunked",
-        }
+    def _date(self) -> dict[str, str]:
+        return {k.decode(): v.decode() for k, v in self.server_state.default_headers}
+
+    def _refuse(self, refusal: Refusal, allow: dict[str, str]) -> None:
+        only_retry = refusal.as_stream
+        if only_retry is None:
+            headers = {**allow, **refusal_headers(refusal)}
+            self._answer(refusal.status, refusal.code, headers)
+            return
+        fixed = self._date() | STREAM_HEADERS | {"connection": "close"}
+        self.transport.write(_head(200, fixed, allow) + only_retry)
+        self.transport.close()
 
     def _answer(
         self, status: int, code: str, headers: dict[str, str], message: str = ""

@@ -25,6 +25,7 @@ class StreamRequest:
         address: the client, as limits count it.
         bearer: the token's secret, empty when there is none.
         origin: of the page that asks, empty when none does.
+        browser: an EventSource in a web page asks.
     """
 
     wanted: Filter
@@ -32,6 +33,7 @@ class StreamRequest:
     address: str
     bearer: str
     origin: str
+    browser: bool
 
 
 def read_request(
@@ -49,6 +51,7 @@ def read_request(
         MalformedError: a filter is not a name, or there are too many.
     """
     cursor = bearer = origin = ""
+    browser = False
     forwarded: list[str] = []
     for name, value in headers:
         if name == b"last-event-id":
@@ -57,6 +60,8 @@ def read_request(
             bearer = read_bearer(value)
         elif name == b"origin":
             origin = value.decode("latin-1")
+        elif name == b"sec-fetch-mode":
+            browser = True
         elif name == b"x-forwarded-for":
             forwarded += value.decode("latin-1").split(",")
     return StreamRequest(
@@ -65,6 +70,7 @@ def read_request(
         client_address(peer, forwarded, trusted),
         bearer,
         origin,
+        browser,
     )
 
 

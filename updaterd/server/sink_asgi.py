@@ -15,12 +15,6 @@ _DRAIN_DEADLINE_S = 60.0
 
 ABORT = "updaterd.abort"
 
-HEAD = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
-
 
 class AsgiStream:
     """A queue that a task empties into `send`; see `streams.Stream`."""

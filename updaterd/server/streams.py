@@ -7,7 +7,8 @@ are counted here, all of them.
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Protocol
 
 from updaterd.errors import UpdaterError
@@ -33,11 +34,24 @@ class Refusal:
         status: HTTP status.
         code: stable name, for the body and for metrics.
         retry_after_s: 0 when there is no point in coming back.
+        browser: whom it goes to gives up for ever on anything but 200.
     """
 
     status: int
     code: str
     retry_after_s: int = 0
+    browser: bool = False
+
+    @property
+    def as_stream(self) -> bytes | None:
+        """A stream that only says when to come back; None where 503 is understood.
+
+        EventSource never reconnects after a status other than 200 (WHATWG HTML
+        9.2.2), so a browser that is to wait is told so in a stream that ends.
+        """
+        if self.browser and self.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return frames.retry(self.retry_after_s * 1000).plain
+        return None
 
 
 class Stream(Protocol):
@@ -136,7 +150,6 @@ class Streams:
         )
         self._addresses: Counter[str] = Counter()
         self._uses: Counter[str] = Counter()
-        self._filters: dict[Filter, Filter] = {}
         self._behind: set[asyncio.Task[None]] = set()
         self._at_once = options.queue_bytes // 2
         self.count = 0
@@ -148,6 +161,7 @@ class Streams:
         refusal = self._judge(request)
         if isinstance(refusal, Refusal):
             self._metrics.refused(refusal.code)
+            return replace(refusal, browser=request.browser)
         return refusal
 
     def _judge(self, request: StreamRequest) -> Refusal | str:
@@ -200,7 +214,7 @@ class Streams:
         for block in opening.missed:
             stream.write(block)
         stream.write(opening.greeting)
-        self.hub.join(stream, stream.wanted)
+        stream.wanted = self.hub.join(stream, stream.wanted)
         self._metrics.opened(opening.kind)
 
     async def _catch_up(self, stream: Stream, cursor: str) -> None:

@@ -1,0 +1,212 @@
+"""Clients that mean harm, or behave as if: bounded memory, nobody else suffers."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from fakes.serving import DEADLINE_S, Reader, announcement, publish, request
+
+MiB = 1 << 20
+
+
+def memory(feed):
+    """Return the server's own memory, in bytes."""
+    rollup = Path(f"/proc/{feed.process.pid}/smaps_rollup").read_text()
+    line = next(x for x in rollup.splitlines() if x.startswith("Anonymous:"))
+    return int(line.split()[1]) * 1024
+
+
+def connect(feed, receive_buffer=None):
+    host, port = feed.url.removeprefix("http://").split(":")
+    sock = socket.socket()
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(DEADLINE_S)
+    sock.connect((host, int(port)))
+    return sock
+
+
+@pytest.fixture
+def crowd():
+    """A stack that closes its sockets whatever happens."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def feed(start_feed, sink):
+    return start_feed(
+        *("--sink", sink, "--metrics", "open", "--max-per-address", "0"),
+        *("--rate", "5000", "--heartbeat", "5"),
+    )
+
+
+def big(number):
+    """An announcement with as much in it as a pushed snapshot may have."""
+    return announcement(f"v{number}", seq=number) | {
+        "tuf": {"timestamp": "A" * 1000, "snapshot": "A" * 100_000}
+    }
+
+
+async def test_readers_that_never_read_are_dropped_and_delay_nobody(feed, crowd):
+    """1,000 silent readers: memory bounded, the others get every event in time."""
+    silent = [
+        crowd.enter_context(connect(feed, receive_buffer=4096)) for _ in range(1000)
+    ]
+    for sock in silent:
+        sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+    await feed.streams(1000)
+    token = feed.token("publish:acme/stable")
+    before = memory(feed)
+    async with Reader(feed.url) as reader:
+        assert (await reader.next()).name == "hello"
+        worst = 0
+        for number in range(1, 30):
+            filler = announcement("v" + "1" * 60, seq=number) | {
+                "tuf": metadata(number, padding=100_000)
+            }
+            answer = await asyncio.to_thread(publish, feed.url, token, filler)
+            assert answer.status == 201, answer.body
+            assert (await reader.next()).json["seq"] == number
+            worst = max(worst, memory(feed) - before)
+        await feed.streams(1)
+    assert 'updaterd_streams_ended_total{reason="slow"} 1000.0' in feed.metrics()
+    # 256 KiB may wait for each, and one more block; events share their bytes
+    assert worst < 1000 * 512 * 1024
+
+
+def metadata(version, padding):
+    """Return pushed metadata that parses, incompressible."""
+    import base64
+    import zlib
+
+    def signed(role, **more):
+        document = {
+            "signatures": [{"keyid": "k", "sig": "s"}],
+            "signed": {
+                "_type": role,
+                "version": version,
+                "expires": "2030-01-01T00:00:00Z",
+                **more,
+            },
+        }
+        return base64.b64encode(zlib.compress(json.dumps(document).encode())).decode()
+
+    return {
+        "timestamp": signed("timestamp", meta={"snapshot.json": {"version": version}}),
+        "snapshot": signed("snapshot", noise=os.urandom(padding // 2).hex()),
+    }
+
+
+async def test_request_heads_without_end_are_cut(feed):
+    """100 MB of head, in the target, in names or in values: refused early."""
+    parts = (
+        b"GET /" + b"a" * MiB,
+        b"GET / HTTP/1.1\r\n" + b"X-A: " + b"b" * MiB,
+        b"GET / HTTP/1.1\r\n" + b"Xxxxxxxx: y\r\n" * 80_000,
+    )
+    before = memory(feed)
+    for part in parts:
+        with connect(feed) as sock:
+            sent = 0
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    sent += sock.send(part)
+            assert sent < 20 * MiB  # what the kernel's buffers took
+    assert memory(feed) - before < 20 * MiB
+    assert request(f"{feed.url}/healthz").status == 200
+
+
+async def test_head_too_large_is_told(feed):
+    """431, for who made an honest mistake."""
+    with connect(feed) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nX-A: " + b"b" * 40_000)
+        assert sock.recv(4096).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_trailers_and_pipelines_without_end_are_cut(feed):
+    """What comes after the head cannot fill memory either."""
+    before = memory(feed)
+    with connect(feed) as sock, contextlib.suppress(OSError):
+        sock.sendall(
+            b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+        )
+        for _ in range(20):
+            sock.sendall(b"Xxxxxxxx: y\r\n" * 80_000)
+    with connect(feed) as sock, contextlib.suppress(OSError):
+        for _ in range(20):
+            sock.sendall(b"GET /readyz HTTP/1.1\r\n\r\n" * 40_000)
+    assert memory(feed) - before < 30 * MiB
+    assert request(f"{feed.url}/healthz").status == 200
+
+
+async def test_many_connects_from_one_address_leave_room_for_others(
+    start_feed, sink, crowd
+):
+    """5,000 connects: the cap holds, memory too, another address is served."""
+    feed = start_feed(
+        *("--sink", sink, "--metrics", "open", "--max-per-address", "100"),
+        *("--trusted-proxy", "127.0.0.2", "--rate", "100000"),
+    )
+    before = memory(feed)
+    for _ in range(5000):
+        sock = crowd.enter_context(connect(feed))
+        with contextlib.suppress(OSError):
+            sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert memory(feed) - before < 50 * MiB
+    host, port = feed.url.removeprefix("http://").split(":")
+    with socket.socket() as other:
+        other.settimeout(DEADLINE_S)
+        other.bind(("127.0.0.3", 0))
+        other.connect((host, int(port)))
+        other.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
+    with socket.socket() as other:
+        other.settimeout(DEADLINE_S)
+        other.bind(("127.0.0.2", 0))
+        other.connect((host, int(port)))
+        other.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        text = b""
+        while not (found := re.search(rb"\nupdaterd_streams (\d+)\.", text)):
+            text += other.recv(65536)
+    assert int(found[1]) <= 101
+
+
+async def test_silent_connections_are_closed(start_feed, sink):
+    """Nobody holds a connection without asking anything."""
+    feed = start_feed("--sink", sink, "--head-timeout", "0.5")
+    with connect(feed) as sock, connect(feed) as slow:
+        slow.sendall(b"GET / HTT")
+        assert sock.recv(10) == b""
+        with contextlib.suppress(ConnectionError):
+            assert slow.recv(10) == b""
+
+
+async def test_chatter_on_a_stream_ends_it(feed):
+    """A stream is no place to send data to."""
+    with connect(feed) as sock:
+        sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        while b"hello" not in sock.recv(4096):
+            pass
+        with pytest.raises(OSError):  # noqa: PT012  whichever call notices
+            for _ in range(1000):
+                sock.sendall(b"x" * 65536)
+    assert request(f"{feed.url}/healthz").status == 200
+
+
+async def test_body_too_large_is_refused_unread(feed):
+    """A publisher's gigabyte is not taken in."""
+    token = feed.token("publish:acme/stable")
+    answer = request(
+        f"{feed.url}/v1/events",
+        "POST",
+        b"{" + b" " * (2 * MiB),
+        authorization=f"Bearer {token}",
+        idempotency_key="k",
+    )
+    assert (answer.status, answer.json["error"]) == (400, "too_large")

@@ -1,0 +1,106 @@
+"""Tokens: shown once, kept as hashes, scoped."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from updaterd.errors import BrokenError, RejectedError
+from updaterd.server.tokens import Token, Tokens, check_scope
+
+
+def test_only_the_hash_is_kept_and_only_for_the_owner(tmp_path):
+    """Who reads the file cannot publish; others cannot read it."""
+    _, secret = Tokens(tmp_path).create(("publish:acme/stable",), name="x", now=int)
+    path = tmp_path / "tokens.json"
+    assert secret.removeprefix("upd_") not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(secret) >= 4 + 43  # 256 bits in base64url
+
+
+def test_token_is_found_by_its_secret_alone(tmp_path):
+    """Another one, a prefix, its hash or nothing: not found."""
+    tokens = Tokens(tmp_path)
+    token, secret = tokens.create(("read",), name="", now=int)
+    assert tokens.find(secret) == token
+    for wrong in ("", secret[:-1], secret + "x", token.sha256, token.id, "ü\udcff"):
+        assert tokens.find(wrong) is None
+
+
+def test_another_process_change_is_seen(tmp_path):
+    """`updaterd token` and the server share nothing but the file."""
+    server, command = Tokens(tmp_path), Tokens(tmp_path)
+    assert server.all() == ()
+    token, secret = command.create(("read",), name="", now=int)
+    assert server.find(secret) == token
+    command.revoke(token.id)
+    assert server.find(secret) is None
+
+
+@pytest.mark.parametrize(
+    ("scope", "product", "channel", "allowed"),
+    [
+        ("publish:acme/stable", "acme", "stable", True),
+        ("publish:acme/stable", "acme", "beta", False),
+        ("publish:acme/*", "acme", "beta", True),
+        ("publish:*/stable", "other", "stable", True),
+        ("publish:*/stable", "other", "beta", False),
+        ("publish:acme/stable", "acmeX", "stable", False),
+        ("publish:acme/stable", None, None, True),
+        ("operate", "acme", "stable", False),
+        ("read", None, None, False),
+    ],
+)
+def test_scopes(scope, product, channel, allowed):
+    """A scope covers its product and channel, and nothing beside."""
+    token = Token("i", "n", "0" * 64, (scope,), 0)
+    assert token.may_publish(product, channel) is allowed
+
+
+@pytest.mark.parametrize(
+    "scope",
+    ["", "publish", "publish:acme", "publish:/", "publish:a b/c", "admin", "operate:x",
+     "publish:acme/stable/x", "publish:../x", "READ"],
+)  # fmt: skip
+def test_scope_that_means_nothing_is_refused(scope):
+    """A typing error must not make a token that never works."""
+    with pytest.raises(RejectedError):
+        check_scope(scope)
+
+
+def test_damaged_file_is_told(tmp_path):
+    """Not "no such token": the operator must know."""
+    (tmp_path / "tokens.json").write_text("{")
+    with pytest.raises(BrokenError):
+        Tokens(tmp_path).all()
+
+
+def test_commands(tmp_path):
+    """create prints the secret alone; list shows it never; revoke ends it."""
+
+    def updaterd(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "updaterd", "token", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    where = ("--state", str(tmp_path / "new"))
+    code, secret, _ = updaterd(
+        "create", *where, "--scope", "publish:a/b", "--name", "ci"
+    )
+    assert code == 0
+    assert Tokens(tmp_path / "new").find(secret.strip()) is not None
+    code, table, _ = updaterd("list", *where)
+    assert "publish:a/b" in table
+    assert secret.strip() not in table
+    _, document, _ = updaterd("list", *where, "--json")
+    (token,) = json.loads(document)["tokens"]
+    assert updaterd("revoke", *where, token["id"])[0] == 0
+    code, _, error = updaterd("revoke", *where, token["id"])
+    assert code == 1
+    assert "what to do" in error
+    assert updaterd("create", *where, "--scope", "publish:a")[0] == 1
