@@ -19,8 +19,8 @@ that way are counted and reported.
 
 After each fault, before anything is repaired: `current` must lead to a tree that is
 one of the releases, byte for byte. Then, without faults: the next update must end
-well at the newest release, journal and disk must agree, nothing may be left over,
-and the update after that must work too.
+well at the newest good release, journal and disk must agree, nothing may be left
+over, and a roll back and another update after that must work too.
 """
 
 import argparse
@@ -81,8 +81,9 @@ class Point:
 class Bench:
     """A server with three releases, and a machine that is put back for each point."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, healthy: bool = True) -> None:
         self.root = root
+        self.healthy = healthy
         self.site = Site(root / "site")
         self.site.start()
         self.trees: dict[str, dict] = {}
@@ -95,16 +96,16 @@ class Bench:
         )
         self._push("1.0.0")
         self.machine("update", "acme")
-        self._push("1.1.0")
+        self._push("1.1.0", healthy=healthy)
         shutil.copytree(root / "machine", root / "before", symlinks=True)
-        self.target = "1.1.0"
+        self.target = "1.1.0" if healthy else "1.0.0"
 
-    def _push(self, version: str) -> None:
+    def _push(self, version: str, *, healthy: bool = True) -> None:
         number = int(version.split(".")[1])
         tree = make_tree(
             self.root / "trees" / version,
             {
-                "bin/healthcheck": "#!/bin/sh\nexit 0\n",
+                "bin/healthcheck": f"#!/bin/sh\nexit {0 if healthy else 3}\n",
                 "bin/app": f"#!/bin/sh\necho {version}\n" * 50,
                 "lib/shared.bin": random.Random(1).randbytes(16_384),
                 "lib/changing.bin": bytes([number])
@@ -115,10 +116,6 @@ class Bench:
         )
         self.site.push(tree, version, announce=False)
         self.trees[version] = snapshot(tree)
-
-    def offer_another(self) -> None:
-        """Publish the release that the last update of a point goes to."""
-        self._push("1.2.0")
 
     def reset(self) -> None:
         shutil.rmtree(self.root / "machine", ignore_errors=True)
@@ -204,11 +201,27 @@ class Bench:
         found = self.broken_tree()
         code = self.run()
         if code == 10:
-            # a hook or a retry may be waiting for its time: a person says now
+            # a retry may be waiting for its time: a person says now
             code = self.run(words=("update", "acme", "--now"))
-        if code != 0:
+        if code != (0 if self.healthy else 30):
             found.append(f"recovery ended with {code}: {self._said()}")
-        return [*found, *self.unsettled(self.target)]
+        found += self.unsettled(self.target)
+        return found or self._afterwards()
+
+    def _afterwards(self) -> list[str]:
+        """Return what is wrong with the next changes of release, there and back."""
+        if not self.healthy:
+            return []
+        for words, target in (
+            (("rollback", "acme"), "1.0.0"),
+            (("update", "acme", "--retry"), "1.1.0"),
+        ):
+            code = self.run(words=words)
+            if code != 0:
+                return [f"afterwards, {words[0]} ended with {code}: {self._said()}"]
+            if found := self.unsettled(target):
+                return [f"afterwards, {words[0]}", *found]
+        return []
 
     def broken_tree(self) -> list[str]:
         """Return what is wrong with what `current` leads to, whatever it is."""
@@ -310,12 +323,15 @@ def main() -> int:
     parser.add_argument("--step", type=int, default=29, help="every N-th (default 29)")
     parser.add_argument("--only", help="NAME:NUMBER:MODE")
     parser.add_argument("--recovery", action="store_true", help="also its own kills")
+    parser.add_argument(
+        "--unhealthy", action="store_true", help="1.1.0 fails its health check"
+    )
     parser.add_argument("--modes", default=",".join(MODES))
     arguments = parser.parse_args()
     warm_up()
     began = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="killpoints-"))
-    bench = Bench(root)
+    bench = Bench(root, healthy=not arguments.unhealthy)
     failures = count = 0
     try:
         if arguments.only:
