@@ -60,7 +60,7 @@ def test_installed_tree_is_byte_identical_to_what_was_pushed(
     machine.wait_for(OLD)
 
     site.push(new, NEW)
-    machine.wait_for(NEW, within_s=180)
+    machine.wait_for(NEW, within_s=600)
 
     assert snapshot(new) == snapshot(machine.current.resolve())
     said = subprocess.run(

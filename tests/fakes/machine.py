@@ -15,13 +15,15 @@ class _Cli:
 
     command = (sys.executable, "-I", "-m", "updaterd")
 
-    def __call__(self, *words: object, expect: int | None = 0, env=None):
+    def __call__(
+        self, *words: object, expect: int | None = 0, env=None, within_s: float = 600
+    ):
         done = subprocess.run(
             [*self.command, *(str(word) for word in words)],
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=within_s,
             env={**os.environ, **(env or {})},
         )
         if expect is not None and done.returncode != expect:
