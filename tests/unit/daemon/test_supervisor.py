@@ -1,0 +1,225 @@
+"""The supervisor starts workers when it should, and outlives what they do."""
+
+import asyncio
+import json
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from fakes.waiting import eventually
+
+from updaterd.core.settings import (
+    Directories,
+    Download,
+    Feed,
+    Product,
+    Schedule,
+    Settings,
+    Trust,
+)
+from updaterd.daemon.clocks import Clocks
+from updaterd.daemon.supervisor import Supervisor
+from updaterd.daemon.workers import Ended
+from updaterd.notify import Notifier
+from updaterd.store.inbox import Inbox
+from updaterd.store.journal import Journal
+from updaterd.store.schema import open_state
+
+START = 1_800_000_000.0
+
+
+class FakeWorkers:
+    """Stands where processes would be: tells what was asked, answers as told."""
+
+    def __init__(self, journal):
+        self.started: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self.answers: list[int] = []
+        self.journal = journal
+        self.now = START
+
+    async def update(self, product, *, trigger, pushed=None):
+        code = self.answers.pop(0) if self.answers else 0
+        if code == 0:
+            self.journal.remember(product, checked_at=self.now, next_attempt_at=None)
+        await self.started.put((product, trigger))
+        return Ended(code=code)
+
+    async def stop(self, *, grace_s):
+        pass
+
+    async def next(self):
+        return await asyncio.wait_for(self.started.get(), 20)
+
+
+class Rig:
+    """A supervisor on a real database, with a clock that the test moves."""
+
+    def __init__(self, tmp_path):
+        self.now = START
+        with socket.create_server(("127.0.0.1", 0)) as closed_again:
+            port = closed_again.getsockname()[1]
+        self.settings = Settings(
+            feed=Feed(url=f"http://127.0.0.1:{port}/v1/events", fallback_poll_s=3600),
+            trust=Trust(root=tmp_path, repository="http://127.0.0.1:9"),
+            download=Download(),
+            schedule=Schedule(),
+            products={"acme": Product(name="acme", root=tmp_path / "opt")},
+            directories=Directories(
+                config=tmp_path, state=tmp_path, cache=tmp_path, runtime=tmp_path
+            ),
+        )
+        self.connection = open_state(tmp_path / "state.db")
+        self.journal = Journal(self.connection)
+        self.workers = FakeWorkers(self.journal)
+        self.status_file = tmp_path / "status.json"
+
+    @asynccontextmanager
+    async def running(self):
+        self.supervisor = Supervisor(
+            self.settings,
+            connection=self.connection,
+            workers=self.workers,
+            clocks=Clocks(now=lambda: self.now, draw=lambda: 0.5),
+            notifier=Notifier(),
+        )
+        task = asyncio.create_task(self.supervisor.run())
+        try:
+            yield
+        finally:
+            self.supervisor.stop()
+            await asyncio.wait_for(task, 20)
+
+    def pass_time(self, seconds):
+        self.now += seconds
+        self.workers.now = self.now
+        self.supervisor.look_again()
+
+    def receive(self, event_id, **members):
+        from updaterd.core.sse import Event
+
+        data = {"schema": 1, "product": "acme", "channel": "stable", **members}
+        inbox = Inbox(
+            self.connection,
+            feed=self.settings.feed.url,
+            products={"acme": "stable"},
+        )
+        event = Event(
+            id=event_id,
+            event="update_available",
+            data=json.dumps(data),
+            retry=None,
+            identified=True,
+        )
+        assert inbox.accept(event, now=self.now).products
+
+
+async def settle():
+    """Let everything run that can run without time passing."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def rig(tmp_path):
+    found = Rig(tmp_path)
+    yield found
+    found.connection.close()
+
+
+async def test_first_thing_after_a_start_is_to_look(rig):
+    """It also finishes what a dead run left."""
+    async with rig.running():
+        assert ("acme", "boot") == await rig.workers.next()
+
+
+async def test_event_that_was_stored_before_a_crash_is_acted_on_after_it(rig):
+    rig.receive("7")
+
+    async with rig.running():
+        await rig.workers.next()
+
+    inbox = Inbox(rig.connection, feed="", products={"acme": "stable"})
+    assert 0 == inbox.depth()
+
+
+async def test_safety_poll_comes_without_any_event(rig):
+    async with rig.running():
+        await rig.workers.next()
+
+        rig.pass_time(3600)
+
+        assert ("acme", "poll") == await rig.workers.next()
+
+
+@pytest.mark.parametrize("code", [-9, -11, 1, 2])
+async def test_worker_that_dies_without_word_is_retried_later_and_told(rig, code):
+    rig.workers.answers = [code]
+    async with rig.running():
+        await rig.workers.next()
+        rig.pass_time(0)
+        await asyncio.sleep(0)
+        rig.pass_time(60)
+
+        assert ("acme", "poll") == await rig.workers.next()
+
+    facts = rig.journal.product("acme")
+    assert "worker_died" == facts.last_error_code
+    assert rig.journal.history("acme") == ()
+
+
+async def test_flood_of_events_starts_few_workers(rig):
+    async with rig.running():
+        await rig.workers.next()
+        rig.receive("1")
+        rig.pass_time(0)
+        rig.pass_time(1)
+        await rig.workers.next()
+
+        for number in range(2, 500):
+            rig.receive(str(number))
+            rig.supervisor.look_again()
+            await asyncio.sleep(0)
+
+        assert rig.workers.started.empty(), "events were not paced"
+
+
+async def test_spread_event_waits_for_this_machines_share(rig):
+    async with rig.running():
+        await rig.workers.next()
+        rig.pass_time(100)
+        rig.receive("1", spread_s=600)
+
+        rig.pass_time(299)
+        await settle()
+        assert rig.workers.started.empty()
+
+        rig.pass_time(1)
+        assert ("acme", "event") == await rig.workers.next()
+
+
+async def test_status_file_is_whole_and_says_that_the_feed_is_down(rig):
+    async with rig.running():
+        await rig.workers.next()
+        await asyncio.to_thread(eventually, lambda: _phase(rig) == "waiting")
+
+    document = json.loads(rig.status_file.read_bytes())
+    assert "degraded" == document["state"]
+    assert "refused" == document["feed"]["connection"]["code"]
+
+
+def _phase(rig):
+    if not rig.status_file.exists():
+        return None
+    connection = json.loads(rig.status_file.read_bytes())["feed"]["connection"]
+    return connection and connection["phase"]
+
+
+async def test_unwritable_runtime_directory_does_not_stop_the_daemon(rig, tmp_path):
+    rig.settings = replace(
+        rig.settings,
+        directories=replace(rig.settings.directories, runtime=tmp_path / "gone"),
+    )
+
+    async with rig.running():
+        await rig.workers.next()
