@@ -1,0 +1,48 @@
+"""Choose which updaterd an interpreter of /usr/lib/updaterd runs.
+
+Imported by updaterd.pth at every start of /usr/lib/updaterd/bin/python, so that
+`python -I -m updaterd`, its workers and their children agree.
+
+The packaged release is the default. A self-updated one is used only by the user that
+owns it, who could run it anyway: root, or an administrator who types `updaterd
+status`, never executes what the daemon's user can write.
+"""
+
+import os
+import stat
+import sys
+
+PACKAGED = "/usr/lib/updaterd/site"
+EXTRA = "/usr/lib/updaterd/site-feed"  # the package updaterd-feed
+OWN = "/opt/updaterd"
+
+
+def choose(own=OWN, packaged=PACKAGED):
+    """Return the folder to import from."""
+    try:
+        real = os.path.realpath(os.path.join(own, "current"), strict=True)
+        found = os.stat(real)
+        trusted = found.st_uid == os.geteuid() != 0 and not found.st_mode & (
+            stat.S_IWGRP | stat.S_IWOTH
+        )
+        if trusted and os.path.isfile(os.path.join(real, "updaterd", "__main__.py")):
+            return real
+    except OSError:
+        pass
+    return packaged
+
+
+def install():
+    """Put the chosen release on the path; keep its bytecode out of its tree."""
+    chosen = choose()
+    if chosen != PACKAGED:
+        # The tree is signed and closed: nothing may appear in it.
+        cache = os.environ.get("CACHE_DIRECTORY", "/var/cache/updaterd").split(":")[0]
+        sys.pycache_prefix = os.path.join(cache, "pycache")
+    sys.path.append(chosen)
+    if os.path.isdir(EXTRA):
+        sys.path.append(EXTRA)
+    return chosen
+
+
+CHOSEN = install()
