@@ -103,6 +103,8 @@ class Engine(Updater):
         OSError: the cache cannot be written.
     """
 
+    _made = False
+
     def __init__(  # noqa: PLR0913 # Updater's own arguments
         self,
         cache: Path,
@@ -124,6 +126,7 @@ class Engine(Updater):
             config=LIMITS,
             bootstrap=bootstrap,
         )
+        self._made = True
         if now is not None:
             self._trusted_set.reference_time = now
 
@@ -170,8 +173,13 @@ class Engine(Updater):
     def _update_root_symlink(self) -> None:
         """Point root.json at the newest root, for people and tools: we never read it.
 
+        Not before the roots were walked, or each refresh would point it at the
+        bootstrap root and back: four syncs for nothing.
+
         Power cut: the old link or the new.
         """
+        if not self._made:
+            return
         link = Path(self._dir, "root.json")
         target = Path("root_history", f"{self.root.version}.root.json")
         if not link.is_symlink() or link.readlink() != target:

@@ -1,0 +1,92 @@
+"""A machine, a repository and whatever stands between them.
+
+Releases are built, signed and published by the production code; the worker is the
+command line; the server in between is an `Origin`, which can be told to misbehave.
+"""
+
+import contextlib
+import io
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fakes.machine import Machine
+from fakes.origin import Origin
+from fakes.repository import Publisher
+from fakes.trees import make_tree, snapshot
+
+from updaterd import cli
+from updaterd.release import publish
+from updaterd.release.workspace import this_platform
+
+PLATFORM = this_platform()
+
+
+class Rig:
+    def __init__(self, folder: Path, *, feed: str = "http://127.0.0.1:9/v1/events"):
+        self.folder = folder
+        self.publisher = Publisher(folder / "ops", now=datetime.now(UTC))
+        self.origin = Origin(self.publisher.public)
+        self.installed = self.published = ""
+        self.heal = lambda: None
+        root = folder / "root.json"
+        root.write_bytes(self.publisher.bootstrap)
+        self.machine = Machine(
+            folder / "machine",
+            feed=feed,
+            repository=self.origin.url,
+            bootstrap=root,
+        )
+
+    def close(self):
+        self.machine.stop()
+        self.origin.__exit__()
+
+    def push(self, version: str, *, channel="stable"):
+        """Build and publish a real release."""
+        tree = make_tree(
+            self.folder / "trees" / version,
+            {
+                "bin/app": f"#!/bin/sh\necho {version}\n",
+                "data/table": f"{version}\n" * 2000,
+                "data/latest": "-> table",
+            },
+        )
+        space = self.publisher.space
+        order = publish.Order(
+            product="acme", version=version, platform=PLATFORM, deltas=1
+        )
+        built = publish.prepare(space, tree, order, now=self.publisher.now)
+        repository = self.publisher.open()
+        catalog = publish.catalog_of(space, repository, "acme")
+        added = publish.enter(catalog, order, built)
+        pointer = publish.offer(catalog.pointer(channel), version, added.manifest.seq)
+        catalog.point(pointer)
+        repository.commit()
+        self.published = version
+        return added.manifest
+
+    def copy(self, name: str) -> Path:
+        """Keep what the repository says now, for an attacker to serve later."""
+        return Path(shutil.copytree(self.publisher.public, self.folder / name))
+
+    def serve_from(self, folder: Path, pattern: str = "."):
+        """Answer from another directory, for the paths that match."""
+        self.origin.misbehave(
+            pattern, lambda handler: handler.file(folder / handler.path.lstrip("/"))
+        )
+
+    def update(self, *words: str) -> tuple[dict, str]:
+        """Run the worker; return its outcome and what it said to a person."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.main(["update", "acme", "--json", *words, *self.machine.options])
+        outcome = json.loads(out.getvalue().splitlines()[-1])
+        if outcome["result"] == "installed":
+            self.installed = outcome["version"]
+        return outcome, err.getvalue()
+
+    def tree(self) -> dict:
+        """Return all that is installed, links and journalled releases included."""
+        return snapshot(self.machine.app)

@@ -1,0 +1,149 @@
+"""Every metadata row of the threat table: refused, told, survived.
+
+The worker is the real command; the release on the machine, the repository and its
+signatures are real. After each attack: the installed tree is byte-identical, the
+reason was reported with a stable code and without a traceback, and the next good
+release installs.
+"""
+
+import resource
+import shutil
+
+import pytest
+from fakes import origin as origins
+from fakes.machine import cli
+from fakes.rig import Rig
+
+from security.attacks import ATTACKS, forge_version
+from updaterd.release import changes, keychange
+
+
+@pytest.fixture(scope="module")
+def veteran(tmp_path_factory):
+    """A machine that lives through one attack after the other."""
+    made = Rig(tmp_path_factory.mktemp("veteran"))
+    made.push("1.0.0")
+    assert made.update()[0]["result"] == "installed"
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def rig(tmp_path):
+    made = Rig(tmp_path)
+    made.push("1.0.0")
+    assert made.update()[0]["result"] == "installed"
+    yield made
+    made.close()
+
+
+def recovers(rig: Rig, version: str = ""):
+    """The server behaves again: the good release installs."""
+    rig.origin.behave()
+    rig.heal()
+    rig.heal = lambda: None
+    if version:
+        rig.push(version)
+    outcome, said = rig.update("--retry")
+    assert outcome["result"] == "installed", (outcome, said)
+    assert rig.machine.running == rig.published
+
+
+def calm(said: str):
+    """What a person reads is a message, not a traceback, and cannot paint."""
+    assert "Traceback" not in said
+    assert said.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_attack_is_refused(veteran, attack):
+    """See `attacks`: nothing is installed, the reason is named, life goes on."""
+    rig = veteran
+    rig.push(f"1.1.{ATTACKS.index(attack)}")
+    before = rig.tree()
+    for name, make in attack.variants:
+        make(rig)
+        outcome, said = rig.update("--retry")
+        assert outcome["code"] in attack.codes, (name, outcome)
+        assert rig.tree() == before, name
+        calm(said)
+        rig.origin.behave()
+    found = rig.machine.product_status()
+    assert found["installed"]["version"] == rig.installed
+    assert rig.machine.running == rig.installed
+    recovers(rig)
+
+
+def test_rollback_is_refused_and_the_stale_mirror_named(rig):
+    """Yesterday's repository, every signature valid: what is known stays known."""
+    old = rig.copy("yesterday")
+    rig.push("1.1.0")
+    assert rig.update()[0]["result"] == "installed"
+    before = rig.tree()
+    rig.serve_from(old)
+    outcome, _ = rig.update()
+    assert outcome["result"] == "current"
+    assert any("older timestamp" in note for note in outcome["notes"])
+    assert rig.tree() == before
+    recovers(rig, "1.2.0")
+
+
+def test_rollback_after_the_cache_was_lost_is_refused(rig):
+    """The journal remembers apart from the cache which metadata was accepted."""
+    old = rig.copy("yesterday")
+    rig.push("1.1.0")
+    assert rig.update()[0]["result"] == "installed"
+    before = rig.tree()
+    shutil.rmtree(rig.machine.root / "state" / "trust")
+    rig.serve_from(old)
+    outcome, _ = rig.update()
+    assert outcome["code"] == "metadata_rollback"
+    assert rig.tree() == before
+    recovers(rig, "1.2.0")
+
+
+def test_fast_forward_is_recovered_from_by_a_new_online_key(rig):
+    """A stolen online key counts to 2^31; after its rotation machines go on."""
+    evil = forge_version(rig, 2**31)
+    rig.serve_from(evil)
+    assert rig.update()[0]["result"] == "current"
+    rig.origin.behave()
+    rig.push("1.1.0")
+    assert rig.update()[0]["result"] == "current"  # deaf to the real publisher
+    ring = rig.publisher.space.keyring
+    old = ring.retire("online")
+    change = changes.replace_key(old.public, ring.ensure("online").public)
+    keychange.propose(rig.publisher.space, rig.publisher.open(), change)
+    recovers(rig, "1.2.0")
+
+
+def test_a_malicious_mirror_costs_nothing_but_time(rig, tmp_path):
+    """Mirrors serve blobs only; one that lies is passed over."""
+    config = rig.machine.config
+    with origins.Origin(tmp_path / "empty") as mirror:
+        mirror.misbehave(".", origins.body(b"evil" * 100))
+        text = config.read_text()
+        config.write_text(
+            text.replace("[trust]", f'[trust]\nmirrors = ["{mirror.url}"]')
+        )
+        rig.push("1.1.0")
+        outcome, _ = rig.update()
+        assert outcome["result"] == "installed"
+        assert all(path.startswith("/blobs/") for path in mirror.requests)
+        assert mirror.requests
+
+
+def test_memory_stays_bounded_under_endless_data(rig):
+    """A worker that is sent data without end does not grow (figure printed)."""
+
+    def peak_kib() -> int:
+        cli("update", *rig.machine.options, expect=None)
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+    before = peak_kib()
+    rig.push("1.1.0")
+    rig.origin.misbehave("acme.releases", origins.endless)
+    after = peak_kib()
+    sent = rig.origin.sent
+    print(f"peak memory: {before} KiB, attacked {after} KiB, offered {sent} bytes")
+    assert after < before + 16 * 1024
