@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 
+sys.dont_write_bytecode = True  # nothing may appear in a signed, closed tree
 # The release on trial, where a hook says which; else what `current` names.
 release = os.environ.get("UPDATERD_RELEASE")
 if release:
@@ -37,7 +38,7 @@ code = (
 )
 site = os.path.dirname(os.path.dirname(updaterd.__file__))
 checked = subprocess.run(
-    [sys.executable, "-I", "-c", code, site, "config", "check"],
+    [sys.executable, "-IB", "-c", code, site, "config", "check"],
     check=False,
     stdout=subprocess.DEVNULL,
 )

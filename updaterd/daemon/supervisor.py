@@ -15,7 +15,7 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from updaterd import durable, log, status
+from updaterd import durable, log, status, successor
 from updaterd.core.agenda import Agenda, Due, Waiting, due
 from updaterd.core.backoff import Backoff
 from updaterd.core.settings import Settings
@@ -197,6 +197,9 @@ class Supervisor:
             decision=facts.decision,
             reason=facts.decision_reason,
         )
+        if successor.waits():
+            self._log.info("self_replaced")
+            self.stop()  # systemd starts the release that is installed now
         self._turn()
 
     def _note_crash(self, product: str, ended: Ended, now: float) -> None:
