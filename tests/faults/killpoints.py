@@ -39,7 +39,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+if __name__ == "__main__":  # as a command; pytest has its own pythonpath
+    sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fakes.machine import Machine
 from fakes.site import Site

@@ -99,6 +99,7 @@ def acquire(job: Job, services: Services) -> Route:
             _learn(job, error, services)
         else:
             break
+    services.journal.progress(job.ident, path=_shown(job, route))
     services.journal.stage(
         job.ident, job.raw, job.manifest.tree, services.note(reason=route.reason)
     )
@@ -131,15 +132,22 @@ def choose(job: Job) -> Route:
 
 def _announce(job: Job, route: Route, services: Services) -> None:
     services.teller.say(f"path: {route.reason}")
-    shown = {"kind": route.kind, "reason": route.reason, "troubles": job.troubles}
     services.journal.move(
         job.ident,
         State.FETCHING,
         services.note(reason=route.reason),
-        path=json.dumps(shown),
+        path=_shown(job, route),
         bytes_planned=route.bytes,
         bytes_full=job.manifest.full.length,
     )
+
+
+def _shown(job: Job, route: Route) -> str:
+    return json.dumps({
+        "kind": route.kind,
+        "reason": route.reason,
+        "troubles": job.troubles,
+    })
 
 
 def _fetch(job: Job, route: Route, services: Services) -> list[Path]:

@@ -1,0 +1,382 @@
+"""Disks that are full, read-only, damaged or tampered with; clocks that jump."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import time
+from dataclasses import replace
+
+import pytest
+from fakes.releases import Releases, clone
+from fakes.tools import need, need_root
+from fakes.trees import snapshot
+from fakes.worker import killed, product_of, update, worker
+
+from updaterd.core.lifecycle import State
+from updaterd.core.settings import Download
+from updaterd.errors import BrokenError, RejectedError, TransientError
+from updaterd.install import stage
+from updaterd.pipeline import order
+
+FULL = 0
+"""Bytes to leave on the small disk: none."""
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory):
+    found = Releases(tmp_path_factory.mktemp("releases"))
+    found.push("1.0.0")
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def template(releases):
+    machine = releases.machine(releases.root / "machine")
+    machine("update", "acme")
+    releases.push("1.1.0")
+    clone(machine.root, releases.root / "template")
+    return machine
+
+
+@pytest.fixture
+def machine(releases, template):
+    clone(releases.root / "template", template.root)
+    return template
+
+
+def runs(releases, machine, version: str) -> bool:
+    return (
+        snapshot(machine.current) == releases.trees[version]
+        and machine.running == version
+    )
+
+
+def code_of(act, *arguments) -> str:
+    """Return the code of the error that a call ends with; nothing if it does not."""
+    try:
+        act(*arguments)
+    except TransientError as error:
+        return error.code
+    return ""
+
+
+@pytest.fixture
+def small_disk(machine):
+    """Put the whole machine on a tmpfs of 8 MiB; return what fills it."""
+    need_root()
+    mount = need("mount")
+    kept = machine.root.with_name("kept")
+    shutil.rmtree(kept, ignore_errors=True)
+    machine.root.rename(kept)
+    machine.root.mkdir()
+    subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=8m,nr_inodes=600", "small", machine.root],
+        check=True,
+    )
+    shutil.copytree(kept, machine.root, symlinks=True, dirs_exist_ok=True)
+
+    def fill(leave: int) -> None:
+        found = os.statvfs(machine.root)
+        size = found.f_bavail * found.f_frsize - leave
+        (machine.root / "ballast").write_bytes(bytes(max(0, size)))
+
+    yield fill
+    subprocess.run(["umount", "-l", str(machine.root)], check=True)
+    machine.root.rmdir()
+
+
+@pytest.mark.parametrize(
+    "state", ["QUEUED", "PLANNED", "FETCHING", "STAGING", "STAGED", "ACTIVATING"]
+)
+def test_disk_full_from_each_state_on(releases, machine, small_disk, state):
+    """The old release runs whole; with room again, the update ends well."""
+    assert killed(machine, state, leaving=False)
+    small_disk(FULL)
+
+    with worker(machine, download=Download(min_free=0)) as services:
+        code = code_of(update, machine, services)
+        assert code in ("", "disk_full", "cache_full", "journal_refused")
+        assert any(runs(releases, machine, v) for v in ("1.0.0", "1.1.0"))
+
+    (machine.root / "ballast").unlink()
+    with worker(machine, download=Download(min_free=0)) as services:
+        assert update(machine, services, forced=True).result in ("installed", "current")
+    assert runs(releases, machine, "1.1.0")
+
+
+def test_too_little_room_is_found_before_anything_is_written(
+    releases, machine, small_disk
+):
+    with worker(machine, download=Download(min_free=2**40)) as services:
+        with pytest.raises(TransientError, match="must stay free") as caught:
+            update(machine, services)
+
+        assert "disk_full" == caught.value.code
+        assert services.journal.product("acme").next_attempt_at > time.time()
+        assert not list((machine.root / "cache").rglob("*.part"))
+    assert runs(releases, machine, "1.0.0")
+
+
+def test_too_few_inodes_are_found_before_anything_is_written(
+    releases, machine, small_disk
+):
+    for number in range(2000):
+        try:
+            (machine.root / f"inode-{number}").touch()
+        except OSError:
+            break
+    for number in range(30):
+        (machine.root / f"inode-{number}").unlink()
+
+    with (
+        worker(machine, download=Download(min_free=0)) as services,
+        pytest.raises(TransientError) as caught,
+    ):
+        update(machine, services)
+
+    assert "no_inodes" == caught.value.code
+    assert runs(releases, machine, "1.0.0")
+
+
+def test_read_only_root_is_told_and_healed_by_remounting(releases, machine):
+    need_root()
+    mount = need("mount")
+    app = str(machine.app)
+    subprocess.run([mount, "--bind", app, app], check=True)
+    try:
+        subprocess.run([mount, "-o", "remount,ro,bind", app], check=True)
+        with worker(machine) as services:
+            with pytest.raises(BrokenError, match="Read-only") as caught:
+                update(machine, services)
+            assert "not_writable" == caught.value.code
+        assert runs(releases, machine, "1.0.0")
+
+        subprocess.run([mount, "-o", "remount,rw,bind", app], check=True)
+        with worker(machine) as services:
+            assert "installed" == update(machine, services).result
+    finally:
+        subprocess.run(["umount", app], check=True)
+
+
+def test_private_directory_of_another_user_is_not_used(releases, machine):
+    """What is built in there could be changed after it was verified."""
+    need_root()
+    os.chown(machine.app / stage.PRIVATE, 12345, 12345)
+
+    with (
+        worker(machine) as services,
+        pytest.raises(BrokenError, match="not a directory of this user"),
+    ):
+        update(machine, services)
+
+    assert runs(releases, machine, "1.0.0")
+
+
+def test_open_private_directory_is_closed_before_use(machine):
+    (machine.app / stage.PRIVATE).chmod(0o777)
+
+    with worker(machine) as services:
+        update(machine, services)
+
+    assert 0o700 == (machine.app / stage.PRIVATE).stat().st_mode & 0o777
+
+
+def replace_by_directory(releases, machine):
+    machine.current.unlink()
+    shutil.copytree(releases.folders["1.0.0"], machine.current, symlinks=True)
+    (machine.current / "by-hand").write_text("precious")
+
+
+def test_directory_at_current_is_left_alone_until_a_person_says(releases, machine):
+    replace_by_directory(releases, machine)
+
+    with worker(machine) as services:
+        with pytest.raises(BrokenError, match="directory or a file") as caught:
+            update(machine, services)
+        assert "verify acme --repair" in caught.value.do
+        assert "precious" == (machine.current / "by-hand").read_text()
+
+        found = order.verify(product_of(machine), services, repair=True)
+
+        assert runs(releases, machine, "1.0.0")
+        kept = list(machine.app.glob(".updaterd/kept-*/by-hand"))
+        assert "precious" == kept[0].read_text()
+        assert str(kept[0].parent) in found.notes[0]
+        assert "installed" == update(machine, services).result
+
+
+def test_missing_current_is_put_back(releases, machine):
+    machine.current.unlink()
+
+    with worker(machine) as services:
+        outcome = update(machine, services)
+
+    assert any("was gone" in note for note in outcome.notes)
+    assert runs(releases, machine, "1.1.0")
+
+
+def test_release_deleted_by_hand_is_fetched_anew(releases, machine):
+    shutil.rmtree(machine.app / "releases" / "1.0.0")
+
+    with worker(machine) as services:
+        assert "installed" == update(machine, services).result
+
+    assert runs(releases, machine, "1.1.0")
+
+
+def test_damaged_base_costs_only_what_depends_on_it(releases, machine):
+    """The delta's missing files come out of the full bundle, in the same run."""
+    target = machine.current / "lib" / "changing.bin"
+    target.unlink()
+    target.write_bytes(b"damaged")
+
+    with worker(machine) as services:
+        assert "installed" == update(machine, services).result
+        (row, *_) = services.journal.history("acme")
+
+    assert "damaged" in row.path
+    assert runs(releases, machine, "1.1.0")
+
+
+@pytest.mark.parametrize("damage", ["garbage", "newer"])
+def test_state_lost_is_rebuilt_from_the_disk_and_told(releases, machine, damage):
+    """A damaged or newer database: installed stays installed, the floor stays."""
+    releases_floor = 1
+    path = machine.root / "state" / "state.db"
+    if damage == "garbage":
+        path.write_bytes(b"not a database" * 999)
+    else:
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA user_version = 999")
+        connection.close()
+
+    said = machine("update", "acme", "--explain", expect=10)
+    assert "set-aside" in said.stderr
+    machine("update", "acme")
+
+    assert runs(releases, machine, "1.1.0")
+    with worker(machine) as services:
+        assert "1.1.0" == services.journal.installed("acme").version
+        assert services.journal.product("acme").seq_floor < releases_floor
+        (row, *_) = services.journal.history("acme")
+        assert ("1.0.0", "1.1.0") == (row.from_version, row.version)
+
+
+def test_lost_trust_cache_is_fetched_again(releases, machine):
+    shutil.rmtree(machine.root / "state" / "trust")
+
+    with worker(machine) as services:
+        assert "installed" == update(machine, services).result
+
+
+def test_lost_cache_directory_costs_only_the_download(releases, machine):
+    assert killed(machine, "STAGING", leaving=False)
+    shutil.rmtree(machine.root / "cache")
+
+    with worker(machine) as services:
+        assert "installed" == update(machine, services).result
+    assert runs(releases, machine, "1.1.0")
+
+
+@pytest.mark.parametrize("years", [-20, 20])
+def test_clock_jumps_change_what_is_accepted_never_what_runs(releases, machine, years):
+    """Set to another decade, in the middle: the machine keeps running and recovers."""
+    assert killed(machine, "STAGED", leaving=False)
+
+    def wrong() -> float:
+        return time.time() + years * 365.25 * 86400
+
+    with worker(machine, clock=wrong) as services:
+        assert code_of(update, machine, services) in ("", "metadata_expired")
+    assert any(runs(releases, machine, v) for v in ("1.0.0", "1.1.0"))
+
+    with worker(machine) as services:
+        outcome = update(machine, services, forced=True)
+        assert outcome.result in ("installed", "current")
+    assert runs(releases, machine, "1.1.0")
+
+
+def test_roll_back_never_goes_below_the_floor(releases, machine):
+    with worker(machine) as services:
+        update(machine, services)
+        services.journal.raise_floor("acme", 2)
+
+        with pytest.raises(RejectedError) as caught:
+            order.roll_back(product_of(machine), services)
+
+    assert "below_floor" == caught.value.code
+    assert runs(releases, machine, "1.1.0")
+
+
+def test_roll_back_works_without_network_clock_or_metadata(releases, machine):
+    """Instant and offline, and what was left does not come back by itself."""
+    with worker(machine) as services:
+        update(machine, services)
+    shutil.rmtree(machine.root / "state" / "trust")
+
+    def offline():
+        raise AssertionError("asked the network")
+
+    with worker(machine, trust=offline, clock=lambda: 1.0) as services:
+        outcome = order.roll_back(product_of(machine), services)
+        assert "rolled_back_by_hand" == outcome.code
+    assert runs(releases, machine, "1.0.0")
+
+    with worker(machine) as services:
+        assert "blocked" == update(machine, services).result
+        again = update(machine, services, retry_blocked=True)
+        assert "installed" == again.result
+
+
+def test_roll_back_refuses_a_damaged_release(releases, machine):
+    with worker(machine) as services:
+        update(machine, services)
+        (machine.app / "releases" / "1.0.0" / "bin" / "app").unlink()
+
+        with pytest.raises(BrokenError, match="damaged"):
+            order.roll_back(product_of(machine), services)
+
+        assert State.INSTALLED is services.journal.history("acme")[0].state
+    assert runs(releases, machine, "1.1.0")
+
+
+def test_hold_stops_even_a_forced_update(releases, machine):
+    with worker(machine) as services:
+        services.journal.hold("acme", reason="stocktaking")
+
+        outcome = update(machine, services, forced=True)
+
+        assert ("held", "updates are on hold: stocktaking") == (
+            outcome.result, outcome.reason,
+        )  # fmt: skip
+        services.journal.unhold("acme")
+        assert "installed" == update(machine, services).result
+
+
+def test_replayed_metadata_is_refused_though_the_cache_was_lost(releases, machine):
+    """The journal remembers what was accepted, apart from the cache."""
+    with worker(machine) as services:
+        update(machine, services)
+        services.journal.raise_authority("acme", (1, 10_000))
+    shutil.rmtree(machine.root / "state" / "trust")
+
+    with worker(machine) as services:
+        outcome = update(machine, services)
+
+    assert ("refused", "metadata_rollback") == (outcome.result, outcome.code)
+
+
+def test_window_keeps_an_update_waiting_and_now_overrides_it(releases, machine):
+    with worker(machine) as services:
+        closed = replace(services.schedule, window="Mon 03:00-03:01 UTC")
+        shut = replace(services, schedule=closed)
+        outcome = update(machine, shut)
+        if outcome.result == "installed":  # the one minute of the week
+            pytest.skip("the window is open right now")
+
+        assert ("pending", "outside_window") == (outcome.result, outcome.code)
+        planned = services.journal.product("acme").next_attempt_at
+        assert outcome.next_attempt_at == planned
+        assert "installed" == update(machine, shut, forced=True).result
