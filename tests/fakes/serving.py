@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -186,11 +187,12 @@ class Reader:
     heartbeats: int = 0
     ended: bool = False
     last_id: str = ""
+    tls: ssl.SSLContext | None = None
 
     async def __aenter__(self):
         parts = urlsplit(self.url)
         self.reader, self.writer = await asyncio.open_connection(
-            parts.hostname, parts.port
+            parts.hostname, parts.port, ssl=self.tls
         )
         lines = [f"GET /v1/events{self.query} HTTP/1.1", f"Host: {parts.netloc}"]
         lines += [f"{k.replace('_', '-')}: {v}" for k, v in self.headers.items()]

@@ -308,6 +308,8 @@ class Hub:
         Raises:
             LogDownError: the log cannot be reached.
         """
+        # a log that is lost meanwhile must not make this cursor one of the new log
+        epoch = self.epoch
         opening = self.opening(wanted, cursor)
         while isinstance(opening, Behind) or opening.size > most:
             if isinstance(opening, Behind):
@@ -319,7 +321,7 @@ class Hub:
                 await drained()
             if page.kind == "resync":
                 return page
-            opening = self.opening(wanted, write_id(self.epoch, page.upto))
+            opening = self.opening(wanted, write_id(epoch, page.upto))
         return opening
 
     async def _page(self, wanted: Filter, after: Position) -> Opening:
@@ -333,8 +335,8 @@ class Hub:
         if after < bounds.floor:
             return self._resync("id_trimmed")
         records = await self._log.read(after, _PAGE)
-        if not records:
-            return self._resync("id_trimmed")
+        if not records:  # the hub has caught up meanwhile, or it was just trimmed
+            return Opening((), self.hello(), "replay", after)
         missed = tuple(
             frames.of_record(self.epoch, record)
             for record in records

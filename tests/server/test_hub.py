@@ -1,0 +1,194 @@
+"""The hub: no gap between catch-up and live, from ring and log alike."""
+
+import asyncio
+import json
+
+import pytest
+
+from updaterd.server import frames
+from updaterd.server.hub import Behind, Filter, Hub, Opening
+from updaterd.server.log import ZERO, Event, Retention, Topic, write_id
+from updaterd.server.log_sqlite import SqliteLog
+
+EVERYTHING = Filter(frozenset(), frozenset())
+
+
+def event(number, product="acme", size=0):
+    data = json.dumps({"n": number, "x": "y" * size}).encode()
+    return Event("update_available", Topic(product, "stable"), data)
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  counted by the hub's task
+            await asyncio.sleep(0.01)
+
+
+class Reader:
+    """A sink that remembers; unlimited, as `streams` sees to limits."""
+
+    def __init__(self):
+        self.blocks = []
+
+    def write(self, block):
+        self.blocks.append(block)
+
+    def numbers(self):
+        lines = b"".join(block.plain for block in self.blocks).split(b"\n")
+        found = [json.loads(x[6:]) for x in lines if x.startswith(b"data: ")]
+        return [data["n"] for data in found if "n" in data]
+
+
+class Silence:
+    """An observer that is told and forgets."""
+
+    def __init__(self):
+        self.count = 0
+
+    def arrived(self, record):
+        pass
+
+    def first_write(self, record):
+        pass
+
+    def delivered(self, count):
+        self.count += count
+
+
+@pytest.fixture
+async def log(tmp_path, clock):
+    log = SqliteLog(tmp_path / "feed.db", retention=Retention(count=50), now=clock)
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+async def hub(log):
+    """A hub with a ring of a few events, and slices of three streams."""
+    hub = Hub(log, observer=Silence(), heartbeat_s=15, ring_bytes=3000, slice_size=3)
+    await hub.start()
+    task = asyncio.create_task(hub.run())
+    yield hub
+    task.cancel()
+
+
+async def enter(hub, reader, cursor, wanted=EVERYTHING):
+    """Join as `Streams` does: opening and join in one step."""
+
+    async def drained():
+        await asyncio.sleep(0)
+
+    opening = hub.opening(wanted, cursor)
+    if isinstance(opening, Behind):
+        opening = await hub.backlog(wanted, cursor, reader.write, drained, most=1000)
+    for block in opening.missed:
+        reader.write(block)
+    reader.write(opening.greeting)
+    hub.join(reader, wanted)
+    return opening.kind
+
+
+async def test_readers_from_everywhere_get_everything_after_their_cursor(hub, log):
+    """Cursors in the ring, in the log only, and at the start, while events come."""
+    places = [ZERO]
+    readers = []
+    joining = []
+    for number in range(200):
+        appended = await log.append(event(number, size=100), f"k{number}")
+        places.append(appended.position)
+        if number % 10 == 5:
+            for back in (1, 5, 20, 40):
+                start = max(0, number + 1 - back)
+                reader = Reader()
+                readers.append((start, reader))
+                cursor = write_id(hub.epoch, places[start])
+                joining.append(asyncio.create_task(enter(hub, reader, cursor)))
+    assert set(await asyncio.gather(*joining)) == {"replay"}
+    await hub.reached(places[-1])
+    await until(lambda: not (any(199 not in reader.numbers() for _, reader in readers)))
+    for start, reader in readers:
+        assert reader.numbers() == list(range(start, 200))
+
+
+async def test_stream_that_joins_during_a_fan_out_gets_the_event_once(hub, log):
+    """Between two slices of one delivery, streams come and go."""
+    readers = [Reader() for _ in range(50)]
+    for reader in readers:
+        await enter(hub, reader, "")
+    late, gone = [], readers[25:30]
+
+    async def come_and_go():
+        await hub.reached((await log.bounds()).last)
+        for reader in gone:
+            hub.leave(reader, EVERYTHING)
+        for _ in range(20):
+            reader = Reader()
+            late.append(reader)
+            await enter(hub, reader, write_id(hub.epoch, ZERO))
+            await asyncio.sleep(0)
+
+    for number in range(5):
+        await log.append(event(number), f"k{number}")
+        await come_and_go()
+    await until(
+        lambda: (
+            not (any(len(r.numbers()) < 5 for r in late + readers[:25] + readers[30:]))
+        )
+    )
+    for reader in late + readers[:25] + readers[30:]:
+        assert reader.numbers() == [0, 1, 2, 3, 4]
+
+
+async def test_event_is_encoded_once(hub, log):
+    """All streams are written the very same bytes."""
+    readers = [Reader() for _ in range(5)]
+    for reader in readers:
+        await enter(hub, reader, "")
+    appended = await log.append(event(1), "k")
+    await hub.reached(appended.position)
+    await until(lambda: bool(all(r.numbers() for r in readers)))
+    assert len({id(reader.blocks[-1]) for reader in readers}) == 1
+
+
+async def test_groups_keep_no_one_who_left(hub):
+    """A fleet that is gone leaves nothing behind."""
+    for n in range(100):
+        wanted = Filter(frozenset({f"p{n}"}), frozenset())
+        reader = Reader()
+        await enter(hub, reader, "", wanted)
+        hub.leave(reader, wanted)
+        hub.leave(reader, wanted)
+    assert not hub._groups
+
+
+async def test_cursor_of_another_replica_that_is_ahead_is_waited_for(hub, log):
+    """A client that moved here before its last event did must not reconcile."""
+    first = await log.append(event(0), "k0")
+    await hub.reached(first.position)
+    # what another replica has read already, and this hub is just about to
+    ahead = await log.append(event(1), "k1")
+    reader = Reader()
+    kind = await asyncio.wait_for(enter(hub, reader, ahead.id), 10)
+    assert kind == "replay"
+    last = await log.append(event(2), "k2")
+    await hub.reached(last.position)
+    await until(lambda: not (reader.numbers() != [2]))
+
+
+def test_chunks_are_what_http_says():
+    """RFC 9112 section 7.1: size in hexadecimal, CRLF, data, CRLF."""
+    block = frames.block("1.2-3", "hello", b"{}")
+    size, _, rest = block.chunk.partition(b"\r\n")
+    assert int(size, 16) == len(block.plain)
+    assert rest == block.plain + b"\r\n"
+
+
+async def test_hello_carries_the_newest_id_even_of_other_topics(hub, log):
+    """So that a quiet filter's cursor moves on."""
+    appended = await log.append(event(0, "other"), "k")
+    await hub.reached(appended.position)
+    wanted = Filter(frozenset({"acme"}), frozenset())
+    opening = hub.opening(wanted, write_id(hub.epoch, ZERO))
+    assert isinstance(opening, Opening)
+    assert opening.missed == ()
+    assert appended.id.encode() in opening.greeting.plain

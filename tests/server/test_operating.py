@@ -1,0 +1,202 @@
+"""What an operator meets: probes, metrics, logs, start and stop."""
+
+import json
+import signal
+import subprocess
+import sys
+
+from fakes.serving import (
+    FeedProcess,
+    Reader,
+    RedisProcess,
+    announcement,
+    free_port,
+    publish,
+    request,
+    wait_until,
+)
+from fakes.tools import need
+
+
+async def test_metrics_count_what_happened(start_feed, sink):
+    """Streams, events, deliveries, drops, lag, publish to first write."""
+    feed = start_feed("--sink", sink, "--metrics", "open")
+    token = feed.token("publish:acme/stable")
+    async with Reader(feed.url) as one, Reader(feed.url) as two:
+        await one.next()
+        await two.next()
+        publish(feed.url, token, announcement())
+        await one.next()
+        await two.next()
+        text = feed.metrics()
+    for line in (
+        "updaterd_streams 2.0",
+        'updaterd_events_total{event="update_available"} 1.0',
+        "updaterd_deliveries_total 2.0",
+        'updaterd_published_total{outcome="accepted"} 1.0',
+        'updaterd_streams_opened_total{kind="hello"} 2.0',
+        "updaterd_publish_to_first_write_seconds_count 1.0",
+        "updaterd_log_lag_seconds ",
+    ):
+        assert line in text
+    await feed.streams(0)
+
+
+def test_metrics_are_for_operators(start_feed):
+    """By default a token with `operate`; `off` means there are none."""
+    feed = start_feed()
+    url = f"{feed.url}/metrics"
+    assert request(url).status == 401
+    reads = feed.token("read")
+    assert request(url, authorization=f"Bearer {reads}").status == 403
+    operates = feed.token("operate")
+    answer = request(url, authorization=f"Bearer {operates}")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    feed.stop()
+    feed.arguments = ("--metrics", "off")
+    feed.start()
+    off = request(f"{feed.url}/metrics", authorization=f"Bearer {operates}")
+    assert off.status == 404
+
+
+def test_logs_are_one_json_object_a_line(start_feed):
+    """With what one searches for: id, product, token; never a secret."""
+    feed = start_feed()
+    token = feed.token("publish:acme/stable")
+    answer = publish(feed.url, token, announcement())
+    feed.stop()
+    lines = [json.loads(line) for line in feed.log.read_text().splitlines()]
+    events = {line["event"]: line for line in lines}
+    assert events["listening"]["url"] == feed.url
+    assert events["announced"]["id"] == answer.json["id"]
+    assert events["announced"]["product"] == "acme"
+    assert "stopped" in events
+    assert token not in feed.log.read_text()
+
+
+def test_two_servers_on_one_embedded_log_are_refused(start_feed):
+    """The second would never hear what the first appends."""
+    feed = start_feed()
+    second = subprocess.run(
+        [
+            *(sys.executable, "-m", "updaterd", "serve", "--port", "0"),
+            *("--state", feed.state),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert second.returncode == 1
+    assert "another updaterd process" in second.stderr
+
+
+def test_port_in_use_is_told(start_feed, tmp_path):
+    """What happened, and what to do."""
+    feed = start_feed()
+    port = feed.url.rpartition(":")[2]
+    second = subprocess.run(
+        [
+            *(sys.executable, "-m", "updaterd", "serve", "--port", port),
+            *("--state", tmp_path / "other"),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert second.returncode == 1
+    assert "what to do" in second.stderr
+
+
+def test_damaged_log_is_told(tmp_path):
+    """The server does not start with an empty feed instead."""
+    (tmp_path / "feed.db").write_bytes(b"this is no database" * 1000)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "updaterd", "serve", "--port", "0"),
+            *("--state", tmp_path),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "cannot use the event log" in done.stderr
+
+
+async def test_log_that_is_down_at_the_start_is_waited_for(tmp_path):
+    """The process is up, says it is not ready, and becomes so by itself."""
+    redis = RedisProcess(need("redis-server"), tmp_path / "redis")
+    redis.port = free_port()
+    with FeedProcess(tmp_path / "state", "--log", redis.url) as feed:
+        assert request(f"{feed.url}/healthz").status == 200
+        assert request(f"{feed.url}/readyz").status == 503
+        async with Reader(feed.url) as reader:
+            assert reader.status == 503
+        with redis:
+            wait_until(lambda: request(f"{feed.url}/readyz").status == 200, "ready")
+            async with Reader(feed.url) as reader:
+                assert (await reader.next()).name == "hello"
+
+
+def test_redis_that_may_forget_is_warned_about(redis_process, tmp_path):
+    """`appendonly` and eviction decide whether an acknowledgement holds."""
+    program = redis_process.program
+    redis = RedisProcess(program, tmp_path / "redis")
+    redis.folder.mkdir()
+    with redis:
+        command = (b"CONFIG SET appendonly no\r\nCONFIG SET maxmemory-policy "
+                   b"allkeys-lru\r\n")  # fmt: skip
+        import socket
+
+        with socket.create_connection(("127.0.0.1", redis.port), 5) as sock:
+            sock.sendall(command)
+            sock.recv(64)
+        with FeedProcess(tmp_path / "state", "--log", redis.url) as feed:
+            text = feed.log.read_text()
+    assert "appendonly is no" in text
+    assert "maxmemory-policy is allkeys-lru" in text
+
+
+def test_second_signal_stops_at_once(start_feed):
+    """Whoever presses Ctrl-C twice means it."""
+    feed = start_feed("--grace", "300", "--rate", "1")
+    import socket
+
+    host, port = feed.url.removeprefix("http://").split(":")
+    socks = []
+    for _ in range(1):
+        sock = socket.create_connection((host, int(port)), 10)
+        sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200" in sock.recv(100)
+        socks.append(sock)
+    feed.process.send_signal(signal.SIGINT)
+    feed.process.send_signal(signal.SIGINT)
+    assert feed.stop(signal.SIGINT) == 0
+    for sock in socks:
+        sock.close()
+
+
+def test_address_file_goes_with_the_server(start_feed):
+    """Nobody finds the address of a server that is gone."""
+    feed = start_feed()
+    address = feed.log.with_suffix(".address")
+    assert address.read_text() == f"{feed.url}\n"
+    feed.stop()
+    assert not address.exists()
+
+
+def test_help_explains(tmp_path):
+    """Both commands say what they are for, with examples."""
+    for command in ("serve", "token"):
+        done = subprocess.run(
+            [sys.executable, "-m", "updaterd", command, "--help"],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+        assert "examples:" in done.stdout
