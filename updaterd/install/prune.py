@@ -10,6 +10,7 @@ application that runs as another user needs updaterd to run as root.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -121,8 +122,16 @@ def _older(process: Path, root: Path, moved_at: float) -> bool:
     """Tell whether a process was started through `current` before it last moved."""
     try:
         words = (process / "cmdline").read_bytes().split(b"\0")
-        started_at = process.stat().st_ctime
-    except OSError:
+        # proc_pid_stat(5), field 22; the name in parentheses may hold anything
+        fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
+        started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
         return False
     through = os.fsencode(root / "current") + b"/"
-    return started_at < moved_at and any(word.startswith(through) for word in words)
+    # Both of the kernel's clocks at once: file times are in one, starts in the other.
+    booted_at = time.clock_gettime(time.CLOCK_REALTIME) - time.clock_gettime(
+        time.CLOCK_BOOTTIME
+    )
+    return booted_at + started < moved_at and any(
+        word.startswith(through) for word in words
+    )

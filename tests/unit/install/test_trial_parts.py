@@ -1,0 +1,155 @@
+"""Health, hooks and units: what is configured must hold, and says what does not."""
+
+import sys
+
+import pytest
+from fakes.worker import Units
+
+from updaterd.core.settings import Health, Hooks, Product
+from updaterd.errors import TransientError
+from updaterd.install import health, hooks
+from updaterd.install.restart_systemd import RestartError, Systemd
+
+
+class Address:
+    """Answers when it was asked often enough."""
+
+    def __init__(self, after: int):
+        self._left = after
+
+    def get(self, url, *, limit, deadline_s):
+        self._left -= 1
+        if self._left > 0:
+            raise TransientError(f"connection refused by {url} within {deadline_s > 0}")
+        return b"ok"[:limit]
+
+
+def fault(found: Health, units=(), *, manager=None, getter=None):
+    return health.fault(found, units, manager=manager or Units(), getter=getter, env={})
+
+
+def test_nothing_configured_is_well():
+    assert "" == fault(Health())
+
+
+def test_command_decides_and_its_last_words_are_the_reason():
+    argv = (sys.executable, "-I", "-c", "print('port 80 is closed'); exit(2)")
+
+    said = fault(Health(command=argv, timeout_s=20))
+
+    assert "health command: exit code 2: port 80 is closed" == said
+
+
+def test_units_that_fall_are_the_verdict_before_any_command(tmp_path):
+    (tmp_path / "releases" / "2").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/2")
+    units = Units(faults={"2": "acme.service is failed"}, app=tmp_path)
+
+    said = fault(Health(command=("/bin/false",)), ("acme.service",), manager=units)
+
+    assert "acme.service is failed" == said
+
+
+def test_address_may_need_a_few_moments():
+    found = Health(url="http://127.0.0.1:1/health", timeout_s=30)
+    assert "" == fault(found, getter=Address(after=2))
+
+
+def test_address_that_never_answers_is_the_verdict():
+    found = Health(url="http://127.0.0.1:1/health", timeout_s=0.2)
+
+    said = fault(found, getter=Address(after=10**9))
+
+    assert "health address http://127.0.0.1:1/health: connection refused" in said
+
+
+def product(**configured) -> Product:
+    from pathlib import PurePath
+
+    return Product(name="acme", root=PurePath("/opt/acme"), hooks=Hooks(**configured))
+
+
+def test_hook_gets_the_documented_environment():
+    code = (
+        "import os, sys; want = {'UPDATERD_HOOK': 'pre_stage',"
+        "'UPDATERD_PRODUCT': 'acme', 'UPDATERD_VERSION': '2',"
+        "'UPDATERD_FROM_VERSION': '1', 'UPDATERD_ROOT': '/opt/acme',"
+        "'UPDATERD_RELEASE': '/opt/acme/releases/2', 'UPDATERD_TRIGGER': 'event'};"
+        "sys.exit(any(os.environ.get(k) != v for k, v in want.items()))"
+    )
+    found = product(pre_stage=(sys.executable, "-I", "-c", code))
+    env = hooks.environment(found, version="2", from_version="1", trigger="event")
+
+    hooks.run_hook("pre_stage", found, env)
+
+
+def test_hook_that_says_no_is_named_and_may_be_tried_later():
+    found = product(pre_activate=("/bin/sh", "-c", "echo busy now; exit 7"))
+
+    with pytest.raises(TransientError, match="pre_activate of acme: exit code 7: busy"):
+        hooks.run_hook("pre_activate", found, {})
+
+
+def test_hook_that_is_not_configured_is_nothing():
+    hooks.run_hook("post_rollback", product(), {})
+
+
+@pytest.fixture
+def systemctl(tmp_path):
+    """A systemctl that logs what it is asked and says what a test wrote."""
+    log, answers = tmp_path / "log", tmp_path / "answers"
+    tool = tmp_path / "systemctl"
+    tool.write_text(f'#!/bin/sh\necho "$@" >> {log}\n. {answers}\n')
+    tool.chmod(0o755)
+    answers.write_text("exit 0\n")
+    return tool, log, answers
+
+
+def test_units_are_restarted_in_one_call(systemctl):
+    tool, log, _ = systemctl
+    Systemd((str(tool),)).restart(["a.service", "b.service"])
+
+    assert log.read_text().endswith("restart -- a.service b.service\n")
+
+
+def test_restart_that_fails_says_what_systemd_said(systemctl):
+    tool, _, answers = systemctl
+    answers.write_text("echo 'Job for a.service failed'; exit 1\n")
+
+    with pytest.raises(RestartError, match=r"Job for a\.service failed"):
+        Systemd((str(tool),)).restart(["a.service"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("ActiveState=active\nNRestarts=0", ""),
+        ("ActiveState=failed\nNRestarts=0", "a.service is failed"),
+        ("", "a.service is unknown"),
+    ],
+)
+def test_unit_must_be_active(systemctl, answer, said):
+    tool, _, answers = systemctl
+    answers.write_text(f"printf '{answer}'\n".replace("\n=", "="))
+    answers.write_text("printf '" + answer.replace("\n", "\\n") + "\\n'\n")
+
+    assert said == Systemd((str(tool),)).fault(["a.service"], active_s=0)
+
+
+def test_unit_that_systemd_restarts_has_fallen(systemctl):
+    """Active at every look, and yet it crashed in between."""
+    tool, log, answers = systemctl
+    answers.write_text(
+        f"echo ActiveState=active; echo NRestarts=$(grep -c show {log})\n"
+    )
+
+    said = Systemd((str(tool),)).fault(["a.service"], active_s=0)
+
+    assert "a.service fell and was restarted by systemd" == said
+
+
+def test_no_units_ask_systemd_nothing(systemctl):
+    tool, log, _ = systemctl
+    Systemd((str(tool),)).restart([])
+
+    assert not log.exists()
