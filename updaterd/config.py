@@ -36,12 +36,14 @@ class ConfigError(BrokenError):
 
     code = "config"
 
-    def __init__(self, what: str, mistakes: list[str] | None = None) -> None:
+    def __init__(
+        self, what: str, mistakes: list[str] | None = None, *, do: str = ""
+    ) -> None:
         lines = "".join(f"\n  - {mistake}" for mistake in mistakes or [])
         super().__init__(
             what + lines,
             means="updaterd does not start with settings that it may misread",
-            do="correct the file and run `updaterd config check`",
+            do=do or "correct the file and run `updaterd config check`",
         )
 
 
@@ -265,7 +267,8 @@ def _find_config() -> Path:
             return place / "updaterd.toml"
     raise ConfigError(
         "no configuration found: looked for updaterd.toml in "
-        + ", ".join(str(place) for place in places)
+        + ", ".join(str(place) for place in places),
+        do="write one (README.md shows how), or name it with --config",
     )
 
 

@@ -135,6 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     named = {command.name for command in COMMANDS}
     only = next((word for word in words if not word.startswith("-")), None)
     parser = build_parser(only if only in named else None)
+    if not words:
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
     arguments = parser.parse_args(words)
     try:
         code: int = arguments.run(arguments)
