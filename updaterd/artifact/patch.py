@@ -20,11 +20,12 @@ from updaterd.artifact.output import Destination
 from updaterd.artifact.script import COPY, LINK, MADE, Item, Script
 from updaterd.artifact.sink import Progress, Sink
 from updaterd.artifact.sources import Concatenation
+from updaterd.artifact.sparse import Sparse
 from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Entry, File, Link, tree_id
 from updaterd.errors import MalformedError, RejectedError
 
-_SCRIPT, _CONTROL, _DIFF, _EXTRA = range(4)
+_SCRIPT, _CONTROL, _RUNS, _CHANGES, _EXTRA = range(5)
 
 
 def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
@@ -40,29 +41,34 @@ def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
         raise RejectedError("a delta needs the tree it starts from", code="wrong_tree")
     if job.codec == BSDIFF:
         plan = bsdiff.plan(fd, job)
-        control, diff, extra = bsdiff.streams(fd, job.bundle_length, plan)
+        control, *packed = bsdiff.streams(fd, job.bundle_length, plan)
     else:
         table = container.read(fd, container.DELTA, length=job.bundle_length)
-        if len(table) != 4:
-            raise MalformedError("a delta has four streams", code="bad_bundle")
+        if len(table) != 5:
+            raise MalformedError("a delta has five streams", code="bad_bundle")
         data = codecs.read_whole(
             fd, table[_SCRIPT], "tree script", limit=script.MAX_BYTES
         )
         plan = script.decode(data, job.old_files)
-        control, diff, extra = table[_CONTROL:]
+        _, control, *packed = table
     if job.files is not None:
         _check_plan(plan, job.old_files, job.files)
+    *diff, extra = packed
+    streams = [Stream(fd, piece, "diff stream") for piece in diff]
     with (
         closing(Destination(job.destination)) as destination,
-        closing(Concatenation(job.old, plan.sources)) as old,
+        closing(
+            Concatenation(job.old, plan.sources, job.destination, plan.again)
+        ) as old,
     ):
         making = _Making(job, plan, destination)
         sink = Sink(destination, plan_rows(plan), progress)
         engine = Engine(
             old,
-            Stream(fd, diff, "diff stream"),
+            Sparse(*streams) if len(streams) == 2 else streams[0],
             Stream(fd, extra, "extra stream"),
             sink.write,
+            plan.barriers(),
         )
         engine.run(_blocks(fd, control, old.size, triples=job.codec == BSDIFF))
         sink.finish()

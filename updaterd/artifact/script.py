@@ -7,7 +7,7 @@ written, so the listing of the new tree comes out complete and is compared with 
 signed one, or its tree id with the signed tree id.
 
 Columns, all numbers varints (docs/formats.md):
-    old entries, removed, changed, added, sources (counts)
+    old entries, removed, changed, added, sources, made sources (counts)
     removed: gaps; changed: gaps
     added paths: bytes shared with the one before, further bytes, text
     kind of every item (changed ones first, then added), one byte each
@@ -16,10 +16,12 @@ Columns, all numbers varints (docs/formats.md):
     ones (SAME), bytes of the target (LINK)
     targets of the links
     sources: old indices in the order of the virtual concatenation
+    made sources: gaps; these follow the old ones
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from updaterd.artifact import varint
 from updaterd.core.manifest import (
@@ -35,6 +37,8 @@ from updaterd.core.manifest import (
 from updaterd.errors import MalformedError
 
 MAX_BYTES = 64 * 2**20
+LONG = 1 << 18
+"""Bytes from which on a made file comes after all shorter ones."""
 MADE, COPY, SAME, LINK = range(4)
 
 
@@ -63,21 +67,51 @@ class Script:
 
     Attributes:
         kept: old entries that stay as they are.
-        items: what is made, sorted by path bytes; MADE ones in stream order.
+        items: what is made, in the order of `order`: MADE ones in stream order.
         sources: old files that operations read, in virtual order.
+        places: of the made files that later operations read, which follow the
+            sources in virtual order; ascending.
     """
 
     kept: tuple[Entry, ...]
     items: tuple[Item, ...]
     sources: tuple[File, ...]
+    places: tuple[int, ...] = ()
+
+    @property
+    def again(self) -> tuple[File, ...]:
+        """Return the made files that later operations read; their hash is unknown."""
+        made = [item for item in self.items if item.kind == MADE]
+        return tuple(
+            File(made[place].path, "", made[place].number, made[place].mode)
+            for place in self.places
+        )
+
+    def barriers(self) -> tuple[int, ...]:
+        """Return how many bytes are made when each of `again` is complete."""
+        made = [item.number for item in self.items if item.kind == MADE]
+        ends = tuple(accumulate(made))
+        return tuple(ends[place] for place in self.places)
 
 
 def _key(path: str) -> bytes:
     return path.encode()
 
 
+def order(item: Item) -> tuple[bool, bytes]:
+    """Return what items are sorted by: long made files last, then by path bytes.
+
+    So the short ones, which are matched together, lie together in the stream.
+    """
+    return item.kind == MADE and item.number >= LONG, _key(item.path)
+
+
 def encode(
-    old: Sequence[Entry], items: Sequence[Item], sources: Sequence[int], kept: set[str]
+    old: Sequence[Entry],
+    items: Sequence[Item],
+    sources: Sequence[int],
+    places: Sequence[int],
+    kept: set[str],
 ) -> bytes:
     """Return the script's bytes.
 
@@ -85,14 +119,17 @@ def encode(
         old: the old listing, sorted by path bytes.
         items: what is made.
         sources: old indices in virtual order.
+        places: of the made files that operations read after those.
         kept: paths that stay as they are.
     """
-    places = {entry.path: index for index, entry in enumerate(old)}
+    before_at = {entry.path: index for index, entry in enumerate(old)}
     changed = sorted(
-        (item for item in items if item.path in places), key=lambda i: places[i.path]
+        (item for item in items if item.path in before_at),
+        key=lambda i: before_at[i.path],
     )
     added = sorted(
-        (item for item in items if item.path not in places), key=lambda i: _key(i.path)
+        (item for item in items if item.path not in before_at),
+        key=lambda i: _key(i.path),
     )
     again = {item.path for item in changed}
     removed = [
@@ -111,9 +148,11 @@ def encode(
         before = name
     targets = [item.target.encode() for item in every]
     return b"".join((
-        varint.pack(len(old), len(removed), len(changed), len(added), len(sources)),
+        varint.pack(
+            len(old), len(removed), len(changed), len(added), len(sources), len(places)
+        ),
         varint.gaps(removed),
-        varint.gaps(places[item.path] for item in changed),
+        varint.gaps(before_at[item.path] for item in changed),
         *paths,
         bytes(item.kind for item in every),
         varint.pack(*(item.mode for item in every if item.kind != LINK)),
@@ -125,6 +164,7 @@ def encode(
         ),
         *targets,
         varint.pack(*sources),
+        varint.gaps(places),
     ))
 
 
@@ -138,8 +178,8 @@ def decode(data: bytes, old: Sequence[Entry]) -> Script:
     cursor = varint.Cursor(data, "tree script")
     if cursor.number() != len(old):
         raise MalformedError("the delta starts from another tree", code="wrong_tree")
-    removed_count, changed_count, added_count, source_count = (
-        cursor.number(MAX_FILES) for _ in range(4)
+    removed_count, changed_count, added_count, source_count, again_count = (
+        cursor.number(MAX_FILES) for _ in range(5)
     )
     removed = set(cursor.indices(removed_count, len(old)))
     changed = cursor.indices(changed_count, len(old))
@@ -147,7 +187,7 @@ def decode(data: bytes, old: Sequence[Entry]) -> Script:
         raise MalformedError("tree script: an entry is both removed and changed")
     paths = [old[index].path for index in changed]
     paths += _added_paths(cursor, added_count)
-    items = tuple(sorted(_items(cursor, paths, old), key=lambda item: _key(item.path)))
+    items = tuple(sorted(_items(cursor, paths, old), key=order))
     made = sum(item.kind == MADE for item in items)
     for item in items:
         if item.kind == SAME and item.number >= made:
@@ -158,12 +198,13 @@ def decode(data: bytes, old: Sequence[Entry]) -> Script:
         if not isinstance(source, File):
             raise MalformedError("tree script: a source is not a file")
         sources.append(source)
+    places = cursor.indices(again_count, made)
     cursor.end()
     gone = removed.union(changed)
     kept = tuple(entry for index, entry in enumerate(old) if index not in gone)
     names = [Link(item.path, "") for item in items]
     check_tree((*kept, *names))
-    return Script(kept, items, tuple(sources))
+    return Script(kept, items, tuple(sources), tuple(places))
 
 
 def _added_paths(cursor: varint.Cursor, count: int) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from updaterd.artifact.folders import Folders
 from updaterd.core.manifest import File
+from updaterd.errors import MalformedError
 
 _PIECE = 1 << 18
 _WINDOW = 6 << 20  # bytes of the old data kept at hand
@@ -68,20 +69,48 @@ def is_sound(folders: Folders, file: File) -> bool:
 
 
 class Concatenation:
-    """Several old files read as if they were one."""
+    """Old files, then files of the new tree that are already made, read as one."""
 
-    def __init__(self, root: Path, files: Sequence[File]) -> None:
-        self._folders = Folders(root)
-        self._files = files
-        self._starts = list(accumulate((f.length for f in files), initial=0))
+    def __init__(
+        self,
+        old: Path,
+        files: Sequence[File],
+        new: Path,
+        made: Sequence[File] = (),
+    ) -> None:
+        """Prepare to read.
+
+        Args:
+            old: root of the old tree.
+            files: of the old tree, in virtual order.
+            new: root of the tree that is being made.
+            made: of the new tree, after the old ones; readable once `allow`ed.
+        """
+        self._old = Folders(old)
+        self._new = Folders(new)
+        self._files = (*files, *made)
+        self._old_count = len(files)
+        self._starts = list(accumulate((f.length for f in self._files), initial=0))
         self.size = self._starts.pop()
+        self._limit = sum(f.length for f in files)
         self._open: dict[int, int | None] = {}
         self._window, self._low, self._high = b"", 0, 0
 
+    def allow(self, count: int) -> None:
+        """Let the first `count` made files be read: they are complete."""
+        files = self._files[: self._old_count + count]
+        self._limit = sum(file.length for file in files)
+
     def read(self, low: int, high: int) -> bytes:
-        """Return the bytes [low, high), zeros where an old file has none."""
+        """Return the bytes [low, high), zeros where an old file has none.
+
+        Raises:
+            MalformedError: a file is read that is not made yet.
+        """
         if self._low <= low and high <= self._high:
             return self._window[low - self._low : high - self._low]
+        if low < high and high > self._limit:
+            raise MalformedError("operations: one reads a file that is not made yet")
         parts = []
         while low < high:
             index = bisect_right(self._starts, low) - 1
@@ -98,8 +127,8 @@ class Concatenation:
         """Return many ranges at once; near neighbours come out of one window."""
         middle = sorted(starts)[len(starts) // 2]
         if not self._low <= middle <= self._high - _MARGIN:
-            low = max(0, min(middle - _MARGIN, self.size - _WINDOW))
-            high = min(self.size, low + _WINDOW)
+            low = max(0, min(middle - _MARGIN, self._limit - _WINDOW))
+            high = min(self._limit, low + _WINDOW)
             if (low, high) != (self._low, self._high):
                 self._low = self._high = 0
                 self._window = self.read(low, high)
@@ -117,7 +146,8 @@ class Concatenation:
         if fd == _CLOSED:
             if len(self._open) >= _MOST_OPEN:
                 self._close(next(iter(self._open)))
-            fd = open_file(self._folders, self._files[index])
+            folders = self._old if index < self._old_count else self._new
+            fd = open_file(folders, self._files[index])
             self._open[index] = fd
         if fd is None:
             return b""
@@ -127,8 +157,9 @@ class Concatenation:
             return b""  # a bad sector: as good as missing
 
     def bad(self) -> tuple[str, ...]:
-        """Return the paths of the files that are not what the listing says."""
-        return tuple(f.path for f in self._files if not is_sound(self._folders, f))
+        """Return the paths of the old files that are not what the listing says."""
+        files = self._files[: self._old_count]
+        return tuple(f.path for f in files if not is_sound(self._old, f))
 
     def _close(self, index: int) -> None:
         fd = self._open.pop(index)
@@ -139,4 +170,5 @@ class Concatenation:
         """Close every file."""
         for index in tuple(self._open):
             self._close(index)
-        self._folders.close()
+        self._old.close()
+        self._new.close()

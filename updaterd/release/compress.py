@@ -12,16 +12,18 @@ DECODE_COST = {STORED: 0.0, ZSTD: 1.0, XZ: 8.0, BZ2: 17.0}
 Packed = tuple[int, bytes]
 
 
-def xz(data: bytes, *, lc: int = 3, lp: int = 0, pb: int = 2) -> bytes:
+_LARGE = 1 << 20
+"""Bytes from which on only xz is tried: it won on every larger stream measured."""
+
+
+def xz(data: bytes, level: int = 9 | lzma.PRESET_EXTREME) -> bytes:
     """Return raw LZMA2, as codec 2 of a bundle."""
     filters = [
         {
             "id": lzma.FILTER_LZMA2,
-            "preset": 9 | lzma.PRESET_EXTREME,
+            "preset": level,
             "dict_size": max(4096, min(WINDOW, len(data))),
-            "lc": lc,
-            "lp": lp,
-            "pb": pb,
+            "pb": 0,  # nothing in our streams is aligned to more than a byte
         }
     ]
     return lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
@@ -51,14 +53,16 @@ def zstandard(data: bytes, level: int = 19) -> bytes:
 def smallest(data: bytes) -> Packed:
     """Return the codec number and bytes of the smallest of the codecs.
 
-    Ties within 2 % go to the one that decodes faster.
+    Ties within half a percent go to the one that decodes faster.
     """
-    candidates = [
-        (STORED, data),
-        (ZSTD, zstandard(data)),
-        (XZ, xz(data)),
-        (BZ2, bz2.compress(data)),
-    ]
+    candidates = [(STORED, data), (XZ, xz(data))]
+    if len(data) < _LARGE:
+        candidates += [(ZSTD, zstandard(data)), (BZ2, bz2.compress(data))]
     least = min(len(packed) for _, packed in candidates)
-    near = [c for c in candidates if len(c[1]) <= least * 1.02]
+    near = [c for c in candidates if len(c[1]) <= least * 1.005]
     return min(near, key=lambda c: (DECODE_COST[c[0]], len(c[1])))
+
+
+def guess(data: bytes) -> int:
+    """Return about how small a stream gets, fast."""
+    return len(zstandard(data, 3))

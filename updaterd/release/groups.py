@@ -1,0 +1,221 @@
+"""Which files are matched with which: groups that fit in memory.
+
+Matching takes several times its input, so not everything is matched with everything.
+Short files are matched together with all short old ones. A long file is matched with
+its old self (same path, else same name, else the one of like size), and with the new
+files like it that come before it in the stream: programs that share code change in
+the same way. A file beyond the limit is cut, and each piece matched with the old
+bytes around the same place.
+"""
+
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from updaterd.artifact.script import LONG
+from updaterd.artifact.sources import digest
+from updaterd.core.manifest import File
+from updaterd.errors import BrokenError
+from updaterd.release.matching import Cover
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A stretch of the new stream, and the old stretches it is matched with.
+
+    Attributes:
+        start: in the new stream.
+        length: of it.
+        pieces: (virtual start, length) of what it is matched with.
+    """
+
+    start: int
+    length: int
+    pieces: tuple[tuple[int, int], ...]
+
+    def place(self, covers: Sequence[Cover]) -> list[Cover]:
+        """Return covers of this group as covers of the whole stream."""
+        starts = list(accumulate((size for _, size in self.pieces), initial=0))
+        out: list[Cover] = []
+        for new, old, count in covers:
+            new_at, old_at, left = new, old, count
+            while left:
+                index = bisect_right(starts, old_at) - 1
+                size = min(left, starts[index + 1] - old_at)
+                virtual = self.pieces[index][0] + old_at - starts[index]
+                out.append((self.start + new_at, virtual, size))
+                new_at, old_at, left = new_at + size, old_at + size, left - size
+        return out
+
+
+def _partner(file: File, old: Sequence[File]) -> int | None:
+    """Return the index of the old file that a new one most likely comes from."""
+
+    def name(path: str) -> str:
+        return path.rsplit("/", 1)[-1]
+
+    def kind(path: str) -> str:
+        return os.path.splitext(name(path))[1]
+
+    ranked = (
+        lambda one: one.path == file.path,
+        lambda one: name(one.path) == name(file.path),
+        lambda one: kind(one.path) == kind(file.path) and _alike(one, file),
+    )
+    for fits in ranked:
+        found = [index for index, one in enumerate(old) if fits(one)]
+        if found:
+            return min(found, key=lambda i: abs(old[i].length - file.length))
+    return None
+
+
+def _alike(one: File, other: File) -> bool:
+    return one.length <= 2 * other.length and other.length <= 2 * one.length
+
+
+def groups(
+    old: Sequence[File], made: Sequence[File], limit: int
+) -> tuple[tuple[Group, ...], tuple[int, ...]]:
+    """Return the groups in stream order, and the made files that they read.
+
+    Args:
+        old: source files, in virtual order.
+        made: files to make, in stream order.
+        limit: bytes to match with at a time.
+    """
+    old_at = list(accumulate((file.length for file in old), initial=0))
+    new_at = list(accumulate((file.length for file in made), initial=0))
+    short = sum(file.length < LONG for file in made)
+    out = list(_short(old, old_at, new_at[short], limit))
+    # First with places among the made files; the virtual ones follow at the end.
+    wanted: list[tuple[int, int | None, list[int]]] = []
+    for index in range(short, len(made)):
+        partner = _partner(made[index], old)
+        room = limit - (old[partner].length if partner is not None else 0)
+        similar: list[int] = []
+        for other in range(index - 1, short - 1, -1):
+            if len(similar) < 2 and _alike(made[other], made[index]):
+                room -= made[other].length
+                if room >= 0:
+                    similar.append(other)
+        wanted.append((index, partner, sorted(similar)))
+    places = sorted({other for _, _, similar in wanted for other in similar})
+    virtual, at = {}, old_at[-1]
+    for place in places:
+        virtual[place] = at
+        at += made[place].length
+    for index, partner, similar in wanted:
+        pieces = [(virtual[other], made[other].length) for other in similar]
+        if partner is not None:
+            pieces.insert(0, (old_at[partner], old[partner].length))
+        span = (new_at[index], made[index].length)
+        out += _cut(span, tuple(pieces), limit)
+    return tuple(out), tuple(places)
+
+
+def _short(
+    old: Sequence[File], old_at: Sequence[int], length: int, limit: int
+) -> list[Group]:
+    """Return the group of all short files, cut where it is too large."""
+    if not length:
+        return []
+    pieces: list[tuple[int, int]] = []
+    for file, at in zip(old, old_at, strict=False):
+        if file.length >= LONG:
+            continue
+        if pieces and sum(pieces[-1]) == at:
+            pieces[-1] = (pieces[-1][0], pieces[-1][1] + file.length)
+        else:
+            pieces.append((at, file.length))
+    return _cut((0, length), tuple(pieces), limit)
+
+
+def _cut(
+    span: tuple[int, int], pieces: tuple[tuple[int, int], ...], limit: int
+) -> list[Group]:
+    """Return one group, or several when there is more than fits."""
+    start, length = span
+    size = sum(count for _, count in pieces)
+    if size <= limit and length <= 2 * limit:
+        return [Group(start, length, pieces)]
+    # Old bytes around the same place: half of the limit, and a quarter either side.
+    step = max(1, limit // 2)
+    out = []
+    for low in range(0, length, step):
+        high = min(length, low + step)
+        around = (
+            max(0, low * size // length - limit // 4),
+            min(size, high * size // length + limit // 4),
+        )
+        out.append(Group(start + low, high - low, _slice(pieces, *around)))
+    return out
+
+
+def _slice(
+    pieces: tuple[tuple[int, int], ...], low: int, high: int
+) -> tuple[tuple[int, int], ...]:
+    """Return the bytes [low, high) of pieces taken as one."""
+    out, at = [], 0
+    for start, count in pieces:
+        first, last = max(low, at), min(high, at + count)
+        if first < last:
+            out.append((start + first - at, last - first))
+        at += count
+    return tuple(out)
+
+
+class Reader:
+    """The bytes of groups, from both trees; every file is checked once."""
+
+    def __init__(
+        self, old_root: Path, old: Sequence[File], new_root: Path, made: Sequence[File]
+    ) -> None:
+        self._old = [(old_root / file.path, file) for file in old]
+        self._made = [(new_root / file.path, file) for file in made]
+        self._checked: set[Path] = set()
+        self._virtual: list[tuple[Path, File]] = list(self._old)
+
+    def use(self, places: Sequence[int]) -> None:
+        """Say which made files follow the old ones in virtual order."""
+        self._virtual += [self._made[place] for place in places]
+
+    def old(self, group: Group) -> bytes:
+        """Return what a group is matched with."""
+        return b"".join(self._read(self._virtual, *piece) for piece in group.pieces)
+
+    def new(self, group: Group) -> bytes:
+        """Return what a group makes."""
+        return self._read(self._made, group.start, group.length)
+
+    def _read(self, files: list[tuple[Path, File]], at: int, length: int) -> bytes:
+        starts = list(accumulate((file.length for _, file in files), initial=0))
+        parts = []
+        index = bisect_right(starts, at) - 1
+        while length:
+            path, file = files[index]
+            offset = at - starts[index]
+            count = min(length, file.length - offset)
+            parts.append(self._piece(path, file, offset, count))
+            at, length, index = at + count, length - count, index + 1
+        return b"".join(parts)
+
+    def _piece(self, path: Path, file: File, offset: int, count: int) -> bytes:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if path not in self._checked and digest(fd) != file.sha256:
+                raise BrokenError(
+                    f"{path} changed while the delta was made",
+                    do="leave the trees alone while they are pushed",
+                    code="tree_changed",
+                )
+            self._checked.add(path)
+            parts = []
+            while count and (data := os.pread(fd, count, offset)):
+                parts.append(data)
+                offset, count = offset + len(data), count - len(data)
+            return b"".join(parts)
+        finally:
+            os.close(fd)
