@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from updaterd import __version__
-from updaterd.errors import UpdaterError
+from updaterd.errors import BrokenError, UpdaterError
 
 EXIT_CURRENT = 0
 EXIT_ERROR = 1
@@ -150,4 +150,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader of our output went away: `updaterd history | head`
         sys.stderr.close()
         return EXIT_ERROR
+    except Exception as error:
+        if not _is_refusal(error):
+            raise
+        tell(_refused(error))
+        return EXIT_ERROR
     return code
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Tell the machine's own refusals (disk, database) from defects of ours."""
+    # Not imported here: most commands need no database to say that they failed.
+    sqlite3 = sys.modules.get("sqlite3")
+    return isinstance(error, OSError) or (
+        sqlite3 is not None and isinstance(error, sqlite3.Error)
+    )
+
+
+def _refused(error: Exception) -> UpdaterError:
+    """Return a refusal as one of our errors."""
+    return BrokenError(
+        f"the machine refused: {error}",
+        means="what was begun is finished or undone by the next run",
+        do="look at free space (df), permissions, and the system's log",
+        code="machine_refused",
+    )
