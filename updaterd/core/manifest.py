@@ -91,6 +91,7 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Return the bytes that are signed and served."""
+        tree = self.tree if self.deltas else ""
         return wire.encode({
             "schema": SCHEMA,
             "product": self.product,
@@ -101,8 +102,15 @@ class Manifest:
             "floor_seq": self.floor_seq,
             "files": _listing(self.files),
             "full": _as_dict(self.full),
-            "deltas": [_as_dict(delta) for delta in self.deltas],
+            "deltas": [self._edge(delta, tree) for delta in self.deltas],
         })
+
+    def _edge(self, delta: Delta, tree: str) -> dict[str, object]:
+        """Return an edge; one that leads to this very tree need not say so."""
+        item = _as_dict(delta)
+        if (delta.to_version, delta.to_tree) == (self.version, tree):
+            del item["to_version"], item["to_tree"]
+        return item
 
 
 def _as_dict(item: Full | Delta) -> dict[str, object]:
@@ -216,12 +224,13 @@ def _full(item: Fields) -> Full:
     )
 
 
-def _delta(item: Fields) -> Delta:
+def _delta(item: Fields, version: str, tree: str) -> Delta:
+    here = "to_version" not in item and "to_tree" not in item
     return Delta(
         from_version=check_version(item.text("from_version")),
         from_tree=item.hexdigest("from_tree"),
-        to_version=check_version(item.text("to_version")),
-        to_tree=item.hexdigest("to_tree"),
+        to_version=version if here else check_version(item.text("to_version")),
+        to_tree=tree if here else item.hexdigest("to_tree"),
         sha256=item.hexdigest("sha256"),
         length=item.integer("length", low=1),
         codec=item.text("codec", longest=32),
@@ -243,16 +252,21 @@ def parse(raw: bytes, *, where: str = "manifest") -> Manifest:
             do="update updaterd itself",
             code="newer_schema",
         )
+    version = check_version(item.text("version"))
+    files = check_tree(item.each("files", _entry, most=MAX_FILES))
+    tree = tree_id(files)
     manifest = Manifest(
         product=check_name("product", item.text("product")),
-        version=check_version(item.text("version")),
+        version=version,
         seq=item.integer("seq", low=1),
         platform=check_name("platform", item.text("platform")),
         min_updater=check_version(item.text("min_updater")),
         floor_seq=item.integer("floor_seq"),
-        files=check_tree(item.each("files", _entry, most=MAX_FILES)),
+        files=files,
         full=_full(item.fields("full")),
-        deltas=item.each("deltas", _delta, most=MAX_DELTAS),
+        deltas=item.each(
+            "deltas", lambda edge: _delta(edge, version, tree), most=MAX_DELTAS
+        ),
     )
     total = sum(f.length for f in manifest.files if isinstance(f, File))
     if total != manifest.full.unpacked:

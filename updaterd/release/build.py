@@ -20,7 +20,7 @@ Progress = Callable[[str, int, int], None]
 """What is being done, how much of it is done, out of how much."""
 
 CARRIED = 2
-"""Earlier releases' edges are carried over for this many times `deltas` releases."""
+"""Of the edges made, one in this many is carried over from an earlier manifest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +147,7 @@ def carried_over(
     direct = {edge.from_tree for edge in edges}
     reached = set(direct)
     found: list[Delta] = []
-    room = (CARRIED - 1) * len(previous)
+    room = len(previous) // CARRIED
     for manifest in reversed(previous):
         if manifest.tree not in direct:
             continue

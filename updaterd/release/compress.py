@@ -65,4 +65,4 @@ def smallest(data: bytes) -> Packed:
 
 def guess(data: bytes) -> int:
     """Return about how small a stream gets, fast."""
-    return len(zstandard(data, 3))
+    return len(xz(data, 6))

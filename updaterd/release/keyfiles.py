@@ -153,7 +153,7 @@ def signer_from_file(path: Path, passphrase: Passphrase) -> CryptoSigner:
     try:
         pem = path.read_bytes()
         secret = passphrase(name) if b"ENCRYPTED" in pem else None
-        return CryptoSigner(load_pem_private_key(pem, secret))  
+        return CryptoSigner(load_pem_private_key(pem, secret))
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise BrokenError(
             f"cannot use the key file {path}: {error}",
