@@ -8,7 +8,8 @@ members may be added, never changed. Times are ISO 8601 in UTC, durations second
     current        0   nothing to do
     not_running    4   nobody listens to the feed
     pending       10   an update is under way, waits, or is held
-    degraded      20   feed down, metadata expired or expiring, last attempt failed
+    degraded      20   feed down, metadata expired or expiring, last attempt failed,
+                       or the repository asks for what this machine must not do
     rolled_back   30   the last update of a product was rolled back
 
 The first that applies of: not_running, rolled_back, degraded, pending, current.
@@ -41,7 +42,9 @@ EXIT_CODES = {
 
 Document = dict[str, Any]
 
-_WAITING = frozenset({"held", "splay", "outside_window"})
+_WAITING = frozenset({"held", "splay", "outside_window", "blocked"})
+_REFUSED = frozenset({"metadata_rollback", "below_floor"})
+_WILL_NOT_DO = frozenset({State.REJECTED, State.FAILED})
 _ACTING = frozenset({"install", "upgrade", "step_back"})
 _DAY_S = 86400.0
 # Days before expiry at which a person should know. A timestamp lives a week and is
@@ -64,10 +67,17 @@ class Subscription:
 
 
 def iso(moment: float | None) -> str | None:
-    """Return Unix seconds as ISO 8601 in UTC; None for never or without end."""
+    """Return Unix seconds as ISO 8601 in UTC; None for never or without end.
+
+    A moment that no calendar has (a hold of 10,000 years) is without end too: one
+    odd value in the journal must not silence the whole document.
+    """
     if moment is None or math.isinf(moment):
         return None
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+    try:
+        return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def daemon_section(started_at: float, feed: Subscription | None) -> Document:
@@ -135,6 +145,11 @@ def judge(document: Document) -> Document:
             for product in products
             if product["failures"] and product["last_error"]
         ),
+        *(
+            f"{product['name']}: {product['decision']['reason']}"
+            for product in products
+            if _is_refused(product)
+        ),
     ]
     last_states = [p["last"]["state"] for p in products if p["last"]]
     if not document["daemon"]["running"]:
@@ -151,12 +166,21 @@ def judge(document: Document) -> Document:
     return document
 
 
+def _is_refused(product: Document) -> bool:
+    """Tell whether the last answer was one that this machine must not follow."""
+    code, last = product["decision"]["code"], product["last"]
+    rejected = last is not None and last["state"] in _WILL_NOT_DO
+    return code in _REFUSED or (code == "blocked" and rejected)
+
+
 def _is_pending(product: Document) -> bool:
     decision, target, installed = (
         product[name] for name in ("decision", "target", "installed")
     )
     if product["deployment"] or decision["code"] in _WAITING:
         return True
+    if installed is None and not decision["code"]:
+        return True  # nobody has looked yet, and nothing runs
     there = installed and target and installed["seq"] == target["seq"]
     return decision["code"] in _ACTING and not there
 
@@ -192,7 +216,8 @@ def _trust(journal: Records | None, now: float) -> Document:
                 "name": role.name,
                 "version": role.version,
                 "expires_at": iso(role.expires_at),
-                "days_left": round((role.expires_at - now) / _DAY_S, 1),
+                # up: 0 is expired, and the last hour is not
+                "days_left": math.ceil((role.expires_at - now) / _DAY_S * 10) / 10,
             }
             for role in sorted(roles, key=lambda role: role.expires_at)
         ],

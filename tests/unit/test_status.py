@@ -46,6 +46,7 @@ def journal(tmp_path):
     connection = open_state(tmp_path / "state.db")
     found = Journal(connection)
     found.connection = connection
+    found.remember("acme", decision="current", decision_reason="1.1.0 is installed")
     yield found
     connection.close()
 
@@ -168,3 +169,54 @@ def test_failed_attempts_are_told_with_their_reason_and_the_next(look, journal):
     assert 20 == document["exit_code"]
     assert ["acme: no route"] == document["problems"]
     assert document["products"][0]["next_attempt_at"]
+
+
+@pytest.mark.parametrize("code", ["metadata_rollback", "below_floor"])
+def test_refused_repository_is_not_up_to_date(look, journal, code):
+    """A replay or a stale mirror freezes a machine: somebody must hear of it."""
+    journal.remember("acme", decision=code, decision_reason="a stale mirror")
+
+    document = look()
+
+    assert 20 == document["exit_code"]
+    assert ["acme: a stale mirror"] == document["problems"]
+
+
+def test_release_that_was_rejected_here_is_not_up_to_date(look, journal):
+    """The next look clears the failure; the machine still is not where it should be."""
+    deploy(journal, State.PLANNED, State.REJECTED, reason="no bundle can be used")
+    journal.remember("acme", decision="blocked", decision_reason="1.1.0 failed here")
+
+    document = look()
+
+    assert 20 == document["exit_code"]
+    assert ["acme: 1.1.0 failed here"] == document["problems"]
+
+
+def test_release_that_a_person_went_back_from_is_pending(look, journal):
+    journal.remember("acme", decision="blocked", decision_reason="rolled back by hand")
+
+    assert 10 == look()["exit_code"]
+
+
+def test_machine_that_nobody_has_looked_at_is_not_up_to_date(look, journal):
+    journal.remember("acme", decision="", decision_reason="")
+
+    assert "pending" == look()["state"]
+
+
+def test_hold_beyond_the_calendar_does_not_silence_the_status(look, journal):
+    journal.hold("acme", until=NOW + 1e13)
+    journal.remember("acme", next_attempt_at=NOW + 1e13)
+
+    (product,) = look()["products"]
+
+    assert {"until": None, "reason": ""} == product["hold"]
+
+
+def test_last_hour_of_a_role_is_not_yet_expired(look, journal):
+    journal.set_roles([RoleSeen("timestamp", 3, NOW + 1800)])
+
+    (problem,) = look()["problems"]
+
+    assert problem.startswith("metadata expiring")

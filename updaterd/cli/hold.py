@@ -12,6 +12,8 @@ from updaterd.cli.common import (
     wall_clock,
 )
 
+_LONGEST_S = 30 * 365 * 86400
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -20,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--for",
         dest="duration",
         metavar="TIME",
+        type=_duration,
         help='how long, such as "36h" or "7d" (default: until `updaterd unhold`)',
     )
     parser.add_argument("--reason", default="", help="shown by `updaterd status`")
@@ -27,17 +30,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_machine_options(parser)
 
 
+def _duration(text: str) -> float:
+    """Return how long, in seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: not a duration, none at all, or beyond 30 years.
+    """
+    from updaterd.core.units import parse_duration
+    from updaterd.errors import MalformedError
+
+    try:
+        seconds = parse_duration(text)
+    except MalformedError as error:
+        raise argparse.ArgumentTypeError(f"{error.what}; {error.do}") from error
+    if not 0 < seconds <= _LONGEST_S:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not between a second and 30 years; without --for the hold "
+            "lasts until `updaterd unhold`"
+        )
+    return seconds
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Write the hold into the journal."""
-    from updaterd.core.units import parse_duration
     from updaterd.status import iso
     from updaterd.store.journal import Journal
     from updaterd.store.schema import open_state
 
     settings = settings_from(arguments)
     until = math.inf
-    if arguments.duration:
-        until = wall_clock() + parse_duration(arguments.duration)
+    if arguments.duration is not None:
+        until = wall_clock() + arguments.duration
     connection = open_state(Path(settings.directories.state) / "state.db")
     for name in chosen_products(settings, arguments.product):
         Journal(connection).hold(name, until=until, reason=arguments.reason)
