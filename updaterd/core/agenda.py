@@ -1,12 +1,17 @@
 """When a product is due, and what for: events, retries, the safety poll, the boot.
 
 Pure: the daemon hands in what the journal and the inbox say. Times are Unix seconds.
-A clock that was set back can park nothing for longer than the safety poll's period.
+A clock that was set back can park nothing for longer than the safety poll's period:
+what is remembered is brought back within reach (`settled`) at every turn, and kept
+so. Were it only read as if, it would move on with the clock and never be due.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from updaterd.core.pace import Pace
+
+LONGEST_POLL = 1.1
+"""The safety poll comes after 0.9 to 1.1 of its period: a fleet must not march."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,21 @@ class Due:
     trigger: str
 
 
+def settled(agenda: Agenda, *, now: float, poll_s: float) -> Agenda:
+    """Return the agenda without times that only a clock that was set back explains.
+
+    Args:
+        agenda: what is remembered.
+        now: Unix seconds.
+        poll_s: period of the safety poll.
+    """
+    return replace(
+        agenda,
+        poll_at=min(agenda.poll_at, now + poll_s * LONGEST_POLL),
+        pace=agenda.pace.settled(now),
+    )
+
+
 def due(
     agenda: Agenda,
     *,
@@ -61,7 +81,9 @@ def due(
     paced = now + agenda.pace.wait_s(now)
     if agenda.poll_at == 0.0:
         return Due(at=0.0, trigger="boot")
-    candidates = [Due(at=min(agenda.poll_at, now + poll_s), trigger="poll")]
+    # Paced too: a feed that comes and goes asks for a look each time it is back.
+    poll_at = min(agenda.poll_at, now + poll_s)
+    candidates = [Due(at=max(paced, poll_at), trigger="poll")]
     if retry_at is not None:
         # Paced too: a plan in the past must not become a busy loop.
         candidates.append(

@@ -27,6 +27,10 @@ class Pace:
             runs, pause = 1, self.base_s
         return replace(self, idle_runs=runs, not_before=now + pause)
 
+    def settled(self, now: float) -> "Pace":
+        """Return the pace with a pause that ends within reach of this clock."""
+        return replace(self, not_before=min(self.not_before, now + self.cap_s))
+
     def wait_s(self, now: float) -> float:
         """Return how long events must still wait; a clock set back cannot park it."""
         return min(max(0.0, self.not_before - now), self.cap_s)

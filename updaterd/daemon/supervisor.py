@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from updaterd import durable, log, status, successor
-from updaterd.core.agenda import Agenda, Due, Waiting, due
+from updaterd.core.agenda import Agenda, Due, Waiting, due, settled
 from updaterd.core.backoff import Backoff
 from updaterd.core.settings import Settings
 from updaterd.daemon.clocks import Clocks
@@ -148,8 +148,11 @@ class Supervisor:
 
     def _due(self, name: str, now: float) -> Due:
         waiting = self._waiting(name)
+        poll_s = self._settings.feed.fallback_poll_s
+        agenda = settled(self._agendas[name], now=now, poll_s=poll_s)
+        self._agendas[name] = agenda
         return due(
-            self._agendas[name],
+            agenda,
             now=now,
             retry_at=self._journal.next_attempt_at(name),
             waiting=None
@@ -159,7 +162,7 @@ class Supervisor:
                 spread_s=waiting.spread_s,
                 urgent=waiting.urgency == "critical",
             ),
-            poll_s=self._settings.feed.fallback_poll_s,
+            poll_s=poll_s,
         )
 
     def _waiting(self, name: str) -> Pending | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updaterd.core.agenda import Agenda, Due, Waiting, due
+from updaterd.core.agenda import Agenda, Due, Waiting, due, settled
 from updaterd.core.pace import Pace
 
 NOW = 1_800_000_000.0
@@ -50,6 +50,28 @@ def test_plan_in_the_past_is_paced():
     agenda = replace(QUIET, pace=Pace(not_before=NOW + 5))
 
     assert NOW + 5 == ask(agenda, retry_at=NOW - 100).at
+
+
+def test_feed_that_comes_and_goes_does_not_start_worker_after_worker():
+    agenda = replace(QUIET, poll_at=NOW, pace=Pace(not_before=NOW + 30))
+
+    assert Due(at=NOW + 30, trigger="poll") == ask(agenda)
+
+
+@given(st.floats(0, 1e9), st.booleans())
+def test_clock_that_was_set_back_parks_neither_poll_nor_events(jump_s, with_event):
+    """Turn by turn, as the daemon does: it looks after one period at the latest."""
+    agenda = Agenda(poll_at=NOW + POLL, pace=Pace(not_before=NOW + 1, idle_runs=1))
+    start = now = NOW - jump_s
+    waiting = Waiting(received_at=start) if with_event else None
+
+    while True:
+        agenda = settled(agenda, now=now, poll_s=POLL)
+        found = ask(agenda, now=now, retry_at=NOW + 30, waiting=waiting)
+        if found.at <= now:
+            break
+        now = max(min(found.at, now + 600), now + 1)
+        assert now - start <= (120 if with_event else 1.2 * POLL), "it is parked"
 
 
 @given(
