@@ -126,6 +126,7 @@ def collect(
         ),
         "feed": feed,
         "trust": _trust(journal, now),
+        "notice": (journal and journal.meta("set_aside")) or None,
         "products": [
             _product(journal, product, now)
             for _, product in sorted(settings.products.items())
@@ -221,6 +222,7 @@ def _trust(journal: Records | None, now: float) -> Document:
             }
             for role in sorted(roles, key=lambda role: role.expires_at)
         ],
+        "warnings": json.loads((journal and journal.meta("warnings")) or "[]"),
         "last_good_time": iso(good or None),
         "clock_suspect": now < good - _DAY_S,
     }
@@ -326,7 +328,9 @@ def _trust_problems(document: Document) -> list[str]:
             )
         elif days < _WARN_DAYS.get(name, _WARN_DAYS_OTHER):
             problems.append(f"metadata expiring: role {name} in {days} days")
-    if document["trust"]["clock_suspect"]:
+    problems += [warning["what"] for warning in document["trust"]["warnings"]]
+    known = {warning["code"] for warning in document["trust"]["warnings"]}
+    if document["trust"]["clock_suspect"] and "clock_suspect" not in known:
         problems.append(
             "clock suspect: it is behind a time that signed metadata vouched for; "
             "set it right"

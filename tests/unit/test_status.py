@@ -159,6 +159,23 @@ def test_clock_behind_what_signed_metadata_vouched_for_is_suspect(look, journal)
     assert 20 == document["exit_code"]
 
 
+def test_warnings_of_the_last_refresh_are_problems(look, journal):
+    journal.set_meta("warnings", '[{"code": "stale_mirror", "what": "stale mirror"}]')
+
+    document = look()
+
+    assert 20 == document["exit_code"]
+    assert ["stale mirror"] == document["problems"]
+    assert "stale_mirror" == document["trust"]["warnings"][0]["code"]
+
+
+def test_database_that_was_set_aside_is_told_and_is_no_problem(look, journal):
+    journal.set_meta("set_aside", "kept as state.db.set-aside-1")
+
+    assert "current" == look()["state"]
+    assert "set-aside" in look()["notice"]
+
+
 def test_failed_attempts_are_told_with_their_reason_and_the_next(look, journal):
     journal.note_failure(
         "acme", code="unreachable", reason="no route", next_attempt_at=NOW + 60, now=NOW

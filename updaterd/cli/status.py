@@ -102,6 +102,8 @@ def render(document: dict[str, Any], now: float) -> str:
     lines.append(f"  trust     {_trust(document)}")
     for product in document["products"]:
         lines += ["", *_product(product, now)]
+    if document.get("notice"):
+        lines += ["", f"  notice    {document['notice']}"]
     if document["problems"]:
         lines += ["", "what is wrong:", *(f"  - {p}" for p in document["problems"])]
     return "\n".join(printable(line) for line in lines)
