@@ -24,7 +24,7 @@ from updaterd.core.deltas import choose_path
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.core.settings import Product
-from updaterd.errors import RejectedError
+from updaterd.errors import RejectedError, TransientError
 from updaterd.install import stage
 from updaterd.pipeline import reuse
 from updaterd.pipeline.services import Services
@@ -35,7 +35,16 @@ _FORGOTTEN_S = 30 * 86400.0
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """One release to be built, and what was learned on the way."""
+    """One release to be built, and what was learned on the way.
+
+    Attributes:
+        bases: listings of the trees that a delta may start from, by version.
+        have: their tree ids; one that turns out to be damaged is taken out.
+        skip: bundles that failed in this run, by sha256.
+        used: bundles that were fetched.
+        spoilt: servers had other bytes than were signed, for some bundle.
+        troubles: what failed, for a person.
+    """
 
     product: Product
     manifest: Manifest
@@ -45,6 +54,7 @@ class Job:
     have: dict[str, str] = field(default_factory=dict)
     skip: set[str] = field(default_factory=set)
     used: set[str] = field(default_factory=set)
+    spoilt: bool = False
     fetched: int = 0
     troubles: list[str] = field(default_factory=list)
 
@@ -120,14 +130,29 @@ def choose(job: Job) -> Route:
     """Return the cheapest path that did not fail yet.
 
     Raises:
-        RejectedError: there is none left.
+        RejectedError: there is none left: the release cannot be built here.
+        TransientError: there is none left, but servers had damaged copies.
     """
-    return choose_path(
-        job.manifest,
-        have=job.have,
-        codecs=codecs.available(),
-        skip=frozenset(job.skip),
-    )
+    try:
+        return choose_path(
+            job.manifest,
+            have=job.have,
+            codecs=codecs.available(),
+            skip=frozenset(job.skip),
+        )
+    except RejectedError as error:
+        why = f"; {job.troubles[-1]}" if job.troubles else ""
+        if not job.spoilt:
+            raise RejectedError(
+                error.what + why, means=error.means, do=error.do, code=error.code
+            ) from error
+        # The release may be fine: its copies are not. Servers get mended.
+        raise TransientError(
+            f"every copy of {job.manifest.version} is damaged{why}",
+            means="nothing was installed from it; the installed release goes on",
+            do="whoever runs the server or its mirrors should compare the blobs",
+            code="hash_mismatch",
+        ) from error
 
 
 def _announce(job: Job, route: Route, services: Services) -> None:
@@ -176,6 +201,7 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
             )
         except RejectedError as error:
             job.skip.add(step.sha256)
+            job.spoilt = True
             raise RejectedError(str(error), code=error.code) from error
         finally:
             job.fetched += services.fetcher.received - received

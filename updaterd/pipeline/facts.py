@@ -19,7 +19,7 @@ from updaterd.core.recovery import retry_after_s
 from updaterd.core.settings import Product
 from updaterd.errors import TransientError, UpdaterError
 from updaterd.install import stage
-from updaterd.pipeline.services import Request, Services
+from updaterd.pipeline.services import Outcome, Request, Services
 from updaterd.store.journal import RoleSeen
 from updaterd.trust.client import View
 
@@ -103,6 +103,26 @@ def note_decision(
         services.journal.remember(
             product.name, failures=0, last_error="", last_error_code=""
         )
+
+
+def note_end(product: Product, services: Services, outcome: Outcome) -> None:
+    """Journal how things stand after a deployment that came to its end."""
+    installed = outcome.result == "installed"
+    failed = services.journal.failed(product.name).get(outcome.from_version or "")
+    until = None
+    if not installed and failed is not None:
+        until = failed.blocked_at + retry_after_s(failed.code, failed.failures)
+    services.journal.remember(
+        product.name,
+        decision="current" if installed else "blocked",
+        decision_reason=f"{outcome.version} is installed"
+        if installed
+        else f"{outcome.from_version} failed here ({outcome.reason})",
+        failures=0,
+        next_attempt_at=None if until is None or math.isinf(until) else until,
+        last_error="",
+        last_error_code="",
+    )
 
 
 def accept(

@@ -5,6 +5,7 @@ it goes, so `status` can say at any moment what was decided and why, and the dae
 finds there when to look again.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,7 +117,7 @@ def _at_work(product: Product, services: Services) -> Iterator[None]:
 
 
 def _update(product: Product, services: Services, request: Request) -> Outcome:
-    journal, name = services.journal, product.name
+    name = product.name
     view = _refresh(services, request)
     pointer = view.channel(name, product.channel)
     known = facts.gather(product, services, request, view)
@@ -142,9 +143,7 @@ def _update(product: Product, services: Services, request: Request) -> Outcome:
         return _explain(product, services, decision, manifest, notes)
     deployment = _open(product, services, decision, request)
     outcome = _deploy(product, services, deployment, manifest, raw)
-    journal.remember(
-        name, failures=0, next_attempt_at=None, last_error="", last_error_code=""
-    )
+    facts.note_end(product, services, outcome)
     return replace(outcome, notes=(*notes, *outcome.notes))
 
 
@@ -156,8 +155,11 @@ def _refresh(services: Services, request: Request) -> View:
         pushed=request.pushed,
         clock_floor=datetime.fromtimestamp(floor, UTC) if floor else None,
     )
-    if not request.dry and view.time is not None:
-        services.journal.set_last_good_time(view.time.timestamp())
+    if not request.dry:
+        if view.time is not None:
+            services.journal.set_last_good_time(view.time.timestamp())
+        told = [{"code": said.code, "what": said.what} for said in view.warnings]
+        services.journal.set_meta("warnings", json.dumps(told))
     return view
 
 

@@ -329,6 +329,13 @@ class Journal(Records):
             self._db.execute("DELETE FROM role")
             self._db.executemany("INSERT INTO role VALUES (?,?,?)", rows)
 
+    def set_meta(self, name: str, value: str) -> None:
+        """Keep a remark (`Records.meta`)."""
+        with transaction(self._db):
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value)
+            )
+
     def set_last_good_time(self, now: float) -> None:
         """Keep the latest time that signed metadata vouched for; it never falls."""
         with transaction(self._db):

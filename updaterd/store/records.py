@@ -219,12 +219,16 @@ class Records:
         rows = self._db.execute("SELECT name, version, expires_at FROM role")
         return tuple(RoleSeen(*row) for row in rows)
 
+    def meta(self, name: str) -> str | None:
+        """Return a remark: `warnings` (JSON) of the last refresh, `set_aside`."""
+        row = self._db.execute(
+            "SELECT value FROM meta WHERE name = ?", (name,)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
     def last_good_time(self) -> float:
         """Return the latest time that was known to be right, 0.0 for none."""
-        row = self._db.execute(
-            "SELECT value FROM meta WHERE name = ?", (LAST_GOOD,)
-        ).fetchone()
-        return 0.0 if row is None else float(row[0])
+        return float(self.meta(LAST_GOOD) or 0.0)
 
     def next_attempt_at(self, product: str) -> float | None:
         """Return when the product should be looked at again, None: no plan."""
