@@ -138,12 +138,27 @@ def start(name, folder, programs):
     return Server(name, command, folder, token=token, address=address)
 
 
-def measure(name, streams, events, folder, *, idle):
-    programs = folder
+def silent_streams(server, count):
+    request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    held = []
+    for _ in range(count):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        sock.connect(("127.0.0.1", server.port))
+        sock.sendall(request)
+        held.append(sock)
+    return held
+
+
+def measure(name, streams, arguments, folder, *, idle):
+    programs, events = folder, arguments.events
     server = start(name, folder, programs)
+    silent = []
     try:
         # what the first streams make the process allocate once is not theirs
         run_readers(server, 50, 1, programs)
+        time.sleep(0.5)
+        silent = silent_streams(server, arguments.silent)
         time.sleep(0.5)
         before = server.memory()
         readers = subprocess.Popen(
@@ -183,6 +198,8 @@ def measure(name, streams, events, folder, *, idle):
         }
     finally:
         server.stop()
+        for sock in silent:
+            sock.close()
 
 
 def reading(server, streams, events, programs):
@@ -208,9 +225,16 @@ def main():
     parser.add_argument(
         "--servers", default="c-epoll,updaterd-fast,updaterd-asgi,sse-starlette"
     )
+    parser.add_argument(
+        "--silent",
+        type=int,
+        default=0,
+        help="also this many streams that nobody reads, to compare p99 with",
+    )
     parser.add_argument("--no-idle", action="store_true", help="skip the idle cost")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    with_lost = ("lost", "doubled", "disordered")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     results = []
@@ -224,7 +248,7 @@ def main():
         for streams in map(int, arguments.streams.split(",")):
             for name in arguments.servers.split(","):
                 idle = name.startswith("updaterd") and not arguments.no_idle
-                r = measure(name, streams, arguments.events, folder, idle=idle)
+                r = measure(name, streams, arguments, folder, idle=idle)
                 results.append(r)
                 idle_us = r["idle_us_per_stream_s"]
                 print(
@@ -244,7 +268,9 @@ def main():
                 )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
+    ours = [r for r in results if r["server"].startswith("updaterd")]
+    return 1 if any(r[what] for r in ours for what in with_lost) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -53,14 +53,15 @@ def big(number):
     }
 
 
-async def test_readers_that_never_read_are_dropped_and_delay_nobody(feed, crowd):
-    """1,000 silent readers: memory bounded, the others get every event in time."""
+async def test_readers_that_never_read_are_dropped_and_delay_nobody(feed, crowd, sink):
+    """1,000 silent readers: memory bounded, the others get every event."""
+    count = 1000 if sink == "fast" else 200  # the plain sink copies: it takes long
     silent = [
-        crowd.enter_context(connect(feed, receive_buffer=4096)) for _ in range(1000)
+        crowd.enter_context(connect(feed, receive_buffer=4096)) for _ in range(count)
     ]
     for sock in silent:
         sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
-    await feed.streams(1000)
+    await feed.streams(count)
     token = feed.token("publish:acme/stable")
     before = memory(feed)
     async with Reader(feed.url) as reader:
@@ -75,9 +76,10 @@ async def test_readers_that_never_read_are_dropped_and_delay_nobody(feed, crowd)
             assert (await reader.next()).json["seq"] == number
             worst = max(worst, memory(feed) - before)
         await feed.streams(1)
-    assert 'updaterd_streams_ended_total{reason="slow"} 1000.0' in feed.metrics()
-    # 256 KiB may wait for each, and one more block; events share their bytes
-    assert worst < 1000 * 512 * 1024
+    dropped = f'updaterd_streams_ended_total{{reason="slow"}} {count}.0'
+    assert dropped in feed.metrics()
+    # the events themselves, and little for each reader: queues share their bytes
+    assert worst < 200 * MiB
 
 
 def metadata(version, padding):

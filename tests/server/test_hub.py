@@ -105,7 +105,7 @@ async def test_readers_from_everywhere_get_everything_after_their_cursor(hub, lo
                 joining.append(asyncio.create_task(enter(hub, reader, cursor)))
     assert set(await asyncio.gather(*joining)) == {"replay"}
     await hub.reached(places[-1])
-    await until(lambda: not (any(199 not in reader.numbers() for _, reader in readers)))
+    await until(lambda: all(199 in reader.numbers() for _, reader in readers))
     for start, reader in readers:
         assert reader.numbers() == list(range(start, 200))
 
@@ -130,12 +130,9 @@ async def test_stream_that_joins_during_a_fan_out_gets_the_event_once(hub, log):
     for number in range(5):
         await log.append(event(number), f"k{number}")
         await come_and_go()
-    await until(
-        lambda: (
-            not (any(len(r.numbers()) < 5 for r in late + readers[:25] + readers[30:]))
-        )
-    )
-    for reader in late + readers[:25] + readers[30:]:
+    stayed = late + readers[:25] + readers[30:]
+    await until(lambda: all(len(reader.numbers()) >= 5 for reader in stayed))
+    for reader in stayed:
         assert reader.numbers() == [0, 1, 2, 3, 4]
 
 
@@ -146,7 +143,7 @@ async def test_event_is_encoded_once(hub, log):
         await enter(hub, reader, "")
     appended = await log.append(event(1), "k")
     await hub.reached(appended.position)
-    await until(lambda: bool(all(r.numbers() for r in readers)))
+    await until(lambda: all(r.numbers() for r in readers))
     assert len({id(reader.blocks[-1]) for reader in readers}) == 1
 
 
@@ -172,7 +169,7 @@ async def test_cursor_of_another_replica_that_is_ahead_is_waited_for(hub, log):
     assert kind == "replay"
     last = await log.append(event(2), "k2")
     await hub.reached(last.position)
-    await until(lambda: not (reader.numbers() != [2]))
+    await until(lambda: reader.numbers() == [2])
 
 
 def test_chunks_are_what_http_says():

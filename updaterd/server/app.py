@@ -21,6 +21,7 @@ from updaterd.server.files import RepositoryFiles
 from updaterd.server.log import EventLog, write_topic
 from updaterd.server.metrics import CONTENT_TYPE, Metrics
 from updaterd.server.options import Options
+from updaterd.server.peer import peer_of
 from updaterd.server.request import EVENTS_PATH, read_bearer, read_request
 from updaterd.server.streams import Refusal, Streams
 from updaterd.server.tokens import Token, Tokens
@@ -131,9 +132,7 @@ class Events:
         extra = tuple((k.encode(), v.encode("latin-1")) for k, v in allow.items())
         head = [*((k.encode(), v.encode()) for k, v in STREAM_HEADERS.items()), *extra]
         await send({"type": "http.response.start", "status": 200, "headers": head})
-        stream = sink_asgi.AsgiStream(
-            parts.streams, request, answer, sink_asgi.abort_of(scope)
-        )
+        stream = sink_asgi.AsgiStream(parts.streams, request, answer, peer_of(scope))
         await stream.run(request.cursor, receive, send)
 
     async def _publish(self, request: Request) -> Response:

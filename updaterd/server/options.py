@@ -26,7 +26,8 @@ class Options:
         max_per_token: streams of one read token; 0: no limit.
         publish_rate: announcements a second for each token.
         head_s: time for a request's head to come, in seconds.
-        queue_bytes: waiting for one reader before it is dropped.
+        queue_bytes: waiting for one reader; it is dropped when there is more for
+            seconds, or four times as much at all.
         trusted_proxies: addresses whose X-Forwarded-For is believed.
         origins: allowed by CORS; `*` for all.
         private: streams and files need a token with `read`.

@@ -26,8 +26,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from updaterd.errors import MalformedError
 from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.options import Options
+from updaterd.server.peer import EXTENSION
 from updaterd.server.request import EVENTS_PATH, StreamRequest, read_request
-from updaterd.server.sink_asgi import ABORT
 from updaterd.server.streams import Refusal
 
 HEAD_LIMIT = 32 << 10
@@ -211,7 +211,7 @@ class FeedProtocol(HttpToolsProtocol):
         if self._guard.taker is not None and self._is_stream():
             self._taken = True
             return
-        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
+        self.scope["extensions"] = {EXTENSION: {"transport": self.transport}}
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -1,28 +1,27 @@
 """Streams through plain ASGI: the sink that works on any server and proxy."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from updaterd.server.frames import Frame
 from updaterd.server.hub import Filter
+from updaterd.server.peer import Peer
 from updaterd.server.request import StreamRequest
 from updaterd.server.streams import Streams
 
 _DRAIN_DEADLINE_S = 60.0
-
-ABORT = "updaterd.abort"
 
 
 class AsgiStream:
     """A queue that a task empties into `send`; see `streams.Stream`."""
 
     __slots__ = (
-        "_abort",
         "_closing",
         "_ended",
+        "_full_since",
+        "_peer",
         "_queue",
         "_room",
         "_size",
@@ -41,12 +40,13 @@ class AsgiStream:
         streams: Streams,
         request: StreamRequest,
         token: str,
-        abort: Callable[[], None],
+        peer: Peer,
     ) -> None:
         self._streams = streams
-        self._abort = abort
+        self._peer = peer
         self._queue: list[bytes] = []
         self._size = 0
+        self._full_since = 0.0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._closing = False
@@ -62,11 +62,13 @@ class AsgiStream:
         """See `streams.Stream`."""
         if self._closing:
             return
-        if self._size > self._streams.options.queue_bytes:
+        if self._full_since and self._streams.too_slow(self._full_since, self._size):
             self._streams.slow(self)
             return
         self._queue.append(block.plain)
         self._size += len(block.plain)
+        if not self._full_since and self._size > self._streams.options.queue_bytes:
+            self._full_since = self._streams.clock()
         self._wake.set()
 
     def finish(self) -> None:
@@ -78,7 +80,7 @@ class AsgiStream:
         """See `streams.Stream`."""
         self._closing = self._ended = True
         self._queue.clear()
-        self._abort()
+        self._peer.reset()
         self._wake.set()
         self._room.set()
 
@@ -108,6 +110,7 @@ class AsgiStream:
 
     async def run(self, cursor: str, receive: Receive, send: Send) -> None:
         """Carry the stream until either side ends it."""
+        self._peer.bound()
         gone = asyncio.create_task(self._watch(receive))
         self._streams.begin(self, cursor)
         try:
@@ -122,6 +125,8 @@ class AsgiStream:
                         "more_body": True,
                     })
                     self._size = sum(map(len, self._queue))
+                    if self._size <= self._streams.options.queue_bytes:
+                        self._full_since = 0.0
                     self._room.set()
                 elif self._closing:
                     break
@@ -137,14 +142,3 @@ class AsgiStream:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.drop()
-
-
-def abort_of(scope: Scope) -> Callable[[], None]:
-    """Return what cuts the connection, where the server tells (`protocol`)."""
-    extension = scope.get("extensions", {}).get(ABORT, {})
-    abort: Callable[[], None] = extension.get("abort", _nothing)
-    return abort
-
-
-def _nothing() -> None:
-    """Leave it to the server to notice."""

@@ -1,22 +1,20 @@
 """Streams that write to the socket themselves: no task, no queue, no dictionary.
 
 The transport's own buffer is the queue. While it holds more than the limit, the
-transport says so (`pause_writing`), and the next block drops the stream.
+transport says so (`pause_writing`). A reader that stays so for some seconds, or lets
+far more pile up, is dropped by the next block; one large event alone drops nobody.
 """
 
 import asyncio
-import socket
-import struct
 
 from updaterd.server.frames import LAST_CHUNK, Frame
+from updaterd.server.peer import Peer
 from updaterd.server.request import StreamRequest
 from updaterd.server.streams import Refusal, Streams
 
 _DRAIN_DEADLINE_S = 60.0
 _FINISH_DEADLINE_S = 10.0
-_SEND_BUFFER = 64 << 10  # the kernel doubles it; what a dead reader can cost there
 _MOST_CHATTER = 4096
-_RESET = struct.pack("ii", 1, 0)
 
 
 class FastStream(asyncio.Protocol):
@@ -24,7 +22,7 @@ class FastStream(asyncio.Protocol):
 
     __slots__ = (
         "_closed",
-        "_full",
+        "_full_since",
         "_room",
         "_streams",
         "_transport",
@@ -46,7 +44,7 @@ class FastStream(asyncio.Protocol):
         self._streams = streams
         self._transport = transport
         self._closed = False
-        self._full = False
+        self._full_since = 0.0
         self._room: asyncio.Future[None] | None = None
         self.wanted = request.wanted
         self.address = request.address
@@ -57,10 +55,14 @@ class FastStream(asyncio.Protocol):
 
     def write(self, block: Frame) -> None:
         """See `streams.Stream`."""
-        if self._full:
+        if self._closed:
+            return
+        if self._full_since and self._streams.too_slow(
+            self._full_since, self._transport.get_write_buffer_size()
+        ):
             self._streams.slow(self)
-        elif not self._closed:
-            self._transport.write(block.chunk)
+            return
+        self._transport.write(block.chunk)
 
     def finish(self) -> None:
         """See `streams.Stream`."""
@@ -78,12 +80,7 @@ class FastStream(asyncio.Protocol):
     def drop(self) -> None:
         """See `streams.Stream`."""
         self._closed = True
-        self._full = False
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            # reset: the kernel frees its buffer now, not when the reader wakes up
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.abort()
+        Peer(self._transport).reset()
 
     async def drained(self) -> None:
         """See `streams.Stream`.
@@ -91,7 +88,7 @@ class FastStream(asyncio.Protocol):
         Raises:
             ConnectionError: the stream is gone.
         """
-        if self._full and not self._closed:
+        if self._full_since and not self._closed:
             self._room = asyncio.get_running_loop().create_future()
             try:
                 async with asyncio.timeout(_DRAIN_DEADLINE_S):
@@ -113,11 +110,11 @@ class FastStream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Note that the reader does not keep up."""
-        self._full = not self._closed
+        self._full_since = self._streams.clock()
 
     def resume_writing(self) -> None:
         """Note that it does again."""
-        self._full = False
+        self._full_since = 0.0
         self._wake()
 
     def _wake(self) -> None:
@@ -159,8 +156,6 @@ class Takeover:
         transport.set_protocol(stream)
         high = self._streams.options.queue_bytes
         transport.set_write_buffer_limits(high=high, low=high // 4)
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        Peer(transport).bound()
         transport.write(head)
         self._streams.begin(stream, request.cursor)

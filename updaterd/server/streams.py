@@ -24,6 +24,8 @@ from updaterd.server.wheel import Wheel
 
 _DRAIN_STEP_S = 0.05
 _LATER_S = 60
+_PATIENCE_S = 5.0
+_PATIENCE_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class Streams:
         self.wheel = Wheel(period_s=options.heartbeat_s)
         self._tokens = tokens
         self._metrics = metrics
-        self._clock = world.clock
+        self.clock = world.clock
         self._draw = world.draw
         self._admission = Admission(
             rate=options.rate,
@@ -152,6 +154,7 @@ class Streams:
         self._uses: Counter[str] = Counter()
         self._behind: set[asyncio.Task[None]] = set()
         self._at_once = options.queue_bytes // 2
+        self._window = 0
         self.count = 0
         self.ready = False
         self.draining = False
@@ -178,7 +181,7 @@ class Streams:
             return Refusal(503, "not_ready", self._later())
         if self.count >= self.options.max_streams:
             return Refusal(503, "full", self._later())
-        wait = self._admission.admit(self._clock(), draw=self._draw())
+        wait = self._admission.admit(self.clock(), draw=self._draw())
         return Refusal(503, "too_many_at_once", wait) if wait else token
 
     def _reader(self, request: StreamRequest) -> Refusal | str:
@@ -197,6 +200,7 @@ class Streams:
         """
         self.count += 1
         self._metrics.streams(self.count)
+        self._window = int(self._admission.window_s(self.count))
         self._addresses[stream.address] += 1
         if stream.token:
             self._uses[stream.token] += 1
@@ -239,12 +243,12 @@ class Streams:
 
     def _tell_retry(self, stream: Stream) -> None:
         ms = self._admission.retry_ms(self.count, draw=self._draw())
-        stream.window = int(self._admission.window_s(self.count))
+        stream.window = self._window
         stream.write(frames.retry(ms))
 
     def beat(self, stream: Stream) -> None:
         """Write a heartbeat; a new `retry:` when the fleet has outgrown the old."""
-        if self._admission.window_s(self.count) > 2 * stream.window + 2:
+        if self._window > 2 * stream.window + 2:
             self._tell_retry(stream)
         else:
             stream.write(frames.HEARTBEAT)
@@ -263,6 +267,18 @@ class Streams:
         _less(self._addresses, stream.address)
         if stream.token:
             _less(self._uses, stream.token)
+
+    def too_slow(self, full_since: float, queued: int) -> bool:
+        """Tell whether a reader is to be dropped.
+
+        Args:
+            full_since: when its queue became full, on `clock`.
+            queued: bytes in the queue.
+        """
+        return (
+            queued > _PATIENCE_FACTOR * self.options.queue_bytes
+            or self.clock() - full_since > _PATIENCE_S
+        )
 
     def slow(self, stream: Stream) -> None:
         """Drop a stream that does not read what it is sent."""
