@@ -1,7 +1,8 @@
 """Which files are matched with which: groups that fit in memory.
 
 Matching takes several times its input, so not everything is matched with everything.
-Short files are matched together with all short old ones. A long file is matched with
+Short files are matched together, with all short old ones and the long ones of a kind
+that is among them (`.js`); they come last in the stream. A long file is matched with
 its old self (same path, else same name, else the one of like size), and with the new
 files like it that come before it in the stream: programs that share code change in
 the same way. A file beyond the limit is cut, and each piece matched with the old
@@ -63,13 +64,17 @@ def _partner(file: File, old: Sequence[File]) -> int | None:
     ranked = (
         lambda one: one.path == file.path,
         lambda one: name(one.path) == name(file.path),
-        lambda one: kind(one.path) == kind(file.path) and _alike(one, file),
+        lambda one: _kind(one.path) == _kind(file.path) and _alike(one, file),
     )
     for fits in ranked:
         found = [index for index, one in enumerate(old) if fits(one)]
         if found:
             return min(found, key=lambda i: abs(old[i].length - file.length))
     return None
+
+
+def _kind(path: str) -> str:
+    return os.path.splitext(path)[1]
 
 
 def _alike(one: File, other: File) -> bool:
@@ -88,56 +93,56 @@ def groups(
     """
     old_at = list(accumulate((file.length for file in old), initial=0))
     new_at = list(accumulate((file.length for file in made), initial=0))
-    short = sum(file.length < LONG for file in made)
-    out = list(_short(old, old_at, new_at[short], limit))
-    # First with places among the made files; the virtual ones follow at the end.
-    wanted: list[tuple[int, int | None, list[int]]] = []
-    for index in range(short, len(made)):
-        partner = _partner(made[index], old)
-        room = limit - (old[partner].length if partner is not None else 0)
-        similar: list[int] = []
-        for other in range(index - 1, short - 1, -1):
-            if len(similar) < 2 and _alike(made[other], made[index]):
-                room -= made[other].length
-                if room >= 0:
-                    similar.append(other)
-        wanted.append((index, partner, sorted(similar)))
-    places = sorted({other for _, _, similar in wanted for other in similar})
-    virtual, at = {}, old_at[-1]
+    count = sum(file.length >= LONG for file in made)
+    similar = {index: _similar(index, made, old, limit) for index in range(count)}
+    kinds = {_kind(file.path) for file in made[count:]} - {""}
+    shared = [index for index in range(count) if _kind(made[index].path) in kinds]
+    places = sorted({*shared, *(one for some in similar.values() for one in some)})
+    virtual = {}
+    at = old_at[-1]
     for place in places:
-        virtual[place] = at
+        virtual[place] = (at, made[place].length)
         at += made[place].length
-    for index, partner, similar in wanted:
-        pieces = [(virtual[other], made[other].length) for other in similar]
+    out: list[Group] = []
+    for index in range(count):
+        pieces = [virtual[other] for other in similar[index]]
+        partner = _partner(made[index], old)
         if partner is not None:
             pieces.insert(0, (old_at[partner], old[partner].length))
-        span = (new_at[index], made[index].length)
-        out += _cut(span, tuple(pieces), limit)
+        out += _cut((new_at[index], made[index].length), pieces, limit)
+    pieces = [
+        (start, file.length)
+        for file, start in zip(old, old_at, strict=False)
+        if file.length < LONG or _kind(file.path) in kinds
+    ]
+    pieces += [virtual[index] for index in shared]
+    out += _cut((new_at[count], new_at[-1] - new_at[count]), pieces, limit)
     return tuple(out), tuple(places)
 
 
-def _short(
-    old: Sequence[File], old_at: Sequence[int], length: int, limit: int
-) -> list[Group]:
-    """Return the group of all short files, cut where it is too large."""
-    if not length:
-        return []
-    pieces: list[tuple[int, int]] = []
-    for file, at in zip(old, old_at, strict=False):
-        if file.length >= LONG:
-            continue
-        if pieces and sum(pieces[-1]) == at:
-            pieces[-1] = (pieces[-1][0], pieces[-1][1] + file.length)
-        else:
-            pieces.append((at, file.length))
-    return _cut((0, length), tuple(pieces), limit)
+def _similar(
+    index: int, made: Sequence[File], old: Sequence[File], limit: int
+) -> list[int]:
+    """Return up to two long files before this one that it may share changes with."""
+    partner = _partner(made[index], old)
+    room = limit - (old[partner].length if partner is not None else 0)
+    found: list[int] = []
+    for other in range(index - 1, -1, -1):
+        room_then = room - made[other].length
+        if len(found) < 2 and room_then >= 0 and _alike(made[other], made[index]):
+            found.insert(0, other)
+            room = room_then
+    return found
 
 
 def _cut(
-    span: tuple[int, int], pieces: tuple[tuple[int, int], ...], limit: int
+    span: tuple[int, int], pieces: Sequence[tuple[int, int]], limit: int
 ) -> list[Group]:
-    """Return one group, or several when there is more than fits."""
+    """Return one group, or several when there is more than fits; none of nothing."""
     start, length = span
+    pieces = _joined(pieces)
+    if not length:
+        return []
     size = sum(count for _, count in pieces)
     if size <= limit and length <= 2 * limit:
         return [Group(start, length, pieces)]
@@ -152,6 +157,17 @@ def _cut(
         )
         out.append(Group(start + low, high - low, _slice(pieces, *around)))
     return out
+
+
+def _joined(pieces: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return pieces with neighbours as one."""
+    out: list[tuple[int, int]] = []
+    for start, count in pieces:
+        if out and sum(out[-1]) == start:
+            out[-1] = (out[-1][0], out[-1][1] + count)
+        elif count:
+            out.append((start, count))
+    return tuple(out)
 
 
 def _slice(

@@ -5,7 +5,7 @@ into the keyring. What each needs besides updaterd is in docs/operations.md.
 """
 
 from collections.abc import Callable
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from securesystemslib.signer import Key
 
@@ -13,33 +13,35 @@ from updaterd.errors import BrokenError
 from updaterd.release.keyfiles import Passphrase
 from updaterd.release.keys import KeyEntry
 
+Ask = Callable[[str], str]
 
-def _hsm(rest: str, query: str) -> tuple[str, Key]:
+
+def _hsm(rest: str, query: str, ask: Ask) -> tuple[str, Key]:
     from securesystemslib.signer import HSMSigner  # noqa: PLC0415
 
-    label = parse_qs(query).get("label", [None])[0]
-    return HSMSigner.import_(int(rest) if rest else None, label)
+    label = dict(parse_qsl(query)).get("label")
+    return HSMSigner.import_(int(rest) if rest else None, label, ask)
 
 
-def _vault(rest: str, _query: str) -> tuple[str, Key]:
+def _vault(rest: str, _query: str, _ask: Ask) -> tuple[str, Key]:
     from securesystemslib.signer import VaultSigner  # noqa: PLC0415
 
     return VaultSigner.import_(rest)
 
 
-def _aws(rest: str, _query: str) -> tuple[str, Key]:
+def _aws(rest: str, _query: str, _ask: Ask) -> tuple[str, Key]:
     from securesystemslib.signer import AWSSigner  # noqa: PLC0415
 
     return AWSSigner.import_(rest)
 
 
-def _gcp(rest: str, _query: str) -> tuple[str, Key]:
+def _gcp(rest: str, _query: str, _ask: Ask) -> tuple[str, Key]:
     from securesystemslib.signer import GCPSigner  # noqa: PLC0415
 
     return GCPSigner.import_(rest)
 
 
-_KINDS: dict[str, Callable[[str, str], tuple[str, Key]]] = {
+_KINDS: dict[str, Callable[[str, str, Ask], tuple[str, Key]]] = {
     "hsm": _hsm,
     "hv": _vault,
     "awskms": _aws,
@@ -47,7 +49,7 @@ _KINDS: dict[str, Callable[[str, str], tuple[str, Key]]] = {
 }
 
 
-def find_key(uri: str, name: str, _passphrase: Passphrase | None) -> KeyEntry:
+def find_key(uri: str, name: str, passphrase: Passphrase) -> KeyEntry:
     """Return the key that a URI names, asked for at its device or service.
 
     Raises:
@@ -62,7 +64,9 @@ def find_key(uri: str, name: str, _passphrase: Passphrase | None) -> KeyEntry:
             code="bad_key_uri",
         )
     try:
-        found, public = read(parts.path, parts.query)
+        found, public = read(
+            parts.path, parts.query, lambda _what: passphrase(name).decode()
+        )
     except Exception as error:
         raise BrokenError(
             f"cannot get the public key of {uri}: {error}",

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (
     Metadata,
@@ -230,7 +231,7 @@ class Repository:
                 break
             signer = self._keyring.signer(keyid)
             if signer is not None:
-                found.sign(signer, append=True)
+                _sign_one(found, signer, role)
         if enough and len(found.signatures) < threshold:
             here = ", ".join(entry.name for entry in self._keyring) or "none"
             raise MissingKeysError(
@@ -331,6 +332,18 @@ class Repository:
         """Return the bytes of timestamp and snapshot as published now."""
         version = self.timestamp.snapshot_meta.version
         return self._seen, self._read(f"{version}.snapshot.json")
+
+
+def _sign_one(found: Metadata[Any], signer: Signer, role: str) -> None:
+    try:
+        found.sign(signer, append=True)
+    except Exception as error:  # each device and service has errors of its own
+        raise BrokenError(
+            f"cannot sign {role}: {error.__cause__ or error}",
+            means="nothing was published",
+            do="check the token's PIN, or that the service can be reached",
+            code="signing_failed",
+        ) from error
 
 
 def _meta(version: int, size: int) -> MetaFile:
