@@ -2,7 +2,7 @@
 
 An operation is bsdiff's: take `length` bytes of the old data with the diff stream
 added, then `extra` bytes of the extra stream, then move by `skip` in the old data.
-A block holds up to 16384 of them, column by column and byte plane by byte plane:
+A block holds up to 4096 of them, column by column and byte plane by byte plane:
 
     count u16 - 1, width of length u8, of extra u8, of skip u8
     planes of length, lowest first; planes of extra; planes of |skip|; signs of skip
@@ -22,7 +22,7 @@ from operator import add
 from updaterd.artifact.codecs import Stream
 from updaterd.errors import MalformedError
 
-MAX_BLOCK = 1 << 14
+MAX_BLOCK = 1 << 12
 _HEAD = 5
 _WIDEST = 6  # bytes: files up to 2^48
 _TRIPLE = 24

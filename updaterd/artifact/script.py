@@ -37,8 +37,8 @@ from updaterd.core.manifest import (
 from updaterd.errors import MalformedError
 
 MAX_BYTES = 64 * 2**20
-LONG = 1 << 18
-"""Bytes from which on a made file comes after all shorter ones."""
+LONG = 1 << 20
+"""Bytes from which on a made file comes before all shorter ones."""
 MADE, COPY, SAME, LINK = range(4)
 
 
@@ -99,11 +99,12 @@ def _key(path: str) -> bytes:
 
 
 def order(item: Item) -> tuple[bool, bytes]:
-    """Return what items are sorted by: long made files last, then by path bytes.
+    """Return what items are sorted by: long made files first, then by path bytes.
 
-    So the short ones, which are matched together, lie together in the stream.
+    So the short ones, which are matched together, lie together in the stream, and
+    can be copied from the long ones.
     """
-    return item.kind == MADE and item.number >= LONG, _key(item.path)
+    return item.kind != MADE or item.number < LONG, _key(item.path)
 
 
 def encode(

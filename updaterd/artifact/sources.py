@@ -18,7 +18,7 @@ from updaterd.core.manifest import File
 from updaterd.errors import MalformedError
 
 _PIECE = 1 << 18
-_WINDOW = 6 << 20  # bytes of the old data kept at hand
+_WINDOW = 4 << 20  # bytes of the old data kept at hand
 _MARGIN = 1 << 20
 _MOST_OPEN = 32
 _CLOSED = -1
@@ -130,7 +130,7 @@ class Concatenation:
             low = max(0, min(middle - _MARGIN, self._limit - _WINDOW))
             high = min(self._limit, low + _WINDOW)
             if (low, high) != (self._low, self._high):
-                self._low = self._high = 0
+                self._window, self._low, self._high = b"", 0, 0  # before the next
                 self._window = self.read(low, high)
                 self._low, self._high = low, high
         window, base, top, read = self._window, self._low, self._high, self.read
