@@ -24,10 +24,11 @@ from updaterd.daemon.subscription import Subscription
 from updaterd.daemon.workers import Ended, Workers
 from updaterd.notify import Notifier
 from updaterd.store.inbox import Inbox, Pending
-from updaterd.store.journal import Journal
+from updaterd.store.journal import Journal, ProductFacts
 
 _LONGEST_SLEEP_S = 3600.0  # notices a suspend or a changed clock within the hour
 _STOP_GRACE_S = 15.0
+_BUSY_RETRY_S = 60.0
 _CRASH_RETRY = Backoff(base=10.0, cap=3600.0)
 
 
@@ -178,21 +179,53 @@ class Supervisor:
         if trigger == "poll":
             self._subscription.connect_now()
         ended = await self._workers.update(product, trigger=trigger, pushed=pushed)
-        now = self._clocks.now()
-        facts = self._journal.product(product)
-        if ended.crashed and facts.checked_at == before[0].checked_at:
-            self._note_crash(product, ended, now)
-        if waiting is not None:
-            self._inbox.done(product, waiting.up_to_row)
-        agenda = self._agendas[product]
-        poll_s = self._settings.feed.fallback_poll_s
+        if self._stopping and ended.crashed:
+            return  # we ended it; the next start goes on from the journal
+        try:
+            looked = self._settle(product, ended, before[0], waiting)
+            useful = self._journal.installed(product) != before[1]
+        except sqlite3.OperationalError as error:
+            # Locked or full. The events still wait, so it comes again.
+            self._log.error("journal_refused", product=product, error=str(error))
+            looked = useful = False
+        now, poll_s = self._clocks.now(), self._settings.feed.fallback_poll_s
+        if not looked:
+            poll_s = min(poll_s, _BUSY_RETRY_S)
         self._agendas[product] = Agenda(
             poll_at=now + poll_s * (0.9 + 0.2 * self._clocks.draw()),
             share=self._clocks.draw(),
-            pace=agenda.pace.after(
-                now=now, useful=self._journal.installed(product) != before[1]
-            ),
+            pace=self._agendas[product].pace.after(now=now, useful=useful),
         )
+        if successor.waits():
+            self._log.info("self_replaced")
+            self.stop()  # systemd starts the release that is installed now
+        self._turn()
+
+    def _settle(
+        self,
+        product: str,
+        ended: Ended,
+        before: ProductFacts,
+        waiting: Pending | None,
+    ) -> bool:
+        """Take note of how a worker ended; tell whether it has looked.
+
+        One that found another at work has not: the events wait on.
+
+        Raises:
+            sqlite3.Error: the journal cannot be written.
+
+        Power cut: the events wait on, and are looked at once more.
+        """
+        facts = self._journal.product(product)
+        # One that could speak has left a decision, and a plan if it came to an error.
+        left_word = facts.checked_at != before.checked_at and facts.next_attempt_at
+        if ended.crashed and not left_word:
+            self._note_crash(product, ended, self._clocks.now())
+            facts = self._journal.product(product)
+        looked = facts.checked_at != before.checked_at
+        if waiting is not None and looked:
+            self._inbox.done(product, waiting.up_to_row)
         self._log.info(
             "worker_ended",
             product=product,
@@ -200,10 +233,7 @@ class Supervisor:
             decision=facts.decision,
             reason=facts.decision_reason,
         )
-        if successor.waits():
-            self._log.info("self_replaced")
-            self.stop()  # systemd starts the release that is installed now
-        self._turn()
+        return looked
 
     def _note_crash(self, product: str, ended: Ended, now: float) -> None:
         """Schedule a retry for a worker that died without leaving word."""

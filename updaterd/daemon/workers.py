@@ -12,7 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from updaterd import log
+
 _TERM_GRACE_S = 5.0
+_NOT_STARTED = 127  # as nice(1) and every shell say it
+_SAID = frozenset({0, 4, 10, 20, 30})  # codes of a worker that knows how things stand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +28,15 @@ class Ended:
     @property
     def crashed(self) -> bool:
         """Tell whether it ended without having said how things stand."""
-        return self.code < 0 or self.code in (1, 2)
+        return self.code not in _SAID
 
     def __str__(self) -> str:
         """Return "killed by SIGKILL" or "exit code 1, see its log"."""
         if self.code < 0:
-            return f"killed by {signal.Signals(-self.code).name}"
+            named = {number.value: number.name for number in signal.Signals}
+            return f"killed by {named.get(-self.code, f'signal {-self.code}')}"
+        if self.code in (126, _NOT_STARTED):
+            return "it could not be started, see the daemon's log"
         return f"exit code {self.code}, see its log"
 
 
@@ -45,6 +52,8 @@ class Workers:
         self._arguments = tuple(arguments)
         self._niceness = niceness
         self._running: asyncio.subprocess.Process | None = None
+        self._spawning = asyncio.Lock()
+        self._closed = False
 
     @property
     def pid(self) -> int | None:
@@ -58,11 +67,27 @@ class Workers:
 
         Cancelling leaves the worker at work; `stop` ends it.
         """
+        async with self._spawning:
+            if self._closed:
+                return Ended(code=-signal.SIGTERM)
+            try:
+                process = await self._spawn(product, trigger, pushed)
+            except OSError as error:  # no memory, no processes left, no interpreter
+                log.get().error("worker_not_started", error=str(error))
+                return Ended(code=_NOT_STARTED)
+            self._running = process
+        code = await process.wait()
+        self._running = None
+        return Ended(code=code)
+
+    async def _spawn(
+        self, product: str, trigger: str, pushed: Path | None
+    ) -> asyncio.subprocess.Process:
         pushed_option = ["--pushed", str(pushed)] if pushed else []
         # Not preexec_fn: it would run Python in the forked child of a process
         # with threads. `nice` is a few kB and exec()s.
         nice = ["/usr/bin/nice", f"-n{self._niceness}"] if self._niceness else []
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *(nice if os.access("/usr/bin/nice", os.X_OK) else []),
             sys.executable,
             "-I",
@@ -79,13 +104,9 @@ class Workers:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=None,  # the daemon's own: the journal keeps the worker's fields
         )
-        self._running = process
-        code = await process.wait()
-        self._running = None
-        return Ended(code=code)
 
     async def stop(self, *, grace_s: float) -> None:
-        """Let the worker end: by itself, then by SIGTERM, then by SIGKILL.
+        """Start no more; let the worker end: itself, by SIGTERM, then by SIGKILL.
 
         A worker in its critical section needs a moment; whatever is left undone,
         the next start finishes from the journal.
@@ -93,7 +114,9 @@ class Workers:
         Args:
             grace_s: how long it may go on before it is asked to end.
         """
-        process = self._running
+        async with self._spawning:  # one that is being started counts
+            self._closed = True
+            process = self._running
         for wait_s, number in (
             (grace_s, None),
             (_TERM_GRACE_S, signal.SIGTERM),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sqlite3
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -35,13 +36,17 @@ class FakeWorkers:
     def __init__(self, journal):
         self.started: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self.answers: list[int] = []
+        self.decided: tuple[int, ...] = ()
+        self.looks = 0
         self.journal = journal
         self.now = START
 
     async def update(self, product, *, trigger, pushed=None):
         code = self.answers.pop(0) if self.answers else 0
-        if code == 0:
-            self.journal.remember(product, checked_at=self.now, next_attempt_at=None)
+        if code in (0, *self.decided):
+            self.looks += 1  # as a decision does, of which no two are at one instant
+            at = self.now + self.looks / 1e3
+            self.journal.remember(product, checked_at=at, next_attempt_at=None)
         await self.started.put((product, trigger))
         return Ended(code=code)
 
@@ -166,6 +171,78 @@ async def test_worker_that_dies_without_word_is_retried_later_and_told(rig, code
     facts = rig.journal.product("acme")
     assert "worker_died" == facts.last_error_code
     assert rig.journal.history("acme") == ()
+
+
+async def test_worker_that_dies_after_its_decision_is_retried_too(rig):
+    """It was applying the release: what it had decided is no plan."""
+    rig.workers.answers, rig.workers.decided = [-9], (-9,)
+    async with rig.running():
+        await rig.workers.next()
+        await settle()
+
+        assert rig.journal.product("acme").next_attempt_at <= rig.now + 60
+
+
+@pytest.mark.parametrize("code", [10, 126, 127])
+async def test_event_waits_until_a_worker_has_looked(rig, code):
+    """An administrator's own command had the product, or no worker could start."""
+    rig.workers.answers = [0, code]
+    async with rig.running():
+        await rig.workers.next()
+        rig.receive("1")
+        rig.pass_time(1)
+        assert ("acme", "event") == await rig.workers.next()
+        await settle()
+
+        rig.pass_time(60)
+
+        await rig.workers.next()
+
+
+async def test_busy_product_is_looked_at_again_soon_after_the_start(rig):
+    """It need not be told by an event: the safety poll may be hours away."""
+    rig.workers.answers = [10]
+    async with rig.running():
+        await rig.workers.next()
+        await settle()
+
+        rig.pass_time(70)
+
+        assert ("acme", "poll") == await rig.workers.next()
+
+
+async def test_database_that_is_locked_while_a_worker_ends_does_not_end_the_daemon(
+    rig, tmp_path
+):
+    rig.connection.execute("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    async with rig.running():
+        await rig.workers.next()
+        rig.receive("1")
+        rig.workers.answers = [-9]
+        other.execute("BEGIN IMMEDIATE")
+        rig.pass_time(1)
+        await rig.workers.next()
+        await settle()
+        other.close()
+
+        rig.pass_time(5)
+
+        assert ("acme", "event") == await rig.workers.next()
+
+
+async def test_worker_that_the_stop_of_the_daemon_ends_has_not_failed(rig):
+    """Else each restart in the middle of a download would look like trouble."""
+
+    async def update(product, *, trigger, pushed=None):
+        rig.supervisor.stop()
+        return Ended(code=-15)
+
+    rig.workers.update = update
+    async with rig.running():
+        await settle()
+
+    assert 0 == rig.journal.failures("acme")
 
 
 async def test_flood_of_events_starts_few_workers(rig):
