@@ -26,7 +26,7 @@ class Job:
         tree: tree id of the tree to make.
         old: root of the release the delta starts from.
         old_files: its listing.
-        unchanged: "reflink", "hardlink" or "copy"; each falls back to the next.
+        unchanged: "reflink", "hardlink" or "copy"; what cannot be done is copied.
         only: for "full": make these paths only, into a tree that lacks them.
         partial: for "full" with `only`: the bundle file has holes where frames
             are that nobody needs, so it cannot be hashed as a whole.

@@ -97,8 +97,9 @@ class Destination:
             old: the old file.
             path: in the new tree.
             mode: of the new file.
-            how: "reflink", "hardlink" or "copy"; what cannot be done falls back
-                to the next.
+            how: "reflink", "hardlink" or "copy"; what cannot be done becomes a
+                copy. Never a hard link unasked: an application that writes into
+                its own tree would change the old release too.
 
         Raises:
             OSError: the disk refused.
@@ -118,12 +119,11 @@ class Destination:
         self, fd: int, old: tuple[int, str], path: str, mode: int, how: str
     ) -> None:
         directory, name = self._folders.parent(path)
-        if how != "copy":
-            if how == "reflink" and self._clone(fd, directory, name, mode):
-                return
-            same_mode = stat.S_IMODE(os.fstat(fd).st_mode) == mode
-            if same_mode and _linked(fd, old, name, directory):
-                return
+        if how == "reflink" and self._clone(fd, directory, name, mode):
+            return
+        same_mode = stat.S_IMODE(os.fstat(fd).st_mode) == mode
+        if how == "hardlink" and same_mode and _linked(fd, old, name, directory):
+            return
         made = os.open(name, _CREATE, 0o600, dir_fd=directory)
         try:
             _copy(fd, made)
