@@ -492,7 +492,7 @@ def main():
     native = "arm64" if os.uname().machine == "aarch64" else "amd64"
     parser.add_argument("--arch", choices=MACHINES, default=native)
     parser.add_argument("--rpm", action="store_true", help="rpms too")
-    parser.add_argument("--tree", type=Path, help="write updaterd's own tree there")
+    parser.add_argument("--tree", type=Path, help="write updaterd's own tree there too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="updaterd-build-") as folder:
         build = Build(Path(folder), arguments.arch, epoch())
@@ -502,10 +502,8 @@ def main():
         build.prepare()
         build.fetch()
         if arguments.tree:
-            base, _ = build.wheels()
-            build.site(arguments.tree, base)
+            build.site(arguments.tree, build.wheels()[0])
             normalise(arguments.tree, build.when)
-            return print(arguments.tree)
         arguments.out.mkdir(parents=True, exist_ok=True)
         kinds = ("deb", "rpm") if arguments.rpm else ("deb",)
         for name in ("updaterd", "updaterd-feed"):

@@ -1,0 +1,360 @@
+"""On a real machine: systemd as PID 1, the package, the daemon as its own user.
+
+The tests go on one machine, in this order, as a fleet's machine would live. The feed
+and the repository are on the host's side, over loopback.
+"""
+
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from fakes.machine import cli
+from fakes.site import Site
+from fakes.trees import make_tree
+from fakes.waiting import eventually
+
+ACME_UNIT = """
+[Unit]
+Description=An application
+[Service]
+DynamicUser=yes
+ExecStart=/opt/acme/current/bin/acme
+Restart=on-failure
+RestartSec=100ms
+"""
+# what a test cannot wait for: the packaged values are minutes
+FAST = """
+[Service]
+ExecStart=
+ExecStart=/usr/bin/updaterd run --demo
+RestartSec=50ms
+WatchdogSec=3
+TimeoutAbortSec=2
+Environment=UPDATERD_TEST=1
+"""
+
+
+class Ops(Site):
+    """One repository with two products: the application, and updaterd itself."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.workspace, self.state = root / "ops", root / "feed"
+        self.public = self.workspace / "public"
+        self.product, self.channel = "acme", "stable"
+        self.server, self.address, self._port = None, "", 0
+        cli(
+            *("release", "init", self.workspace, "--profile", "demo"),
+            *("--product", "acme", "--product", "updaterd", "--channel", "stable"),
+        )
+        self.token_file = root / "token"
+        self.token_file.write_text(
+            cli(
+                *("token", "create", "--state", self.state),
+                *("--scope", "publish:acme/stable"),
+                *("--scope", "publish:updaterd/stable"),
+            ).stdout.strip()
+        )
+        self.token_file.chmod(0o600)
+
+    def push_as(self, product, *words):
+        self.product = product
+        try:
+            return self.push(*words)
+        finally:
+            self.product = "acme"
+
+
+def application(folder: Path, version: str, *, healthy: bool = True) -> Path:
+    data = random.Random(1).randbytes(300_000)
+    end = "exec sleep infinity" if healthy else "exit 7"
+    return make_tree(
+        folder / version,
+        {
+            "bin/acme": f"#!/bin/sh\necho acme {version}\n{end}\n",
+            "bin/healthcheck": "#!/bin/sh\nexec systemctl is-active --quiet acme\n",
+            "lib/data": data + version.encode(),
+            "VERSION": version,
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def ops(tmp_path_factory):
+    site = Ops(tmp_path_factory.mktemp("ops"))
+    site.start()
+    yield site
+    site.stop()
+
+
+def test_the_package_installs_and_waits_to_be_configured(machine):
+    """No daemon before there is a configuration; the command and its user are there."""
+    print(machine.must("updaterd", "--version"))
+    assert "inactive" == machine.show("updaterd", "ActiveState")
+    assert "updaterd" in machine.must("getent", "passwd", "updaterd")
+    assert "" == machine.must("dpkg", "--audit")
+    # the units as installed, to the systemd they are for
+    for unit in ("updaterd.service", "updaterd@acme.service"):
+        done = machine.run("systemd-analyze", "verify", "--man=no", unit)
+        assert ("", "") == (done.stdout, done.stderr)
+    print(machine.must("systemd-analyze", "security", "--no-pager", "updaterd")[-80:])
+
+
+def test_the_daemon_runs_as_its_own_user_with_exactly_its_grants(machine, ops):
+    """Configured, granted, enabled: subscribed and ready within its start limit."""
+    machine.write("/etc/systemd/system/acme.service", ACME_UNIT)
+    machine.write("/etc/systemd/system/updaterd.service.d/90-test.conf", FAST)
+    bootstrap = ops.bootstrap.read_text()
+    machine.write("/etc/updaterd/root.json", bootstrap)
+    machine.write(
+        "/etc/updaterd/updaterd.toml",
+        f"""
+[feed]
+url = "{ops.feed_url}"
+backoff_min_s = 0.1
+backoff_max_s = 0.5
+[trust]
+root = "/etc/updaterd/root.json"
+repository = "{ops.address}/repo"
+[download]
+min_free = "1MiB"
+[products.acme]
+root = "/opt/acme"
+units = ["acme.service"]
+health = {{ command = ["/opt/acme/current/bin/healthcheck"], timeout_s = 20 }}
+[products.updaterd]
+root = "/opt/updaterd"
+health = {{ command = ["/usr/lib/updaterd/self-test"], timeout_s = 60 }}
+""",
+    )
+    machine.must("updaterd", "config", "grant", "--write", "--demo")
+    machine.must("systemctl", "enable", "--now", "updaterd")
+    pid = machine.show("updaterd", "MainPID")
+    status = machine.must("cat", f"/proc/{pid}/status")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    uid = machine.must("id", "-u", "updaterd").strip()
+    assert {uid} == set(fields["Uid"].split())
+    assert 0 == int(fields["CapEff"], 16)
+    assert 1 == int(fields["NoNewPrivs"])
+    assert 2 == int(fields["Seccomp"])
+    eventually(lambda: machine.status().get("feed", {}).get("phase") == "open")
+
+
+def test_a_release_arrives_and_its_unit_is_restarted(machine, ops, tmp_path):
+    """Pushed, installed, the application's unit started by the daemon's user."""
+    ops.push(application(tmp_path, "1.0.0"), "1.0.0")
+    machine.wait_for("acme", "1.0.0")
+    assert "active" == machine.show("acme", "ActiveState")
+    ops.push(application(tmp_path, "1.1.0"), "1.1.0")
+    machine.wait_for("acme", "1.1.0")
+    assert "acme 1.1.0" in machine.journal("-u", "acme")
+    fields = machine.journal("-u", "updaterd", "-o", "json")
+    assert '"UPDATERD_PRODUCT":"acme"' in fields
+
+
+def test_no_other_unit_can_be_restarted(machine):
+    """polkit says yes for acme.service alone."""
+    uid = machine.must("id", "-u", "updaterd").strip()
+    other = machine.run(
+        *("systemctl", "--no-ask-password", "restart", "systemd-journald"), user=uid
+    )
+    assert 0 != other.returncode
+    assert "uthentication" in other.stderr
+    for verb in ("mask", "disable"):
+        done = machine.run("systemctl", "--no-ask-password", verb, "acme", user=uid)
+        assert 0 != done.returncode
+
+
+def test_a_release_that_does_not_start_is_rolled_back(machine, ops, tmp_path):
+    """The old one runs again; the failed one is blocked and status says so."""
+    ops.push(application(tmp_path, "1.2.0", healthy=False), "1.2.0")
+    eventually(
+        lambda: (
+            "1.2.0" in str(machine.product("acme").get("last") or "")
+            or "rolled" in str(machine.product("acme")).lower()
+        ),
+        what="the roll back",
+        within_s=120,
+    )
+    machine.wait_for("acme", "1.1.0")
+    eventually(lambda: machine.show("acme", "ActiveState") == "active")
+    assert "1.1.0" == (machine.root / "opt/acme/current").readlink().name
+    ops.push(application(tmp_path, "1.3.0"), "1.3.0")
+    machine.wait_for("acme", "1.3.0")
+
+
+def test_anybody_may_ask_for_the_status(machine):
+    """status.json is public; the state directory is not."""
+    done = machine.run("updaterd", "status", user=65534)
+    print(done.stdout)
+    assert "1.3.0" in done.stdout
+    assert done.returncode in {0, 20, 30}, done.stderr
+    denied = machine.run("ls", "/var/lib/updaterd", user=65534)
+    assert 0 != denied.returncode
+
+
+def test_what_root_types_leaves_nothing_of_roots_behind(machine):
+    """`sudo updaterd update` must not lock the daemon out of its own files."""
+    machine.run("updaterd", "update", "acme", "--demo")
+    machine.run("updaterd", "check", "--demo")
+    found = machine.must(
+        "find", "/var/lib/updaterd", "/var/cache/updaterd", "/opt/acme", "-user", "root"
+    )
+    assert "" == found
+
+
+def test_a_hung_daemon_is_restarted_by_the_watchdog(machine):
+    """SIGSTOP is a hang that no code of ours can notice."""
+    before = machine.show("updaterd", "NRestarts")
+    pid = machine.show("updaterd", "MainPID")
+    begun = time.monotonic()
+    machine.must("kill", "-STOP", pid)
+    eventually(
+        lambda: (
+            machine.show("updaterd", "NRestarts") != before
+            and machine.show("updaterd", "ActiveState") == "active"
+        ),
+        within_s=60,
+        what="the watchdog",
+    )
+    print(f"hung to active again: {time.monotonic() - begun:.1f} s (WatchdogSec=3)")
+    assert "watchdog" in machine.journal("-u", "updaterd").lower()
+
+
+def test_a_hundred_kills_lose_nothing(machine, ops, tmp_path):
+    """SIGKILL at any moment of start and work; what is pushed meanwhile arrives."""
+    draw = random.Random(7)
+    seen = set()
+    for number in range(100):
+        if number == 50:
+            ops.push(application(tmp_path, "1.4.0"), "1.4.0")
+
+        def fresh():
+            pid = machine.show("updaterd", "MainPID")
+            return pid if pid != "0" and pid not in seen else None
+
+        pid = eventually(fresh, what=f"start {number}")
+        seen.add(pid)
+        time.sleep(draw.random() * 0.4)  # chooses the instant; waits for nothing
+        machine.run("kill", "-KILL", pid)
+    machine.wait_for("acme", "1.4.0")
+    assert 100 == len(seen)
+    assert "ok\n" == machine.must(
+        *("setpriv", "--reuid=updaterd", "--clear-groups", "python3", "-c"),
+        "import sqlite3; print(sqlite3.connect('/var/lib/updaterd/state.db')"
+        ".execute('PRAGMA integrity_check').fetchone()[0])",
+    )
+
+
+def test_sigterm_ends_it_within_its_limit(machine):
+    """`systemctl stop` is quick; TimeoutStopSec is for a worker's critical section."""
+    begun = time.monotonic()
+    machine.must("systemctl", "stop", "updaterd")
+    took = time.monotonic() - begun
+    print(f"stop: {took:.2f} s")
+    assert "success" == machine.show("updaterd", "Result")
+    machine.must("systemctl", "start", "updaterd")
+    machine.must("systemctl", "reload", "updaterd")
+    eventually(lambda: machine.status().get("feed", {}).get("phase") == "open")
+
+
+def own_tree(built: Path, folder: Path, version: str, sabotage: str = "") -> Path:
+    """Return updaterd's tree as release `version`; hard links to what was built."""
+    tree = folder / version
+    shutil.copytree(built / "tree", tree, copy_function=os.link)
+    for name, change in (
+        ("updaterd/__init__.py", lambda t: t + f'\n__version__ = "{version}"\n'),
+        ("updaterd/daemon/service.py", lambda t: t + sabotage),
+    ):
+        text = change((tree / name).read_text())
+        (tree / name).unlink()
+        (tree / name).write_text(text)
+        (tree / name).chmod(0o644)
+    return tree
+
+
+def daemon_code(machine) -> str:
+    """Return the release that the running daemon is, from its status."""
+    return machine.status().get("daemon", {}).get("version", "")
+
+
+def test_it_updates_itself(machine, ops, built, tmp_path):
+    """A newer updaterd is staged, self-tested, switched to, restarted into."""
+    ops.push_as(
+        "updaterd", own_tree(built, tmp_path, "0.9.1"), "0.9.1", "--deltas", "0"
+    )
+    machine.wait_for("updaterd", "0.9.1", within_s=180)
+    eventually(
+        lambda: daemon_code(machine) == "0.9.1",
+        within_s=60,
+        what=f"the new code\n{machine.status().get('daemon')}",
+    )
+    pid = machine.show("updaterd", "MainPID")
+    maps = machine.must(
+        "grep", "-c", "/opt/updaterd/releases/0.9.1", f"/proc/{pid}/maps"
+    )
+    assert int(maps) >= 0
+    assert "active" == machine.show("updaterd", "ActiveState")
+
+
+CRASHES = "\ndef serve(*_, **__):\n    raise RuntimeError('born broken')\n"
+HANGS = """
+def serve(*_, **__):
+    import time
+    Notifier.from_environ().ready("hangs")
+    time.sleep(1e6)
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "sabotage"), [("0.9.2", CRASHES), ("0.9.3", HANGS)]
+)
+def test_an_updater_that_does_not_come_up_is_left_by_the_guard(
+    machine, ops, built, tmp_path, version, sabotage
+):
+    """It passes its self-test, then crashes at start, or hangs: back, and blocked."""
+    good = (machine.root / "opt/updaterd/current").readlink().name
+    tree = own_tree(built, tmp_path, version, sabotage)
+    ops.push_as("updaterd", tree, version, "--deltas", "0")
+    eventually(
+        lambda: f"updaterd {version} is left" in machine.journal("-u", "updaterd"),
+        within_s=180,
+        what=f"the guard\n{machine.journal('-u', 'updaterd', '-n', '50')}",
+    )
+    eventually(lambda: daemon_code(machine) == good, within_s=60)
+    assert good == (machine.root / "opt/updaterd/current").readlink().name
+    machine.wait_for("updaterd", good)
+    # and it goes on with its work, without trying that release again
+    ops.push(application(tmp_path, f"2.{version}"), f"2.{version}")
+    machine.wait_for("acme", f"2.{version}")
+    assert good == machine.installed("updaterd")
+
+
+def test_footprint(machine):
+    """Resident memory of the idle daemon with the packaged Python, and its start."""
+    machine.must("systemctl", "restart", "updaterd")
+    eventually(lambda: machine.status().get("feed", {}).get("phase") == "open")
+    pid = machine.show("updaterd", "MainPID")
+    eventually(
+        lambda: not machine.run("pgrep", "-P", pid).stdout, what="the end of workers"
+    )
+    status = machine.must("cat", f"/proc/{pid}/status")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    rss = int(fields["VmRSS"].split()[0]) / 1024
+    stat = machine.must("cat", f"/proc/{pid}/stat").rsplit(")", 1)[1].split()
+    cpu = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+    print(f"RSS {rss:.1f} MiB, start to subscribed {cpu:.2f} s CPU")
+    assert rss <= 28
+
+
+def test_purge_leaves_applications_alone(machine):
+    """Removing the updater takes its own things, nobody else's."""
+    machine.must("dpkg", "--purge", "updaterd")
+    assert not (machine.root / "var/lib/updaterd").exists()
+    assert not (machine.root / "usr/lib/updaterd").exists()
+    assert (machine.root / "opt/acme/current/bin/acme").exists()
+    assert "active" == machine.show("acme", "ActiveState")
+    assert "" == machine.must("dpkg", "--audit")
