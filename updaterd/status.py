@@ -28,6 +28,7 @@ from updaterd import __version__
 from updaterd.core import lifecycle
 from updaterd.core.lifecycle import State
 from updaterd.core.settings import Product, Settings
+from updaterd.core.text import public_url
 from updaterd.store.inbox import read_feed
 from updaterd.store.records import Deployment, Records
 
@@ -111,7 +112,7 @@ def collect(
         sqlite3.Error: the database cannot be read.
     """
     journal = Records(connection) if connection is not None else None
-    feed: Document = {"url": settings.feed.url}
+    feed: Document = {"url": public_url(settings.feed.url)}
     if connection is not None:
         feed.update(_as_json(asdict(read_feed(connection))))
     feed["connection"] = daemon["feed"] if daemon else None
@@ -311,8 +312,12 @@ def _as_json(values: Mapping[str, Any]) -> Document:
 
 def _feed_problems(document: Document) -> list[str]:
     connection = document["feed"]["connection"]
-    if connection is None or connection["phase"] not in ("waiting", "stopped"):
+    if connection is None or connection["phase"] == "open":
         return []
+    if connection["phase"] == "connecting" and not connection["code"]:
+        return []  # the first attempt
+    if connection["code"] == "closed" and connection["attempt"] <= 1:
+        return []  # how a server rotates its streams; it is back in a moment
     why = connection["error"] or connection["code"] or "not connected"
     return [f"feed down: {why}"]
 

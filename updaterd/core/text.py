@@ -1,4 +1,6 @@
-"""Text from the network, made safe to show on a terminal or in a log."""
+"""Text made safe to show: on a terminal, in a log, to every user of a machine."""
+
+from urllib.parse import urlsplit, urlunsplit
 
 
 def printable(text: str, *, longest: int = 2000) -> str:
@@ -12,3 +14,16 @@ def printable(text: str, *, longest: int = 2000) -> str:
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut
     )
     return shown if len(text) <= longest else shown + "…"
+
+
+def public_url(url: str) -> str:
+    """Return an address without what may be a secret: user, password, query.
+
+    `status.json` is for everybody on the machine; some feeds have a token in theirs.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "(not an address)"
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from updaterd.core.names import check_name, check_version
-from updaterd.core.text import printable
+from updaterd.core.text import printable, public_url
 from updaterd.core.units import (
     format_bytes,
     format_duration,
@@ -45,6 +45,13 @@ def test_nothing_shown_controls_a_terminal(text):
 
 def test_escape_sequences_and_bidirectional_overrides_are_shown_as_text():
     assert r"\x1b[2J\u202eabc" == printable("\x1b[2J\u202eabc")
+
+
+def test_address_that_everybody_may_see_holds_no_secret():
+    shown = public_url("https://me:pw@feed.example:8443/v1/events?token=t#x")
+
+    assert "https://feed.example:8443/v1/events" == shown
+    assert "(not an address)" == public_url("http://[broken")
 
 
 @pytest.mark.parametrize(
