@@ -3,9 +3,9 @@
 Sans-IO: the caller owns the socket. `Parser.feed` takes the body in pieces of any
 size, cut anywhere, and gives the same events however it was cut.
 
-Fast where streams are usual: a chunk is cut at its last line end and decoded once
-(no UTF-8 sequence spans a line end), then split into blocks, and a block or a run
-of lines that are all `data: ...` is taken whole, without a loop over its lines.
+Fast where streams are usual: a chunk is cut at its last blank line and decoded once
+(no UTF-8 sequence spans a line end), then split into blocks. A block in the usual
+form is taken at a glance, and a run of lines that are all `data: ...` without a loop.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ from updaterd.errors import TransientError
 MAX_RETRY_MS = 86_400_000
 """Longest reconnection time taken from a stream: a day."""
 
+_new_event = tuple.__new__  # NamedTuple's own takes three times as long
+
 _BOM = b"\xef\xbb\xbf"
+_HOLD = 4096
 _MANY_PIECES = 1024
 _RETRY_DIGITS = 9
 
@@ -46,7 +49,7 @@ class Limits:
         ValueError: unless 0 < line <= event.
     """
 
-    line: int = 2**20
+    line: int = 2**21
     """Bytes of one line (field or comment), without its end."""
     event: int = 2**22
     """Characters of one event's data."""
@@ -83,21 +86,38 @@ class Parser:
     ) -> None:
         self.last_event_id = last_event_id
         """What to send as `Last-Event-ID` when reconnecting; "" for nothing."""
-        self.retry_ms: int | None = None
-        """Reconnection time of the stream, clamped to `MAX_RETRY_MS`."""
         self._limits = limits or Limits()
+        self._hold = min(_HOLD, self._limits.line)
         self._failed = ""
-        self._tail = bytearray()  # a line whose end has not come
+        self._retry_ms: int | None = None
+        # Not looked at yet: a block of at most `_hold` bytes whose blank line has
+        # not come; or else, in parts, a longer line whose end has not come.
+        self._tail = b""
+        self._parts: list[bytes] = []
+        self._parts_size = 0
         self._skip_lf = False  # the last chunk ended in a CR, already taken as an end
         self._at_start = True  # a BOM may still come
-        # the block whose blank line has not come
+        # The lines that were taken of a block whose blank line has not come.
+        self._open = False
         self._pieces: list[str] = []
         self._size = 0
         self._type = ""
         self._id: str | None = None
         self._block_retry: int | None = None
 
-    def feed(self, chunk: bytes) -> list[Event]:  # noqa: C901 # one hot path, told in order
+    @property
+    def retry_ms(self) -> int | None:
+        """Reconnection time of the stream, clamped to `MAX_RETRY_MS`; None: not set.
+
+        A `retry` counts as soon as its line has ended, without a blank line.
+        """
+        lines = self._tail.rfind(b"\n") + 1
+        if lines:
+            self._read(self._decode(self._tail[:lines]), [])
+            self._tail = self._tail[lines:]
+        return self._retry_ms
+
+    def feed(self, chunk: bytes) -> list[Event]:  # noqa: C901, PLR0912 # one hot path
         """Take the next bytes of the body; return the events they complete.
 
         Args:
@@ -107,59 +127,93 @@ class Parser:
             LimitError: a line or event beyond the limits; its `events` were
                 complete before. The parser takes nothing more.
         """
-        if self._failed:
+        if self._parts:
+            if b"\n" not in chunk and b"\r" not in chunk:
+                self._parts.append(chunk)  # a long line grows
+                self._parts_size += len(chunk)
+                if self._parts_size > self._limits.line:
+                    self._fail([], "a line")
+                return []
+        elif self._failed:
             raise LimitError(self._failed)
-        if self._skip_lf and chunk:
+        elif self._skip_lf and chunk:
             self._skip_lf = False
-            if chunk[0] == 0x0A:
-                chunk = chunk[1:]
-        has_cr = b"\r" in chunk
-        cut = chunk.rfind(b"\n") + 1
-        if has_cr:
-            cut = max(cut, chunk.rfind(b"\r") + 1)
-        if not cut:
-            self._tail += chunk
-            if len(self._tail) > self._limits.line:
-                self._fail([], "a line")
-            return []
-        block = chunk[:cut]
-        if self._tail:
-            block = bytes(self._tail) + block
-        self._tail = bytearray(chunk[cut:])
-        if has_cr:
+            chunk = chunk.removeprefix(b"\n")
+        if b"\r" in chunk:
             # A CR ends its line at once; an LF that follows belongs to it (9.2.5).
             self._skip_lf = chunk.endswith(b"\r")
-            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        too_long = False
-        if len(block) > self._limits.line:
-            block, too_long = self._cut_at_long_line(block)
-        if self._at_start:
-            self._at_start = False
-            block = block.removeprefix(_BOM)
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self._parts:
+            chunk = self._end_long_line(chunk)
+
+        body = self._tail + chunk if self._tail else chunk
+        # A short unfinished block waits for its rest, as whole blocks are read
+        # fastest. Nothing that its blank line has completed ever waits.
+        cut = body.rfind(b"\n\n") + 2
+        blocks = cut > 1
+        if self._open or len(body) - cut > self._hold:
+            cut = body.rfind(b"\n") + 1
+        elif not blocks:
+            cut = 0
+        self._tail = body[cut:]
         events: list[Event] = []
-        self._read(block.decode("utf-8", "replace"), events)
-        if too_long or len(self._tail) > self._limits.line:
-            self._fail(events, "a line")
+        if cut > self._limits.line:
+            self._read_up_to_long_line(body[:cut], events)
+        elif cut:
+            self._read(self._decode(body[:cut]), events, blocks=blocks)
+        if len(self._tail) > self._hold:
+            self._parts, self._parts_size = [self._tail], len(self._tail)
+            self._tail = b""
+            if self._parts_size > self._limits.line:
+                self._fail(events, "a line")
         return events
 
-    def _read(self, text: str, events: list[Event]) -> None:
-        """Take complete lines: `text` is empty or ends in a newline."""
-        *blocks, rest = text.split("\n\n")
-        between = not self._pieces and self._id is None and not self._type
-        between = between and self._block_retry is None
-        add = events.append
-        for block in blocks:
-            if between and block.startswith("data: ") and "\n" not in block:
-                last_id = self.last_event_id
-                add(tuple.__new__(Event, (last_id, "message", block[6:], None, False)))
-                continue
-            if block.startswith("\n"):  # a blank line before the block's lines
-                self._dispatch(events)
-                block = block[1:]  # noqa: PLW2901 # the rest of the same block
-            if block:
-                self._take(block, events)
-            self._dispatch(events)
-            between = True
+    def _read_up_to_long_line(self, body: bytes, events: list[Event]) -> None:
+        """Take complete lines, of which some may be too long."""
+        limit = self._limits.line
+        start = 0
+        while (end := body.find(b"\n", start)) >= 0:
+            if end - start > limit:
+                self._read(self._decode(body[:start]), events)
+                self._fail(events, "a line")
+            start = end + 1
+        self._read(self._decode(body), events)
+
+    def _end_long_line(self, chunk: bytes) -> bytes:
+        """Take the line in `_parts`, which ends in `chunk`; return what follows it."""
+        end = chunk.index(b"\n")
+        line = b"".join([*self._parts, chunk[:end]])
+        self._parts = []
+        if len(line) > self._limits.line:
+            self._fail([], "a line")
+        self._take(self._decode(line), [])
+        return chunk[end + 1 :]
+
+    def _decode(self, body: bytes) -> str:
+        if self._at_start:
+            self._at_start = False
+            body = body.removeprefix(_BOM)
+        return body.decode("utf-8", "replace")
+
+    def _read(self, text: str, events: list[Event], *, blocks: bool = True) -> None:
+        """Take complete lines.
+
+        Args:
+            text: empty, or ending in a newline.
+            events: where to add what they complete.
+            blocks: False when no blank line stands after a line.
+        """
+        rest = text
+        if blocks:
+            *whole, rest = text.split("\n\n")
+            for block in whole:
+                if self._open or not self._take_usual(block, events):
+                    if block.startswith("\n"):  # a blank line first
+                        self._dispatch(events)
+                        block = block[1:]  # noqa: PLW2901 # the rest of the same
+                    if block:
+                        self._take(block, events)
+                    self._dispatch(events)
         if rest.startswith("\n"):
             self._dispatch(events)
             rest = rest[1:]
@@ -169,9 +223,47 @@ class Parser:
                 # a str a line costs far more than its characters
                 self._pieces = ["\n".join(self._pieces)]
 
+    def _take_usual(self, block: str, events: list[Event]) -> bool:
+        """Take a whole block of one `data: ` and maybe `id: ` and `event: ` lines.
+
+        Returns:
+            Whether it is one; if not, nothing was done.
+        """
+        if "\n" not in block and block[:6] == "data: ":
+            event = (self.last_event_id, "message", block[6:], None, False)
+            events.append(_new_event(Event, event))
+            return True
+        data = kind = new_id = None
+        for line in block.split("\n"):
+            name, _, value = line.partition(": ")
+            if name == "data" and data is None:
+                data = value
+            elif name == "id" and value and "\0" not in value:
+                new_id = value
+            elif name == "event" and value:
+                kind = value
+            else:
+                return False
+        if not data:
+            return False
+        if new_id is not None:
+            self.last_event_id = new_id
+        event = (
+            self.last_event_id,
+            kind or "message",
+            data,
+            None,
+            new_id is not None,
+        )
+        events.append(_new_event(Event, event))
+        return True
+
     def _take(self, lines: str, events: list[Event]) -> None:
         """Process non-empty lines, joined by newlines (9.2.6, "process the field")."""
-        if lines.startswith("data: ") and lines.count("\n") == lines.count("\ndata: "):
+        self._open = True
+        if lines[:6] == "data: " and (
+            "\n" not in lines or lines.count("\n") == lines.count("\ndata: ")
+        ):
             data = lines[6:].replace("\ndata: ", "\n")
             self._pieces.append(data)
             self._size += len(data) + 1
@@ -188,7 +280,7 @@ class Parser:
                 elif name == "event":
                     self._type = value
                 elif name == "retry" and value.isascii() and value.isdigit():
-                    self._block_retry = self.retry_ms = _clamped(value)
+                    self._block_retry = self._retry_ms = _clamped(value)
         if self._size > self._limits.event:
             self._fail(events, "an event")
 
@@ -207,27 +299,28 @@ class Parser:
                 self._block_retry,
                 identified,
             )
-            events.append(tuple.__new__(Event, event))
+            events.append(_new_event(Event, event))
             self._pieces = []
             self._size = 0
         self._type = ""
         self._block_retry = None
+        self._open = False
 
-    def _cut_at_long_line(self, block: bytes) -> tuple[bytes, bool]:
+    def _lines(self, body: bytes) -> tuple[bytes, bool]:
         """Return the lines before the first too long one, and whether there is one."""
-        start = 0
         limit = self._limits.line
-        while (end := block.find(b"\n", start)) >= 0:
-            if end - start > limit:
-                return block[:start], True
-            start = end + 1
-        return block, False
+        if len(body) > limit:
+            start = 0
+            while (end := body.find(b"\n", start)) >= 0:
+                if end - start > limit:
+                    return body[:start], True
+                start = end + 1
+        return body, False
 
     def _fail(self, events: list[Event], what: str) -> None:
         limit = self._limits.line if what == "a line" else self._limits.event
         self._failed = f"the stream sent {what} of more than {limit} bytes"
-        self._tail.clear()
-        self._pieces = []
+        self._tail, self._parts, self._pieces = b"", [], []
         raise LimitError(self._failed, tuple(events))
 
 
