@@ -99,6 +99,22 @@ def test_feed_down_is_degraded_and_says_why(look, phase):
     assert "no such host" in document["problems"][0]
 
 
+def test_feed_that_is_tried_again_is_still_down(look):
+    """A server that lets connections hang must not look well half of the time."""
+    document = look(Subscription(phase="connecting", code="timeout", error="silence"))
+
+    assert ["feed down: silence"] == document["problems"]
+
+
+@pytest.mark.parametrize(("attempt", "code"), [(1, 0), (2, 20)])
+def test_stream_that_is_rotated_is_no_trouble_until_it_does_not_come_back(
+    look, attempt, code
+):
+    feed = Subscription(phase="waiting", code="closed", error="gone", attempt=attempt)
+
+    assert code == look(feed)["exit_code"]
+
+
 def test_open_deployment_is_pending(look, journal):
     deploy(journal, State.PLANNED, State.FETCHING)
 

@@ -31,61 +31,91 @@ def serve(
     Raises:
         BrokenError: the configuration or the state database cannot be used.
     """
-    clocks = Clocks(now=now, draw=draw)
-    settings: Settings | None = load()
-    while settings is not None:
-        settings = asyncio.run(_until_told(settings, load, clocks))
+    asyncio.run(_Service(load, Clocks(now=now, draw=draw)).run())
     return 0
 
 
-async def _until_told(
-    settings: Settings, load: Callable[[], Settings], clocks: Clocks
-) -> Settings | None:
-    """Run one supervisor; return the settings for the next, None to end."""
-    directories = settings.directories
-    connection, told = open_or_rebuild(
-        Path(directories.state) / "state.db", now=clocks.now()
-    )
-    if told:
-        log.get().error("state_set_aside", reason=told)
-    arguments = options(
-        {
-            "config": Path(directories.config),
-            "state-dir": Path(directories.state),
-            "cache-dir": Path(directories.cache),
-            "runtime-dir": Path(directories.runtime),
-        },
-        demo=settings.demo,
-    )
-    notifier = Notifier.from_environ()
-    supervisor = Supervisor(
-        settings,
-        connection=connection,
-        workers=Workers(arguments),
-        clocks=clocks,
-        notifier=notifier,
-    )
-    after: list[Settings] = []
+class _Service:
+    """One supervisor after the other, until told to end.
 
-    def reload() -> None:
-        notifier.reloading()
+    Signals are heard from the first to the last moment: between two supervisors an
+    unheard one would end the process, and an end must not be lost in a reload.
+    """
+
+    def __init__(self, load: Callable[[], Settings], clocks: Clocks) -> None:
+        self._load = load
+        self._clocks = clocks
+        self._notifier = Notifier.from_environ()
+        self._supervisor: Supervisor | None = None
+        self._next: Settings | None = None
+        self._ending = False
+
+    async def run(self) -> None:
+        """Serve until told to end."""
+        loop = asyncio.get_running_loop()
+        for number, act in (
+            (signal.SIGTERM, self._end),
+            (signal.SIGINT, self._end),
+            (signal.SIGUSR1, self._look_again),
+            (signal.SIGHUP, self._reload),
+        ):
+            loop.add_signal_handler(number, act)
         try:
-            after.append(load())
+            self._next = self._load()
+            while self._next is not None and not self._ending:
+                settings, self._next = self._next, None
+                await self._supervise(settings)
+        finally:
+            self._notifier.close()
+
+    async def _supervise(self, settings: Settings) -> None:
+        """Run one supervisor until the end or a reload."""
+        directories = settings.directories
+        connection, told = open_or_rebuild(
+            Path(directories.state) / "state.db", now=self._clocks.now()
+        )
+        if told:
+            log.get().error("state_set_aside", reason=told)
+        arguments = options(
+            {
+                "config": Path(directories.config),
+                "state-dir": Path(directories.state),
+                "cache-dir": Path(directories.cache),
+                "runtime-dir": Path(directories.runtime),
+            },
+            demo=settings.demo,
+        )
+        self._supervisor = Supervisor(
+            settings,
+            connection=connection,
+            workers=Workers(arguments),
+            clocks=self._clocks,
+            notifier=self._notifier,
+        )
+        try:
+            await self._supervisor.run()
+        finally:
+            self._supervisor = None
+            connection.close()
+
+    def _end(self) -> None:
+        self._ending = True
+        self._notifier.stopping()  # not for a reload: systemd would wait for the end
+        if self._supervisor is not None:
+            self._supervisor.stop()
+
+    def _look_again(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.look_again()
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        try:
+            self._next = self._load()
         except BrokenError as error:
             # What works goes on: a typo must not stop the updates of a machine.
             log.get().error("reload_refused", code=error.code, error=str(error))
-            notifier.ready()
+            self._notifier.ready()
             return
-        supervisor.stop()
-
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, supervisor.stop)
-    loop.add_signal_handler(signal.SIGINT, supervisor.stop)
-    loop.add_signal_handler(signal.SIGUSR1, supervisor.look_again)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    try:
-        await supervisor.run()
-    finally:
-        connection.close()
-        notifier.close()
-    return after[-1] if after else None
+        if self._supervisor is not None:
+            self._supervisor.stop()

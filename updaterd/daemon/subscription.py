@@ -69,6 +69,14 @@ class Subscription:
             except sqlite3.Error as error:
                 # Nothing was stored, so the cursor has not moved: it comes again.
                 self._log.error("inbox_failed", error=str(error))
+                self._tell(
+                    ConnectionState(
+                        phase="waiting",
+                        code="inbox_failed",
+                        error=f"events cannot be stored: {error}",
+                        retry_in_s=_STORE_RETRY_S,
+                    )
+                )
                 await asyncio.sleep(_STORE_RETRY_S)
                 continue
             except UpdaterError as error:
@@ -124,10 +132,12 @@ class Subscription:
 
     def _tell(self, state: ConnectionState) -> None:
         now = self._clocks.now()
+        # While it tries again, what went wrong is still why nothing is heard.
+        kept = self.state if state.phase == "connecting" and self._outage else None
         self.state = status.Subscription(
             phase=state.phase,
-            code=state.code,
-            error=state.error,
+            code=kept.code if kept else state.code,
+            error=kept.error if kept else state.error,
             since=now,
             attempt=state.attempt,
             retry_at=None if state.retry_in_s is None else now + state.retry_in_s,
@@ -141,7 +151,7 @@ class Subscription:
             retry_in_s=state.retry_in_s and round(state.retry_in_s, 1),
         )
         # A stream that ends and comes back at once is how a server rotates them.
-        if state.phase == "waiting" and state.code != "closed":
+        if state.phase == "waiting" and (state.code != "closed" or state.attempt > 1):
             self._outage = True
         elif state.phase == "open" and self._outage:
             self._outage = False

@@ -91,7 +91,6 @@ class Supervisor:
                 group.create_task(self._watchdog(), name="watchdog"),
             ]
             await self._schedule(group)
-            self._notifier.stopping()
             for task in side:
                 task.cancel()
             await self._workers.stop(grace_s=_STOP_GRACE_S)

@@ -20,8 +20,10 @@ from updaterd.core.settings import (
     Trust,
 )
 from updaterd.daemon.clocks import Clocks
+from updaterd.daemon.subscription import Subscription
 from updaterd.daemon.supervisor import Supervisor
 from updaterd.daemon.workers import Ended
+from updaterd.feed.client import ConnectionState
 from updaterd.notify import Notifier
 from updaterd.store.inbox import Inbox
 from updaterd.store.journal import Journal
@@ -231,6 +233,28 @@ async def test_database_that_is_locked_while_a_worker_ends_does_not_end_the_daem
         assert ("acme", "event") == await rig.workers.next()
 
 
+async def test_inbox_that_cannot_be_written_is_told(rig, tmp_path):
+    """Nothing is heard meanwhile: status must not say that all is well."""
+
+    class Full(Inbox):
+        def cursor(self):
+            raise sqlite3.OperationalError("database or disk is full")
+
+    subscription = Subscription(
+        rig.settings,
+        inbox=Full(rig.connection, feed="", products={}),
+        clocks=Clocks(now=lambda: START, draw=lambda: 0.5),
+        on_change=lambda: None,
+        on_return=lambda: None,
+    )
+    task = asyncio.create_task(subscription.run())
+    await settle()
+    task.cancel()
+
+    assert "inbox_failed" == subscription.state.code
+    assert "disk is full" in subscription.state.error
+
+
 async def test_worker_that_the_stop_of_the_daemon_ends_has_not_failed(rig):
     """Else each restart in the middle of a download would look like trouble."""
 
@@ -283,6 +307,16 @@ async def test_status_file_is_whole_and_says_that_the_feed_is_down(rig):
     document = json.loads(rig.status_file.read_bytes())
     assert "degraded" == document["state"]
     assert "refused" == document["feed"]["connection"]["code"]
+
+
+async def test_status_says_why_while_the_feed_is_tried_again(rig):
+    async with rig.running():
+        await rig.workers.next()
+        await asyncio.to_thread(eventually, lambda: _phase(rig) == "waiting")
+        subscription = rig.supervisor._subscription
+        subscription._tell(ConnectionState(phase="connecting", attempt=2))
+
+        assert "refused" == subscription.state.code
 
 
 def _phase(rig):

@@ -1,0 +1,88 @@
+"""The daemon's signals: none is lost, and each does what the manual says."""
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import asynccontextmanager
+
+import pytest
+
+from updaterd import config
+from updaterd.daemon import service
+from updaterd.daemon.clocks import Clocks
+
+CLOCKS = Clocks(now=lambda: 1_800_000_000.0, draw=lambda: 0.5)
+
+
+@pytest.fixture
+def systemd(tmp_path, monkeypatch):
+    """Listens where systemd would."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(str(path))
+        ear.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        yield ear
+
+
+class Daemon:
+    def __init__(self, tmp_path, ear):
+        self.ear = ear
+        self.path = tmp_path / "updaterd.toml"
+        self.path.write_text(
+            "[feed]\nurl = 'http://127.0.0.1:9/v1/events'\n"
+            "[trust]\nroot = '/root.json'\nrepository = 'http://127.0.0.1:9'\n"
+        )
+        self.directories = dict.fromkeys(("state", "cache", "runtime"), tmp_path)
+
+    def load(self):
+        return config.load(self.path, **self.directories)
+
+    async def hears(self, word):
+        async with asyncio.timeout(20):
+            while word not in (
+                said := await asyncio.get_running_loop().sock_recv(self.ear, 4096)
+            ):
+                assert b"STOPPING=1" not in said
+
+    @asynccontextmanager
+    async def running(self):
+        self.task = asyncio.create_task(service._Service(self.load, CLOCKS).run())
+        await self.hears(b"READY=1")
+        yield
+        await asyncio.wait_for(self.task, 20)
+
+
+@pytest.fixture
+def daemon(tmp_path, systemd):
+    return Daemon(tmp_path, systemd)
+
+
+async def test_reload_is_not_the_beginning_of_the_end(daemon):
+    """After STOPPING=1 systemd waits for the process to end, and then kills it."""
+    async with daemon.running():
+        os.kill(os.getpid(), signal.SIGHUP)
+        await daemon.hears(b"RELOADING=1")
+        await daemon.hears(b"READY=1")
+
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def test_end_that_comes_during_a_reload_is_not_lost(daemon):
+    async with daemon.running():
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+
+async def test_reload_of_a_broken_file_changes_nothing(daemon):
+    async with daemon.running():
+        daemon.path.write_text("[feed")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await daemon.hears(b"RELOADING=1")
+        await daemon.hears(b"READY=1")
+        assert not daemon.task.done()
+
+        os.kill(os.getpid(), signal.SIGTERM)
