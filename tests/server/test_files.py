@@ -14,6 +14,12 @@ BLOB = f"blobs/sha256/{HASH[:2]}/{HASH}"
 
 
 @pytest.fixture(scope="module")
+def sink():
+    """Once is enough: sinks only write streams."""
+    return "fast"
+
+
+@pytest.fixture(scope="module")
 def repo(shared_feed):
     root = shared_feed.repository
     path = root / BLOB

@@ -19,6 +19,12 @@ from updaterd.server.publish import (
 )
 
 
+@pytest.fixture(scope="module")
+def sink():
+    """Once is enough: sinks only write streams."""
+    return "fast"
+
+
 def signed(role, version=1, **more):
     return {
         "signatures": [{"keyid": "k", "sig": "s"}],

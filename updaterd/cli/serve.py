@@ -18,6 +18,34 @@ examples:
 """
 
 
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{value} is no port: 0 to 65535")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not more than zero")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _limit(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is negative; 0 means no limit")
+    return value
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = _EXPLAINED
@@ -33,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
-        "--port", type=int, default=8080, help="0 takes a free one (default: 8080)"
+        "--port", type=_port, default=8080, help="0 takes a free one (default: 8080)"
     )
     parser.add_argument(
         "--address-file",
@@ -48,10 +76,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="event log: sqlite:///PATH (default: in --state) or redis://HOST:PORT/DB",
     )
     parser.add_argument(
-        "--keep-events", type=int, default=10_000, metavar="N", help="most events kept"
+        "--keep-events",
+        type=_count,
+        default=10_000,
+        metavar="N",
+        help="most events kept",
     )
     parser.add_argument(
-        "--keep-days", type=float, default=30, metavar="DAYS", help="oldest event kept"
+        "--keep-days",
+        type=_positive,
+        default=30,
+        metavar="DAYS",
+        help="oldest event kept",
     )
     _streams(parser.add_argument_group("streams"))
     _access(parser.add_argument_group("access"))
@@ -65,47 +101,51 @@ def _streams(group: argparse._ArgumentGroup) -> None:
         help="fast takes connections over from uvicorn; asgi is the plain way",
     )
     group.add_argument(
-        "--heartbeat", type=float, default=15, metavar="S", help="seconds (default 15)"
+        "--heartbeat",
+        type=_positive,
+        default=15,
+        metavar="S",
+        help="seconds (default 15)",
     )
     group.add_argument(
         "--lifetime",
-        type=float,
+        type=_positive,
         default=1800,
         metavar="S",
         help="streams are rotated after this, give or take a fifth (default 1800)",
     )
     group.add_argument(
         "--grace",
-        type=float,
+        type=_positive,
         default=20,
         metavar="S",
         help="longest time for closing streams on SIGTERM (default 20)",
     )
     group.add_argument(
         "--rate",
-        type=float,
+        type=_positive,
         default=2000,
         metavar="N",
         help="new streams admitted a second; the others get 503 and Retry-After",
     )
     group.add_argument(
         "--expected-streams",
-        type=int,
+        type=_limit,
         default=0,
         metavar="N",
         help="size of the fleet, if known: widens the retry times from the start",
     )
-    group.add_argument("--max-streams", type=int, default=50_000, metavar="N")
+    group.add_argument("--max-streams", type=_count, default=50_000, metavar="N")
     group.add_argument(
         "--max-per-address",
-        type=int,
+        type=_limit,
         default=1000,
         metavar="N",
         help="streams of one IPv4 address or IPv6 /64; 0: no limit",
     )
     group.add_argument(
         "--max-per-token",
-        type=int,
+        type=_limit,
         default=0,
         metavar="N",
         help="streams of one read token; 0: no limit",
@@ -140,7 +180,7 @@ def _access(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--head-timeout",
-        type=float,
+        type=_positive,
         default=15,
         metavar="S",
         help="for the head of a request to come in (default 15)",

@@ -1,117 +1,43 @@
 """The server process: sockets, uvicorn, signals, and the tasks beside it."""
 
 import asyncio
-import resource
 import secrets
 import socket
+import ssl
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import suppress
 from types import FrameType
 from typing import cast
-from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
 import uvloop
 
-from updaterd.durable import publish_file
 from updaterd.errors import BrokenError, UpdaterError
-from updaterd.locks import hold
 from updaterd.server.app import Parts, make_app
 from updaterd.server.hub import Hub
-from updaterd.server.log import EventLog, LogDownError, Record
-from updaterd.server.log_redis import RedisLog
-from updaterd.server.log_sqlite import SqliteLog
+from updaterd.server.log import LogDownError, Record
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
-from updaterd.server.protocol import FeedProtocol, Guard, maker, supported
+from updaterd.server.protocol import FeedProtocol, Guard, maker
 from updaterd.server.publish import MetadataWatch
-from updaterd.server.sink_fast import Takeover
+from updaterd.server.setup import (
+    listen,
+    lock_embedded,
+    most_connections,
+    open_log,
+    taker_for,
+    write_address,
+)
 from updaterd.server.streams import Streams, World
 from updaterd.server.tokens import Tokens, make_state
 
-_BACKLOG = 4096
-_DEAD_PEER_MS = 60_000
 _TRIM_S = 300.0
 _RETRY_S = 1.0
 _LAST_REQUESTS_S = 5
-_SPARE_FILES = 256
+_TICK_S = 1.0
 
 log = structlog.get_logger("updaterd.server")
-
-
-def open_log(options: Options, *, now: Callable[[], float]) -> EventLog:
-    """Return the log that the options name.
-
-    Raises:
-        BrokenError: an unknown kind of address.
-    """
-    url = options.log_url or f"sqlite:///{options.state / 'feed.db'}"
-    parts = urlsplit(url)
-    if parts.scheme == "sqlite" and not parts.netloc and parts.path:
-        return SqliteLog(Path(parts.path), retention=options.retention, now=now)
-    if parts.scheme in {"redis", "rediss", "unix"}:
-        return RedisLog(url, retention=options.retention, now=now)
-    raise BrokenError(
-        f"no event log is kept at {url!r:.200}",
-        do="use sqlite:///ABSOLUTE/PATH or redis://HOST:PORT/DB",
-        code="log_url",
-    )
-
-
-def listen(options: Options) -> socket.socket:
-    """Return the listening socket.
-
-    Raises:
-        BrokenError: the address is taken or not ours.
-    """
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # a peer that vanished without a word is noticed, by every accepted socket
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_PEER_MS)
-        sock.bind((options.host, options.port))
-        sock.listen(_BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise BrokenError(
-            f"cannot listen on {options.host} port {options.port}: {error}",
-            do="choose another --port, or stop what listens there",
-            code="listen",
-        ) from error
-    sock.setblocking(False)
-    return sock
-
-
-def _taker(options: Options, streams: Streams) -> Takeover | None:
-    """Return the fast sink, when it is wanted and possible.
-
-    Raises:
-        BrokenError: it was asked for by name and is not possible.
-    """
-    why_not = supported()
-    if options.sink == "asgi":
-        return None
-    if not why_not:
-        return Takeover(streams)
-    if options.sink == "fast":
-        raise BrokenError(
-            f"the fast sink cannot be used: {why_not}",
-            do="install updaterd[server] anew, or use --sink auto or asgi",
-            code="fast_sink",
-        )
-    log.warning("fast_sink_off", why=why_not)
-    return None
-
-
-def _most_connections() -> int:
-    """Raise the limit on open files as far as allowed, and leave some for files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(hard - _SPARE_FILES, hard // 2)
 
 
 class _Observer:
@@ -135,6 +61,13 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_signal = on_signal
+        self.leave = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Look at the clock once a second, not ten times: an idle server sleeps."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.leave.wait(), _TICK_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain on the first signal, stop at once on the second."""
@@ -153,6 +86,12 @@ class FeedServer:
     def __init__(self, options: Options, world: World) -> None:
         self.options = options
         make_state(options.state)
+        if options.repository is not None and not options.repository.is_dir():
+            raise BrokenError(
+                f"there is no repository at {options.repository}",
+                do="make one with `updaterd release init`; --repo is its public folder",
+                code="no_repository",
+            )
         served = options.repository and options.repository / "metadata/timestamp.json"
         watch = MetadataWatch(served)
         self.metrics = Metrics(now=world.now)
@@ -183,7 +122,7 @@ class FeedServer:
                 clock=world.clock,
             )
         )
-        guard = Guard(options, _most_connections(), _taker(options, self.streams))
+        guard = Guard(options, most_connections(), taker_for(options, self.streams))
         guard.trusted = frozenset(options.trusted_proxies)
         config = uvicorn.Config(
             app,
@@ -199,6 +138,14 @@ class FeedServer:
             ssl_certfile=options.tls_cert,
             ssl_keyfile=options.tls_key,
         )
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            raise BrokenError(
+                f"the certificate {options.tls_cert} cannot be used: {error}",
+                do="check --tls-cert and --tls-key: PEM files that belong together",
+                code="certificate",
+            ) from error
         self._uvicorn = _Uvicorn(config, self._signalled)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -213,6 +160,7 @@ class FeedServer:
         """Begin to drain; said twice, stop at once."""
         if self._stopping is not None:
             self._uvicorn.should_exit = self._uvicorn.force_exit = True
+            self._uvicorn.leave.set()
             return
         self._stopping = asyncio.get_running_loop().create_task(self._drain())
 
@@ -220,6 +168,7 @@ class FeedServer:
         log.info("draining", streams=self.streams.count)
         await self.streams.drain()
         self._uvicorn.should_exit = True
+        self._uvicorn.leave.set()
 
     async def run(self) -> None:
         """Serve until stopped; `started` is set once it listens at `url`.
@@ -227,11 +176,7 @@ class FeedServer:
         Raises:
             BrokenError: the address or the log cannot be used.
         """
-        with ExitStack() as held:
-            if isinstance(self.log, SqliteLog):
-                # its tail is told in memory: a second writer would go unheard
-                lock = self.options.state / "serve.lock"
-                held.enter_context(hold(lock, what=f"the feed of {lock.parent}"))
+        with lock_embedded(self.log, self.options.state):
             await self._run()
 
     async def _run(self) -> None:
@@ -277,7 +222,7 @@ class FeedServer:
         host = f"[{host}]" if ":" in host else host
         self.url = f"{scheme}://{host}:{port}"
         if self.options.address_file is not None:
-            publish_file(self.options.address_file, f"{self.url}\n".encode())
+            write_address(self.options.address_file, self.url)
         log.info("listening", url=self.url)
         self.started.set()
 

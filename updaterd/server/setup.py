@@ -1,0 +1,145 @@
+"""What a server process stands on: log, lock, socket, limits of the system."""
+
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+
+from updaterd.durable import publish_file
+from updaterd.errors import BrokenError
+from updaterd.locks import hold
+from updaterd.server.log import EventLog
+from updaterd.server.log_redis import RedisLog
+from updaterd.server.log_sqlite import SqliteLog
+from updaterd.server.options import Options
+from updaterd.server.protocol import supported
+from updaterd.server.sink_fast import Takeover
+from updaterd.server.streams import Streams
+
+_BACKLOG = 4096
+_DEAD_PEER_MS = 60_000
+_SPARE_FILES = 256
+
+log = structlog.get_logger("updaterd.server")
+
+
+def open_log(options: Options, *, now: Callable[[], float]) -> EventLog:
+    """Return the log that the options name.
+
+    Raises:
+        BrokenError: an unknown kind of address.
+    """
+    url = options.log_url or f"sqlite:///{options.state / 'feed.db'}"
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite" and not parts.netloc and parts.path:
+        return SqliteLog(Path(parts.path), retention=options.retention, now=now)
+    if parts.scheme in {"redis", "rediss", "unix"}:
+        try:
+            return RedisLog(url, retention=options.retention, now=now)
+        except ValueError as error:
+            raise BrokenError(
+                f"the address of the event log cannot be read: {error}",
+                do="write it as redis://HOST:PORT/DB",
+                code="log_url",
+            ) from error
+    raise BrokenError(
+        f"no event log is kept at {url!r:.200}",
+        do="use sqlite:///ABSOLUTE/PATH or redis://HOST:PORT/DB",
+        code="log_url",
+    )
+
+
+def listen(options: Options) -> socket.socket:
+    """Return the listening socket.
+
+    Raises:
+        BrokenError: the address is taken or not ours.
+    """
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # a peer that vanished without a word is noticed, by every accepted socket
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_PEER_MS)
+        sock.bind((options.host, options.port))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise BrokenError(
+            f"cannot listen on {options.host} port {options.port}: {error}",
+            do="choose another --port, or stop what listens there",
+            code="listen",
+        ) from error
+    sock.setblocking(False)
+    return sock
+
+
+def taker_for(options: Options, streams: Streams) -> Takeover | None:
+    """Return the fast sink, when it is wanted and possible.
+
+    Raises:
+        BrokenError: it was asked for by name and is not possible.
+    """
+    why_not = supported()
+    if options.sink == "asgi":
+        return None
+    if not why_not:
+        return Takeover(streams)
+    if options.sink == "fast":
+        raise BrokenError(
+            f"the fast sink cannot be used: {why_not}",
+            do="install updaterd[server] anew, or use --sink auto or asgi",
+            code="fast_sink",
+        )
+    log.warning("fast_sink_off", why=why_not)
+    return None
+
+
+def most_connections() -> int:
+    """Raise the limit on open files as far as allowed, and leave some for files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(hard - _SPARE_FILES, hard // 2)
+
+
+@contextmanager
+def lock_embedded(event_log: EventLog, state: Path) -> Iterator[None]:
+    """Keep a second server from the embedded log: it would never hear of appends.
+
+    Raises:
+        BusyError: another server has it.
+        BrokenError: the lock cannot be made.
+    """
+    with ExitStack() as held:
+        if isinstance(event_log, SqliteLog):
+            path = state / "serve.lock"
+            try:
+                held.enter_context(hold(path, what=f"the feed of {state}"))
+            except OSError as error:
+                raise BrokenError(
+                    f"cannot write {path}: {error}",
+                    do="check the directory's owner and free space",
+                    code="state_unusable",
+                ) from error
+        yield
+
+
+def write_address(path: Path, url: str) -> None:
+    """Tell scripts where the server listens.
+
+    Raises:
+        BrokenError: the file cannot be written.
+    """
+    try:
+        publish_file(path, f"{url}\n".encode())
+    except OSError as error:
+        raise BrokenError(
+            f"cannot write {path}: {error}",
+            do="choose another --address-file",
+            code="address_file",
+        ) from error
