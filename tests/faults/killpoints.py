@@ -35,7 +35,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,10 +139,10 @@ class Bench:
             The exit code, or minus the signal.
         """
         ready, go = os.pipe()
-        log = self.root / "log"
+        log = self.root / "said"
         pid = os.fork()
         if pid == 0:
-            _child(ready, go, log, [*words, *self.machine.options])
+            _child(ready, go, log, self.before_command, [*words, *self.machine.options])
         os.close(ready)
         tracer = None
         if strace:
@@ -191,6 +191,9 @@ class Bench:
         if name in ("write", "pwrite64", "writev", "pwritev", "pwritev2"):
             return f"<{self.root}" in rest
         return True
+
+    def before_command(self) -> None:
+        """Change the fork before it becomes the command: nothing, here."""
 
     # -- one point
 
@@ -259,10 +262,12 @@ class Bench:
         return [*found, *([f"left over: {left}"] if left else [])]
 
     def _said(self) -> str:
-        return (self.root / "log").read_text(errors="replace")[-800:]
+        return (self.root / "said").read_text(errors="replace")[-800:]
 
 
-def _child(ready: int, go: int, log: Path, words: list[str]) -> None:
+def _child(
+    ready: int, go: int, log: Path, prepare: Callable[[], None], words: list[str]
+) -> None:
     """Be `updaterd WORDS` in this fork; never returns."""
     code = 70
     try:
@@ -273,6 +278,7 @@ def _child(ready: int, go: int, log: Path, words: list[str]) -> None:
         os.read(ready, 1)
         from updaterd.cli import main
 
+        prepare()
         code = main(words)
         sys.stdout.flush()
         sys.stderr.flush()
