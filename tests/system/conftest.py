@@ -109,6 +109,10 @@ class Booted:
         except ValueError:
             return {}
 
+    def subscribed(self) -> bool:
+        connection = self.status().get("feed", {}).get("connection") or {}
+        return connection.get("phase") == "open"
+
     def product(self, name: str) -> dict:
         for product in self.status().get("products", ()):
             if product["name"] == name:

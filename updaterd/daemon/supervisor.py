@@ -15,7 +15,7 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from updaterd import durable, log, status, successor
+from updaterd import __version__, durable, log, status, successor
 from updaterd.core.agenda import Agenda, Due, Waiting, due, settled
 from updaterd.core.backoff import Backoff
 from updaterd.core.settings import Settings
@@ -84,7 +84,11 @@ class Supervisor:
             ExceptionGroup: a defect; systemd restarts the daemon, nothing is lost.
         """
         self._notifier.ready()
-        self._log.info("daemon_started", products=sorted(self._settings.products))
+        self._log.info(
+            "daemon_started",
+            version=__version__,
+            products=sorted(self._settings.products),
+        )
         async with asyncio.TaskGroup() as group:
             side = [
                 group.create_task(self._subscription.run(), name="subscription"),
