@@ -1,6 +1,6 @@
 """`updaterd events`: what others may rely on, tried from outside."""
 
-# Servers before clients, whatever it nests; the other process's file can only be polled.
+# Servers before clients, whatever it nests; another process can only be polled.
 # ruff: noqa: SIM117, ASYNC110
 
 import asyncio
