@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 from fakes import origin as origins
 from fakes.repository import Publisher
 from fakes.rig import PLATFORM, Rig
-from tuf.api.metadata import Metadata, Snapshot, Timestamp
 
 from updaterd.core.channel import Offer, Rollout
 from updaterd.release import publish
@@ -329,26 +329,19 @@ def _point(rig: Rig, **changes):
     rig.heal = heal
 
 
-def forge_version(rig: Rig, version: int):
-    """Sign timestamp, snapshot and channel with a version no publisher reaches."""
-    space = rig.publisher.space
-    keyid = space.keyring.entry("online").public.keyid
-    signer = space.keyring.signer(keyid)
-    folder = rig.copy("fast-forwarded")
+def forged(publisher: Publisher, version: int, folder: Path) -> Path:
+    """Return a copy of the repository that a thief of the online key counted up."""
+    shutil.copytree(publisher.public, folder)
+    keyid = publisher.space.keyring.entry("online").public.keyid
+    signer = publisher.space.keyring.signer(keyid)
     meta = folder / "metadata"
-    repository = rig.publisher.open()
-    stable = repository.roles["acme.stable"]
-    stable.signed.version = version
-    stable.sign(signer)
-    stable.to_file(str(meta / f"{version}.acme.stable.json"))
-    snapshot: Metadata[Snapshot] = repository.roles["snapshot"]
-    snapshot.signed.version = version
-    snapshot.signed.meta["acme.stable.json"].version = version
-    snapshot.sign(signer)
-    snapshot.to_file(str(meta / f"{version}.snapshot.json"))
-    timestamp: Metadata[Timestamp] = repository.roles["timestamp"]
-    timestamp.signed.version = version
-    timestamp.signed.snapshot_meta.version = version
-    timestamp.sign(signer)
-    timestamp.to_file(str(meta / "timestamp.json"))
+    repository = publisher.open()
+    roles = repository.roles
+    roles["snapshot"].signed.meta["acme.stable.json"].version = version
+    roles["timestamp"].signed.snapshot_meta.version = version
+    for name in ("acme.stable", "snapshot", "timestamp"):
+        roles[name].signed.version = version
+        roles[name].sign(signer)
+        prefix = "" if name == "timestamp" else f"{version}."
+        roles[name].to_file(str(meta / f"{prefix}{name}.json"))
     return folder

@@ -14,7 +14,7 @@ from fakes import origin as origins
 from fakes.machine import cli
 from fakes.rig import Rig
 
-from security.attacks import ATTACKS, forge_version
+from security.attacks import ATTACKS, forged
 from updaterd.release import changes, keychange
 
 
@@ -104,7 +104,7 @@ def test_rollback_after_the_cache_was_lost_is_refused(rig):
 
 def test_fast_forward_is_recovered_from_by_a_new_online_key(rig):
     """A stolen online key counts to 2^31; after its rotation machines go on."""
-    evil = forge_version(rig, 2**31)
+    evil = forged(rig.publisher, 2**31, rig.folder / "evil")
     rig.serve_from(evil)
     assert rig.update()[0]["result"] == "current"
     rig.origin.behave()

@@ -1,6 +1,7 @@
 """What a change of keys does to root and targets; `keychange` publishes it."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from tuf.api.metadata import DelegatedRole, Delegations, Key, Root, Targets
 
@@ -21,10 +22,10 @@ def renew(*roles: str) -> Change:
     """Return the change that only gives root or targets a new expiry."""
 
     def change(root: Root, targets: Targets) -> None:
-        # the version differs, so the file does; the real one is given when signed
+        # the expiry differs, so the file does; the real one is given when signed
         for name, signed in (("root", root), ("targets", targets)):
             if name in roles:
-                signed.version += 1
+                signed.expires += timedelta(seconds=1)
 
     return change
 
