@@ -19,7 +19,9 @@ class Releases:
         self.trees: dict[str, dict] = {}
         self.folders: dict[str, Path] = {}
 
-    def push(self, version: str, *options: object, healthy: bool = True, size=100_000):
+    def push(
+        self, version: str, *options, healthy=True, announced=False, size=100_000
+    ) -> None:
         tree = self.root / "trees" / version
         make_tree(
             tree,
@@ -32,7 +34,7 @@ class Releases:
                 f"only-in-{version}": version,
             },
         )
-        self.site.push(tree, version, *options, announce=False)
+        self.site.push(tree, version, *options, announce=announced)
         self.trees[version] = snapshot(tree)
         self.folders[version] = tree
 
