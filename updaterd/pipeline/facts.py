@@ -47,7 +47,7 @@ def gather(product: Product, services: Services, request: Request, view: View) -
         installed_seq=installed.seq if installed else None,
         seq_floor=known.seq_floor,
         authority=view.authority(product.name, product.channel),
-        seen_authority=(known.root_version, known.pointer_version),
+        seen_authority=journal.authority(product.name, product.channel),
         blocked={
             failed.version: Block(
                 seq=failed.seq,
@@ -130,7 +130,8 @@ def accept(
 ) -> None:
     """Keep, apart from the cache, what no later answer may go behind."""
     journal, name = services.journal, product.name
-    journal.raise_authority(name, view.authority(name, product.channel))
+    channel = product.channel
+    journal.raise_authority(name, channel, view.authority(name, channel))
     journal.raise_floor(name, pointer.floor_seq)
     journal.set_roles(
         RoleSeen(role.name, role.version, role.expires.timestamp())

@@ -303,15 +303,17 @@ class Journal(Records):
                 (product, seq),
             )
 
-    def raise_authority(self, product: str, authority: tuple[int, int]) -> None:
+    def raise_authority(
+        self, product: str, channel: str, authority: tuple[int, int]
+    ) -> None:
         """Keep the newest (root version, channel role version) ever accepted."""
         with transaction(self._db):
             self._db.execute(
-                "INSERT INTO product (name, root_version, pointer_version) "
-                "VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET "
-                "root_version = ?2, pointer_version = ?3 "
-                "WHERE (root_version, pointer_version) < (?2, ?3)",
-                (product, *authority),
+                "INSERT INTO authority VALUES (?1, ?2, ?3, ?4) "
+                "ON CONFLICT (product, channel) DO UPDATE SET "
+                "root_version = ?3, pointer_version = ?4 "
+                "WHERE (root_version, pointer_version) < (?3, ?4)",
+                (product, channel, *authority),
             )
 
     def hold(self, product: str, *, until: float = math.inf, reason: str = "") -> None:

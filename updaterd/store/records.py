@@ -84,8 +84,6 @@ class ProductFacts:
 
     name: str
     seq_floor: int = 0
-    root_version: int = 0
-    pointer_version: int = 0
     hold_until: float | None = None
     hold_reason: str = ""
     target_version: str | None = None
@@ -213,6 +211,15 @@ class Records:
             (name,),
         ).fetchone()
         return ProductFacts(name) if row is None else ProductFacts(*row)
+
+    def authority(self, product: str, channel: str) -> tuple[int, int]:
+        """Return the newest (root, channel role) versions ever accepted."""
+        row = self._db.execute(
+            "SELECT root_version, pointer_version FROM authority "
+            "WHERE product = ? AND channel = ?",
+            (product, channel),
+        ).fetchone()
+        return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
     def roles(self) -> tuple[RoleSeen, ...]:
         """Return the roles of the signed metadata as last seen."""

@@ -132,6 +132,24 @@ _MIGRATIONS = (
         expires_at REAL NOT NULL
     ) STRICT;
     """,
+    # Each channel is signed by a role of its own, whose versions count on their own:
+    # an owner who changes channels must not look like the victim of a replay.
+    """
+    CREATE TABLE authority (                 -- the newest signed word seen, ever
+        product TEXT NOT NULL,
+        channel TEXT NOT NULL,
+        root_version INTEGER NOT NULL,
+        pointer_version INTEGER NOT NULL,
+        PRIMARY KEY (product, channel)
+    ) STRICT;
+    INSERT INTO authority
+        SELECT name, channel, root_version, pointer_version
+        FROM product JOIN deployment ON deployment.id = (
+            SELECT max(id) FROM deployment WHERE product = name
+        );
+    ALTER TABLE product DROP COLUMN root_version;
+    ALTER TABLE product DROP COLUMN pointer_version;
+    """,
 )
 
 

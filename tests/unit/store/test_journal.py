@@ -2,10 +2,12 @@
 
 import math
 import sqlite3
+from contextlib import closing
 
 import pytest
 
 from updaterd.core.lifecycle import State
+from updaterd.store import schema
 from updaterd.store.journal import Journal, Note, Release, RoleSeen
 from updaterd.store.rebuild import open_or_rebuild
 from updaterd.store.records import Records
@@ -87,16 +89,44 @@ def test_failures_of_one_release_add_up_and_another_seq_starts_anew(journal):
     assert 1 == journal.block("acme", Release("1.1.0", 3, ""), NOTE)
 
 
+def test_each_channel_counts_on_its_own(journal):
+    """An owner who changes channels must not look like the victim of a replay."""
+    journal.raise_authority("acme", "stable", (1, 57))
+
+    assert (0, 0) == journal.authority("acme", "beta")
+
+
+def test_authority_of_the_first_layout_is_kept(tmp_path):
+    connection = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    for statement in schema._MIGRATIONS[0].split(";"):
+        connection.execute(statement)
+    connection.execute("PRAGMA user_version = 1")
+    connection.execute(
+        "INSERT INTO product (name, root_version, pointer_version) "
+        "VALUES ('acme', 2, 57)"
+    )
+    connection.execute(
+        "INSERT INTO deployment (product, channel, version, seq, trigger, state, "
+        "started_at, updated_at) VALUES ('acme', 'beta', '1', 1, 'event', 'FAILED', "
+        "0, 0)"
+    )
+    connection.close()
+
+    with closing(schema.open_state(tmp_path / "state.db")) as connection:
+        assert (2, 57) == Journal(connection).authority("acme", "beta")
+
+
 def test_floor_authority_and_good_time_never_fall(journal):
     for seq in (5, 3):
         journal.raise_floor("acme", seq)
     for pair in ((1, 9), (2, 1), (1, 99)):
-        journal.raise_authority("acme", pair)
+        journal.raise_authority("acme", "stable", pair)
     for now in (10.0, 5.0):
         journal.set_last_good_time(now)
 
     facts = journal.product("acme")
-    assert (5, 2, 1) == (facts.seq_floor, facts.root_version, facts.pointer_version)
+    assert 5 == facts.seq_floor
+    assert (2, 1) == journal.authority("acme", "stable")
     assert 10.0 == journal.last_good_time()
 
 
