@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import structlog
 from starlette.applications import Starlette
@@ -81,6 +82,8 @@ class Events:
             return
         if method == "POST":
             response = await self._publish(Request(scope, receive))
+            if response.status_code != HTTPStatus.CREATED:
+                response.headers["connection"] = "close"  # its body may be on the way
         elif method == "OPTIONS":
             response = Response(
                 status_code=204,
@@ -137,15 +140,15 @@ class Events:
 
     async def _publish(self, request: Request) -> Response:
         secret = read_bearer(request.headers.get("authorization", "").encode("latin-1"))
-        token = self._parts.tokens.find(secret) if secret else None
-        if token is None:
-            return problem(
-                401,
-                "token_required",
-                "send a token that `updaterd token create` made",
-                {"www-authenticate": "Bearer"},
-            )
         try:
+            token = self._parts.tokens.find(secret) if secret else None
+            if token is None:
+                return problem(
+                    401,
+                    "token_required",
+                    "send a token that `updaterd token create` made",
+                    {"www-authenticate": "Bearer"},
+                )
             response = await self._append(request, token)
         except (TimeoutError, ClientDisconnect):
             return problem(408, "body_timeout", "the body did not come in time")

@@ -25,7 +25,7 @@ from updaterd.server.log import (
     write_id,
 )
 
-_PAGE = 200
+_PAGE = 50
 
 
 class Filter(NamedTuple):

@@ -35,7 +35,7 @@ from updaterd.server.log import (
     write_topic,
 )
 
-_BATCH = 500
+_BATCH = 50  # an event may be half a megabyte
 _BLOCK_MS = 5000
 _TIMEOUT_S = 5.0
 _AGAIN_S = 0.25
@@ -243,8 +243,7 @@ class RedisLog:
 
 
 def _connect(url: str, timeout_s: float) -> redis.Redis:
-    # no retries of its own: a repeated XADD would announce twice; who sent the
-    # announcement tries again with the same key
+    # no retries of its own: `_send` knows what may be repeated, and for how long
     return redis.Redis.from_url(
         url,
         protocol=2,
@@ -262,7 +261,12 @@ async def _send(client: redis.Redis, *command: Any) -> Any:
         LogDownError: no answer, or a refusal.
     """
     try:
-        return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+        try:
+            return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+        except redis.ConnectionError:
+            # a pooled connection that died while it rested. All that is sent here
+            # may be sent twice: the append knows its key
+            return await client.execute_command(*command)  # type: ignore[no-untyped-call]
     except (RedisError, OSError, TimeoutError) as error:
         raise LogDownError(
             f"the event log in Redis failed: {type(error).__name__} {error}",

@@ -30,7 +30,7 @@ from updaterd.server.log import (
     write_topic,
 )
 
-_BATCH = 500
+_BATCH = 50  # an event may be half a megabyte
 _LAYOUT = 1
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;

@@ -122,7 +122,8 @@ class FeedServer:
                 clock=world.clock,
             )
         )
-        guard = Guard(options, most_connections(), taker_for(options, self.streams))
+        guard = Guard(options, most_connections(), lambda: self.streams.taken)
+        guard.taker = taker_for(options, self.streams)
         guard.trusted = frozenset(options.trusted_proxies)
         config = uvicorn.Config(
             app,

@@ -83,30 +83,35 @@ class Guard:
 
     Attributes:
         most: connections of this process, bound by its file descriptors.
+        taken: tells how many of them have become streams.
         taker: None when streams go the plain way.
     """
 
     options: Options
     most: int
+    taken: Callable[[], int]
     taker: Taker | None = None
     open: Counter[str] = field(default_factory=Counter)
+    count: int = 0
     trusted: frozenset[str] = frozenset()
 
     def enter(self, peer: str) -> bool:
         """Count a connection; False when its address has too many."""
         most = self.options.max_per_address
-        if self.open.total() >= self.most or (
+        if self.count + self.taken() >= self.most or (
             most
             and peer not in self.trusted
             and self.open[peer] >= most + _SPARE_CONNECTIONS
         ):
             return False
         self.open[peer] += 1
+        self.count += 1
         return True
 
     def leave(self, peer: str) -> None:
         """Forget a connection, or that one which has become a stream."""
         self.open[peer] -= 1
+        self.count -= 1
         if self.open[peer] <= 0:
             del self.open[peer]
 

@@ -17,8 +17,8 @@ _DRAIN_DEADLINE_S = 60.0
 class AsgiStream:
     """A queue that a task empties into `send`; see `streams.Stream`."""
 
+    taken = False
     __slots__ = (
-        "_closing",
         "_ended",
         "_full_since",
         "_peer",
@@ -28,6 +28,7 @@ class AsgiStream:
         "_streams",
         "_wake",
         "address",
+        "closed",
         "slot",
         "token",
         "turns",
@@ -49,7 +50,7 @@ class AsgiStream:
         self._full_since = 0.0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
-        self._closing = False
+        self.closed = False
         self._ended = False
         self.wanted: Filter = request.wanted
         self.address = request.address
@@ -60,7 +61,7 @@ class AsgiStream:
 
     def write(self, block: Frame) -> None:
         """See `streams.Stream`."""
-        if self._closing:
+        if self.closed:
             return
         if self._full_since and self._streams.too_slow(self._full_since, self._size):
             self._streams.slow(self)
@@ -73,12 +74,12 @@ class AsgiStream:
 
     def finish(self) -> None:
         """See `streams.Stream`."""
-        self._closing = True
+        self.closed = True
         self._wake.set()
 
     def drop(self) -> None:
         """See `streams.Stream`."""
-        self._closing = self._ended = True
+        self.closed = self._ended = True
         self._queue.clear()
         self._peer.reset()
         self._wake.set()
@@ -128,12 +129,12 @@ class AsgiStream:
                     if self._size <= self._streams.options.queue_bytes:
                         self._full_since = 0.0
                     self._room.set()
-                elif self._closing:
+                elif self.closed:
                     break
             with suppress(OSError):
                 await send({"type": "http.response.body", "body": b""})
         finally:
-            self._ended = True
+            self.closed = self._ended = True
             self._room.set()
             self._streams.end(self)
             gone.cancel()

@@ -20,13 +20,14 @@ _MOST_CHATTER = 4096
 class FastStream(asyncio.Protocol):
     """A connection after its request was read; see `streams.Stream`."""
 
+    taken = True
     __slots__ = (
-        "_closed",
         "_full_since",
         "_room",
         "_streams",
         "_transport",
         "address",
+        "closed",
         "slot",
         "token",
         "turns",
@@ -43,7 +44,7 @@ class FastStream(asyncio.Protocol):
     ) -> None:
         self._streams = streams
         self._transport = transport
-        self._closed = False
+        self.closed = False
         self._full_since = 0.0
         self._room: asyncio.Future[None] | None = None
         self.wanted = request.wanted
@@ -55,7 +56,7 @@ class FastStream(asyncio.Protocol):
 
     def write(self, block: Frame) -> None:
         """See `streams.Stream`."""
-        if self._closed:
+        if self.closed:
             return
         if self._full_since and self._streams.too_slow(
             self._full_since, self._transport.get_write_buffer_size()
@@ -66,9 +67,9 @@ class FastStream(asyncio.Protocol):
 
     def finish(self) -> None:
         """See `streams.Stream`."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         self._transport.write(LAST_CHUNK)
         self._transport.close()
         if self._transport.get_write_buffer_size():
@@ -79,7 +80,7 @@ class FastStream(asyncio.Protocol):
 
     def drop(self) -> None:
         """See `streams.Stream`."""
-        self._closed = True
+        self.closed = True
         Peer(self._transport).reset()
 
     async def drained(self) -> None:
@@ -88,7 +89,7 @@ class FastStream(asyncio.Protocol):
         Raises:
             ConnectionError: the stream is gone.
         """
-        if self._full_since and not self._closed:
+        if self._full_since and not self.closed:
             self._room = asyncio.get_running_loop().create_future()
             try:
                 async with asyncio.timeout(_DRAIN_DEADLINE_S):
@@ -97,7 +98,7 @@ class FastStream(asyncio.Protocol):
                 self._streams.slow(self)
             finally:
                 self._room = None
-        if self._closed:
+        if self.closed:
             raise ConnectionError
 
     def beat(self) -> None:
@@ -129,7 +130,7 @@ class FastStream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the stream."""
         del exc
-        self._closed = True
+        self.closed = True
         self._wake()
         self._streams.end(self)
 

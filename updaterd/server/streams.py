@@ -64,6 +64,8 @@ class Stream(Protocol):
         address: whom it counts for.
         token: id of its token, empty when it needs none.
         window: the `retry:` window it was told last, in whole seconds.
+        closed: nothing is written any more.
+        taken: its connection is no longer uvicorn's.
     """
 
     wanted: Filter
@@ -72,6 +74,8 @@ class Stream(Protocol):
     window: int
     turns: int
     slot: int
+    closed: bool
+    taken: bool
 
     def write(self, block: Frame, /) -> None:
         """Queue a block; drop the stream when too much waits already."""
@@ -156,6 +160,7 @@ class Streams:
         self._at_once = options.queue_bytes // 2
         self._window = 0
         self.count = 0
+        self.taken = 0
         self.ready = False
         self.draining = False
 
@@ -185,7 +190,10 @@ class Streams:
         return Refusal(503, "too_many_at_once", wait) if wait else token
 
     def _reader(self, request: StreamRequest) -> Refusal | str:
-        found = self._tokens.find(request.bearer) if request.bearer else None
+        try:
+            found = self._tokens.find(request.bearer) if request.bearer else None
+        except UpdaterError as error:
+            return Refusal(503, error.code, _LATER_S)
         if found is None:
             return Refusal(401, "token_required")
         return found.id if found.may("read") else Refusal(403, "scope_missing")
@@ -199,6 +207,7 @@ class Streams:
         Its `wanted`, `address` and `token` are set; the response head is written.
         """
         self.count += 1
+        self.taken += stream.taken
         self._metrics.streams(self.count)
         self._window = int(self._admission.window_s(self.count))
         self._addresses[stream.address] += 1
@@ -235,7 +244,8 @@ class Streams:
         except UpdaterError:
             stream.finish()  # the log is down: the client comes back to its cursor
             return
-        self._join(stream, opening)
+        if not stream.closed:
+            self._join(stream, opening)
 
     def _lifetime_turns(self) -> int:
         turns = self.options.lifetime_s / self.options.heartbeat_s
@@ -255,14 +265,16 @@ class Streams:
 
     def rotate(self, stream: Stream) -> None:
         """End a stream whose time is up; it comes back, here or elsewhere."""
-        self._metrics.dropped("rotated")
-        stream.finish()
+        if not stream.closed:
+            self._metrics.dropped("rotated")
+            stream.finish()
 
     def end(self, stream: Stream) -> None:
         """Forget a stream whose connection is gone."""
         self.hub.leave(stream, stream.wanted)
         self.wheel.remove(stream)
         self.count -= 1
+        self.taken -= stream.taken
         self._metrics.streams(self.count)
         _less(self._addresses, stream.address)
         if stream.token:

@@ -77,9 +77,13 @@ class Wheel:
             await asyncio.sleep(0)
 
     async def run(self, clock: Callable[[], float]) -> None:
-        """Turn for ever; a late tick is caught up, never skipped."""
+        """Turn for ever; what was missed for longer than a turn is let go.
+
+        A process that was stopped for an hour owes nobody an hour's heartbeats,
+        nor may it rotate everyone at once.
+        """
         due = clock()
         while True:
-            due += self.period_s / len(self._slots)
+            due = max(due, clock() - self.period_s) + self.period_s / len(self._slots)
             await asyncio.sleep(max(0.0, due - clock()))
             await self.turn()
