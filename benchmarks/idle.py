@@ -1,0 +1,160 @@
+"""What an idle daemon costs: memory, and how often it wakes the machine.
+
+    python benchmarks/idle.py                    # the daemon, an hour of heartbeats
+    python benchmarks/idle.py --only subscription
+
+A feed on loopback sends one `hello` and then an hour's worth of heartbeats (240), a
+tenth of a second apart; then it stays silent for a while. Wakeups are the kernel's
+own count (voluntary context switches of all threads): one for each heartbeat, none
+in the silence. Memory is read at the end: RSS, and RssAnon, which nothing shares.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+HEARTBEATS = 240
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 1000\n\n"
+HELLO = b'id: 1\nevent: hello\ndata: {"heartbeat_s": 15}\n\n'
+
+SUBSCRIPTION = """
+import asyncio, sys
+from pathlib import Path
+from updaterd.feed.client import EventSource
+from updaterd.store.inbox import Inbox
+from updaterd.store.schema import open_state
+
+async def main():
+    connection = open_state(Path(sys.argv[2]) / "state.db")
+    inbox = Inbox(connection, feed="f", products={"acme": "stable"})
+    async with EventSource(sys.argv[1], idle_timeout_s=900) as source:
+        async for event in source:
+            inbox.accept(event, now=0.0)
+
+asyncio.run(main())
+"""
+
+CONFIG = """
+[feed]
+url = "{url}"
+idle_timeout_s = 900
+[trust]
+root = "{directory}/root.json"
+repository = "{url}"
+[products.acme]
+root = "{directory}/acme"
+"""
+
+
+class Feed:
+    """Sends heartbeats when it is told to."""
+
+    def __init__(self):
+        self.subscribed = asyncio.Event()
+        self.writer = None
+
+    async def serve(self, reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        if b"/v1/events" not in request:
+            writer.close()  # metadata: there is none
+            return
+        writer.write(HEAD + HELLO)
+        await writer.drain()
+        self.writer = writer
+        self.subscribed.set()
+
+
+def wakeups(pid):
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for line in (task / "status").read_text().splitlines():
+            if line.startswith("voluntary_ctxt_switches"):
+                total += int(line.split()[1])
+    return total
+
+
+def memory(pid):
+    found = {}
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in {"VmRSS", "RssAnon", "Threads"}:
+            found[name] = int(value.split()[0])
+    return found
+
+
+def command(subject, url, directory):
+    if subject == "import httpx":
+        code = "import sys; sys.modules['httpx._main'] = None; import httpx, time; "
+        code += "time.sleep(1e6)"
+        return [sys.executable, "-c", code]
+    if subject == "subscription":
+        return [sys.executable, "-c", SUBSCRIPTION, url, str(directory)]
+    (directory / "updaterd.toml").write_text(
+        CONFIG.format(url=url, directory=directory)
+    )
+    (directory / "root.json").write_text("{}")
+    places = [
+        f"--{name}-dir={directory / name}" for name in ("state", "cache", "runtime")
+    ]
+    config = f"--config={directory / 'updaterd.toml'}"
+    return [sys.executable, "-m", "updaterd", "run", "--demo", config, *places]
+
+
+async def measure(subject, given):
+    feed = Feed()
+    server = await asyncio.start_server(feed.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with tempfile.TemporaryDirectory() as directory:
+        log = open(Path(directory) / "log", "wb")  # noqa: ASYNC230, SIM115
+        process = await asyncio.create_subprocess_exec(
+            *command(subject, f"http://127.0.0.1:{port}/v1/events", Path(directory)),
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            if subject == "import httpx":
+                await asyncio.sleep(3)
+                print(f"{subject:<14} {memory(process.pid)} (kB)")
+                return
+            async with asyncio.timeout(60):
+                await feed.subscribed.wait()
+            await asyncio.sleep(given.settle)
+            before = wakeups(process.pid)
+            for _ in range(HEARTBEATS):
+                feed.writer.write(b":\n\n")
+                await feed.writer.drain()
+                await asyncio.sleep(given.interval)
+            beaten = wakeups(process.pid)
+            await asyncio.sleep(given.silence)
+            silent = wakeups(process.pid)
+            print(
+                f"{subject:<14} {memory(process.pid)} (kB)\n"
+                f"  {beaten - before} wakeups for {HEARTBEATS} heartbeats, "
+                f"{silent - beaten} in {given.silence:g} s of silence"
+            )
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+            log.close()
+            server.close()
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    subjects = ["import httpx", "subscription", "daemon"]
+    arguments.add_argument("--only", choices=subjects)
+    arguments.add_argument("--interval", type=float, default=0.1, metavar="S")
+    arguments.add_argument("--settle", type=float, default=5.0, metavar="S")
+    arguments.add_argument("--silence", type=float, default=20.0, metavar="S")
+    given = arguments.parse_args()
+    os.environ.pop("MALLOC_ARENA_MAX", None)
+    for subject in [given.only] if given.only else subjects:
+        asyncio.run(measure(subject, given))
+
+
+if __name__ == "__main__":
+    main()
