@@ -136,6 +136,17 @@ def collect(
     return judge(document)
 
 
+def left_behind(document: Document) -> Document:
+    """Return what a daemon published that does not run any more."""
+    return {
+        **document,
+        "daemon": {"running": False},
+        "feed": {**document["feed"], "connection": None},
+        "state": "not_running",
+        "exit_code": EXIT_CODES["not_running"],
+    }
+
+
 def judge(document: Document) -> Document:
     """Set `state`, `exit_code` and `problems` from the rest of the document."""
     products = document["products"]

@@ -7,6 +7,7 @@ import nor `configure` may import anything heavy: `updaterd status` starts fast.
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,6 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         code: int = arguments.run(arguments)
+        sys.stdout.flush()  # here a full disk or a reader that left can still be told
     except UpdaterError as error:
         tell(error)
         return EXIT_ERROR
@@ -148,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # the reader of our output went away: `updaterd history | head`
-        sys.stderr.close()
+        _settle_output()
         return EXIT_ERROR
     except Exception as error:
         if not _is_refusal(error):
@@ -165,6 +167,14 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(error, OSError) or (
         sqlite3 is not None and isinstance(error, sqlite3.Error)
     )
+
+
+def _settle_output() -> None:
+    """Write what is in the buffer; if that fails, it must not fail again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refused(error: Exception) -> UpdaterError:

@@ -36,6 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_from(arguments)
     runtime = Path(settings.directories.runtime)
     with locks.hold(runtime / "lock", what="this machine (the daemon is running)"):
+        # The last daemon's names a process that may be anybody's by now, and
+        # `updaterd check` sends it a signal.
+        (runtime / "status.json").unlink(missing_ok=True)
         return service.serve(
             lambda: settings_from(arguments), now=wall_clock, draw=random_draw
         )

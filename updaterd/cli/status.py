@@ -49,23 +49,21 @@ def look(settings: Any, now: float) -> dict[str, Any]:
     """Return the document: from the database, or as the daemon last published it.
 
     Raises:
-        StateError: the database is unusable, and no daemon publishes.
-        OSError: the database may not be read, and no daemon publishes.
+        StateError: the database is unusable, and nothing was published.
+        sqlite3.Error: the same.
+        OSError: the database may not be read, and nothing was published.
     """
-    import json
+    import sqlite3
+    from contextlib import closing
 
     from updaterd import locks, status
     from updaterd.store.schema import StateError, open_for_reading
 
     runtime = Path(settings.directories.runtime)
     running = locks.is_held(runtime / "lock")
-    published: dict[str, Any] | None = None
-    try:
-        published = json.loads((runtime / "status.json").read_bytes())
-    except (OSError, ValueError):
-        published = None
+    published = _published(runtime / "status.json")
     daemon = None
-    if running and published and published.get("schema") == status.SCHEMA:
+    if running and published:
         daemon = {
             "pid": published["daemon"].get("pid"),
             "since": published["daemon"].get("since"),
@@ -75,15 +73,27 @@ def look(settings: Any, now: float) -> dict[str, Any]:
         daemon = {"pid": None, "since": None, "feed": None}
     try:
         connection = open_for_reading(Path(settings.directories.state) / "state.db")
-    except (StateError, OSError):
-        if published is None or not running:
+        if connection is None:
+            return status.collect(None, settings, daemon=daemon, now=now)
+        with closing(connection):
+            return status.collect(connection, settings, daemon=daemon, now=now)
+    except (StateError, OSError, sqlite3.Error):
+        if published is None:
             raise
-        return status.judge(published)
+        return published if running else status.left_behind(published)
+
+
+def _published(path: Path) -> dict[str, Any] | None:
+    """Return what a daemon published, if it is of a layout that is known here."""
+    import json
+
+    from updaterd.status import SCHEMA
+
     try:
-        return status.collect(connection, settings, daemon=daemon, now=now)
-    finally:
-        if connection is not None:
-            connection.close()
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("schema") == SCHEMA else None
 
 
 def render(document: dict[str, Any], now: float) -> str:

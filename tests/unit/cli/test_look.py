@@ -1,0 +1,107 @@
+"""`updaterd status` answers whoever asks, with what there is."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from updaterd import locks
+from updaterd.cli import main
+from updaterd.cli.status import look, render
+from updaterd.core.settings import Directories, Feed, Product
+from updaterd.status import collect, daemon_section, encode
+from updaterd.store.schema import StateError, open_state
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return SimpleNamespace(
+        feed=Feed(url="https://updates.example.com/v1/events"),
+        products={"acme": Product(name="acme", root=tmp_path / "opt")},
+        directories=Directories(
+            config=tmp_path, state=tmp_path, cache=tmp_path, runtime=tmp_path
+        ),
+    )
+
+
+@pytest.fixture
+def published(settings, tmp_path):
+    document = collect(None, settings, daemon=daemon_section(NOW, None), now=NOW)
+    (tmp_path / "status.json").write_bytes(encode(document))
+    return document
+
+
+def damage(tmp_path):
+    """Break the tables, not the header: it opens, and no question is answered."""
+    open_state(tmp_path / "state.db").close()
+    data = bytearray((tmp_path / "state.db").read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    (tmp_path / "state.db").write_bytes(data)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_database_that_cannot_be_read_is_answered_from_what_was_published(
+    settings, published, tmp_path, running
+):
+    damage(tmp_path)
+
+    if running:
+        with locks.hold(tmp_path / "lock", what="this machine"):
+            document = look(settings, NOW)
+    else:
+        document = look(settings, NOW)
+
+    assert (published["state"] if running else "not_running") == document["state"]
+    assert running == document["daemon"]["running"]
+    assert render(document, NOW)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"schema": 99}'])
+def test_published_document_of_another_layout_is_left_alone(settings, tmp_path, text):
+    (tmp_path / "status.json").write_text(text)
+    damage(tmp_path)
+
+    with pytest.raises((sqlite3.Error, StateError)):
+        look(settings, NOW)
+
+
+def test_daemon_withdraws_what_the_last_one_published(tmp_path):
+    """It names a process, to which `updaterd check` would send a signal."""
+    (tmp_path / "status.json").write_text(json.dumps({"daemon": {"pid": 1}}))
+    (tmp_path / "state.db").mkdir()  # so that the daemon cannot start
+    config = tmp_path / "updaterd.toml"
+    config.write_text(
+        "[feed]\nurl = 'http://127.0.0.1:9/v1/events'\n"
+        "[trust]\nroot = '/root.json'\nrepository = 'http://127.0.0.1:9'\n"
+    )
+    where = [f"--{kind}-dir={tmp_path}" for kind in ("state", "cache", "runtime")]
+
+    assert 1 == main(["run", f"--config={config}", *where])
+    assert not (tmp_path / "status.json").exists()
+
+
+def test_output_that_finds_no_room_is_told(tmp_path):
+    """Python would tell it in its own words when it ends, with exit code 120."""
+    config = tmp_path / "updaterd.toml"
+    config.write_text(
+        "[feed]\nurl = 'http://127.0.0.1:9/v1/events'\n"
+        "[trust]\nroot = '/root.json'\nrepository = 'http://127.0.0.1:9'\n"
+    )
+    command = [sys.executable, "-I", "-m", "updaterd", "history", f"--config={config}"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*command, f"--state-dir={tmp_path}"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert 1 == done.returncode
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
