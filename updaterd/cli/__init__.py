@@ -155,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_refusal(error):
             raise
+        _settle_output()
         tell(_refused(error))
         return EXIT_ERROR
     return code
