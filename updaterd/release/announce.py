@@ -43,10 +43,9 @@ def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
     if not token:
         raise BrokenError(
             "no publishing token for the feed",
-            means="the release is published but was not announced; machines find it "
-            "at their next poll",
+            means="nothing was published: nobody could be told",
             do="make one with `updaterd token create`, then use --token-file or set "
-            "UPDATERD_FEED_TOKEN and run the same command again",
+            "UPDATERD_FEED_TOKEN; or use --no-announce, and machines will poll",
             code="token",
         )
     return token

@@ -4,6 +4,7 @@ Blobs are named by their content, so making them again after an interruption wri
 the same files again and nothing else.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -162,5 +163,7 @@ def carried_over(
 
 def _settle(workspace: Workspace, made: Path, digest: str) -> None:
     final = workspace.blob(digest)
-    if not final.exists():
+    if final.exists():
+        os.utime(final)  # young again: garbage collection leaves it alone
+    else:
         durable.settle(made, final)

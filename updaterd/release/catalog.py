@@ -22,6 +22,8 @@ from updaterd.errors import BrokenError, RejectedError
 from updaterd.release.repository import Repository
 
 KEPT = 20
+SEQ = "x-updaterd-seq"
+"""The highest seq ever given: a yanked release's must not be given again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,9 @@ class Catalog:
 
     def next_seq(self) -> int:
         """Return the next place in the order."""
-        return max((each.seq for each in self.listed()), default=0) + 1
+        role = self._repository.targets(self._main)
+        said = int(role.unrecognized_fields.get(SEQ, 0))
+        return max(said, 0, *(each.seq for each in self.listed())) + 1
 
     def path(self, target: TargetFile) -> Path:
         """Return where the file of a target is (consistent snapshots: 6.2)."""
@@ -139,7 +143,7 @@ class Catalog:
         """Enter a release, and move the oldest to the archive.
 
         Raises:
-            RejectedError: this version exists, with other contents.
+            RejectedError: this version exists, or no machine would accept it.
 
         Power cut: the manifest's file is whole or absent; no role names it yet.
         """
@@ -154,9 +158,13 @@ class Catalog:
         name = (
             f"{manifest.product}/releases/{manifest.version}/{manifest.platform}.json"
         )
-        target = self._write(name, manifest.encode(), {"seq": manifest.seq})
+        raw = manifest.encode()
+        manifests.parse(raw)  # never sign what every machine would refuse
+        highest = max(manifest.seq, self.next_seq() - 1)
+        target = self._write(name, raw, {"seq": manifest.seq})
         with self._repository.edit(self._main) as role:
             role.targets[name] = target
+            role.unrecognized_fields[SEQ] = highest
         self._archive()
 
     def _archive(self) -> None:
@@ -215,10 +223,18 @@ class Catalog:
     def point(self, pointer: ChannelPointer) -> None:
         """Enter what a channel offers.
 
+        Raises:
+            RejectedError: no machine would accept it.
+
         Power cut: the pointer's file is whole or absent; no role names it yet.
         """
         custom = pointer.as_custom()
         path = f"{self._product}/channels/{pointer.channel}.json"
+        channels.parse_custom(
+            Fields(custom, "the channel"),
+            product=self._product,
+            channel=pointer.channel,
+        )
         target = self._write(path, encode(custom), custom)
         with self._repository.edit(f"{self._product}.{pointer.channel}") as role:
             role.targets[path] = target

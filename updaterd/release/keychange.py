@@ -24,7 +24,7 @@ from tuf.api.serialization.json import JSONSerializer
 from updaterd import durable
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release.keyfiles import Passphrase, signer_from_file
-from updaterd.release.keys import Keyring
+from updaterd.release.keys import KeyEntry, Keyring
 from updaterd.release.repository import Repository
 from updaterd.release.workspace import Workspace
 
@@ -71,16 +71,17 @@ def propose(
     Power cut: nothing is published before all of it is signed; a proposal that is
     not whole is made again by the same command.
     """
-    if any(_pending(workspace).glob("*.json")):
-        raise BrokenError(
-            f"another change of keys waits in {_pending(workspace)}",
-            do="finish it with `updaterd release keys import`, or drop it with "
-            "`updaterd release keys cancel`",
-            code="change_pending",
-        )
+    check_none_pending(workspace)
     before = authorities(repository)
     texts = {role: _text(repository, role) for role in OFFLINE}
-    change(repository.root, repository.targets())
+    try:
+        change(repository.root, repository.targets())
+    except ValueError as error:
+        raise BrokenError(
+            f"the keys cannot be changed so: {error}",
+            do="`updaterd release status` shows the roles, `keys list` the keys",
+            code="bad_change",
+        ) from error
     after = authorities(repository)
     _check(after)
     resign = {role for role in after if after[role] != before.get(role)}
@@ -98,6 +99,21 @@ def propose(
         return waiting
     _publish(repository, files, resign)
     return []
+
+
+def check_none_pending(workspace: Workspace) -> None:
+    """Make sure that no other change waits.
+
+    Raises:
+        BrokenError: one does.
+    """
+    if any(_pending(workspace).glob("*")):
+        raise BrokenError(
+            f"another change of keys waits in {_pending(workspace)}",
+            do="finish it with `updaterd release keys import`, or drop it with "
+            "`updaterd release keys cancel`",
+            code="change_pending",
+        )
 
 
 def _check(after: Authority) -> None:
@@ -124,19 +140,28 @@ def _keep(
 ) -> None:
     folder = _pending(workspace)
     folder.mkdir(mode=0o700, exist_ok=True)
-    note = json.dumps({"resign": sorted(resign)}).encode()
-    durable.write_file(folder / "note", note)
     for role, found in files.items():
         durable.write_file(folder / f"{role}.json", found.to_bytes())
+    # last, so that half of a change is never taken for the whole
+    note = {"resign": sorted(resign), "files": sorted(files)}
+    durable.write_file(folder / "note", json.dumps(note).encode())
+
+
+def _note(workspace: Workspace) -> dict[str, list[str]]:
+    try:
+        note: dict[str, list[str]] = json.loads(
+            (_pending(workspace) / "note").read_bytes()
+        )
+    except (OSError, ValueError):
+        return {"files": [], "resign": []}
+    return note
 
 
 def _load(workspace: Workspace) -> dict[str, Metadata[Any]]:
-    found = {}
-    for role in OFFLINE:
-        path = _pending(workspace) / f"{role}.json"
-        if path.exists():
-            found[role] = _read(path)
-    return found
+    return {
+        role: _read(_pending(workspace) / f"{role}.json")
+        for role in _note(workspace)["files"]
+    }
 
 
 def _read(path: Path) -> Metadata[Any]:
@@ -285,12 +310,12 @@ def take_in(
                 code="other_file",
             )
         mine.signatures.update(signed.signatures)
-    note = json.loads((_pending(workspace) / "note").read_bytes())
-    _keep(workspace, files, note["resign"])
+    resign = _note(workspace)["resign"]
+    _keep(workspace, files, resign)
     _check_fresh(repository, files)
     left = _waiting(workspace, repository, files)
     if not left:
-        _publish(repository, files, note["resign"])
+        _publish(repository, files, resign)
         cancel(workspace)
     return left
 
@@ -311,11 +336,36 @@ def _check_fresh(repository: Repository, files: dict[str, Metadata[Any]]) -> Non
 def cancel(workspace: Workspace) -> None:
     """Drop the waiting change.
 
-    Power cut: what is left of it is dropped by the next run.
+    Power cut: what is left of it counts for nothing; the next run drops it.
     """
-    for path in _pending(workspace).glob("*.json"):
+    for path in sorted(_pending(workspace).glob("*")):  # the note is first
         path.unlink()
-    (_pending(workspace) / "note").unlink(missing_ok=True)
+
+
+def successor(
+    workspace: Workspace, repository: Repository, name: str
+) -> tuple[KeyEntry, KeyEntry | None]:
+    """Return the key that is to be replaced, and what a dropped change left for it.
+
+    After `rotate` and `cancel` the name stands for a key that signs nothing, and
+    the one in use has a number: that one is meant, and the other can be used.
+
+    Raises:
+        BrokenError: there is no such key, or none of that name signs anything.
+    """
+    check_none_pending(workspace)
+    used = {keyid for keyids, _ in authorities(repository).values() for keyid in keyids}
+    entry = workspace.keyring.entry(name)
+    if entry.public.keyid in used:
+        return entry, None
+    for other in workspace.keyring:
+        if other.name.startswith(f"{name}-old-") and other.public.keyid in used:
+            return other, entry
+    raise BrokenError(
+        f"the key {name} signs for no role",
+        do="`updaterd release keys list` shows what each key signs",
+        code="unused_key",
+    )
 
 
 def names_of(keyring: Keyring, keyids: Iterable[str]) -> list[str]:

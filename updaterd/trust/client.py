@@ -115,6 +115,8 @@ class TrustClient:
         """
         with self.locked():
             self._check_profile(_bootstrap_root(self._bootstrap))
+            for path in self._cache.glob(".*.new"):  # of a power cut
+                path.unlink(missing_ok=True)
             clock = _Clock.judge(now, clock_floor, demo=self._demo)
             warnings = list(clock.warnings)
             engine = self._pushed_refresh(pushed, clock.time) if pushed else None

@@ -103,6 +103,50 @@ def test_only_one_change_waits_at_a_time(publisher, tmp_path):
     assert keychange.waiting(publisher.space, publisher.open()) == []
 
 
+def test_a_dropped_change_does_not_shield_the_key_it_was_about(publisher, tmp_path):
+    """After rotate and cancel, rotating again still replaces the key in use."""
+    from updaterd import cli
+
+    def keys(*words):
+        return cli.main(["release", "keys", *words, "--repo", str(publisher.folder)])
+
+    stolen = publisher.space.keyring.entry("online").public.keyid
+    safe = away(publisher, tmp_path, "root-1", "root-2")
+    assert keys("rotate", "online") == 0
+    assert keys("rotate", "online") == 1
+    assert keys("cancel") == 0
+    for path in safe.iterdir():
+        shutil.move(path, publisher.folder / "keys")
+    assert keys("rotate", "online") == 0
+    publisher.space = workspace.Workspace(publisher.folder)
+    signing = keychange.authorities(publisher.open())
+    assert not any(stolen in keyids for keyids, _ in signing.values())
+    publisher.release("1.1.0")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("add", "acme.nightly", "--name", "x"),
+        ("revoke", "acme.stable", "--name", "root-1"),
+        ("revoke", "acme.stable", "--name", "nobody"),
+        ("rotate", "nobody"),
+        ("import", "/nonexistent"),
+        ("export", "nowhere"),
+        ("add-channel", "acme", "releases"),
+        ("add-product", "No Name"),
+    ],
+)
+def test_a_mistake_is_a_sentence_not_a_traceback(publisher, words, capsys):
+    """Roles, keys and files that are not there: told, and nothing changes."""
+    from updaterd import cli
+
+    before = (publisher.metadata / "timestamp.json").read_bytes()
+    assert cli.main(["release", "keys", *words, "--repo", str(publisher.folder)]) == 1
+    assert "updaterd: " in capsys.readouterr().err
+    assert (publisher.metadata / "timestamp.json").read_bytes() == before
+
+
 def test_a_role_is_never_left_without_enough_keys(publisher):
     """Revoking below the threshold is refused before anything is signed."""
     ring = publisher.space.keyring

@@ -137,6 +137,7 @@ def test_a_yanked_release_is_withdrawn_everywhere(publisher, client):
         client.refresh().manifest("acme", "1.1.0", PLATFORM)
     with pytest.raises(BrokenError):
         publish.yank(catalog, "1.1.0")
+    assert publisher.release("1.2.0").seq == 3, "a yanked seq is never given again"
 
 
 def test_a_release_never_changes_and_seq_only_grows(publisher):
@@ -192,6 +193,17 @@ def test_refresh_says_which_keys_it_misses(publisher):
     signed, missing = care.refresh(publisher.space, repository, publisher.now)
     assert "timestamp" in signed
     assert any(line.startswith("root ends in 55 days") for line in missing)
+
+
+@pytest.mark.parametrize("permille", [-1, 1001])
+def test_nothing_is_signed_that_every_machine_would_refuse(publisher, permille):
+    """A slip in a rollout or a manifest stops here, not at all machines at once."""
+    catalog = publish.catalog_of(publisher.space, publisher.open(), "acme")
+    bad = publish.offer(catalog.pointer("stable"), "1.0.0", 1, permille=permille)
+    with pytest.raises(RejectedError):
+        catalog.point(bad)
+    with pytest.raises(RejectedError):
+        catalog.add(manifest_of("acme", "2.0.0", 2, min_updater="no version!"))
 
 
 def test_garbage_is_what_nothing_refers_to(publisher):

@@ -62,7 +62,7 @@ def test_a_release_key_on_a_pkcs11_token_signs(tmp_path, monkeypatch):
     )  # fmt: skip
     from pkcs11.util.ec import encode_named_curve_parameters
 
-    (token,) = pkcs11.lib(library).get_tokens(token_label="release")
+    (token,) = pkcs11.lib(library).get_tokens(token_label="release")  # noqa: S106
     with token.open(rw=True, user_pin="1234") as session:
         parameters = session.create_domain_parameters(
             pkcs11.KeyType.EC,

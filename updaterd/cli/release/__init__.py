@@ -32,6 +32,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it."""
-    code: int = arguments.release_run(arguments)
+    """Do it.
+
+    Raises:
+        TransientError: the disk refused; nothing is half-published.
+    """
+    try:
+        code: int = arguments.release_run(arguments)
+    except OSError as error:
+        from updaterd.errors import TransientError
+
+        raise TransientError(
+            f"the disk refused: {error}",
+            means="the repository says what it said before",
+            do="see to the disk, then run the same command again: it finishes",
+            code="disk",
+        ) from error
     return code

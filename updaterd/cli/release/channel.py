@@ -72,6 +72,7 @@ def _steer(
     from updaterd.release import publish
 
     workspace = common.open_workspace(arguments)
+    common.check_feed(arguments, workspace)
     with workspace.locked():
         repository = publish.open_repository(workspace, common.clock())
         catalog = publish.catalog_of(workspace, repository, arguments.product)

@@ -123,18 +123,29 @@ def ask_passphrase(name: str) -> bytes:
     return getpass.getpass(f"passphrase of the key {name}: ").encode()
 
 
-def passphrase(arguments: argparse.Namespace) -> Callable[[str], bytes]:
-    """Return where passphrases come from."""
+def ask_twice(name: str) -> bytes:
+    """Ask a person for a new passphrase: a slip here would lose the key."""
+    while True:
+        first = ask_passphrase(name)
+        if first and first == ask_passphrase(f"{name} (again)"):
+            return first
+        print("they differ, or are empty: once more", file=sys.stderr)
+
+
+def passphrase(
+    arguments: argparse.Namespace, *, new: bool = False
+) -> Callable[[str], bytes]:
+    """Return where passphrases come from; `new`: keys are about to be made."""
     from updaterd.release.keyfiles import passphrase_from
 
     return passphrase_from(
         file=arguments.passphrase_file,
         environ=os.environ,
-        ask=ask_passphrase if sys.stdin.isatty() else None,
+        ask=(ask_twice if new else ask_passphrase) if sys.stdin.isatty() else None,
     )
 
 
-def open_workspace(arguments: argparse.Namespace) -> "Workspace":
+def open_workspace(arguments: argparse.Namespace, *, new: bool = False) -> "Workspace":
     """Return the workspace that the arguments name.
 
     Raises:
@@ -142,7 +153,7 @@ def open_workspace(arguments: argparse.Namespace) -> "Workspace":
     """
     from updaterd.release.workspace import Workspace
 
-    return Workspace(arguments.repo, passphrase(arguments))
+    return Workspace(arguments.repo, passphrase(arguments, new=new))
 
 
 class Bar:
@@ -185,6 +196,34 @@ class Bar:
             self._bar = None
 
 
+def _feed(arguments: argparse.Namespace, workspace: "Workspace") -> str | None:
+    found: str | None = arguments.feed or workspace.settings.feed
+    return found
+
+
+def _token(arguments: argparse.Namespace, workspace: "Workspace") -> str:
+    from updaterd.release import announce
+
+    file = arguments.token_file
+    if file is None and workspace.settings.token_file:
+        file = workspace.folder / workspace.settings.token_file
+    return announce.read_token(file, os.environ)
+
+
+def check_feed(arguments: argparse.Namespace, workspace: "Workspace") -> None:
+    """Make sure, before anything is published, that the feed could be told.
+
+    Raises:
+        BrokenError: its address is not safe, or there is no token.
+    """
+    feed = _feed(arguments, workspace)
+    if feed is not None and not arguments.no_announce:
+        from updaterd.net import require_secure
+
+        require_secure(feed)
+        _token(arguments, workspace)
+
+
 def tell_feed(
     arguments: argparse.Namespace,
     workspace: "Workspace",
@@ -196,20 +235,16 @@ def tell_feed(
     Raises:
         UpdaterError: the feed could not be told; the publication stands.
     """
-    feed = arguments.feed or workspace.settings.feed
+    feed = _feed(arguments, workspace)
     if arguments.no_announce:
         return False
     if feed is None:
         print("not announced: no feed is configured (--feed); machines will poll")
         return False
-    from updaterd.net import Fetcher, require_secure
+    from updaterd.net import Fetcher
     from updaterd.release import announce
 
-    file = arguments.token_file
-    if file is None and workspace.settings.token_file:
-        file = workspace.folder / workspace.settings.token_file
-    token = announce.read_token(file, os.environ)
-    require_secure(feed)
+    token = _token(arguments, workspace)
     with Fetcher(ca_file=arguments.ca_file) as fetcher:
         try:
             body = announce.body_of(pointer, repository.pushed())

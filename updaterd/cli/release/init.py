@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     folder = arguments.folder
     workspace.create(folder, settings)
-    space = workspace.Workspace(folder, common.passphrase(arguments))
+    space = workspace.Workspace(folder, common.passphrase(arguments, new=True))
     with space.locked():
         delegation.found(
             space, arguments.product, arguments.channel or ["stable"], common.clock()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from updaterd.release.changes import Change
     from updaterd.release.keychange import Waiting
     from updaterd.release.keys import KeyEntry
+    from updaterd.release.repository import Repository
     from updaterd.release.workspace import Workspace
 
 MORE = """\
@@ -117,15 +118,19 @@ def _source(
 
 
 def _change(
-    arguments: argparse.Namespace, make: "Callable[[Workspace], Change]", done: str
+    arguments: argparse.Namespace,
+    make: "Callable[[Workspace, Repository], Change]",
+    done: str,
 ) -> int:
     """Make a change of keys, publish it or say what it waits for."""
     from updaterd.release import keychange, publish
 
     workspace = common.open_workspace(arguments)
     with workspace.locked():
+        keychange.check_none_pending(workspace)
         repository = publish.open_repository(workspace, common.clock())
-        left = keychange.propose(workspace, repository, make(workspace))
+        change = make(workspace, repository)
+        left = keychange.propose(workspace, repository, change)
     _tell(left, done)
     return 0
 
@@ -167,7 +172,7 @@ def run_generate(arguments: argparse.Namespace) -> int:
     from updaterd.release.keyfiles import generate
 
     private, public = generate(
-        arguments.folder, arguments.name, common.passphrase(arguments)
+        arguments.folder, arguments.name, common.passphrase(arguments, new=True)
     )
     print(f"private: {private}\npublic:  {public}")
     return 0
@@ -176,12 +181,15 @@ def run_generate(arguments: argparse.Namespace) -> int:
 def run_rotate(arguments: argparse.Namespace) -> int:
     """Replace a key."""
 
-    def make(workspace: "Workspace") -> "Change":
-        from updaterd.release import changes
+    def make(workspace: "Workspace", repository: "Repository") -> "Change":
+        from updaterd.release import changes, keychange
 
-        ring = workspace.keyring
-        old = ring.retire(arguments.name)
-        new = _source(arguments, workspace, arguments.name)
+        name = arguments.name
+        old, left = keychange.successor(workspace, repository, name)
+        elsewhere = arguments.public is not None or arguments.uri is not None
+        if left is None or elsewhere:
+            workspace.keyring.retire(name)
+        new = _source(arguments, workspace, name)
         return changes.replace_key(old.public, new.public)
 
     return _change(arguments, make, f"{arguments.name} is replaced")
@@ -190,7 +198,7 @@ def run_rotate(arguments: argparse.Namespace) -> int:
 def run_add(arguments: argparse.Namespace) -> int:
     """Let a key sign for a role."""
 
-    def make(workspace: "Workspace") -> "Change":
+    def make(workspace: "Workspace", _: "Repository") -> "Change":
         from updaterd.release import changes
 
         entry = _source(arguments, workspace, arguments.name)
@@ -202,7 +210,7 @@ def run_add(arguments: argparse.Namespace) -> int:
 def run_revoke(arguments: argparse.Namespace) -> int:
     """End a key's say."""
 
-    def make(workspace: "Workspace") -> "Change":
+    def make(workspace: "Workspace", _: "Repository") -> "Change":
         from updaterd.release import changes
 
         keyid = workspace.keyring.entry(arguments.name).public.keyid
@@ -215,7 +223,7 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 def run_renew(arguments: argparse.Namespace) -> int:
     """Sign root or targets anew."""
 
-    def make(_workspace: "Workspace") -> "Change":
+    def make(_workspace: "Workspace", _: "Repository") -> "Change":
         from updaterd.release import changes
 
         return changes.renew(*arguments.roles)
@@ -226,7 +234,7 @@ def run_renew(arguments: argparse.Namespace) -> int:
 def run_product(arguments: argparse.Namespace) -> int:
     """Delegate to a product."""
 
-    def make(workspace: "Workspace") -> "Change":
+    def make(workspace: "Workspace", _: "Repository") -> "Change":
         from updaterd.release import delegation
 
         channels = arguments.channel or ["stable"]
@@ -238,7 +246,7 @@ def run_product(arguments: argparse.Namespace) -> int:
 def run_channel(arguments: argparse.Namespace) -> int:
     """Delegate to a channel."""
 
-    def make(workspace: "Workspace") -> "Change":
+    def make(workspace: "Workspace", _: "Repository") -> "Change":
         from updaterd.release import delegation
 
         return delegation.channel_changes(

@@ -106,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.release import publish
 
     workspace = common.open_workspace(arguments)
+    common.check_feed(arguments, workspace)
     order = _order(arguments, workspace)
     bar = common.Bar()
     try:
