@@ -29,6 +29,7 @@ from updaterd.core.units import parse_bytes, parse_rate
 from updaterd.errors import BrokenError, MalformedError
 
 _SYSTEM_UIDS = 1000  # below: root or a system user, who gets the system's paths
+_SYSTEM_CONFIG = Path("/etc/updaterd")
 
 
 class ConfigError(BrokenError):
@@ -231,14 +232,16 @@ def load(
         ConfigError: no file, or one that cannot be used.
     """
     found = file or _find_config()
+    # Whoever asks about the system's daemon means the system's directories.
+    ours = found.parent == _SYSTEM_CONFIG or os.getuid() < _SYSTEM_UIDS
     document = _read_file(found)
     for part in sorted(found.parent.glob("conf.d/*.toml")):
         _merge(document, _read_file(part))
     directories = Directories(
         config=found,
-        state=state or _directory("STATE_DIRECTORY", "/var/lib/updaterd", "state"),
-        cache=cache or _directory("CACHE_DIRECTORY", "/var/cache/updaterd", "cache"),
-        runtime=runtime or _directory("RUNTIME_DIRECTORY", "/run/updaterd", "runtime"),
+        state=state or _directory("state", "/var/lib/updaterd", ours=ours),
+        cache=cache or _directory("cache", "/var/cache/updaterd", ours=ours),
+        runtime=runtime or _directory("runtime", "/run/updaterd", ours=ours),
     )
     settings = read(document, directories)
     if demo:
@@ -261,9 +264,10 @@ def _find_config() -> Path:
         import platformdirs  # noqa: PLC0415 - never needed under systemd
 
         places.append(platformdirs.user_config_path("updaterd"))
-    places.append(Path("/etc/updaterd"))
+    places.append(_SYSTEM_CONFIG)
     for place in places:
-        if (place / "updaterd.toml").exists():
+        # not Path.exists: it raises for a folder that is closed to us
+        if os.path.exists(place / "updaterd.toml"):
             return place / "updaterd.toml"
     raise ConfigError(
         "no configuration found: looked for updaterd.toml in "
@@ -272,11 +276,11 @@ def _find_config() -> Path:
     )
 
 
-def _directory(variable: str, system: str, kind: str) -> Path:
-    """Return systemd's directory, else the platform's for this user."""
-    if named := os.environ.get(variable):
+def _directory(kind: str, system: str, *, ours: bool) -> Path:
+    """Return systemd's directory, else the system's, else this user's."""
+    if named := os.environ.get(f"{kind.upper()}_DIRECTORY"):
         return Path(named.split(":")[0])
-    if os.getuid() < _SYSTEM_UIDS:
+    if ours:
         return Path(system)
     import platformdirs  # noqa: PLC0415 - never needed under systemd
 

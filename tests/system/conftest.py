@@ -73,7 +73,10 @@ class Booted:
     def run(self, *argv, check=False, user=None, **more):
         words = [str(word) for word in argv]
         if user is not None:
-            words = ["setpriv", f"--reuid={user}", "--clear-groups", *words]
+            words = [
+                *("setpriv", f"--reuid={user}", "--clear-groups"),
+                *("env", "HOME=/nonexistent", *words),
+            ]
         return subprocess.run(
             ["nsenter", f"--target={self.pid}", "--all", "--", *words],
             capture_output=True,
