@@ -1,6 +1,7 @@
 """`updaterd demo`: every step checked, and nothing left behind."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -59,10 +60,29 @@ def test_demo_that_fails_says_why_and_cleans_up_too(tmp_path):
     assert [] == processes_below(tmp_path)
 
 
+def test_demo_that_is_ended_from_outside_cleans_up(tmp_path):
+    """`timeout 60 updaterd demo`, or a terminal that is closed."""
+    with subprocess.Popen(
+        [*cli.command, "demo"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as demo:
+        for line in demo.stdout:
+            if "the feed answers" in line:
+                demo.send_signal(signal.SIGTERM)
+                break
+        demo.stdout.read()
+        assert 130 == demo.wait(120)
+
+    assert [] == list(tmp_path.iterdir())
+    assert [] == processes_below(tmp_path)
+
+
 def _small_files():
     """No process below may write a file of more than 1 MiB."""
     import resource
-    import signal
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))

@@ -120,3 +120,17 @@ def test_directories_of_systemd_come_before_the_platforms(monkeypatch, tmp_path)
 
     assert "/var/lib/vendor" == str(settings.directories.state)
     assert tmp_path == settings.directories.cache
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        ('"/opt/acme"', '""', "products.acme.root is empty"),
+        ('"/etc/updaterd/root.json"', '""', "trust.root is empty"),
+        ('"https://updates.example.com/repo/"', '" "', "trust.repository is empty"),
+    ],
+)
+def test_empty_is_not_a_place(load, old, new, mistake):
+    """A template that was not filled in would stand for `/`."""
+    with pytest.raises(ConfigError, match=mistake):
+        load(GOOD.replace(old, new))

@@ -1,6 +1,7 @@
 """`updaterd config`: is it right, and what must the machine grant for it?"""
 
 import argparse
+import os
 from pathlib import Path
 
 from updaterd.cli.common import add_machine_options, settings_from
@@ -76,14 +77,29 @@ def _check(arguments: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: what it names cannot work on this machine.
+        BrokenError: the same: a time zone, an address.
     """
     from updaterd import net
     from updaterd.config import ConfigError
+    from updaterd.core import schedule
+    from updaterd.pipeline.services import zones
 
     settings = settings_from(arguments)
     for url in (settings.feed.url, settings.trust.repository, *settings.trust.mirrors):
         net.require_secure(url)
-    mistakes = []
+    mistakes: list[str] = []
+    if settings.schedule.window is not None:
+        for window in schedule.parse_window(settings.schedule.window):
+            zones(window.zone)
+    network = settings.feed.network
+    mistakes.extend(
+        f"feed.{key}: {path} is not a readable file"
+        for key, path in (
+            ("ca_file", network.ca_file),
+            ("headers_file", network.headers_file),
+        )
+        if path is not None and not os.access(path, os.R_OK)
+    )
     if not Path(settings.trust.root).is_file():
         mistakes.append(f"trust.root: {settings.trust.root} is not a readable file")
     mistakes.extend(
@@ -99,6 +115,8 @@ def _check(arguments: argparse.Namespace) -> int:
     for name, product in sorted(settings.products.items()):
         checks = "with" if product.health.command or product.health.url else "WITHOUT"
         print(f"  {name:<11} {product.root} ({product.channel}), {checks} health check")
+    if not settings.products:
+        print("  no product is configured: nothing will be installed")
     for kind in ("state", "cache", "runtime"):
         print(f"  {kind:<11} {getattr(settings.directories, kind)}")
     return 0

@@ -52,6 +52,8 @@ class Table:
         value = self._take(key, str, "a string")
         if value is None and required and key not in self._values:
             self.wrong(key, "is missing")
+        elif required and isinstance(value, str) and not value.strip():
+            self.wrong(key, "is empty")
         return value if isinstance(value, str) else default
 
     def path(self, key: str, *, required: bool = False) -> PurePath | None:

@@ -168,7 +168,7 @@ def zones(name: str | None) -> tzinfo:
             return ZoneInfo(name)
         with open("/etc/localtime", "rb") as file:
             return ZoneInfo.from_file(file, key="localtime")
-    except OSError:
+    except (OSError, KeyError, ValueError):  # ZoneInfoNotFoundError is a KeyError
         if name is None:
             return ZoneInfo("UTC")  # localtime(5): absent means UTC
         raise BrokenError(

@@ -34,6 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
         BrokenError: an extra is missing, or a check did not hold.
     """
     _need_extras()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # `timeout 60 updaterd demo`, a terminal that is closed: as Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     root = Path(tempfile.mkdtemp(prefix="updaterd-demo-"))
     stage = Stage(root, Story(), _machine_options(root / "machine"))
     try:
