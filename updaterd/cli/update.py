@@ -144,7 +144,10 @@ class Machine:
         if locks.is_held(Path(settings.directories.runtime) / "lock"):
             connection = open_state(path)  # the daemon has it open
         else:
-            connection, told = open_or_rebuild(path, now=wall_clock())
+            # two workers must not both set a damaged database aside
+            lock = path.parent / "locks" / "state.lock"
+            with locks.hold(lock, what="the state database", wait=True):
+                connection, told = open_or_rebuild(path, now=wall_clock())
         if told:
             print(f"updaterd: {told}", file=sys.stderr)
         self._connection = connection

@@ -206,24 +206,35 @@ def _restore(disk: Disk, installed: str | None) -> Verdict:
     )
 
 
+_PASSING = frozenset({
+    "interrupted_in_probation",
+    "rebooted_in_probation",
+    "no_usable_bundle",
+    "label_in_use",
+})
+"""Failures that say more about the moment than about the release."""
 _FREE_RETRIES = 3
 _FIRST_S = {
     "interrupted_in_probation": 60.0,
     "rebooted_in_probation": 600.0,
-    "hash_mismatch": 600.0,  # a server was damaged, not the release
     "no_usable_bundle": 600.0,
 }
 
 
-def retry_after_s(code: str, failures: int) -> float:
+def retry_after_s(code: str, failures: int, *, asked: bool) -> float:
     """Return how long a release that failed here is left alone, in seconds.
 
-    A newer `seq` is never delayed by this: the block names one release.
+    A newer `seq` is never delayed by this: the block names one release. One that was
+    not well stays away until it is pushed again or a person asks, and even then for
+    a time that grows; what may have been bad luck is tried again by itself.
 
     Args:
         code: why it failed.
         failures: how often it failed on this machine, this time included.
+        asked: somebody wants it now: an event came in, or a person typed.
     """
+    if not asked and code not in _PASSING:
+        return float("inf")
     if code == "rolled_back_by_hand":
         return float("inf")
     failures = max(1, failures)

@@ -1,6 +1,7 @@
 """Restart a product's units and see whether they stay up, through systemctl.
 
-As root the system manager, otherwise the user's own.
+A system service asks the system manager, also when it is not root: polkit lets it
+restart the configured units. In a person's session (XDG_RUNTIME_DIR is set) their own.
 """
 
 import os
@@ -64,7 +65,8 @@ class Systemd:
             time.sleep(min(_POLL_S, left))
 
     def _argv(self, *words: str) -> list[str]:
-        user = [] if os.geteuid() == 0 else ["--user"]
+        session = os.geteuid() != 0 and "XDG_RUNTIME_DIR" in os.environ
+        user = ["--user"] if session else []
         return [*self.systemctl, *user, "--no-ask-password", *words]
 
     def _do(self, verb: str, units: Sequence[str]) -> None:

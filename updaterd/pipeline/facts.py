@@ -24,6 +24,7 @@ from updaterd.store.journal import RoleSeen
 from updaterd.trust.client import View
 
 _RETRY = Backoff(base=30.0, cap=3600.0)
+_ASKED = ("manual", "event")
 _BROKEN_RETRY_S = 3600.0
 """A person may have put it right; looking again is cheap."""
 
@@ -52,7 +53,12 @@ def gather(product: Product, services: Services, request: Request, view: View) -
             failed.version: Block(
                 seq=failed.seq,
                 reason=failed.reason,
-                until=failed.blocked_at + retry_after_s(failed.code, failed.failures),
+                until=failed.blocked_at
+                + retry_after_s(
+                    failed.code,
+                    failed.failures,
+                    asked=request.trigger in _ASKED,
+                ),
             )
             for failed in journal.failed(product.name).values()
         },
@@ -111,7 +117,9 @@ def note_end(product: Product, services: Services, outcome: Outcome) -> None:
     failed = services.journal.failed(product.name).get(outcome.from_version or "")
     until = None
     if not installed and failed is not None:
-        until = failed.blocked_at + retry_after_s(failed.code, failed.failures)
+        until = failed.blocked_at + retry_after_s(
+            failed.code, failed.failures, asked=False
+        )
     services.journal.remember(
         product.name,
         decision="current" if installed else "blocked",
@@ -159,13 +167,12 @@ def note_failure(product: Product, services: Services, error: UpdaterError) -> N
     """Journal an error and when to try again; a journal that is full cannot."""
     if isinstance(error, locks.BusyError):
         return
-    failures = services.journal.failures(product.name) + 1
-    if isinstance(error, TransientError):
-        delay = _RETRY.delay(failures, draw=services.draw())
-    else:
-        delay = _BROKEN_RETRY_S
     now = services.clock()
     try:
+        failures = services.journal.failures(product.name) + 1
+        delay = _BROKEN_RETRY_S
+        if isinstance(error, TransientError):
+            delay = _RETRY.delay(failures, draw=services.draw())
         services.journal.note_failure(
             product.name,
             code=error.code,

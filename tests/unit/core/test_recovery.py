@@ -146,21 +146,31 @@ def test_a_reboot_in_probation_is_told_from_a_dead_worker(same_boot, code):
     assert (Step.BACK, OLD, code) == (verdict.step, verdict.version, verdict.code)
 
 
-def test_failures_are_retried_ever_later():
-    waits = [retry_after_s("unhealthy", n) for n in range(1, 12)]
+def test_failures_that_are_pushed_again_wait_ever_longer():
+    waits = [retry_after_s("unhealthy", n, asked=True) for n in range(1, 12)]
 
     assert waits == sorted(waits)
     assert waits[0] >= 3600
     assert waits[-1] <= 30 * 86400
 
 
+def test_a_release_that_was_not_well_does_not_come_back_by_itself():
+    """Only a newer seq, a new push of it, or a person brings it on again."""
+    for code in ("unhealthy", "restart_failed", "hook_failed"):
+        assert float("inf") == retry_after_s(code, 1, asked=False)
+
+
 def test_a_killed_worker_costs_no_delay_at_first():
     """Three SIGKILLs say little about the release; a fourth begins to."""
-    waits = [retry_after_s("interrupted_in_probation", n) for n in range(1, 6)]
+    for asked in (False, True):
+        waits = [
+            retry_after_s("interrupted_in_probation", n, asked=asked)
+            for n in range(1, 6)
+        ]
 
-    assert [0.0, 0.0, 0.0] == waits[:3]
-    assert 0 < waits[3] < waits[4]
+        assert [0.0, 0.0, 0.0] == waits[:3]
+        assert 0 < waits[3] < waits[4]
 
 
 def test_a_roll_back_by_hand_stands_until_a_newer_release():
-    assert float("inf") == retry_after_s("rolled_back_by_hand", 1)
+    assert float("inf") == retry_after_s("rolled_back_by_hand", 1, asked=True)
