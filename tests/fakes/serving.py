@@ -1,6 +1,7 @@
 """A real feed server and real readers, for tests: processes, sockets, no mocks."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,6 +32,27 @@ def announcement(version="1.0.0", *, seq=1, product="acme", channel="stable", **
         "urgency": "normal",
         "spread_s": 0,
         **more,
+    }
+
+
+def pushed(version, padding):
+    """Return pushed metadata that parses, incompressible."""
+
+    def signed(role, **more):
+        document = {
+            "signatures": [{"keyid": "k", "sig": "s"}],
+            "signed": {
+                "_type": role,
+                "version": version,
+                "expires": "2030-01-01T00:00:00Z",
+                **more,
+            },
+        }
+        return base64.b64encode(zlib.compress(json.dumps(document).encode())).decode()
+
+    return {
+        "timestamp": signed("timestamp", meta={"snapshot.json": {"version": version}}),
+        "snapshot": signed("snapshot", noise=os.urandom(padding // 2).hex()),
     }
 
 

@@ -2,14 +2,19 @@
 
 import asyncio
 import contextlib
-import json
-import os
 import re
 import socket
 from pathlib import Path
 
 import pytest
-from fakes.serving import DEADLINE_S, Reader, announcement, publish, request
+from fakes.serving import (
+    DEADLINE_S,
+    Reader,
+    announcement,
+    publish,
+    pushed,
+    request,
+)
 
 MiB = 1 << 20
 
@@ -46,13 +51,6 @@ def feed(start_feed, sink):
     )
 
 
-def big(number):
-    """An announcement with as much in it as a pushed snapshot may have."""
-    return announcement(f"v{number}", seq=number) | {
-        "tuf": {"timestamp": "A" * 1000, "snapshot": "A" * 100_000}
-    }
-
-
 async def test_readers_that_never_read_are_dropped_and_delay_nobody(feed, crowd, sink):
     """1,000 silent readers: memory bounded, the others get every event."""
     count = 1000 if sink == "fast" else 200  # the plain sink copies: it takes long
@@ -69,7 +67,7 @@ async def test_readers_that_never_read_are_dropped_and_delay_nobody(feed, crowd,
         worst = 0
         for number in range(1, 30):
             filler = announcement("v" + "1" * 60, seq=number) | {
-                "tuf": metadata(number, padding=100_000)
+                "tuf": pushed(number, padding=100_000)
             }
             answer = await asyncio.to_thread(publish, feed.url, token, filler)
             assert answer.status == 201, answer.body
@@ -80,29 +78,6 @@ async def test_readers_that_never_read_are_dropped_and_delay_nobody(feed, crowd,
     assert dropped in feed.metrics()
     # the events themselves, and little for each reader: queues share their bytes
     assert worst < 200 * MiB
-
-
-def metadata(version, padding):
-    """Return pushed metadata that parses, incompressible."""
-    import base64
-    import zlib
-
-    def signed(role, **more):
-        document = {
-            "signatures": [{"keyid": "k", "sig": "s"}],
-            "signed": {
-                "_type": role,
-                "version": version,
-                "expires": "2030-01-01T00:00:00Z",
-                **more,
-            },
-        }
-        return base64.b64encode(zlib.compress(json.dumps(document).encode())).decode()
-
-    return {
-        "timestamp": signed("timestamp", meta={"snapshot.json": {"version": version}}),
-        "snapshot": signed("snapshot", noise=os.urandom(padding // 2).hex()),
-    }
 
 
 async def test_request_heads_without_end_are_cut(feed):

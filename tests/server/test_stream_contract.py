@@ -11,6 +11,7 @@ from fakes.serving import (
     announcement,
     make_token,
     publish,
+    pushed,
     request,
     wait_until,
 )
@@ -352,3 +353,25 @@ async def test_browser_is_told_to_wait_in_a_stream(start_feed, sink):
                 seen.append(int(body.decode().strip().removeprefix("retry: ")))
     assert len(seen) >= 2
     assert all(ms >= 1000 for ms in seen)
+
+
+async def test_catch_up_larger_than_the_queue_arrives_whole(start_feed, sink):
+    """Megabytes that were missed come as the reader takes them, then live events."""
+    feed = start_feed("--sink", sink, "--metrics", "open")
+    token = feed.token("publish:acme/stable")
+    cursor = publish(feed.url, token, announcement(seq=0)).json["id"]
+    for seq in range(1, 25):
+        large = announcement(seq=seq) | {"tuf": pushed(seq, padding=240_000)}
+        assert publish(feed.url, token, large).status == 201
+    async with Reader(feed.url, headers={"Last-Event-ID": cursor}) as reader:
+        seen = [(await reader.next()).json["seq"] for _ in range(5)]
+        # events that come while it is still behind must not overtake
+        for seq in (25, 26):
+            assert publish(feed.url, token, announcement(seq=seq)).status == 201
+        while len(seen) < 26:
+            event = await reader.next()
+            if event.name != "hello":
+                seen.append(event.json["seq"])
+    assert seen == list(range(1, 27))
+    await feed.streams(0)
+    assert 'reason="slow"' not in feed.metrics()
