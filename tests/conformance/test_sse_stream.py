@@ -262,7 +262,10 @@ PIECES = st.sampled_from(
 STREAMS = st.one_of(st.binary(max_size=200), st.lists(PIECES).map(b"".join))
 
 
-@given(st.data(), STREAMS, st.sampled_from([None, Limits(line=9, event=12)]))
+LIMITS = st.none() | st.integers(1, 30).map(lambda n: Limits(line=n, event=2 * n))
+
+
+@given(st.data(), STREAMS, LIMITS)
 def test_cuts_never_matter(data, stream, limits):
     """Whatever the bytes and the limits: events, id, retry and error are the same."""
     whole, one, error = run([stream], limits)
@@ -271,6 +274,18 @@ def test_cuts_never_matter(data, stream, limits):
     assert cut_error == error
     assert other.last_event_id == one.last_event_id
     assert other.retry_ms == one.retry_ms
+
+
+@pytest.mark.parametrize("size", range(4080, 4110))
+def test_blocks_around_the_length_that_is_held_back(size):
+    """However long an unfinished block is when it stops being held: same events."""
+    head = b"id: 1\nevent: t\ndata: "
+    stream = head + b"x" * (size - len(head) - 8) + b"\ndata: y" + b"\nretry: 5\n\n"
+    whole, _, _ = run([stream])
+    for cut in range(size - 12, size + 12):
+        assert run([stream[:cut], stream[cut:]])[0] == whole
+    assert run([stream[i : i + 1] for i in range(len(stream))])[0] == whole
+    assert whole[0].data.endswith("x\ny")
 
 
 def reference(stream):

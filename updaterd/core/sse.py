@@ -117,7 +117,7 @@ class Parser:
             self._tail = self._tail[lines:]
         return self._retry_ms
 
-    def feed(self, chunk: bytes) -> list[Event]:  # noqa: C901, PLR0912 # one hot path
+    def feed(self, chunk: bytes) -> list[Event]:  # noqa: C901 # one hot path
         """Take the next bytes of the body; return the events they complete.
 
         Args:
@@ -149,18 +149,16 @@ class Parser:
         body = self._tail + chunk if self._tail else chunk
         # A short unfinished block waits for its rest, as whole blocks are read
         # fastest. Nothing that its blank line has completed ever waits.
-        cut = body.rfind(b"\n\n") + 2
-        blocks = cut > 1
+        blank = body.rfind(b"\n\n")
+        cut = 0 if blank < 0 else blank + 2
         if self._open or len(body) - cut > self._hold:
             cut = body.rfind(b"\n") + 1
-        elif not blocks:
-            cut = 0
         self._tail = body[cut:]
         events: list[Event] = []
         if cut > self._limits.line:
             self._read_up_to_long_line(body[:cut], events)
         elif cut:
-            self._read(self._decode(body[:cut]), events, blocks=blocks)
+            self._read(self._decode(body[:cut]), events, blocks=blank >= 0)
         if len(self._tail) > self._hold:
             self._parts, self._parts_size = [self._tail], len(self._tail)
             self._tail = b""
