@@ -380,3 +380,57 @@ def test_window_keeps_an_update_waiting_and_now_overrides_it(releases, machine):
         planned = services.journal.product("acme").next_attempt_at
         assert outcome.next_attempt_at == planned
         assert "installed" == update(machine, shut, forced=True).result
+
+
+def test_partial_download_is_continued_by_range(releases, machine):
+    """Half of the bundle is here already: only the other half is asked for."""
+    with worker(machine) as services:
+        view = services.trust().refresh(now=None)
+        manifest = view.manifest("acme", "1.1.0", services.platform)
+    (delta,) = manifest.deltas
+    assert delta.length < manifest.full.length
+    name = manifest.full.sha256
+    blob = releases.site.public / "blobs" / "sha256" / name[:2] / name
+    folder = machine.root / "cache" / "bundles"
+    folder.mkdir(parents=True, exist_ok=True)
+    half = blob.read_bytes()[: manifest.full.length // 2]
+    (folder / f"{name}.part").write_bytes(half)
+    shutil.rmtree(machine.app / "releases" / "1.0.0")  # so that no delta applies
+
+    with worker(machine) as services:
+        assert "installed" == update(machine, services).result
+        (row, *_) = services.journal.history("acme")
+
+    assert row.bytes_fetched <= manifest.full.length - len(half) + 1024
+    assert runs(releases, machine, "1.1.0")
+
+
+def test_application_of_others_is_taken_over_without_a_download(releases, tmp_path):
+    """Its files are the release's: nothing is fetched, and roll back returns to it."""
+    fresh = releases.machine(tmp_path / "fresh")
+    shutil.copytree(releases.folders["1.1.0"], fresh.current, symlinks=True)
+    (fresh.current / "theirs").write_text("a local file")
+
+    with worker(fresh) as services:
+        outcome = update(fresh, services)
+        assert ("installed", "unmanaged") == (outcome.result, outcome.from_version)
+        assert 0 == outcome.bytes_fetched
+        assert runs(releases, fresh, "1.1.0")
+
+        order.roll_back(product_of(fresh), services)
+
+    assert "a local file" == (fresh.current / "theirs").read_text()
+
+
+def test_repair_fetches_only_what_is_nowhere_on_this_disk(releases, machine):
+    """A small file of a release is gone; the large one is not fetched again."""
+    with worker(machine) as services:
+        (machine.current / "only-in-1.0.0").unlink()
+        (machine.current / "bin" / "app").write_bytes(b"damaged")
+
+        found = order.verify(product_of(machine), services, repair=True)
+
+        assert 2 == len(found.problems)
+        assert found.repaired
+        assert () == order.verify(product_of(machine), services, repair=False).problems
+    assert runs(releases, machine, "1.0.0")
