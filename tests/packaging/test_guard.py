@@ -1,0 +1,221 @@
+"""The guard of self-updates, run as systemd runs it, over releases that are folders."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUARD = Path(__file__).parents[2] / "packaging/private/guard.py"
+
+
+class Machine:
+    """`/opt/updaterd`, a state directory, and systemd's calls."""
+
+    def __init__(self, root: Path):
+        self.own, self.state = root / "own", root / "state"
+        self.state.mkdir(parents=True)
+        (self.own / "releases").mkdir(parents=True)
+        # stands for /usr/lib/updaterd/bin/python: notes how it was called
+        self.called = root / "called"
+        self.python = root / "python"
+        self.python.write_text(f'#!/bin/sh\necho "$@" >> {self.called}\n')
+        self.python.chmod(0o755)
+        self.now, self.starts = 1000.0, 0
+
+    def install(self, version: str):
+        (self.own / "releases" / version).mkdir()
+        self.switch(version)
+
+    def switch(self, version: str):
+        link = self.own / "current"
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"releases/{version}")
+
+    @property
+    def running(self):
+        link = self.own / "current"
+        return link.readlink().name if link.is_symlink() else None
+
+    def call(self, what: str, result: str = "success"):
+        code = (
+            "import runpy, sys, time; now = float(sys.argv.pop(1));"
+            "time.clock_gettime = lambda _: now;"
+            "space = runpy.run_path(sys.argv.pop(1));"
+            "space['main'].__globals__['PYTHON'] = sys.argv.pop(1);"
+            "sys.exit(space['main'](sys.argv))"
+        )
+        return subprocess.run(
+            [
+                sys.executable,
+                "-IS",
+                "-c",
+                code,
+                str(self.now),
+                GUARD,
+                self.python,
+                what,
+            ],
+            env={
+                "UPDATERD_GUARD_OWN": str(self.own),
+                "STATE_DIRECTORY": str(self.state),
+                "INVOCATION_ID": str(self.starts),
+                "SERVICE_RESULT": result,
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    def start(self, *, ready: bool = True):
+        self.starts += 1
+        self.call("starting")
+        if ready:
+            self.call("ready")
+
+    def run(self, seconds: float, result: str = "success", *, ready: bool = True):
+        self.start(ready=ready)
+        self.now += seconds
+        return self.call("stopped", result)
+
+    @property
+    def condemned(self):
+        return self.called.read_text() if self.called.exists() else ""
+
+
+@pytest.fixture
+def machine(tmp_path):
+    found = Machine(tmp_path)
+    found.install("1.0")
+    found.run(1000)  # 1.0 is proven
+    return found
+
+
+@pytest.mark.parametrize("result", ["exit-code", "watchdog", "signal", "timeout"])
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_release_that_fails_twice_is_left_for_the_last_good_one(
+    machine, result, ready
+):
+    """Crash, hang, kill or no readiness: the old one is back before the next start."""
+    machine.install("2.0")
+    machine.run(3, result, ready=ready)
+    assert "2.0" == machine.running
+    said = machine.run(3, result, ready=ready).stderr
+    assert "1.0" == machine.running
+    assert "2.0 is left for 1.0" in said
+    assert (
+        f"{machine.own}/releases/1.0 condemn {machine.state} 2.0" in machine.condemned
+    )
+
+
+def test_a_release_that_was_up_long_enough_is_good(machine):
+    """Later failures are not the trial's; the daemon is restarted as ever."""
+    machine.install("2.0")
+    machine.run(500, "watchdog")
+    for _ in range(5):
+        machine.run(1, "exit-code")
+    assert "2.0" == machine.running
+    assert "" == machine.condemned
+
+
+def test_one_failure_and_a_recovery_is_no_failure(machine):
+    machine.install("2.0")
+    machine.run(3, "exit-code")
+    machine.run(500)
+    machine.run(3, "exit-code")
+    assert "2.0" == machine.running
+
+
+def test_a_power_cut_is_nobodys_failure(machine):
+    """No `stopped` comes; the next start has another INVOCATION_ID."""
+    machine.install("2.0")
+    for _ in range(6):
+        machine.start()
+    assert "2.0" == machine.running
+
+
+def test_ends_of_another_start_do_not_count(machine):
+    machine.install("2.0")
+    machine.start()
+    machine.starts += 1
+    for _ in range(3):
+        machine.call("stopped", "exit-code")
+    assert "2.0" == machine.running
+
+
+def test_a_release_that_keeps_ending_by_itself_is_left_too(machine):
+    """Exit 0, again and again, is as useless as a crash; restarts by hand are fewer."""
+    machine.install("2.0")
+    for _ in range(9):
+        machine.run(1)
+    assert "2.0" == machine.running
+    machine.run(1)
+    assert "1.0" == machine.running
+
+
+def test_the_very_first_self_update_falls_back_to_the_package(tmp_path):
+    """Nothing to point `current` at: it is removed, and the bad tree put aside."""
+    machine = Machine(tmp_path)
+    machine.install("2.0")
+    machine.run(1, "exit-code")
+    machine.run(1, "exit-code")
+    assert machine.running is None
+    assert [".condemned-2.0"] == os.listdir(machine.own / "releases")
+    assert "/usr/lib/updaterd/site condemn" in machine.condemned
+
+
+def test_a_verdict_that_could_not_be_written_is_written_at_the_next_start(machine):
+    """The journal may be locked, or the disk full, at that moment."""
+    machine.python.write_text("#!/bin/sh\nexit 1\n")
+    machine.install("2.0")
+    machine.run(1, "exit-code")
+    machine.run(1, "exit-code")
+    assert "1.0" == machine.running
+    machine.python.write_text(f'#!/bin/sh\necho "$@" >> {machine.called}\n')
+    machine.start()
+    assert "condemn" in machine.condemned
+    assert "condemned" not in json.loads((machine.state / "guard.json").read_text())
+
+
+def database(path: Path, layout: int, rows: int):
+    path.unlink(missing_ok=True)
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE t (n)")
+    connection.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(rows)])
+    connection.execute(f"PRAGMA user_version = {layout}")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(("layout", "rows"), [(4, 1), (3, 9)])
+def test_the_journal_is_put_back_only_if_its_layout_changed(machine, layout, rows):
+    """The old release cannot read a newer layout; otherwise nothing is forgotten."""
+    path = machine.state / "state.db"
+    database(path, 3, 1)
+    machine.install("2.0")
+    machine.start()
+    database(path, layout, 9)  # what the new release did
+    machine.call("stopped", "exit-code")
+    machine.run(1, "exit-code")
+    connection = sqlite3.connect(path)
+    (found,) = connection.execute("SELECT count(*) FROM t").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.close()
+    assert (3, rows) == (version, found)
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", "null"])
+def test_a_damaged_note_never_keeps_the_daemon_from_starting(machine, note):
+    (machine.state / "guard.json").write_text(note)
+    machine.start()
+    machine.run(500)
+    assert "1.0" == machine.running
+
+
+def test_a_machine_that_never_updated_its_updater_has_no_note(tmp_path):
+    machine = Machine(tmp_path)
+    machine.run(1, "exit-code")
+    assert [] == os.listdir(machine.state)
