@@ -68,7 +68,11 @@ def read_log(path: Path) -> list[Write]:
             sector, sectors, flags, _ = _ENTRY.unpack(file.read(_ENTRY.size))
             at += size
             data = b""
-            if sectors and not flags & _DISCARD:
+            if flags & _DISCARD:
+                # nothing here discards; a file system's WRITE_ZEROES comes through
+                # loop and FUSE as a hole that is punched: it must read as zeros
+                data = bytes(sectors * size)
+            elif sectors:
                 file.seek(at)
                 data = file.read(sectors * size)
                 at += len(data)
