@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 
@@ -73,6 +74,27 @@ def test_logs_are_one_json_object_a_line(start_feed):
     assert events["announced"]["product"] == "acme"
     assert "stopped" in events
     assert token not in feed.log.read_text()
+
+
+def test_log_stays_json_whatever_strangers_send(start_feed, sink):
+    """Garbage is no reason to log, let alone a traceback of many lines."""
+    feed = start_feed("--sink", sink)
+    host, port = feed.url.removeprefix("http://").split(":")
+    before = len(feed.log.read_text().splitlines())
+    for garbage in (
+        b"\x00\xff\r\n\r\n",
+        b"GET /v1/events?product=%ff HTTP/1.1\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /v1/events HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ):
+        with socket.create_connection((host, int(port)), 10) as sock:
+            sock.sendall(garbage)
+            assert sock.recv(12).startswith(b"HTTP/1.1 ")
+    assert request(f"{feed.url}/healthz").status == 200
+    lines = feed.log.read_text().splitlines()
+    assert [json.loads(line) for line in lines][before:] == []
 
 
 def test_two_servers_on_one_embedded_log_are_refused(start_feed):
@@ -150,8 +172,6 @@ def test_redis_that_may_forget_is_warned_about(redis_process, tmp_path):
     with redis:
         command = (b"CONFIG SET appendonly no\r\nCONFIG SET maxmemory-policy "
                    b"allkeys-lru\r\n")  # fmt: skip
-        import socket
-
         with socket.create_connection(("127.0.0.1", redis.port), 5) as sock:
             sock.sendall(command)
             sock.recv(64)
@@ -164,8 +184,6 @@ def test_redis_that_may_forget_is_warned_about(redis_process, tmp_path):
 def test_second_signal_stops_at_once(start_feed):
     """Whoever presses Ctrl-C twice means it."""
     feed = start_feed("--grace", "300", "--rate", "1")
-    import socket
-
     host, port = feed.url.removeprefix("http://").split(":")
     socks = []
     for _ in range(1):

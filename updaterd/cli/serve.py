@@ -250,8 +250,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _configure_logs() -> None:
-    """One JSON object a line, on stderr."""
+    """One JSON object a line, on stderr; what uvicorn and asyncio log, too."""
+    import logging
+
     import structlog
+
+    class Forward(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            structlog.get_logger(record.name).error(
+                "fault", message=record.getMessage(), exc_info=record.exc_info
+            )
+
+    logging.basicConfig(level=logging.ERROR, handlers=[Forward()], force=True)
 
     structlog.configure(
         processors=[

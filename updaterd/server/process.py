@@ -131,6 +131,7 @@ class FeedServer:
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # below it, strangers could fill the log
             access_log=False,
             server_header=False,
             proxy_headers=False,
