@@ -121,6 +121,16 @@ def test_a_release_that_was_up_long_enough_is_good(machine):
     assert "" == machine.condemned
 
 
+def test_a_release_that_installed_the_next_one_is_good_enough_to_return_to(machine):
+    """Two updates within the time of one trial: the first has shown that it works."""
+    machine.install("2.0")
+    machine.run(5)
+    machine.install("3.0")
+    machine.run(1, "exit-code")
+    machine.run(1, "exit-code")
+    assert "2.0" == machine.running
+
+
 def test_one_failure_and_a_recovery_is_no_failure(machine):
     machine.install("2.0")
     machine.run(3, "exit-code")
