@@ -134,7 +134,7 @@ def freeze(rig: Rig):
     rig.heal = rig.publisher.refresh
 
 
-@per_file("endless_data", "no_usable_bundle")
+@per_file("endless_data", "hash_mismatch", "no_usable_bundle")
 def endless_data(rig: Rig, at: str):
     rig.origin.misbehave(at, origins.endless)
 
@@ -250,6 +250,12 @@ def manifest_that_leaves_the_tree(rig: Rig):
 
 
 @attack("malformed")
+def manifest_whose_hash_is_a_path(rig: Rig):
+    """Validly signed, and its hash would name a file of this machine."""
+    _sign_raw(rig, b"{}", sha256="../../../../../../etc/passwd")
+
+
+@attack("malformed")
 def manifest_bomb(rig: Rig):
     """Validly signed, and nested a thousand levels deep."""
     _sign_raw(rig, b'{"schema":1,"files":' + b"[" * 1000 + b"]" * 1000 + b"}")
@@ -288,12 +294,13 @@ def _sign_manifest(rig: Rig, **changes):
     _sign_raw(rig, replace(_manifest(rig), **changes).encode())
 
 
-def _sign_raw(rig: Rig, raw: bytes):
+def _sign_raw(rig: Rig, raw: bytes, **hashes: str):
     repository = rig.publisher.open()
     catalog = publish.catalog_of(rig.publisher.space, repository, "acme")
     seq = catalog.require(rig.published).seq
     path = f"acme/releases/{rig.published}/{PLATFORM}.json"
     target = catalog._write(path, raw, {"seq": seq})
+    target.hashes.update(hashes)
     with repository.edit("acme.releases") as role:
         good = role.targets[path]
         role.targets[path] = target

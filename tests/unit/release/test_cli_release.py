@@ -138,6 +138,14 @@ def test_a_mistake_is_told_and_publishes_nothing(release, tmp_path, words, says)
     assert stamp.read_bytes() == before
 
 
+def test_a_second_init_does_not_pretend(release, capsys):
+    """The same again is fine; a product it does not have is told how to add."""
+    words = ["release", "init", str(release.folder), "--profile", "demo"]
+    assert cli.main([*words, "--product", "acme"]) == 0
+    assert cli.main([*words, "--product", "beta"]) == 1
+    assert "add-product beta" in capsys.readouterr().err
+
+
 def test_a_workspace_that_is_none_is_told(tmp_path, capsys):
     """With the command that makes one."""
     assert cli.main(["release", "status", "--repo", str(tmp_path)]) == 1

@@ -2,8 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from updaterd.cli.release import common
+
+if TYPE_CHECKING:
+    from updaterd.release.workspace import Workspace
 
 MORE = """\
 profiles:
@@ -38,6 +42,21 @@ def configure(commands: common.Subcommands) -> None:
     common.add_passphrase(parser)
 
 
+def _check_products(space: "Workspace", wanted: list[str]) -> None:
+    from updaterd.errors import BrokenError
+    from updaterd.release import catalog, publish
+
+    there = catalog.products(publish.open_repository(space, common.clock()))
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise BrokenError(
+            f"{space.folder} already is a repository, without {', '.join(missing)}",
+            means="it was left as it is",
+            do=f"`updaterd release keys add-product {missing[0]}` delegates to it",
+            code="workspace_exists",
+        )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Do it."""
     from updaterd.release import delegation, workspace
@@ -55,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         delegation.found(
             space, arguments.product, arguments.channel or ["stable"], common.clock()
         )
+    _check_products(space, arguments.product)
     print(f"repository: {space.public} (serve it as /repo/)")
     print(f"root for machines: {space.public / 'metadata' / '1.root.json'}")
     if arguments.profile == "prod":

@@ -1,0 +1,156 @@
+"""The repository at one moment: what the channels offer, what the releases are.
+
+Every target says itself what it is (product, channel, version, platform), and is
+believed only where that is what was asked for.
+"""
+
+from datetime import datetime
+
+from tuf.api.metadata import TargetFile
+
+from updaterd.core import channel as channels
+from updaterd.core import manifest as manifests
+from updaterd.core.channel import ChannelPointer
+from updaterd.core.manifest import Manifest
+from updaterd.core.names import check_name, check_version
+from updaterd.core.wire import Fields
+from updaterd.errors import MalformedError, RejectedError, TransientError
+from updaterd.trust.clock import Notice
+from updaterd.trust.engine import Engine, Source
+from updaterd.trust.failures import explain
+from updaterd.trust.roles import Role
+from updaterd.trust.store import Store
+
+
+class Lookup(Engine):
+    """An engine whose lookups raise our errors."""
+
+    def find(self, path: str) -> TargetFile | None:
+        """Return the target, loading the roles that lead to it; None: nobody signed it.
+
+        Raises:
+            UpdaterError: they cannot be fetched or verified.
+            explain: one of these.
+        """
+        source = self._fetcher
+        try:
+            return self.get_targetinfo(path)
+        except Exception as error:
+            name = source.name if isinstance(source, Source) else path
+            raise explain(error, name=name) from error
+
+
+class View:
+    """The repository at one moment: consistent, verified, not expired.
+
+    Attributes:
+        time: the time it was judged by; the journal's next last good time.
+        warnings: `stale_mirror`, `clock_suspect`.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Lookup,
+        store: Store,
+        time: datetime | None,
+        warnings: tuple[Notice, ...],
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self.time = time
+        self.warnings = warnings
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Return the roles that were needed so far."""
+        return self._engine.roles()
+
+    def authority(self, product: str, channel: str) -> tuple[int, int]:
+        """Return versions of the root and of the role that signs the channel.
+
+        A machine that remembers the highest pair it acted on notices a replay even
+        when its cache was lost; a new root starts the second number anew, which is
+        how a stolen online key that counted up to 2^31 is got rid of.
+
+        Raises:
+            TransientError: as `channel`.
+        """
+        self.channel(product, channel)
+        role = self._engine.role(f"{product}.{channel}")
+        return self._engine.root.version, role.version if role else 0
+
+    def channel(self, product: str, channel: str) -> ChannelPointer:
+        """Return what a channel offers.
+
+        Raises:
+            TransientError: there is no such channel (yet), or its role cannot be
+                fetched or verified.
+            MalformedError: signed, but not a pointer, or another channel's.
+        """
+        check_name("product", product)
+        check_name("channel", channel)
+        path = f"{product}/channels/{channel}.json"
+        target = self._find(path)
+        if target is None:
+            raise TransientError(
+                f"the repository has no channel {channel!r} of {product!r}",
+                means="nothing was published there yet, or the name is wrong",
+                do="check `channel` in the configuration",
+                code="no_such_channel",
+            )
+        return channels.parse_custom(
+            _custom(target, path), product=product, channel=channel
+        )
+
+    def manifest(self, product: str, version: str, platform: str) -> Manifest:
+        """Return what a release is on a platform.
+
+        Raises:
+            TransientError: it cannot be fetched or verified now.
+            RejectedError: there is no such release for the platform.
+            MalformedError: signed, but not a manifest, or another release's.
+        """
+        raw = self.manifest_bytes(product, version, platform)
+        where = f"manifest of {product} {version} for {platform}"
+        found = manifests.parse(raw, where=where)
+        asked = (product, version, platform)
+        if (found.product, found.version, found.platform) != asked:
+            raise MalformedError(
+                f"{where} says it is {found.product} {found.version} for "
+                f"{found.platform}",
+                code="wrong_target",
+            )
+        return found
+
+    def manifest_bytes(self, product: str, version: str, platform: str) -> bytes:
+        """Return the signed bytes of a manifest.
+
+        Raises:
+            TransientError: they cannot be fetched or verified now.
+            RejectedError: there is no such release for the platform.
+        """
+        check_name("product", product)
+        check_version(version)
+        check_name("platform", platform)
+        target = self._find(f"{product}/releases/{version}/{platform}.json")
+        if target is None:
+            raise RejectedError(
+                f"there is no release {version} of {product} for {platform}",
+                means="the channel points to it, but no release key signed it",
+                do="whoever publishes must add it for this platform",
+                code="no_such_release",
+            )
+        with self._store.locked():
+            return self._store.fetch_target(target, limit=manifests.MAX_BYTES)
+
+    def _find(self, path: str) -> TargetFile | None:
+        with self._store.locked():
+            return self._engine.find(path)
+
+
+def _custom(target: TargetFile, path: str) -> Fields:
+    custom = target.unrecognized_fields.get("custom")
+    if not isinstance(custom, dict):
+        raise MalformedError(f"{path} has no `custom` object")
+    return Fields(custom, path)
