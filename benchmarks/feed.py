@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -247,6 +248,9 @@ def main():
             compile_c(name, folder)
         for streams in map(int, arguments.streams.split(",")):
             for name in arguments.servers.split(","):
+                if name == "sse-starlette" and not find_spec("sse_starlette"):
+                    print("sse-starlette is left out: pip install sse-starlette")
+                    continue
                 idle = name.startswith("updaterd") and not arguments.no_idle
                 r = measure(name, streams, arguments, folder, idle=idle)
                 results.append(r)

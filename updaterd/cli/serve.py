@@ -135,7 +135,13 @@ def _streams(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="size of the fleet, if known: widens the retry times from the start",
     )
-    group.add_argument("--max-streams", type=_count, default=50_000, metavar="N")
+    group.add_argument(
+        "--max-streams",
+        type=_count,
+        default=50_000,
+        metavar="N",
+        help="of this process; bound by its open files, too (default 50000)",
+    )
     group.add_argument(
         "--max-per-address",
         type=_limit,
