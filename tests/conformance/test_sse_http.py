@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 
 import httpx
@@ -482,6 +483,33 @@ async def test_redirects_that_are_not_followed(location):
     await failed(to(location), code="redirect")
 
 
+@pytest.mark.parametrize(
+    "location",
+    [f"http://{'a' * 70}.invalid/", "http://a..b/", "http://127.0.0.1:99999/"],
+    ids=["label too long", "empty label", "no such port"],
+)
+async def test_redirects_to_nowhere_do_not_end_the_subscription(location):
+    """Whatever the resolver thinks of a name that a feed has made up."""
+    async with feeding(to(location), stream(EVENT)) as (_, feed):
+        assert len(await feed.take()) == 1
+    assert feed.codes()
+
+
+async def test_a_broken_tls_record_does_not_end_the_subscription(tmp_path):
+    ca_file, context = make_certificate(tmp_path)
+
+    async def break_record(_request, reader, writer):
+        writer.write(OK + b": hi\n\n")
+        await writer.drain()
+        os.write(writer.get_extra_info("socket").fileno(), b"\x17\x03\x03\x00\x20" * 9)
+        await reader.read()
+
+    answers = break_record, stream(EVENT)
+    async with feeding(*answers, tls=context, ca_file=ca_file) as (_, feed):
+        await feed.take()
+    assert feed.codes() == ["tls"]
+
+
 async def test_a_redirect_without_a_location():
     await failed(answer(302), code="redirect")
 
@@ -753,7 +781,8 @@ async def test_retry_is_remembered_beyond_its_stream():
 async def test_backoff_is_reset_by_an_event_not_by_a_200():
     empty, full = stream(), stream(EVENT)
     answers = empty, empty, answer(503), full, empty, full
-    async with feeding(*answers) as (_, feed):
+    patient = {"backoff": Backoff(base=1, cap=300), "draw": lambda: 0.0}
+    async with feeding(*answers, **patient) as (_, feed):
         await feed.take(2)
         attempts = [s.attempt for s in feed.states if s.phase == "waiting"]
     assert attempts == [1, 2, 3, 1, 2]

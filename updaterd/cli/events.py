@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_IDLE_S = 45.0
 _DEFAULT_RETRY_MS = 1000.0
+_SHORTEST_S = 0.001
 _LONGEST_WAIT_S = 30.0  # a person is watching; the daemon waits up to minutes
 
 
@@ -27,7 +28,7 @@ def _positive(text: str) -> float:
     return value
 
 
-def _idle(text: str) -> float:
+def _or_zero(text: str) -> float:
     return 0.0 if text == "0" else _positive(text)
 
 
@@ -42,14 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--idle",
-        type=_idle,
+        type=_or_zero,
         default=_DEFAULT_IDLE_S,
         metavar="S",
         help="reconnect after S silent seconds (default: %(default)g; 0: never)",
     )
     parser.add_argument(
         "--retry-ms",
-        type=_positive,
+        type=_or_zero,
         default=_DEFAULT_RETRY_MS,
         metavar="MS",
         help="reconnection time until the feed names one (default: %(default)g); the "

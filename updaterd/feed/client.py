@@ -259,11 +259,11 @@ class EventSource:
                 self._ended = True
                 return None
             return Failure(code="closed", text="the feed ended the stream")
-        except httpx.TransportError as error:
-            return of_exception(error, opened=True)
         except LimitError as error:
             self._ready.extend(error.events)
             return Failure(code=error.code, text=error.what, cause=error)
+        except Exception as error:  # noqa: BLE001 # see of_exception
+            return of_exception(error, opened=True)
         if events:
             self._ready.extend(events)
             self._attempt = 0

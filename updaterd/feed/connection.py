@@ -80,7 +80,7 @@ class Connector:
                 do="correct `headers` or `headers_file`",
                 code="bad_header",
             ) from error
-        except httpx.TransportError as error:
+        except Exception as error:  # noqa: BLE001 # see of_exception
             return of_exception(error, opened=False)
         failure = self._judge(response)
         if failure is None:

@@ -20,7 +20,7 @@ _UNREACHABLE = {
 # In this order: one address may be unreachable while another refuses.
 _BY_KIND: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("tls", (ssl.SSLError,)),
-    ("dns", (socket.gaierror,)),
+    ("dns", (socket.gaierror, UnicodeError)),
     ("refused", (ConnectionRefusedError,)),
     ("reset", (ConnectionError,)),
 )
@@ -81,10 +81,14 @@ def of_status(status: int, reason: str, after: float) -> Failure:
 
 
 def of_exception(error: BaseException, *, opened: bool) -> Failure:
-    """Return what an exception of httpx means.
+    """Return what an exception of httpx, or of what lies below it, means.
+
+    Any exception: sockets and codecs below httpx raise what they like (a hostile
+    redirect's host name is a UnicodeError, a broken TLS record a bare SSLError),
+    and whatever it is, it is one failed attempt, not the end of the subscription.
 
     Args:
-        error: what httpx raised.
+        error: what was raised.
         opened: the stream had been open.
     """
     chain = list(_chain(error))
@@ -92,6 +96,8 @@ def of_exception(error: BaseException, *, opened: bool) -> Failure:
     # The innermost message is the one that names the cause.
     told = [str(link) for link in chain if str(link)]
     text = told[-1] if told else type(error).__name__
+    if code == "network":
+        text = f"{type(error).__name__}: {text}"
     return Failure(
         code=code, text=f"{_SAID.get(code, 'the connection failed')}: {text}"
     )
