@@ -6,14 +6,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fakes import packages
 from fakes.tools import need, need_root
 from fakes.waiting import eventually
 
-REPO = Path(__file__).parents[2]
 SUITE = "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,polkitd,python3,iproute2"
 LEAN = (
@@ -148,22 +147,9 @@ class Booted:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory):
-    """The packages and updaterd's own tree, built once."""
-    if made := os.environ.get("UPDATERD_BUILT"):  # for who tests this again and again
-        return Path(made)
-    need("strip", "binutils")
-    out = tmp_path_factory.mktemp("built")
-    subprocess.run(
-        [
-            *(sys.executable, REPO / "packaging/build.py"),
-            *("--out", out, "--tree", out / "tree"),
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    return out
+def built():
+    """The packages and updaterd's own tree."""
+    return packages.built()
 
 
 @pytest.fixture(scope="session")
