@@ -5,7 +5,6 @@ import os
 import subprocess
 
 import pytest
-
 from fakes import packages
 from fakes.tools import need
 
