@@ -258,15 +258,13 @@ class Inbox:
                     urgency=message.urgency,
                     pushed=message.pushed,
                 )
-            case MetadataHint():
-                everything = frozenset(self._products)
+            case MetadataHint(pushed=pushed):
                 return Accepted(
-                    kind="metadata", products=everything, pushed=message.pushed
+                    kind="metadata", products=frozenset(self._products), pushed=pushed
                 )
-            case Resync():
-                everything = frozenset(self._products)
+            case Resync(reason=reason):
                 return Accepted(
-                    kind="resync", products=everything, reason=message.reason
+                    kind="resync", products=frozenset(self._products), reason=reason
                 )
             case Hello():
                 return Accepted(kind="hello")
