@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from updaterd.cli.common import add_machine_options, settings_from
+from updaterd.cli.common import add_machine_options, chosen_products, settings_from
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.store.schema import open_for_reading
 
     settings = settings_from(arguments)
+    if arguments.product is not None:
+        chosen_products(settings, arguments.product)  # a typo is not "nothing yet"
     connection = open_for_reading(Path(settings.directories.state) / "state.db")
     if connection is None:
         print("nothing was installed yet")

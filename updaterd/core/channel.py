@@ -109,6 +109,11 @@ def parse_custom(item: Fields, *, product: str, channel: str) -> ChannelPointer:
         floor_seq=item.integer("floor_seq") if "floor_seq" in item else 0,
         releases=item.each("releases", _offer, most=MAX_OFFERS),
     )
+    order = [offer.seq for offer in pointer.releases]
+    if order != sorted(set(order), reverse=True):
+        raise MalformedError(
+            f"{item.where}: releases must be newest first, each seq once: {order}"
+        )
     if (pointer.product, pointer.channel) != (product, channel):
         raise MalformedError(
             f"{item.where} is for {pointer.product}/{pointer.channel}, "

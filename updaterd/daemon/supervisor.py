@@ -63,6 +63,7 @@ class Supervisor:
             connection,
             feed=settings.feed.url,
             products={name: p.channel for name, p in settings.products.items()},
+            cap=max(1000, 4 * len(settings.products)),
         )
         self._subscription = Subscription(
             settings,

@@ -153,6 +153,12 @@ _MIGRATIONS = (
 )
 
 
+_OLDEST = "readable_from"
+_READABLE_FROM = 2
+"""Oldest layout whose updaterd can work with the newest: to be raised only with a
+step that changes or drops what older ones use. Adding tables or columns does not."""
+
+
 class StateError(BrokenError):
     """The state database cannot be used; what is installed is not affected."""
 
@@ -212,10 +218,10 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
         )
         connection.row_factory = sqlite3.Row
         (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == len(_MIGRATIONS) or _is_readable(connection, version):
+            return connection
     except sqlite3.Error as error:
         raise StateError(path, error) from error
-    if version == len(_MIGRATIONS):
-        return connection
     connection.close()
     if version == 0:
         return None  # just being made
@@ -245,16 +251,29 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         raise
 
 
+def _is_readable(connection: sqlite3.Connection, version: int) -> bool:
+    """Tell whether a newer layout says that this updaterd may use it all the same.
+
+    So that a self-update that is taken back finds its holds, blocks and history.
+    """
+    if version <= len(_MIGRATIONS):
+        return False
+    row = connection.execute(
+        "SELECT value FROM meta WHERE name = ?", (_OLDEST,)
+    ).fetchone()
+    return row is not None and int(row[0]) <= len(_MIGRATIONS)
+
+
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == len(_MIGRATIONS) or _is_readable(connection, version):
+        return
     if version > len(_MIGRATIONS):
         raise StateError(
             path,
             f"it has layout {version}, this updaterd knows {len(_MIGRATIONS)}: "
             "a newer one wrote it",
         )
-    if version == len(_MIGRATIONS):
-        return
     # All steps at once: a reader sees the layout as it was or as it is, none between.
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -263,6 +282,9 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         for step in _MIGRATIONS[version:]:
             for statement in step.split(";"):
                 connection.execute(statement)
+        connection.execute(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)", (_OLDEST, str(_READABLE_FROM))
+        )
         connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
         connection.execute("COMMIT")
     except BaseException:

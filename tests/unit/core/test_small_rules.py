@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from updaterd.core.channel import ChannelPointer, Offer, Rollout, parse_custom
 from updaterd.core.names import check_name, check_version
 from updaterd.core.text import printable, public_url
 from updaterd.core.units import (
@@ -13,6 +14,7 @@ from updaterd.core.units import (
     parse_duration,
     parse_rate,
 )
+from updaterd.core.wire import Fields
 from updaterd.errors import MalformedError
 
 
@@ -81,3 +83,19 @@ def test_sizes_and_rates():
 def test_every_amount_can_be_shown(amount):
     assert format_bytes(amount)
     assert format_duration(amount)
+
+
+@pytest.mark.parametrize("order", [[1, 2], [2, 2], [3, 1, 2]])
+def test_pointer_that_is_not_newest_first_is_refused(order):
+    """The planner takes the first offer that reaches a machine for the newest."""
+    offers = tuple(
+        Offer(version=str(n), seq=n, rollout=Rollout(salt="s")) for n in order
+    )
+    pointer = ChannelPointer(
+        product="acme", channel="stable", paused=False, floor_seq=0, releases=offers
+    )
+
+    with pytest.raises(MalformedError, match="newest first"):
+        parse_custom(
+            Fields(pointer.as_custom(), "pointer"), product="acme", channel="stable"
+        )

@@ -159,12 +159,31 @@ def test_unknown_columns_are_refused_not_ignored(journal):
         journal.remember("acme", nonsense=1)
 
 
+def test_self_update_that_is_taken_back_finds_its_holds(path):
+    """A newer layout that says it may be read by this updaterd is not set aside."""
+    connection = open_state(path)
+    Journal(connection).hold("acme")
+    connection.execute("ALTER TABLE product ADD COLUMN of_the_future TEXT")
+    connection.execute("PRAGMA user_version = 999")
+    connection.close()
+
+    connection, told = open_or_rebuild(path, now=7.0)
+
+    assert "" == told
+    assert Journal(connection).product("acme").hold_until is not None
+    connection.close()
+    connection = open_for_reading(path)
+    assert connection is not None
+    connection.close()
+
+
 @pytest.mark.parametrize("damage", ["garbage", "newer", "torn"])
 def test_unusable_database_is_set_aside_made_anew_and_told(path, damage):
     connection = open_state(path)
     Journal(connection).hold("acme")
     if damage == "newer":
         connection.execute("PRAGMA user_version = 999")
+        connection.execute("UPDATE meta SET value = 999 WHERE name = 'readable_from'")
     connection.close()
     if damage == "garbage":
         path.write_bytes(b"not a database" * 1000)
