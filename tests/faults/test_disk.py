@@ -251,6 +251,7 @@ def test_state_lost_is_rebuilt_from_the_disk_and_told(releases, machine, damage)
         connection = sqlite3.connect(path)
         connection.execute("PRAGMA user_version = 999")
         connection.execute("UPDATE meta SET value = 999 WHERE name = 'readable_from'")
+        connection.commit()
         connection.close()
 
     said = machine("update", "acme", "--explain", expect=10)
