@@ -232,8 +232,11 @@ class Bench:
         current = self.machine.current
         if not current.is_dir():
             return ["`current` leads nowhere"]
-        if snapshot(current) not in self.trees.values():
-            return [f"`current` ({self.machine.running}) is not a release"]
+        found = snapshot(current)
+        if found not in self.trees.values():
+            wanted = self.trees.get(self.machine.running, {})
+            differ = [p for p in found.keys() | wanted if found.get(p) != wanted.get(p)]
+            return [f"`current` ({self.machine.running}) is not a release: {differ}"]
         return []
 
     def unsettled(self, target: str) -> list[str]:

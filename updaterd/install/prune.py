@@ -48,8 +48,8 @@ def prune(
         if version in disk.whole:
             kept.add(version)
     doomed = disk.whole - kept
-    trash = list((root / stage.PRIVATE).glob("trash-*"))
-    if not doomed and not trash:
+    if not doomed:
+        empty_trash(root, proc=proc)
         return ()
     used = in_use(root, proc=proc)
     gone = []
@@ -59,11 +59,22 @@ def prune(
         stage.set_aside(root, stage.releases(root) / version)
         durable.remove(stage.manifest_path(root, version))
         gone.append(version)
-    if not used.everything:
-        for path in (root / stage.PRIVATE).glob("trash-*"):
-            if path.name not in used.trash:
-                stage.delete_tree(path)
+    empty_trash(root, proc=proc)
     return tuple(gone)
+
+
+def empty_trash(root: Path, *, proc: Path = _PROC) -> None:
+    """Delete the trees that were set aside and that nothing runs from.
+
+    Power cut: part of it is deleted; the next call deletes the rest.
+    """
+    trash = list((root / stage.PRIVATE).glob("trash-*"))
+    if not trash:
+        return
+    used = in_use(root, proc=proc)
+    for path in trash:
+        if path.name not in used.trash and not used.everything:
+            stage.delete_tree(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from updaterd.core.lifecycle import State
 from updaterd.core.recovery import Step, Unfinished, Verdict
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, MalformedError
-from updaterd.install import activate, stage
+from updaterd.install import activate, prune, stage
 from updaterd.pipeline import trial
 from updaterd.pipeline.services import Outcome, Services
 from updaterd.store.journal import Deployment, Release
@@ -41,6 +41,7 @@ def recover(product: Product, services: Services) -> tuple[str, ...]:
     told = _perform(verdict, product, deployment, services)
     _reconcile(product, services)
     stage.clear_leftovers(root)
+    prune.empty_trash(root)
     return told
 
 
