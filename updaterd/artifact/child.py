@@ -18,6 +18,7 @@ from typing import Any
 from updaterd.artifact import patch, unpack
 from updaterd.artifact.job import Job, Report, entries, rows
 from updaterd.artifact.limits import give_up
+from updaterd.confine import confine
 from updaterd.core.manifest import File
 from updaterd.errors import (
     BrokenError,
@@ -151,6 +152,8 @@ def main() -> int:
         cpu_s=60 + total // 2**22,
         file_bytes=max(lengths, default=0) if job.files is not None else 2**48,
     )
+    # What this kernel lacks of it is no reason to refuse: nothing else rests on it.
+    confine(job.destination, link_from=job.old if job.unchanged == "hardlink" else None)
     try:
         _say({"report": answer(perform(job))})
     except UpdaterError as error:
