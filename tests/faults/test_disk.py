@@ -407,8 +407,11 @@ def test_partial_download_is_continued_by_range(releases, machine):
     assert runs(releases, machine, "1.1.0")
 
 
-def test_application_of_others_is_taken_over_without_a_download(releases, tmp_path):
+def test_application_of_others_is_taken_over_without_a_download(
+    releases, template, tmp_path
+):
     """Its files are the release's: nothing is fetched, and roll back returns to it."""
+    assert "1.1.0" in releases.folders, template
     fresh = releases.machine(tmp_path / "fresh")
     shutil.copytree(releases.folders["1.1.0"], fresh.current, symlinks=True)
     (fresh.current / "theirs").write_text("a local file")
@@ -436,3 +439,17 @@ def test_repair_fetches_only_what_is_nowhere_on_this_disk(releases, machine):
         assert found.repaired
         assert () == order.verify(product_of(machine), services, repair=False).problems
     assert runs(releases, machine, "1.0.0")
+
+
+def test_the_same_tree_under_another_label_is_not_downloaded(releases, machine):
+    """Its bytes are on disk already, whatever the release was called."""
+    with worker(machine) as services:
+        update(machine, services)
+    releases.site.push(releases.folders["1.1.0"], "1.1.1", announce=False)
+
+    with worker(machine) as services:
+        outcome = update(machine, services)
+
+    assert ("installed", "1.1.1", 0) == (
+        outcome.result, outcome.version, outcome.bytes_fetched,
+    )  # fmt: skip

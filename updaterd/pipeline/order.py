@@ -324,7 +324,8 @@ def _stage(
         trigger=deployment.trigger,
     )
     hooks.run_hook("pre_stage", product, env)
-    if stage.look(root).running == activate.UNMANAGED:
+    same_tree = manifest.tree in job.have.values()  # under another label
+    if same_tree or stage.look(root).running == activate.UNMANAGED:
         found = acquire.reassemble(job, services)
         if found is not None:
             return found
