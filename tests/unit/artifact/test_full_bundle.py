@@ -1,0 +1,93 @@
+"""A full bundle holds the whole tree, and gives up chosen files by themselves."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from fakes.bundles import grow
+
+from updaterd.artifact import child, unpack
+from updaterd.artifact.job import Job
+from updaterd.artifact.verify import verify_tree
+from updaterd.core.manifest import tree_id
+from updaterd.errors import RejectedError
+from updaterd.release import bundle
+
+
+@pytest.fixture
+def pushed(tmp_path, monkeypatch):
+    """A tree of several frames, bundled."""
+    monkeypatch.setattr(bundle, "FRAME", 30_000)
+    draw = random.Random(1)
+    files = {f"d{n}/f{n}": draw.randbytes(20_000) for n in range(8)}
+    files |= {"copy": files["d3/f3"], "empty": b"", "bin/+x": b"#!", "l": "empty"}
+    listing = grow(tmp_path / "tree", files)
+    full = bundle.build_full(tmp_path / "tree", listing, tmp_path / "full")
+    return tmp_path, listing, full
+
+
+def _job(base, listing, full, **changes) -> Job:
+    out = base / f"out{len(list(base.iterdir()))}"
+    out.mkdir()
+    job = Job(
+        kind="full",
+        codec=full.codec,
+        bundle=base / "full",
+        bundle_sha256=full.sha256,
+        bundle_length=full.length,
+        destination=out,
+        files=listing,
+        tree=tree_id(listing),
+    )
+    return replace(job, **changes)
+
+
+def test_unpacked_is_what_was_bundled(pushed):
+    """Contents, modes, links, duplicates and empty files."""
+    base, listing, full = pushed
+    bundle.unpack(base / "full", full, listing, base / "back")
+    assert not verify_tree(base / "back", listing)
+
+
+def test_the_same_tree_makes_the_same_bundle(pushed):
+    """Reproducible byte for byte, whatever the number of cores."""
+    base, listing, full = pushed
+    again = bundle.build_full(base / "tree", listing, base / "again", workers=1)
+    assert full == again
+
+
+def test_chosen_files_need_only_their_frames(pushed):
+    """With holes where nobody looks, the wanted files still come out right."""
+    base, listing, full = pushed
+    wanted = frozenset({"d3/f3", "d6/f6", "l"})
+    data = (base / "full").read_bytes()
+    sparse = bytearray(len(data))
+    ranges = unpack.ranges(data[:65536], len(data), listing, wanted)
+    for start, end in ranges:
+        sparse[start:end] = data[start:end]
+    (base / "holes").write_bytes(sparse)
+
+    job = _job(base, listing, full, only=wanted, partial=True, bundle=base / "holes")
+    child.perform(job)
+
+    found = {
+        p.relative_to(job.destination).as_posix() for p in job.destination.rglob("*")
+    }
+    assert wanted == found - {"d3", "d6"}
+    chosen = tuple(entry for entry in listing if entry.path in wanted)
+    assert not verify_tree(job.destination, chosen)
+    assert sum(end - start for start, end in ranges) < len(data)
+
+
+def test_a_flipped_byte_anywhere_is_refused(pushed):
+    """By the bundle's hash; and where that is unknown, by the file's."""
+    base, listing, full = pushed
+    data = bytearray((base / "full").read_bytes())
+    for at in (0, 5, 7, len(data) // 2, len(data) - 1):
+        bad = data.copy()
+        bad[at] ^= 1
+        (base / "bad").write_bytes(bad)
+        for partial in (False, True):
+            job = _job(base, listing, full, bundle=base / "bad", partial=partial)
+            with pytest.raises(RejectedError):
+                child.perform(job)

@@ -1,0 +1,144 @@
+"""The cheapest route is found, whatever the edges."""
+
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from updaterd.core.deltas import BSDIFF, CODECS, choose_path, codec_names, cost
+from updaterd.core.manifest import Delta, File, Full, Manifest
+from updaterd.errors import RejectedError
+
+FILES = (File("a", "1" * 64, 1, 0o644),)
+
+
+def _manifest(full: int, deltas: tuple[Delta, ...]) -> Manifest:
+    return Manifest(
+        product="p",
+        version="9",
+        seq=9,
+        platform="x",
+        min_updater="0",
+        floor_seq=0,
+        files=FILES,
+        full=Full(sha256="f" * 64, length=full, unpacked=1, codec="full1+xz"),
+        deltas=deltas,
+    )
+
+
+TARGET = _manifest(1, ()).tree
+TREES = [f"{n}" * 64 for n in range(4)] + [TARGET]
+EDGE = st.builds(
+    Delta,
+    from_version=st.just("a"),
+    from_tree=st.sampled_from(TREES),
+    to_version=st.just("b"),
+    to_tree=st.sampled_from(TREES),
+    sha256=st.integers(0, 2**40).map(lambda n: f"{n:064x}"),
+    length=st.integers(1, 40),
+    codec=st.sampled_from(["delta1+xz", "delta1+zstd", BSDIFF, "delta9"]),
+    memory=st.integers(0, 20_000),
+)
+HAVE = st.dictionaries(
+    st.sampled_from(["1", "2", "3"]), st.sampled_from(TREES), max_size=3
+)
+
+
+def _brute(edges, have, codecs, skip):
+    """Return the least cost over every sequence of edges without a repeat."""
+    usable = [
+        e
+        for e in edges
+        if e.codec in codecs
+        and e.sha256 not in skip
+        and (e.codec != BSDIFF or e.to_tree == TARGET)
+    ]
+    best = None
+    for count in range(1, 5):
+        for steps in permutations(usable, count):
+            chained = all(
+                a.to_tree == b.from_tree for a, b in zip(steps, steps[1:], strict=False)
+            )
+            starts = steps[0].from_tree in set(have.values()) - {TARGET}
+            if chained and starts and steps[-1].to_tree == TARGET:
+                total = sum(map(cost, steps))
+                best = total if best is None else min(best, total)
+    return best
+
+
+@given(
+    st.integers(1, 90),
+    st.lists(EDGE, max_size=6).map(tuple),
+    HAVE,
+    st.sets(st.sampled_from(["bz2", "xz", "zstd"])).map(frozenset),
+    st.integers(0, 2),
+)
+def test_no_route_is_cheaper(full, edges, have, compressions, failed):
+    """Against brute force: same cost, or full when that is not dearer."""
+    codecs = codec_names(compressions)
+    skip = frozenset(edge.sha256 for edge in edges[:failed])
+    manifest = _manifest(full, edges)
+    best = _brute(edges, have, codecs, skip)
+    if best is None and "full1+xz" not in codecs:
+        with pytest.raises(RejectedError):
+            choose_path(manifest, have=have, codecs=codecs, skip=skip)
+        return
+
+    path = choose_path(manifest, have=have, codecs=codecs, skip=skip)
+
+    if path.kind == "full":
+        assert (manifest.full,) == path.steps
+        assert best is None or best >= full
+    else:
+        assert best == sum(map(cost, path.steps))
+        assert path.steps[0].from_tree == have[path.start]
+        assert path.bytes == sum(step.length for step in path.steps)
+        assert best < full or "full1+xz" not in codecs
+
+
+def test_fallback_goes_path_by_path_to_full_and_ends():
+    """Whoever adds each failed bundle to `skip` gets another until none is left."""
+    edges = tuple(
+        Delta(
+            from_version="1",
+            from_tree=TREES[0],
+            to_version="9",
+            to_tree=TARGET,
+            sha256=f"{n:064x}",
+            length=10 + n,
+            codec="delta1+xz",
+            memory=0,
+        )
+        for n in range(3)
+    )
+    manifest, skip, seen = _manifest(90, edges), frozenset(), []
+    for _ in range(4):
+        path = choose_path(manifest, have={"1": TREES[0]}, codecs=CODECS, skip=skip)
+        seen.append(path.steps[0].sha256)
+        assert path.alternatives or path.kind == "full"
+        skip |= {path.steps[0].sha256}
+
+    assert [*(e.sha256 for e in edges), "f" * 64] == seen
+    with pytest.raises(RejectedError) as caught:
+        choose_path(manifest, have={"1": TREES[0]}, codecs=CODECS, skip=skip)
+    assert "no_usable_bundle" == caught.value.code
+
+
+def test_memory_a_machine_does_not_have_rules_an_edge_out():
+    """The signed memory of an edge is a limit, not a hint."""
+    edge = Delta(
+        from_version="1",
+        from_tree=TREES[0],
+        to_version="9",
+        to_tree=TARGET,
+        sha256="a" * 64,
+        length=1,
+        codec="delta1",
+        memory=2000,
+    )
+    manifest, have = _manifest(90, (edge,)), {"1": TREES[0]}
+
+    assert "delta" == choose_path(manifest, have=have, codecs=CODECS).kind
+    less = choose_path(manifest, have=have, codecs=CODECS, memory=1999)
+    assert "full" == less.kind
