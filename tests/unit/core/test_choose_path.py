@@ -1,6 +1,6 @@
 """The cheapest route is found, whatever the edges."""
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given
@@ -57,9 +57,7 @@ def _brute(edges, have, codecs, skip):
     best = None
     for count in range(1, 5):
         for steps in permutations(usable, count):
-            chained = all(
-                a.to_tree == b.from_tree for a, b in zip(steps, steps[1:], strict=False)
-            )
+            chained = all(a.to_tree == b.from_tree for a, b in pairwise(steps))
             starts = steps[0].from_tree in set(have.values()) - {TARGET}
             if chained and starts and steps[-1].to_tree == TARGET:
                 total = sum(map(cost, steps))
