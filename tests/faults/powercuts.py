@@ -170,19 +170,22 @@ class Recorded(killpoints.Bench):
             chosen[: len(flushes)] = range(len(flushes))
             chosen.sort()
         with image.open("r+b") as file:
-            for number in chosen:
+            for turn, number in enumerate(chosen):
                 low = flushes[number] + 1
                 high = flushes[number + 1] if number + 1 < len(flushes) else len(writes)
                 for write in writes[applied:low]:
                     put(file, write)
                 applied = max(applied, low)
                 file.flush()
-                state = self.root / "state.img"
+                # A file of its own for each: where another mount namespace still
+                # holds the last one's loop device, mount would take that again.
+                state = self.root / f"state-{turn}.img"
                 subprocess.run(["cp", "--sparse=always", image, state], check=True)
                 lost = self._lose(state, writes[low:high], draw)
                 # reported before the power went, so flushed at `low` or earlier
                 survived = [v for at, v in self.acknowledged if at <= high]
                 yield state, survived, f"flush {number} of {len(flushes)}, {lost}"
+                state.unlink()
 
     def _lose(self, state: Path, pending: list[Write], draw: random.Random) -> str:
         pending = [write for write in pending if write.data]
