@@ -9,15 +9,15 @@ from pathlib import Path
 
 from updaterd.core import lifecycle
 
-PAGE = Path(__file__).with_name("architecture.md")
-BEGIN, END = "<!-- lifecycle: begin -->\n", "<!-- lifecycle: end -->\n"
+PAGE = Path(__file__).with_name("reliability.md")
+BEGIN, END = "<!-- lifecycle -->\n```mermaid\n", "```\n"
 
 
 def render(text: str) -> str:
     """Return the page with its diagram made from the table of transitions."""
     before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}```mermaid\n{lifecycle.diagram()}```\n{END}{after}"
+    after = rest.split(END, 1)[1]
+    return f"{before}{BEGIN}{lifecycle.diagram()}{END}{after}"
 
 
 def stale() -> bool:
