@@ -119,15 +119,21 @@ def read(line: dict[str, Any]) -> Job:
 
 def answer(report: Report) -> dict[str, Any]:
     """Return the report in its JSON form, with what the process used."""
+    out = asdict(report)
+    out["files"] = rows(report.files)
+    return out | used()
+
+
+def used() -> dict[str, float]:
+    """Return CPU seconds and peak memory of this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     # Not ru_maxrss: across fork it starts at what the parent had.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    out = asdict(report)
-    out["files"] = rows(report.files)
-    out["cpu_s"] = usage.ru_utime + usage.ru_stime
-    out["peak_rss"] = int(peak.split()[1]) * 1024
-    return out
+    return {
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_rss": int(peak.split()[1]) * 1024,
+    }
 
 
 def refusal(error: UpdaterError) -> dict[str, Any]:
@@ -157,7 +163,7 @@ def main() -> int:
     try:
         _say({"report": answer(perform(job))})
     except UpdaterError as error:
-        _say({"error": refusal(error)})
+        _say({"error": refusal(error), "used": used()})
     return 0
 
 

@@ -144,4 +144,7 @@ def _checked(  # noqa: PLR0913, PLR0917
     if low < 0 or high > old_size or not 0 <= end <= old_size:
         raise MalformedError("operations: one reads outside the old data")
     made = list(accumulate(map(add, lengths, extras), initial=0))
+    # One may only move (the first does); blocks of idle ones would just burn time.
+    if made[-1] < max(1, len(starts) - 1):
+        raise MalformedError("operations: a block makes nothing")
     return Block(control, starts, lengths, extras, made, end)

@@ -25,6 +25,7 @@ from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Entry, File, Link, tree_id
 from updaterd.errors import MalformedError, RejectedError
 
+_GROWTH, _GROUND = 16, 1 << 28
 _SCRIPT, _CONTROL, _RUNS, _CHANGES, _EXTRA = range(5)
 
 
@@ -53,6 +54,8 @@ def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
         _, control, *packed = table
     if job.files is not None:
         _check_plan(plan, job.old_files, job.files)
+    else:
+        _check_size(plan, job.old_files)
     *diff, extra = packed
     streams = [Stream(fd, piece, "diff stream") for piece in diff]
     with (
@@ -95,6 +98,22 @@ def _blocks(fd: int, packed: Packed, size: int, *, triples: bool) -> Iterator[Bl
         position = block.end
         yield block
     control.finish()
+
+
+def _check_size(plan: Script, old: Sequence[Entry]) -> None:
+    """Check that a tree in the middle of a path has a sane size; none is signed.
+
+    Raises:
+        RejectedError: it is many times larger than the one before it.
+    """
+    before = sum(entry.length for entry in old if isinstance(entry, File))
+    made = sum(item.number for item in plan.items if item.kind == MADE)
+    if made > _GROWTH * before + _GROUND:
+        raise RejectedError(
+            f"a step of the path makes {made} bytes from {before}",
+            do="publish the delta again",
+            code="too_large",
+        )
 
 
 def _check_plan(plan: Script, old: Sequence[Entry], files: tuple[Entry, ...]) -> None:

@@ -36,7 +36,8 @@ from updaterd.core.manifest import (
 )
 from updaterd.errors import MalformedError
 
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 16 * 2**20
+"""Largest script: one that adds 500,000 files needs about 12 MiB."""
 LONG = 1 << 20
 """Bytes from which on a made file comes before all shorter ones."""
 MADE, COPY, SAME, LINK = range(4)

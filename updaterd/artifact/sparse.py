@@ -134,6 +134,12 @@ class Sparse:
         if sys.byteorder == "big":
             self._gaps.byteswap()
             self._lengths.byteswap()
+        if 0 in self._lengths and any(
+            gap != _LONGEST_GAP
+            for gap, length in zip(self._gaps, self._lengths, strict=True)
+            if not length
+        ):
+            raise MalformedError("runs: one changes nothing")
         self._next = 0
         return True
 
