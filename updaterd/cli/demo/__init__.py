@@ -216,7 +216,7 @@ class _Play:
         story.chapter("1.3.0 is pushed, and the daemon is killed while it is applied")
         self._build("1.3.0", new_tiles=40)
         self._push("1.3.0")
-        at_work = stage.wait(self._at_work, "1.3.0 being applied")
+        at_work = stage.wait(self._at_work, "1.3.0 being downloaded")
         stage.kill(self.daemon)
         story.check(
             f"SIGKILL hit daemon and worker in state {at_work['state']}",
@@ -255,7 +255,7 @@ root = "{self.bootstrap}"
 repository = "{self.address}/repo"
 [download]
 min_free = "1MiB"
-max_rate = "1MiB/s"    # slow enough to be killed in the middle
+max_rate = "512KiB/s"    # slow enough to be killed in the middle
 [products.atlas]
 root = "{self.app}"
 health = {{ command = ["{self.app}/current/bin/healthcheck"], timeout_s = 30 }}
@@ -295,13 +295,17 @@ health = {{ command = ["{self.app}/current/bin/healthcheck"], timeout_s = 30 }}
         return bool(connection and connection["phase"] == "open")
 
     def _at_work(self) -> dict[str, Any] | None:
-        deployment = self._product()["deployment"]
-        return deployment if deployment and deployment["bytes_fetched"] else None
+        """Return the open deployment once a part of its bundle has come."""
+        found = self._product()["deployment"]
+        parts = (self.machine / "cache").rglob("*.part")
+        fetching = found and found["state"] == "FETCHING"
+        return found if fetching and any(p.stat().st_size for p in parts) else None
 
     def _wait_installed(self, version: str) -> None:
         def installed() -> bool:
-            found = self._product()["installed"]
-            return bool(found and found["version"] == version)
+            found = self._product()
+            here = found["installed"] and found["installed"]["version"] == version
+            return bool(here and found["decision"]["code"] == "current")
 
         self.stage.wait(installed, f"{version} installed")
 
