@@ -92,6 +92,7 @@ class Updaterd:
             tree=delta.to_tree,
             old=old,
             old_files=before,
+            unchanged="hardlink",  # as the floor does
         )
         (work / "updaterd.stdin").write_bytes(sandbox._plain(job))  # noqa: SLF001
 
@@ -173,8 +174,10 @@ class Tufup:
     )
     APPLY = (
         "import sys, pathlib, json, shutil; from tufup.common import Patcher;"
-        "w = pathlib.Path(sys.argv[1]); s = json.loads((w/'t.json').read_text());"
-        "Patcher.patch_and_verify(w/'a.tar.gz', w/'c.tar.gz', {w/'tufup.patch': s});"
+        "w = pathlib.Path(sys.argv[1]);"
+        "M = type('M', (), {'name': 'p',"
+        " 'custom_internal': json.loads((w/'t.json').read_text())});"
+        "Patcher.patch_and_verify(w/'a.tar.gz', w/'c.tar.gz', {M(): w/'tufup.patch'});"
         "shutil.unpack_archive(w/'c.tar.gz', w/'out')"
     )
 
@@ -296,6 +299,9 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     old, new = options.old.resolve(), options.new.resolve()
+    if options.step == "same":
+        (options.work / "same.json").write_text(json.dumps(same(old, new)))
+        return 0
     if options.step:
         method = methods(options.tufup)[options.name]
         if options.step == "create":
@@ -308,7 +314,9 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         work = Path(folder)
-        (work / "same.json").write_text(json.dumps(same(old, new)))
+        # In a child, as everything that takes memory: a child starts with its
+        # parent's peak, so this process has to stay small.
+        measure([str(old), str(new), "--step", "same", "--work", folder])
         print("| method | bytes | create CPU s | MB | apply CPU s | MB |")
         print("|---|---:|---:|---:|---:|---:|", flush=True)
         for name in methods(options.tufup):

@@ -1,0 +1,99 @@
+"""Bundles that were published stay readable: golden files of each format.
+
+`python tests/unit/artifact/test_golden.py` makes them anew: only for a new format,
+under new names.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from updaterd.artifact import child
+from updaterd.artifact.job import Job, entries, rows
+from updaterd.artifact.verify import verify_tree
+from updaterd.core.deltas import BSDIFF, CODECS
+from updaterd.core.manifest import tree_id
+
+GOLDEN = Path(__file__).with_name("golden")
+TEXT = b"".join(b"%d bottles\n" % n for n in range(300))
+OLD = {"bin/p+x": TEXT * 4, "keep": b"k", "gone": b"g", "was": b"moved", "e": b""}
+NEW = {
+    "bin/p+x": TEXT * 3 + b"!" + TEXT,
+    "keep": b"k",
+    "is": b"moved",
+    "d/twin": TEXT[99:],
+    "d/twin2": TEXT[99:],
+    "l": "d/twin",
+    "e": b"",
+}
+NAMES = ("full1", "delta1", "bsdiff40")
+
+
+def _listings():
+    facts = json.loads((GOLDEN / "facts.json").read_text())
+    return facts, entries(facts["old"]), entries(facts["new"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_bundles_make_their_tree(tmp_path, name):
+    """Whatever wrote them: this reader still makes the same tree of them."""
+    from fakes.bundles import grow
+
+    facts, old, new = _listings()
+    assert old == grow(tmp_path / "old", OLD)
+    assert new == grow(tmp_path / "new", NEW)
+    fact = facts["bundles"][name]
+    (tmp_path / "out").mkdir()
+    child.perform(
+        Job(
+            kind="full" if name == "full1" else "delta",
+            codec=fact["codec"],
+            bundle=GOLDEN / name,
+            bundle_sha256=fact["sha256"],
+            bundle_length=fact["length"],
+            destination=tmp_path / "out",
+            files=new,
+            tree=fact["tree"],
+            old=tmp_path / "old",
+            old_files=old,
+        )
+    )
+    assert not verify_tree(tmp_path / "out", new)
+    assert fact["codec"] in CODECS
+
+
+def make(base: Path) -> None:
+    import hashlib
+
+    import bsdiff4
+    from fakes.bundles import grow, make_delta
+
+    from updaterd.release import bundle
+
+    old, new = grow(base / "old", OLD), grow(base / "new", NEW)
+    full = bundle.build_full(base / "new", new, GOLDEN / "full1")
+    delta = make_delta(base)
+    (GOLDEN / "delta1").write_bytes((base / "delta").read_bytes())
+    joined = (
+        b"".join((base / t / e.path).read_bytes() for e in f if hasattr(e, "length"))
+        for t, f in (("old", old), ("new", new))
+    )
+    (GOLDEN / "bsdiff40").write_bytes(bsdiff4.diff(*joined))
+    codecs = (full.codec, delta.codec, BSDIFF)
+    facts = {"old": rows(old), "new": rows(new), "bundles": {}}
+    for name, codec in zip(NAMES, codecs, strict=True):
+        data = (GOLDEN / name).read_bytes()
+        facts["bundles"][name] = {
+            "codec": codec,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "length": len(data),
+            "tree": tree_id(new),
+        }
+    (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    make(Path(sys.argv[1]))
