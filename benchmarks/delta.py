@@ -65,7 +65,7 @@ class Updaterd:
         (work / "updaterd.job").write_bytes(pickle.dumps((delta, before, after)))
         return delta.length
 
-    def apply(self, work: Path, old: Path, new: Path) -> None:  # noqa: ARG002
+    def apply(self, work: Path, old: Path, new: Path) -> None:
         # The worker itself: stdin is the job as the pipeline would send it.
         data = (work / "updaterd.stdin").read_bytes()
         pipe = os.memfd_create("job")
@@ -94,7 +94,7 @@ class Updaterd:
             old_files=before,
             unchanged="hardlink",  # as the floor does
         )
-        (work / "updaterd.stdin").write_bytes(sandbox._plain(job))  # noqa: SLF001
+        (work / "updaterd.stdin").write_bytes(sandbox._plain(job))
 
 
 class Bsdiff:
@@ -107,7 +107,7 @@ class Bsdiff:
         bsdiff4.file_diff(a, b, work / "bsdiff4")
         return (work / "bsdiff4").stat().st_size
 
-    def apply(self, work: Path, old: Path, new: Path) -> None:  # noqa: ARG002
+    def apply(self, work: Path, old: Path, new: Path) -> None:
         import bsdiff4
 
         bsdiff4.file_patch(work / "a.tar", work / "c.tar", work / "bsdiff4")
@@ -126,7 +126,7 @@ class HDiff:
         )
         return (work / "hdiff").write_bytes(diff)
 
-    def apply(self, work: Path, old: Path, new: Path) -> None:  # noqa: ARG002
+    def apply(self, work: Path, old: Path, new: Path) -> None:
         import hdiffpatch
 
         old_tar, diff = (work / "a.tar").read_bytes(), (work / "hdiff").read_bytes()
@@ -146,7 +146,7 @@ class Command:
         subprocess.run(["sh", "-c", self.make], cwd=work, check=True)
         return (work / "patch").stat().st_size
 
-    def apply(self, work: Path, old: Path, new: Path) -> None:  # noqa: ARG002
+    def apply(self, work: Path, old: Path, new: Path) -> None:
         subprocess.run(["sh", "-c", self.use], cwd=work, check=True)
         untar(work / "c.tar", work / "out")
 
@@ -154,11 +154,11 @@ class Command:
 class Full:
     """No delta at all: tar.xz."""
 
-    def create(self, work: Path, old: Path, new: Path) -> int:  # noqa: ARG002
+    def create(self, work: Path, old: Path, new: Path) -> int:
         data = tar(new, work / "b.tar").read_bytes()
         return (work / "full.xz").write_bytes(lzma.compress(data, preset=9))
 
-    def apply(self, work: Path, old: Path, new: Path) -> None:  # noqa: ARG002
+    def apply(self, work: Path, old: Path, new: Path) -> None:
         with lzma.open(work / "full.xz") as data, (work / "c.tar").open("wb") as out:
             shutil.copyfileobj(data, out, 1 << 18)
         untar(work / "c.tar", work / "out")
@@ -194,14 +194,14 @@ class Tufup:
         subprocess.run([self.python, "-c", code, work], check=True)
         return (work / "tufup.patch").stat().st_size
 
-    def apply(self, work: Path, old: Path, new: Path) -> None:  # noqa: ARG002
+    def apply(self, work: Path, old: Path, new: Path) -> None:
         subprocess.run([self.python, "-c", self.APPLY, work], check=True)
 
 
 class Floor:
     """Link the unchanged, read the old, write and sha256 the new; nothing else."""
 
-    def create(self, work: Path, old: Path, new: Path) -> int:  # noqa: ARG002
+    def create(self, work: Path, old: Path, new: Path) -> int:
         return 0
 
     def apply(self, work: Path, old: Path, new: Path) -> None:

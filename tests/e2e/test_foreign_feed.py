@@ -94,6 +94,7 @@ def test_event_without_product_makes_every_product_look(tmp_path, foreign):
         site.push(make_tree(tmp_path / "2", {"bin/app": "two"}), "2", announce=False)
         foreign.publish({"version": 5, "patch_url": "http://127.0.0.1:9/evil"})
         machine.wait_for("2")
+        assert b"two" == (machine.current / "bin" / "app").read_bytes()
 
         eventually(lambda: machine.status()["feed"]["cursor"] == "1")
         machine.stop()
