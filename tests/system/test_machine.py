@@ -241,6 +241,7 @@ def test_a_hundred_kills_lose_nothing(machine, ops, tmp_path):
         seen.add(pid)
         time.sleep(draw.random() * 0.4)  # chooses the instant; waits for nothing
         machine.run("sh", "-c", f"kill -KILL {pid}")
+    eventually(lambda: fresh() and machine.subscribed(), what="the start after them")
     machine.wait_for("acme", "1.4.0")
     assert 100 == len(seen)
     assert "ok\n" == machine.must(
@@ -252,6 +253,7 @@ def test_a_hundred_kills_lose_nothing(machine, ops, tmp_path):
 
 def test_sigterm_ends_it_within_its_limit(machine):
     """`systemctl stop` is quick; TimeoutStopSec is for a worker's critical section."""
+    eventually(lambda: machine.show("updaterd", "ActiveState") == "active")
     begun = time.monotonic()
     machine.must("systemctl", "stop", "updaterd")
     took = time.monotonic() - begun
