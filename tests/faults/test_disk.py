@@ -361,7 +361,10 @@ def test_replayed_metadata_is_refused_though_the_cache_was_lost(releases, machin
     """The journal remembers what was accepted, apart from the cache."""
     with worker(machine) as services:
         update(machine, services)
-        services.journal.raise_authority("acme", "stable", (1, 10_000))
+        here = services.journal.product("acme").repository
+        services.journal.raise_authority(
+            "acme", "stable", (1, 10_000), repository=here
+        )
     shutil.rmtree(machine.root / "state" / "trust")
 
     with worker(machine) as services:

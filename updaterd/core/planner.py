@@ -151,7 +151,9 @@ def _nothing_for_us(pointer: ChannelPointer) -> Current:
 
 
 def _is_here(offer: Offer, facts: Facts) -> bool:
-    return offer.seq == facts.installed_seq
+    # both: a machine may have come from another repository, where seq counts anew
+    here = (facts.installed_version, facts.installed_seq)
+    return (offer.version, offer.seq) == here
 
 
 def _is_blocked(offer: Offer, facts: Facts) -> bool:

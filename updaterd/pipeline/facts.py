@@ -33,6 +33,7 @@ def gather(product: Product, services: Services, request: Request, view: View) -
     """Return what the planner wants to know, as of now."""
     journal, now = services.journal, services.clock()
     known = journal.product(product.name)
+    repository = journal.repository(view.lineage)
     installed = journal.installed(product.name)
     disk = stage.look(Path(product.root))
     opens_at = None
@@ -46,9 +47,11 @@ def gather(product: Product, services: Services, request: Request, view: View) -
         platform=services.platform,
         installed_version=installed.version if installed else None,
         installed_seq=installed.seq if installed else None,
-        seq_floor=known.seq_floor,
+        seq_floor=journal.floor(product.name, repository=repository),
         authority=view.authority(product.name, product.channel),
-        seen_authority=journal.authority(product.name, product.channel),
+        seen_authority=journal.authority(
+            product.name, product.channel, repository=repository
+        ),
         blocked={
             failed.version: Block(
                 seq=failed.seq,
@@ -139,7 +142,9 @@ def accept(
     """Keep, apart from the cache, what no later answer may go behind."""
     journal, name = services.journal, product.name
     channel = product.channel
-    journal.raise_authority(name, channel, view.authority(name, channel))
+    repository = journal.follow(name, view.lineage)
+    authority = view.authority(name, channel)
+    journal.raise_authority(name, channel, authority, repository=repository)
     journal.raise_floor(name, pointer.floor_seq)
     journal.set_roles(
         RoleSeen(role.name, role.version, role.expires.timestamp())

@@ -7,7 +7,7 @@ is refused. Reading is in `store/records.py`. Times are Unix seconds.
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -295,7 +295,7 @@ class Journal(Records):
         )
 
     def raise_floor(self, product: str, seq: int) -> None:
-        """Raise the lowest acceptable `seq`; it never falls."""
+        """Raise the lowest acceptable `seq` of the repository followed; never lower."""
         with transaction(self._db):
             self._db.execute(
                 "INSERT INTO product (name, seq_floor) VALUES (?1, ?2) ON CONFLICT "
@@ -303,17 +303,54 @@ class Journal(Records):
                 (product, seq),
             )
 
+    def follow(self, product: str, lineage: Sequence[str]) -> str:
+        """Record which repository the product comes from; return its name.
+
+        The floor of another one it came from before is kept for its return.
+
+        Args:
+            product: whose.
+            lineage: ids of the repository's roots, oldest first (View.lineage).
+        """
+        repository = self.repository(lineage)
+        before = self.product(product)
+        with transaction(self._db):
+            self._db.executemany(
+                "INSERT OR IGNORE INTO lineage VALUES (?, ?)",
+                [(root, repository) for root in lineage],
+            )
+            if before.repository == repository:
+                return repository
+            floor = self.floor(product, repository=repository)
+            if before.repository:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO floor VALUES (?, ?, ?)",
+                    (before.repository, product, before.seq_floor),
+                )
+            else:  # what an older layout remembers was said by this one
+                self._db.execute(
+                    "INSERT OR IGNORE INTO mark SELECT ?, product, channel, "
+                    "root_version, pointer_version FROM authority WHERE product = ?",
+                    (repository, product),
+                )
+            self._db.execute(
+                "INSERT INTO product (name, seq_floor, repository) VALUES (?1, ?2, ?3) "
+                "ON CONFLICT (name) DO UPDATE SET seq_floor = ?2, repository = ?3",
+                (product, floor, repository),
+            )
+        return repository
+
     def raise_authority(
-        self, product: str, channel: str, authority: tuple[int, int]
+        self, product: str, channel: str, authority: tuple[int, int], *, repository: str
     ) -> None:
-        """Keep the newest (root version, channel role version) ever accepted."""
+        """Keep the newest (root version, channel role version) ever accepted there."""
         with transaction(self._db):
             self._db.execute(
-                "INSERT INTO authority VALUES (?1, ?2, ?3, ?4) "
-                "ON CONFLICT (product, channel) DO UPDATE SET "
-                "root_version = ?3, pointer_version = ?4 "
-                "WHERE (root_version, pointer_version) < (?3, ?4)",
-                (product, channel, *authority),
+                "INSERT INTO mark VALUES (?1, ?2, ?3, ?4, ?5) "
+                "ON CONFLICT (repository, product, channel) DO UPDATE SET "
+                "root_version = ?4, pointer_version = ?5 "
+                "WHERE (root_version, pointer_version) < (?4, ?5)",
+                (repository, product, channel, *authority),
             )
 
     def hold(self, product: str, *, until: float = math.inf, reason: str = "") -> None:

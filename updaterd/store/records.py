@@ -5,6 +5,7 @@ while a worker is writing. Times are Unix seconds.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from updaterd.core.lifecycle import State
@@ -84,6 +85,7 @@ class ProductFacts:
 
     name: str
     seq_floor: int = 0
+    repository: str = ""
     hold_until: float | None = None
     hold_reason: str = ""
     target_version: str | None = None
@@ -212,14 +214,44 @@ class Records:
         ).fetchone()
         return ProductFacts(name) if row is None else ProductFacts(*row)
 
-    def authority(self, product: str, channel: str) -> tuple[int, int]:
-        """Return the newest (root, channel role) versions ever accepted."""
+    def repository(self, lineage: Sequence[str]) -> str:
+        """Return the name of the repository whose roots these are (View.lineage)."""
+        holes = ",".join("?" * len(lineage))
         row = self._db.execute(
-            "SELECT root_version, pointer_version FROM authority "
-            "WHERE product = ? AND channel = ?",
-            (product, channel),
+            f"SELECT repository FROM lineage WHERE root IN ({holes}) "  # noqa: S608 - only ?
+            "ORDER BY rowid LIMIT 1",
+            tuple(lineage),
         ).fetchone()
+        return lineage[0] if row is None else str(row[0])
+
+    def authority(
+        self, product: str, channel: str, *, repository: str
+    ) -> tuple[int, int]:
+        """Return the newest (root, channel role) versions ever accepted there."""
+        if not self.product(product).repository:  # known from an older layout
+            row = self._db.execute(
+                "SELECT root_version, pointer_version FROM authority "
+                "WHERE product = ? AND channel = ?",
+                (product, channel),
+            ).fetchone()
+        else:
+            row = self._db.execute(
+                "SELECT root_version, pointer_version FROM mark "
+                "WHERE repository = ? AND product = ? AND channel = ?",
+                (repository, product, channel),
+            ).fetchone()
         return (0, 0) if row is None else (int(row[0]), int(row[1]))
+
+    def floor(self, product: str, *, repository: str) -> int:
+        """Return the lowest `seq` that a repository may still offer."""
+        known = self.product(product)
+        if known.repository in {"", repository}:
+            return known.seq_floor
+        row = self._db.execute(
+            "SELECT seq FROM floor WHERE repository = ? AND product = ?",
+            (repository, product),
+        ).fetchone()
+        return 0 if row is None else int(row[0])
 
     def roles(self) -> tuple[RoleSeen, ...]:
         """Return the roles of the signed metadata as last seen."""

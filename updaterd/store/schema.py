@@ -150,6 +150,30 @@ _MIGRATIONS = (
     ALTER TABLE product DROP COLUMN root_version;
     ALTER TABLE product DROP COLUMN pointer_version;
     """,
+    # Versions and seq count in one repository: a machine that is given another one's
+    # root must not look like the victim of a replay (docs/decisions/0011). The table
+    # `authority` and `product.seq_floor` stay what older updaterd read.
+    """
+    CREATE TABLE lineage (                   -- roots that lead to each other
+        root TEXT PRIMARY KEY,               -- sha256 of what is signed of it
+        repository TEXT NOT NULL             -- the first of them that was seen
+    ) STRICT;
+    CREATE TABLE mark (                      -- the newest signed word seen, ever
+        repository TEXT NOT NULL,
+        product TEXT NOT NULL,
+        channel TEXT NOT NULL,
+        root_version INTEGER NOT NULL,
+        pointer_version INTEGER NOT NULL,
+        PRIMARY KEY (repository, product, channel)
+    ) STRICT;
+    CREATE TABLE floor (                     -- of repositories left for another one
+        repository TEXT NOT NULL,
+        product TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        PRIMARY KEY (repository, product)
+    ) STRICT;
+    ALTER TABLE product ADD COLUMN repository TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

@@ -20,6 +20,7 @@ from updaterd.net import Fetcher
 from updaterd.trust.clock import Clock, Notice, ahead
 from updaterd.trust.engine import LIMITS, Source
 from updaterd.trust.failures import explain
+from updaterd.trust.lineage import lineage
 from updaterd.trust.roles import Role, read_roles
 from updaterd.trust.store import Store
 from updaterd.trust.view import Lookup, View
@@ -114,6 +115,7 @@ class TrustClient:
                 store=self._store,
                 time=clock.time,
                 warnings=tuple(warnings),
+                lineage=lineage(self._cache, self._bootstrap, engine.root.version),
             )
 
     def _full_refresh(self, now: datetime | None, warnings: list[Notice]) -> Lookup:

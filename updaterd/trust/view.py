@@ -46,6 +46,8 @@ class View:
     Attributes:
         time: the time it was judged by; the journal's next last good time.
         warnings: `stale_mirror`, `clock_suspect`.
+        lineage: ids of the roots that lead to the newest, oldest first: which
+            repository this is, whatever its address.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class View:
         store: Store,
         time: datetime | None,
         warnings: tuple[Notice, ...],
+        lineage: tuple[str, ...],
     ) -> None:
         self._engine = engine
         self._store = store
         self.time = time
         self.warnings = warnings
+        self.lineage = lineage
 
     @property
     def roles(self) -> tuple[Role, ...]:

@@ -91,9 +91,39 @@ def test_failures_of_one_release_add_up_and_another_seq_starts_anew(journal):
 
 def test_each_channel_counts_on_its_own(journal):
     """An owner who changes channels must not look like the victim of a replay."""
-    journal.raise_authority("acme", "stable", (1, 57))
+    here = journal.follow("acme", ["root"])
+    journal.raise_authority("acme", "stable", (1, 57), repository=here)
 
-    assert (0, 0) == journal.authority("acme", "beta")
+    assert (0, 0) == journal.authority("acme", "beta", repository=here)
+
+
+def test_each_repository_counts_on_its_own_and_is_remembered(journal):
+    """Another repository starts at one; on the way back nothing was forgotten."""
+    ours = journal.follow("acme", ["our-1"])
+    journal.raise_authority("acme", "stable", (3, 57), repository=ours)
+    journal.raise_floor("acme", 40)
+
+    theirs = journal.follow("acme", ["their-1", "their-2"])
+    assert (0, 0) == journal.authority("acme", "stable", repository=theirs)
+    assert 0 == journal.product("acme").seq_floor
+    assert 40 == journal.floor("acme", repository=ours)
+    journal.raise_authority("acme", "stable", (1, 2), repository=theirs)
+    journal.raise_floor("acme", 1)
+
+    assert ours == journal.follow("acme", ["our-1"])
+    assert (3, 57) == journal.authority("acme", "stable", repository=ours)
+    assert 40 == journal.product("acme").seq_floor
+    assert theirs == journal.follow("acme", ["their-2"])
+    assert 1 == journal.product("acme").seq_floor
+
+
+def test_a_newer_root_of_the_same_repository_is_the_same_repository(journal):
+    """Packages bring newer bootstrap roots: marks stay, as far as roots connect."""
+    first = journal.follow("acme", ["root-1", "root-2"])
+
+    assert first == journal.follow("acme", ["root-2", "root-3"])
+    assert first == journal.repository(["root-3"])
+    assert "root-9" == journal.repository(["root-9"])
 
 
 def test_authority_of_the_first_layout_is_kept(tmp_path):
@@ -113,20 +143,25 @@ def test_authority_of_the_first_layout_is_kept(tmp_path):
     connection.close()
 
     with closing(schema.open_state(tmp_path / "state.db")) as connection:
-        assert (2, 57) == Journal(connection).authority("acme", "beta")
+        journal = Journal(connection)
+        assert (2, 57) == journal.authority("acme", "beta", repository="any")
+        here = journal.follow("acme", ["root"])
+        assert (2, 57) == journal.authority("acme", "beta", repository=here)
+        assert (0, 0) == journal.authority("acme", "beta", repository="other")
 
 
 def test_floor_authority_and_good_time_never_fall(journal):
+    here = journal.follow("acme", ["root"])
     for seq in (5, 3):
         journal.raise_floor("acme", seq)
     for pair in ((1, 9), (2, 1), (1, 99)):
-        journal.raise_authority("acme", "stable", pair)
+        journal.raise_authority("acme", "stable", pair, repository=here)
     for now in (10.0, 5.0):
         journal.set_last_good_time(now)
 
     facts = journal.product("acme")
     assert 5 == facts.seq_floor
-    assert (2, 1) == journal.authority("acme", "stable")
+    assert (2, 1) == journal.authority("acme", "stable", repository=here)
     assert 10.0 == journal.last_good_time()
 
 
