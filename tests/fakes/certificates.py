@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1, made on the spot."""
+"""A certificate for 127.0.0.1 and other places, made on the spot."""
 
 import datetime as dt
 import ipaddress
@@ -9,14 +9,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def make_certificate(directory):
-    """Write `ca.pem` (to be trusted); return its path and a server's context."""
+def make_certificate(directory, *, hosts=("localhost",), addresses=("127.0.0.1",)):
+    """Write `ca.pem` (to be trusted); return its path and a server's context.
+
+    `server.pem` has the certificate and its key, for servers of another kind.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "feed.test")])
     now = dt.datetime.now(dt.UTC)
     names = [
-        x509.DNSName("localhost"),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        *(x509.DNSName(host) for host in hosts),
+        *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses),
     ]
     certificate = (
         x509
