@@ -45,6 +45,15 @@ class Silence:
     def __init__(self):
         self.count = 0
 
+    def recalled(self, record):
+        pass
+
+    def log_down(self, error):
+        pass
+
+    def log_up(self):
+        pass
+
     def arrived(self, record):
         pass
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import cast
 
 _EXPLAINED = """\
 Serves the feed at /v1/events, the repository's files at /repo/, /healthz, /readyz
@@ -46,6 +47,18 @@ def _limit(text: str) -> int:
     return value
 
 
+def _network(text: str) -> str:
+    from ipaddress import ip_network
+
+    try:
+        ip_network(text.strip())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{error}; write 10.0.0.5 or 10.0.0.0/8"
+        ) from None
+    return text
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = _EXPLAINED
@@ -74,6 +87,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="URL",
         help="event log: sqlite:///PATH (default: in --state) or redis://HOST:PORT/DB",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("auto", "journal", "human", "json"),
+        default="auto",
+        help="of what the server says on stderr (default: the journal under systemd, "
+        "lines on a terminal, JSON elsewhere)",
     )
     parser.add_argument(
         "--keep-events",
@@ -173,9 +193,10 @@ def _access(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--trusted-proxy",
         action="append",
+        type=_network,
         default=[],
-        metavar="ADDRESS",
-        help="whose X-Forwarded-For is believed; repeatable",
+        metavar="NETWORK",
+        help="whose X-Forwarded-For is believed: an address or CIDR; repeatable",
     )
     group.add_argument(
         "--allow-origin",
@@ -221,7 +242,7 @@ def run(arguments: argparse.Namespace) -> int:
             do="pip install 'updaterd[server]'",
             code="extra_missing",
         ) from error
-    _configure_logs()
+    _configure_logs(arguments.log_format)
     options = Options(
         state=arguments.state.absolute(),
         repository=arguments.repo and arguments.repo.absolute(),
@@ -255,27 +276,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _configure_logs() -> None:
-    """One JSON object a line, on stderr; what uvicorn and asyncio log, too."""
-    import logging
+def _configure_logs(wanted: str) -> None:
+    import os
 
-    import structlog
+    from updaterd import log
 
-    class Forward(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            structlog.get_logger(record.name).error(
-                "fault", message=record.getMessage(), exc_info=record.exc_info
-            )
-
-    logging.basicConfig(level=logging.ERROR, handlers=[Forward()], force=True)
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    stream = cast("log.Stream", wanted)
+    if wanted == "auto" and not (sys.stderr.isatty() or "JOURNAL_STREAM" in os.environ):
+        stream = "json"  # a container, a file: someone will search it
+    log.configure(stream)

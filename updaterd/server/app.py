@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -15,8 +14,10 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from updaterd.errors import MalformedError, RejectedError, UpdaterError
+from updaterd.log import get
 from updaterd.server import publish, sink_asgi
 from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
+from updaterd.server.addresses import Proxies
 from updaterd.server.admission import Bucket
 from updaterd.server.files import RepositoryFiles
 from updaterd.server.log import EventLog, write_topic
@@ -32,7 +33,7 @@ _BODY_DEADLINE_S = 30.0
 _READY_DEADLINE_S = 2.0
 _SHOWN_DEADLINE_S = 1.0
 
-log = structlog.get_logger("updaterd.server")
+log = get()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +41,8 @@ class Parts:
     """What the surface is put in front of.
 
     Attributes:
+        proxies: whose X-Forwarded-For is believed.
         clock: seconds on a steady clock.
-        log_up: tells whether the log answers.
     """
 
     options: Options
@@ -50,6 +51,7 @@ class Parts:
     tokens: Tokens
     metrics: Metrics
     watch: publish.MetadataWatch
+    proxies: Proxies
     clock: Callable[[], float]
 
 
@@ -69,7 +71,6 @@ class Events:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._trusted = frozenset(parts.options.trusted_proxies)
         self._buckets: dict[str, Bucket] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +118,7 @@ class Events:
         peer = scope["client"][0] if scope["client"] else ""
         try:
             request = read_request(
-                scope["query_string"], scope["headers"], peer, self._trusted
+                scope["query_string"], scope["headers"], peer, parts.proxies
             )
             answer = parts.streams.knock(request)
         except MalformedError as error:
@@ -187,14 +188,17 @@ class Events:
         with suppress(TimeoutError):  # stored it is; this is only for good order
             async with asyncio.timeout(_SHOWN_DEADLINE_S):
                 await self._parts.streams.hub.reached(appended.position)
-        log.info(
-            "announced" if appended.fresh else "announced_before",
-            id=appended.id,
-            event_name=event.name,
-            product=event.topic.product,
-            channel=event.topic.channel,
-            token=token.id,
-        )
+        said = {
+            "id": appended.id,
+            "kind": event.name,
+            "product": event.topic.product,
+            "channel": event.topic.channel,
+            "publisher": token.id,
+        }
+        if appended.fresh:
+            log.info("announced", **said)
+        else:
+            log.info("announced_before", **said)
         # a repetition gets the answer that the first one got, or should have
         replayed = {} if appended.fresh else {"idempotent-replayed": "true"}
         return JSONResponse({"id": appended.id}, 201, replayed)

@@ -18,6 +18,7 @@ from updaterd.server.log import (
     ZERO,
     Bounds,
     EventLog,
+    LogDownError,
     Position,
     Record,
     Topic,
@@ -53,6 +54,18 @@ class Sink(Protocol):
 
 class Observer(Protocol):
     """Who is told what the hub did (metrics, metadata watch)."""
+
+    def log_down(self, error: LogDownError) -> None:
+        """The log does not answer; open streams are none the wiser."""
+        ...
+
+    def log_up(self) -> None:
+        """The log answers; told with every batch."""
+        ...
+
+    def recalled(self, record: Record) -> None:
+        """An event was in the log before this process began."""
+        ...
 
     def arrived(self, record: Record) -> None:
         """An event came from the log, before any stream got it."""
@@ -144,7 +157,6 @@ class Hub:
         self.epoch = ""
         self.last = ZERO
         self._ring_floor = ZERO  # the ring holds everything after it
-        self._log_floor = ZERO
         self._hello: Frame | None = None
 
     async def start(self) -> None:
@@ -160,6 +172,7 @@ class Hub:
         while records := await self._log.read(at, _PAGE):
             for record in records:
                 self._keep(record)
+                self._observer.recalled(record)
             at = records[-1].position
         self.last = max(at, bounds.last)
 
@@ -168,13 +181,16 @@ class Hub:
         self._ring_bytes = 0
         self.epoch = bounds.epoch
         self.last = self._ring_floor = bounds.last
-        self._log_floor = bounds.floor
         self._newest = {}
         self._hello = None
 
     async def run(self) -> None:
         """Follow the log and deliver, for ever."""
         async for batch in self._log.tail(self.epoch, self.last):
+            if isinstance(batch, LogDownError):
+                self._observer.log_down(batch)
+                continue
+            self._observer.log_up()
             if batch.epoch != self.epoch:
                 await self._lost(batch.epoch)
             for record in batch.records:

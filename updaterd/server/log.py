@@ -174,10 +174,11 @@ class EventLog(Protocol):
         """Return the newest position of every topic, trimmed or not."""
         ...
 
-    def tail(self, epoch: str, after: Position) -> AsyncIterator[Batch]:
+    def tail(self, epoch: str, after: Position) -> AsyncIterator[Batch | LogDownError]:
         """Yield what comes after a position, for ever, in order, once.
 
-        It outlives failures of the log: it reconnects by itself.
+        It outlives failures of the log: it reconnects by itself. It yields the first
+        error of each failure, and a batch, maybe an empty one, when that is over.
         """
         ...
 

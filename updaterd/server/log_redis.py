@@ -164,19 +164,27 @@ class RedisLog:
             pairs = dict(zip(pairs[::2], pairs[1::2], strict=True))
         return {read_topic(k.decode()): _position(v) for k, v in pairs.items()}
 
-    async def tail(self, epoch: str, after: Position) -> AsyncIterator[Batch]:
+    async def tail(
+        self, epoch: str, after: Position
+    ) -> AsyncIterator[Batch | LogDownError]:
         """See `EventLog.tail`."""
+        failed = False
         while True:
             try:
                 # asked each time: a Redis that lost everything answers XREAD gladly
                 current = await self._epoch()
-                if current != epoch:
-                    epoch, after = current, ZERO
+                if current != epoch or failed:
+                    if current != epoch:
+                        epoch, after = current, ZERO
+                    failed = False
                     yield Batch(epoch, ())
                 records = await self._wait(after)
                 if not records or await self._epoch() != epoch:
                     continue  # nothing new, or lost while we waited
-            except LogDownError:
+            except LogDownError as error:
+                if not failed:
+                    failed = True
+                    yield error
                 await asyncio.sleep(_AGAIN_S)
                 continue
             after = records[-1].position

@@ -2,15 +2,17 @@
 
 WAL with `synchronous=FULL`: an append that returned survives a power cut. SQLite
 blocks, so one worker thread does all of it and the event loop never waits for the
-disk.
+disk. The only writer is this process (`setup.lock_embedded`), so the tail is handed
+what was appended and need not ask the file for it.
 """
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from updaterd.errors import BrokenError
 from updaterd.server.log import (
@@ -31,6 +33,8 @@ from updaterd.server.log import (
 )
 
 _BATCH = 50  # an event may be half a megabyte
+_MOST_HANDED = 16  # so may these; a tail that is further behind reads the file
+_AGAIN_S = 1.0
 _LAYOUT = 1
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -62,6 +66,13 @@ PRAGMA user_version = 1;
 T = TypeVar("T")
 
 
+class _Added(NamedTuple):
+    """An event, and the one before it: whoever has that misses nothing between."""
+
+    before: Position
+    record: Record
+
+
 class SqliteLog:
     """See `EventLog`.
 
@@ -78,7 +89,8 @@ class SqliteLog:
         self._retention = retention
         self._now = now
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="event-log")
-        self._added = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._handed: deque[_Added] = deque(maxlen=_MOST_HANDED)
         self._db: sqlite3.Connection | None = None
 
     def _open(self) -> sqlite3.Connection:
@@ -135,53 +147,24 @@ class SqliteLog:
         Power cut: event, key and newest position are one transaction.
         """
         now_ms = int(self._now() * 1000)
-        digest = digest_of(event)
+        loop = asyncio.get_running_loop()
 
         def work(db: sqlite3.Connection) -> Appended:
             db.execute("BEGIN IMMEDIATE")
             try:
-                answer = self._append(db, event, key, digest, now_ms)
+                before = _last(db)
+                answer = _append(db, event, key, now_ms, before)
                 db.execute("COMMIT")
             except BaseException:
                 db.execute("ROLLBACK")
                 raise
+            if answer.fresh:
+                # here, not after the wait: who asked may have gone meanwhile
+                self._handed.append(_Added(before, Record(answer.position, event)))
+                loop.call_soon_threadsafe(self._moved.set)
             return answer
 
-        answer = await self._run(work)
-        if answer.fresh:
-            self._added.set()
-        return answer
-
-    @staticmethod
-    def _append(
-        db: sqlite3.Connection, event: Event, key: str, digest: str, now_ms: int
-    ) -> Appended:
-        epoch = _meta(db, "epoch")
-        used = db.execute(
-            "SELECT digest, ms, seq FROM used WHERE key = ?", (key,)
-        ).fetchone()
-        if used is not None:
-            if used[0] != digest:
-                raise KeyReusedError(
-                    f"the idempotency key {key[-60:]!r} belongs to another event",
-                    do="use a new key for a new event",
-                )
-            return Appended(epoch, Position(used[1], used[2]), fresh=False)
-        last = _last(db)
-        # a clock that went back must not reorder the log
-        position = Position(now_ms, 0)
-        if position <= last:
-            position = Position(last.ms, last.seq + 1)
-        db.execute(
-            "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)",
-            (*position, event.name, *event.topic, event.data),
-        )
-        db.execute(
-            "INSERT OR REPLACE INTO newest VALUES (?, ?, ?)",
-            (write_topic(event.topic), *position),
-        )
-        db.execute("INSERT INTO used VALUES (?, ?, ?, ?)", (key, digest, *position))
-        return Appended(epoch, position, fresh=True)
+        return await self._run(work)
 
     async def read(self, after: Position, limit: int) -> tuple[Record, ...]:
         """See `EventLog.read`."""
@@ -217,20 +200,40 @@ class SqliteLog:
 
         return await self._run(work)
 
-    async def tail(self, epoch: str, after: Position) -> AsyncIterator[Batch]:
-        """See `EventLog.tail`: this log has one writer, so it is told in memory."""
+    async def tail(
+        self, epoch: str, after: Position
+    ) -> AsyncIterator[Batch | LogDownError]:
+        """See `EventLog.tail`: handed in memory, read when it is behind."""
+        failed = False
         while True:
-            self._added.clear()
-            try:
-                records = await self.read(after, _BATCH)
-            except LogDownError:
-                await asyncio.sleep(1)
-                continue
-            if records:
+            self._moved.clear()
+            records = self._after(after)
+            if records is None:
+                try:
+                    records = await self.read(after, _BATCH)
+                except LogDownError as error:
+                    if not failed:
+                        failed = True
+                        yield error
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
+            if records or failed:
+                failed = False
                 yield Batch(epoch, records)
+            if records:
                 after = records[-1].position
-            else:
-                await self._added.wait()
+            elif not self._moved.is_set():
+                await self._moved.wait()
+
+    def _after(self, position: Position) -> tuple[Record, ...] | None:
+        """Return what was appended after a position; None when only the file knows."""
+        handed = list(self._handed)  # at once: the thread appends to it
+        if handed and handed[-1].record.position <= position:
+            return ()
+        for at, added in enumerate(handed):
+            if added.before == position:
+                return tuple(later.record for later in handed[at:])
+        return None
 
     async def trim(self) -> int:
         """See `EventLog.trim`.
@@ -300,3 +303,38 @@ def _last(db: sqlite3.Connection) -> Position:
         "SELECT ms, seq FROM newest ORDER BY ms DESC, seq DESC LIMIT 1"
     ).fetchone()
     return Position(*row) if row else ZERO
+
+
+def _append(
+    db: sqlite3.Connection,
+    event: Event,
+    key: str,
+    now_ms: int,
+    last: Position,
+) -> Appended:
+    digest = digest_of(event)
+    epoch = _meta(db, "epoch")
+    used = db.execute(
+        "SELECT digest, ms, seq FROM used WHERE key = ?", (key,)
+    ).fetchone()
+    if used is not None:
+        if used[0] != digest:
+            raise KeyReusedError(
+                f"the idempotency key {key[-60:]!r} belongs to another event",
+                do="use a new key for a new event",
+            )
+        return Appended(epoch, Position(used[1], used[2]), fresh=False)
+    # a clock that went back must not reorder the log
+    position = Position(now_ms, 0)
+    if position <= last:
+        position = Position(last.ms, last.seq + 1)
+    db.execute(
+        "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)",
+        (*position, event.name, *event.topic, event.data),
+    )
+    db.execute(
+        "INSERT OR REPLACE INTO newest VALUES (?, ?, ?)",
+        (write_topic(event.topic), *position),
+    )
+    db.execute("INSERT INTO used VALUES (?, ?, ?, ?)", (key, digest, *position))
+    return Appended(epoch, position, fresh=True)

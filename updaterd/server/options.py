@@ -28,7 +28,7 @@ class Options:
         head_s: time for a request's head to come, in seconds.
         queue_bytes: waiting for one reader; it is dropped when there is more for
             seconds, or four times as much at all.
-        trusted_proxies: addresses whose X-Forwarded-For is believed.
+        trusted_proxies: addresses and networks whose X-Forwarded-For is believed.
         origins: allowed by CORS; `*` for all.
         private: streams and files need a token with `read`.
         metrics: who may read `/metrics`: token (operate), open or off.

@@ -9,15 +9,18 @@ from contextlib import suppress
 from types import FrameType
 from typing import cast
 
-import structlog
 import uvicorn
 import uvloop
 
+from updaterd import __version__
 from updaterd.errors import BrokenError, UpdaterError
+from updaterd.log import get
+from updaterd.server.addresses import Proxies
 from updaterd.server.app import Parts, make_app
 from updaterd.server.hub import Hub
-from updaterd.server.log import LogDownError, Record
+from updaterd.server.log import LogDownError
 from updaterd.server.metrics import Metrics
+from updaterd.server.observer import Observer
 from updaterd.server.options import Options
 from updaterd.server.protocol import FeedProtocol, Guard, maker
 from updaterd.server.publish import MetadataWatch
@@ -37,22 +40,7 @@ _RETRY_S = 1.0
 _LAST_REQUESTS_S = 5
 _TICK_S = 1.0
 
-log = structlog.get_logger("updaterd.server")
-
-
-class _Observer:
-    """Passes what the hub sees to metrics and metadata watch."""
-
-    def __init__(self, metrics: Metrics, watch: MetadataWatch) -> None:
-        self.first_write = metrics.first_write
-        self.delivered = metrics.delivered
-        self._metrics = metrics
-        self._watch = watch
-
-    def arrived(self, record: Record) -> None:
-        """See `hub.Observer`."""
-        self._metrics.arrived(record)
-        self._watch.saw(record)
+log = get()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -96,9 +84,10 @@ class FeedServer:
         watch = MetadataWatch(served)
         self.metrics = Metrics(now=world.now)
         self.log = open_log(options, now=world.now)
+        self._observer = Observer(self.metrics, watch)
         self.hub = Hub(
             self.log,
-            observer=_Observer(self.metrics, watch),
+            observer=self._observer,
             heartbeat_s=options.heartbeat_s,
             ring_bytes=options.ring_bytes,
         )
@@ -111,6 +100,7 @@ class FeedServer:
             world=world,
         )
         self._clock = world.clock
+        proxies = Proxies(options.trusted_proxies)
         app = make_app(
             Parts(
                 options=options,
@@ -119,12 +109,15 @@ class FeedServer:
                 tokens=tokens,
                 metrics=self.metrics,
                 watch=watch,
+                proxies=proxies,
                 clock=world.clock,
             )
         )
-        guard = Guard(options, most_connections(), lambda: self.streams.taken)
+        self._most = most_connections()
+        guard = Guard(options, self._most, lambda: self.streams.taken)
         guard.taker = taker_for(options, self.streams)
-        guard.trusted = frozenset(options.trusted_proxies)
+        self._sink = "asgi" if guard.taker is None else "fast"
+        guard.proxies = proxies
         config = uvicorn.Config(
             app,
             http=cast("type[FeedProtocol]", maker(guard)),
@@ -225,7 +218,18 @@ class FeedServer:
         self.url = f"{scheme}://{host}:{port}"
         if self.options.address_file is not None:
             write_address(self.options.address_file, self.url)
-        log.info("listening", url=self.url)
+        log.info(
+            "listening",
+            url=self.url,
+            version=__version__,
+            sink=self._sink,
+            event_log=self.options.log_url or "embedded",
+            most_streams=min(self.options.max_streams, self._most),
+        )
+        if self._most < self.options.max_streams:
+            log.warning(
+                "few_files", most_streams=self._most, wanted=self.options.max_streams
+            )
         self.started.set()
 
     async def _try_start(self) -> None:
@@ -233,10 +237,11 @@ class FeedServer:
         try:
             await self.hub.start()
             self.streams.ready = True
+            self._observer.log_up()
             for warning in await self.log.warnings():
                 log.warning("log_setup", warning=warning)
         except LogDownError as error:
-            log.warning("log_down", error=str(error))
+            self._observer.log_down(error)
 
     async def _follow(self) -> None:
         while not self.streams.ready:

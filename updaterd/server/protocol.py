@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from updaterd.errors import MalformedError
 from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
+from updaterd.server.addresses import Proxies, counted
 from updaterd.server.options import Options
 from updaterd.server.peer import EXTENSION
 from updaterd.server.request import EVENTS_PATH, StreamRequest, read_request
@@ -85,6 +86,7 @@ class Guard:
         most: connections of this process, bound by its file descriptors.
         taken: tells how many of them have become streams.
         taker: None when streams go the plain way.
+        proxies: may open as many connections as they like.
     """
 
     options: Options
@@ -93,15 +95,15 @@ class Guard:
     taker: Taker | None = None
     open: Counter[str] = field(default_factory=Counter)
     count: int = 0
-    trusted: frozenset[str] = frozenset()
+    proxies: Proxies = field(default_factory=Proxies)
 
     def enter(self, peer: str) -> bool:
         """Count a connection; False when its address has too many."""
         most = self.options.max_per_address
         if self.count + self.taken() >= self.most or (
             most
-            and peer not in self.trusted
             and self.open[peer] >= most + _SPARE_CONNECTIONS
+            and not self.proxies.trust(peer)
         ):
             return False
         self.open[peer] += 1
@@ -135,7 +137,7 @@ class FeedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let the connection in, or cut it at once."""
         super().connection_made(transport)
-        peer = self.client[0] if self.client else ""
+        peer = counted(self.client[0]) if self.client else ""
         if not self._guard.enter(peer):
             transport.abort()
             return
@@ -248,7 +250,7 @@ class FeedProtocol(HttpToolsProtocol):
         _, _, query = self.url.partition(b"?")
         peer = self.client[0] if self.client else ""
         try:
-            request = read_request(query, self.headers, peer, self._guard.trusted)
+            request = read_request(query, self.headers, peer, self._guard.proxies)
         except MalformedError as error:
             self._answer(400, error.code, {}, str(error))
             return

@@ -153,42 +153,52 @@ class MetadataWatch:
             MalformedError: it does not parse, or its parts do not fit.
             StaleMetadataError: it is older.
         """
-        version = self._version(event)
-        newest = self.newest()
-        if version is not None and version < newest:
+        timestamp = _pushed(event, "timestamp")
+        if timestamp is None:
+            return
+        _check_snapshot(event, timestamp)
+        version, newest = timestamp.integer("version"), self.newest()
+        if version < newest:
             raise StaleMetadataError(
                 f"pushed timestamp has version {version}, {newest} is already served",
                 means="clients would refuse it as a rollback",
-                do="publish again from the newest repository",
+                do="publish again from the newest repository; if it was made anew and "
+                "counts from 1 again, move the event log away and restart the server",
             )
 
     def saw(self, record: Record) -> None:
         """Remember what was announced, here or by another replica."""
-        if b'"tuf"' in record.event.data:
-            try:
-                version = self._version(record.event)
-            except MalformedError:
-                return
-            self._announced = max(self._announced, version or 0)
+        if b'"tuf"' not in record.event.data:
+            return
+        try:
+            timestamp = _pushed(record.event, "timestamp")
+            version = timestamp.integer("version") if timestamp else 0
+        except MalformedError:
+            return  # an older server let it in
+        self._announced = max(self._announced, version)
 
-    @staticmethod
-    def _version(event: Event) -> int | None:
-        fields = parse_object(event.data, where="the event", limit=BODY_LIMIT * 2)
-        if "tuf" not in fields:
-            return None
-        tuf = fields.fields("tuf")
-        timestamp = _signed(
-            _inflate(tuf.text("timestamp", longest=BODY_LIMIT), "timestamp"),
-            "timestamp",
-        )
-        if "snapshot" in tuf:
-            snapshot = _signed(
-                _inflate(tuf.text("snapshot", longest=BODY_LIMIT), "snapshot"),
-                "snapshot",
-            )
-            listed = timestamp.fields("meta").fields("snapshot.json")
-            if snapshot.integer("version") != listed.integer("version"):
-                raise MalformedError(
-                    "pushed snapshot is not the one its timestamp names"
-                )
-        return timestamp.integer("version")
+
+def _pushed(event: Event, role: str) -> Fields | None:
+    """Return the signed part of a role that rides in the event, if one does.
+
+    Raises:
+        MalformedError: it does not parse.
+    """
+    fields = parse_object(event.data, where="the event", limit=BODY_LIMIT * 2)
+    if "tuf" not in fields or role not in (tuf := fields.fields("tuf")):
+        return None
+    return _signed(_inflate(tuf.text(role, longest=BODY_LIMIT), role), role)
+
+
+def _check_snapshot(event: Event, timestamp: Fields) -> None:
+    """Refuse a snapshot that is not the one its timestamp names.
+
+    Raises:
+        MalformedError: it is another one, or does not parse.
+    """
+    snapshot = _pushed(event, "snapshot")
+    if snapshot is None:
+        return
+    listed = timestamp.fields("meta").fields("snapshot.json")
+    if snapshot.integer("version") != listed.integer("version"):
+        raise MalformedError("pushed snapshot is not the one its timestamp names")

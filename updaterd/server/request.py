@@ -1,12 +1,12 @@
 """What a request for a stream asks for; the same for both sinks."""
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from updaterd.core.names import check_name
 from updaterd.errors import MalformedError
+from updaterd.server.addresses import Proxies
 from updaterd.server.hub import Filter
 
 EVENTS_PATH = "/v1/events"
@@ -37,7 +37,7 @@ class StreamRequest:
 
 
 def read_request(
-    query: bytes, headers: Headers, peer: str, trusted: frozenset[str]
+    query: bytes, headers: Headers, peer: str, proxies: Proxies
 ) -> StreamRequest:
     """Return what was asked.
 
@@ -45,7 +45,7 @@ def read_request(
         query: after the question mark, still encoded.
         headers: names in lower case.
         peer: address of the other end of the connection.
-        trusted: proxies whose X-Forwarded-For is believed.
+        proxies: whose X-Forwarded-For is believed.
 
     Raises:
         MalformedError: a filter is not a name, or there are too many.
@@ -67,7 +67,7 @@ def read_request(
     return StreamRequest(
         read_filter(query),
         cursor,
-        client_address(peer, forwarded, trusted),
+        proxies.client(peer, forwarded),
         bearer,
         origin,
         browser,
@@ -100,25 +100,3 @@ def read_filter(query: bytes) -> Filter:
         if name in wanted:
             wanted[name].add(check_name(name, value))
     return Filter(frozenset(wanted["product"]), frozenset(wanted["channel"]))
-
-
-def client_address(peer: str, forwarded: list[str], trusted: frozenset[str]) -> str:
-    """Return whom limits count: the nearest address that is no proxy of ours.
-
-    An IPv6 client owns a /64, so that is what is counted.
-
-    Args:
-        peer: address of the other end of the connection.
-        forwarded: X-Forwarded-For, nearest last.
-        trusted: proxies whose word is believed.
-    """
-    address = peer
-    while address in trusted and forwarded:
-        address = forwarded.pop().strip()
-    if ":" in address:
-        try:
-            network = ipaddress.ip_network((address, 64), strict=False)
-        except ValueError:
-            return peer
-        return str(network.network_address)
-    return address[:40]

@@ -7,11 +7,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import structlog
-
 from updaterd.durable import publish_file
 from updaterd.errors import BrokenError
 from updaterd.locks import hold
+from updaterd.log import get
 from updaterd.server.log import EventLog
 from updaterd.server.log_redis import RedisLog
 from updaterd.server.log_sqlite import SqliteLog
@@ -24,7 +23,7 @@ _BACKLOG = 4096
 _DEAD_PEER_MS = 60_000
 _SPARE_FILES = 256
 
-log = structlog.get_logger("updaterd.server")
+log = get()
 
 
 def open_log(options: Options, *, now: Callable[[], float]) -> EventLog:

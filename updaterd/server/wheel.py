@@ -36,7 +36,7 @@ class Wheel:
     """
 
     def __init__(
-        self, *, period_s: float, slots: int = 30, slice_size: int = 500
+        self, *, period_s: float, slots: int = 15, slice_size: int = 500
     ) -> None:
         self.period_s = period_s
         self._slots: list[set[Rider]] = [set() for _ in range(slots)]
