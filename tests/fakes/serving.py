@@ -211,11 +211,15 @@ class Reader:
     ended: bool = False
     last_id: str = ""
     tls: ssl.SSLContext | None = None
+    source: str = ""
 
     async def __aenter__(self):
         parts = urlsplit(self.url)
         self.reader, self.writer = await asyncio.open_connection(
-            parts.hostname, parts.port, ssl=self.tls
+            parts.hostname,
+            parts.port,
+            ssl=self.tls,
+            local_addr=(self.source, 0) if self.source else None,
         )
         lines = [f"GET /v1/events{self.query} HTTP/1.1", f"Host: {parts.netloc}"]
         lines += [f"{k.replace('_', '-')}: {v}" for k, v in self.headers.items()]
