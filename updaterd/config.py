@@ -30,6 +30,7 @@ from updaterd.errors import BrokenError, MalformedError
 
 _SYSTEM_UIDS = 1000  # below: root or a system user, who gets the system's paths
 _SYSTEM_CONFIG = Path("/etc/updaterd")
+SELF_TEST = Path("/usr/lib/updaterd/self-test")  # the package's
 
 
 class ConfigError(BrokenError):
@@ -141,6 +142,8 @@ def _product(table: Table, name: str) -> Product:
         ),
         hooks=Hooks(
             pre_stage=hooks.words("pre_stage"),
+            # an updater must not be switched to untested for want of a line
+            self_test=hooks.words("self_test") or _own_self_test(name),
             pre_activate=hooks.words("pre_activate"),
             post_activate=hooks.words("post_activate"),
             post_rollback=hooks.words("post_rollback"),
@@ -150,6 +153,12 @@ def _product(table: Table, name: str) -> Product:
     for part in (health, hooks, table):
         part.done()
     return product
+
+
+def _own_self_test(product: str) -> tuple[str, ...]:
+    """Return the packaged self-test for updaterd itself, nothing for others."""
+    there = product == "updaterd" and SELF_TEST.exists()
+    return (str(SELF_TEST),) if there else ()
 
 
 def read(document: Mapping[str, object], directories: Directories) -> Settings:
@@ -233,15 +242,17 @@ def load(
     """
     found = file or _find_config()
     # Whoever asks about the system's daemon means the system's directories.
-    ours = found.parent == _SYSTEM_CONFIG or os.getuid() < _SYSTEM_UIDS
+    named = _system_name(found)
+    ours = bool(named) or os.getuid() < _SYSTEM_UIDS
+    own = named or _SYSTEM_CONFIG.name
     document = _read_file(found)
     for part in sorted(found.parent.glob("conf.d/*.toml")):
         _merge(document, _read_file(part))
     directories = Directories(
         config=found,
-        state=state or _directory("state", "/var/lib/updaterd", ours=ours),
-        cache=cache or _directory("cache", "/var/cache/updaterd", ours=ours),
-        runtime=runtime or _directory("runtime", "/run/updaterd", ours=ours),
+        state=state or _directory("state", f"/var/lib/{own}", ours=ours),
+        cache=cache or _directory("cache", f"/var/cache/{own}", ours=ours),
+        runtime=runtime or _directory("runtime", f"/run/{own}", ours=ours),
     )
     settings = read(document, directories)
     if demo:
@@ -249,6 +260,17 @@ def load(
 
         settings = replace(settings, demo=True)
     return settings
+
+
+def _system_name(file: Path) -> str:
+    """Return "updaterd" or, of a further daemon, "updaterd-NAME"; "" elsewhere.
+
+    updaterd@NAME.service has directories of its own by that name.
+    """
+    folder = file.absolute().parent
+    own = _SYSTEM_CONFIG.name
+    same = folder.parent == _SYSTEM_CONFIG.parent
+    return folder.name if same and (folder.name + "-").startswith(f"{own}-") else ""
 
 
 def _find_config() -> Path:

@@ -61,6 +61,7 @@ COMMANDS = (
     Command("verify", "machine", "compare the installed tree with its manifest"),
     Command("events", "machine", "print a feed's events, one JSON line each"),
     Command("config", "machine", "check the configuration"),
+    Command("self-test", "machine", "tell whether this updaterd works on this machine"),
     Command("release", "release", "make, sign, publish and steer releases"),
     Command("serve", "operator", "run the feed server"),
     Command("token", "operator", "create, list and revoke publishing tokens"),

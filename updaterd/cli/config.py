@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked."""
-    return _grant(arguments) if arguments.action == "grant" else _check(arguments)
+    return _grant(arguments) if arguments.action == "grant" else check(arguments)
 
 
 def _grant(arguments: argparse.Namespace) -> int:
@@ -72,7 +72,7 @@ def _grant(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> int:
+def check(arguments: argparse.Namespace) -> int:
     """Read the configuration and print what it means.
 
     Raises:

@@ -41,7 +41,7 @@ _TAKEN = frozenset([
     "tmp",
     "usr",
 ])
-_OURS = frozenset({"/var/lib/updaterd", "/var/cache/updaterd"})
+_OURS = re.compile(r"/var/(lib|cache)/updaterd(-[^/]*)?")  # of any instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _check(product: Product) -> None:
         or len(parts) < deep
         or parts[0] in _TAKEN
         or ".." in parts
-        or root in _OURS
+        or _OURS.fullmatch(root)
     ):
         raise BrokenError(
             f"{root!r:.100} cannot be the root of product {product.name}",

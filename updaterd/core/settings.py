@@ -72,6 +72,7 @@ class Hooks:
     """`hooks = {...}`: argv of each, run without a shell."""
 
     pre_stage: tuple[str, ...] = ()
+    self_test: tuple[str, ...] = ()
     pre_activate: tuple[str, ...] = ()
     post_activate: tuple[str, ...] = ()
     post_rollback: tuple[str, ...] = ()

@@ -1,6 +1,7 @@
 """The owner's own steps around an update.
 
     pre_stage      before anything is downloaded; failing: not now, retried later
+    self_test      the release is whole on disk: does it work here? failing: refused
     pre_activate   the release is whole on disk, nothing moved yet; failing: not now
     post_activate  `current` is the new release, before units restart; failing: back
     post_rollback  `current` is the old release again, after units restarted
@@ -9,12 +10,16 @@ argv comes from the configuration only, without a shell. A hook may run again fo
 same release when a run was interrupted: it must bear that.
 """
 
+import signal
 from collections.abc import Mapping
 
 from updaterd.core.settings import Product
 from updaterd.core.text import printable
-from updaterd.errors import TransientError
-from updaterd.install.process import run
+from updaterd.errors import RejectedError, TransientError
+from updaterd.install.process import Ran, run
+
+# took too long; killed by the kernel or a person; cannot be run
+_NO_VERDICT = (None, -signal.SIGKILL, -signal.SIGTERM, 126, 127)
 
 
 class HookError(TransientError):
@@ -46,14 +51,51 @@ def run_hook(name: str, product: Product, env: Mapping[str, str]) -> None:
     Raises:
         HookError: it did not end with 0 in time.
     """
+    ran = _run(name, product, env)
+    if ran is not None and ran.code != 0:
+        raise HookError(_said(name, product, ran), do=_advice(name, product))
+
+
+def run_self_test(product: Product, env: Mapping[str, str]) -> None:
+    """Ask a staged release whether it works here, if it can be asked.
+
+    What says nothing about the release (no time, no such command, killed from
+    outside) is no verdict: it is asked again later.
+
+    Raises:
+        RejectedError: it does not.
+        HookError: there is no telling now.
+    """
+    ran = _run("self_test", product, env)
+    if ran is None or ran.code == 0:
+        return
+    if ran.code in _NO_VERDICT:
+        raise HookError(
+            _said("self_test", product, ran), do=_advice("self_test", product)
+        )
+    raise RejectedError(
+        printable(
+            f"{product.name} {env['UPDATERD_VERSION']} fails its self-test: {ran}",
+            longest=400,
+        ),
+        means="it was not switched to, and is refused on this machine",
+        do=f"run {product.hooks.self_test[0]} by hand; publish a release that works",
+        code="self_test_failed",
+    )
+
+
+def _run(name: str, product: Product, env: Mapping[str, str]) -> Ran | None:
     argv: tuple[str, ...] = getattr(product.hooks, name)
     if not argv:
-        return
-    ran = run(
+        return None
+    return run(
         argv, timeout_s=product.hooks.timeout_s, env={**env, "UPDATERD_HOOK": name}
     )
-    if ran.code != 0:
-        raise HookError(
-            printable(f"hook {name} of {product.name}: {ran}", longest=300),
-            do=f"run {argv[0]} by hand to see what it wants",
-        )
+
+
+def _said(name: str, product: Product, ran: Ran) -> str:
+    return printable(f"hook {name} of {product.name}: {ran}", longest=300)
+
+
+def _advice(name: str, product: Product) -> str:
+    return f"run {getattr(product.hooks, name)[0]} by hand to see what it wants"

@@ -250,6 +250,7 @@ def _deploy(
     """
     try:
         reason = _stage(product, services, deployment, manifest, raw)
+        trial.examine(product, services.journal.deployment(deployment.id))
     except (RejectedError, BrokenError) as error:
         rejected = isinstance(error, RejectedError)
         services.journal.move(

@@ -41,6 +41,16 @@ def undisturbed() -> Iterator[None]:
             signal.raise_signal(got)
 
 
+def examine(product: Product, deployment: Deployment) -> None:
+    """Ask a staged release whether it works here, before anything moves.
+
+    Raises:
+        RejectedError: it does not.
+        HookError: there is no telling now; the deployment stays STAGED.
+    """
+    hooks.run_self_test(product, _environment(product, deployment))
+
+
 def perform(product: Product, deployment: Deployment, services: Services) -> Outcome:
     """Activate a staged release and put it on trial.
 

@@ -1,0 +1,106 @@
+"""`updaterd self-test`: would this release of updaterd work on this machine?
+
+Asked of a new updaterd before it is switched to, and again before the old daemon
+makes way for it (docs/operations.md). Each release brings its own: only it knows
+what it needs. Nothing is changed, and no server is asked.
+"""
+
+import argparse
+import importlib
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from updaterd import __version__
+from updaterd.cli.common import add_machine_options
+
+# daemon, worker, the worker's child, and what the guard calls
+_PARTS = (
+    "artifact.child",
+    "artifact.codecs",
+    "daemon.service",
+    "pipeline.order",
+    "successor",
+    "trust.client",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = (
+        "Loads every part with this machine's Python and libraries, puts the native\n"
+        "ones to work, and checks the configuration. Exit code 0: it works here."
+    )
+    add_machine_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Try everything; the last line says what does not work."""
+    from updaterd.cli import config
+
+    def configuration() -> None:
+        config.check(arguments)
+
+    steps: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("load its parts", _load),
+        ("verify a signature", _verify_a_signature),
+        ("unpack a bundle's streams", _unpack),
+        ("open a database", _open_a_database),
+        ("use the system's certificates", _trust_the_system),
+        ("use the configuration", configuration),
+    )
+    for what, attempt in steps:
+        try:
+            attempt()
+        except Exception as error:  # noqa: BLE001 # whatever it is, it does not work
+            why = " ".join(str(error).split()) or type(error).__name__
+            print(
+                f"self-test: updaterd {__version__} cannot {what}: {why}",
+                file=sys.stderr,
+            )
+            return 1
+    print(f"self-test: updaterd {__version__} works here")
+    return 0
+
+
+def _load() -> None:
+    for part in _PARTS:
+        importlib.import_module(f"updaterd.{part}")
+
+
+def _verify_a_signature() -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    key.public_key().verify(key.sign(b"self-test"), b"self-test")
+
+
+def _unpack() -> None:
+    """Find and use the codecs that every release can decode.
+
+    Raises:
+        ValueError: one is not here, or does not work.
+    """
+    from updaterd.artifact import codecs
+
+    found = codecs.compressions()
+    if missing := {"bz2", "xz", "zstd"} - found:
+        raise ValueError(f"no {', '.join(sorted(missing))}")
+    zstd = codecs.zstd()
+    data = b"self-test" * 100
+    if zstd is None or zstd.decompress(zstd.compress(data)) != data:
+        raise ValueError("zstd returns other bytes")
+
+
+def _open_a_database() -> None:
+    from updaterd.store.schema import open_state
+
+    with tempfile.TemporaryDirectory(prefix="updaterd-self-test-") as folder:
+        open_state(Path(folder, "state.db")).close()
+
+
+def _trust_the_system() -> None:
+    from updaterd import net
+
+    net.tls_context(None)
