@@ -1,12 +1,8 @@
-"""In front of the server: nginx as documented, TLS, a browser."""
+"""In front of the server: nginx and Caddy as documented, and TLS without either."""
 
 import asyncio
-import http.server
-import json
-import queue
 import ssl
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -21,53 +17,78 @@ from fakes.serving import (
 )
 from fakes.tools import need
 
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "fronting" / "nginx.conf"
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "fronting"
+
+
+def nginx(folder, feed_url, port):
+    """Return a command that runs the documented nginx.conf, ports replaced."""
+    documented = (
+        (DOCUMENTED / "nginx.conf")
+        .read_text()
+        .replace("127.0.0.1:8080", feed_url.removeprefix("http://"))
+        .replace("listen 80;", f"listen 127.0.0.1:{port};")
+    )
+    (folder / "updaterd.conf").write_text(documented)
+    temporary = " ".join(
+        f"{kind}_temp_path {folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/pid;\n"
+        f"error_log {folder}/error.log;\nevents {{}}\n"
+        f"http {{ access_log off; {temporary} include updaterd.conf; }}\n"
+    )
+    options = ("-p", folder, "-c", "nginx.conf", "-e", folder / "error.log")
+    return [need("nginx"), *options]
+
+
+def caddy(folder, feed_url, port):
+    """Return a command that runs the documented Caddyfile, ports replaced."""
+    documented = (
+        (DOCUMENTED / "Caddyfile")
+        .read_text()
+        .replace("127.0.0.1:8080", feed_url.removeprefix("http://"))
+        .replace("updates.example.com {", f"http://127.0.0.1:{port} {{")
+    )
+    # no administration port
+    documented = documented.replace("\n{\n", "\n{\n\tadmin off\n", 1)
+    (folder / "Caddyfile").write_text(documented)
+    return [
+        *("env", f"HOME={folder}", f"XDG_DATA_HOME={folder}"),
+        *(need("caddy"), "run", "--adapter", "caddyfile"),
+        *("--config", folder / "Caddyfile"),
+    ]
+
+
+@pytest.fixture(params=[nginx, caddy])
+def command(request):
+    """What makes the command line of one proxy."""
+    return request.param
 
 
 @pytest.fixture
-def nginx(tmp_path):
-    """Starts nginx with the documented configuration, ports and paths replaced."""
-    program = need("nginx")
+def front(command, tmp_path):
+    """Starts what stands in front of a server; returns its address."""
     started = []
 
     def start(feed_url):
         port = free_port()
-        documented = (
-            DOCUMENTED
-            .read_text()
-            .replace("127.0.0.1:8080", feed_url.removeprefix("http://"))
-            .replace("listen 80;", f"listen 127.0.0.1:{port};")
-        )
-        (tmp_path / "updaterd.conf").write_text(documented)
-        temporary = " ".join(
-            f"{kind}_temp_path {tmp_path}/{kind};"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        (tmp_path / "nginx.conf").write_text(
-            f"daemon off; master_process off; pid {tmp_path}/pid;\n"
-            f"error_log {tmp_path}/error.log;\nevents {{}}\n"
-            f"http {{ access_log off; {temporary} include updaterd.conf; }}\n"
-        )
-        process = subprocess.Popen([
-            program,
-            "-p",
-            tmp_path,
-            "-c",
-            "nginx.conf",
-            "-e",
-            tmp_path / "error.log",
-        ])
+        told = tmp_path / "front.log"
+        with told.open("wb") as log:
+            process = subprocess.Popen(
+                command(tmp_path, feed_url, port), stdout=log, stderr=log
+            )
         started.append(process)
         url = f"http://127.0.0.1:{port}"
 
         def answers():
-            assert process.poll() is None, (tmp_path / "error.log").read_text()
+            assert process.poll() is None, told.read_text()
             try:
                 return request(f"{url}/readyz").status == 200
             except OSError:
                 return False
 
-        wait_until(answers, "nginx answers")
+        wait_until(answers, "it answers")
         return url
 
     yield start
@@ -76,50 +97,77 @@ def nginx(tmp_path):
         process.wait(DEADLINE_S)
 
 
-async def test_events_pass_nginx_at_once(start_feed, nginx, sink):
-    """Unbuffered, both sinks; the client's address counts, not nginx's."""
-    feed = start_feed(*(
-        "--sink",
-        sink,
-        "--trusted-proxy",
-        "127.0.0.1",
-        "--max-per-address",
-        "1",
-    ))
-    url = nginx(feed.url)
+async def test_events_pass_at_once(start_feed, front, sink):
+    """Unbuffered, both sinks; the client's address counts, not the proxy's."""
+    proxy = ("--trusted-proxy", "127.0.0.1")
+    feed = start_feed("--sink", sink, *proxy, "--max-per-address", "1")
+    url = front(feed.url)
     token = feed.token("publish:acme/stable")
-    async with Reader(url, headers={"X-Forwarded-For": "192.0.2.7"}) as reader:
+    async with Reader(url, source="127.0.0.2") as reader:
         assert (await reader.next()).name == "hello"
         answer = publish(url, token, announcement())
+        assert answer.status == 201
         assert (await reader.next()).id == answer.json["id"]
-        # nginx appends the true address, and that one is counted
-        headers = {"X-Forwarded-For": "192.0.2.8"}
-        async with Reader(url, headers=headers) as second:
-            assert second.status == 200
-    assert request(f"{url}/metrics").status == 404
+        # what a client claims counts for nothing: the proxy tells its true address
+        lie = {"X-Forwarded-For": "192.0.2.8"}
+        async with Reader(url, headers=lie, source="127.0.0.2") as same:
+            assert same.status == 429
+        async with Reader(url, source="127.0.0.3") as other:
+            assert other.status == 200
 
 
-async def test_nginx_passes_heartbeats_and_the_end(start_feed, nginx):
-    """A rotated stream ends properly behind nginx, too."""
+async def test_heartbeats_and_the_end_pass(start_feed, front):
+    """A rotated stream ends properly behind a proxy, too."""
     feed = start_feed("--heartbeat", "0.2", "--lifetime", "0.6")
-    async with Reader(nginx(feed.url)) as reader:
+    async with Reader(front(feed.url)) as reader:
         assert (await reader.next()).name == "hello"
         assert await reader.next() is None
         assert reader.ended
         assert reader.heartbeats
 
 
-def test_files_pass_nginx_with_ranges(start_feed, nginx, tmp_path):
+async def test_client_that_leaves_is_gone_at_once(start_feed, front):
+    """A proxy must not hold streams open that nobody reads any more."""
+    feed = start_feed("--metrics", "open", "--heartbeat", "1000", "--lifetime", "9999")
+    async with Reader(front(feed.url)) as reader:
+        assert (await reader.next()).name == "hello"
+        await feed.streams(1)
+    await feed.streams(0)
+
+
+async def test_refusals_pass_with_their_time(start_feed, front):
+    """A proxy must not try elsewhere, or answer instead: Retry-After decides."""
+    feed = start_feed("--rate", "1")
+    url = front(feed.url)
+    for _ in range(20):
+        async with Reader(url) as reader:
+            if reader.status != 200:
+                break
+    assert reader.status == 503
+    assert int(reader.answer["retry-after"]) >= 1
+
+
+def test_files_pass_with_ranges(start_feed, front, tmp_path):
     """What a resumed download needs survives the way."""
     repository = tmp_path / "public"
     blob = repository / "blobs/sha256/ab" / ("ab" * 32)
     blob.parent.mkdir(parents=True)
     blob.write_bytes(bytes(range(256)) * 100)
     feed = start_feed("--repo", repository)
-    url = f"{nginx(feed.url)}/repo/{blob.relative_to(repository)}"
+    url = f"{front(feed.url)}/repo/{blob.relative_to(repository)}"
     answer = request(url, range="bytes=1000-", if_range=f'"{blob.name}"')
     assert (answer.status, answer.body) == (206, blob.read_bytes()[1000:])
     assert "immutable" in answer.headers["cache-control"]
+    head = request(url, "HEAD", accept_encoding="gzip")
+    assert (head.status, head.headers["content-length"]) == (200, "25600")
+    assert request(url, if_none_match=f'"{blob.name}"').status == 304
+
+
+def test_inside_stays_inside(start_feed, front):
+    """Metrics and liveness are not for the public."""
+    url = front(start_feed("--metrics", "open").url)
+    assert request(f"{url}/metrics").status == 404
+    assert request(f"{url}/healthz").status == 404
 
 
 @pytest.fixture
@@ -153,83 +201,3 @@ async def test_tls(start_feed, sink, certificate):
             assert await reader.next() is None
             assert await second.next() is None
     assert await asyncio.to_thread(feed.stop) == 0
-
-
-PAGE = """<!doctype html><title>shop</title><script>
-const tell = what => fetch("/told", {method: "POST", body: JSON.stringify(what)});
-const feed = new EventSource("FEED/v1/events?product=acme");
-feed.onopen = () => tell({name: "open"});
-for (const name of ["hello", "update_available", "resync"])
-  feed.addEventListener(name, e => tell({name, id: e.lastEventId, data: e.data}));
-</script>"""
-
-
-@pytest.fixture
-def page():
-    """A web page of another origin, and a queue of what it tells."""
-    told = queue.Queue()
-    feed_url = []
-
-    class Site(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            body = PAGE.replace("FEED", feed_url[0]).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_POST(self):
-            length = int(self.headers["Content-Length"])
-            told.put(json.loads(self.rfile.read(length)))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{site.server_port}", feed_url, told
-        site.shutdown()
-        thread.join()
-
-
-def test_page_in_chromium_gets_events_across_reconnects(start_feed, page, tmp_path):
-    """EventSource of another origin: live, and again after its stream was rotated."""
-    chromium = need("chromium")
-    origin, feed_url, told = page
-    feed = start_feed("--allow-origin", origin, "--heartbeat", "0.3", "--lifetime", "1")
-    feed_url.append(feed.url)
-    token = feed.token("publish:acme/stable")
-    browser = subprocess.Popen(
-        [
-            *(chromium, "--headless=new", "--no-sandbox", "--disable-gpu"),
-            *("--disable-dev-shm-usage", "--no-first-run"),
-            *(f"--user-data-dir={tmp_path / 'profile'}", "--remote-debugging-port=0"),
-            f"{origin}/",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        seen = []
-
-        def until(name, count):
-            while sum(what["name"] == name for what in seen) < count:
-                seen.append(told.get(timeout=60))
-
-        until("hello", 1)
-        ids = [publish(feed.url, token, announcement(seq=1)).json["id"]]
-        until("update_available", 1)
-        until("open", 2)  # the first stream's time was up
-        ids.append(publish(feed.url, token, announcement(seq=2)).json["id"])
-        until("update_available", 2)
-        until("open", 3)
-    finally:
-        browser.terminate()
-        browser.wait(DEADLINE_S)
-    updates = [what["id"] for what in seen if what["name"] == "update_available"]
-    assert updates == ids
-    assert "resync" not in {what["name"] for what in seen}
