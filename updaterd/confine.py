@@ -16,14 +16,19 @@ needs libseccomp and no release since 2021) would be more to vet than these two 
 Sources: landlock(7), linux/landlock.h; seccomp(2), linux/seccomp.h, linux/filter.h.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import os
-import platform
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+
+from updaterd.core.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
@@ -89,7 +94,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Confined:
     """What the kernel granted.
 
@@ -115,9 +120,9 @@ class Confined:
 
 
 def confine(
-    write: Path,
+    write: Path | str,
     *,
-    link_from: Path | None = None,
+    link_from: Path | str | None = None,
     read: Iterable[Path] | None = None,
     seccomp: bool = True,
 ) -> Confined:
@@ -177,7 +182,10 @@ def _landlock_abi() -> int:
 
 
 def _landlock(
-    abi: int, write: Path, link_from: Path | None, read: Sequence[Path] | None
+    abi: int,
+    write: Path | str,
+    link_from: Path | str | None,
+    read: Sequence[Path] | None,
 ) -> None:
     handled = _CHANGES | _EXECUTE
     for since, right in _SINCE:
@@ -217,10 +225,10 @@ def _landlock(
         os.close(ruleset)
 
 
-def _allow(ruleset: int, path: Path, rights: int) -> None:
+def _allow(ruleset: int, path: Path | str, rights: int) -> None:
     there = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             rights &= _ON_FILES
         rule = struct.pack("=Qi", rights, there)
         if (
@@ -241,7 +249,7 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
 
 def _seccomp() -> str:
     """Filter system calls; return what stood in the way, or nothing."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in _DENIED or struct.calcsize("P") != 8:
         return f"seccomp: no filter for {machine}"
     program = _program(*_DENIED[machine])

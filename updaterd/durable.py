@@ -1,9 +1,13 @@
 """The only module that renames, links or syncs; ruff bans those calls elsewhere."""
 
+from __future__ import annotations
+
 import ctypes
 import os
-import secrets
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _RENAME_EXCHANGE = 2  # renameat2(2)
 _AT_FDCWD = -100
@@ -46,7 +50,7 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 
     Power cut: old or new bytes; at worst a `.<name>.<random>.new` is left over.
     """
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    fresh = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(fd, "wb") as file:
@@ -69,7 +73,7 @@ def publish_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         OSError: the disk refused; `path` is as it was.
     """
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    fresh = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(fd, "wb") as file:

@@ -9,7 +9,6 @@ import json
 import random
 import struct
 import subprocess
-import sys
 from functools import cache
 
 import pytest
@@ -277,8 +276,8 @@ def test_mutated_bundles_are_refused_or_harmless(base, kind):
 def _worker(job) -> dict:
     """Run the real worker process on a job; return its last line."""
     done = subprocess.run(
-        [sys.executable, "-I", "-m", "updaterd.artifact.child"],
-        input=sandbox._plain(job),
+        sandbox.command(),
+        input=sandbox.plain(job),
         capture_output=True,
         check=False,
     )

@@ -9,14 +9,19 @@ listing, so such a patch can only be the last step of a path.
     bz2 control   bz2 diff   bz2 extra
 """
 
+from __future__ import annotations
+
 import os
 import struct
 
 from updaterd.artifact.codecs import BZ2, Packed, Stream
-from updaterd.artifact.job import Job
 from updaterd.artifact.script import LINK, MADE, Item, Script
-from updaterd.core.manifest import File, Link
+from updaterd.core.tree import File, Link
 from updaterd.errors import MalformedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from updaterd.artifact.job import Job
 
 MAGIC = b"BSDIFF40"
 MAX_CONTROL = 24 * 2**24

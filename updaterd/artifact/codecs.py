@@ -5,18 +5,25 @@ a decoder never makes more than it was told, and trailing bytes are refused. The
 window is at most 8 MiB whatever the codec, so a decoder's memory is bounded.
 """
 
-import bz2
-import lzma
-import os
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from types import ModuleType
-from typing import Any, Protocol
+from __future__ import annotations
 
-from updaterd.core.deltas import codec_names
+import os
+
+from updaterd.core.records import record
 from updaterd.errors import MalformedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any, Protocol
+
+    class _Decompressor(Protocol):
+        needs_input: bool
+        eof: bool
+        unused_data: bytes
+
+        def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
 
 STORED, ZSTD, XZ, BZ2 = range(4)
 NAMES = {ZSTD: "zstd", XZ: "xz", BZ2: "bz2"}
@@ -29,12 +36,15 @@ _PIECE = 1 << 16  # packed bytes read at a time
 _AHEAD = 1 << 17  # raw bytes asked for at a time
 
 
-@cache
 def zstd() -> ModuleType | None:
     """Return the zstd module: the standard one from Python 3.14, or the backport."""
+    from importlib import import_module  # noqa: PLC0415 - few bundles need it
+
     for name in ("compression.zstd", "backports.zstd"):
-        with suppress(ImportError):
+        try:
             return import_module(name)
+        except ImportError:
+            continue
     return None
 
 
@@ -48,18 +58,12 @@ def compressions() -> frozenset[str]:
 
 def available() -> frozenset[str]:
     """Return the codec names of the bundles this machine can apply."""
+    from updaterd.core.deltas import codec_names  # noqa: PLC0415 - not in the worker
+
     return codec_names(compressions())
 
 
-class _Decompressor(Protocol):
-    needs_input: bool
-    eof: bool
-    unused_data: bytes
-
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
+@record
 class Packed:
     """Where a stream lies: codec number, packed bytes, raw bytes, place in the file."""
 
@@ -69,29 +73,32 @@ class Packed:
     offset: int
 
 
-def _decompressor(codec: int) -> Any:
+def _decompressor(codec: int) -> tuple[Any, tuple[type[Exception], ...]]:
+    """Return a decoder and the errors it knows; imports what the stream needs only.
+
+    Raises:
+        MalformedError: this machine has no such decoder.
+    """
     if codec == XZ:
+        import lzma  # noqa: PLC0415
+
         filters = [{"id": lzma.FILTER_LZMA2, "dict_size": WINDOW}]
-        return lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=filters)
+        decoder: Any = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=filters)
+        return decoder, (lzma.LZMAError, EOFError, ValueError)
     if codec == BZ2:
-        return bz2.BZ2Decompressor()
+        import bz2  # noqa: PLC0415
+
+        return bz2.BZ2Decompressor(), (OSError, EOFError, ValueError)
     if codec == ZSTD:
         module = zstd()
         if module is not None:
             limit = {module.DecompressionParameter.window_log_max: WINDOW_LOG}
-            return module.ZstdDecompressor(options=limit)
+            decoder = module.ZstdDecompressor(options=limit)
+            return decoder, (module.ZstdError, EOFError, ValueError)
     raise MalformedError(
         f"a stream has codec {codec}, which this machine cannot decode",
         code="unknown_codec",
     )
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    module = zstd()
-    found: list[type[Exception]] = [lzma.LZMAError, OSError, ValueError, EOFError]
-    if module is not None:
-        found.append(module.ZstdError)
-    return tuple(found)
 
 
 class Stream:
@@ -103,13 +110,13 @@ class Stream:
         self._packed_left = packed.length
         self._left = packed.raw
         self._where = where
-        self._spare = b""
-        self._decoder: _Decompressor | None = (
-            None if packed.codec == STORED else _decompressor(packed.codec)
-        )
-        if packed.codec == STORED and packed.length != packed.raw:
+        self._spare, self._at_spare = b"", 0
+        self._decoder: _Decompressor | None = None
+        self._errors: tuple[type[Exception], ...] = ()
+        if packed.codec != STORED:
+            self._decoder, self._errors = _decompressor(packed.codec)
+        elif packed.length != packed.raw:
             raise MalformedError(f"{where}: a stored stream changes its length")
-        self._errors = _errors()
 
     @property
     def left(self) -> int:
@@ -125,21 +132,31 @@ class Stream:
         if count > self._left:
             raise MalformedError(f"{self._where}: more is read than it declares")
         self._left -= count
-        if len(self._spare) >= count:
-            out, self._spare = self._spare[:count], self._spare[count:]
-            return out
-        parts = [self._spare]
-        got = len(self._spare)
-        self._spare = b""
+        at, end = self._at_spare, self._at_spare + count
+        if end <= len(self._spare):
+            self._at_spare = end
+            return self._spare[at:end]
+        parts = [self._spare[at:]]
+        got = len(parts[0])
+        self._spare, self._at_spare = b"", 0
         while got < count:
             # Ask for a little more than needed: small reads share one decoder call.
             piece = self._more(max(count - got, min(_AHEAD, self._left + count - got)))
             if len(piece) > count - got:
-                self._spare = piece[count - got :]
+                self._spare, self._at_spare = piece, count - got
                 piece = piece[: count - got]
             parts.append(piece)
             got += len(piece)
-        return b"".join(parts)
+        return parts[1] if len(parts) == 2 and not parts[0] else b"".join(parts)
+
+    def skip(self, count: int) -> None:
+        """Pass over `count` raw bytes.
+
+        Raises:
+            MalformedError: the stream is shorter, or broken.
+        """
+        while count:
+            count -= len(self.read(min(count, _AHEAD)))
 
     def read_some(self, count: int) -> bytes:
         """Return `count` raw bytes, or fewer where an undeclared length ends.
@@ -201,7 +218,7 @@ class Stream:
         Raises:
             MalformedError: raw or packed bytes are left over.
         """
-        if self._left or self._spare:
+        if self._left or self._at_spare < len(self._spare):
             raise MalformedError(f"{self._where}: not all of it is used")
         decoder = self._decoder
         while decoder is not None and not decoder.eof:

@@ -8,12 +8,17 @@
 docs/formats.md has the rest.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Sequence
 
 from updaterd.artifact import varint
 from updaterd.artifact.codecs import Packed
 from updaterd.errors import MalformedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAGIC = b"UPDR"
 VERSION = 1

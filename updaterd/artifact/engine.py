@@ -1,36 +1,62 @@
 """Apply copy/add operations with bounded memory.
 
-Operations are applied in batches by bsdiff4's C core: a batch makes at most 512 KiB
-and reads one range of the old data, or the pieces it needs brought together.
-Everything the core takes on trust (it reads out of range as zero, and allocates what
-it is told) was checked in `operations.check` before.
+Operations are applied in batches that make at most 256 KiB: the old pieces are
+brought together, the diff is added to them where it is not zero, and what is new is
+put in between. The adding is bsdiff4's C core; everything it takes on trust (it reads
+out of range as zero, and allocates what it is told) was checked in
+`operations.check` before.
 """
 
-import struct
-from collections.abc import Callable, Iterable, Sequence
+from __future__ import annotations
+
+from itertools import accumulate, chain, compress
 from operator import add
-from typing import Protocol, cast
 
-import bsdiff4.core
+from updaterd.artifact.sparse import patch, triples
 
-from updaterd.artifact.codecs import Stream
-from updaterd.artifact.operations import Block
-from updaterd.artifact.sources import Concatenation
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Protocol
 
-BATCH = 1 << 19
-"""Most bytes made at a time."""
-_CLOSE = 1 << 16  # bytes that may be read in vain to read in one go
-_LEAD = struct.Struct("<qqq")
+    from updaterd.artifact.codecs import Stream
+    from updaterd.artifact.operations import Block
+    from updaterd.artifact.sink import Sink
+    from updaterd.artifact.sources import Concatenation
+
+    class Diff(Protocol):
+        """What is added to old bytes, from start to end."""
+
+        def add(self, old: bytes) -> bytes | bytearray:
+            """Return `old` with the next bytes of the diff added."""
+
+        def skip(self, count: int) -> None:
+            """Pass over `count` bytes of the diff."""
+
+        def finish(self) -> None:
+            """Check that it ends here."""
 
 
-class Diff(Protocol):
-    """Where the bytes come from that are added to old ones."""
+BATCH = 1 << 18
+"""Most bytes made at a time: what stays in a processor's cache."""
 
-    def read(self, count: int) -> bytes | None:
-        """Return `count` bytes, or None for as many zeros."""
 
-    def finish(self) -> None:
-        """Check that it ends here."""
+class Dense:
+    """A diff that is stored whole, as `bsdiff` does."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.skip = stream.skip
+        self.finish = stream.finish
+
+    def add(self, old: bytes) -> bytes:
+        """Return `old` with the next bytes of the diff added.
+
+        Raises:
+            MalformedError: the stream is broken, or too short.
+        """
+        diff = self._stream.read(len(old))
+        return patch(old, len(old), triples((len(old),), None, None), diff, b"")
 
 
 class Engine:
@@ -41,7 +67,7 @@ class Engine:
         old: Concatenation,
         diff: Diff,
         extra: Stream,
-        write: Callable[[bytes], None],
+        sink: Sink,
         barriers: Sequence[int] = (),
     ) -> None:
         """Prepare to apply.
@@ -50,14 +76,16 @@ class Engine:
             old: what is copied from.
             diff: what is added to it.
             extra: what is new.
-            write: takes the new bytes.
+            sink: takes the new bytes, and says which it does not want.
             barriers: how many bytes are made when each of the files is complete
                 that later operations read; ascending.
         """
         self._old = old
         self._diff = diff
         self._extra = extra
-        self._write = write
+        self._write = sink.write
+        self._unwanted = sink.unwanted
+        self._leave = sink.leave
         self._barriers = barriers
         self._passed = 0
         self._made = 0
@@ -69,15 +97,18 @@ class Engine:
             MalformedError: a stream is broken, too short or too long.
             OSError: the disk refused.
         """
-        self._emit(b"")
+        self._count(0)
         for block in blocks:
             self._block(block)
         self._diff.finish()
         self._extra.finish()
 
-    def _emit(self, data: bytes) -> None:
+    def _emit(self, data: bytes | bytearray) -> None:
         self._write(data)
-        self._made += len(data)
+        self._count(len(data))
+
+    def _count(self, made: int) -> None:
+        self._made += made
         while self._passed < len(self._barriers) and (
             self._made >= self._barriers[self._passed]
         ):
@@ -105,45 +136,64 @@ class Engine:
         """Apply the operations [first, last), which make at most a batch."""
         size = block.made[last] - block.made[first]
         starts, lengths = block.starts[first:last], block.lengths[first:last]
-        ends = list(map(add, starts, lengths))
-        low, high = min(starts), max(ends)
-        control = block.triples(first, last)
-        if high - low <= _CLOSE + 2 * size:
-            old = self._old.read(low, high)
-            control = _LEAD.pack(0, 0, starts[0] - low) + control
-        else:
-            # They jump about: bring their pieces together, so none has to skip.
-            old = b"".join(self._old.pieces(starts, ends))
-            still = bytearray(control)
-            for plane in range(16, 24):
-                still[plane::24] = bytes(last - first)
-            control = bytes(still)
         copied = sum(lengths)
-        diff = self._diff.read(copied)
-        if diff is None and last - first == 1 and copied == size:
-            self._emit(old)
+        if self._unwanted() >= size:
+            self._pass(copied, size - copied)
             return
-        extra = self._extra.read(size - copied)
-        self._emit(_patch(old, size, control, diff or bytes(copied), extra))
+        made: bytes | bytearray = b""
+        if copied:
+            ends = list(map(add, starts, lengths))
+            made = self._diff.add(self._old.gather(starts, ends))
+        if copied < size:
+            extra = self._extra.read(size - copied)
+            made = _woven(made, lengths, extra, block.extras[first:last])
+        self._emit(made)
 
     def _large(self, block: Block, index: int) -> None:
         """Apply one operation that makes more than a batch, in pieces."""
         start, left = block.starts[index], block.lengths[index]
         while left:
             count = min(left, BATCH)
-            data = self._old.read(start, start + count)
-            diff = self._diff.read(count)
-            if diff is not None:
-                data = _patch(data, count, _LEAD.pack(count, 0, 0), diff, b"")
-            self._emit(data)
+            if self._unwanted() >= count:
+                self._pass(count, 0)
+            else:
+                self._emit(self._diff.add(self._old.read(start, start + count)))
             start += count
             left -= count
         left = block.extras[index]
         while left:
             count = min(left, BATCH)
-            self._emit(self._extra.read(count))
+            if self._unwanted() >= count:
+                self._pass(0, count)
+            else:
+                self._emit(self._extra.read(count))
             left -= count
 
+    def _pass(self, copied: int, extra: int) -> None:
+        """Move over what nobody wants, without making it."""
+        self._diff.skip(copied)
+        self._extra.skip(extra)
+        self._leave(copied + extra)
+        self._count(copied + extra)
 
-def _patch(old: bytes, size: int, control: bytes, diff: bytes, extra: bytes) -> bytes:
-    return cast("bytes", bsdiff4.core.patch(old, size, control, diff, extra))
+
+def _woven(
+    copied: bytes | bytearray,
+    lengths: Sequence[int],
+    extra: bytes,
+    extras: Sequence[int],
+) -> bytes:
+    """Return both streams in one: so much of this, so much of that, again and again."""
+    if not copied:
+        return extra
+    # Most operations have no extra: cut only where there is some.
+    some = list(compress(accumulate(lengths), extras))
+    counts = [count for count in extras if count]
+    view, new = memoryview(copied), memoryview(extra)
+    old_cuts = map(slice, chain((0,), some), (*some, len(copied)))
+    ends = list(accumulate(counts))
+    new_cuts = map(slice, chain((0,), ends), ends)
+    parts: list[memoryview] = [view[:0]] * (2 * len(some) + 1)
+    parts[0::2] = map(view.__getitem__, old_cuts)
+    parts[1::2] = map(new.__getitem__, new_cuts)
+    return b"".join(parts)

@@ -1,10 +1,14 @@
 """Directories of a tree, walked by descriptor and never through a link."""
 
+from __future__ import annotations
+
 import os
-from contextlib import suppress
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -15,7 +19,7 @@ class Folders:
     Listings are sorted, so neighbours mostly share their directory.
     """
 
-    def __init__(self, root: Path, *, make: bool = False) -> None:
+    def __init__(self, root: Path | str, *, make: bool = False) -> None:
         self._make = make
         self._names: list[str] = []
         self._fds = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
@@ -43,8 +47,10 @@ class Folders:
 
     def _enter(self, name: str) -> int:
         if self._make:
-            with suppress(FileExistsError):
+            try:  # noqa: SIM105 - contextlib takes the worker as long as all of this
                 os.mkdir(name, 0o755, dir_fd=self._fds[-1])
+            except FileExistsError:
+                pass
         fd = os.open(name, _OPEN, dir_fd=self._fds[-1])
         if self._make:
             os.fchmod(fd, 0o755)  # whatever the umask made of it

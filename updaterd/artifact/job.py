@@ -1,16 +1,22 @@
-"""What a worker is asked for, what it answers, and how both travel as JSON."""
+"""What a worker is asked for, what it answers, and how both travel."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from __future__ import annotations
 
-from updaterd.core.manifest import Entry, File, Link
+from updaterd.core.records import record
+from updaterd.core.tree import File, Link
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from updaterd.core.tree import Entry
 
 MEMORY = 96 * 2**20
 """Bytes of private memory a worker may take, at most."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Job:
     """One bundle to turn into a tree.
 
@@ -20,7 +26,7 @@ class Job:
         bundle: the file, already fetched.
         bundle_sha256: what it must be; checked before anything is parsed.
         bundle_length: bytes.
-        destination: an existing, empty, private directory.
+        destination: an existing private directory; empty, but for `done`.
         files: signed listing of the tree to make. None for a step in the middle
             of a path: then `tree` alone is compared and the report has the listing.
         tree: tree id of the tree to make.
@@ -28,6 +34,8 @@ class Job:
         old_files: its listing.
         unchanged: "reflink", "hardlink" or "copy"; what cannot be done is copied.
         only: for "full": make these paths only, into a tree that lacks them.
+        done: paths that are in the destination already, verified by the caller;
+            they are not made again.
         partial: for "full" with `only`: the bundle file has holes where frames
             are that nobody needs, so it cannot be hashed as a whole.
         memory: bytes of private memory the worker may take.
@@ -35,21 +43,22 @@ class Job:
 
     kind: str
     codec: str
-    bundle: Path
+    bundle: Path | str
     bundle_sha256: str
     bundle_length: int
-    destination: Path
+    destination: Path | str
     files: tuple[Entry, ...] | None
     tree: str
-    old: Path | None = None
+    old: Path | str | None = None
     old_files: tuple[Entry, ...] = ()
     unchanged: str = "reflink"
     only: frozenset[str] | None = None
+    done: frozenset[str] = frozenset()
     partial: bool = False
     memory: int = MEMORY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Report:
     """What became of a job.
 
@@ -57,6 +66,7 @@ class Report:
         bytes_written: bytes made by operations or unpacked.
         files_changed: files made that way.
         files_shared: files taken over from the old tree.
+        files_done: entries that were in place before (`Job.done`).
         bad_old_files: old paths that are not what their listing says.
         missing: new paths that could not be made because of them; everything
             else is in place. Fetch them from the full bundle (`only`).
@@ -68,6 +78,7 @@ class Report:
     bytes_written: int
     files_changed: int
     files_shared: int
+    files_done: int = 0
     bad_old_files: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     files: tuple[Entry, ...] | None = None

@@ -8,32 +8,37 @@ A block holds up to 4096 of them, column by column and byte plane by byte plane:
     planes of length, lowest first; planes of extra; planes of |skip|; signs of skip
 
 A plane is one byte of each operation. Planes compress like varints, and turn into
-the C core's control triples by slice assignment: no Python code runs per operation.
+columns by slice assignment: no Python code runs per operation.
 """
+
+from __future__ import annotations
 
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
-from operator import add
+from operator import add, mul
 
-from updaterd.artifact.codecs import Stream
+from updaterd.core.records import record
 from updaterd.errors import MalformedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from updaterd.artifact.codecs import Stream
 
 MAX_BLOCK = 1 << 12
 _HEAD = 5
 _WIDEST = 6  # bytes: files up to 2^48
-_TRIPLE = 24
+_SIGN = bytes([1, 0xFF, *bytes(254)])  # as signed bytes: 1 and -1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Block:
     """Operations ready to apply, all checked.
 
     Attributes:
-        control: the triples, as `bsdiff4.core.patch` takes them.
         starts: where each reads the old data.
         lengths: bytes each takes from the old data, from the diff stream too.
         extras: bytes each takes from the extra stream.
@@ -41,7 +46,6 @@ class Block:
         end: position in the old data after the last.
     """
 
-    control: bytes
     starts: Sequence[int]
     lengths: Sequence[int]
     extras: Sequence[int]
@@ -51,10 +55,6 @@ class Block:
     def fits(self, first: int, most: int) -> int:
         """Return the index after the last one that stays within `most` bytes."""
         return bisect_right(self.made, self.made[first] + most) - 1
-
-    def triples(self, first: int, last: int) -> bytes:
-        """Return the control of the operations [first, last)."""
-        return self.control[first * _TRIPLE : last * _TRIPLE]
 
 
 def _width(values: Sequence[int]) -> int:
@@ -99,22 +99,27 @@ def decode(stream: Stream, position: int, old_size: int) -> Block:
     widths = head[2:]
     if count > MAX_BLOCK or max(widths) > _WIDEST:
         raise MalformedError("operations: a block is too large")
-    control = bytearray(_TRIPLE * count)
-    for column, width in enumerate(widths):
-        for plane in range(width):
-            control[8 * column + plane :: _TRIPLE] = stream.read(count)
+    lengths, extras, sizes = (_read(stream, count, width) for width in widths)
     signs = stream.read(count)
     if signs.strip(b"\0\1"):
         raise MalformedError("operations: a sign is neither 0 nor 1")
-    control[_TRIPLE - 1 :: _TRIPLE] = signs.translate(_SIGN)
-    return check(bytes(control), position, old_size)
+    skips = array("q", map(mul, sizes, array("b", signs.translate(_SIGN))))
+    return _checked(lengths, extras, skips, position, old_size)
 
 
-_SIGN = bytes([0, 0x80, *bytes(254)])
+def _read(stream: Stream, count: int, width: int) -> array[int]:
+    """Return the next column: `width` planes of `count` bytes."""
+    data = bytearray(8 * count)
+    for plane in range(width):
+        data[plane::8] = stream.read(count)
+    column = array("q", bytes(data))
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column
 
 
 def check(control: bytes, position: int, old_size: int) -> Block:
-    """Return control triples as a block, checked against the old data.
+    """Return bsdiff's control triples as a block, checked against the old data.
 
     Raises:
         MalformedError: a length is negative, or an operation leaves the old data.
@@ -127,11 +132,10 @@ def check(control: bytes, position: int, old_size: int) -> Block:
         raise MalformedError("operations: a length is negative")
     if min(skips) < 0:  # sign and magnitude, as bsdiff writes them
         skips = array("q", (skip if skip >= 0 else -(skip + 2**63) for skip in skips))
-    return _checked(control, lengths, extras, skips, position, old_size)
+    return _checked(lengths, extras, skips, position, old_size)
 
 
-def _checked(  # noqa: PLR0913, PLR0917
-    control: bytes,
+def _checked(
     lengths: Sequence[int],
     extras: Sequence[int],
     skips: Sequence[int],
@@ -147,4 +151,4 @@ def _checked(  # noqa: PLR0913, PLR0917
     # One may only move (the first does); blocks of idle ones would just burn time.
     if made[-1] < max(1, len(starts) - 1):
         raise MalformedError("operations: a block makes nothing")
-    return Block(control, starts, lengths, extras, made, end)
+    return Block(starts, lengths, extras, made, end)

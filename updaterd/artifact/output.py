@@ -4,21 +4,25 @@ Regular files, directories and checked relative links only; every file is create
 exclusively and never through a link, with the mode the listing says.
 """
 
-import fcntl
-import hashlib
+from __future__ import annotations
+
 import os
 import stat
-from contextlib import suppress
-from pathlib import Path
+from hashlib import sha256
 
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.sources import digest, open_file
-from updaterd.core.manifest import File
 from updaterd.durable import link_at, symlink_at
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from updaterd.core.tree import File
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FICLONE = 0x40049409
-_COPY_PIECE = 1 << 26
+_PIECE = 1 << 18
 
 
 class Output:
@@ -27,18 +31,20 @@ class Output:
     def __init__(self, fd: int, mode: int) -> None:
         self._fd = fd
         self._mode = mode
-        self._state = hashlib.sha256()
+        self._state = sha256()
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`.
 
         Raises:
             OSError: the disk refused.
         """
         self._state.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        count = os.write(self._fd, data)
+        if count < len(data):
+            view = memoryview(data)[count:]
+            while view:
+                view = view[os.write(self._fd, view) :]
 
     def close(self) -> str:
         """Set the mode, close, and return the sha256 of what was written.
@@ -60,7 +66,7 @@ class Destination:
     (`install/stage.py`).
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path | str) -> None:
         self._folders = Folders(root, make=True)
 
     def create(self, path: str, mode: int) -> Output:
@@ -84,8 +90,10 @@ class Destination:
     def remove(self, path: str) -> None:
         """Take a file away again, that came out wrong."""
         directory, name = self._folders.parent(path)
-        with suppress(FileNotFoundError):
+        try:  # noqa: SIM105 - contextlib would have to be imported
             os.unlink(name, dir_fd=directory)
+        except FileNotFoundError:
+            pass
 
     def share(
         self, folders: Folders, old: File, path: str, mode: int, how: str
@@ -108,32 +116,40 @@ class Destination:
         if fd is None:
             return False
         try:
-            if digest(fd) != old.sha256:
-                return False
-            self._share(fd, folders.parent(old.path), path, mode, how)
+            directory, name = self._folders.parent(path)
+            linked = how == "hardlink" and stat.S_IMODE(os.fstat(fd).st_mode) == mode
+            if linked or (how == "reflink" and not self._no_clones):
+                if digest(fd) != old.sha256:
+                    return False
+                if linked and _linked(fd, folders.parent(old.path), name, directory):
+                    return True
+                if not linked and self._clone(fd, directory, name, mode):
+                    return True
+            return self._copy(fd, old, path, mode)
         finally:
             os.close(fd)
-        return True
 
-    def _share(
-        self, fd: int, old: tuple[int, str], path: str, mode: int, how: str
-    ) -> None:
-        directory, name = self._folders.parent(path)
-        if how == "reflink" and self._clone(fd, directory, name, mode):
-            return
-        same_mode = stat.S_IMODE(os.fstat(fd).st_mode) == mode
-        if how == "hardlink" and same_mode and _linked(fd, old, name, directory):
-            return
-        made = os.open(name, _CREATE, 0o600, dir_fd=directory)
+    def _copy(self, fd: int, old: File, path: str, mode: int) -> bool:
+        """Copy an old file, hashed on its way; tell whether it was what it should be.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        output = self.create(path, mode)
+        at = 0
         try:
-            _copy(fd, made)
-            os.fchmod(made, mode)
+            while data := os.pread(fd, min(_PIECE, max(1, old.length - at)), at):
+                output.write(data)
+                at += len(data)
         finally:
-            os.close(made)
+            sound = output.close() == old.sha256
+        if not sound:
+            self.remove(path)
+        return sound
 
     def _clone(self, fd: int, directory: int, name: str, mode: int) -> bool:
-        if self._no_clones:
-            return False
+        import fcntl  # noqa: PLC0415 - for clones only
+
         made = os.open(name, _CREATE, 0o600, dir_fd=directory)
         try:
             fcntl.ioctl(made, _FICLONE, fd)
@@ -164,19 +180,3 @@ def _linked(fd: int, old: tuple[int, str], name: str, directory: int) -> bool:
         return True
     os.unlink(name, dir_fd=directory)
     return False
-
-
-def _copy(source: int, made: int) -> None:
-    """Copy by the kernel where it can, else through memory.
-
-    Raises:
-        OSError: the disk refused.
-    """
-    offset = 0
-    try:
-        while count := os.copy_file_range(source, made, _COPY_PIECE, offset):
-            offset += count
-    except OSError:
-        os.lseek(made, offset, os.SEEK_SET)
-    while data := os.pread(source, 1 << 18, offset):
-        offset += os.write(made, data)

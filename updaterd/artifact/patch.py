@@ -6,24 +6,34 @@ listing says costs only the new files that depend on it: they are reported as
 missing, the rest is in place.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from __future__ import annotations
 
-from updaterd.artifact import bsdiff, codecs, container, operations, script
-from updaterd.artifact.codecs import Packed, Stream
-from updaterd.artifact.engine import Engine
+from updaterd.artifact import codecs, container, operations, script
+from updaterd.artifact.codecs import Stream
+from updaterd.artifact.engine import Dense, Engine
 from updaterd.artifact.folders import Folders
-from updaterd.artifact.job import Job, Report
-from updaterd.artifact.operations import Block
+from updaterd.artifact.job import Report
 from updaterd.artifact.output import Destination
-from updaterd.artifact.script import COPY, LINK, MADE, Item, Script
-from updaterd.artifact.sink import Progress, Sink
+from updaterd.artifact.script import COPY, LINK, MADE
+from updaterd.artifact.sink import Sink
 from updaterd.artifact.sources import Concatenation
 from updaterd.artifact.sparse import Sparse
-from updaterd.core.deltas import BSDIFF
-from updaterd.core.manifest import Entry, File, Link, tree_id
+from updaterd.core.tree import File, Link
 from updaterd.errors import MalformedError, RejectedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from updaterd.artifact.codecs import Packed
+    from updaterd.artifact.job import Job
+    from updaterd.artifact.operations import Block
+    from updaterd.artifact.script import Item, Script
+    from updaterd.artifact.sink import Progress
+    from updaterd.core.tree import Entry
+
+BSDIFF = "bsdiff40"
+"""As in `core.deltas`, which costs the worker more than all of this to import."""
 
 _GROWTH, _GROUND = 16, 1 << 28
 _SCRIPT, _CONTROL, _RUNS, _CHANGES, _EXTRA = range(5)
@@ -41,6 +51,8 @@ def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
     if job.old is None:
         raise RejectedError("a delta needs the tree it starts from", code="wrong_tree")
     if job.codec == BSDIFF:
+        from updaterd.artifact import bsdiff  # noqa: PLC0415 - few bundles need it
+
         plan = bsdiff.plan(fd, job)
         control, *packed = bsdiff.streams(fd, job.bundle_length, plan)
     else:
@@ -58,19 +70,16 @@ def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
         _check_size(plan, job.old_files)
     *diff, extra = packed
     streams = [Stream(fd, piece, "diff stream") for piece in diff]
-    with (
-        closing(Destination(job.destination)) as destination,
-        closing(
-            Concatenation(job.old, plan.sources, job.destination, plan.again)
-        ) as old,
-    ):
+    destination = Destination(job.destination)
+    old = Concatenation(job.old, plan.sources, job.destination, plan.again)
+    try:
         making = _Making(job, plan, destination)
-        sink = Sink(destination, plan_rows(plan), progress)
+        sink = Sink(destination, plan_rows(plan), progress, making.done())
         engine = Engine(
             old,
-            Sparse(*streams) if len(streams) == 2 else streams[0],
+            Sparse(*streams) if len(streams) == 2 else Dense(*streams),
             Stream(fd, extra, "extra stream"),
-            sink.write,
+            sink,
             plan.barriers(),
         )
         engine.run(_blocks(fd, control, old.size, triples=job.codec == BSDIFF))
@@ -78,6 +87,9 @@ def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
         making.share()
         making.judge(sink.digests, old)
         return making.report(sink)
+    finally:
+        old.close()
+        destination.close()
 
 
 def plan_rows(plan: Script) -> list[tuple[str, int, int]]:
@@ -152,17 +164,23 @@ def _other(what: str) -> RejectedError:
     )
 
 
-@dataclass
 class _Making:
     """One tree in the making: what was shared, what came out, what is missing."""
 
-    job: Job
-    plan: Script
-    destination: Destination
-    shared: int = 0
-    bad: set[str] = field(default_factory=set)
-    missing: set[str] = field(default_factory=set)
-    made: list[Entry] = field(default_factory=list)
+    def __init__(self, job: Job, plan: Script, destination: Destination) -> None:
+        self.job = job
+        self.plan = plan
+        self.destination = destination
+        self.target = {entry.path: entry for entry in job.files or ()}
+        self.shared = 0
+        self.bad: set[str] = set()
+        self.missing: set[str] = set()
+        self.made: list[Entry] = []
+
+    def done(self) -> dict[str, str]:
+        """Return the sha256 of what is in place already, by path."""
+        entries = (self.target.get(path) for path in self.job.done)
+        return {e.path: e.sha256 for e in entries if isinstance(e, File)}
 
     def share(self) -> None:
         """Take over what did not change, and what only moved."""
@@ -170,22 +188,27 @@ class _Making:
         with Folders(self.job.old) as folders:
             for entry in self.plan.kept:
                 if isinstance(entry, Link):
-                    self.destination.symlink(entry.path, entry.target)
-                    self.made.append(entry)
+                    self._link(entry.path, entry.target)
                 else:
                     self._take(folders, entry, entry.path, entry.mode)
             for item in self.plan.items:
                 if item.kind == LINK:
-                    self.destination.symlink(item.path, item.target)
-                    self.made.append(Link(item.path, item.target))
+                    self._link(item.path, item.target)
                 elif item.kind == COPY:
                     source = self.job.old_files[item.number]
                     assert isinstance(source, File)
                     self._take(folders, source, item.path, item.mode)
 
+    def _link(self, path: str, target: str) -> None:
+        if path not in self.job.done:
+            self.destination.symlink(path, target)
+        self.made.append(Link(path, target))
+
     def _take(self, folders: Folders, old: File, path: str, mode: int) -> None:
         how = self.job.unchanged
-        if self.destination.share(folders, old, path, mode, how):
+        if path in self.job.done:
+            self.made.append(File(path, old.sha256, old.length, mode))
+        elif self.destination.share(folders, old, path, mode, how):
             self.shared += 1
             self.made.append(File(path, old.sha256, old.length, mode))
         else:
@@ -204,13 +227,12 @@ class _Making:
             File(path, digest, length, mode)
             for (path, length, mode), digest in zip(rows, digests, strict=True)
         ]
-        target = {entry.path: entry for entry in self.job.files or ()}
+        target = self.target
         wrong = {f.path for f in files if target and target[f.path] != f}
         self._copy_same(files, wrong)
         self.made += [file for file in files if file.path not in wrong]
         self.missing |= wrong
-        tree = "" if self.missing else tree_id(tuple(self.made))
-        if tree == self.job.tree:
+        if not self.missing and self._is_signed():
             return
         if wrong or not self.missing:
             self.bad.update(old.bad())
@@ -230,6 +252,16 @@ class _Making:
                 code="bad_old_files",
             )
 
+    def _is_signed(self) -> bool:
+        """Tell whether the tree that was made is the signed one."""
+        if self.job.files is not None:
+            return len(self.made) == len(self.target) and all(
+                self.target.get(entry.path) == entry for entry in self.made
+            )
+        from updaterd.core.manifest import tree_id  # noqa: PLC0415 - as above
+
+        return tree_id(tuple(self.made)) == self.job.tree
+
     def _copy_same(self, files: list[File], wrong: set[str]) -> None:
         with Folders(self.job.destination) as folders:
             for item in self.plan.items:
@@ -237,6 +269,9 @@ class _Making:
                     continue
                 source = files[item.number]
                 made = File(item.path, source.sha256, source.length, item.mode)
+                if item.path in self.job.done:
+                    self.made.append(made)
+                    continue
                 # Never a hard link: two paths of one tree stay two files.
                 if source.path in wrong or not self.destination.share(
                     folders, source, item.path, item.mode, "copy"
@@ -250,8 +285,9 @@ class _Making:
         made = tuple(sorted(self.made, key=lambda entry: entry.path.encode()))
         return Report(
             bytes_written=sink.written,
-            files_changed=len(sink.digests),
+            files_changed=sink.count,
             files_shared=self.shared,
+            files_done=len(self.job.done),
             bad_old_files=tuple(sorted(self.bad)),
             missing=tuple(sorted(self.missing)),
             files=made if self.job.files is None else None,

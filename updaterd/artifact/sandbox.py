@@ -1,6 +1,7 @@
 """Run a job in a process of its own, which a hostile bundle may take down alone."""
 
 import json
+import marshal
 import os
 import signal
 import subprocess
@@ -9,7 +10,9 @@ import tempfile
 from collections.abc import Callable
 from typing import IO, Any
 
+import updaterd
 from updaterd.artifact.job import Job, Report, entries, rows
+from updaterd.core.records import values
 from updaterd.errors import (
     BrokenError,
     MalformedError,
@@ -18,10 +21,23 @@ from updaterd.errors import (
     UpdaterError,
 )
 
-__all__ = ["Job", "Report", "run"]
+__all__ = ["ENVIRONMENT", "Job", "Report", "command", "plain", "run"]
 
 Progress = Callable[[int, int], None]
 
+ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "MALLOC_ARENA_MAX": "1",
+    # Buffers of a batch are used again and again: do not hand them back each time.
+    "MALLOC_MMAP_THRESHOLD_": "4194304",
+    "MALLOC_TRIM_THRESHOLD_": "16777216",
+}
+"""All that a worker's environment holds."""
+
+_START = (
+    "import sys; sys.path[:] = sys.argv.pop().split(chr(10));"
+    "import updaterd.artifact.child as child; child.leave()"
+)
 _LINE = 256 * 2**20
 _KINDS: dict[str, type[UpdaterError]] = {
     "transient": TransientError,
@@ -46,21 +62,21 @@ def run(job: Job, *, on_progress: Progress | None = None) -> Report:
     """  # noqa: DOC501  raised through _error and _died
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            [sys.executable, "-I", "-m", "updaterd.artifact.child"],
+        subprocess.Popen(  # noqa: S603 - this interpreter, with our own arguments
+            command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             close_fds=True,
             cwd="/",
-            env={"LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"},
+            env=ENVIRONMENT,
         ) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             with process.stdin as pipe:
-                pipe.write(_plain(job))
+                pipe.write(plain(job))
             last = _listen(process.stdout, on_progress)
         except BrokenPipeError:
             last = {}
@@ -76,17 +92,25 @@ def run(job: Job, *, on_progress: Progress | None = None) -> Report:
         raise _died(code, errors.read().decode(errors="replace"))
 
 
-def _plain(job: Job) -> bytes:
-    plain: dict[str, Any] = {
-        name: getattr(job, name) for name in job.__dataclass_fields__
-    }
-    plain["files"] = rows(job.files)
-    plain["old_files"] = rows(job.old_files)
-    plain["only"] = None if job.only is None else sorted(job.only)
+def command() -> list[str]:
+    """Return how a worker is started: with this process's modules, and no others.
+
+    Without `site`, which would look through every `.pth` file again.
+    """
+    mine = os.path.dirname(os.path.dirname(os.path.abspath(updaterd.__file__)))
+    path = [mine, *(os.path.abspath(entry) for entry in sys.path if entry)]
+    return [sys.executable, "-I", "-S", "-c", _START, "\n".join(path)]
+
+
+def plain(job: Job) -> bytes:
+    """Return a job as the worker reads it from stdin."""
+    line: dict[str, Any] = dict(zip(Job.__match_args__, values(job), strict=True))
+    line["files"] = rows(job.files)
+    line["old_files"] = rows(job.old_files)
     for name in ("bundle", "destination", "old"):
-        value = plain[name]
-        plain[name] = None if value is None else os.path.abspath(value)
-    return json.dumps(plain).encode()
+        if line[name] is not None:
+            line[name] = os.path.abspath(line[name])
+    return marshal.dumps(line)
 
 
 def _listen(pipe: IO[bytes], on_progress: Progress | None) -> dict[str, Any]:

@@ -19,15 +19,15 @@ Columns, all numbers varints (docs/formats.md):
     made sources: gaps; these follow the old ones
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
 from itertools import accumulate
 
 from updaterd.artifact import varint
-from updaterd.core.manifest import (
+from updaterd.core.records import record
+from updaterd.core.tree import (
     MAX_FILES,
     MODE_MASK,
-    Entry,
     File,
     Link,
     check_link,
@@ -36,6 +36,12 @@ from updaterd.core.manifest import (
 )
 from updaterd.errors import MalformedError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from updaterd.core.tree import Entry
+
 MAX_BYTES = 16 * 2**20
 """Largest script: one that adds 500,000 files needs about 12 MiB."""
 LONG = 1 << 20
@@ -43,7 +49,7 @@ LONG = 1 << 20
 MADE, COPY, SAME, LINK = range(4)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Item:
     """One entry that the delta makes.
 
@@ -62,7 +68,7 @@ class Item:
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Script:
     """What a delta does to a tree.
 

@@ -1,12 +1,20 @@
 """Where new bytes go: one stream, cut into files by their lengths, each hashed."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
 
-from updaterd.artifact.output import Destination, Output
+from bisect import bisect_left
+from itertools import accumulate, compress
+
 from updaterd.errors import MalformedError
 
-Progress = Callable[[int, int], None]
-"""Called with bytes made and bytes in all."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from updaterd.artifact.output import Destination, Output
+
+    Progress = Callable[[int, int], None]
+    """Called with bytes made and bytes in all."""
 
 
 class Sink:
@@ -17,17 +25,32 @@ class Sink:
         destination: Destination,
         files: Sequence[tuple[str, int, int]],
         progress: Progress | None = None,
+        done: Mapping[str, str] | None = None,
     ) -> None:
-        """Prepare for the files (path, length, mode), in stream order."""
+        """Prepare for the files (path, length, mode), in stream order.
+
+        Args:
+            destination: where they go.
+            files: what to write.
+            progress: told how far it is.
+            done: sha256 of those that are there already, by path.
+        """
         self._destination = destination
         self._files = files
         self._next = 0
         self._open: Output | None = None
         self._left = 0
+        self._digest = ""  # of the file that is passed over, because it is there
+        self._made = 0
         self._progress = progress
         self.digests: list[str] = []
         self.total = sum(length for _, length, _ in files)
         self.written = 0
+        self.count = 0
+        self._done = done or {}
+        starts = accumulate((length for _, length, _ in files), initial=0)
+        wanted = (path not in self._done for path, _, _ in files)
+        self._wanted = [*compress(starts, wanted), self.total]
         self._advance()
 
     def _advance(self) -> None:
@@ -36,34 +59,61 @@ class Sink:
             if self._open is not None:
                 self.digests.append(self._open.close())
                 self._open = None
+            elif self._digest:
+                self.digests.append(self._digest)
+                self._digest = ""
             if self._next == len(self._files):
                 return
             path, self._left, mode = self._files[self._next]
-            self._open = self._destination.create(path, mode)
+            self._digest = self._done.get(path, "")
+            if not self._digest:
+                self._open = self._destination.create(path, mode)
+                self.count += 1
             self._next += 1
 
-    def write(self, data: bytes) -> None:
+    def unwanted(self) -> int:
+        """Return how many bytes from here on need not be made: they are there."""
+        if not self._done or self._open is not None:
+            return 0
+        return self._wanted[bisect_left(self._wanted, self._made)] - self._made
+
+    def leave(self, count: int) -> None:
+        """Pass over `count` of the bytes that are unwanted."""
+        self._move(count)
+        while count:
+            step = min(count, self._left)
+            self._left -= step
+            count -= step
+            self._advance()
+
+    def write(self, data: bytes | bytearray) -> None:
         """Take the next bytes of the stream.
 
         Raises:
             MalformedError: there are more than the files hold.
             OSError: the disk refused.
         """
-        self.written += len(data)
-        if self.written > self.total:
-            raise MalformedError("the bundle makes more bytes than its files hold")
+        self._move(len(data))
         if len(data) < self._left and self._open is not None:
             self._open.write(data)
             self._left -= len(data)
+            self.written += len(data)
         else:
             self._split(memoryview(data))
         if self._progress is not None:
-            self._progress(self.written, self.total)
+            self._progress(self._made, self.total)
+
+    def _move(self, count: int) -> None:
+        self._made += count
+        if self._made > self.total:
+            raise MalformedError("the bundle makes more bytes than its files hold")
 
     def _split(self, view: memoryview) -> None:
-        while view and self._open is not None:
+        while view and self._left:
             piece = view[: self._left]
-            self._open.write(piece)
+            if self._open is not None:
+                self._open.write(piece)
+                self.written += len(piece)
             self._left -= len(piece)
             view = view[len(piece) :]
             self._advance()
@@ -74,5 +124,5 @@ class Sink:
         Raises:
             MalformedError: it did not.
         """
-        if self.written != self.total:
+        if self._made != self.total:
             raise MalformedError("the bundle makes fewer bytes than its files hold")

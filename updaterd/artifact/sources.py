@@ -5,21 +5,26 @@ it reads here: every made file is hashed, and only when one comes out wrong are 
 old files hashed too, to tell a bad old file from a bad delta.
 """
 
-import hashlib
+from __future__ import annotations
+
 import os
 import stat
 from bisect import bisect_right
-from collections.abc import Sequence
+from hashlib import sha256
 from itertools import accumulate
-from pathlib import Path
 
 from updaterd.artifact.folders import Folders
-from updaterd.core.manifest import File
 from updaterd.errors import MalformedError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from updaterd.core.tree import File
+
 _PIECE = 1 << 18
-_WINDOW = 4 << 20  # bytes of the old data kept at hand
-_MARGIN = 1 << 20
+_CLOSE = 1 << 13  # bytes read in vain that cost as much as another read
 _MOST_OPEN = 32
 _CLOSED = -1
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -45,8 +50,9 @@ def digest(fd: int) -> str:
     Raises:
         OSError: the disk refused.
     """
-    state = hashlib.sha256()
-    buffer = bytearray(_PIECE)
+    state = sha256()
+    size = os.fstat(fd).st_size
+    buffer = bytearray(max(1, min(_PIECE, size)))
     view = memoryview(buffer)
     at = 0
     while count := os.preadv(fd, [buffer], at):
@@ -73,9 +79,9 @@ class Concatenation:
 
     def __init__(
         self,
-        old: Path,
+        old: Path | str,
         files: Sequence[File],
-        new: Path,
+        new: Path | str,
         made: Sequence[File] = (),
     ) -> None:
         """Prepare to read.
@@ -94,7 +100,6 @@ class Concatenation:
         self.size = self._starts.pop()
         self._limit = sum(f.length for f in files)
         self._open: dict[int, int | None] = {}
-        self._window, self._low, self._high = b"", 0, 0
 
     def allow(self, count: int) -> None:
         """Let the first `count` made files be read: they are complete."""
@@ -107,8 +112,6 @@ class Concatenation:
         Raises:
             MalformedError: a file is read that is not made yet.
         """
-        if self._low <= low and high <= self._high:
-            return self._window[low - self._low : high - self._low]
         if low < high and high > self._limit:
             raise MalformedError("operations: one reads a file that is not made yet")
         parts = []
@@ -123,23 +126,48 @@ class Concatenation:
             low += count
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def pieces(self, starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
-        """Return many ranges at once; near neighbours come out of one window."""
-        middle = sorted(starts)[len(starts) // 2]
-        if not self._low <= middle <= self._high - _MARGIN:
-            low = max(0, min(middle - _MARGIN, self._limit - _WINDOW))
-            high = min(self._limit, low + _WINDOW)
-            if (low, high) != (self._low, self._high):
-                self._window, self._low, self._high = b"", 0, 0  # before the next
-                self._window = self.read(low, high)
-                self._low, self._high = low, high
-        window, base, top, read = self._window, self._low, self._high, self.read
-        return [
-            window[low - base : high - base]
-            if base <= low and high <= top
-            else read(low, high)
-            for low, high in zip(starts, ends, strict=True)
-        ]
+    def gather(self, starts: Sequence[int], ends: Sequence[int]) -> bytes:
+        """Return many ranges, joined.
+
+        Raises:
+            MalformedError: a file is read that is not made yet.
+        """
+        low, high = min(starts), max(ends)
+        if len(starts) == 1:
+            return self.read(low, high)
+        room = (1 << 21) // len(starts)  # so that little is read in vain
+        lows, spans = self._spans(starts, ends, min(_CLOSE, room))
+        if len(spans) == 1:
+            span = spans[0]
+            if list(starts[1:]) == list(ends[:-1]):
+                return bytes(span)
+            return b"".join([
+                span[start - low : end - low]
+                for start, end in zip(starts, ends, strict=True)
+            ])
+        return b"".join([
+            spans[at := bisect_right(lows, start) - 1][
+                start - lows[at] : end - lows[at]
+            ]
+            for start, end in zip(starts, ends, strict=True)
+        ])
+
+    def _spans(
+        self, starts: Sequence[int], ends: Sequence[int], close: int
+    ) -> tuple[list[int], list[memoryview]]:
+        """Return the bytes that ranges lie in, neighbours read in one go."""
+        lows: list[int] = []
+        highs: list[int] = []
+        high = -close - 1
+        for start, end in sorted(zip(starts, ends, strict=True)):
+            if start > high + close:
+                lows.append(start)
+                highs.append(end)
+                high = end
+            elif end > high:
+                highs[-1] = high = end
+        reads = map(self.read, lows, highs)
+        return lows, [memoryview(data) for data in reads]
 
     def _piece(self, index: int, offset: int, count: int) -> bytes:
         fd = self._open.get(index, _CLOSED)

@@ -6,18 +6,27 @@ and hashes are the signed listing's. Chosen files need only the frames they lie 
 `ranges` says which bytes of the bundle those are.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from __future__ import annotations
 
 from updaterd.artifact import container
-from updaterd.artifact.codecs import Packed, Stream
-from updaterd.artifact.engine import BATCH
+from updaterd.artifact.codecs import Stream
 from updaterd.artifact.folders import Folders
-from updaterd.artifact.job import Job, Report
+from updaterd.artifact.job import Report
 from updaterd.artifact.output import Destination
-from updaterd.artifact.sink import Progress
-from updaterd.core.manifest import Entry, File, Link
+from updaterd.core.tree import File, Link
 from updaterd.errors import MalformedError, RejectedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from updaterd.artifact.codecs import Packed
+    from updaterd.artifact.job import Job
+    from updaterd.artifact.sink import Progress
+    from updaterd.core.tree import Entry
+
+BATCH = 1 << 18
+"""Most bytes decoded at a time."""
 
 
 def contents(files: Sequence[Entry]) -> list[tuple[File, int]]:
@@ -88,9 +97,16 @@ def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
     firsts = contents(job.files)
     if sum(p.raw for p in table) != sum(file.length for file, _ in firsts):
         raise MalformedError("the bundle holds another tree", code="bad_bundle")
-    wanted = [e for e in job.files if job.only is None or e.path in job.only]
-    with closing(Destination(job.destination)) as destination:
+    wanted = [
+        entry
+        for entry in job.files
+        if entry.path not in job.done and (job.only is None or entry.path in job.only)
+    ]
+    destination = Destination(job.destination)
+    try:
         return _unpack(job, wanted, firsts, _Frames(fd, table), destination, progress)
+    finally:
+        destination.close()
 
 
 def _unpack(  # noqa: PLR0913, PLR0917
@@ -134,7 +150,12 @@ def _unpack(  # noqa: PLR0913, PLR0917
                     )
     frames.finish()
     files = sum(len(group) for group in groups.values())
-    return Report(bytes_written=done, files_changed=files, files_shared=0)
+    return Report(
+        bytes_written=done,
+        files_changed=files,
+        files_shared=0,
+        files_done=len(job.done),
+    )
 
 
 def ranges(

@@ -1,8 +1,12 @@
 """Unsigned LEB128 integers, as bundle headers and scripts write them."""
 
-from collections.abc import Iterable
+from __future__ import annotations
 
 from updaterd.errors import MalformedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX = 2**53 - 1
 """Largest number in any bundle, as in any document (I-JSON)."""

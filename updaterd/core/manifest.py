@@ -13,37 +13,42 @@ from dataclasses import dataclass, replace
 
 from updaterd.core import wire
 from updaterd.core.names import check_name, check_version
+from updaterd.core.tree import (
+    MAX_FILES,
+    MODE_MASK,
+    Entry,
+    File,
+    Link,
+    check_link,
+    check_path,
+    check_tree,
+)
 from updaterd.core.wire import Fields
 from updaterd.errors import MalformedError
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DELTAS",
+    "MAX_FILES",
+    "MODE_MASK",
+    "SCHEMA",
+    "Delta",
+    "Entry",
+    "File",
+    "Full",
+    "Link",
+    "Manifest",
+    "check_link",
+    "check_path",
+    "check_tree",
+    "parse",
+    "tree_id",
+]
 
 SCHEMA = 1
 MAX_BYTES = 64 * 2**20
 """Largest accepted manifest; a tree of 100,000 files needs about 15 MiB."""
-MAX_FILES = 500_000
 MAX_DELTAS = 256
-MODE_MASK = 0o755
-"""Bits of a mode that survive: no setuid, no group or world write."""
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A regular file: path relative to the tree, sha256, bytes, mode bits."""
-
-    path: str
-    sha256: str
-    length: int
-    mode: int
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A symbolic link: relative, and never leading out of the tree."""
-
-    path: str
-    target: str
-
-
-Entry = File | Link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,73 +141,6 @@ def tree_id(files: tuple[Entry, ...]) -> str:
     """Return the sha256 of the canonical listing, entries sorted by path."""
     ordered = tuple(sorted(files, key=lambda entry: entry.path.encode()))
     return hashlib.sha256(wire.encode(_listing(ordered))).hexdigest()
-
-
-def check_path(path: str) -> str:
-    """Return `path` when it names something inside the tree, in one way only.
-
-    Raises:
-        MalformedError: absolute, empty, with `.`, `..`, empty or overlong
-            components, a backslash, or a control character.
-    """
-    parts = path.split("/")
-    if (
-        not path
-        or len(path) > 1024
-        or any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
-        or "\\" in path
-        or any(ord(character) < 32 or ord(character) == 127 for character in path)
-    ):
-        raise MalformedError(
-            f"path {path!r:.80} leaves the tree or is not canonical", code="bad_path"
-        )
-    return path
-
-
-def check_link(path: str, target: str) -> str:
-    """Return `target` when the link at `path` stays inside the tree.
-
-    Judged by text alone; `check_tree` refuses trees in which a link's own parent
-    is a link, so that text and disk agree.
-
-    Raises:
-        MalformedError: absolute, empty, leads out of the tree, or not canonical.
-    """
-    depth = path.count("/")
-    parts = target.split("/")
-    if not target or len(target) > 1024 or target.startswith("/"):
-        raise MalformedError(f"link {path!r:.80} is absolute or empty", code="bad_link")
-    for part in parts:
-        if part == "..":
-            depth -= 1
-        elif part not in ("", "."):
-            depth += 1
-        if depth < 0 or any(ord(c) < 32 or ord(c) == 127 for c in part):
-            raise MalformedError(
-                f"link {path!r:.80} leads out of the tree", code="bad_link"
-            )
-    return target
-
-
-def check_tree(files: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """Return the listing when it describes one possible directory tree.
-
-    Raises:
-        MalformedError: a path stands twice, or a file or link is also a parent.
-    """
-    seen = {entry.path for entry in files}
-    if len(seen) != len(files):
-        raise MalformedError("a path stands twice in the listing", code="bad_path")
-    for path in seen:
-        cut = path.rfind("/")
-        while cut > 0:
-            if path[:cut] in seen:
-                raise MalformedError(
-                    f"{path[:cut]!r:.80} is both a file and a directory",
-                    code="bad_path",
-                )
-            cut = path.rfind("/", 0, cut)
-    return files
 
 
 def _entry(item: Fields) -> Entry:

@@ -12,7 +12,7 @@ is not used as a base again.
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from updaterd.artifact import codecs, sandbox
@@ -23,6 +23,7 @@ from updaterd.core.deltas import Path as Route
 from updaterd.core.deltas import choose_path
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
+from updaterd.core.records import replaced
 from updaterd.core.settings import Product
 from updaterd.errors import RejectedError, TransientError
 from updaterd.install import stage
@@ -268,7 +269,7 @@ def build(job: Job, route: Route, bundles: list[Path], services: Services) -> No
             made.append(stage.open_staging(job.root))
             work = _work(job, step, bundle, made[-1], base)
             if number == len(bundles) - 1:
-                work = replace(work, files=job.manifest.files, tree=job.manifest.tree)
+                work = replaced(work, files=job.manifest.files, tree=job.manifest.tree)
             try:
                 report = sandbox.run(work, on_progress=_progress(job, services))
             except RejectedError:

@@ -1,7 +1,6 @@
 """A full bundle holds the whole tree, and gives up chosen files by themselves."""
 
 import random
-from dataclasses import replace
 
 import pytest
 from fakes.bundles import grow
@@ -10,6 +9,7 @@ from updaterd.artifact import child, unpack
 from updaterd.artifact.job import Job
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.manifest import tree_id
+from updaterd.core.records import replaced
 from updaterd.errors import RejectedError
 from updaterd.release import bundle
 
@@ -39,7 +39,7 @@ def _job(base, listing, full, **changes) -> Job:
         files=listing,
         tree=tree_id(listing),
     )
-    return replace(job, **changes)
+    return replaced(job, **changes)
 
 
 def test_unpacked_is_what_was_bundled(pushed):
