@@ -3,7 +3,7 @@
     pip install 'updaterd[bench]' && python benchmarks/sse.py
 
 Every parser gets the same chunks in the same run, and must give the same number of
-events; what stands is the best of a few rounds. Peers that are not installed are
+events; what stands is the best of up to 15 rounds. Peers that are not installed are
 left out. Numbers are of one core and of this machine: compare within a run only.
 """
 
@@ -128,7 +128,7 @@ def measure(parse, stream, size, expected, patience_s):
     chunks = [stream[i : i + size] for i in range(0, len(stream), size)]
     best = float("inf")
     begun = time.perf_counter()
-    for _ in range(5):
+    for _ in range(15):
         start = time.process_time()  # others may use this machine too
         try:
             found = sum(1 for _ in parse(chunks))

@@ -16,6 +16,8 @@ HOSTILE = {
     "wide characters": ("data: " + "😀" * 8 + "\n").encode() * (CHUNK // 40),
     "unknown fields": b"foo: bar\n" * (CHUNK // 9),
     "comments": b":\n" * (CHUNK // 2),
+    "heartbeats": b":\n\n" * (CHUNK // 3),
+    "events without data": b"id: z\n\n" * (CHUNK // 7),
     "ids": b"id: z\n" * (CHUNK // 6),
     "blank lines": b"\n" * CHUNK,
     "carriage returns": b"\r" * CHUNK,
@@ -38,6 +40,22 @@ def test_what_is_held_is_bounded(name):
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 10 * (LIMITS.event + CHUNK)
+
+
+@pytest.mark.parametrize("piece", [b"xy", b"\xf0\x9f\x98", b"data:a\n"])
+def test_tiny_pieces_of_something_large_hold_little(piece):
+    """What comes in the smallest pieces costs no more than what comes at once."""
+    parser = Parser(limits=LIMITS)
+    tracemalloc.start()
+    try:
+        while True:
+            parser.feed(piece)
+    except LimitError:
+        pass
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 10 * LIMITS.event
 
 
 @pytest.mark.parametrize("piece", [b"x", b"data: a\n", b"id: 1\n", b":\n\n", b"\r"])
