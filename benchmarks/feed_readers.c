@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CARRY 1024
+#define CARRY 32768
 
 struct stream {
     int fd, last, open, carried;

@@ -50,6 +50,7 @@ _SECRET_KEY = re.compile(
     r"|headers$",
     re.IGNORECASE,
 )
+_MAYBE_SECRET = re.compile(r"[\s=:]")  # none of the patterns does without
 _SECRET_TEXT = (
     # user:password@host of a URL
     (re.compile(r"(?<=://)[^/\s@?#]+@"), "[hidden]@"),
@@ -121,6 +122,8 @@ def configure(
 
 def redact(text: str) -> str:
     """Return `text` without the passwords and tokens that can be told as such."""
+    if not _MAYBE_SECRET.search(text):
+        return text
     for pattern, instead in _SECRET_TEXT:
         text = pattern.sub(instead, text)
     return text

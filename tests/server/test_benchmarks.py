@@ -29,6 +29,6 @@ def test_fan_out_loses_and_repeats_nothing():
     """A few hundred streams read by the C reader, both sinks."""
     need("gcc")
     servers = "updaterd-fast,updaterd-asgi"
-    options = ("--streams", "300", "--events", "20", "--no-idle", "--servers", servers)
+    options = ("--streams", "300", "--events", "20", "--quick", "--servers", servers)
     done = run("feed.py", *options)
     assert done.returncode == 0, done.stdout + done.stderr

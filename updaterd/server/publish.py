@@ -168,8 +168,6 @@ class MetadataWatch:
 
     def saw(self, record: Record) -> None:
         """Remember what was announced, here or by another replica."""
-        if b'"tuf"' not in record.event.data:
-            return
         try:
             timestamp = _pushed(record.event, "timestamp")
             version = timestamp.integer("version") if timestamp else 0
@@ -184,6 +182,8 @@ def _pushed(event: Event, role: str) -> Fields | None:
     Raises:
         MalformedError: it does not parse.
     """
+    if b'"tuf"' not in event.data:  # most have none, and need not be parsed to see it
+        return None
     fields = parse_object(event.data, where="the event", limit=BODY_LIMIT * 2)
     if "tuf" not in fields or role not in (tuf := fields.fields("tuf")):
         return None
