@@ -1,25 +1,38 @@
 """Several servers over one Redis: every acknowledged event, everywhere, once."""
 
 import asyncio
+import http.client
 import signal
+from dataclasses import dataclass, field
 
 import pytest
 from fakes.serving import (
+    DEADLINE_S,
     FeedProcess,
     Reader,
     RedisProcess,
     announcement,
     publish,
     request,
+    wait_until,
 )
 from fakes.tools import need
 
-EVENTS = 60
+EVENTS = 90
+PUBLISHERS = 3
+FOLLOWERS = 9
+END = "end"
 
 
 @pytest.fixture
-def own_redis(tmp_path):
-    with RedisProcess(need("redis-server"), tmp_path / "redis") as server:
+def fsync():
+    """How often Redis syncs its file; killed, it loses nothing either way."""
+    return "everysec"
+
+
+@pytest.fixture
+def own_redis(tmp_path, fsync):
+    with RedisProcess(need("redis-server"), tmp_path / "redis", fsync) as server:
         yield server
 
 
@@ -40,95 +53,177 @@ def replicas(own_redis, tmp_path):
         feed.__exit__()
 
 
-async def announce(feeds, token, seq):
-    """Publish like a release tool: with one key, until someone acknowledges."""
-    for attempt in range(200):
-        feed = feeds[(seq + attempt) % len(feeds)]
-        try:
-            answer = await asyncio.to_thread(
-                publish, feed.url, token, announcement(seq=seq), f"key-{seq}"
-            )
-        except OSError:
-            await asyncio.sleep(0.05)
-            continue
-        if answer.status == 201:
-            return answer.json["id"]
-        assert answer.status == 503, answer.body
-        await asyncio.sleep(0.05)
-    raise AssertionError("nobody acknowledged")
+@dataclass
+class Campaign:
+    """Publishers that all work at once, and what they were told.
+
+    Attributes:
+        acknowledged: seq by id, as the answers said.
+        failed: attempts that got no answer, or 503.
+    """
+
+    feeds: list
+    token: str
+    numbers: list = field(default_factory=lambda: list(range(EVENTS, 0, -1)))
+    acknowledged: dict = field(default_factory=dict)
+    failed: int = 0
+
+    async def announce(self, seq, version="1.0.0"):
+        """Publish like a release tool: with one key, until someone acknowledges."""
+        for attempt in range(400):
+            feed = self.feeds[(seq + attempt) % len(self.feeds)]
+            document = announcement(version, seq=seq)
+            try:
+                answer = await asyncio.to_thread(
+                    publish, feed.url, self.token, document, f"key-{seq}"
+                )
+            except (OSError, http.client.HTTPException):
+                answer = None  # killed before it answered: stored, or not
+            if answer is not None and answer.status == 201:
+                return answer.json["id"]
+            assert answer is None or answer.status == 503, answer.body
+            self.failed += 1
+            await asyncio.sleep(0.02)
+        raise AssertionError("nobody acknowledged")
+
+    async def publish(self):
+        """Announce number after number, until none is left."""
+        while self.numbers:
+            seq = self.numbers.pop()
+            self.acknowledged[await self.announce(seq)] = seq
+
+    async def reached(self, count):
+        """Return when so many are acknowledged; the others are under way."""
+        while len(self.acknowledged) < count:  # noqa: ASYNC110  publishers count
+            await asyncio.sleep(0.001)
+        assert len(self.acknowledged) < EVENTS
+
+    async def run(self, *faults):
+        """Publish everything while faults happen, each at its time, then the end."""
+        publishers = [asyncio.create_task(self.publish()) for _ in range(PUBLISHERS)]
+        for at, fault in faults:
+            await self.reached(at)
+            await asyncio.to_thread(fault)
+        await asyncio.gather(*publishers)
+        await self.announce(EVENTS + 1, END)
 
 
-async def follow(feeds, start, until):
-    """Read like a daemon: remember the id, come back to any replica that answers."""
-    got, cursor, at = [], "", start
-    while True:
-        headers = {"Last-Event-ID": cursor} if cursor else {}
+@dataclass
+class Follower:
+    """Reads like a daemon: remembers the id, comes back to any replica that answers.
+
+    Attributes:
+        got: (id, seq) of every announcement, as it came.
+        breaks: streams that ended.
+    """
+
+    feeds: list
+    at: int
+    got: list = field(default_factory=list)
+    breaks: int = 0
+    cursor: str = ""
+
+    async def run(self):
+        """Read until the end of the campaign."""
+        while not await self.stream():
+            self.breaks += 1
+            self.at = (self.at + 1) % len(self.feeds)
+            await asyncio.sleep(0.02)
+        return self
+
+    async def stream(self):
+        """Read one stream; tell whether the campaign ended on it."""
+        headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
         try:
-            async with Reader(feeds[at].url, headers=headers) as reader:
-                while reader.status == 200:
-                    event = await reader.next()
-                    if event is None:
-                        break
+            async with Reader(self.feeds[self.at].url, headers=headers) as reader:
+                while reader.status == 200 and (event := await reader.next()):
                     assert event.name != "resync"
-                    cursor = event.id
+                    self.cursor = event.id
                     if event.name == "update_available":
-                        got.append((event.id, event.json["seq"]))
-                        if event.json["seq"] == until:
-                            return got
+                        if event.json["version"] == END:
+                            return True
+                        self.got.append((event.id, event.json["seq"]))
         except (OSError, asyncio.IncompleteReadError):
             pass
-        at = (at + 1) % len(feeds)
-        await asyncio.sleep(0.02)
+        return False
 
 
-async def start_followers(feeds):
-    followers = [asyncio.create_task(follow(feeds, n % 3, EVENTS)) for n in range(9)]
+async def follow(feeds):
+    """Start followers, three on each replica, and wait until they are there."""
+    followers = [
+        asyncio.create_task(Follower(feeds, n % len(feeds)).run())
+        for n in range(FOLLOWERS)
+    ]
     for feed in feeds:
-        await feed.streams(3)
+        await feed.streams(FOLLOWERS // len(feeds))
     return followers
 
 
+async def hold_to_it(campaign, followers):
+    """Every acknowledged event is on every stream, once, in the log's order."""
+    done = await asyncio.wait_for(asyncio.gather(*followers), 2 * DEADLINE_S)
+    assert sorted(campaign.acknowledged.values()) == list(range(1, EVENTS + 1))
+
+    def position(told):
+        return tuple(map(int, told[0].partition(".")[2].split("-")))
+
+    in_order = sorted(campaign.acknowledged.items(), key=position)
+    for follower in done:
+        assert follower.got == in_order
+    return done
+
+
 async def test_posted_to_any_reaches_all_in_order_once(replicas):
-    """Three replicas, one order."""
-    token = replicas[0].token("publish:acme/stable")
-    followers = await start_followers(replicas)
-    ids = [(await announce(replicas, token, n), n) for n in range(1, EVENTS + 1)]
-    for got in await asyncio.gather(*followers):
-        assert got == ids
+    """Three replicas, three publishers, one order."""
+    followers = await follow(replicas)
+    campaign = Campaign(replicas, replicas[0].token("publish:acme/stable"))
+    await campaign.run()
+    done = await hold_to_it(campaign, followers)
+    assert campaign.failed == sum(follower.breaks for follower in done) == 0
 
 
+@pytest.mark.parametrize("fsync", ["everysec", "always"])
 async def test_kill_9_of_redis_while_publishing(replicas, own_redis):
-    """Redis dies and comes back twice: nothing acknowledged is lost or doubled."""
-    token = replicas[0].token("publish:acme/stable")
-    followers = await start_followers(replicas)
-    ids = []
-    for n in range(1, EVENTS + 1):
-        if n in {20, 40}:
-            # some announcement is under way while it dies
-            under_way = asyncio.create_task(announce(replicas, token, n))
-            await asyncio.sleep(0)
-            own_redis.kill()
-            own_redis.start()
-            ids.append((await under_way, n))
-        else:
-            ids.append((await announce(replicas, token, n), n))
-    for got in await asyncio.gather(*followers):
-        assert got == ids
+    """Redis dies and comes back, twice: nothing acknowledged is lost or doubled."""
+    followers = await follow(replicas)
+    campaign = Campaign(replicas, replicas[0].token("publish:acme/stable"))
+    seen = []
+
+    def kill():
+        before = campaign.failed
+        own_redis.kill()
+        wait_until(lambda: campaign.failed > before, "a publisher notices")
+        own_redis.start()
+        seen.append(campaign.failed - before)
+
+    await campaign.run((20, kill), (50, kill))
+    done = await hold_to_it(campaign, followers)
+    assert all(seen)
+    # the replicas carried their streams through it
+    assert sum(follower.breaks for follower in done) == 0
+    log = replicas[0].log.read_text()
+    assert log.count('"log_down"') >= 1
+    assert log.count('"log_down"') == log.count('"log_back"')
 
 
 async def test_kill_9_of_one_of_three_replicas(replicas):
-    """Its streams go elsewhere with their cursors; publishers try the next."""
-    token = replicas[0].token("publish:acme/stable")
-    followers = await start_followers(replicas)
-    ids = []
-    for n in range(1, EVENTS + 1):
-        if n == 20:
-            replicas[1].process.send_signal(signal.SIGKILL)
-        if n == 45:
-            replicas[2].process.send_signal(signal.SIGKILL)
-        ids.append((await announce(replicas, token, n), n))
-    for got in await asyncio.gather(*followers):
-        assert got == ids
+    """Then of a second: streams go elsewhere with their cursors, publishers too."""
+    followers = await follow(replicas)
+    campaign = Campaign(replicas, replicas[0].token("publish:acme/stable"))
+
+    def kill(number):
+        assert "updaterd_streams 0" not in replicas[number].metrics()
+        replicas[number].stop(signal.SIGKILL)
+
+    await campaign.run((20, lambda: kill(1)), (60, lambda: kill(2)))
+    done = await hold_to_it(campaign, followers)
+    assert campaign.failed > 0
+    moved = [follower.breaks > 0 for follower in done]
+    assert moved == [False, True, True] * 3
+
+
+async def announce(feeds, token, seq):
+    return await Campaign(feeds, token).announce(seq)
 
 
 async def test_lost_log_tells_open_streams_to_reconcile(replicas, own_redis):
