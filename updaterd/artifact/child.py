@@ -8,6 +8,7 @@ so it imports little, and of the standard library nothing that imports much itse
 from __future__ import annotations
 
 import errno
+import gc
 import marshal
 import os
 import resource
@@ -186,6 +187,7 @@ def main() -> int:
 
 def leave() -> NoReturn:
     """Do one job and end at once: there is nothing to tidy up that the kernel won't."""
+    gc.disable()  # one job makes no rubbish worth looking for
     code = main()
     sys.stdout.flush()
     os._exit(code)

@@ -22,6 +22,7 @@ class Folders:
     def __init__(self, root: Path | str, *, make: bool = False) -> None:
         self._make = make
         self._names: list[str] = []
+        self._last = ""
         self._fds = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
 
     def parent(self, path: str) -> tuple[int, str]:
@@ -30,7 +31,11 @@ class Folders:
         Raises:
             OSError: a directory is missing, or is a link, or cannot be made.
         """
-        *names, last = path.split("/")
+        folder, _, last = path.rpartition("/")
+        if folder == self._last:
+            return self._fds[-1], last
+        self._last = "/"  # in between it is none
+        names = folder.split("/") if folder else []
         common = 0
         while (
             common < min(len(names), len(self._names))
@@ -43,6 +48,7 @@ class Folders:
         for name in names[common:]:
             self._fds.append(self._enter(name))
             self._names.append(name)
+        self._last = folder
         return self._fds[-1], last
 
     def _enter(self, name: str) -> int:

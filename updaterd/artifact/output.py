@@ -11,7 +11,7 @@ import stat
 from hashlib import sha256
 
 from updaterd.artifact.folders import Folders
-from updaterd.artifact.sources import digest, open_file
+from updaterd.artifact.sources import digest, look_up
 from updaterd.durable import link_at, symlink_at
 
 TYPE_CHECKING = False
@@ -112,16 +112,19 @@ class Destination:
         Raises:
             OSError: the disk refused.
         """
-        fd = open_file(folders, old)
-        if fd is None:
+        found = look_up(folders, old)
+        if found is None:
             return False
+        fd, status = found
         try:
             directory, name = self._folders.parent(path)
-            linked = how == "hardlink" and stat.S_IMODE(os.fstat(fd).st_mode) == mode
+            linked = how == "hardlink" and stat.S_IMODE(status.st_mode) == mode
             if linked or (how == "reflink" and not self._no_clones):
-                if digest(fd) != old.sha256:
+                if digest(fd, old.length) != old.sha256:
                     return False
-                if linked and _linked(fd, folders.parent(old.path), name, directory):
+                if linked and _linked(
+                    status, folders.parent(old.path), name, directory
+                ):
                     return True
                 if not linked and self._clone(fd, directory, name, mode):
                     return True
@@ -169,14 +172,16 @@ class Destination:
         self._folders.close()
 
 
-def _linked(fd: int, old: tuple[int, str], name: str, directory: int) -> bool:
+def _linked(
+    status: os.stat_result, old: tuple[int, str], name: str, directory: int
+) -> bool:
     """Hard-link an old file, and tell whether it is the one that was hashed."""
     try:
         link_at((old[1], old[0]), name, directory)
     except OSError:
         return False
     mine = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    if os.path.samestat(mine, os.fstat(fd)):
+    if os.path.samestat(mine, status):
         return True
     os.unlink(name, dir_fd=directory)
     return False

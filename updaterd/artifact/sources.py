@@ -32,6 +32,12 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 def open_file(folders: Folders, file: File) -> int | None:
     """Return a descriptor of an old file, or None when it cannot be that file."""
+    found = look_up(folders, file)
+    return None if found is None else found[0]
+
+
+def look_up(folders: Folders, file: File) -> tuple[int, os.stat_result] | None:
+    """Return an old file's descriptor and status; None when it cannot be that file."""
     try:
         directory, name = folders.parent(file.path)
         fd = os.open(name, _OPEN, dir_fd=directory)
@@ -41,18 +47,25 @@ def open_file(folders: Folders, file: File) -> int | None:
     if not stat.S_ISREG(status.st_mode) or status.st_size != file.length:
         os.close(fd)
         return None
-    return fd
+    return fd, status
 
 
-def digest(fd: int) -> str:
+def digest(fd: int, size: int = _PIECE) -> str:
     """Return the sha256 of an open file, read in pieces.
+
+    Args:
+        fd: of the file.
+        size: of it, as far as that is known; a small one is read at once.
 
     Raises:
         OSError: the disk refused.
     """
+    if size < _PIECE:
+        data = os.pread(fd, size + 1, 0)
+        if len(data) <= size:
+            return sha256(data).hexdigest()
     state = sha256()
-    size = os.fstat(fd).st_size
-    buffer = bytearray(max(1, min(_PIECE, size)))
+    buffer = bytearray(_PIECE)
     view = memoryview(buffer)
     at = 0
     while count := os.preadv(fd, [buffer], at):
@@ -67,7 +80,7 @@ def is_sound(folders: Folders, file: File) -> bool:
     if fd is None:
         return False
     try:
-        return digest(fd) == file.sha256
+        return digest(fd, file.length) == file.sha256
     except OSError:
         return False
     finally:

@@ -41,6 +41,8 @@ def record(cls: type[T]) -> type[T]:
     fields = attrgetter(*names)
 
     def equal(self: T, other: object) -> bool:
+        if self is other:
+            return True
         return type(self) is type(other) and bool(fields(self) == fields(other))
 
     def hashed(self: T) -> int:
