@@ -18,7 +18,7 @@ def build(out: Path) -> Path:
     done = subprocess.run(
         [
             *(sys.executable, REPO / "packaging/build.py"),
-            *("--out", out, "--tree", out / "tree"),
+            *("--out", out, "--tree", out / "tree", "--rpm"),
         ],
         capture_output=True,
         text=True,

@@ -3,10 +3,13 @@
 import hashlib
 import os
 import subprocess
+from email.parser import HeaderParser
 
 import pytest
 from fakes import packages
 from fakes.tools import need
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +81,56 @@ def test_the_same_commit_gives_the_same_bytes(built, tmp_path):
             for folder in (built, again)
         )
         assert first == second, name
+
+
+# the first Python that each distribution came with
+EARLIEST = {"3.11": "3.11.0", "3.12": "3.12.0", "3.13": "3.13.0", "3.14": "3.14.0"}
+
+
+def metadata(folder, to):
+    """Return name, version and requirements of every distribution in the packages."""
+    found = {}
+    for name in ("updaterd", "updaterd-feed"):
+        subprocess.run(["dpkg-deb", "-x", deb(folder, name), to], check=True)
+    for path in to.rglob("*.dist-info/METADATA"):
+        head = HeaderParser().parsestr(path.read_text(encoding="utf-8"))
+        wants = [Requirement(line) for line in head.get_all("Requires-Dist", [])]
+        found[canonicalize_name(head["Name"])] = (head["Version"], wants)
+    return found
+
+
+@pytest.mark.parametrize("python", EARLIEST)
+def test_all_that_the_wheels_ask_for_is_in_the_packages(built, tmp_path, python):
+    """
+    Asked with the first patch of each Python: Debian 12 has 3.11.2, and there redis
+    wants a package that 3.11.3 made unnecessary.
+    """
+    machine = {
+        "python_version": python,
+        "python_full_version": EARLIEST[python],
+        "implementation_version": EARLIEST[python],
+        "extra": "",
+    }
+    here = metadata(built, tmp_path)
+    for name, (_, wants) in here.items():
+        for want in wants:
+            if want.marker is not None and not want.marker.evaluate(machine):
+                continue
+            other = canonicalize_name(want.name)
+            assert other in here, f"{name} on Python {python} wants {want}"
+            assert want.specifier.contains(here[other][0], prereleases=True)
+
+
+def test_the_rpm_has_the_same_files(built):
+    """What rpm reads of it: the deb's files, but for Debian's own papers."""
+    tool = need("rpm")
+    for name in ("updaterd", "updaterd-feed"):
+        (package,) = built.glob(f"{name}-[0-9]*.rpm")
+        done = subprocess.run(
+            [tool, "--query", "--list", "--package", package],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        files = {path for path in listing(deb(built, name)) if not path.endswith("/")}
+        assert files <= set(done.stdout.splitlines())

@@ -65,7 +65,9 @@ class Booted:
         assert self.process.poll() is None, self.log.read_text()
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         for pid in path.read_text().split():
-            if "nspawn" not in Path(f"/proc/{pid}/cmdline").read_text():
+            # nspawn's own helpers come and go; one that is gone has no words left
+            words = Path(f"/proc/{pid}/cmdline").read_text()
+            if words and "nspawn" not in words:
                 return pid
         return None
 
@@ -73,7 +75,7 @@ class Booted:
         words = [str(word) for word in argv]
         if user is not None:
             words = [
-                *("setpriv", f"--reuid={user}", "--clear-groups"),
+                *("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"),
                 *("env", "HOME=/nonexistent", *words),
             ]
         return subprocess.run(
