@@ -6,9 +6,10 @@ import json
 import pytest
 
 from updaterd.server import frames
-from updaterd.server.hub import Behind, Filter, Hub, Opening
+from updaterd.server.hub import Behind, Hub, Opening
 from updaterd.server.log import ZERO, Event, Retention, Topic, write_id
 from updaterd.server.log_sqlite import SqliteLog
+from updaterd.server.ring import Filter
 
 EVERYTHING = Filter(frozenset(), frozenset())
 

@@ -7,10 +7,9 @@ step is not interrupted, so no event falls between, and none comes twice.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from updaterd.server import frames
 from updaterd.server.frames import Frame
@@ -21,27 +20,12 @@ from updaterd.server.log import (
     LogDownError,
     Position,
     Record,
-    Topic,
     read_id,
     write_id,
 )
+from updaterd.server.ring import Filter, Ring
 
 _PAGE = 50
-
-
-class Filter(NamedTuple):
-    """Which topics a stream wants; an empty set means all."""
-
-    products: frozenset[str]
-    channels: frozenset[str]
-
-    def wants(self, topic: Topic) -> bool:
-        """Tell whether an event of this topic belongs on the stream."""
-        if topic.product is None:
-            return True
-        return (not self.products or topic.product in self.products) and (
-            not self.channels or topic.channel in self.channels
-        )
 
 
 class Sink(Protocol):
@@ -78,13 +62,6 @@ class Observer(Protocol):
     def delivered(self, count: int) -> None:
         """So many streams were written to."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    position: Position
-    topic: Topic
-    frame: Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +124,12 @@ class Hub:
         self._log = log
         self._observer = observer
         self._heartbeat_s = heartbeat_s
-        self._ring_limit = ring_bytes
         self._slice_size = slice_size
-        self._ring: deque[_Kept] = deque()
-        self._ring_bytes = 0
+        self._ring = Ring(ring_bytes)
         self._groups: dict[Filter, _Group] = {}
-        self._newest: dict[Topic, Position] = {}
         self._moved = asyncio.Event()
         self.epoch = ""
         self.last = ZERO
-        self._ring_floor = ZERO  # the ring holds everything after it
         self._hello: Frame | None = None
 
     async def start(self) -> None:
@@ -167,8 +140,8 @@ class Hub:
         """
         bounds = await self._log.bounds()
         self._reset(bounds)
-        self._newest = dict(await self._log.newest())
-        self._ring_floor = at = bounds.floor
+        self._ring.newest = dict(await self._log.newest())
+        self._ring.floor = at = bounds.floor
         while records := await self._log.read(at, _PAGE):
             for record in records:
                 self._keep(record)
@@ -177,11 +150,9 @@ class Hub:
         self.last = max(at, bounds.last)
 
     def _reset(self, bounds: Bounds) -> None:
-        self._ring.clear()
-        self._ring_bytes = 0
         self.epoch = bounds.epoch
-        self.last = self._ring_floor = bounds.last
-        self._newest = {}
+        self.last = bounds.last
+        self._ring.clear(bounds.last)
         self._hello = None
 
     async def run(self) -> None:
@@ -229,13 +200,7 @@ class Hub:
 
     def _keep(self, record: Record) -> Frame:
         block = frames.of_record(self.epoch, record)
-        self._ring.append(_Kept(record.position, record.event.topic, block))
-        self._ring_bytes += len(block.plain) * 2
-        while self._ring_bytes > self._ring_limit and len(self._ring) > 1:
-            gone = self._ring.popleft()
-            self._ring_bytes -= len(gone.frame.plain) * 2
-            self._ring_floor = gone.position
-        self._newest[record.event.topic] = record.position
+        self._ring.keep(record.position, record.event.topic, block)
         return block
 
     def hello(self) -> Frame:
@@ -267,36 +232,16 @@ class Hub:
         after = read[1]
         if after > self.last:
             return Behind(after)  # another replica may be ahead of this one
-        if after >= self._ring_floor:
-            missed = tuple(self._since(wanted, after))
+        if after >= self._ring.floor:
+            missed = self._ring.since(wanted, after)
             return Opening(missed, self.hello(), "replay", self.last)
-        if self._missed_nothing(wanted, after):
+        if self._ring.missed_nothing(wanted, after):
             return Opening((), self.hello(), "replay", self.last)
         return Behind(after)
 
     def _resync(self, reason: str) -> Opening:
         block = frames.resync(self.epoch, self.last, reason)
         return Opening((), block, "resync", self.last)
-
-    def _since(self, wanted: Filter, after: Position) -> list[Frame]:
-        found = []
-        for kept in reversed(self._ring):
-            if kept.position <= after:
-                break
-            if wanted.wants(kept.topic):
-                found.append(kept.frame)
-        found.reverse()
-        return found
-
-    def _missed_nothing(self, wanted: Filter, after: Position) -> bool:
-        """Tell whether no event of these topics came after a position.
-
-        A quiet channel's cursor stays good however much busy ones were trimmed.
-        """
-        return not any(
-            position > after and wanted.wants(topic)
-            for topic, position in self._newest.items()
-        )
 
     async def backlog(
         self,

@@ -151,11 +151,32 @@ class KeyReusedError(RejectedError):
     code = "idempotency_key_reused"
 
 
+def check_key(key: str, digest: str, event: Event) -> None:
+    """Let a key be used again for the same event only.
+
+    Raises:
+        KeyReusedError: `digest` is of another event.
+    """
+    if digest != digest_of(event):
+        raise KeyReusedError(
+            f"the idempotency key {key[-60:]!r} belongs to another event",
+            do="use a new key for a new event",
+        )
+
+
 class EventLog(Protocol):
     """What the server needs of a log. Every method may raise `LogDownError`."""
 
     async def append(self, event: Event, key: str) -> Appended:
         """Add an event unless `key` added it before; durable on return.
+
+        Raises:
+            KeyReusedError: the key belongs to another event.
+        """
+        ...
+
+    async def find(self, event: Event, key: str) -> Appended | None:
+        """Return what `append` answered for this key, None when it never did.
 
         Raises:
             KeyReusedError: the key belongs to another event.

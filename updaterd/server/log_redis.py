@@ -24,12 +24,12 @@ from updaterd.server.log import (
     Batch,
     Bounds,
     Event,
-    KeyReusedError,
     LogDownError,
     Position,
     Record,
     Retention,
     Topic,
+    check_key,
     digest_of,
     read_topic,
     write_topic,
@@ -110,29 +110,32 @@ class RedisLog:
 
         Power cut: as much as Redis' `appendfsync` promises.
         """
-        digest = digest_of(event)
-        key_name = _KEY + key
         wire_id, used, epoch = await self._ask(
             "EVAL",
             _APPEND,
             4,
             _STREAM,
-            key_name,
+            _KEY + key,
             _NEWEST,
             _META,
             event.name,
             write_topic(event.topic),
             event.data,
-            digest,
+            digest_of(event),
             int(self._retention.key_s * 1000),
             secrets.token_hex(4),
         )
-        if used and used.decode() != digest:
-            raise KeyReusedError(
-                f"the idempotency key {key[-60:]!r} belongs to another event",
-                do="use a new key for a new event",
-            )
+        if used:
+            check_key(key, used.decode(), event)
         return Appended(epoch.decode(), _position(wire_id), fresh=not used)
+
+    async def find(self, event: Event, key: str) -> Appended | None:
+        """See `EventLog.find`."""
+        used, wire_id = await self._ask("HMGET", _KEY + key, "digest", "id")
+        if used is None:
+            return None
+        check_key(key, used.decode(), event)
+        return Appended(await self._epoch(), _position(wire_id), fresh=False)
 
     async def _epoch(self) -> str:
         """Return this life's name: a new one when Redis has forgotten it."""

@@ -21,12 +21,12 @@ from updaterd.server.log import (
     Batch,
     Bounds,
     Event,
-    KeyReusedError,
     LogDownError,
     Position,
     Record,
     Retention,
     Topic,
+    check_key,
     digest_of,
     read_topic,
     write_topic,
@@ -165,6 +165,10 @@ class SqliteLog:
             return answer
 
         return await self._run(work)
+
+    async def find(self, event: Event, key: str) -> Appended | None:
+        """See `EventLog.find`."""
+        return await self._run(lambda db: _used(db, event, key))
 
     async def read(self, after: Position, limit: int) -> tuple[Record, ...]:
         """See `EventLog.read`."""
@@ -312,18 +316,8 @@ def _append(
     now_ms: int,
     last: Position,
 ) -> Appended:
-    digest = digest_of(event)
-    epoch = _meta(db, "epoch")
-    used = db.execute(
-        "SELECT digest, ms, seq FROM used WHERE key = ?", (key,)
-    ).fetchone()
-    if used is not None:
-        if used[0] != digest:
-            raise KeyReusedError(
-                f"the idempotency key {key[-60:]!r} belongs to another event",
-                do="use a new key for a new event",
-            )
-        return Appended(epoch, Position(used[1], used[2]), fresh=False)
+    if used := _used(db, event, key):
+        return used
     # a clock that went back must not reorder the log
     position = Position(now_ms, 0)
     if position <= last:
@@ -336,5 +330,22 @@ def _append(
         "INSERT OR REPLACE INTO newest VALUES (?, ?, ?)",
         (write_topic(event.topic), *position),
     )
-    db.execute("INSERT INTO used VALUES (?, ?, ?, ?)", (key, digest, *position))
-    return Appended(epoch, position, fresh=True)
+    db.execute(
+        "INSERT INTO used VALUES (?, ?, ?, ?)", (key, digest_of(event), *position)
+    )
+    return Appended(_meta(db, "epoch"), position, fresh=True)
+
+
+def _used(db: sqlite3.Connection, event: Event, key: str) -> Appended | None:
+    """Return what the key was used for.
+
+    Raises:
+        KeyReusedError: for another event.
+    """
+    used = db.execute(
+        "SELECT digest, ms, seq FROM used WHERE key = ?", (key,)
+    ).fetchone()
+    if used is None:
+        return None
+    check_key(key, used[0], event)
+    return Appended(_meta(db, "epoch"), Position(used[1], used[2]), fresh=False)

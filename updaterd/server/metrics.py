@@ -8,9 +8,13 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 
+from updaterd import __version__
 from updaterd.server.log import Record
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -28,6 +32,13 @@ class Metrics:
         self._now = now
         self.registry = CollectorRegistry()
         r = self.registry
+        # half of the text, and nobody asks for it
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
+        ProcessCollector(registry=r)  # memory, CPU, open files and their limit
+        Info("updaterd", "This server", registry=r).info({"version": __version__})
+        self._most = Gauge(
+            "updaterd_streams_most", "Streams this process would carry", registry=r
+        )
         self._streams = Gauge("updaterd_streams", "Open streams", registry=r)
         self._events = Counter(
             "updaterd_events", "Events from the log", ["event"], registry=r
@@ -72,6 +83,10 @@ class Metrics:
     def delivered(self, count: int) -> None:
         """See `hub.Observer`."""
         self._deliveries.inc(count)
+
+    def most_streams(self, count: int) -> None:
+        """So many streams are the most: options or open files say so."""
+        self._most.set(count)
 
     def streams(self, count: int) -> None:
         """So many streams are open."""

@@ -16,13 +16,15 @@ from updaterd import __version__
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.log import get
 from updaterd.server.addresses import Proxies
-from updaterd.server.app import Parts, make_app
+from updaterd.server.app import make_app
+from updaterd.server.guard import Guard
 from updaterd.server.hub import Hub
 from updaterd.server.log import LogDownError
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options
-from updaterd.server.protocol import FeedProtocol, Guard, maker
+from updaterd.server.parts import Parts
+from updaterd.server.protocol import FeedProtocol, maker
 from updaterd.server.publish import MetadataWatch
 from updaterd.server.setup import (
     listen,
@@ -216,20 +218,22 @@ class FeedServer:
         host = self.options.host
         host = f"[{host}]" if ":" in host else host
         self.url = f"{scheme}://{host}:{port}"
-        if self.options.address_file is not None:
-            write_address(self.options.address_file, self.url)
+        most = min(self.options.max_streams, self._most)
+        self.metrics.most_streams(most)
         log.info(
             "listening",
             url=self.url,
             version=__version__,
             sink=self._sink,
             event_log=self.options.log_url or "embedded",
-            most_streams=min(self.options.max_streams, self._most),
+            most_streams=most,
         )
         if self._most < self.options.max_streams:
             log.warning(
                 "few_files", most_streams=self._most, wanted=self.options.max_streams
             )
+        if self.options.address_file is not None:
+            write_address(self.options.address_file, self.url)
         self.started.set()
 
     async def _try_start(self) -> None:

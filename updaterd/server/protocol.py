@@ -12,10 +12,8 @@ pinned, `supported` looks before it leaps, and the plain sink stays as fallback.
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import (
@@ -25,17 +23,16 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from updaterd.errors import MalformedError
 from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
-from updaterd.server.addresses import Proxies, counted
-from updaterd.server.options import Options
+from updaterd.server.addresses import counted
+from updaterd.server.guard import Guard
 from updaterd.server.peer import EXTENSION
-from updaterd.server.request import EVENTS_PATH, StreamRequest, read_request
-from updaterd.server.streams import Refusal
+from updaterd.server.request import EVENTS_PATH, read_request
+from updaterd.server.stream import Refusal
 
 HEAD_LIMIT = 32 << 10
 """Largest request head, in bytes (give or take one packet)."""
 
 _MOST_PIPELINED = 16
-_SPARE_CONNECTIONS = 256  # of one address, besides its streams: downloads
 _PATH = EVENTS_PATH.encode()
 _NOT_PLAIN = {b"content-length", b"transfer-encoding", b"upgrade", b"expect"}
 _TESTED = "0.54."
@@ -58,64 +55,6 @@ def supported() -> str:
         return f"uvicorn is {uvicorn.__version__}, tested was {_TESTED}*"
     missing = [name for name in _MEMBERS if not hasattr(HttpToolsProtocol, name)]
     return f"uvicorn has no {', '.join(missing)}" if missing else ""
-
-
-class Taker(Protocol):
-    """Who takes stream requests over (`sink_fast.Takeover`)."""
-
-    def ask(self, request: StreamRequest) -> Refusal | str:
-        """Return why not, or the id of the token."""
-        ...
-
-    def take(
-        self,
-        request: StreamRequest,
-        token: str,
-        transport: asyncio.Transport,
-        head: bytes,
-    ) -> None:
-        """Own the connection from here on."""
-        ...
-
-
-@dataclass(slots=True)
-class Guard:
-    """Limits that all connections share.
-
-    Attributes:
-        most: connections of this process, bound by its file descriptors.
-        taken: tells how many of them have become streams.
-        taker: None when streams go the plain way.
-        proxies: may open as many connections as they like.
-    """
-
-    options: Options
-    most: int
-    taken: Callable[[], int]
-    taker: Taker | None = None
-    open: Counter[str] = field(default_factory=Counter)
-    count: int = 0
-    proxies: Proxies = field(default_factory=Proxies)
-
-    def enter(self, peer: str) -> bool:
-        """Count a connection; False when its address has too many."""
-        most = self.options.max_per_address
-        if self.count + self.taken() >= self.most or (
-            most
-            and self.open[peer] >= most + _SPARE_CONNECTIONS
-            and not self.proxies.trust(peer)
-        ):
-            return False
-        self.open[peer] += 1
-        self.count += 1
-        return True
-
-    def leave(self, peer: str) -> None:
-        """Forget a connection, or that one which has become a stream."""
-        self.open[peer] -= 1
-        self.count -= 1
-        if self.open[peer] <= 0:
-            del self.open[peer]
 
 
 class FeedProtocol(HttpToolsProtocol):

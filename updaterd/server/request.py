@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from updaterd.core.names import check_name
 from updaterd.errors import MalformedError
 from updaterd.server.addresses import Proxies
-from updaterd.server.hub import Filter
+from updaterd.server.ring import Filter
 
 EVENTS_PATH = "/v1/events"
 _MAX_FIELDS = 64

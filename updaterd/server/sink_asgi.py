@@ -6,35 +6,18 @@ from contextlib import suppress
 from starlette.types import Receive, Send
 
 from updaterd.server.frames import Frame
-from updaterd.server.hub import Filter
 from updaterd.server.peer import Peer
 from updaterd.server.request import StreamRequest
+from updaterd.server.stream import Stream
 from updaterd.server.streams import Streams
 
 _DRAIN_DEADLINE_S = 60.0
 
 
-class AsgiStream:
-    """A queue that a task empties into `send`; see `streams.Stream`."""
+class AsgiStream(Stream):
+    """A queue that a task empties into `send`."""
 
-    taken = False
-    __slots__ = (
-        "_ended",
-        "_full_since",
-        "_peer",
-        "_queue",
-        "_room",
-        "_size",
-        "_streams",
-        "_wake",
-        "address",
-        "closed",
-        "slot",
-        "token",
-        "turns",
-        "wanted",
-        "window",
-    )
+    __slots__ = ("_ended", "_peer", "_queue", "_room", "_size", "_wake")
 
     def __init__(
         self,
@@ -43,24 +26,16 @@ class AsgiStream:
         token: str,
         peer: Peer,
     ) -> None:
-        self._streams = streams
+        super().__init__(streams, request, token)
         self._peer = peer
         self._queue: list[bytes] = []
         self._size = 0
-        self._full_since = 0.0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
-        self.closed = False
         self._ended = False
-        self.wanted: Filter = request.wanted
-        self.address = request.address
-        self.token = token
-        self.window = 0
-        self.turns = 0
-        self.slot = 0
 
     def write(self, block: Frame) -> None:
-        """See `streams.Stream`."""
+        """See `stream.Stream`."""
         if self.closed:
             return
         if self._full_since and self._streams.too_slow(self._full_since, self._size):
@@ -73,12 +48,12 @@ class AsgiStream:
         self._wake.set()
 
     def finish(self) -> None:
-        """See `streams.Stream`."""
+        """See `stream.Stream`."""
         self.closed = True
         self._wake.set()
 
     def drop(self) -> None:
-        """See `streams.Stream`."""
+        """See `stream.Stream`."""
         self.closed = self._ended = True
         self._queue.clear()
         self._peer.reset()
@@ -86,7 +61,7 @@ class AsgiStream:
         self._room.set()
 
     async def drained(self) -> None:
-        """See `streams.Stream`.
+        """See `stream.Stream`.
 
         Raises:
             ConnectionError: the stream is gone.
@@ -100,14 +75,6 @@ class AsgiStream:
             self._streams.slow(self)
         if self._ended:
             raise ConnectionError
-
-    def beat(self) -> None:
-        """See `wheel.Rider`."""
-        self._streams.beat(self)
-
-    def rotate(self) -> None:
-        """See `wheel.Rider`."""
-        self._streams.rotate(self)
 
     async def run(self, cursor: str, receive: Receive, send: Send) -> None:
         """Carry the stream until either side ends it."""

@@ -10,30 +10,19 @@ import asyncio
 from updaterd.server.frames import LAST_CHUNK, Frame
 from updaterd.server.peer import Peer
 from updaterd.server.request import StreamRequest
-from updaterd.server.streams import Refusal, Streams
+from updaterd.server.stream import Refusal, Stream
+from updaterd.server.streams import Streams
 
 _DRAIN_DEADLINE_S = 60.0
 _FINISH_DEADLINE_S = 10.0
 _MOST_CHATTER = 4096
 
 
-class FastStream(asyncio.Protocol):
-    """A connection after its request was read; see `streams.Stream`."""
+class FastStream(Stream, asyncio.Protocol):
+    """A connection after its request was read."""
 
     taken = True
-    __slots__ = (
-        "_full_since",
-        "_room",
-        "_streams",
-        "_transport",
-        "address",
-        "closed",
-        "slot",
-        "token",
-        "turns",
-        "wanted",
-        "window",
-    )
+    __slots__ = ("_room", "_transport")
 
     def __init__(
         self,
@@ -42,20 +31,12 @@ class FastStream(asyncio.Protocol):
         token: str,
         transport: asyncio.Transport,
     ) -> None:
-        self._streams = streams
+        super().__init__(streams, request, token)
         self._transport = transport
-        self.closed = False
-        self._full_since = 0.0
         self._room: asyncio.Future[None] | None = None
-        self.wanted = request.wanted
-        self.address = request.address
-        self.token = token
-        self.window = 0
-        self.turns = 0
-        self.slot = 0
 
     def write(self, block: Frame) -> None:
-        """See `streams.Stream`."""
+        """See `stream.Stream`."""
         if self.closed:
             return
         if self._full_since and self._streams.too_slow(
@@ -66,7 +47,7 @@ class FastStream(asyncio.Protocol):
         self._transport.write(block.chunk)
 
     def finish(self) -> None:
-        """See `streams.Stream`."""
+        """See `stream.Stream`."""
         if self.closed:
             return
         self.closed = True
@@ -79,12 +60,12 @@ class FastStream(asyncio.Protocol):
             )
 
     def drop(self) -> None:
-        """See `streams.Stream`."""
+        """See `stream.Stream`."""
         self.closed = True
         Peer(self._transport).reset()
 
     async def drained(self) -> None:
-        """See `streams.Stream`.
+        """See `stream.Stream`.
 
         Raises:
             ConnectionError: the stream is gone.
@@ -100,14 +81,6 @@ class FastStream(asyncio.Protocol):
                 self._room = None
         if self.closed:
             raise ConnectionError
-
-    def beat(self) -> None:
-        """See `wheel.Rider`."""
-        self._streams.beat(self)
-
-    def rotate(self) -> None:
-        """See `wheel.Rider`."""
-        self._streams.rotate(self)
 
     def pause_writing(self) -> None:
         """Note that the reader does not keep up."""

@@ -8,17 +8,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from http import HTTPStatus
-from typing import Protocol
 
 from updaterd.errors import UpdaterError
 from updaterd.server import frames
 from updaterd.server.admission import Admission
-from updaterd.server.frames import Frame
-from updaterd.server.hub import Filter, Hub, Opening
+from updaterd.server.hub import Hub, Opening
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
 from updaterd.server.request import StreamRequest
+from updaterd.server.stream import Refusal, Stream
 from updaterd.server.tokens import Tokens
 from updaterd.server.wheel import Wheel
 
@@ -26,84 +24,6 @@ _DRAIN_STEP_S = 0.05
 _LATER_S = 60
 _PATIENCE_S = 5.0
 _PATIENCE_FACTOR = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An answer instead of a stream.
-
-    Attributes:
-        status: HTTP status.
-        code: stable name, for the body and for metrics.
-        retry_after_s: 0 when there is no point in coming back.
-        browser: whom it goes to gives up for ever on anything but 200.
-    """
-
-    status: int
-    code: str
-    retry_after_s: int = 0
-    browser: bool = False
-
-    @property
-    def as_stream(self) -> bytes | None:
-        """A stream that only says when to come back; None where 503 is understood.
-
-        EventSource never reconnects after a status other than 200 (WHATWG HTML
-        9.2.2), so a browser that is to wait is told so in a stream that ends.
-        """
-        if self.browser and self.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            return frames.retry(self.retry_after_s * 1000).plain
-        return None
-
-
-class Stream(Protocol):
-    """What a sink's stream is to the rest of the server.
-
-    Attributes:
-        wanted: its filter.
-        address: whom it counts for.
-        token: id of its token, empty when it needs none.
-        window: the `retry:` window it was told last, in whole seconds.
-        closed: nothing is written any more.
-        taken: its connection is no longer uvicorn's.
-    """
-
-    wanted: Filter
-    address: str
-    token: str
-    window: int
-    turns: int
-    slot: int
-    closed: bool
-    taken: bool
-
-    def write(self, block: Frame, /) -> None:
-        """Queue a block; drop the stream when too much waits already."""
-        ...
-
-    def finish(self) -> None:
-        """End the response properly once everything queued is written."""
-        ...
-
-    def drop(self) -> None:
-        """Cut the connection now and free what is queued."""
-        ...
-
-    async def drained(self) -> None:
-        """Return once little is queued.
-
-        Raises:
-            ConnectionError: the stream is gone.
-        """
-        ...
-
-    def beat(self) -> None:
-        """See `wheel.Rider`."""
-        ...
-
-    def rotate(self) -> None:
-        """See `wheel.Rider`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

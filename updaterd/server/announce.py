@@ -1,0 +1,167 @@
+"""`POST /v1/events`: who may announce, how fast, and what comes back.
+
+The answer is safe to lose: the same `Idempotency-Key` gets the same id again.
+"""
+
+import asyncio
+from contextlib import suppress
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from updaterd.errors import MalformedError, RejectedError, UpdaterError
+from updaterd.log import get
+from updaterd.server import publish
+from updaterd.server.admission import Bucket
+from updaterd.server.answers import problem
+from updaterd.server.log import Appended, Event, write_topic
+from updaterd.server.parts import Parts
+from updaterd.server.request import read_bearer
+from updaterd.server.tokens import Token
+
+_KEY_LIMIT = 200
+_BODY_DEADLINE_S = 30.0
+_SHOWN_DEADLINE_S = 1.0
+_STATUS = {"idempotency_key_reused": 422, "metadata_older": 409, "scope_missing": 403}
+
+log = get()
+
+
+class Announcements:
+    """Takes announcements."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._log = parts.log
+        self._hub = parts.streams.hub
+        self._tokens = parts.tokens
+        self._watch = parts.watch
+        self._metrics = parts.metrics
+        self._rate = parts.options.publish_rate
+        self._clock = parts.clock
+        self._buckets: dict[str, Bucket] = {}
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer one announcement."""
+        response = await self._answer(request)
+        outcome = {201: "accepted", 503: "log_down"}
+        self._metrics.published(outcome.get(response.status_code, "refused"))
+        return response
+
+    async def _answer(self, request: Request) -> Response:
+        secret = read_bearer(request.headers.get("authorization", "").encode("latin-1"))
+        publisher = ""
+        try:
+            token = self._tokens.find(secret) if secret else None
+            if token is None:
+                return problem(  # not logged: any stranger can do this all day
+                    401,
+                    "token_required",
+                    "send a token that `updaterd token create` made",
+                    {"www-authenticate": "Bearer"},
+                )
+            publisher = token.id
+            if not self._bucket(token).take(self._clock()):
+                return problem(
+                    429, "too_many_announcements", "slow down", {"retry-after": "1"}
+                )
+            return await self._take(request, token)
+        except (TimeoutError, ClientDisconnect):
+            return problem(408, "body_timeout", "the body did not come in time")
+        except RejectedError as error:
+            _refused(error, publisher)
+            return problem(_STATUS.get(error.code, 400), error.code, str(error))
+        except UpdaterError as error:
+            _refused(error, publisher)
+            return problem(503, error.code, str(error), {"retry-after": "2"})
+
+    async def _take(self, request: Request, token: Token) -> Response:
+        """Store one announcement.
+
+        Raises:
+            RejectedError: it is none, or may not be made, or makes no sense.
+            LogDownError: it may or may not be stored.
+        """
+        key = _read_key(request)
+        event = publish.read_announcement(await _body(request))
+        if not token.may_publish(event.topic.product, event.topic.channel):
+            raise RejectedError(
+                f"the token may not publish {write_topic(event.topic)}",
+                do="use another, or make one with the scope "
+                f"publish:{write_topic(event.topic)}",
+                code="scope_missing",
+            )
+        appended = await self._append(event, f"{token.id}:{key}")
+        with suppress(TimeoutError):  # stored it is; this is only for good order
+            async with asyncio.timeout(_SHOWN_DEADLINE_S):
+                await self._hub.reached(appended.position)
+        said = {
+            "id": appended.id,
+            "kind": event.name,
+            "product": event.topic.product,
+            "channel": event.topic.channel,
+            "publisher": token.id,
+        }
+        if appended.fresh:
+            log.info("announced", **said)
+        else:
+            log.info("announced_before", **said)
+        # a repetition gets the answer that the first one got, or should have
+        replayed = {} if appended.fresh else {"idempotent-replayed": "true"}
+        return JSONResponse({"id": appended.id}, 201, replayed)
+
+    async def _append(self, event: Event, key: str) -> Appended:
+        try:
+            self._watch.check(event)
+        except publish.StaleMetadataError:
+            # newer metadata may have come between an announcement and its repetition
+            if before := await self._log.find(event, key):
+                return before
+            raise
+        return await self._log.append(event, key)
+
+    def _bucket(self, token: Token) -> Bucket:
+        return self._buckets.setdefault(
+            token.id, Bucket(self._rate, 5 * self._rate, 5 * self._rate, self._clock())
+        )
+
+
+def _refused(error: UpdaterError, publisher: str) -> None:
+    """Say in the log why a release did not go out; someone will look there."""
+    log.warning(
+        "announcement_refused", code=error.code, error=error.what, publisher=publisher
+    )
+
+
+def _read_key(request: Request) -> str:
+    """Return the idempotency key.
+
+    Raises:
+        MalformedError: there is none, or no usable one.
+    """
+    key = request.headers.get("idempotency-key", "")
+    if not 0 < len(key) <= _KEY_LIMIT or not key.isascii() or not key.isprintable():
+        raise MalformedError(
+            "there is no usable Idempotency-Key",
+            do=f"send one of up to {_KEY_LIMIT} printable characters, "
+            "the same when you try again",
+            code="idempotency_key_required",
+        )
+    return key
+
+
+async def _body(request: Request) -> bytes:
+    """Read the body, no longer than allowed and no slower.
+
+    Raises:
+        MalformedError: too large.
+    """
+    body = bytearray()
+    async with asyncio.timeout(_BODY_DEADLINE_S):
+        async for part in request.stream():
+            body += part
+            if len(body) > publish.BODY_LIMIT:
+                raise MalformedError(
+                    f"the announcement is larger than {publish.BODY_LIMIT} bytes",
+                    code="too_large",
+                )
+    return bytes(body)

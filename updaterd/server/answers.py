@@ -1,0 +1,14 @@
+"""Errors as JSON: a stable code for programs, a sentence for people."""
+
+from starlette.responses import JSONResponse, Response
+
+
+def problem(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> Response:
+    """Return an error as JSON: a stable code, and a sentence for people."""
+    return JSONResponse(
+        {"error": code, "message": message},
+        status,
+        {"cache-control": "no-store", **(headers or {})},
+    )

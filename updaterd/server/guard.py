@@ -1,0 +1,72 @@
+"""Limits that all connections of a process share, and who takes streams over."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from updaterd.server.addresses import Proxies
+from updaterd.server.options import Options
+from updaterd.server.request import StreamRequest
+from updaterd.server.stream import Refusal
+
+_SPARE_CONNECTIONS = 256  # of one address, besides its streams: downloads
+
+
+class Taker(Protocol):
+    """Who takes stream requests over (`sink_fast.Takeover`)."""
+
+    def ask(self, request: StreamRequest) -> Refusal | str:
+        """Return why not, or the id of the token."""
+        ...
+
+    def take(
+        self,
+        request: StreamRequest,
+        token: str,
+        transport: asyncio.Transport,
+        head: bytes,
+    ) -> None:
+        """Own the connection from here on."""
+        ...
+
+
+@dataclass(slots=True)
+class Guard:
+    """Limits that all connections share.
+
+    Attributes:
+        most: connections of this process, bound by its file descriptors.
+        taken: tells how many of them have become streams.
+        taker: None when streams go the plain way.
+        proxies: may open as many connections as they like.
+    """
+
+    options: Options
+    most: int
+    taken: Callable[[], int]
+    taker: Taker | None = None
+    open: Counter[str] = field(default_factory=Counter)
+    count: int = 0
+    proxies: Proxies = field(default_factory=Proxies)
+
+    def enter(self, peer: str) -> bool:
+        """Count a connection; False when its address has too many."""
+        most = self.options.max_per_address
+        if self.count + self.taken() >= self.most or (
+            most
+            and self.open[peer] >= most + _SPARE_CONNECTIONS
+            and not self.proxies.trust(peer)
+        ):
+            return False
+        self.open[peer] += 1
+        self.count += 1
+        return True
+
+    def leave(self, peer: str) -> None:
+        """Forget a connection, or that one which has become a stream."""
+        self.open[peer] -= 1
+        self.count -= 1
+        if self.open[peer] <= 0:
+            del self.open[peer]

@@ -1,0 +1,31 @@
+"""What the HTTP surface is put in front of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from updaterd.server.addresses import Proxies
+from updaterd.server.log import EventLog
+from updaterd.server.metrics import Metrics
+from updaterd.server.options import Options
+from updaterd.server.publish import MetadataWatch
+from updaterd.server.streams import Streams
+from updaterd.server.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything of one process that answers need.
+
+    Attributes:
+        proxies: whose X-Forwarded-For is believed.
+        clock: seconds on a steady clock.
+    """
+
+    options: Options
+    log: EventLog
+    streams: Streams
+    tokens: Tokens
+    metrics: Metrics
+    watch: MetadataWatch
+    proxies: Proxies
+    clock: Callable[[], float]

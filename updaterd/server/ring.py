@@ -1,0 +1,94 @@
+"""The newest events, in memory: a catch-up from here costs no trip to the log.
+
+A page from the ring takes microseconds, one from Redis a hundred times as long, and
+after a restart the whole fleet asks at once.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from updaterd.server.frames import Frame
+from updaterd.server.log import ZERO, Position, Topic
+
+
+class Filter(NamedTuple):
+    """Which topics a stream wants; an empty set means all."""
+
+    products: frozenset[str]
+    channels: frozenset[str]
+
+    def wants(self, topic: Topic) -> bool:
+        """Tell whether an event of this topic belongs on the stream."""
+        if topic.product is None:
+            return True
+        return (not self.products or topic.product in self.products) and (
+            not self.channels or topic.channel in self.channels
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    position: Position
+    topic: Topic
+    frame: Frame
+
+
+class Ring:
+    """Events by position, newest last, and where each topic ended.
+
+    Args:
+        most_bytes: how much is kept; the last event always is.
+
+    Attributes:
+        floor: the ring holds everything after it.
+        newest: the newest position of each topic, also when it is not held.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._kept: deque[_Kept] = deque()
+        self._bytes = 0
+        self.floor = ZERO
+        self.newest: dict[Topic, Position] = {}
+
+    def clear(self, floor: Position) -> None:
+        """Hold nothing, as if everything up to `floor` had been let go."""
+        self._kept.clear()
+        self._bytes = 0
+        self.floor = floor
+        self.newest = {}
+
+    def keep(self, position: Position, topic: Topic, frame: Frame) -> None:
+        """Add the newest event; let the oldest go when there is too much."""
+        self._kept.append(_Kept(position, topic, frame))
+        self._bytes += _size(frame)
+        while self._bytes > self._most and len(self._kept) > 1:
+            gone = self._kept.popleft()
+            self._bytes -= _size(gone.frame)
+            self.floor = gone.position
+        self.newest[topic] = position
+
+    def since(self, wanted: Filter, after: Position) -> tuple[Frame, ...]:
+        """Return what a filter wants after a position that is not below the floor."""
+        found = []
+        for kept in reversed(self._kept):
+            if kept.position <= after:
+                break
+            if wanted.wants(kept.topic):
+                found.append(kept.frame)
+        return tuple(reversed(found))
+
+    def missed_nothing(self, wanted: Filter, after: Position) -> bool:
+        """Tell whether no event of these topics came after a position.
+
+        A quiet channel's cursor stays good however much busy ones were trimmed.
+        """
+        return not any(
+            position > after and wanted.wants(topic)
+            for topic, position in self.newest.items()
+        )
+
+
+def _size(frame: Frame) -> int:
+    return len(frame.plain) + len(frame.chunk)

@@ -1,0 +1,110 @@
+"""One stream, whichever sink carries it, and what is answered instead of one."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from updaterd.server import frames
+from updaterd.server.frames import Frame
+from updaterd.server.request import StreamRequest
+
+if TYPE_CHECKING:
+    from updaterd.server.streams import Streams
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer instead of a stream.
+
+    Attributes:
+        status: HTTP status.
+        code: stable name, for the body and for metrics.
+        retry_after_s: 0 when there is no point in coming back.
+        browser: whom it goes to gives up for ever on anything but 200.
+    """
+
+    status: int
+    code: str
+    retry_after_s: int = 0
+    browser: bool = False
+
+    @property
+    def as_stream(self) -> bytes | None:
+        """A stream that only says when to come back; None where 503 is understood.
+
+        EventSource never reconnects after a status other than 200 (WHATWG HTML
+        9.2.2), so a browser that is to wait is told so in a stream that ends.
+        """
+        if self.browser and self.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return frames.retry(self.retry_after_s * 1000).plain
+        return None
+
+
+class Stream:
+    """What is the same for both sinks: who it is for, and its seat on the wheel.
+
+    Args:
+        streams: where it belongs.
+        request: what it was asked for with.
+        token: id of its token, empty when it needs none.
+
+    Attributes:
+        wanted: its filter.
+        address: whom it counts for.
+        token: id of its token, empty when it needs none.
+        window: the `retry:` window it was told last, in whole seconds.
+        closed: nothing is written any more.
+        taken: its connection is no longer uvicorn's.
+    """
+
+    taken = False
+    __slots__ = (
+        "_full_since",
+        "_streams",
+        "address",
+        "closed",
+        "slot",
+        "token",
+        "turns",
+        "wanted",
+        "window",
+    )
+
+    def __init__(self, streams: "Streams", request: StreamRequest, token: str) -> None:
+        self._streams = streams
+        self._full_since = 0.0
+        self.wanted = request.wanted
+        self.address = request.address
+        self.token = token
+        self.closed = False
+        self.window = 0
+        self.turns = 0
+        self.slot = 0
+
+    def write(self, block: Frame) -> None:
+        """Queue a block; drop the stream when too much waits already."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """End the response properly once everything queued is written."""
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """Cut the connection now and free what is queued."""
+        raise NotImplementedError
+
+    async def drained(self) -> None:
+        """Return once little is queued.
+
+        Raises:
+            ConnectionError: the stream is gone.
+        """
+        raise NotImplementedError
+
+    def beat(self) -> None:
+        """See `wheel.Rider`."""
+        self._streams.beat(self)
+
+    def rotate(self) -> None:
+        """See `wheel.Rider`."""
+        self._streams.rotate(self)
