@@ -15,6 +15,9 @@ from pathlib import Path
 from updaterd.core.channel import ChannelPointer
 from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.net import Fetcher
+from updaterd.release.credentials import credential
+
+CREDENTIAL = "updaterd.token"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,7 @@ class Announced:
 
 
 def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
-    """Return the publishing token.
+    """Return the publishing token: of the file, the environment, the unit.
 
     Raises:
         BrokenError: there is none, or its file cannot be read.
@@ -39,13 +42,17 @@ def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
                 f"cannot read the token file: {error}", code="token"
             ) from error
     else:
-        token = environ.get("UPDATERD_FEED_TOKEN", "").strip()
+        kept = environ.get("UPDATERD_FEED_TOKEN", "").strip()
+        token = kept or (credential(environ, CREDENTIAL) or b"").decode(
+            "ascii", "replace"
+        )
     if not token:
         raise BrokenError(
             "no publishing token for the feed",
             means="nothing was published: nobody could be told",
-            do="make one with `updaterd token create`, then use --token-file or set "
-            "UPDATERD_FEED_TOKEN; or use --no-announce, and machines will poll",
+            do="make one with `updaterd token create`, then use --token-file, set "
+            "UPDATERD_FEED_TOKEN or give the unit LoadCredential=updaterd.token; "
+            "or use --no-announce, and machines will poll",
             code="token",
         )
     return token

@@ -25,9 +25,12 @@ from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from updaterd import durable
 from updaterd.errors import BrokenError
+from updaterd.release.credentials import credential
 
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 5
 """16 MiB and about 0.2 s; OWASP's equal of N=2^17, p=1, within OpenSSL's 32 MiB."""
+
+CREDENTIAL = "updaterd.passphrase"
 
 Passphrase = Callable[[str], bytes]
 """Asked for a key by name when an encrypted file is made or opened."""
@@ -170,7 +173,8 @@ def passphrase_from(
 
     Args:
         file: its first line; must not be readable for others.
-        environ: `UPDATERD_PASSPHRASE_<KEY>`, then `UPDATERD_PASSPHRASE`.
+        environ: `UPDATERD_PASSPHRASE_<KEY>`, then `UPDATERD_PASSPHRASE`, then the
+            unit's credentials `updaterd.passphrase-<key>`, `updaterd.passphrase`.
         ask: prompts; None: nobody is there.
     """
     known: dict[str, bytes] = {}
@@ -187,11 +191,15 @@ def passphrase_from(
         for variable in (own, "UPDATERD_PASSPHRASE"):
             if environ.get(variable):
                 return environ[variable].encode()
+        kept = credential(environ, f"{CREDENTIAL}-{name}", CREDENTIAL)
+        if kept is not None:
+            return kept
         if ask is not None:
             return ask(name)
         raise BrokenError(
             f"the key {name} needs a passphrase and nobody is there to ask",
-            do="use --passphrase-file or set UPDATERD_PASSPHRASE",
+            do="use --passphrase-file, set UPDATERD_PASSPHRASE, or give the unit "
+            f"LoadCredential={CREDENTIAL}",
             code="passphrase",
         )
 

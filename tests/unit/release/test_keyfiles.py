@@ -7,7 +7,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from updaterd.errors import BrokenError
-from updaterd.release import keyfiles
+from updaterd.release import announce, keyfiles
 
 
 def test_an_encrypted_key_opens_with_its_passphrase_only(tmp_path):
@@ -69,6 +69,36 @@ def test_passphrases_come_from_file_environment_or_a_person(tmp_path):
     file.chmod(0o644)
     with pytest.raises(BrokenError):
         find(file=file)
+
+
+def test_a_unit_gets_its_secrets_from_systemd(tmp_path):
+    """LoadCredential=: the key's own first, whatever the mode; before people."""
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    find = keyfiles.passphrase_from(file=None, environ=environ, ask=None)
+    with pytest.raises(BrokenError, match="nobody is there"):
+        find("online")
+    (tmp_path / "updaterd.passphrase").write_bytes(b"for all\n")
+    (tmp_path / "updaterd.passphrase-online").write_bytes(b"for online")
+    (tmp_path / "updaterd.token").write_bytes(b"token\n")
+    (tmp_path / "updaterd.passphrase").chmod(0o444)
+    find = keyfiles.passphrase_from(file=None, environ=environ, ask=lambda _: b"no")
+    assert (find("online"), find("release-acme")) == (b"for online", b"for all")
+    assert announce.read_token(None, environ) == "token"
+    assert announce.read_token(None, {**environ, "UPDATERD_FEED_TOKEN": "t"}) == "t"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda p: p.write_bytes(b"\n"), lambda p: p.mkdir()],
+    ids=["empty", "folder"],
+)
+def test_a_credential_that_cannot_be_used_is_told(tmp_path, spoil):
+    """Empty or no file: an error with its path, not a try without a passphrase."""
+    spoil(tmp_path / "updaterd.passphrase")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    with pytest.raises(BrokenError, match=r"updaterd\.passphrase") as caught:
+        keyfiles.passphrase_from(file=None, environ=environ, ask=None)("online")
+    assert caught.value.code == "credential"
 
 
 def test_a_key_made_elsewhere_brings_only_its_public_half(tmp_path):

@@ -57,7 +57,8 @@ def add_passphrase(group: Any) -> None:
         type=Path,
         metavar="FILE",
         help="first line opens the key files, mode 0600 (default: "
-        "$UPDATERD_PASSPHRASE_<KEY>, $UPDATERD_PASSPHRASE, else asks)",
+        "$UPDATERD_PASSPHRASE_<KEY>, $UPDATERD_PASSPHRASE, a credential of the unit, "
+        "else asks)",
     )
 
 
