@@ -1,42 +1,50 @@
-"""Delete old releases, but never one that a process runs from.
+"""Delete old releases, but never one that something runs from.
 
-What a process runs from is read from /proc: its program, working and root directory,
-mapped files, open files. An interpreted program may hold nothing open of what it
-will import next; so a process whose command line leads through `current`, and that
-was started before `current` last moved, counts as running from every older release.
+Three looks, because none sees everything:
 
-Without root other users' processes cannot be looked at and are not seen: an
-application that runs as another user needs updaterd to run as root.
+- The kernel is asked whether any file of the release is open, mapped or running
+  (`leases.py`): any user's process, in any container. Most programs show here.
+- /proc tells of the processes that may be looked at (without root: one's own) also
+  the working and root directory.
+- An interpreted program may hold nothing open of what it will import next; so a
+  process whose command line leads through `current`, and that was started before
+  `current` last moved, counts as running from every older release.
+
+What is left: another user's interpreted program that was started by a relative path,
+outlived the update and holds no file open. Units that updaterd restarts do not.
 """
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from updaterd import durable
-from updaterd.install import stage
+from updaterd.install import leases, stage
 
 _PROC = Path("/proc")
 
 
-def prune(
-    root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC
-) -> tuple[str, ...]:
-    """Delete releases beyond the newest `keep`; return which.
+@dataclass(frozen=True, slots=True)
+class Old:
+    """Releases beyond those that are kept: which can go, and why others stay."""
 
-    What `current` and `previous` name stays in any case.
+    free: tuple[str, ...] = ()
+    busy: Mapping[str, str] = field(default_factory=dict)
+
+
+def survey(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC) -> Old:
+    """Return which releases beyond the newest `keep` can go, and why others stay.
+
+    What `current` and `previous` name is not among them in any case.
 
     Args:
         root: the install root.
         order: versions on disk, newest first; others on disk count as oldest.
         keep: how many releases to keep.
         proc: where processes are listed.
-
-    Power cut: a release is there, whole, or is not one any more; what is left of it
-        in the trash is deleted by the next call.
     """
     disk = stage.look(root)
     ranked = [*order, *sorted(disk.whole - set(order))]
@@ -49,18 +57,53 @@ def prune(
             kept.add(version)
     doomed = disk.whole - kept
     if not doomed:
-        empty_trash(root, proc=proc)
-        return ()
+        return Old()
     used = in_use(root, proc=proc)
-    gone = []
-    for version in sorted(doomed):
-        if used.everything or version in used.releases:
-            continue
+    why = {
+        version: _why_busy(
+            stage.releases(root) / version, used.everything, version in used.releases
+        )
+        for version in sorted(doomed)
+    }
+    return Old(
+        free=tuple(version for version, reason in why.items() if not reason),
+        busy={version: reason for version, reason in why.items() if reason},
+    )
+
+
+def prune(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC) -> Old:
+    """Delete releases beyond the newest `keep`; return which, and what stays.
+
+    Args:
+        root: the install root.
+        order: as in `survey`.
+        keep: how many releases to keep.
+        proc: where processes are listed.
+
+    Power cut: a release is there, whole, or is not one any more; what is left of it
+        in the trash is deleted by the next call.
+    """
+    old = survey(root, order, keep=keep, proc=proc)
+    for version in old.free:
         stage.set_aside(root, stage.releases(root) / version)
         durable.remove(stage.manifest_path(root, version))
-        gone.append(version)
     empty_trash(root, proc=proc)
-    return tuple(gone)
+    return old
+
+
+def _why_busy(tree: Path, everything: bool, seen: bool) -> str:
+    """Return why a tree must not be deleted now, or nothing."""
+    if everything:
+        return "a process that was started before `current` moved may run from it"
+    opened = leases.is_open(tree)
+    if seen or opened:
+        return "a process runs from it or has a file of it open"
+    if opened is None and os.geteuid() != 0:
+        return (
+            "whether something runs from it cannot be told: its files are another "
+            "user's, or their file system has no leases"
+        )
+    return ""
 
 
 def empty_trash(root: Path, *, proc: Path = _PROC) -> None:
@@ -73,7 +116,7 @@ def empty_trash(root: Path, *, proc: Path = _PROC) -> None:
         return
     used = in_use(root, proc=proc)
     for path in trash:
-        if path.name not in used.trash and not used.everything:
+        if not _why_busy(path, used.everything, path.name in used.trash):
             stage.delete_tree(path)
 
 

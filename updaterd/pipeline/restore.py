@@ -58,6 +58,7 @@ def verify(product: Product, services: Services, *, repair: bool) -> Checked:
         product=product.name,
         version=manifest.version,
         problems=problems,
+        notes=_stays(product, services),
     )
     if not problems or not repair:
         return found
@@ -68,8 +69,15 @@ def verify(product: Product, services: Services, *, repair: bool) -> Checked:
         found,
         repaired=True,
         bytes_fetched=services.fetcher.received - received,
-        notes=(said,) if said else (),
+        notes=(*found.notes, *((said,) if said else ())),
     )
+
+
+def _stays(product: Product, services: Services) -> tuple[str, ...]:
+    """Return why releases beyond `keep` are still on disk."""
+    order = tuple(r.version for r in services.journal.releases(product.name))
+    old = prune.survey(Path(product.root), order, keep=product.keep)
+    return tuple(f"old release {name} stays: {why}" for name, why in old.busy.items())
 
 
 def relink(product: Product, services: Services) -> tuple[str, ...]:

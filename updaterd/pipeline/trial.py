@@ -274,10 +274,12 @@ def _tidy(product: Product, services: Services) -> None:
         release.version for release in services.journal.releases(product.name)
     )
     try:
-        gone = prune.prune(Path(product.root), order, keep=product.keep)
+        old = prune.prune(Path(product.root), order, keep=product.keep)
     except OSError as error:
         services.teller.say(f"old releases stay for now: {error}")
         return
-    for version in gone:
+    for version in old.free:
         services.journal.forget_release(product.name, version)
         services.teller.say(f"deleted old release {version}")
+    for version, why in old.busy.items():
+        services.teller.say(f"old release {version} stays: {why}")

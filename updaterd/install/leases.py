@@ -1,0 +1,64 @@
+"""Does any process have a file of a tree open? Ask the kernel, not /proc.
+
+A write lease is granted only on a file that nobody else has open, mapped or running
+(fcntl(2), `F_SETLEASE`): whoever they are, in whichever namespace they live. So this
+works for a daemon that may not look at other users' processes, or that is not even
+shown them (systemd's `ProtectProc=invisible`). It needs to be the files' owner.
+
+The lease is given back at once. Whoever opens the file in between waits for that
+moment (the kernel tells the holder by a signal, which is set to one that does nothing).
+"""
+
+import errno
+import fcntl
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_GONE = {errno.ENOENT, errno.ELOOP}
+
+
+def is_open(tree: Path) -> bool | None:
+    """Tell whether any process has a file of `tree` open; None: it cannot be told.
+
+    Files that have another name elsewhere (`unchanged = "hardlink"`) are left out: it
+    may be the other one that is in use, and it stays. Directories cannot be asked.
+    """
+    unknown = False
+    for path in _files(tree):
+        found = _is_open(path)
+        if found:
+            return True
+        unknown = unknown or found is None
+    return None if unknown else False
+
+
+def _files(tree: Path) -> Iterator[str]:
+    for folder, _, names in os.walk(tree):
+        for name in names:
+            yield os.path.join(folder, name)
+
+
+def _is_open(path: str) -> bool | None:
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            return False
+        fd = os.open(path, _OPEN)
+    except OSError as error:
+        return False if error.errno in _GONE else None
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # by default it does nothing
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError as error:
+        # EACCES: another's file; EINVAL: a file system without leases (NFS)
+        return True if error.errno == errno.EAGAIN else None
+    finally:
+        with suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        os.close(fd)
+    return False
