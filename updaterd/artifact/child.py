@@ -141,11 +141,14 @@ def answer(report: Report) -> dict[str, Any]:
 
 
 def used() -> dict[str, float]:
-    """Return CPU seconds and peak memory of this process."""
+    """Return CPU seconds and peak memory of this process, 0 where it cannot be read."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     # Not ru_maxrss: across fork it starts at what the parent had.
-    with open("/proc/self/status", "rb") as file:
-        status = file.read()
+    try:
+        with open("/proc/self/status", "rb") as file:
+            status = file.read()
+    except OSError:  # the disk fails, or /proc is not there: the verdict must get out
+        status = b"VmHWM: 0"
     peak = status.split(b"VmHWM:", 1)[1].split(None, 1)[0]
     return {"cpu_s": usage.ru_utime + usage.ru_stime, "peak_rss": int(peak) * 1024}
 

@@ -38,6 +38,7 @@ _START = (
     "import sys; sys.path[:] = sys.argv.pop().split(chr(10));"
     "import updaterd.artifact.child as child; child.leave()"
 )
+_NOT_FLUSHED = 120  # what Python exits with when its last words cannot be written
 _LINE = 256 * 2**20
 _KINDS: dict[str, type[UpdaterError]] = {
     "transient": TransientError,
@@ -149,6 +150,14 @@ def _died(code: int, said: str) -> UpdaterError:
     if code == -signal.SIGXCPU:
         return RejectedError(
             "the bundle takes too long to apply", code="cpu_limit", do="publish again"
+        )
+    if code == _NOT_FLUSHED or "OSError: [Errno " in said:
+        # The machine's trouble: it must not count against the release.
+        line = said.strip().rsplit("\n", 1)[-1]
+        return TransientError(
+            f"the worker ended early: {line or 'it could not answer':.200}",
+            do="look at the disk",
+            code="disk_error",
         )
     if "MemoryError" in said:
         return RejectedError(

@@ -1,0 +1,65 @@
+"""What the end of the worker process means: the bundle's fault, or the machine's."""
+
+import sys
+
+import pytest
+
+from updaterd.artifact import sandbox
+from updaterd.artifact.job import Job
+from updaterd.errors import RejectedError, TransientError
+
+FULL = "OSError: [Errno 28] No space left on device: '/proc/self/status'"
+
+
+@pytest.fixture
+def job(tmp_path):
+    (tmp_path / "bundle").write_bytes(b"x")
+    return Job(
+        kind="full",
+        codec="zstd",
+        bundle=tmp_path / "bundle",
+        bundle_sha256="0" * 64,
+        bundle_length=1,
+        destination=tmp_path,
+        files=(),
+        tree="0" * 64,
+    )
+
+
+def ends(tmp_path, monkeypatch, *commands):
+    """Let what is started as the worker do this instead."""
+    stub = tmp_path / "python"
+    stub.write_text("\n".join(["#!/bin/sh", "cat >/dev/null", *commands, ""]))
+    stub.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(stub))
+
+
+@pytest.mark.parametrize(
+    ("commands", "code"),
+    [
+        ([f'echo "{FULL}" >&2', "exit 1"], "disk_error"),
+        (["exit 120"], "disk_error"),  # Python's, when stdout cannot be flushed
+        (["kill -KILL $$"], "worker_killed"),
+    ],
+    ids=["disk full", "no last words", "killed"],
+)
+def test_trouble_of_the_machine_does_not_count_against_the_release(
+    tmp_path, monkeypatch, job, commands, code
+):
+    """It is tried again; a release that is refused would be blocked here."""
+    ends(tmp_path, monkeypatch, *commands)
+
+    with pytest.raises(TransientError) as caught:
+        sandbox.run(job)
+
+    assert code == caught.value.code
+
+
+@pytest.mark.parametrize("how", ["exit 1", "kill -SEGV $$"])
+def test_worker_that_crashes_is_the_bundles_doing(tmp_path, monkeypatch, job, how):
+    ends(tmp_path, monkeypatch, 'echo "ValueError: nonsense" >&2', how)
+
+    with pytest.raises(RejectedError) as caught:
+        sandbox.run(job)
+
+    assert "worker_crashed" == caught.value.code
