@@ -1,21 +1,25 @@
 """Fail a real update at every system call that changes a file, recover, check.
 
-    python tests/faults/killpoints.py                 a sample, about two minutes
+    python tests/faults/killpoints.py                 a sample, some minutes
     python tests/faults/killpoints.py --all           every point; prints the figure
-    python tests/faults/killpoints.py --only pwrite64:17:kill     one, to look into
+    python tests/faults/killpoints.py --all --unhealthy     of an update rolled back
+    python tests/faults/killpoints.py --all --first         of a first install
+    python tests/faults/killpoints.py --all --recovery      kills of the recovery
+    python tests/faults/killpoints.py --only worker/pwrite64:17:kill      to look into
 
 A process that has imported everything forks for each point, strace attaches to the
 fork (which is the real interpreter, not a shim), and the fork runs `updaterd update`
-as typed. The first, traced run says which calls there are; the later ones get a
-fault injected before one of them:
+as typed. A traced run says which calls there are, in the worker and in the process
+that it gives bundles to (the opener); in the later ones a fault comes before one:
 
-    kill        SIGKILL
+    kill        SIGKILL of everything that is at work
+    alone       SIGKILL of the opener only: the worker has to cope
     ENOSPC, EIO, once or from there on (`+`)
 
 Traps: with --seccomp-bpf strace ignores signal injection in silence; `when=N`
-counts per thread, so the N-th call of a name is that of whichever process gets to N
-first. Which one that is follows from the traced run; calls that cannot be reached
-that way are counted and reported.
+counts per thread, so with -f the N-th call of a name is that of whichever process
+gets to N first, and the other's cannot be hit. Each process has a strace of its own
+here; a run with -f tells how many calls there are in all, and none may be missing.
 
 After each fault, before anything is repaired: `current` must lead to a tree that is
 one of the releases, byte for byte. Then, without faults: the next update must end
@@ -24,10 +28,9 @@ over, and a roll back and another update after that must work too.
 """
 
 import argparse
-import importlib
 import os
-import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -35,344 +38,283 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":  # as a command; pytest has its own pythonpath
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fakes.machine import Machine
-from fakes.site import Site
-from fakes.trees import make_tree, snapshot
+from fakes.bench import Bench, until_traced, warm_up
 
-CHANGING = (
-    "openat,creat,write,pwrite64,writev,pwritev,pwritev2,rename,renameat,renameat2,"
-    "unlink,unlinkat,mkdir,mkdirat,rmdir,symlink,symlinkat,link,linkat,fsync,"
-    "fdatasync,syncfs,ftruncate,truncate,chmod,fchmod,fchmodat,copy_file_range,"
-    "fallocate,ioctl"
-)
+_NAMES = [
+    "openat", "creat", "write", "pwrite64", "writev", "pwritev", "pwritev2",
+    "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat",
+    "rmdir", "symlink", "symlinkat", "link", "linkat", "fsync", "fdatasync",
+    "syncfs", "sync", "sync_file_range", "msync", "ftruncate", "truncate", "chmod",
+    "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "fchownat", "utimensat",
+    "setxattr", "fsetxattr", "mknodat", "copy_file_range", "sendfile", "splice",
+    "fallocate", "ioctl",
+]  # fmt: skip
+# `?`: not every machine has the older ones
+CHANGING = ",".join(f"?{name}" for name in _NAMES)
+_TRACE = ("-y", "-s0", "-e", f"trace={CHANGING}")
+_TRIES = 5  # a download comes in so many pieces today and in others tomorrow
 MODES = ("kill", "ENOSPC", "ENOSPC+", "EIO", "EIO+")
-_CALL = re.compile(r"^(\d+)\s+(\w+)\((.*)")
+# the number of the thread is there with -f only
+_CALL = re.compile(r"^(?:(\d+)\s+)?(\w+)\((.*)")
 
 
 @dataclass(frozen=True)
 class Point:
-    """The `number`-th call of `name` in whichever thread gets there first."""
+    """The `number`-th call of `name` in the worker or in the opener."""
 
+    where: str
     name: str
     number: int
     mode: str
     call: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.number}:{self.mode}"
+        return f"{self.where}/{self.name}:{self.number}:{self.mode}"
 
-    @property
-    def inject(self) -> str:
+    def options(self, log: Path) -> list[str]:
+        """Return what strace is told."""
         when = f"when={self.number}" + ("+" if self.mode.endswith("+") else "")
         fault = (
             "signal=KILL"
-            if self.mode == "kill"
+            if self.mode in ("kill", "alone")
             else f"error={self.mode.removesuffix('+')}"
         )
-        return f"inject={self.name}:{fault}:{when}"
+        inject = f"inject={self.name}:{fault}:{when}"
+        # -A: the opener may be started more than once
+        return ["-A", "-o", str(log), "-e", f"trace={self.name}", "-e", inject]
+
+    def came(self, code: int, log: Path) -> bool:
+        """Tell whether the fault came, from the run's end and what strace said."""
+        if self.mode == "kill":
+            return code == -signal.SIGKILL
+        said = log.read_text(errors="replace") if log.exists() else ""
+        return ("killed by" if self.mode == "alone" else "(INJECTED)") in said
 
 
-class Bench:
-    """A server with three releases, and a machine that is put back for each point."""
+class Strace:
+    """strace on the worker, on the opener, or on both, each on its own.
 
-    def __init__(self, root: Path, *, healthy: bool = True) -> None:
-        self.root = root
-        self.healthy = healthy
-        self.site = Site(root / "site")
-        self.site.start()
-        self.trees: dict[str, dict] = {}
-        self.machine = Machine(
-            root / "machine",
-            feed=self.site.feed_url,
-            repository=f"{self.site.address}/repo",
-            bootstrap=self.site.bootstrap,
-            health=[str(root / "machine/opt/acme/current/bin/healthcheck")],
+    Args:
+        folder: for the opener's launcher.
+        worker: options for the worker; none, and it is left alone.
+        opener: options for the opener, likewise.
+        together: what kills the opener kills the worker before it can notice.
+    """
+
+    def __init__(
+        self, folder: Path, *, worker=(), opener=(), together: bool = False
+    ) -> None:
+        self._worker = list(worker)
+        self._launcher = folder / "opener"
+        self._opener = bool(opener)
+        self._process: subprocess.Popen | None = None
+        if not opener:
+            return
+        strace = shlex.join(["strace", "-f", "-q", *opener, sys.executable])
+        # `exec`: the worker must see the signal that ends the opener. Or it must see
+        # nothing: then the launcher still holds its pipe when it kills it.
+        self._launcher.write_text(
+            f'#!/bin/sh\n{strace} "$@"\n[ $? != 137 ] || kill -KILL $PPID\n'
+            if together
+            else f'#!/bin/sh\nexec {strace} "$@"\n'
         )
-        self._push("1.0.0")
-        self.machine("update", "acme")
-        self._push("1.1.0", healthy=healthy)
-        shutil.copytree(root / "machine", root / "before", symlinks=True)
-        self.target = "1.1.0" if healthy else "1.0.0"
+        self._launcher.chmod(0o755)
 
-    def _push(self, version: str, *, healthy: bool = True) -> None:
-        number = int(version.split(".")[1])
-        tree = make_tree(
-            self.root / "trees" / version,
-            {
-                "bin/healthcheck": f"#!/bin/sh\nexit {0 if healthy else 3}\n",
-                "bin/app": f"#!/bin/sh\necho {version}\n" * 50,
-                "lib/shared.bin": random.Random(1).randbytes(16_384),
-                "lib/changing.bin": bytes([number])
-                + random.Random(2).randbytes(100_000),
-                "lib/link": "-> shared.bin",
-                f"only-in-{number}": version,
-            },
+    def prepare(self) -> None:
+        if self._opener:
+            sys.executable = str(self._launcher)
+
+    def attach(self, pid: int) -> None:
+        if not self._worker:
+            return
+        self._process = subprocess.Popen(
+            ["strace", "-q", "-p", str(pid), *self._worker],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
-        self.site.push(tree, version, announce=False)
-        self.trees[version] = snapshot(tree)
+        if not until_traced(pid, lambda: self._process.poll() is not None):
+            os.kill(pid, signal.SIGKILL)
+            raise RuntimeError(self._process.stderr.read().decode())
 
-    def reset(self) -> None:
-        shutil.rmtree(self.root / "machine", ignore_errors=True)
-        shutil.copytree(self.root / "before", self.root / "machine", symlinks=True)
-
-    def keep_as_before(self) -> None:
-        """Start later points from the machine as it is now."""
-        shutil.rmtree(self.root / "before")
-        shutil.copytree(self.root / "machine", self.root / "before", symlinks=True)
-
-    def close(self) -> None:
-        self.site.hard_stop()
-
-    # -- runs
-
-    def run(self, *strace: str, words: tuple[str, ...] = ("update", "acme")) -> int:
-        """Run a command in a fork, under strace when options are given.
-
-        Returns:
-            The exit code, or minus the signal.
-        """
-        ready, go = os.pipe()
-        log = self.root / "said"
-        pid = os.fork()
-        if pid == 0:
-            _child(ready, go, log, self.before_command, [*words, *self.machine.options])
-        os.close(ready)
-        tracer = None
-        if strace:
-            tracer = subprocess.Popen(
-                ["strace", "-f", "-qq", "-p", str(pid), *strace],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-            while not _is_traced(pid):
-                if tracer.poll() is not None:
-                    os.kill(pid, signal.SIGKILL)
-                    raise RuntimeError(tracer.stderr.read().decode())
-        os.write(go, b"x")
-        os.close(go)
-        _, status = os.waitpid(pid, 0)
-        if tracer is not None:
-            tracer.wait()
-            tracer.stderr.close()
-        return os.waitstatus_to_exitcode(status)
-
-    def calls(self, words: tuple[str, ...] = ("update", "acme")) -> list[Point]:
-        """Return the calls that change files and can be hit, from a traced run."""
-        self.reset()
-        trace = self.root / "trace"
-        self.run("-y", "-s0", "-o", str(trace), "-e", f"trace={CHANGING}", words=words)
-        seen: Counter[tuple[str, str]] = Counter()
-        first: dict[tuple[str, int], str] = {}
-        for line in trace.read_text(errors="replace").splitlines():
-            found = _CALL.match(line)
-            if found is None:
-                continue
-            thread, name, rest = found.groups()
-            seen[thread, name] += 1
-            first.setdefault((name, seen[thread, name]), rest)
-        return [
-            Point(name, number, "", rest[:120])
-            for (name, number), rest in first.items()
-            if self._changes(name, rest)
-        ]
-
-    def _changes(self, name: str, rest: str) -> bool:
-        if name in ("openat", "creat"):
-            return "O_CREAT" in rest or "O_TRUNC" in rest
-        if name == "ioctl":
-            return "FICLONE" in rest
-        if name in ("write", "pwrite64", "writev", "pwritev", "pwritev2"):
-            return f"<{self.root}" in rest
-        return True
-
-    def before_command(self) -> None:
-        """Change the fork before it becomes the command: nothing, here."""
-
-    # -- one point
-
-    def problems(self, point: Point, words=("update", "acme")) -> list[str]:
-        """Return what is wrong after the fault and after recovery."""
-        self.reset()
-        self.run("-o", "/dev/null", "-e", f"trace={point.name}", "-e", point.inject,
-                 words=words)  # fmt: skip
-        found = self.broken_tree()
-        code = self.run()
-        if code == 10:
-            # a retry may be waiting for its time: a person says now
-            code = self.run(words=("update", "acme", "--now"))
-        if code != (0 if self.healthy else 30):
-            found.append(f"recovery ended with {code}: {self._said()}")
-        found += self.unsettled(self.target)
-        return found or self._afterwards()
-
-    def _afterwards(self) -> list[str]:
-        """Return what is wrong with the next changes of release, there and back."""
-        if not self.healthy:
-            return []
-        for words, target in (
-            (("rollback", "acme"), "1.0.0"),
-            (("update", "acme", "--retry"), "1.1.0"),
-        ):
-            code = self.run(words=words)
-            if code != 0:
-                return [f"afterwards, {words[0]} ended with {code}: {self._said()}"]
-            if found := self.unsettled(target):
-                return [f"afterwards, {words[0]}", *found]
-        return []
-
-    def broken_tree(self) -> list[str]:
-        """Return what is wrong with what `current` leads to, whatever it is."""
-        current = self.machine.current
-        if not current.is_dir():
-            return ["`current` leads nowhere"]
-        found = snapshot(current)
-        if found not in self.trees.values():
-            wanted = self.trees.get(self.machine.running, {})
-            differ = [p for p in found.keys() | wanted if found.get(p) != wanted.get(p)]
-            return [f"`current` ({self.machine.running}) is not a release: {differ}"]
-        return []
-
-    def unsettled(self, target: str) -> list[str]:
-        """Return what is not as it should be after a run that went well."""
-        from updaterd.store.records import Records
-        from updaterd.store.schema import open_for_reading
-
-        app, found = self.machine.app, []
-        connection = open_for_reading(self.machine.root / "state/state.db")
-        records = Records(connection)
-        installed = records.installed("acme")
-        if snapshot(self.machine.current) != self.trees[target]:
-            found.append(f"the tree is not {target}'s, byte for byte")
-        if installed is None or installed.version != self.machine.running:
-            found.append(f"the journal says {installed}, disk {self.machine.running}")
-        if records.open_deployment("acme") is not None:
-            found.append(f"still open: {records.open_deployment('acme')}")
-        connection.close()
-        found += [
-            f"{release} is not a release"
-            for release in (app / "releases").iterdir()
-            if snapshot(release) != self.trees.get(release.name)
-        ]
-        left = [p.name for p in (app / ".updaterd").iterdir() if p.name != "manifests"]
-        left += [path.name for path in app.glob(".*.new")]
-        return [*found, *([f"left over: {left}"] if left else [])]
-
-    def _said(self) -> str:
-        return (self.root / "said").read_text(errors="replace")[-800:]
+    def detach(self) -> None:
+        if self._process is not None:
+            self._process.wait()
+            self._process.stderr.close()
 
 
-def _child(
-    ready: int, go: int, log: Path, prepare: Callable[[], None], words: list[str]
-) -> None:
-    """Be `updaterd WORDS` in this fork; never returns."""
-    code = 70
-    try:
-        os.close(go)
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        os.read(ready, 1)
-        from updaterd.cli import main
-
-        prepare()
-        code = main(words)
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except SystemExit as error:
-        code = int(error.code or 0)
-    except BaseException:  # noqa: BLE001 # a fork must not run the harness
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+def strace_for(bench: Bench, point: Point) -> Strace:
+    """Return what makes the fault of a point."""
+    options = point.options(bench.root / "strace")
+    if point.where == "worker":
+        return Strace(bench.root, worker=options)
+    return Strace(bench.root, opener=options, together=point.mode == "kill")
 
 
-def _is_traced(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return "TracerPid:\t0\n" not in status
+def calls(bench: Bench) -> list[Point]:
+    """Return the calls that change files, from a traced run, in their order.
+
+    Raises:
+        AssertionError: a call is made by a process that is not looked at.
+    """
+    for _ in range(_TRIES):
+        total, found = _follow_all(bench), _follow_each(bench)
+        mine = Counter(point.name for point in found)
+        if total == mine:
+            return found
+    raise AssertionError(f"not looked at: {total - mine}, too many: {mine - total}")
 
 
-def warm_up() -> None:
-    """Import what an update imports, once for all forks."""
-    for name in ("cli.update", "pipeline.order", "store.rebuild", "config"):
-        importlib.import_module(f"updaterd.{name}")
+def _follow_all(bench: Bench) -> Counter[str]:
+    """Count the calls with one strace that follows everything that is started."""
+    bench.reset()
+    trace = bench.root / "trace-all"
+    bench.run(tracer=Strace(bench.root, worker=["-f", *_TRACE, "-o", str(trace)]))
+    return Counter(
+        match[2]
+        for line in trace.read_text(errors="replace").splitlines()
+        if (match := _CALL.match(line)) and _changes(bench.root, match[2], match[3])
+    )
 
 
-def points(calls: list[Point], *, step: int, modes=MODES) -> Iterator[Point]:
-    """Yield every `step`-th combination of call and fault, spread evenly."""
-    every = [Point(c.name, c.number, mode, c.call) for c in calls for mode in modes]
-    # a stride that shares no factor with the modes, so that all of them occur
+def _follow_each(bench: Bench) -> list[Point]:
+    """Return the calls of each process, as its own strace counts them."""
+    bench.reset()
+    traces = {"worker": bench.root / "trace", "opener": bench.root / "trace-opener"}
+    for trace in traces.values():
+        trace.unlink(missing_ok=True)
+    both = {where: [*_TRACE, "-o", str(trace)] for where, trace in traces.items()}
+    bench.run(tracer=Strace(bench.root, **both))
+    return [point for where in traces for point in _parse(bench, where, traces[where])]
+
+
+def _parse(bench: Bench, where: str, trace: Path) -> Iterator[Point]:
+    seen: Counter[tuple[str, str]] = Counter()
+    text = trace.read_text(errors="replace") if trace.exists() else ""
+    for line in text.splitlines():
+        found = _CALL.match(line)
+        if found is None:
+            continue
+        thread, name, rest = found.groups()
+        seen[thread, name] += 1
+        if _changes(bench.root, name, rest):
+            yield Point(where, name, seen[thread, name], "", rest[:120])
+    threads = {thread for thread, _ in seen}
+    assert len(threads) <= 1, f"{where} has threads that change files: {threads}"
+
+
+def _changes(root: Path, name: str, rest: str) -> bool:
+    if name in ("openat", "creat"):
+        # what Python makes once, and where the harness keeps what was said
+        kept = "__pycache__" not in rest and f'"{root}/said"' not in rest
+        return kept and ("O_CREAT" in rest or "O_TRUNC" in rest)
+    if name == "ioctl":
+        return "FICLONE" in rest
+    if name in ("write", "pwrite64", "writev", "pwritev", "pwritev2", "sendfile"):
+        return f"<{root}" in rest
+    return True
+
+
+def problems(bench: Bench, point: Point) -> list[str]:
+    """Return what is wrong after the fault and after recovery."""
+    log = bench.root / "strace"
+    for _ in range(_TRIES):
+        bench.reset()
+        log.unlink(missing_ok=True)
+        code = bench.run(tracer=strace_for(bench, point))
+        if point.came(code, log):
+            return bench.broken_tree() or bench.recover() or bench.there_and_back()
+    return [f"the fault did not come; the run ended with {code}: {bench.said()}"]
+
+
+def points(found: list[Point], *, step: int = 1, modes=MODES) -> list[Point]:
+    """Return every `step`-th combination of call and fault, spread evenly."""
+    every = [
+        Point(call.where, call.name, call.number, mode, call.call)
+        for call in found
+        for mode in (*modes, *(("alone",) if call.where == "opener" else ()))
+    ]
+    # a stride that shares no factor with the number of modes, so that all occur
     while step > 1 and any(step % n == 0 for n in (2, 3, 5)):
         step += 1
-    yield from every[::step]
+    return every[::step]
 
 
-def recovery_points(bench: Bench) -> Iterator[tuple[str, list[Point]]]:
-    """Leave runs that died in the dangerous stretch; yield the calls of recovery."""
-    for name, where in (("activating", 1), ("probation", 2), ("installed", 3)):
-        calls = [c for c in bench.calls() if c.name == "symlink"]
-        target = calls[min(where, len(calls)) - 1]
+def dead_runs(bench: Bench) -> dict[str, Point]:
+    """Return, for each state of a deployment, a kill that leaves it open there.
+
+    The last one of each: most of the state's work is done then.
+    """
+    found = {}
+    kills = [p for p in points(calls(bench), modes=("kill",)) if p.where == "worker"]
+    for point in kills[::3]:
         bench.reset()
-        bench.run("-o", "/dev/null", "-e", f"trace={target.name}", "-e",
-                  Point(target.name, target.number, "kill").inject)  # fmt: skip
+        bench.run(tracer=strace_for(bench, point))
+        found[bench.state()] = point
+    found.pop("", None)
+    return found
+
+
+def recovery_points(bench: Bench, *, modes: tuple[str, ...]) -> Iterator:
+    """Leave runs that died in each state; yield the points of their recovery."""
+    pristine = bench.root / "pristine"
+    shutil.copytree(bench.root / "before", pristine, symlinks=True)
+    for state, point in dead_runs(bench).items():
+        shutil.rmtree(bench.root / "before")
+        shutil.copytree(pristine, bench.root / "before", symlinks=True)
+        bench.reset()
+        bench.run(tracer=strace_for(bench, point))
         bench.keep_as_before()
-        yield name, bench.calls()
+        yield state, points(calls(bench), modes=modes)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--all", action="store_true", help="every point")
     parser.add_argument("--step", type=int, default=29, help="every N-th (default 29)")
-    parser.add_argument("--only", help="NAME:NUMBER:MODE")
-    parser.add_argument("--recovery", action="store_true", help="also its own kills")
-    parser.add_argument(
-        "--unhealthy", action="store_true", help="1.1.0 fails its health check"
-    )
+    parser.add_argument("--part", default="1/1", help="I/N: for N runs side by side")
+    parser.add_argument("--only", help="WHERE/NAME:NUMBER:MODE")
+    parser.add_argument("--recovery", action="store_true", help="kills of recovery")
+    parser.add_argument("--unhealthy", action="store_true", help="health check fails")
+    parser.add_argument("--first", action="store_true", help="nothing is installed")
     parser.add_argument("--modes", default=",".join(MODES))
     arguments = parser.parse_args()
     warm_up()
     began = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="killpoints-"))
-    bench = Bench(root, healthy=not arguments.unhealthy)
-    failures = count = 0
+    modes = tuple(arguments.modes.split(","))
+    part, parts = map(int, arguments.part.split("/"))
+    bench = Bench(root, healthy=not arguments.unhealthy, first=arguments.first)
+    failures = count = total = 0
     try:
         if arguments.only:
-            name, number, mode = arguments.only.split(":")
-            chosen = [Point(name, int(number), mode)]
-            total = 1
+            where, _, rest = arguments.only.partition("/")
+            name, number, mode = rest.split(":")
+            groups = iter([("", [Point(where, name, int(number), mode)])])
+        elif arguments.recovery:
+            kinds = modes if arguments.modes != ",".join(MODES) else ("kill",)
+            groups = recovery_points(bench, modes=kinds)
         else:
-            calls = bench.calls()
-            modes = tuple(arguments.modes.split(","))
-            step = 1 if arguments.all else arguments.step
-            chosen = list(points(calls, step=step, modes=modes))
-            total = len(calls) * len(modes)
-            print(f"{len(calls)} calls change files: {total} points", flush=True)
-        for point in chosen:
-            count += 1
-            problems = bench.problems(point)
-            if problems:
-                failures += 1
-                print(f"FAILED {point} {point.call}", *problems, sep="\n    ")
-            if count % 50 == 0:
-                print(f"{count} of {len(chosen)}, {failures} failed", flush=True)
-        if arguments.recovery:
-            for name, calls in recovery_points(bench):
-                for call in calls[:: 1 if arguments.all else arguments.step]:
-                    count += 1
-                    point = Point(call.name, call.number, "kill", call.call)
-                    problems = bench.problems(point)
-                    if problems:
-                        failures += 1
-                        print(f"FAILED in recovery from {name}: {point} {point.call}",
-                              *problems, sep="\n    ")  # fmt: skip
+            groups = iter([("", points(calls(bench), modes=modes))])
+        for state, every in groups:
+            total += len(every)
+            said = f"recovery from {state}: " if state else ""
+            print(f"{said}{len(every)} points", flush=True)
+            stride = 1 if arguments.all or arguments.only else arguments.step
+            for point in every[::stride][part - 1 :: parts]:
+                count += 1
+                if found := problems(bench, point):
+                    failures += 1
+                    print(f"FAILED {said}{point} {point.call}", *found, sep="\n    ",
+                          flush=True)  # fmt: skip
+                if count % 50 == 0:
+                    print(f"{count} tried, {failures} failed", flush=True)
     finally:
         bench.close()
         shutil.rmtree(root, ignore_errors=True)

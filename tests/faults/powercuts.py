@@ -33,9 +33,8 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    sys.path.insert(0, str(Path(__file__).parent))
 
-import killpoints
+from fakes.bench import Bench, warm_up
 from fakes.machine import Machine
 from fakes.site import Site
 
@@ -45,6 +44,7 @@ _FLUSH, _FUA, _DISCARD = 1, 2, 4
 _ENTRY = struct.Struct("<QQQQ")
 _SUPER = struct.Struct("<QQQI")
 _MAGIC = 0x6A736677736872
+_APART = "UPDATERD_POWERCUTS_APART"
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,14 @@ def entries(path: Path) -> int:
         return _SUPER.unpack(file.read(_SUPER.size))[2]
 
 
-class Recorded(killpoints.Bench):
+class Recorded(Bench):
     """A machine on a disk that records; afterwards, one whose disk is chosen."""
 
     def __init__(self, root: Path, kind: str, *, sync: bool) -> None:
         self.root = root
         self.healthy = True
         self.trees = {}
-        self.target = "1.3.0"
+        self.first = False
         self.sync = sync
         self.kind = kind
         self.base, self.log = root / "base.img", root / "writes.log"
@@ -145,14 +145,18 @@ class Recorded(killpoints.Bench):
         for version, healthy in (
             ("1.0.0", True), ("1.1.0", True), ("1.2.0", False), ("1.3.0", True),
         ):  # fmt: skip
-            self._push(version, healthy=healthy)
+            self.push(version, healthy=healthy)
             code = self.run()
-            assert code == (0 if healthy else 30), self._said()
+            assert code == (0 if healthy else 30), self.said()
             running = self.machine.running
             # what the disk has seen when the command has said that it is done
             self.acknowledged.append((entries(self.log), running))
 
-    def before_command(self) -> None:
+    @property
+    def target(self) -> str:
+        return "1.3.0"
+
+    def prepare(self) -> None:
         if not self.sync:
             leave_out_syncs()
 
@@ -213,12 +217,7 @@ class Recorded(killpoints.Bench):
                     found.append(f"{newest} was installed, {running} runs")
             if found:
                 return found
-            code = self.run()
-            if code == 10:
-                code = self.run(words=("update", "acme", "--now"))
-            if code != 0:
-                return [f"recovery ended with {code}: {self._said()}"]
-            return self.unsettled(self.target)
+            return self.recover()
 
 
 class Mounted:
@@ -232,6 +231,20 @@ class Mounted:
 
     def __exit__(self, *_: object) -> None:
         subprocess.run(["umount", self._at], check=True)
+
+
+def stand_apart() -> None:
+    """Go on in a mount namespace of its own.
+
+    In the machine's, whoever makes a namespace of his own at this moment (a service, a
+    container) gets a copy of a state's mount, and keeps that state's file system alive
+    when it is unmounted here. The next state then meets the last one's: ext4 mounts
+    its loop device again, xfs refuses a second file system of the same UUID.
+    """
+    if os.environ.get(_APART) != "1":
+        os.environ[_APART] = "1"
+        apart = ["unshare", "--mount", "--propagation", "private"]
+        os.execvp(apart[0], [*apart, sys.executable, *sys.argv])  # noqa: S606 - itself
 
 
 def put(file, write: Write) -> None:
@@ -276,7 +289,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-sync", action="store_true")
     arguments = parser.parse_args()
-    killpoints.warm_up()
+    stand_apart()
+    warm_up()
     began = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="powercuts-"))
     bench, failures, count = None, 0, 0
