@@ -52,6 +52,44 @@ async def test_key_of_another_event_is_refused(open_log):
     assert len(await log.read(ZERO, 10)) == 1
 
 
+async def test_key_tells_what_it_was_used_for(open_log):
+    """Without appending: the same answer, none, or a refusal."""
+    log = open_log()
+    appended = await log.append(event(1), "key")
+    found = await log.find(event(1), "key")
+    assert (found.id, found.fresh) == (appended.id, False)
+    assert await log.find(event(1), "other") is None
+    with pytest.raises(KeyReusedError):
+        await log.find(event(2), "key")
+    assert len(await log.read(ZERO, 10)) == 1
+
+
+async def test_event_whose_publisher_left_is_told_all_the_same(open_log):
+    """What is in the log reaches the tail, whoever waited for the answer."""
+    log = open_log()
+    await log.append(event(0), "k0")
+    bounds = await log.bounds()
+    tail = log.tail(bounds.epoch, ZERO)
+    got = list((await anext(tail)).records)
+    following = asyncio.ensure_future(anext(tail))
+    for n in range(1, 40):
+        publisher = asyncio.create_task(log.append(event(n), f"k{n}"))
+        for _ in range(n % 7):
+            await asyncio.sleep(0)
+        publisher.cancel()
+        await asyncio.wait([publisher])
+    await log.find(event(0), "k0")  # comes after all that was under way
+    stored = await log.read(ZERO, 100)
+    async with asyncio.timeout(30):
+        while len(got) < len(stored):
+            got += (await following).records
+            following = asyncio.ensure_future(anext(tail))
+    following.cancel()
+    await asyncio.wait([following])
+    assert got == list(stored)
+    assert len(stored) > 1
+
+
 async def test_appends_at_once_with_one_key_append_once(open_log):
     """Publishers that race with one key get one event."""
     log = open_log()

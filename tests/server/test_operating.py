@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import pytest
 from fakes.serving import (
     FeedProcess,
     Reader,
@@ -38,6 +39,11 @@ async def test_metrics_count_what_happened(start_feed, sink):
         'updaterd_streams_opened_total{kind="hello"} 2.0',
         "updaterd_publish_to_first_write_seconds_count 1.0",
         "updaterd_log_lag_seconds ",
+        "updaterd_log_up 1.0",
+        "updaterd_streams_most ",
+        "updaterd_info{version=",
+        "process_open_fds ",
+        "process_resident_memory_bytes ",
     ):
         assert line in text
     await feed.streams(0)
@@ -70,6 +76,9 @@ def test_logs_are_one_json_object_a_line(start_feed):
     lines = [json.loads(line) for line in feed.log.read_text().splitlines()]
     events = {line["event"]: line for line in lines}
     assert events["listening"]["url"] == feed.url
+    assert events["listening"]["sink"] == "fast"
+    assert events["listening"]["event_log"] == "embedded"
+    assert events["listening"]["most_streams"] > 0
     assert events["announced"]["id"] == answer.json["id"]
     assert events["announced"]["product"] == "acme"
     assert "stopped" in events
@@ -97,56 +106,58 @@ def test_log_stays_json_whatever_strangers_send(start_feed, sink):
     assert [json.loads(line) for line in lines][before:] == []
 
 
-def test_two_servers_on_one_embedded_log_are_refused(start_feed):
-    """The second would never hear what the first appends."""
-    feed = start_feed()
-    second = subprocess.run(
-        [
-            *(sys.executable, "-m", "updaterd", "serve", "--port", "0"),
-            *("--state", feed.state),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert second.returncode == 1
-    assert "another updaterd process" in second.stderr
-
-
-def test_port_in_use_is_told(start_feed, tmp_path):
-    """What happened, and what to do."""
-    feed = start_feed()
-    port = feed.url.rpartition(":")[2]
-    second = subprocess.run(
-        [
-            *(sys.executable, "-m", "updaterd", "serve", "--port", port),
-            *("--state", tmp_path / "other"),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert second.returncode == 1
-    assert "what to do" in second.stderr
-
-
-def test_damaged_log_is_told(tmp_path):
-    """The server does not start with an empty feed instead."""
-    (tmp_path / "feed.db").write_bytes(b"this is no database" * 1000)
+def refused(*arguments):
+    """Start a server that must not start; return what it says."""
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "updaterd", "serve", "--port", "0"),
-            *("--state", tmp_path),
-        ],
+        [sys.executable, "-m", "updaterd", "serve", *map(str, arguments)],
         check=False,
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 1
-    assert "cannot use the event log" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "what to do" in done.stderr
+    return done.stderr
+
+
+def test_two_servers_on_one_embedded_log_are_refused(start_feed):
+    """The second would never hear what the first appends."""
+    feed = start_feed()
+    said = refused("--port", "0", "--state", feed.state)
+    assert "another updaterd process" in said
+
+
+def test_port_in_use_is_told(start_feed, tmp_path):
+    """What happened, and what to do."""
+    port = start_feed().url.rpartition(":")[2]
+    assert port in refused("--port", port, "--state", tmp_path / "other")
+
+
+def test_damaged_log_is_told(tmp_path):
+    """The server does not start with an empty feed instead."""
+    (tmp_path / "feed.db").write_bytes(b"this is no database" * 1000)
+    said = refused("--port", "0", "--state", tmp_path)
+    assert "cannot use the event log" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--repo", "{tmp}/nothing"), "no repository"),
+        (("--log", "kafka://x"), "kafka"),
+        (("--log", "redis://127.0.0.1:notaport/0"), "cannot be read"),
+        (("--host", "192.0.2.1"), "192.0.2.1"),
+        (("--host", "no.such.host.invalid"), "no.such.host.invalid"),
+        (("--tls-cert", "{tmp}/c", "--tls-key", "{tmp}/k"), "certificate"),
+        (("--state", "/proc/nothing"), "/proc/nothing"),
+        (("--address-file", "{tmp}/no/such/folder"), "address"),
+    ],
+)
+def test_what_cannot_work_is_told_at_the_start(arguments, says, tmp_path):
+    """Not at the first request, and not as a traceback."""
+    filled = [part.format(tmp=tmp_path) for part in arguments]
+    assert says in refused("--port", "0", "--state", tmp_path / "s", *filled)
 
 
 async def test_log_that_is_down_at_the_start_is_waited_for(tmp_path):

@@ -170,6 +170,44 @@ class TestOverHttp:
         assert first.json == again.json
         assert again.headers["idempotent-replayed"] == "true"
 
+    def test_repetition_after_newer_metadata_is_answered_alike(self, start_feed):
+        """A lost answer stays the same, though the same metadata would be late now."""
+        feed = start_feed()
+        token = feed.token("publish:acme/stable")
+        old = {"schema": 1, "tuf": {"timestamp": pack(timestamp(9))}}
+        new = {"schema": 1, "tuf": {"timestamp": pack(timestamp(10))}}
+        first = publish(feed.url, token, old, "k")
+        assert publish(feed.url, token, new, "k2").status == 201
+        again = publish(feed.url, token, old, "k")
+        assert (again.status, again.json) == (201, first.json)
+        assert publish(feed.url, token, old, "k3").status == 409
+
+    def test_restarted_server_knows_what_was_announced(self, start_feed):
+        """Older metadata is refused by the log's memory, not by the process's."""
+        feed = start_feed()
+        token = feed.token("publish:acme/stable")
+        new = {"schema": 1, "tuf": {"timestamp": pack(timestamp(9))}}
+        assert publish(feed.url, token, new).status == 201
+        feed.stop()
+        feed.start()
+        old = {"schema": 1, "tuf": {"timestamp": pack(timestamp(8))}}
+        answer = publish(feed.url, token, old)
+        assert (answer.status, answer.json["error"]) == (409, "metadata_older")
+
+    def test_refusals_are_told_to_the_operator(self, start_feed):
+        """Why a release did not go out is in the log; strangers are only counted."""
+        feed = start_feed("--metrics", "open")
+        token = feed.token("publish:acme/stable")
+        publish(feed.url, token, announcement(channel="beta"))
+        publish(feed.url, token, announcement() | {"urgency": "now"})
+        publish(feed.url, "stranger", announcement())
+        assert 'updaterd_published_total{outcome="refused"} 3.0' in feed.metrics()
+        feed.stop()
+        lines = [json.loads(line) for line in feed.log.read_text().splitlines()]
+        told = [x["code"] for x in lines if x["event"] == "announcement_refused"]
+        assert told == ["scope_missing", "malformed"]
+        assert token not in feed.log.read_text()
+
     def test_key_of_another_announcement(self, shared_feed):
         """422: the publisher has a bug."""
         publish(shared_feed.url, shared_feed.publisher, announcement(), "k2")
