@@ -154,30 +154,41 @@ def built():
     return packages.built()
 
 
-@pytest.fixture(scope="session")
-def rootfs(tmp_path_factory):
-    """A minimal Debian; the archive is kept for the next run."""
+def _debian(suite: str, include: str) -> Path:
+    """Return the archive of a minimal Debian; it is kept for the next run."""
     need_root()
     tool = need("mmdebstrap")
     need("systemd-nspawn", "systemd-container")
-    key = hashlib.sha256(f"{SUITE} {PACKAGES} {LEAN}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{suite} {include} {LEAN}".encode()).hexdigest()[:12]
     cache = Path(
         os.environ.get("UPDATERD_TEST_CACHE", Path.home() / ".cache/updaterd-tests")
     )
     cache.mkdir(parents=True, exist_ok=True)
-    archive = cache / f"{SUITE}-{key}.tar"
+    archive = cache / f"{suite}-{key}.tar"
     if not archive.exists():
         fresh = archive.with_suffix(f".{os.getpid()}.tar")
         subprocess.run(
             [
-                *(tool, "--quiet", "--variant=minbase", f"--include={PACKAGES}"),
-                *(*LEAN, SUITE, fresh),
+                *(tool, "--quiet", "--variant=minbase", f"--include={include}"),
+                *(*LEAN, suite, fresh),
             ],
             check=True,
             stdin=subprocess.DEVNULL,
         )
         os.replace(fresh, archive)
     return archive
+
+
+@pytest.fixture(scope="session")
+def debian():
+    """Make the archive of a minimal Debian: its suite, and packages to include."""
+    return _debian
+
+
+@pytest.fixture(scope="session")
+def rootfs(debian):
+    """A minimal Debian, to be booted."""
+    return debian(SUITE, PACKAGES)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,119 @@
+"""The packages on systems that are not the one they were built on.
+
+Not booted: what differs there is the Python and the C library, and whether the wheels
+in the package are for them. Debian 12 has Python 3.11, Debian 13 has 3.13.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+from fakes.tools import need, need_root
+
+SUITE, PYTHON = "trixie", "3.13"
+
+# The whole road with what is in the packages: keys, push, server, worker, a delta.
+ROAD = r"""
+set -eu
+cd /srv
+updaterd release init r --profile demo --product acme >/dev/null
+head -c 300000 /dev/urandom > base
+push() {
+    mkdir -p "tree/$1"
+    cp base "tree/$1/data"
+    echo "$1" >> "tree/$1/data"
+    updaterd release push "tree/$1" --repo r --product acme --version "$1" \
+        --channel stable --no-announce >/dev/null
+}
+push 1.0.0
+updaterd serve --repo r/public --state s --port 0 --address-file address 2>log &
+tries=0
+until [ -s address ]; do
+    tries=$((tries + 1)); [ $tries -lt 600 ] || { cat log; exit 1; }; sleep 0.1
+done
+cp r/public/metadata/1.root.json /etc/updaterd/root.json
+cat > /etc/updaterd/updaterd.toml <<END
+[feed]
+url = "$(cat address)/v1/events"
+[trust]
+root = "/etc/updaterd/root.json"
+repository = "$(cat address)/repo"
+[download]
+min_free = "1MiB"
+[products.acme]
+root = "/opt/acme"
+END
+install -d -o updaterd /opt/acme
+/usr/lib/updaterd/self-test
+updaterd update acme --demo
+push 1.1.0
+updaterd update acme --demo
+cmp tree/1.1.0/data /opt/acme/current/data
+updaterd history --json --limit 1
+"""
+
+
+@pytest.fixture(scope="module")
+def root(debian, built, tmp_path_factory):
+    """The other Debian, with both packages installed by its own dpkg."""
+    found = tmp_path_factory.mktemp(SUITE) / "root"
+    found.mkdir(mode=0o755)
+    found.parent.chmod(0o755)
+    system = debian(SUITE, "python3,systemd")
+    subprocess.run(["tar", "-C", found, "-xf", system], check=True)
+    for package in built.glob("*.deb"):
+        shutil.copy(package, found)
+    inside(found, "sh", "-c", "dpkg --install /*.deb && dpkg --audit")
+    yield found
+    shutil.rmtree(found)
+
+
+def inside(root, *argv):
+    """Run a command in the other system; return what it says."""
+    done = subprocess.run(
+        [
+            *("systemd-nspawn", f"--directory={root}", "--quiet", "--register=no"),
+            *("--keep-unit", "--pipe", f"--machine=updaterd-other-{os.getpid()}"),
+            *argv,
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_packages_work_on_another_python(root):
+    """Signed, served, fetched, patched, verified: with another Python's extensions."""
+    assert f"Python {PYTHON}" in inside(root, "python3", "--version")
+    said = inside(root, "sh", "-c", ROAD)
+    print(said)
+    assert "works here" in said
+    last = json.loads(said.splitlines()[-1])
+    assert ("1.0.0", "1.1.0") == (last["from_version"], last["version"])
+    assert 0 < last["bytes_fetched"] < last["bytes_full"] / 10, "no delta"
+
+
+def test_the_rpm_installs_and_verifies(built, tmp_path):
+    """What rpm put there is what the package says. (Its scripts are the deb's.)"""
+    need_root()
+    tool = need("rpm")
+
+    def rpm(*words):
+        done = subprocess.run(
+            [tool, "--root", tmp_path, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert 0 == done.returncode, done.stdout + done.stderr
+        return done.stdout
+
+    alone = ("--nodeps", "--noscripts")
+    rpm("--initdb")
+    rpm("--install", *alone, *built.glob("*.rpm"))
+    assert "" == rpm("--verify", *alone, "updaterd", "updaterd-feed")
