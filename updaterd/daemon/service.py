@@ -12,7 +12,7 @@ from updaterd.daemon.supervisor import Supervisor
 from updaterd.daemon.workers import Workers, options
 from updaterd.errors import BrokenError
 from updaterd.notify import Notifier
-from updaterd.store.rebuild import open_or_rebuild
+from updaterd.store.rebuild import note_loss, open_or_rebuild
 
 
 def serve(
@@ -49,6 +49,7 @@ class _Service:
         self._supervisor: Supervisor | None = None
         self._next: Settings | None = None
         self._ending = False
+        self._state_lost = False
 
     async def run(self) -> None:
         """Serve until told to end."""
@@ -64,16 +65,23 @@ class _Service:
             self._next = self._load()
             while self._next is not None and not self._ending:
                 settings, self._next = self._next, None
-                await self._supervise(settings)
+                if await self._supervise(settings) and self._next is None:
+                    self._next = settings
         finally:
             self._notifier.close()
 
-    async def _supervise(self, settings: Settings) -> None:
-        """Run one supervisor until the end or a reload."""
+    async def _supervise(self, settings: Settings) -> bool:
+        """Run one supervisor until the end or a reload.
+
+        Returns:
+            Whether the state database was taken away from under it.
+        """
         directories = settings.directories
         connection, told = open_or_rebuild(
             Path(directories.state) / "state.db", now=self._clocks.now()
         )
+        if self._state_lost:
+            told = note_loss(connection)
         if told:
             log.get().error("state_set_aside", reason=told)
         arguments = options(
@@ -92,11 +100,14 @@ class _Service:
             clocks=self._clocks,
             notifier=self._notifier,
         )
+        supervisor = self._supervisor
         try:
-            await self._supervisor.run()
+            await supervisor.run()
         finally:
             self._supervisor = None
             connection.close()
+        self._state_lost = supervisor.state_lost
+        return supervisor.state_lost
 
     def _end(self) -> None:
         self._ending = True
@@ -118,4 +129,4 @@ class _Service:
             self._notifier.ready()
             return
         if self._supervisor is not None:
-            self._supervisor.stop()
+            self._supervisor.stop(patient=True)

@@ -28,6 +28,8 @@ from updaterd.store.journal import Journal, ProductFacts
 
 _LONGEST_SLEEP_S = 3600.0  # notices a suspend or a changed clock within the hour
 _STOP_GRACE_S = 15.0
+_STOP_PATIENCE_S = 40.0  # with the grace less than the unit's TimeoutStopSec
+_RESTARTS_S = 2 * 120.0  # onto the new release and back; as install/restart_systemd
 _BUSY_RETRY_S = 60.0
 _CRASH_RETRY = Backoff(base=10.0, cap=3600.0)
 
@@ -75,6 +77,11 @@ class Supervisor:
         self._agendas = {name: Agenda() for name in settings.products}
         self._wake = asyncio.Event()
         self._stopping = False
+        self._patient = False
+        self._hurry = asyncio.Event()
+        self._state_path = Path(settings.directories.state) / "state.db"
+        self._state_file = _identity(self._state_path)
+        self.state_lost = False
         self._turns = 0
         self._started_at = clocks.now()
 
@@ -96,15 +103,42 @@ class Supervisor:
                 group.create_task(self._watchdog(), name="watchdog"),
             ]
             await self._schedule(group)
-            for task in side:
-                task.cancel()
-            await self._workers.stop(grace_s=_STOP_GRACE_S)
+            side[0].cancel()
+            await self._end_workers()
+            side[1].cancel()
         self._log.info("daemon_stopped")
 
-    def stop(self) -> None:
-        """Ask `run` to return."""
+    def stop(self, *, patient: bool = False) -> None:
+        """Ask `run` to return.
+
+        Args:
+            patient: not before a release that is on trial has passed or failed, which
+                takes as long as its own checks may; a later impatient call wins.
+        """
         self._stopping = True
+        self._patient = patient
+        if not patient:
+            self._hurry.set()
         self._turn()
+
+    async def _end_workers(self) -> None:
+        """Let the worker at work end, as patiently as was asked for."""
+        if self._patient:
+            ending = asyncio.create_task(
+                self._workers.stop(
+                    grace_s=_STOP_GRACE_S, patience_s=_longest_trial_s(self._settings)
+                )
+            )
+            hurry = asyncio.create_task(self._hurry.wait())
+            await asyncio.wait({ending, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
+            if ending.done():
+                return await ending
+            ending.cancel()
+        return await self._workers.stop(
+            grace_s=0.0 if self._patient else _STOP_GRACE_S,
+            patience_s=_STOP_PATIENCE_S,
+        )
 
     def look_again(self) -> None:
         """Connect now, and read the journal again.
@@ -135,6 +169,11 @@ class Supervisor:
         while not self._stopping:
             self._turns += 1
             self._wake.clear()
+            if _identity(self._state_path) != self._state_file:
+                # Workers would write into the new file and this process into the old.
+                self.state_lost = True
+                self.stop(patient=True)
+                break
             now = self._clocks.now()
             pause_s = _LONGEST_SLEEP_S
             if work is None or work.done():
@@ -300,5 +339,25 @@ class Supervisor:
             seen = self._turns
             self._turn()
             await asyncio.sleep(period_s / 3)
-            if self._turns > seen:
+            if self._turns > seen or self._stopping:  # its end is bounded
                 self._notifier.watchdog()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return which file stands at `path`; None for none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _longest_trial_s(settings: Settings) -> float:
+    """Return how long a trial and the way back may take, in seconds."""
+    return _RESTARTS_S + max(
+        (
+            2 * (p.hooks.timeout_s + 2 * p.health.timeout_s + p.health.active_s)
+            for p in settings.products.values()
+        ),
+        default=0.0,
+    )

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from updaterd import log
 
-_TERM_GRACE_S = 5.0
 _NOT_STARTED = 127  # as nice(1) and every shell say it
 _SAID = frozenset({0, 4, 10, 20, 30})  # codes of a worker that knows how things stand
 
@@ -105,21 +104,23 @@ class Workers:
             stderr=None,  # the daemon's own: the journal keeps the worker's fields
         )
 
-    async def stop(self, *, grace_s: float) -> None:
+    async def stop(self, *, grace_s: float, patience_s: float) -> None:
         """Start no more; let the worker end: itself, by SIGTERM, then by SIGKILL.
 
-        A worker in its critical section needs a moment; whatever is left undone,
-        the next start finishes from the journal.
+        SIGTERM ends a worker at once, but in its critical section it first sees the
+        trial to its end; whatever is left undone, the next start finishes from the
+        journal.
 
         Args:
             grace_s: how long it may go on before it is asked to end.
+            patience_s: how long it may take to end once it is asked.
         """
         async with self._spawning:  # one that is being started counts
             self._closed = True
             process = self._running
         for wait_s, number in (
             (grace_s, None),
-            (_TERM_GRACE_S, signal.SIGTERM),
+            (patience_s, signal.SIGTERM),
             (None, signal.SIGKILL),
         ):
             if process is None or process.returncode is not None:

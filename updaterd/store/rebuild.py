@@ -77,6 +77,27 @@ def _start_anew(path: Path, why: str, now: float) -> tuple[sqlite3.Connection, s
         "forgotten"
     )
     connection = open_state(path)
+    _note(connection, told)
+    return connection, told
+
+
+def note_loss(connection: sqlite3.Connection) -> str:
+    """Remember that the database was taken away while the daemon had it open.
+
+    Returns:
+        What a person should know.
+
+    Power cut: the remark is there or it is not.
+    """
+    told = (
+        "the state database was removed or replaced while the daemon ran; what stands "
+        "there now counts, and what is installed was read from the disk: history, "
+        "holds and blocked releases that it does not have are forgotten"
+    )
+    _note(connection, told)
+    return told
+
+
+def _note(connection: sqlite3.Connection, told: str) -> None:
     with transaction(connection):
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NOTE, told))
-    return connection, told

@@ -4,13 +4,15 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import pytest
 
 from updaterd import config
 from updaterd.daemon import service
 from updaterd.daemon.clocks import Clocks
+from updaterd.store.records import Records
+from updaterd.store.schema import open_state
 
 CLOCKS = Clocks(now=lambda: 1_800_000_000.0, draw=lambda: 0.5)
 
@@ -86,3 +88,16 @@ async def test_reload_of_a_broken_file_changes_nothing(daemon):
         assert not daemon.task.done()
 
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def test_database_that_is_removed_is_made_anew_and_that_is_told(daemon, tmp_path):
+    """The daemon goes on with what stands there now, and `status` says so."""
+    async with daemon.running():
+        (tmp_path / "state.db").unlink()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await daemon.hears(b"READY=1")
+
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with closing(open_state(tmp_path / "state.db")) as connection:
+        assert "removed or replaced" in Records(connection).meta("set_aside")

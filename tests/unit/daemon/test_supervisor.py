@@ -39,6 +39,8 @@ class FakeWorkers:
         self.started: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self.answers: list[int] = []
         self.decided: tuple[int, ...] = ()
+        self.stopped: list[tuple[float, float]] = []
+        self.ends: asyncio.Event | None = None
         self.looks = 0
         self.journal = journal
         self.now = START
@@ -52,8 +54,10 @@ class FakeWorkers:
         await self.started.put((product, trigger))
         return Ended(code=code)
 
-    async def stop(self, *, grace_s):
-        pass
+    async def stop(self, *, grace_s, patience_s):
+        self.stopped.append((grace_s, patience_s))
+        if self.ends is not None and patience_s > 60:
+            await self.ends.wait()
 
     async def next(self):
         return await asyncio.wait_for(self.started.get(), 20)
@@ -334,3 +338,34 @@ async def test_unwritable_runtime_directory_does_not_stop_the_daemon(rig, tmp_pa
 
     async with rig.running():
         await rig.workers.next()
+
+
+async def test_reload_lets_a_trial_end_but_a_stop_does_not_wait_for_it(rig):
+    """Killed on trial, a good release would be rolled back for a typed `reload`."""
+    rig.workers.ends = asyncio.Event()
+    async with rig.running():
+        await rig.workers.next()
+        rig.supervisor.stop(patient=True)
+        await settle()
+        ((_, patience_s),) = rig.workers.stopped
+        product = rig.settings.products["acme"]
+        assert patience_s > 2 * product.health.timeout_s
+        # leaving the block stops at once, although that worker never ends
+    assert [patience_s, 40.0] == [patience for _, patience in rig.workers.stopped]
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+async def test_database_that_is_taken_away_is_noticed_at_the_next_turn(rig, replaced):
+    """Or workers write into one file and the daemon into another, for ever."""
+    path = rig.status_file.with_name("state.db")
+    async with rig.running():
+        await rig.workers.next()
+        await settle()
+        assert not rig.supervisor.state_lost
+        path.unlink()
+        if replaced:
+            open_state(path).close()
+        rig.pass_time(1)
+        await settle()
+
+        assert rig.supervisor.state_lost
