@@ -147,12 +147,20 @@ def machine_id(state: Path, etc: Path = Path("/etc/machine-id")) -> str:
     return drawn
 
 
-def boot_id() -> str:
-    """Return the kernel's id of this boot."""
+def boot_id(
+    environment: Mapping[str, str],
+    kernel: Path = Path("/proc/sys/kernel/random/boot_id"),
+) -> str:
+    """Return the kernel's id of this boot, as 32 hex digits; "" when it is not told.
+
+    systemd hides the kernel's file from the packaged service (`ProcSubset=pid`); there
+    the unit hands the id over as `UPDATERD_BOOT_ID` (`%b`).
+    """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        found = kernel.read_text("ascii")
     except OSError:
-        return ""
+        found = environment.get("UPDATERD_BOOT_ID", "")
+    return found.strip().replace("-", "")
 
 
 def zones(name: str | None) -> tzinfo:
@@ -233,7 +241,7 @@ def open_services(  # noqa: PLR0913 # each is a way in for the outside
         updater=__version__,
         clock=clock,
         draw=draw,
-        boot=boot_id(),
+        boot=boot_id(environment),
         manager=Systemd((systemctl,)),
         zone=zones,
         teller=teller,
