@@ -22,6 +22,10 @@ DEADLINE_S = 30.0
 """How long a test waits for what must happen; none waits for nothing to happen."""
 
 
+REDIS = os.environ.get("REDIS_SERVER", "redis-server")
+"""The program behind `--log redis://`; a path to valkey-server will do as well."""
+
+
 def announcement(version="1.0.0", *, seq=1, product="acme", channel="stable", **more):
     return {
         "schema": 1,
@@ -296,7 +300,7 @@ class Reader:
 
 
 class RedisProcess:
-    """Debian's redis-server on a loopback port of its own, with an append-only file."""
+    """A real redis-server on a loopback port of its own, with an append-only file."""
 
     def __init__(self, program: str, folder: Path, fsync: str = "everysec"):
         self.program = program

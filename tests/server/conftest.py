@@ -4,7 +4,7 @@ import secrets
 import time
 
 import pytest
-from fakes.serving import FeedProcess, RedisProcess
+from fakes.serving import REDIS, FeedProcess, RedisProcess
 from fakes.tools import need
 
 from updaterd.server.log import Retention
@@ -15,7 +15,7 @@ from updaterd.server.streams import World
 
 @pytest.fixture(scope="session")
 def redis_process(tmp_path_factory):
-    program = need("redis-server")
+    program = need(REDIS)
     with RedisProcess(program, tmp_path_factory.mktemp("redis")) as redis:
         yield redis
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from fakes.serving import (
+    REDIS,
     FeedProcess,
     Reader,
     RedisProcess,
@@ -162,7 +163,7 @@ def test_what_cannot_work_is_told_at_the_start(arguments, says, tmp_path):
 
 async def test_log_that_is_down_at_the_start_is_waited_for(tmp_path):
     """The process is up, says it is not ready, and becomes so by itself."""
-    redis = RedisProcess(need("redis-server"), tmp_path / "redis")
+    redis = RedisProcess(need(REDIS), tmp_path / "redis")
     redis.port = free_port()
     with FeedProcess(tmp_path / "state", "--log", redis.url) as feed:
         assert request(f"{feed.url}/healthz").status == 200

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from fakes.serving import (
     DEADLINE_S,
+    REDIS,
     FeedProcess,
     Reader,
     RedisProcess,
@@ -32,7 +33,7 @@ def fsync():
 
 @pytest.fixture
 def own_redis(tmp_path, fsync):
-    with RedisProcess(need("redis-server"), tmp_path / "redis", fsync) as server:
+    with RedisProcess(need(REDIS), tmp_path / "redis", fsync) as server:
         yield server
 
 
