@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the last deployments, newest first."""
     from updaterd import status
-    from updaterd.cli.status import outcome
+    from updaterd.cli.status import local, outcome
     from updaterd.core.text import printable
     from updaterd.store.records import Records
     from updaterd.store.schema import open_for_reading
@@ -48,10 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps({**row, "steps": steps}))
             continue
         when = row["ended_at"] or row["updated_at"]
-        print(printable(f"{when}  {deployment.product:<10} {outcome(row)}"))
+        print(printable(f"{local(when)}  {deployment.product:<10} {outcome(row)}"))
         for step in steps if arguments.steps else ():
             why = f"  {step['reason']}" if step["reason"] else ""
-            print(printable(f"    {step['at']}  {step['state'].lower():<12}{why}"))
+            at = local(step["at"])
+            print(printable(f"    {at}  {step['state'].lower():<12}{why}"))
     if not found and not arguments.json:
         print("nothing was installed yet")
     connection.close()

@@ -132,6 +132,19 @@ def _ago(moment: str | None, now: float) -> str:
     return f"{format_duration(seconds)} ago" if seconds >= 1 else "just now"
 
 
+def local(moment: str) -> str:
+    """Return an ISO 8601 moment as this machine's clocks show it, with the zone.
+
+    `--json` stays UTC: a person compares with a watch, a script with other machines.
+    """
+    from datetime import datetime
+
+    try:
+        return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    except (ValueError, OverflowError, OSError):
+        return moment  # no such moment in any calendar: as it is
+
+
 def _feed(document: dict[str, Any], now: float) -> str:
     if not document["daemon"]["running"]:
         return "the daemon is not running; start it with `systemctl start updaterd`"
@@ -179,7 +192,8 @@ def _product(product: dict[str, Any], now: float) -> list[str]:
     )
     if product["hold"]:
         until = product["hold"]["until"]
-        add("hold", f"until {until or 'further notice'} {product['hold']['reason']}")
+        moment = local(until) if until else "further notice"
+        add("hold", f"until {moment} {product['hold']['reason']}")
     if product["deployment"]:
         at_work = product["deployment"]
         add("now", f"{at_work['version']}: {at_work['state'].lower()}")

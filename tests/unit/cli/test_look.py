@@ -4,15 +4,16 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from updaterd import locks
 from updaterd.cli import main
-from updaterd.cli.status import look, render
+from updaterd.cli.status import local, look, render
 from updaterd.core.settings import Directories, Feed, Product
-from updaterd.status import collect, daemon_section, encode
+from updaterd.status import collect, daemon_section, encode, iso
 from updaterd.store.schema import StateError, open_state
 
 NOW = 1_800_000_000.0
@@ -105,3 +106,29 @@ def test_output_that_finds_no_room_is_told(tmp_path):
     assert b"No space left" in done.stderr
     assert b"Traceback" not in done.stderr
     assert b"Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [("UTC", "2027-01-15 08:00:00 UTC"), ("EST+5", "2027-01-15 03:00:00 EST")],
+)
+def test_people_are_told_the_time_of_their_clocks(monkeypatch, zone, shown):
+    """With the zone, so that nobody has to guess; documents stay in UTC."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert shown == local(iso(NOW))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("odd", ["", "soon", "9999-12-31T23:59:59+00:00"])
+def test_a_moment_that_no_calendar_has_is_shown_as_it_is(monkeypatch, odd):
+    monkeypatch.setenv("TZ", "EST-5")
+    time.tzset()
+    try:
+        assert odd == local(odd)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
