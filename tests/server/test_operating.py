@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fakes.serving import (
@@ -147,6 +148,7 @@ def test_damaged_log_is_told(tmp_path):
     [
         (("--repo", "{tmp}/nothing"), "no repository"),
         (("--log", "kafka://x"), "kafka"),
+        (("--log", "@{tmp}/nothing"), "event log's URL"),
         (("--log", "redis://127.0.0.1:notaport/0"), "cannot be read"),
         (("--host", "192.0.2.1"), "192.0.2.1"),
         (("--host", "no.such.host.invalid"), "no.such.host.invalid"),
@@ -191,6 +193,27 @@ def test_redis_that_may_forget_is_warned_about(redis_process, tmp_path):
             text = feed.log.read_text()
     assert "appendonly is no" in text
     assert "maxmemory-policy is allkeys-lru" in text
+
+
+def test_password_of_redis_is_seen_nowhere(redis_process, tmp_path):
+    """`--log @FILE`: neither in the list of processes nor in what is logged."""
+    redis = RedisProcess(redis_process.program, tmp_path / "redis")
+    secret = "correct-horse-battery"  # noqa: S105  of this test
+    url = tmp_path / "url"
+    with redis:
+        with socket.create_connection(("127.0.0.1", redis.port), 5) as sock:
+            sock.sendall(f"CONFIG SET requirepass {secret}\r\n".encode())
+            assert sock.recv(64).startswith(b"+OK")
+        url.write_text(f"redis://:{secret}@127.0.0.1:{redis.port}/0\n")
+        with FeedProcess(tmp_path / "state", "--log", f"@{url}") as feed:
+            token = feed.token("publish:acme/stable")
+            assert publish(feed.url, token, announcement()).status == 201
+            command = Path(f"/proc/{feed.process.pid}/cmdline").read_bytes()
+            redis.kill()
+            assert request(f"{feed.url}/readyz").status == 503
+            wait_until(lambda: "log_down" in feed.log.read_text(), "told")
+    assert secret.encode() not in command
+    assert secret not in feed.log.read_text()
 
 
 def test_second_signal_stops_at_once(start_feed):

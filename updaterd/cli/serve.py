@@ -86,7 +86,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--log",
         default="",
         metavar="URL",
-        help="event log: sqlite:///PATH (default: in --state) or redis://HOST:PORT/DB",
+        help="event log: sqlite:///PATH (default: in --state) or redis://HOST:PORT/DB; "
+        "@FILE reads the URL from a file, where a password in it is not seen by all",
     )
     parser.add_argument(
         "--log-format",
@@ -246,7 +247,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = Options(
         state=arguments.state.absolute(),
         repository=arguments.repo and arguments.repo.absolute(),
-        log_url=arguments.log,
+        log_url=_log_url(arguments.log),
         host=arguments.host,
         port=arguments.port,
         address_file=arguments.address_file,
@@ -274,6 +275,26 @@ def run(arguments: argparse.Namespace) -> int:
     # the edge of the program: this is where clocks come from
     process.serve(options, clock=time.monotonic, now=time.time)  # noqa: TID251
     return 0
+
+
+def _log_url(text: str) -> str:
+    """Return the event log's URL, from a file when `text` is `@FILE`.
+
+    Raises:
+        BrokenError: the file cannot be read.
+    """
+    from updaterd.errors import BrokenError
+
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrokenError(
+            f"cannot read the event log's URL: {error}",
+            do="write it to the file, readable for the server's user",
+            code="log_url",
+        ) from error
 
 
 def _configure_logs(wanted: str) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from updaterd.durable import publish_file
 from updaterd.errors import BrokenError
 from updaterd.locks import hold
-from updaterd.log import get
+from updaterd.log import get, redact
 from updaterd.server.log import EventLog
 from updaterd.server.log_redis import RedisLog
 from updaterd.server.log_sqlite import SqliteLog
@@ -46,7 +46,7 @@ def open_log(options: Options, *, now: Callable[[], float]) -> EventLog:
                 code="log_url",
             ) from error
     raise BrokenError(
-        f"no event log is kept at {url!r:.200}",
+        f"no event log is kept at {redact(url)!r:.200}",
         do="use sqlite:///ABSOLUTE/PATH or redis://HOST:PORT/DB",
         code="log_url",
     )
