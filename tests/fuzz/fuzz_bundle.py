@@ -19,6 +19,7 @@ import shutil
 import struct
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import atheris
@@ -126,7 +127,7 @@ def seeds(folder):
     data = (GOLDEN / "bsdiff40").read_bytes()
     _, control, diff, size = struct.unpack("<8sqqq", data[:32])
     ends = (32, 32 + control, 32 + control + diff, len(data))
-    parts = [bz2.decompress(data[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    parts = [bz2.decompress(data[a:b]) for a, b in pairwise(ends)]
     raw = [struct.pack("<q", size), *parts, b""]
     yield bytes([RAW_BSDIFF]) + LENGTHS.pack(*map(len, raw)) + b"".join(raw)
 

@@ -3,6 +3,8 @@
 On disk, under the install root, beside what `activate` lists:
     .updaterd/                   0700, updaterd's own; same file system as `releases`
         stage-RANDOM/            a tree being built
+        stage-TREE/              the same, under its tree id: one that is killed is
+        stage-TREE.json          continued; the listing of a tree between two deltas
         trash-RANDOM/            a tree on its way out
         manifests/VERSION.json   the signed listing of releases/VERSION
 
@@ -20,8 +22,9 @@ that are known to leave their tree alone.
 
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from updaterd import durable
@@ -73,16 +76,36 @@ def private(root: Path) -> Path:
     return path
 
 
-def open_staging(root: Path) -> Path:
-    """Return a new empty directory to build a tree in, under a random name.
+def open_staging(root: Path, tree: str | None = None) -> Path:
+    """Return a directory to build a tree in.
+
+    Args:
+        root: the install root.
+        tree: its tree id: what a killed run made of the same tree is still in the
+            directory, to be compared with the listing before it is kept. Without,
+            the directory is new, under a random name.
 
     Raises:
         BrokenError: the private directory is not ours.
         OSError: the disk refused.
 
-    Power cut: an empty directory is left over; `clear_leftovers` removes it.
+    Power cut: the directory is left over; the next run of the same deployment goes
+        on with it, otherwise `clear_leftovers` removes it.
     """
-    return Path(tempfile.mkdtemp(prefix="stage-", dir=private(root)))
+    if tree is None:
+        return Path(tempfile.mkdtemp(prefix="stage-", dir=private(root)))
+    path = private(root) / staging_name(tree)
+    status = path.lstat() if os.path.lexists(path) else None
+    if status is not None and not stat.S_ISDIR(status.st_mode):
+        path.unlink()
+    path.mkdir(mode=0o700, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def staging_name(tree: str) -> str:
+    """Return the name of the directory in which a tree is built."""
+    return f"stage-{tree}"
 
 
 def commit(staging: Path, root: Path, version: str, manifest: bytes) -> None:
@@ -122,19 +145,23 @@ def set_aside(root: Path, path: Path) -> Path:
     return trash
 
 
-def clear_leftovers(root: Path, *, trash: bool = False) -> None:
+def clear_leftovers(
+    root: Path, *, trash: bool = False, keep: Container[str] = ()
+) -> None:
     """Delete what dead runs left: half-built trees, half-made links.
 
     Args:
         root: the install root.
         trash: also trees that were set aside (prune has seen that nothing runs there).
+        keep: names of half-built trees that are going to be continued.
 
     Power cut: part of it is deleted; the next call deletes the rest.
     """
     kinds = ["stage-*", "trash-*"] if trash else ["stage-*"]
     for kind in kinds:
         for path in (root / PRIVATE).glob(kind):
-            delete_tree(path)
+            if path.name.removesuffix(".json") not in keep:
+                delete_tree(path)
     for path in root.glob(".*.new"):
         if path.is_symlink():
             path.unlink(missing_ok=True)
@@ -142,7 +169,7 @@ def clear_leftovers(root: Path, *, trash: bool = False) -> None:
 
 def delete_tree(path: Path) -> None:
     """Delete a tree that has no name of a release any more, as far as possible."""
-    if path.is_symlink():
+    if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
         return
     for folder, _, _ in os.walk(path):

@@ -10,70 +10,45 @@ is not used as a base again.
 """
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from updaterd.artifact import codecs, sandbox
+from updaterd.artifact import codecs
 from updaterd.artifact.fetch import fetch_blob
 from updaterd.artifact.verify import verify_tree
 from updaterd.core import manifest as manifests
 from updaterd.core.deltas import Path as Route
 from updaterd.core.deltas import choose_path
 from updaterd.core.lifecycle import State
-from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
-from updaterd.core.records import replaced
+from updaterd.core.manifest import Entry, File, Manifest
 from updaterd.core.settings import Product
 from updaterd.errors import RejectedError, TransientError
 from updaterd.install import stage
 from updaterd.pipeline import reuse
+from updaterd.pipeline.build import Job, build
 from updaterd.pipeline.services import Services
 
 _MOSTLY = 0.8
 _FORGOTTEN_S = 30 * 86400.0
 
 
-@dataclass(slots=True, kw_only=True)
-class Job:
-    """One release to be built, and what was learned on the way.
+def check_room(job: Job, services: Services) -> None:
+    """Check that the release fits, before anything is downloaded.
 
-    Attributes:
-        bases: listings of the trees that a delta may start from, by version.
-        have: their tree ids; one that turns out to be damaged is taken out.
-        skip: bundles that failed in this run, by sha256.
-        used: bundles that were fetched.
-        spoilt: servers had other bytes than were signed, for some bundle.
-        troubles: what failed, for a person.
+    What a killed run left is in the way, or half of what is needed: without it the
+    answer is the same either way.
+
+    Raises:
+        DiskFullError: it does not fit.
+        RejectedError: no bundle of it can be used.
     """
-
-    product: Product
-    manifest: Manifest
-    raw: bytes
-    ident: int
-    bases: dict[str, tuple[Entry, ...]]
-    have: dict[str, str] = field(default_factory=dict)
-    skip: set[str] = field(default_factory=set)
-    used: set[str] = field(default_factory=set)
-    spoilt: bool = False
-    fetched: int = 0
-    troubles: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.have = {name: tree_id(files) for name, files in self.bases.items()}
-
-    @property
-    def root(self) -> Path:
-        """Return the install root."""
-        return Path(self.product.root)
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """A tree that a delta starts from: where it is, and its listing."""
-
-    root: Path
-    files: tuple[Entry, ...]
+    need, least = choose(job).bytes, services.download.min_free
+    private = stage.private(job.root)
+    try:
+        stage.check_room(private, job.manifest, need, least)
+    except stage.DiskFullError:
+        stage.clear_leftovers(job.root)
+        stage.check_room(private, job.manifest, need, least)
 
 
 def is_whole(root: Path, manifest: Manifest) -> bool:
@@ -91,8 +66,8 @@ def acquire(job: Job, services: Services) -> Route:
             run continues the download.
         OSError: the disk refused.
 
-    Power cut: whole downloads and the part of the one that was under way stay; a
-        half-built tree is deleted by the next run.
+    Power cut: whole downloads and the part of the one that was under way stay, and
+        so does a half-built tree (`build`).
     """
     while True:
         route = choose(job)
@@ -229,6 +204,7 @@ def reassemble(job: Job, services: Services) -> str | None:
     services.journal.move(
         job.ident, State.STAGING, services.note(reason="comparing with what is here")
     )
+    stage.clear_leftovers(job.root)
     staging = stage.open_staging(job.root)
     try:
         missing = reuse.take_over(job.product, job.manifest, services, staging)
@@ -250,74 +226,6 @@ def reassemble(job: Job, services: Services) -> str | None:
         job.ident, job.raw, job.manifest.tree, services.note("adopted", reason)
     )
     return reason
-
-
-def build(job: Job, route: Route, bundles: list[Path], services: Services) -> None:
-    """Apply the bundles one after the other; commit the last tree.
-
-    Raises:
-        RejectedError: a bundle does not make the tree that was signed, or the tree
-            it starts from is damaged.
-        TransientError: no disk space, no memory.
-        OSError: the disk refused.
-
-    Power cut: `releases/VERSION` is absent or whole.
-    """
-    base, made = _base(job, route), list[Path]()
-    try:
-        for number, (step, bundle) in enumerate(zip(route.steps, bundles, strict=True)):
-            made.append(stage.open_staging(job.root))
-            work = _work(job, step, bundle, made[-1], base)
-            if number == len(bundles) - 1:
-                work = replaced(work, files=job.manifest.files, tree=job.manifest.tree)
-            try:
-                report = sandbox.run(work, on_progress=_progress(job, services))
-            except RejectedError:
-                job.skip.add(step.sha256)
-                raise
-            if report.missing:
-                damaged = f"{route.start} on disk is damaged"
-                services.teller.say(f"{damaged}: {report.bad_old_files[0]}")
-                job.troubles.append(damaged)
-                lost = frozenset(report.missing)
-                received = services.fetcher.received
-                reuse.fetch_missing(job.manifest, lost, services, made[-1])
-                job.fetched += services.fetcher.received - received
-                services.journal.progress(job.ident, bytes_fetched=job.fetched)
-            base = Base(made[-1], report.files or ())
-        stage.commit(made.pop(), job.root, job.manifest.version, job.raw)
-    finally:
-        for staging in made:
-            stage.delete_tree(staging)
-
-
-def _work(
-    job: Job, step: Full | Delta, bundle: Path, staging: Path, base: Base | None
-) -> sandbox.Job:
-    return sandbox.Job(
-        kind="delta" if isinstance(step, Delta) else "full",
-        codec=step.codec,
-        bundle=bundle,
-        bundle_sha256=step.sha256,
-        bundle_length=step.length,
-        destination=staging,
-        files=None,
-        tree=step.to_tree if isinstance(step, Delta) else job.manifest.tree,
-        old=base.root if base else None,
-        old_files=base.files if base else (),
-        unchanged=job.product.unchanged,
-    )
-
-
-def _base(job: Job, route: Route) -> Base | None:
-    if route.start is None:
-        return None
-    return Base(stage.releases(job.root) / route.start, job.bases[route.start])
-
-
-def _progress(job: Job, services: Services) -> Callable[[int, int], None]:
-    what = f"building {job.manifest.version}"
-    return lambda done, total: services.teller.progress(what, done, total)
 
 
 def _learn(job: Job, error: RejectedError, services: Services) -> None:

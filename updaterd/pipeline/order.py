@@ -22,7 +22,7 @@ from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
 from updaterd.install import activate, hooks, stage
 from updaterd.pipeline import acquire, facts, restore, resume, trial
-from updaterd.pipeline.acquire import Job
+from updaterd.pipeline.build import Job
 from updaterd.pipeline.services import Outcome, Request, Services
 from updaterd.store.journal import Deployment
 from updaterd.trust.client import View
@@ -294,6 +294,7 @@ def _stage(
         bytes_full=manifest.full.length,
     )
     if acquire.is_whole(root, manifest):
+        stage.clear_leftovers(root)
         reason = "its tree is on disk already: nothing downloaded"
         journal.stage(ident, raw, manifest.tree, services.note("on_disk", reason))
         return reason
@@ -314,10 +315,7 @@ def _stage(
         bases=bases,
         fetched=deployment.bytes_fetched,
     )
-    private = stage.private(root)
-    stage.check_room(
-        private, manifest, acquire.choose(job).bytes, services.download.min_free
-    )
+    acquire.check_room(job, services)
     env = hooks.environment(
         product,
         version=manifest.version,

@@ -40,7 +40,8 @@ def recover(product: Product, services: Services) -> tuple[str, ...]:
     )
     told = _perform(verdict, product, deployment, services)
     _reconcile(product, services)
-    stage.clear_leftovers(root)
+    if services.journal.open_deployment(product.name) is None:
+        stage.clear_leftovers(root)  # else `acquire` goes on with what is of use
     prune.empty_trash(root)
     return told
 

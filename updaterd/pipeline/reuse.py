@@ -5,15 +5,22 @@ old files turn out to be damaged. What is missing comes from the full bundle: on
 the frames that hold it, by Range. Every byte is hashed on its way.
 """
 
+import json
 import os
+import shutil
+import stat
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from updaterd import durable
 from updaterd.artifact import sandbox, unpack
 from updaterd.artifact.folders import Folders
+from updaterd.artifact.job import entries, rows
 from updaterd.artifact.output import Destination
+from updaterd.artifact.verify import verify_tree
 from updaterd.core import manifest as manifests
-from updaterd.core.manifest import Entry, File, Manifest
+from updaterd.core.manifest import Entry, File, Manifest, tree_id
 from updaterd.core.settings import Product
 from updaterd.errors import TransientError, UpdaterError
 from updaterd.install import stage
@@ -21,6 +28,70 @@ from updaterd.install.activate import UNMANAGED
 from updaterd.pipeline.services import Services
 
 _HEAD = 64 * 1024
+
+
+def salvage(staging: Path, files: Sequence[Entry]) -> frozenset[str]:
+    """Return which entries of a half-built tree are right; delete everything else.
+
+    Nothing a dead run left is believed: each file is hashed, and what is not listed,
+    or not exactly as listed, is gone afterwards.
+
+    Raises:
+        OSError: the disk refused.
+
+    Power cut: some of what is wrong is deleted; the next call deletes the rest.
+    """
+    with os.scandir(staging) as items:
+        if not any(items):
+            return frozenset()
+    wrong = {problem.path for problem in verify_tree(staging, files)}
+    stubborn = [path for path in wrong if not _delete(staging, path)]
+    if stubborn:
+        stage.delete_tree(staging)
+        staging.mkdir(mode=0o700)
+        return frozenset()
+    return frozenset(entry.path for entry in files) - wrong
+
+
+def _delete(staging: Path, path: str) -> bool:
+    """Delete what stands at a path of a tree, never through a link; tell if it went."""
+    try:
+        with Folders(staging) as folders:
+            directory, name = folders.parent(path)
+            if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
+                shutil.rmtree(name, dir_fd=directory)
+            else:
+                os.unlink(name, dir_fd=directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return True  # nothing there, or a link on the way, which is itself deleted
+    except OSError:
+        return False
+    return True
+
+
+def listing(staging: Path, tree: str) -> tuple[Entry, ...] | None:
+    """Return the listing of a tree between two deltas, when an earlier run made it.
+
+    Nobody signed it, but its tree id is signed: another listing has another id.
+    """
+    try:
+        plain = json.loads(staging.with_suffix(".json").read_bytes())
+        found = entries(plain)
+        return found if found is not None and tree_id(found) == tree else None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def keep_listing(staging: Path, files: Sequence[Entry]) -> None:
+    """Keep the listing of a tree between two deltas, for a run that goes on.
+
+    Raises:
+        OSError: the disk refused.
+
+    Power cut: the listing is there, or not, or not whole: `listing` tells.
+    """
+    data = json.dumps(rows(files)).encode()
+    durable.publish_file(staging.with_suffix(".json"), data, mode=0o600)
 
 
 def take_over(
@@ -124,7 +195,7 @@ def _copy_range(services: Services, url: str, fd: int, low: int, high: int) -> N
         TransientError: the server cannot serve a range, or the answer is too short.
     """
     at = low
-    with services.fetcher.stream(url, start=low) as answer:
+    with services.fetcher.stream(url, start=low, end=high) as answer:
         if low and answer.status != 206:
             raise TransientError(f"{url:.200}: no ranges there", code="bad_range")
         for chunk in answer.chunks:
