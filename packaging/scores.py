@@ -1,33 +1,41 @@
 """Print what docs/ quote: exposure of the units, package sizes, memory, start.
 
-    python3 packaging/scores.py [DIR_WITH_PACKAGES]
+    python3 packaging/build.py --rpm && python3 packaging/scores.py [DIR_WITH_PACKAGES]
 
-Sizes are of the packages found there (default: dist). Memory and start are those of
-this interpreter; tests/system prints the packaged daemon's, on a real machine.
+Memory and start are those of the daemon in the package (default: dist), unpacked,
+compiled and run with the system's Python as its unit runs it, subscribed to a feed
+that then says nothing. The least of three runs: others only add to it.
 """
 
-import json
+import os
 import re
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
-DAEMON = """
-import json, resource, sys, time
-import updaterd.daemon.service, updaterd.cli.run
-from updaterd import net
-usage = resource.getrusage(resource.RUSAGE_SELF)
-lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(json.dumps({"rss_kib": int(lines["VmRSS"].split()[0]),
-                  "cpu_s": usage.ru_utime + usage.ru_stime,
-                  "modules": len(sys.modules),
-                  "heavy": sorted({"tuf", "cryptography", "bsdiff4", "rich", "click",
-                                   "structlog", "httpx"} & set(sys.modules))}))
+PYTHON = "/usr/bin/python3"
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    b'id: 1\nevent: hello\ndata: {"heartbeat_s": 15}\n\n'
+)
+CONFIG = """
+[feed]
+url = "{url}/v1/events"
+[trust]
+root = "{folder}/root.json"
+repository = "{url}/repo"
+[products.acme]
+root = "{folder}/acme"
 """
 
 
-def main():
+def exposures():
+    """Return each service's score, as systemd-analyze gives it."""
     for unit in sorted((REPO / "systemd").glob("*.service")):
         done = subprocess.run(
             [
@@ -38,27 +46,122 @@ def main():
             text=True,
             check=True,
         )
-        score = re.search(r": ([\d.]+) \w+", done.stdout.splitlines()[-1])[1]
-        print(f"exposure  {unit.name:<26} {score}")
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else REPO / "dist"
-    for path in sorted([*folder.glob("updaterd*.deb"), *folder.glob("updaterd*.rpm")]):
-        print(f"size      {path.name:<40} {path.stat().st_size / 2**20:.2f} MiB")
-    runs = [
-        json.loads(
-            subprocess.run(
-                [sys.executable, "-I", "-c", DAEMON],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
+        last = done.stdout.splitlines()[-1]
+        yield unit.name, re.search(r": ([\d.]+) \w+", last)[1]
+
+
+class Feed(threading.Thread):
+    """Takes one subscription and says nothing more; turns everything else away."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.subscribed = threading.Event()
+        self.kept = []
+
+    def run(self):
+        while True:
+            try:
+                peer, _ = self.listener.accept()
+            except OSError:
+                return
+            if b"/v1/events" in peer.recv(65536):
+                peer.sendall(ANSWER)
+                self.kept.append(peer)
+                self.subscribed.set()
+            else:
+                peer.close()
+
+
+def unpack(package, folder):
+    """Return the packaged interpreter's like, with the package's own libraries."""
+    subprocess.run(["dpkg-deb", "-x", package, folder / "root"], check=True)
+    site = folder / "root/usr/lib/updaterd/site"
+    subprocess.run([PYTHON, "-m", "compileall", "-q", "-j0", site], check=True)
+    asked = [PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    packages = folder / f"v/lib/python{version.strip()}/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "updaterd.pth").write_text(f"{site}\n")
+    (folder / "v/pyvenv.cfg").write_text(f"home = {Path(PYTHON).parent}\n")
+    (folder / "v/bin").mkdir()
+    (folder / "v/bin/python").symlink_to(PYTHON)
+    return folder / "v/bin/python"
+
+
+def cpu_s(pid):
+    words = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mib(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    found = dict(line.split(":", 1) for line in lines if ":" in line)
+    return [int(found[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon")]
+
+
+def run_once(python):
+    """Return CPU seconds to subscribed, then RSS and its own part, MiB, when idle."""
+    feed = Feed()
+    feed.start()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "updaterd.toml").write_text(
+            CONFIG.format(url=feed.url, folder=folder)
         )
-        for _ in range(3)
-    ]
-    best = min(runs, key=lambda run: run["cpu_s"])
-    print(
-        f"imports   daemon: {best['rss_kib'] / 1024:.1f} MiB RSS, {best['cpu_s']:.2f} "
-        f"CPU s, {best['modules']} modules ({', '.join(best['heavy'])}); best of 3"
-    )
+        (folder / "root.json").write_text("{}")
+        places = [f"--{n}-dir={folder / n}" for n in ("state", "cache", "runtime")]
+        config = f"--config={folder / 'updaterd.toml'}"
+        with (folder / "log").open("wb") as log:
+            daemon = subprocess.Popen(
+                [python, "-I", "-m", "updaterd", "run", "--demo", config, *places],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # as in systemd/updaterd.service
+                env={"PATH": "/usr/bin", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"},
+            )
+        try:
+            if not feed.subscribed.wait(60):
+                sys.exit((folder / "log").read_text())
+            spent = cpu_s(daemon.pid)
+            seen = []  # until nothing has changed for two seconds, worker included
+            while len(seen) < 20 or len(set(seen[-20:])) > 1:
+                seen.append((cpu_s(daemon.pid), *children(daemon.pid)))
+                time.sleep(0.1)
+            return (spent, *memory_mib(daemon.pid))
+        finally:
+            daemon.terminate()
+            daemon.wait()
+            feed.listener.close()
+            for peer in feed.kept:
+                peer.close()
+
+
+def children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def main():
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else REPO / "dist"
+    for unit, score in exposures():
+        print(f"exposure  {unit:<40} {score}")
+    packages = sorted([*folder.glob("updaterd*.deb"), *folder.glob("updaterd*.rpm")])
+    for path in packages:
+        print(f"size      {path.name:<40} {path.stat().st_size / 2**20:.2f} MiB")
+    daemons = [path for path in packages if path.name.startswith("updaterd_")]
+    if not daemons:
+        sys.exit(f"no package in {folder}: python3 packaging/build.py --rpm")
+    with tempfile.TemporaryDirectory() as scratch:
+        python = unpack(daemons[0], Path(scratch))
+        runs = [run_once(python) for _ in range(3)]
+    spent, rss, own = (min(column) for column in zip(*runs, strict=True))
+    said = subprocess.run(
+        [PYTHON, "--version"], check=True, capture_output=True, text=True
+    ).stdout
+    print(f"start     to subscribed {spent:.2f} s CPU ({said.strip()})")
+    print(f"memory    idle {rss:.1f} MiB RSS, of it {own:.1f} MiB its own")
 
 
 if __name__ == "__main__":

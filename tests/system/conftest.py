@@ -138,13 +138,9 @@ class Booted:
 
     def stop(self) -> None:
         if self.process.poll() is None:
-            # SIGRTMIN+3 asks systemd to halt; nspawn passes it on
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            # pull the plug: with its first process go all others; nspawn cleans up
+            os.kill(int(self.pid or self.process.pid), signal.SIGKILL)
+            self.process.wait()
         self.console.close()
 
 

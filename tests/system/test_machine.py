@@ -307,6 +307,28 @@ def test_it_updates_itself(machine, ops, built, tmp_path):
     eventually(lambda: machine.show("updaterd", "ActiveState") == "active")
 
 
+UNLOADABLE = "\nimport lib_that_this_machine_does_not_have\n"
+
+
+def test_an_updater_that_fails_its_self_test_is_never_switched_to(
+    machine, ops, built, tmp_path
+):
+    """Staged, asked, refused: `current` does not move, the daemon goes on."""
+    pid = machine.show("updaterd", "MainPID")
+    tree = own_tree(built, tmp_path, "0.9.15", UNLOADABLE)
+    ops.push_as("updaterd", tree, "0.9.15", "--deltas", "0")
+
+    def last():
+        found = machine.product("updaterd")["last"]
+        return found if found["version"] == "0.9.15" else None
+
+    refused = eventually(last, within_s=120, what=machine.journal("-u", "updaterd"))
+    assert ("REJECTED", "self_test_failed") == (refused["state"], refused["code"])
+    assert "lib_that_this_machine_does_not_have" in refused["reason"]
+    assert "0.9.1" == (machine.root / "opt/updaterd/current").readlink().name
+    assert pid == machine.show("updaterd", "MainPID")
+
+
 CRASHES = "\ndef serve(*_, **__):\n    raise RuntimeError('born broken')\n"
 HANGS = """
 def serve(*_, **__):
