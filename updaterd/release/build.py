@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd import durable
+from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Delta, Entry, Full, Manifest, tree_id
 from updaterd.errors import UpdaterError
-from updaterd.release import bundle, deltas, tree
+from updaterd.release import bundle, deltas, patches, tree
 from updaterd.release.workspace import Workspace
 
 Progress = Callable[[str, int, int], None]
@@ -55,6 +56,7 @@ def build(  # noqa: PLR0913
     *,
     version: str,
     previous: Sequence[Manifest],
+    given: Sequence[tuple[Manifest, Path]] = (),
     progress: Progress | None = None,
 ) -> Built:
     """Return the release made from `root`; its blobs are in place afterwards.
@@ -65,10 +67,12 @@ def build(  # noqa: PLR0913
         files: its listing.
         version: label of the new release.
         previous: manifests of the releases to make deltas from, newest first.
+        given: `BSDIFF40` patches made elsewhere, and the manifest each starts from.
         progress: is told how far it is.
 
     Raises:
-        RejectedError: the directory changed meanwhile.
+        RejectedError: the directory changed meanwhile, or a given patch does not
+            make this release.
         OSError: the disk refused.
 
     Power cut: blobs are whole or absent; `work/` is swept by the next run.
@@ -77,7 +81,17 @@ def build(  # noqa: PLR0913
         work = Path(scratch)
         made = bundle.build_full(root, files, work / "full", progress=progress)
         _settle(workspace, work / "full", made.sha256)
-        edges, skipped = [], []
+        edges: list[Delta] = []
+        skipped: list[str] = []
+        for number, (old, patch) in enumerate(given):
+            folder = work / f"given{number}"
+            folder.mkdir()
+            edge = patches.take(workspace, folder, patch, old, files, version)
+            if edge.length < made.length:
+                _settle(workspace, folder / "patch", edge.sha256)
+                edges.append(edge)
+            else:
+                skipped.append(f"{old.version}: {patch} is not smaller than the whole")
         for number, old in enumerate(previous, 1):
             what = f"delta {number} of {len(previous)}, from {old.version}"
             if old.tree == tree_id(files):
@@ -155,6 +169,8 @@ def carried_over(
         for edge in manifest.deltas:
             if len(found) >= room:
                 return tuple(found)
+            if edge.codec == BSDIFF:
+                continue  # it cannot be followed by another one
             if edge.to_tree == manifest.tree and edge.from_tree not in reached:
                 reached.add(edge.from_tree)
                 found.append(edge)

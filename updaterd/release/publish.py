@@ -34,6 +34,7 @@ class Order:
     platform: str
     seq: int | None = None
     deltas: int = 5
+    patches: tuple[tuple[str, Path], ...] = ()
     min_updater: str = "0.1.0"
     floor_seq: int = 0
 
@@ -110,8 +111,22 @@ def prepare(
         files,
         version=order.version,
         previous=catalog.newest(order.platform, order.deltas, below),
+        given=[
+            (_base(catalog, version, order.platform), patch)
+            for version, patch in order.patches
+        ],
         progress=progress,
     )
+
+
+def _base(catalog: Catalog, version: str, platform: str) -> Manifest:
+    """Return the manifest of the release that a given patch starts from.
+
+    Raises:
+        BrokenError: there is no such release.
+    """
+    found = catalog.find(version, platform)
+    return catalog.manifest(found or catalog.require(version))
 
 
 def enter(catalog: Catalog, order: Order, built: Built) -> Added:

@@ -58,6 +58,14 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="make deltas from the last N releases (default: release.toml, 5)",
     )
+    group.add_argument(
+        "--bsdiff",
+        action="append",
+        default=[],
+        type=_patch,
+        metavar="VERSION=PATCH",
+        help="offer this patch, made by `bsdiff` from the release VERSION, as well",
+    )
     group.add_argument("--min-updater", default="0.1.0", metavar="VERSION")
     group.add_argument(
         "--floor-seq",
@@ -66,6 +74,13 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="once installed, never go below this seq again",
     )
+
+
+def _patch(text: str) -> tuple[str, Path]:
+    version, equals, path = text.partition("=")
+    if not (version and equals and path):
+        raise argparse.ArgumentTypeError("VERSION=PATCH, as in 1.2.0=app.bsdiff")
+    return version, Path(path)
 
 
 def _order(arguments: argparse.Namespace, workspace: "Workspace") -> "Order":
@@ -78,6 +93,7 @@ def _order(arguments: argparse.Namespace, workspace: "Workspace") -> "Order":
         platform=arguments.platform or workspace.settings.platform,
         seq=arguments.seq,
         deltas=workspace.settings.deltas if deltas is None else deltas,
+        patches=tuple(arguments.bsdiff),
         min_updater=arguments.min_updater,
         floor_seq=arguments.floor_seq,
     )

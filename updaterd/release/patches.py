@@ -1,0 +1,94 @@
+"""Patches that others made: plain `BSDIFF40` files become edges of a manifest.
+
+A pipeline that runs `bsdiff` already need not change. Nothing in such a file says
+what it belongs to, so it is applied, by the worker that machines use, before anything
+is signed: what does not make the release from the named one is refused here.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from updaterd.artifact import sandbox
+from updaterd.artifact.job import Job
+from updaterd.core.deltas import BSDIFF
+from updaterd.core.manifest import Delta, Entry, Manifest, tree_id
+from updaterd.errors import BrokenError, RejectedError
+from updaterd.release import bundle
+from updaterd.release.deltas import MEMORY
+from updaterd.release.workspace import Workspace
+
+
+def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
+    workspace: Workspace,
+    work: Path,
+    patch: Path,
+    old: Manifest,
+    files: tuple[Entry, ...],
+    version: str,
+) -> Delta:
+    """Return the edge that a patch makes, proven by applying it.
+
+    Args:
+        workspace: where the full bundle of the old release is.
+        work: an empty directory; the patch is copied to `work/patch`.
+        patch: from the old release's files, one after another, to the new one's.
+        old: manifest of the release it starts from.
+        files: listing of the new release.
+        version: label of the new release.
+
+    Raises:
+        RejectedError: it is no such patch, or makes something else.
+        BrokenError: it cannot be read.
+        TransientError: no disk space.
+
+    Power cut: `work` is left over; it is swept by the next run.
+    """
+    try:
+        shutil.copyfile(patch, work / "patch")
+    except OSError as error:
+        raise BrokenError(
+            f"{patch} cannot be read: {error.strerror}", code="unreadable"
+        ) from error
+    data = work / "patch"
+    with data.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    length = os.path.getsize(data)
+    bundle.unpack(workspace.blob(old.full.sha256), old.full, old.files, work / "before")
+    (work / "after").mkdir(mode=0o700)
+    job = Job(
+        kind="delta",
+        codec=BSDIFF,
+        bundle=data,
+        bundle_sha256=sha256,
+        bundle_length=length,
+        destination=work / "after",
+        files=files,
+        tree=tree_id(files),
+        old=work / "before",
+        old_files=old.files,
+    )
+    try:
+        sandbox.run(job)
+    except RejectedError as error:
+        raise RejectedError(
+            f"{patch} does not make {version} from {old.version}: {error.what}",
+            means="nothing was signed or published",
+            do="make it with `bsdiff` from the regular files of the one tree to those "
+            "of the other, each sorted by path and one after another",
+            code="useless_patch",
+        ) from error
+    finally:
+        shutil.rmtree(work / "before", ignore_errors=True)
+        shutil.rmtree(work / "after", ignore_errors=True)
+    return Delta(
+        from_version=old.version,
+        from_tree=old.tree,
+        to_version=version,
+        to_tree=tree_id(files),
+        sha256=sha256,
+        length=length,
+        codec=BSDIFF,
+        memory=MEMORY,
+    )
