@@ -80,6 +80,30 @@ async def test_readers_that_never_read_are_dropped_and_delay_nobody(feed, crowd,
     assert worst < 200 * MiB
 
 
+async def test_old_cursors_of_silent_readers_cost_no_copies_of_the_log(feed, crowd):
+    """Last-Event-ID from before the ring, a thousand times, and nobody reads."""
+    token = feed.token("publish:acme/stable")
+    ids = []
+    for number in range(1, 91):  # more than the ring holds
+        filler = announcement(seq=number) | {"tuf": pushed(number, padding=240_000)}
+        answer = await asyncio.to_thread(publish, feed.url, token, filler)
+        assert answer.status == 201, answer.body
+        ids.append(answer.json["id"])
+    cursor = ids[0]
+    before = memory(feed)
+    head = f"GET /v1/events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: {cursor}\r\n\r\n"
+    for _ in range(1000):
+        sock = crowd.enter_context(connect(feed, receive_buffer=4096))
+        sock.sendall(head.encode())
+    await feed.streams(1000)
+    async with Reader(feed.url, headers={"Last-Event-ID": cursor}) as reader:
+        for number in range(2, 91):
+            assert (await reader.next()).json["seq"] == number
+        assert (await reader.next()).name == "hello"
+    # one page for all; the plain sink copies what it sends, an event for each
+    assert memory(feed) - before < 300 * MiB
+
+
 async def test_request_heads_without_end_are_cut(feed):
     """100 MB of head, in the target, in names or in values: refused early."""
     parts = (

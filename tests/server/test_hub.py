@@ -120,6 +120,39 @@ async def test_readers_from_everywhere_get_everything_after_their_cursor(hub, lo
         assert reader.numbers() == list(range(start, 200))
 
 
+async def test_crowd_far_behind_holds_one_copy_of_a_small_page(hub, log):
+    """Old cursors of readers that do not read: the log is not copied for each."""
+    for number in range(60):
+        await log.append(event(number, size=20_000), f"k{number}")
+    await hub.reached((await log.bounds()).last)
+
+    async def never():
+        await asyncio.Event().wait()
+
+    written, tasks = [], []
+    for _ in range(50):
+        blocks = []
+
+        async def drained(blocks=blocks):
+            if sum(len(block.plain) for block in blocks) > 100_000:
+                await never()
+
+        written.append(blocks)
+        behind = hub.backlog(
+            EVERYTHING, write_id(hub.epoch, ZERO), blocks.append, drained, most=1000
+        )
+        tasks.append(asyncio.create_task(behind))
+    await until(lambda: all(len(blocks) == 5 for blocks in written))
+    reader = Reader()  # the others' silence is nothing to it
+    assert await asyncio.wait_for(enter(hub, reader, write_id(hub.epoch, ZERO)), 30)
+    assert reader.numbers() == list(range(60))
+    assert len({id(block) for blocks in written for block in blocks}) == 5
+    held = [task.get_coro().cr_frame.f_locals["page"].missed for task in tasks]
+    assert max(sum(len(block.plain) for block in page) for page in held) < 100_000
+    for task in tasks:
+        task.cancel()
+
+
 async def test_stream_that_joins_during_a_fan_out_gets_the_event_once(hub, log):
     """Between two slices of one delivery, streams come and go."""
     readers = [Reader() for _ in range(50)]

@@ -9,6 +9,7 @@ step is not interrupted, so no event falls between, and none comes twice.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from updaterd.server import frames
@@ -23,9 +24,13 @@ from updaterd.server.log import (
     read_id,
     write_id,
 )
-from updaterd.server.ring import Filter, Ring
+from updaterd.server.ring import Filter, Ring, Shelf
 
 _PAGE = 50
+_PAGE_BYTES = 64 << 10  # held for a reader that is behind, for as long as it likes
+_FIRST_READ = 2  # then twice as many as the page took
+_READS_AT_ONCE = 4
+_SHELF_BYTES = 4 << 20
 
 
 class Sink(Protocol):
@@ -126,6 +131,8 @@ class Hub:
         self._heartbeat_s = heartbeat_s
         self._slice_size = slice_size
         self._ring = Ring(ring_bytes)
+        self._shelf = Shelf(_SHELF_BYTES)
+        self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         self._groups: dict[Filter, _Group] = {}
         self._moved = asyncio.Event()
         self.epoch = ""
@@ -153,6 +160,7 @@ class Hub:
         self.epoch = bounds.epoch
         self.last = bounds.last
         self._ring.clear(bounds.last)
+        self._shelf.clear()
         self._hello = None
 
     async def run(self) -> None:
@@ -254,7 +262,8 @@ class Hub:
     ) -> Opening:
         """Bring a stream that is behind the ring close enough to join.
 
-        Pages come from the log or the ring, each drained before the next.
+        Pages come from the log or the ring, each drained before the next. Whoever
+        is behind and does not read holds one page, and no place that others need.
 
         Args:
             wanted: the stream's filter.
@@ -271,10 +280,11 @@ class Hub:
         """
         # a log that is lost meanwhile must not make this cursor one of the new log
         epoch = self.epoch
+        limit = _FIRST_READ
         opening = self.opening(wanted, cursor)
         while isinstance(opening, Behind) or opening.size > most:
             if isinstance(opening, Behind):
-                page = await self._page(wanted, opening.after)
+                page, limit = await self._page(wanted, opening.after, limit)
             else:
                 page = opening
             for block in page.missed:
@@ -285,25 +295,44 @@ class Hub:
             opening = self.opening(wanted, write_id(epoch, page.upto))
         return opening
 
-    async def _page(self, wanted: Filter, after: Position) -> Opening:
-        """Return the next events that only the log has, or `resync`."""
+    async def _page(
+        self, wanted: Filter, after: Position, limit: int
+    ) -> tuple[Opening, int]:
+        """Return the next events that only the log has, or `resync`.
+
+        Args:
+            wanted: the stream's filter.
+            after: where it is.
+            limit: most events to read.
+
+        Returns:
+            The page, and how many to read for the next one: large events make
+            small pages, and what is read beyond a page is read in vain.
+        """
         bounds = await self._log.bounds()
         if bounds.epoch != self.epoch or after > bounds.last:
-            return self._resync("id_ahead")
+            return self._resync("id_ahead"), limit
         if after > self.last:
             await self._moved.wait()
-            return Opening((), self.hello(), "replay", after)
+            return Opening((), self.hello(), "replay", after), limit
         if after < bounds.floor:
-            return self._resync("id_trimmed")
-        records = await self._log.read(after, _PAGE)
-        if not records:  # the hub has caught up meanwhile, or it was just trimmed
-            return Opening((), self.hello(), "replay", after)
-        missed = tuple(
-            frames.of_record(self.epoch, record)
-            for record in records
-            if wanted.wants(record.event.topic)
-        )
-        return Opening(missed, self.hello(), "replay", records[-1].position)
+            return self._resync("id_trimmed"), limit
+        missed, size, upto, count = [], 0, after, 0
+        async with self._reads:
+            for record in await self._log.read(after, limit):
+                count += 1
+                upto = record.position
+                if wanted.wants(record.event.topic):
+                    block = self._shelf.frame(
+                        upto, partial(frames.of_record, self.epoch, record)
+                    )
+                    missed.append(block)
+                    size += len(block.plain)
+                if size > _PAGE_BYTES:
+                    break
+        # without events the hub has caught up meanwhile, or it was just trimmed
+        page = Opening(tuple(missed), self.hello(), "replay", upto)
+        return page, min(_PAGE, max(_FIRST_READ, 2 * count))
 
     def join(self, sink: Sink, wanted: Filter) -> Filter:
         """Put a stream into its group: from here on it gets what is delivered.

@@ -5,6 +5,7 @@ after a restart the whole fleet asks at once.
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,6 +89,38 @@ class Ring:
             position > after and wanted.wants(topic)
             for topic, position in self.newest.items()
         )
+
+
+class Shelf:
+    """Frames that were read from the log lately, so that a crowd shares their bytes.
+
+    Without it, each of a thousand streams with an old cursor holds its own copy of
+    the same page for as long as its reader likes.
+
+    Args:
+        most_bytes: how much is kept.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._frames: dict[Position, Frame] = {}
+        self._bytes = 0
+
+    def clear(self) -> None:
+        """Keep nothing: positions mean other events now."""
+        self._frames.clear()
+        self._bytes = 0
+
+    def frame(self, position: Position, make: Callable[[], Frame]) -> Frame:
+        """Return the frame at a position, made when it is not there."""
+        found = self._frames.pop(position, None)
+        if found is None:
+            found = make()
+            self._bytes += _size(found)
+        self._frames[position] = found  # newest last
+        while self._bytes > self._most and len(self._frames) > 1:
+            self._bytes -= _size(self._frames.pop(next(iter(self._frames))))
+        return found
 
 
 def _size(frame: Frame) -> int:
