@@ -38,3 +38,45 @@ def test_events_have_stable_names():
     """snake_case, so that they can be matched and grouped."""
     for name in logged():
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", name)
+
+
+def table(heading):
+    """Return the first column of the table after a sentence, a code each."""
+    text = (REPO / "docs/operations.md").read_text()
+    rows = text.partition(heading)[2].lstrip().partition("\n\n| ")[2]
+    first = [
+        line.split("|")[1] for line in ("| " + rows.partition("\n\n")[0]).split("\n")
+    ]
+    return {code for cell in first for code in re.findall(r"`([\w.]+)`", cell)}
+
+
+def test_every_setting_is_documented():
+    """And none that is not read: the page is what an administrator has at 3 am."""
+    source = (REPO / "updaterd/config.py").read_text()
+    read = set(
+        re.findall(r'\.(?:text|path|words|seconds|whole|table)\("(\w+)"', source)
+    )
+    text = (REPO / "docs/operations.md").read_text()
+    page = text.partition("### The configuration")[2].partition("\n### ")[0]
+    named = set(re.findall(r"`(?:\w+\.)*(\w+)`", page))
+    assert read - {"feed", "trust", "download", "schedule", "products"} <= named
+    keys = {row.rpartition(".")[2] for row in table("applies.\nDurations")}
+    assert keys <= read | {"max_rate", "min_free"}
+
+
+def test_every_decision_of_the_planner_is_documented():
+    """`status` prints the code; the page says what it means."""
+    source = (REPO / "updaterd/core/planner.py").read_text()
+    codes = set(re.findall(r'code(?:, reason)? ?= ?"(\w+)"', source))
+    for path in (REPO / "updaterd").rglob("*.py"):
+        codes |= set(re.findall(r'\bdecision="(\w+)"', path.read_text()))
+    assert codes == table("**Why nothing is installed**")
+
+
+def test_every_fault_of_the_feed_is_documented():
+    """As `FeedError` lists them, and the limit of a stream."""
+    from updaterd.feed.failure import FeedError
+
+    listed = FeedError.__doc__.partition("one of:")[2].replace(".", "").split(",")
+    codes = {code.strip() for code in listed}
+    assert codes | {"stream_limit"} == table("**Why nothing is heard**")
