@@ -42,8 +42,20 @@ def point(link: Path, target: Path) -> None:
     sync_dir(link.parent)
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write_file(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Replace `path` with `data`: a reader sees the old bytes or the new, whole.
+
+    Args:
+        path: what is replaced.
+        data: all of it.
+        mode: its permissions.
+        owner: user and group it is given to; only root may. None: stays ours.
 
     Raises:
         OSError: the disk refused; `path` is as it was.
@@ -55,6 +67,8 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     try:
         with os.fdopen(fd, "wb") as file:
             os.fchmod(file.fileno(), mode)
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -1,10 +1,12 @@
 """Tokens: shown once, kept as hashes, scoped."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+from fakes.tools import need_root
 
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.server.tokens import Token, Tokens, check_scope
@@ -67,6 +69,16 @@ def test_scope_that_means_nothing_is_refused(scope):
     """A typing error must not make a token that never works."""
     with pytest.raises(RejectedError):
         check_scope(scope)
+
+
+def test_token_that_root_makes_is_the_servers_to_read(tmp_path):
+    """`sudo updaterd token create` must not lock the server out of its own file."""
+    need_root()
+    nobody = 65534
+    os.chown(tmp_path, nobody, nobody)
+    Tokens(tmp_path).create(("read",), name="", now=int)
+    made = (tmp_path / "tokens.json").stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (nobody, nobody, 0o600)
 
 
 def test_damaged_file_is_told(tmp_path):

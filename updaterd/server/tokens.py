@@ -231,10 +231,17 @@ class Tokens:
             ],
         }
         try:
-            write_file(self._path, encode(document))
+            write_file(self._path, encode(document), owner=self._owner())
         except OSError as error:
             raise BrokenError(
                 f"cannot write {self._path}: {error}",
                 do="check the directory's permissions and free space",
                 code="tokens_unwritable",
             ) from error
+
+    def _owner(self) -> tuple[int, int] | None:
+        """Return whose file it is to be: the server's, also when root makes a token."""
+        if os.geteuid() != 0:
+            return None
+        state = os.stat(self._path.parent)
+        return state.st_uid, state.st_gid
