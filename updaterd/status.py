@@ -44,6 +44,8 @@ EXIT_CODES = {
 Document = dict[str, Any]
 
 _WAITING = frozenset({"held", "splay", "outside_window", "blocked"})
+# Nobody has looked yet, or there was nothing for this machine.
+_NOTHING_YET = frozenset({"", "paused", "nothing_offered", "not_in_rollout"})
 _REFUSED = frozenset({"metadata_rollback", "below_floor"})
 _WILL_NOT_DO = frozenset({State.REJECTED, State.FAILED})
 _ACTING = frozenset({"install", "upgrade", "step_back"})
@@ -192,8 +194,8 @@ def _is_pending(product: Document) -> bool:
     )
     if product["deployment"] or decision["code"] in _WAITING:
         return True
-    if installed is None and not decision["code"]:
-        return True  # nobody has looked yet, and nothing runs
+    if installed is None and decision["code"] in _NOTHING_YET:
+        return True
     there = installed and target and installed["seq"] == target["seq"]
     return decision["code"] in _ACTING and not there
 

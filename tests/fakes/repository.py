@@ -48,12 +48,13 @@ class Publisher:
         profile="demo",
         now=T0,
         passphrase=None,
+        critical=(),
     ):
         self.folder = folder
         self.now = now
         workspace.create(folder, workspace.Settings(profile=profile, platform=PLATFORM))
         self.space = workspace.Workspace(folder, passphrase)
-        delegation.found(self.space, products, channels, now)
+        delegation.found(self.space, products, channels, now, critical)
 
     @property
     def public(self) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from updaterd import status
+from updaterd.cli import status as cli_status
 from updaterd.core.lifecycle import State
 from updaterd.core.settings import (
     Directories,
@@ -236,6 +237,22 @@ def test_machine_that_nobody_has_looked_at_is_not_up_to_date(look, journal):
     journal.remember("acme", decision="", decision_reason="")
 
     assert "pending" == look()["state"]
+
+
+@pytest.mark.parametrize("code", ["paused", "nothing_offered", "not_in_rollout"])
+def test_machine_that_still_has_nothing_is_not_up_to_date(look, journal, code):
+    """It waits for its first release, whatever keeps that away."""
+    journal.remember("acme", decision=code, decision_reason="why")
+
+    assert ("pending", 10) == (look()["state"], look()["exit_code"])
+
+
+def test_page_that_a_daemon_published_says_how_old_it_is(look):
+    """For who may not read the database: no old news that look like new."""
+    page = cli_status.render(look(), NOW + 7200)
+
+    assert "as of     2h ago" in page
+    assert "as of" not in cli_status.render(look(), NOW)
 
 
 def test_hold_beyond_the_calendar_does_not_silence_the_status(look, journal):

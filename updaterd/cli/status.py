@@ -102,6 +102,9 @@ def render(document: dict[str, Any], now: float) -> str:
     from updaterd.core.text import printable
 
     lines = [f"updaterd {document['updaterd']}: {status.headline(document)}", ""]
+    if _is_old(document["generated_at"], now):
+        told = _ago(document["generated_at"], now)
+        lines.append(f"  as of     {told}, when the daemon last published this")
     lines.append(f"  feed      {_feed(document, now)}")
     lines.append(f"            {document['feed']['url']}")
     waiting, bad = document["feed"].get("pending"), document["feed"].get("quarantined")
@@ -117,6 +120,13 @@ def render(document: dict[str, Any], now: float) -> str:
     if document["problems"]:
         lines += ["", "what is wrong:", *(f"  - {p}" for p in document["problems"])]
     return "\n".join(printable(line) for line in lines)
+
+
+def _is_old(moment: str, now: float) -> bool:
+    """Tell whether a page shows the past: one that was published, not made now."""
+    from datetime import datetime
+
+    return now - datetime.fromisoformat(moment).timestamp() >= 2.0
 
 
 def _ago(moment: str | None, now: float) -> str:

@@ -141,6 +141,9 @@ class Machine:
 
         path = Path(settings.directories.state) / "state.db"
         told = ""
+        for own in (path.parent, Path(settings.directories.cache)):
+            # before a lock's parents are made: local users have no business in them
+            own.mkdir(mode=0o700, parents=True, exist_ok=True)
         if locks.is_held(Path(settings.directories.runtime) / "lock"):
             connection = open_state(path)  # the daemon has it open
         else:

@@ -127,7 +127,7 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
         if is_reached(offer.rollout, facts.machine_id)
     ]
     if pointer.paused or not reached:
-        return _nothing_for_us(pointer)
+        return _nothing_for_us(pointer, facts)
     target = _first_allowed(reached, facts)
     if target is None or (_is_blocked(reached[0], facts) and _is_here(target, facts)):
         return _blocked(reached[0], facts)
@@ -137,17 +137,18 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
     return _toward(target, pointer, facts)
 
 
-def _nothing_for_us(pointer: ChannelPointer) -> Current:
+def _nothing_for_us(pointer: ChannelPointer, facts: Facts) -> Decision:
+    """Return why nothing is to be done: for a machine without a release, a wait."""
     if pointer.paused:
-        return Current(code="paused", reason=f"channel {pointer.channel} is paused")
-    if not pointer.releases:
-        return Current(
-            code="nothing_offered", reason=f"channel {pointer.channel} has no release"
-        )
-    return Current(
-        code="not_in_rollout",
-        reason=f"{pointer.releases[0].version} is not rolled out to this machine",
-    )
+        code, reason = "paused", f"channel {pointer.channel} is paused"
+    elif not pointer.releases:
+        code, reason = "nothing_offered", f"channel {pointer.channel} has no release"
+    else:
+        code = "not_in_rollout"
+        reason = f"{pointer.releases[0].version} is not rolled out to this machine"
+    if facts.installed_seq is None:
+        return Wait(code=code, reason=f"{reason}; nothing is installed yet")
+    return Current(code=code, reason=reason)
 
 
 def _is_here(offer: Offer, facts: Facts) -> bool:

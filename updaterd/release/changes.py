@@ -30,8 +30,8 @@ def renew(*roles: str) -> Change:
     return change
 
 
-def delegate(role: str, path: str, key: Key) -> Change:
-    """Return the change that lets a key sign for the targets under a path."""
+def delegate(role: str, path: str, *keys: Key) -> Change:
+    """Return the change that lets keys, all of them, sign for targets under a path."""
 
     def change(_root: Root, targets: Targets) -> None:
         if targets.delegations is None:
@@ -39,8 +39,11 @@ def delegate(role: str, path: str, key: Key) -> Change:
         roles = targets.delegations.roles
         assert roles is not None
         if role not in roles:
-            roles[role] = DelegatedRole(role, [], 1, terminating=False, paths=[path])
-            targets.add_key(key, role)
+            roles[role] = DelegatedRole(
+                role, [], len(keys), terminating=False, paths=[path]
+            )
+            for key in keys:
+                targets.add_key(key, role)
 
     return change
 

@@ -1,13 +1,14 @@
 """Who may sign what: the roles of a new repository, of a new product or channel.
 
 root, targets        2 of the 3 root keys, offline
-PRODUCT.releases     the product's release key: PRODUCT/releases/*/*
+PRODUCT.releases     the product's release key: PRODUCT/releases/*/*; of a critical
+                     product two keys, both of which must sign
 PRODUCT.archive      the same key; older releases, so that clients load few
 PRODUCT.CHANNEL      online key: PRODUCT/channels/CHANNEL.json
 snapshot, timestamp  online key
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from tuf.api.metadata import (
@@ -53,8 +54,16 @@ def found(
     products: Sequence[str],
     channels: Sequence[str],
     now: datetime,
+    critical: Collection[str] = (),
 ) -> Repository:
     """Make a repository that delegates to the products' roles, and publish it.
+
+    Args:
+        workspace: where it is made.
+        products: delegated to from the start.
+        channels: of every product.
+        now: time of the publication.
+        critical: products whose releases need two signatures.
 
     Returns:
         The repository; as it is, when there already was one.
@@ -79,7 +88,9 @@ def found(
     repository.begin("snapshot", Snapshot(meta={}))
     repository.begin("targets", Targets())
     for product in products:
-        change = product_changes(workspace, product, channels)
+        change = product_changes(
+            workspace, product, channels, critical=product in critical
+        )
         change(repository.root, repository.targets())
     delegations = repository.targets().delegations
     for role in (delegations.roles or {}) if delegations else {}:
@@ -109,14 +120,23 @@ def _root(
 
 
 def product_changes(
-    workspace: Workspace, product: str, channels: Sequence[str]
+    workspace: Workspace,
+    product: str,
+    channels: Sequence[str],
+    *,
+    critical: bool = False,
 ) -> Change:
-    """Return the change that delegates to a product's roles; makes its key."""
+    """Return the change that delegates to a product's roles; makes its keys.
+
+    Of a critical product there are two, `release-PRODUCT` and `release-PRODUCT-2`, and
+    a release counts when both have signed: one stolen key signs nothing.
+    """
     check_name("product", product)
-    key = workspace.keyring.ensure(f"release-{product}").public
+    names = [f"release-{product}", *([f"release-{product}-2"] if critical else [])]
+    keys = [workspace.keyring.ensure(name).public for name in names]
     return in_turn(
         *(
-            delegate(f"{product}.{kind}", f"{product}/releases/*/*", key)
+            delegate(f"{product}.{kind}", f"{product}/releases/*/*", *keys)
             for kind in RESERVED
         ),
         *(channel_changes(workspace, product, channel) for channel in channels),

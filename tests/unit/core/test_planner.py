@@ -227,6 +227,39 @@ def test_paused_channel_and_empty_channel_change_nothing():
     assert "nothing_offered" == decide(pointer(), FACTS).code
 
 
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (pointer(offer("1.2.0", 12), paused=True), "paused"),
+        (pointer(), "nothing_offered"),
+        (pointer(offer("1.2.0", 12, permille=0)), "not_in_rollout"),
+    ],
+    ids=["paused", "empty", "rollout"],
+)
+def test_a_machine_without_a_release_is_not_called_current(said, code):
+    """It waits for its first one, and says why."""
+    decision = decide(said, FRESH)
+
+    assert isinstance(decision, Wait)
+    assert (code, True) == (decision.code, "nothing is installed" in decision.reason)
+
+
+def test_yanked_release_stays_while_its_successor_is_blocked_here():
+    """Neither on to what failed, nor back below by a block alone."""
+    after_the_yank = pointer(offer("1.2.0", 12))  # 1.1.0 is installed, and yanked
+
+    decision = decide(after_the_yank, BLOCKED)
+
+    assert isinstance(decision, Wait)
+    assert "blocked" == decision.code
+
+
+def test_yanked_release_steps_back_when_the_channel_offers_what_was_before():
+    decision = decide(pointer(offer("1.0.0", 10)), BLOCKED)
+
+    assert ("step_back", "1.0.0") == (decision.code, decision.target.version)
+
+
 def test_release_on_disk_is_only_switched_to():
     facts = replace(FACTS, on_disk=frozenset({"1.0.0"}))
 

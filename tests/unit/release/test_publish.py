@@ -11,8 +11,9 @@ from fakes.repository import PLATFORM, T0, Client, Publisher, manifest_of
 
 from updaterd import durable
 from updaterd.errors import BrokenError, RejectedError, TransientError
-from updaterd.release import care, publish
+from updaterd.release import care, delegation, keychange, publish, workspace
 from updaterd.release.catalog import KEPT
+from updaterd.release.repository import MissingKeysError
 
 
 @pytest.fixture
@@ -220,3 +221,44 @@ def test_garbage_is_what_nothing_refers_to(publisher):
     for path in paths:
         path.unlink()
     assert care.verify(publisher.space, publisher.open(), deep=True) == before
+
+
+def test_a_critical_product_needs_both_of_its_keys(tmp_path):
+    """Threshold 2: with one key gone nothing is published, nothing is lost."""
+    publisher = Publisher(tmp_path / "ops", products=())
+    change = delegation.product_changes(
+        publisher.space, "acme", ["stable"], critical=True
+    )
+    keychange.propose(publisher.space, publisher.open(), change)
+    publisher.release("1.0.0")
+    made = publisher.open().roles["acme.releases"]
+    assert len(made.signatures) == 2
+    with Origin(publisher.public) as origin:
+        client = Client(tmp_path / "trust", publisher.bootstrap, origin)
+        assert client.offered() == "1.0.0"
+        stolen = publisher.folder / "keys" / "release-acme-2.pem"
+        stolen.rename(tmp_path / "elsewhere.pem")
+        publisher.space = workspace.Workspace(publisher.folder)
+        with pytest.raises(MissingKeysError):
+            publisher.release("6.6.6")
+        assert client.offered() == "1.0.0"
+        client.close()
+
+
+def test_one_signature_of_two_is_refused_by_machines(tmp_path):
+    """The thief of one key of a critical product signs: nobody believes it."""
+    publisher = Publisher(tmp_path / "ops", critical=("acme",))
+    publisher.release("1.0.0")
+    with Origin(publisher.public) as origin:
+        client = Client(tmp_path / "trust", publisher.bootstrap, origin)
+        assert client.offered() == "1.0.0"
+        publisher.release("6.6.6")
+        role = publisher.open().roles["acme.releases"]
+        path = publisher.metadata / f"{role.signed.version}.acme.releases.json"
+        role.signatures.popitem()
+        path.write_bytes(role.to_bytes())
+        view = client.refresh()
+        with pytest.raises(TransientError) as caught:
+            view.manifest("acme", "6.6.6", PLATFORM)
+        assert caught.value.code == "metadata_forged"
+        client.close()

@@ -33,6 +33,13 @@ def configure(commands: common.Subcommands) -> None:
         help="channel of every product; may be repeated (default: stable)",
     )
     parser.add_argument(
+        "--critical",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="product whose releases need two keys' signatures; may be repeated",
+    )
+    parser.add_argument(
         "--platform",
         metavar="NAME",
         help="default platform of releases (default: this machine's)",
@@ -72,9 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
     space = workspace.Workspace(folder, common.passphrase(arguments, new=True))
     with space.locked():
         delegation.found(
-            space, arguments.product, arguments.channel or ["stable"], common.clock()
+            space,
+            list(dict.fromkeys([*arguments.product, *arguments.critical])),
+            arguments.channel or ["stable"],
+            common.clock(),
+            critical=arguments.critical,
         )
-    _check_products(space, arguments.product)
+    _check_products(space, [*arguments.product, *arguments.critical])
     print(f"repository: {space.public} (serve it as /repo/)")
     print(f"root for machines: {space.public / 'metadata' / '1.root.json'}")
     if arguments.profile == "prod":

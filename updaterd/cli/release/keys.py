@@ -64,6 +64,9 @@ def configure(commands: common.Subcommands) -> None:
     product = _verb(verbs, "add-product", run_product, "delegate to a new product")
     product.add_argument("product", metavar="PRODUCT")
     product.add_argument("--channel", action="append", default=[], metavar="NAME")
+    product.add_argument(
+        "--critical", action="store_true", help="releases need two keys' signatures"
+    )
     channel = _verb(verbs, "add-channel", run_channel, "delegate to a new channel")
     channel.add_argument("product", metavar="PRODUCT")
     channel.add_argument("channel", metavar="CHANNEL")
@@ -238,7 +241,9 @@ def run_product(arguments: argparse.Namespace) -> int:
         from updaterd.release import delegation
 
         channels = arguments.channel or ["stable"]
-        return delegation.product_changes(workspace, arguments.product, channels)
+        return delegation.product_changes(
+            workspace, arguments.product, channels, critical=arguments.critical
+        )
 
     return _change(arguments, make, f"product {arguments.product} is delegated to")
 
