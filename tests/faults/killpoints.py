@@ -280,6 +280,7 @@ def main() -> int:
     parser.add_argument("--step", type=int, default=29, help="every N-th (default 29)")
     parser.add_argument("--part", default="1/1", help="I/N: for N runs side by side")
     parser.add_argument("--only", help="WHERE/NAME:NUMBER:MODE")
+    parser.add_argument("--where", choices=("worker", "opener"), help="only there")
     parser.add_argument("--recovery", action="store_true", help="kills of recovery")
     parser.add_argument("--unhealthy", action="store_true", help="health check fails")
     parser.add_argument("--first", action="store_true", help="nothing is installed")
@@ -302,7 +303,8 @@ def main() -> int:
             groups = recovery_points(bench, modes=kinds)
         else:
             groups = iter([("", points(calls(bench), modes=modes))])
-        for state, every in groups:
+        for state, found_there in groups:
+            every = [p for p in found_there if arguments.where in (None, p.where)]
             total += len(every)
             said = f"recovery from {state}: " if state else ""
             print(f"{said}{len(every)} points", flush=True)

@@ -72,7 +72,7 @@ def _moment(text: str) -> float:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a date; write it like 2027-01-07 or 2027-01-07T06:00+01:00"
+            f"{text!r} is not a date; write it like 2027-01-07 or 2027-01-07T06:00+01"
         ) from None
 
 
@@ -91,8 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.until is not None:
         until = arguments.until
         if not 0 < until - wall_clock() <= _LONGEST_S:
-            print(f"updaterd: {iso(until)} is past, or more than 30 years away; no hold "
-                  "was set", file=sys.stderr)  # fmt: skip
+            said = f"{iso(until)} is past, or more than 30 years away"
+            print(f"updaterd: {said}; no hold was set", file=sys.stderr)
             return EXIT_USAGE
     connection = open_state(Path(settings.directories.state) / "state.db")
     for name in chosen_products(settings, arguments.product):

@@ -198,6 +198,7 @@ class Fetcher:
         url: str,
         *,
         start: int = 0,
+        end: int | None = None,
         if_range: str | None = None,
         min_rate: int = MIN_RATE,
     ) -> Iterator[Stream]:
@@ -206,6 +207,7 @@ class Fetcher:
         Args:
             url: https, or http to a loopback address.
             start: first byte wanted; the answer may be 200 with all of them.
+            end: the byte after the last one wanted; None: to the end.
             if_range: strong `ETag` of what is already here (RFC 9110 13.1.5).
             min_rate: bytes per second below which a window of `window_s` seconds
                 of waiting gives up; the caller's own pauses do not count. Until
@@ -219,8 +221,9 @@ class Fetcher:
             BrokenError: the address is neither https nor loopback.
         """
         wanted = {}
-        if start:
-            wanted["Range"] = f"bytes={start}-"
+        if start or end is not None:
+            last = "" if end is None else str(end - 1)
+            wanted["Range"] = f"bytes={start}-{last}"
             if if_range:
                 wanted["If-Range"] = if_range
         response = self._loop.run_until_complete(self._head(url, wanted))

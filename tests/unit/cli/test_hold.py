@@ -1,8 +1,11 @@
 """A hold lasts as long as was said, and a slip of the hand is told at once."""
 
-import pytest
+import time
 
-from updaterd.cli import EXIT_USAGE, build_parser
+import pytest
+from fakes.machine import Machine
+
+from updaterd.cli import EXIT_USAGE, build_parser, main
 
 
 @pytest.mark.parametrize("said", ["", "0s", "nonsense", "9999999w", "7dd"])
@@ -19,3 +22,53 @@ def test_time_is_read_with_its_unit():
     arguments = build_parser("hold").parse_args(["hold", "--for", "7d"])
 
     assert 7 * 86400 == arguments.duration
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("2027-01-07", 1_799_280_000 - 3600),
+        ("2027-01-07 06:00", 1_799_280_000 + 5 * 3600),
+        ("2027-01-07T06:00+00:00", 1_799_280_000 + 6 * 3600),
+        ("2027-07-01", 1_814_400_000 - 2 * 3600),
+    ],
+)
+def test_end_date_is_read_by_this_machines_clocks(monkeypatch, said, meant):
+    """Midnight in Berlin, in winter and in summer, unless an offset is written."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        arguments = build_parser("hold").parse_args(["hold", "--until", said])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert meant == arguments.until
+
+
+@pytest.mark.parametrize(
+    "said",
+    [["--until", "soon"], ["--until", ""], ["--until", "2027-01-07", "--for", "1d"]],
+)
+def test_end_date_that_cannot_be_meant_is_wrong_usage(said, capsys):
+    with pytest.raises(SystemExit) as left:
+        build_parser("hold").parse_args(["hold", *said])
+
+    assert EXIT_USAGE == left.value.code
+    assert "--until" in capsys.readouterr().err
+
+
+def test_hold_that_would_be_over_already_is_told_and_not_set(tmp_path, capsys):
+    """A typed year that is past must not look like a hold."""
+    machine = Machine(
+        tmp_path,
+        feed="http://127.0.0.1:9/v1/events",
+        repository="http://127.0.0.1:9/repo",
+        bootstrap=tmp_path / "root.json",
+    )
+
+    code = main(["hold", "acme", "--until", "2019-01-07", *machine.options])
+
+    assert EXIT_USAGE == code
+    assert "2019-01-0" in capsys.readouterr().err
+    assert not (tmp_path / "state" / "state.db").exists()
