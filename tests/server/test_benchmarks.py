@@ -32,3 +32,13 @@ def test_fan_out_loses_and_repeats_nothing():
     options = ("--streams", "300", "--events", "20", "--quick", "--servers", servers)
     done = run("feed.py", *options)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "at most" in done.stdout  # the aims, and whether they were reached
+
+
+def test_replicas_lose_and_repeat_nothing():
+    """Three over one Redis, announcements to each in turn."""
+    need("gcc")
+    need("redis-server")
+    done = run("feed_replicas.py", "--streams", "300", "--events", "20")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lost, doubled, disordered: 0" in done.stdout

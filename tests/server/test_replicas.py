@@ -250,7 +250,9 @@ async def test_not_ready_without_redis_but_streams_stay(replicas, own_redis):
         await reader.next()
         assert request(f"{feed.url}/readyz").status == 200
         own_redis.kill()
-        assert request(f"{feed.url}/readyz").status == 503
+        answer = request(f"{feed.url}/readyz")
+        assert (answer.status, answer.json["error"]) == (503, "log_unreachable")
+        assert str(own_redis.port) not in answer.body.decode()
         assert request(f"{feed.url}/healthz").status == 200
         own_redis.start()
         token = feed.token("publish:acme/stable")

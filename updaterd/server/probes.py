@@ -32,9 +32,10 @@ class Probes:
         try:
             async with asyncio.timeout(_READY_DEADLINE_S):
                 await self._log.bounds()
-        except (UpdaterError, TimeoutError) as error:
+        except (UpdaterError, TimeoutError):
             self._metrics.log_up(up=False)
-            return problem(503, "log_unreachable", str(error) or "timeout")
+            # why, and where it is, is for our log and not for whoever asks
+            return problem(503, "log_unreachable", "the event log does not answer")
         self._metrics.log_up(up=True)
         if self._streams.draining or not self._streams.ready:
             return problem(503, "not_ready", "starting or stopping")
