@@ -48,6 +48,7 @@ def test_failing_it_is_a_verdict_before_anything_moves(tmp_path, site, machine):
     last = eventually(refused, what=machine.log())
     assert ("REJECTED", "self_test_failed") == (last["state"], last["code"])
     assert "fails its self-test: exit code 1: no libfoo.so.9" in last["reason"]
+    eventually(lambda: "release_rejected product=acme" in machine.log())
     assert link == machine.current.lstat().st_ino
     steps = machine("history", "acme", "--steps", "--limit", "1").stdout
     assert "staged" in steps

@@ -152,8 +152,17 @@ def test_a_release_arrives_and_its_unit_is_restarted(machine, ops, tmp_path):
     ops.push(application(tmp_path, "1.1.0"), "1.1.0")
     machine.wait_for("acme", "1.1.0")
     assert "acme 1.1.0" in machine.journal("-u", "acme")
-    fields = machine.journal("-u", "updaterd", "-o", "json")
-    assert '"UPDATERD_PRODUCT":"acme"' in fields
+    # the journal's fields, as an alert asks for them
+    words = ("UPDATERD_EVENT=release_installed", "UPDATERD_PRODUCT=acme", "-o", "json")
+    eventually(lambda: len(machine.journal(*words).splitlines()) == 2)
+    entry = json.loads(machine.journal(*words).splitlines()[-1])
+    assert ("1.1.0", "1.0.0", "INSTALLED") == (
+        entry["UPDATERD_RELEASE"],
+        entry["UPDATERD_FROM_RELEASE"],
+        entry["UPDATERD_STATE"],
+    )
+    accepted = machine.journal("UPDATERD_EVENT=event_accepted", "-o", "json")
+    assert '"UPDATERD_EVENT_ID":' in accepted
 
 
 def test_no_other_unit_can_be_restarted(machine):

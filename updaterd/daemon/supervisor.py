@@ -19,6 +19,7 @@ from updaterd import __version__, durable, log, status, successor
 from updaterd.core.agenda import Agenda, Due, Waiting, due, settled
 from updaterd.core.backoff import Backoff
 from updaterd.core.settings import Settings
+from updaterd.daemon import outcomes
 from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.subscription import Subscription
 from updaterd.daemon.workers import Ended, Workers
@@ -218,6 +219,7 @@ class Supervisor:
         waiting = self._waiting(product)
         pushed = self._write_pushed(waiting)
         before = self._journal.product(product), self._journal.installed(product)
+        over = outcomes.ended(self._journal, product)
         self._log.info("worker_started", product=product, trigger=trigger)
         if trigger == "poll":
             self._subscription.connect_now()
@@ -226,6 +228,7 @@ class Supervisor:
             return  # we ended it; the next start goes on from the journal
         try:
             looked = self._settle(product, ended, before[0], waiting)
+            outcomes.tell(self._journal, product, over)
             useful = self._journal.installed(product) != before[1]
         except sqlite3.OperationalError as error:
             # Locked or full. The events still wait, so it comes again.
