@@ -164,7 +164,9 @@ def fetch_missing(
                 head = sparse.read_bytes()[:_HEAD]
                 spans = unpack.ranges(head, full.length, manifest.files, missing)
                 for low, high in spans:
-                    _copy_range(services, url, file.fileno(), low, high)
+                    if high > len(head):  # what came with the head is here
+                        start = max(low, len(head))
+                        _copy_range(services, url, file.fileno(), start, high)
             sandbox.run(
                 sandbox.Job(
                     kind="full",
