@@ -7,11 +7,14 @@ A feed on loopback sends one `hello` and then an hour's worth of heartbeats (240
 tenth of a second apart; then it stays silent for a while. Wakeups are the kernel's
 own count (voluntary context switches of all threads): one for each heartbeat, none
 in the silence. Memory is read at the end: RSS, and RssAnon, which nothing shares.
+`import httpx` alone, in the same interpreter, is what it is compared with. The CPU
+time of the start is the daemon's own, until it has subscribed.
 """
 
 import argparse
 import asyncio
 import os
+import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -76,6 +79,11 @@ def wakeups(pid):
     return total
 
 
+def cpu_s(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory(pid):
     found = {}
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -83,6 +91,11 @@ def memory(pid):
         if name in {"VmRSS", "RssAnon", "Threads"}:
             found[name] = int(value.split()[0])
     return found
+
+
+def mib(found):
+    rss, private = found["VmRSS"] / 1024, found["RssAnon"] / 1024
+    return f"RSS {rss:.1f} MiB, of which its own {private:.1f}"
 
 
 def command(subject, url, directory):
@@ -117,10 +130,11 @@ async def measure(subject, given):
         try:
             if subject == "import httpx":
                 await asyncio.sleep(3)
-                print(f"{subject:<14} {memory(process.pid)} (kB)")
-                return
+                print(f"{subject:<14} {mib(memory(process.pid))}")
+                return memory(process.pid)["VmRSS"]
             async with asyncio.timeout(60):
                 await feed.subscribed.wait()
+            start_s = cpu_s(process.pid)
             await asyncio.sleep(given.settle)
             before = wakeups(process.pid)
             for _ in range(HEARTBEATS):
@@ -130,11 +144,15 @@ async def measure(subject, given):
             beaten = wakeups(process.pid)
             await asyncio.sleep(given.silence)
             silent = wakeups(process.pid)
+            found = memory(process.pid)
             print(
-                f"{subject:<14} {memory(process.pid)} (kB)\n"
+                f"{subject:<14} {mib(found)}\n"
                 f"  {beaten - before} wakeups for {HEARTBEATS} heartbeats, "
-                f"{silent - beaten} in {given.silence:g} s of silence"
+                f"{silent - beaten} in {given.silence:g} s of silence "
+                f"({(silent - beaten) * 3600 / given.silence:.0f} an hour between "
+                f"heartbeats)\n  start to subscribed {start_s:.2f} s CPU"
             )
+            return found["VmRSS"]
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -152,8 +170,14 @@ def main():
     arguments.add_argument("--silence", type=float, default=20.0, metavar="S")
     given = arguments.parse_args()
     os.environ.pop("MALLOC_ARENA_MAX", None)
-    for subject in [given.only] if given.only else subjects:
-        asyncio.run(measure(subject, given))
+    print(f"CPython {platform.python_version()}, {sys.executable}")
+    found = {
+        subject: asyncio.run(measure(subject, given))
+        for subject in ([given.only] if given.only else subjects)
+    }
+    if not given.only:
+        ratio = found["daemon"] / found["import httpx"]
+        print(f"the daemon is {ratio:.2f} times `import httpx`")
 
 
 if __name__ == "__main__":

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _RENAME_EXCHANGE = 2  # renameat2(2)
 _AT_FDCWD = -100
-_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Libc:
+    """What `os` does not have. ctypes is half a MiB, and no daemon needs it."""
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        import ctypes  # noqa: PLC0415 # see above
+
+        function: Callable[..., int] = ctypes.CDLL(None, use_errno=True)[name]
+        return function
+
+
+_libc = _Libc()
 
 
 def _check(result: int, path: Path) -> None:
     if result != 0:
+        import ctypes  # noqa: PLC0415 # see _Libc
+
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), str(path))
 

@@ -56,6 +56,22 @@ def test_daemon_imports_neither_tuf_nor_a_server_library():
     assert not HEAVY & found
 
 
+def test_daemon_connects_without_httpx_own_machinery():
+    """A subscription without a proxy loads no pool, no second kind of loop and no CA
+    bundle; ctypes, difflib and the worker's fetcher's needs stay out too.
+    """
+    found = modules_after(
+        "import updaterd.cli.run, updaterd.daemon.service, updaterd.config\n"
+        "import os\n"
+        "for name in list(os.environ):\n"
+        "    if name.lower().endswith('_proxy'): del os.environ[name]\n"
+        "from updaterd.feed.client import EventSource\n"
+        "EventSource('https://updates.example.com/v1/events')"
+    )
+
+    assert not {"httpcore", "anyio", "certifi", "sniffio", "ctypes", "difflib"} & found
+
+
 def test_status_imports_neither_tuf_nor_a_server_library_nor_a_client(options):
     found = modules_after(
         f"from updaterd.cli import main\nmain(['status', *{options!r}])"

@@ -3,7 +3,6 @@
 An owner who made three typos wants to hear of three typos.
 """
 
-import difflib
 from collections.abc import Mapping
 from pathlib import PurePath
 
@@ -112,6 +111,8 @@ class Table:
         """Name the keys that nobody asked for."""
         for key in self._values:
             if key not in self._known:
+                import difflib  # noqa: PLC0415 # only for whoever mistyped
+
                 near = difflib.get_close_matches(key, self._known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 self.wrong(key, f"is not a known setting{hint}")

@@ -28,7 +28,7 @@ from updaterd.errors import BrokenError, UpdaterError
 from updaterd.feed.connection import Connector, can_be_sent
 from updaterd.feed.failure import Failure, of_exception
 from updaterd.feed.route import Hop
-from updaterd.net import open_client
+from updaterd.net.connect import open_stream_client
 
 HEADER_DEADLINE_S = 30.0
 IDLE_TIMEOUT_S = 45.0
@@ -75,7 +75,8 @@ class EventSource:
         last_event_id: where to go on from.
         reconnect: False hands the loop to the caller: failures are raised.
         client: a client to use; it is not closed. Else one is made from
-            `headers_file`, `ca_file` and `proxy`, see `net.open_client`.
+            `headers_file`, `ca_file` and `proxy`, see
+            `net.connect.open_stream_client`.
         headers_file: more headers, kept out of the process list.
         ca_file: the only CA to trust.
         proxy: instead of the environment's.
@@ -121,7 +122,7 @@ class EventSource:
     ) -> None:
         start = Hop(url=_parse_url(url, params), method=method)
         self._reconnect = reconnect
-        self._client = client or open_client(
+        self._client = client or open_stream_client(
             headers_file=headers_file, ca_file=ca_file, proxy=proxy
         )
         self._owns_client = client is None

@@ -1,17 +1,24 @@
 """Clients, TLS, headers files, and which addresses may be asked at all."""
 
+import contextlib
 import ipaddress
+import os
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import PurePath
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx
 
 from updaterd import __version__
 from updaterd.errors import BrokenError
+from updaterd.net.direct import DirectTransport
 
 USER_AGENT = f"updaterd/{__version__}"
+
+_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # openssl-rehash(1)
 
 
 def require_secure(url: str) -> str:
@@ -91,13 +98,36 @@ def tls_context(ca_file: PurePath | None) -> ssl.SSLContext:
         BrokenError: `ca_file` cannot be read or holds no certificate.
     """
     try:
-        return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+        if ca_file is not None:
+            context = ssl.create_default_context(cafile=str(ca_file))
+        elif (folder := _hashed_store()) is not None:
+            context = ssl.create_default_context(capath=folder)
+        else:
+            context = ssl.create_default_context()
     except (OSError, ssl.SSLError) as error:
         raise BrokenError(
             f"cannot use the CA file {ca_file}: {error}",
             do="point ca_file at a PEM file with your CA's certificate",
             code="ca_file",
         ) from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _hashed_store() -> str | None:
+    """Return the system's folder of CAs by hash, if it has one.
+
+    From there OpenSSL reads the one CA that it needs; of the bundle it keeps all,
+    which is 2 MiB.
+    """
+    paths = ssl.get_default_verify_paths()
+    named = {paths.openssl_cafile_env, paths.openssl_capath_env} & os.environ.keys()
+    if named or paths.capath is None:
+        return None
+    with contextlib.suppress(OSError), os.scandir(paths.capath) as entries:
+        if any(_HASHED.fullmatch(entry.name) for entry in entries):
+            return paths.capath
+    return None
 
 
 def open_client(
@@ -115,12 +145,9 @@ def open_client(
     Raises:
         BrokenError: headers file, CA file or proxy cannot be used.
     """
-    merged = {"User-Agent": USER_AGENT, **(headers or {})}
-    if headers_file is not None:
-        merged.update(read_headers(headers_file))
     try:
         return httpx.AsyncClient(
-            headers=merged,
+            headers=_with_file(headers, headers_file),
             verify=tls_context(ca_file),
             proxy=proxy,
             timeout=timeout,
@@ -132,3 +159,35 @@ def open_client(
             do="for socks5:// install the package `socksio` (updaterd[socks])",
             code="proxy",
         ) from error
+
+
+def open_stream_client(
+    *,
+    headers_file: PurePath | None = None,
+    ca_file: PurePath | None = None,
+    proxy: str | None = None,
+) -> httpx.AsyncClient:
+    """Return a client for one stream that stays open: `open_client`, but small.
+
+    With a proxy, given or in the environment, it is `open_client`'s.
+
+    Raises:
+        BrokenError: headers file, CA file or proxy cannot be used.
+    """
+    if proxy is not None or getproxies().keys() & {"http", "https", "all"}:
+        return open_client(headers_file=headers_file, ca_file=ca_file, proxy=proxy)
+    return httpx.AsyncClient(
+        headers=_with_file(None, headers_file),
+        transport=DirectTransport(tls_context(ca_file)),
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+def _with_file(
+    headers: Mapping[str, str] | None, headers_file: PurePath | None
+) -> dict[str, str]:
+    merged = {"User-Agent": USER_AGENT, **(headers or {})}
+    if headers_file is not None:
+        merged.update(read_headers(headers_file))
+    return merged
