@@ -4,14 +4,15 @@
 
 Every method runs in a process of its own, measured by wait4. `floor` is what no
 updater can do without: link what did not change, read the old, write the new and
-hash it. Peers that are not installed are left out and named. `--tufup` is the
-interpreter of an environment that has tufup (it pins an old bsdiff4).
+hash it. The floor and updaterd's worker are spawned as they are, with the start of
+their Python; from the others, the start of this harness is taken off. Peers that are
+not installed are left out and named. `--tufup` is the interpreter of an environment
+that has tufup (it pins an old bsdiff4).
 """
 
 import argparse
-import hashlib
-import json
 import lzma
+import marshal
 import os
 import shutil
 import subprocess
@@ -65,17 +66,13 @@ class Updaterd:
         (work / "updaterd.job").write_bytes(pickle.dumps((delta, before, after)))
         return delta.length
 
-    def apply(self, work: Path, old: Path, new: Path) -> None:
-        # The worker itself: stdin is the job as the pipeline would send it.
-        data = (work / "updaterd.stdin").read_bytes()
-        pipe = os.memfd_create("job")
-        os.write(pipe, data)
-        os.lseek(pipe, 0, os.SEEK_SET)
-        os.dup2(pipe, 0)
-        args = [sys.executable, "-I", "-m", "updaterd.artifact.child"]
-        os.execv(sys.executable, args)
+    def direct(self, work: Path) -> tuple[list[str], Path, dict[str, str]]:
+        """Return the worker as the pipeline starts it: argv, stdin, environment."""
+        from updaterd.artifact import sandbox
 
-    def prepare(self, work: Path, old: Path) -> None:
+        return sandbox.command(), work / "updaterd.stdin", sandbox.ENVIRONMENT
+
+    def prepare(self, work: Path, old: Path, new: Path) -> None:
         import pickle
 
         from updaterd.artifact import sandbox
@@ -94,7 +91,22 @@ class Updaterd:
             old_files=before,
             unchanged="hardlink",  # as the floor does
         )
-        (work / "updaterd.stdin").write_bytes(sandbox._plain(job))
+        (work / "updaterd.stdin").write_bytes(sandbox.plain(job))
+
+
+class Decoding:
+    """Only the decompressors of the worker: what its bundle's streams cost."""
+
+    def create(self, work: Path, old: Path, new: Path) -> int:
+        return 0
+
+    def apply(self, work: Path, old: Path, new: Path) -> None:
+        from updaterd.artifact import codecs, container
+
+        path = work / "updaterd"
+        fd = os.open(path, os.O_RDONLY)
+        for stream in container.read(fd, container.DELTA, length=path.stat().st_size):
+            codecs.Stream(fd, stream, "stream").skip(stream.raw)
 
 
 class Bsdiff:
@@ -201,38 +213,67 @@ class Tufup:
 class Floor:
     """Link the unchanged, read the old, write and sha256 the new; nothing else."""
 
+    PROGRAM = """
+import os, sys, marshal
+from hashlib import sha256
+old, new, out, folders, files = marshal.load(sys.stdin.buffer)
+for folder in folders:
+    os.mkdir(f"{out}/{folder}")
+buffer = bytearray(1 << 18)
+view = memoryview(buffer)
+for path, kind in files:
+    there = f"{out}/{path}"
+    if kind == "link":
+        os.symlink(os.readlink(f"{new}/{path}"), there)
+    elif kind == "same":
+        os.link(f"{old}/{path}", there)
+    else:
+        if kind == "changed":
+            fd = os.open(f"{old}/{path}", os.O_RDONLY)
+            while os.readv(fd, [buffer]):
+                pass
+            os.close(fd)
+        state = sha256()
+        a = os.open(f"{new}/{path}", os.O_RDONLY)
+        b = os.open(there, os.O_WRONLY | os.O_CREAT, 0o644)
+        while count := os.readv(a, [buffer]):
+            state.update(view[:count])
+            os.write(b, view[:count])
+        os.close(a)
+        os.close(b)
+os._exit(0)
+"""
+
     def create(self, work: Path, old: Path, new: Path) -> int:
         return 0
 
-    def apply(self, work: Path, old: Path, new: Path) -> None:
-        out = work / "out"
+    def prepare(self, work: Path, old: Path, new: Path) -> None:
+        folders, files = [], []
         for path in sorted(new.rglob("*")):
-            there, before = out / path.relative_to(new), old / path.relative_to(new)
-            if path.is_dir():
-                there.mkdir(exist_ok=True)
-            elif path.is_symlink():
-                there.symlink_to(path.readlink())
-            elif before.is_file() and path.name in SAME.get(str(path.parent), ()):
-                there.hardlink_to(before)
+            name = str(path.relative_to(new))
+            before = old / name
+            if path.is_symlink():
+                files.append((name, "link"))
+            elif path.is_dir():
+                folders.append(name)
+            elif not before.is_file():
+                files.append((name, "new"))
             else:
-                if before.is_file():
-                    with before.open("rb", buffering=0) as file:
-                        while file.read(1 << 19):
-                            pass
-                state = hashlib.sha256()
-                with path.open("rb", buffering=0) as a, there.open("wb", 0) as b:
-                    while data := a.read(1 << 19):
-                        state.update(data)
-                        b.write(data)
+                same = before.read_bytes() == path.read_bytes()
+                files.append((name, "same" if same else "changed"))
+        plan = str(old), str(new), str(work / "out"), folders, files
+        (work / "floor.stdin").write_bytes(marshal.dumps(plan))
 
-
-SAME: dict[str, set[str]] = {}
+    def direct(self, work: Path) -> tuple[list[str], Path, dict[str, str]]:
+        argv = [sys.executable, "-I", "-S", "-c", self.PROGRAM]
+        return argv, work / "floor.stdin", {"LC_ALL": "C.UTF-8"}
 
 
 def methods(tufup: str | None) -> dict[str, object]:
     found: dict[str, object] = {
         "floor": Floor(),
         "updaterd": Updaterd(),
+        "its decoding alone": Decoding(),
         "bsdiff4 tar": Bsdiff(),
         "full tar.xz": Full(),
     }
@@ -257,27 +298,23 @@ def methods(tufup: str | None) -> dict[str, object]:
     return found
 
 
-def same(old: Path, new: Path) -> dict[str, list[str]]:
-    out: dict[str, list[str]] = {}
-    for path in new.rglob("*"):
-        before = old / path.relative_to(new)
-        if (
-            path.is_file()
-            and before.is_file()
-            and path.read_bytes() == before.read_bytes()
-        ):
-            out.setdefault(str(path.parent), []).append(path.name)
-    return out
-
-
 def measure(args: list[str]) -> tuple[float, float, str]:
-    """Run in a child; return CPU seconds, peak MB and what it printed."""
+    """Run a step in a child; return CPU seconds, peak MB and what it printed."""
+    return spawn([sys.executable, __file__, *args], Path("/dev/null"), dict(os.environ))
+
+
+def spawn(
+    argv: list[str], stdin: Path, environ: dict[str, str]
+) -> tuple[float, float, str]:
     read, write = os.pipe()
     pid = os.posix_spawn(
-        sys.executable,
-        [sys.executable, __file__, *args],
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_DUP2, write, 1)],
+        argv[0],
+        argv,
+        environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, str(stdin), os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, write, 1),
+        ],
     )
     os.close(write)
     with os.fdopen(read) as pipe:
@@ -299,44 +336,47 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     old, new = options.old.resolve(), options.new.resolve()
-    if options.step == "same":
-        (options.work / "same.json").write_text(json.dumps(same(old, new)))
+    if options.step == "nothing":
+        methods(options.tufup)
         return 0
     if options.step:
         method = methods(options.tufup)[options.name]
         if options.step == "create":
             print(method.create(options.work, old, new))
         elif options.step == "prepare":
-            method.prepare(options.work, old)
+            method.prepare(options.work, old, new)
         else:
-            SAME.update(json.loads((options.work / "same.json").read_text()))
             method.apply(options.work, old, new)
         return 0
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         work = Path(folder)
-        # In a child, as everything that takes memory: a child starts with its
-        # parent's peak, so this process has to stay small.
-        measure([str(old), str(new), "--step", "same", "--work", folder])
+        # Every step is a child, and starts with its parent's peak: this process has
+        # to stay small.
+        more = ["--tufup", options.tufup] if options.tufup else []
+        nothing = [str(old), str(new), "--step", "nothing", "--work", folder, *more]
+        own = min(measure(nothing)[0] for _ in range(5))
         print("| method | bytes | create CPU s | MB | apply CPU s | MB |")
         print("|---|---:|---:|---:|---:|---:|", flush=True)
-        for name in methods(options.tufup):
+        for name, method in methods(options.tufup).items():
             if options.only and name not in options.only:
                 continue
-            base = [str(old), str(new), "--name", name, "--work", folder]
-            if options.tufup:
-                base += ["--tufup", options.tufup]
+            base = [str(old), str(new), "--name", name, "--work", folder, *more]
             cpu, memory, text = measure([*base, "--step", "create"])
-            if name == "updaterd":
+            if hasattr(method, "prepare"):
                 measure([*base, "--step", "prepare"])
             runs = []
-            for _ in range(3):
+            for _ in range(5):
                 shutil.rmtree(work / "out", ignore_errors=True)
                 (work / "out").mkdir()
-                runs.append(measure([*base, "--step", "apply"])[:2])
+                if hasattr(method, "direct"):
+                    runs.append(spawn(*method.direct(work))[:2])
+                else:
+                    spent, peak, _ = measure([*base, "--step", "apply"])
+                    runs.append((spent - own, peak))
             best = min(runs)
             print(
-                f"| {name} | {int(text or 0):,} | {cpu:.1f} | {memory:.0f} "
-                f"| {best[0]:.2f} | {best[1]:.0f} |",
+                f"| {name} | {int(text or 0):,} | {max(0, cpu - own):.1f} "
+                f"| {memory:.0f} | {best[0]:.3f} | {best[1]:.0f} |",
                 flush=True,
             )
     return 0
