@@ -2,7 +2,7 @@
 
 Between two releases most of what is copied is copied unchanged, so the diff is zero
 nearly everywhere. It is stored as runs: so many zeros, then so many bytes of the
-`changes` stream. Blocks of up to 4096 runs, plane by plane:
+`changes` stream. Blocks of up to 16384 runs, plane by plane:
 
     count u16 - 1; three planes of the gaps; two planes of the lengths
 
@@ -24,53 +24,14 @@ from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from updaterd.artifact.codecs import Stream
 
-BLOCK = 1 << 12
+BLOCK = 1 << 14
 _WORTH = 160  # zeros that cost the C core as much as a run costs Python
-_MOST = 1 << 20  # bytes of a diff that are expanded at a time
+_MOST = 1 << 22  # bytes of a diff that are expanded at a time
 _LONGEST_GAP = (1 << 24) - 1
-_LONGEST_RUN = (1 << 16) - 1
-
-
-def encode(diff: bytes, join: int) -> tuple[bytes, bytes]:
-    """Return the runs and the changes of a diff.
-
-    Args:
-        diff: the dense diff.
-        join: zeros between two changes that are not worth a new run.
-    """
-    import re  # noqa: PLC0415 - the worker never encodes
-
-    changed = re.compile(rb"[^\0]+(?:\0{1,%d}[^\0]+)*" % join)
-    runs: list[tuple[int, int]] = []
-    changes = []
-    at = 0
-    for match in changed.finditer(diff):
-        start, end = match.span()
-        gap, length = start - at, end - start
-        at = end
-        changes.append(match.group())
-        while gap > _LONGEST_GAP:
-            runs.append((_LONGEST_GAP, 0))
-            gap -= _LONGEST_GAP
-        while length > _LONGEST_RUN:
-            runs.append((gap, _LONGEST_RUN))
-            gap, length = 0, length - _LONGEST_RUN
-        runs.append((gap, length))
-    return b"".join(_blocks(runs)), b"".join(changes)
-
-
-def _blocks(runs: list[tuple[int, int]]) -> Iterator[bytes]:
-    for first in range(0, len(runs), BLOCK):
-        part = runs[first : first + BLOCK]
-        gaps = b"".join(gap.to_bytes(3, "little") for gap, _ in part)
-        lengths = b"".join(length.to_bytes(2, "little") for _, length in part)
-        yield (len(part) - 1).to_bytes(2, "little")
-        yield from (gaps[plane::3] for plane in range(3))
-        yield from (lengths[plane::2] for plane in range(2))
 
 
 class Sparse:

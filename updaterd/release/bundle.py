@@ -3,11 +3,10 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 from updaterd.artifact import codecs, container
 from updaterd.artifact import unpack as reader
@@ -94,7 +93,9 @@ def build_full(
                     done += len(raw)
                     if progress is not None:
                         progress("bundle", done, total)
-        sha256, length = write(out, container.header(container.FULL, table), body)
+        body.seek(0)
+        pieces = iter(lambda: body.read(1 << 20), b"")
+        sha256, length = write(out, container.header(container.FULL, table), pieces)
     return Full(
         sha256=sha256,
         length=length,
@@ -103,7 +104,7 @@ def build_full(
     )
 
 
-def write(out: Path, head: bytes, body: BinaryIO) -> tuple[str, int]:
+def write(out: Path, head: bytes, body: Iterable[bytes]) -> tuple[str, int]:
     """Write a bundle's head and body to `out`; return its sha256 and length.
 
     Raises:
@@ -113,10 +114,9 @@ def write(out: Path, head: bytes, body: BinaryIO) -> tuple[str, int]:
     """
     state = hashlib.sha256(head)
     length = len(head)
-    body.seek(0)
     with out.open("wb") as file:
         file.write(head)
-        while data := body.read(1 << 20):
+        for data in body:
             state.update(data)
             length += len(data)
             file.write(data)

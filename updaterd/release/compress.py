@@ -2,31 +2,57 @@
 
 import bz2
 import lzma
+import sys
+from collections.abc import Iterable
+from typing import Any, BinaryIO
 
 from updaterd.artifact.codecs import BZ2, STORED, WINDOW, WINDOW_LOG, XZ, ZSTD, zstd
 from updaterd.errors import BrokenError
+
+BIG_ENDIAN = sys.byteorder == "big"
 
 DECODE_COST = {STORED: 0.0, ZSTD: 1.0, XZ: 8.0, BZ2: 17.0}
 """CPU time to decode a byte, relative to zstd (docs/performance.md)."""
 
 Packed = tuple[int, bytes]
 
-
-_LARGE = 1 << 20
+_LARGE = 1 << 18
 """Bytes from which on only xz is tried: it won on every larger stream measured."""
+_NICE = 128
+"""Length of a match that is good enough in streams with many zeros: beyond it, the
+encoder takes half as long again for half a percent."""
+_PIECE = 1 << 20
 
 
-def xz(data: bytes, level: int = 9 | lzma.PRESET_EXTREME) -> bytes:
-    """Return raw LZMA2, as codec 2 of a bundle."""
-    filters = [
-        {
-            "id": lzma.FILTER_LZMA2,
-            "preset": level,
-            "dict_size": max(4096, min(WINDOW, len(data))),
-            "pb": 0,  # nothing in our streams is aligned to more than a byte
-        }
-    ]
+def _filters(length: int, *, planar: bool, nice: int | None) -> list[dict[str, Any]]:
+    chosen: dict[str, Any] = {
+        "id": lzma.FILTER_LZMA2,
+        "preset": 9 | lzma.PRESET_EXTREME if nice is None else 9,
+        "dict_size": max(4096, min(WINDOW, length)),
+        "pb": 0,  # nothing in our streams is aligned to more than a byte
+    }
+    if planar:
+        chosen["lc"] = 0  # in planes of numbers, the byte before says nothing
+    if nice is not None:
+        chosen["nice_len"] = nice
+    return [chosen]
+
+
+def xz(data: bytes, *, planar: bool = False) -> bytes:
+    """Return raw LZMA2, as codec 2 of a bundle.
+
+    Args:
+        data: what to pack.
+        planar: it consists of byte planes.
+    """
+    filters = _filters(len(data), planar=planar, nice=None)
     return lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
+
+
+def guess(data: bytes, *, planar: bool = False) -> int:
+    """Return about how small xz makes a stream, in less time."""
+    filters = _filters(len(data), planar=planar, nice=64)
+    return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
 
 
 def zstandard(data: bytes, level: int = 19) -> bytes:
@@ -50,12 +76,12 @@ def zstandard(data: bytes, level: int = 19) -> bytes:
     return packed
 
 
-def smallest(data: bytes) -> Packed:
+def smallest(data: bytes, *, planar: bool = False) -> Packed:
     """Return the codec number and bytes of the smallest of the codecs.
 
     Ties within half a percent go to the one that decodes faster.
     """
-    candidates = [(STORED, data), (XZ, xz(data))]
+    candidates = [(STORED, data), (XZ, xz(data, planar=planar))]
     if len(data) < _LARGE:
         candidates += [(ZSTD, zstandard(data)), (BZ2, bz2.compress(data))]
     least = min(len(packed) for _, packed in candidates)
@@ -63,6 +89,44 @@ def smallest(data: bytes) -> Packed:
     return min(near, key=lambda c: (DECODE_COST[c[0]], len(c[1])))
 
 
-def guess(data: bytes) -> int:
-    """Return about how small a stream gets, fast."""
-    return len(xz(data, 6))
+def stream(
+    source: Iterable[bytes],
+    length: int,
+    out: BinaryIO,
+    *,
+    planar: bool = False,
+    zeros: bool = False,
+) -> tuple[int, int]:
+    """Pack a stream that need not fit in memory; return codec and packed bytes.
+
+    A long one is packed by xz as it comes, whatever its length in 12 bytes of memory
+    a byte, at most 96 MiB.
+
+    Args:
+        source: its bytes, in pieces.
+        length: of all of them.
+        out: where to write.
+        planar: see `xz`.
+        zeros: it holds many short runs of zeros.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    if length < _PIECE:
+        codec, packed = smallest(b"".join(source), planar=planar)
+        out.write(packed)
+        return codec, len(packed)
+    nice = _NICE if zeros else None
+    encoder = lzma.LZMACompressor(
+        lzma.FORMAT_RAW, filters=_filters(length, planar=planar, nice=nice)
+    )
+    done = 0
+    for piece in source:
+        done += out.write(encoder.compress(piece))
+    done += out.write(encoder.flush())
+    return XZ, done
+
+
+def memory(length: int) -> int:
+    """Return about how many bytes of memory it takes to pack a stream."""
+    return 12 * min(WINDOW, length) + (8 << 20)

@@ -1,31 +1,29 @@
 """Delta bundles: from one release's tree to another's (docs/formats.md)."""
 
+import tempfile
+from array import array
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from io import BytesIO
-from itertools import chain
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd.artifact import codecs, container, operations, script, sparse
+from updaterd.artifact import codecs, container, operations, script
 from updaterd.artifact.script import COPY, LINK, MADE, SAME, Item
 from updaterd.core.deltas import codec_name
 from updaterd.core.manifest import Delta, Entry, File, Link, tree_id
-from updaterd.release import bundle, compress, matching
-from updaterd.release.groups import Group, Reader, groups
+from updaterd.release import bundle, matching
+from updaterd.release.groups import Group, Ranges, groups
 from updaterd.release.matching import Cover
+from updaterd.release.pool import BUDGET, Pool
+from updaterd.release.runs import Runs
+from updaterd.release.work import Match, Pack, pieces
 
 Progress = Callable[[str, int, int], None]
 
 MEMORY = 48 * 2**20
 """Bytes it takes to apply any delta of format 1, whatever the file sizes."""
-BUDGET = 1 << 30
-"""Bytes of memory that making a delta may take by default, about."""
 
-_SHORTEST = (0, 32)
-"""Covers shorter than this may cost more than they save; what is smaller wins."""
-_JOINS = (3, 512)
-"""See `sparse.encode`: text likes short runs, code likes long ones."""
+_MATCHING, _PACKING = 2, 1  # shares of the progress bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,40 +84,6 @@ def _plan(old: Sequence[Entry], new: Sequence[Entry]) -> _Plan:
     return _Plan(kept, tuple(items), made, sources)
 
 
-@dataclass
-class _Streams:
-    """What the groups add up to."""
-
-    covers: list[Cover] = field(default_factory=list)
-    diff: bytearray = field(default_factory=bytearray)
-    extra: bytearray = field(default_factory=bytearray)
-
-    def add(self, group: Group, reader: Reader) -> None:
-        """Match one group and take its covers and streams."""
-        old, new = reader.old(group), reader.new(group)
-        found = matching.find(old, new)
-        covers = _worthwhile(old, new, found)
-        diff, extra = matching.streams(old, new, covers)
-        self.diff += diff
-        self.extra += extra
-        self.covers += group.place(covers)
-
-
-def _worthwhile(old: bytes, new: bytes, found: list[Cover]) -> list[Cover]:
-    """Return the covers without the short ones, if that is smaller."""
-
-    def size(covers: list[Cover]) -> int:
-        diff, extra = matching.streams(old, new, covers)
-        ops = matching.operations(covers, len(new))
-        control = b"".join(operations.encode(ops))
-        return sum(map(compress.guess, (control, *sparse.encode(diff, 3), extra)))
-
-    choices = [[c for c in found if c[2] >= least] for least in _SHORTEST]
-    if len(choices[0]) == len(choices[-1]):
-        return found
-    return min(choices, key=size)
-
-
 def build_delta(  # noqa: PLR0913
     old_root: Path,
     old_files: Sequence[Entry],
@@ -131,6 +95,7 @@ def build_delta(  # noqa: PLR0913
     to_version: str,
     progress: Progress | None = None,
     budget: int = BUDGET,
+    pool: Pool | None = None,
 ) -> Delta:
     """Write the delta bundle between two trees, the same bytes for the same trees.
 
@@ -139,51 +104,67 @@ def build_delta(  # noqa: PLR0913
         old_files: its listing, as `tree.scan` returns it.
         new_root: tree it makes.
         new_files: its listing.
-        out: file to write; replaced.
+        out: file to write; replaced. What is in the making lies beside it.
         from_version: label of the old release.
         to_version: label of the new one.
         progress: called with "delta", and how much of how much is done.
         budget: bytes of memory that matching may take, about; larger groups of
             files are split, which costs some bytes in the bundle.
+        pool: cores and memory to share with other deltas; None for all cores.
 
     Raises:
-        BrokenError: a tree changed meanwhile.
+        BrokenError: a tree changed meanwhile, or a process was killed.
         OSError: the disk refused.
 
     Power cut: `out` may be incomplete; it is published only later.
     """
     plan = _plan(old_files, new_files)
     sources = [e for e in (old_files[i] for i in plan.sources) if isinstance(e, File)]
-    limit = max(1 << 20, budget // matching.bytes_per_old_byte())
+    matcher = matching.installed()
+    limit = max(1 << 20, budget // matching.memory(matcher, 1, 1))
     found, places = groups(sources, plan.made, limit)
-    streams = _Streams()
+    pool = pool or Pool(budget=budget)
     size = sum(file.length for file in plan.made)
-    total = max(1, 2 * size)
-    reader = Reader(old_root, sources, new_root, plan.made)
-    reader.use(places)
+    total = max(1, size * (_MATCHING + _PACKING))
     done = 0
-    for group in found:
-        streams.add(group, reader)
-        done += group.length
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
         if progress is not None:
-            progress("delta", done, total)
-    ops = matching.operations(streams.covers, size)
-    names = script.encode(old_files, plan.items, plan.sources, places, plan.kept)
-    runs = _runs(bytes(streams.diff))
-    del streams.diff
-    rest = (names, b"".join(operations.encode(ops)), bytes(streams.extra))
-    with ThreadPoolExecutor() as pool:
-        first, control, extra = zip(
-            rest, pool.map(compress.smallest, rest), strict=True
+            progress("delta", min(done, total), total)
+
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix="making-") as scratch:
+        base = Path(scratch)
+        ranges = Ranges(old_root, sources, new_root, plan.made, places)
+        tasks = [
+            Match(
+                old=ranges.old(group),
+                new=ranges.new(group),
+                matcher=matcher,
+                out=str(base / str(number)),
+            )
+            for number, group in enumerate(found)
+        ]
+        streams = _Streams(base)
+        with ThreadPoolExecutor(pool.cores) as threads:
+            idle = _all(
+                threads, pool, tasks, [_MATCHING * g.length for g in found], more
+            )
+            for group, task, (zeros,) in zip(found, tasks, idle, strict=True):
+                streams.add(group, task.out, zeros)
+            names = script.encode(
+                old_files, plan.items, plan.sources, places, plan.kept
+            )
+            packs = streams.finish(names, size)
+            shares = [size * _PACKING // len(packs)] * len(packs)
+            table = _all(threads, pool, packs, shares, more)
+        head = container.header(
+            container.DELTA, [(codec, raw, length) for codec, raw, length in table]
         )
-    parts = (first, control, *runs, extra)
-    table = [(codec, len(raw), len(data)) for raw, (codec, data) in parts]
-    head = container.header(container.DELTA, table)
-    body = BytesIO(b"".join(data for _, (_, data) in parts))
-    sha256, length = bundle.write(out, head, body)
+        sha256, length = bundle.write(out, head, pieces([p.out for p in packs]))
+    more(total)
     used = {codecs.NAMES[codec] for codec, _, _ in table if codec != codecs.STORED}
-    if progress is not None:
-        progress("delta", total, total)
     return Delta(
         from_version=from_version,
         from_tree=tree_id(tuple(old_files)),
@@ -196,15 +177,79 @@ def build_delta(  # noqa: PLR0913
     )
 
 
-def _runs(diff: bytes) -> list[tuple[bytes, compress.Packed]]:
-    """Return runs and changes of a diff, raw and packed, split the smallest way."""
-    choices = [sparse.encode(diff, join) for join in _JOINS]
-    if choices[0] == choices[-1]:
-        del choices[1:]
-    with ThreadPoolExecutor() as pool:
-        packed = list(pool.map(compress.smallest, chain.from_iterable(choices)))
-    pairs = [
-        list(zip(raw, packed[2 * index : 2 * index + 2], strict=True))
-        for index, raw in enumerate(choices)
-    ]
-    return min(pairs, key=lambda pair: sum(len(data) for _, (_, data) in pair))
+def _all(
+    threads: ThreadPoolExecutor,
+    pool: Pool,
+    tasks: Sequence[Match] | Sequence[Pack],
+    shares: Sequence[int],
+    more: Callable[[int], None],
+) -> list[list[int]]:
+    """Return what tasks return, in order; long ones start first."""
+    order = sorted(range(len(tasks)), key=lambda i: -tasks[i].size)
+    running = {threads.submit(pool.perform, tasks[index]): index for index in order}
+    results: list[list[int]] = [[] for _ in tasks]
+    for future in as_completed(running):
+        results[running[future]] = future.result()
+        more(shares[running[future]])
+    return results
+
+
+class _Streams:
+    """What the groups add up to, in files."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._covers: list[Cover] = []
+        self._runs = Runs()
+        self._groups: list[str] = []
+
+    def add(self, group: Group, made: str, idle: int) -> None:
+        """Take over one group, in stream order."""
+        numbers = iter(_load("Q", f"{made}.covers"))
+        self._covers += group.place(list(zip(numbers, numbers, numbers, strict=True)))
+        runs = Runs()
+        runs.gaps, runs.lengths = (
+            _load("I", f"{made}.gaps"),
+            _load("H", f"{made}.lengths"),
+        )
+        runs.idle = idle
+        self._runs.follow(runs)
+        self._groups.append(made)
+
+    def finish(self, names: bytes, size: int) -> list[Pack]:
+        """Return what is to be packed, in the order of the bundle.
+
+        Raises:
+            OSError: the disk refused.
+
+        Power cut: nothing reads these files again.
+        """
+        ops = matching.operations(self._covers, size)
+        self._covers = []
+        written = {
+            "script": iter([names]),
+            "control": operations.encode(ops),
+            "runs": self._runs.blocks(),
+        }
+        for name, data in written.items():
+            with (self._base / name).open("wb") as file:
+                file.writelines(data)
+        parts = {name: [str(self._base / name)] for name in written} | {
+            name: [f"{made}.{name}" for made in self._groups]
+            for name in ("changes", "extra")
+        }
+        return [
+            Pack(
+                parts=paths,
+                planar=name in {"control", "runs"},
+                zeros=name == "changes",
+                out=str(self._base / f"{name}.packed"),
+            )
+            for name, paths in parts.items()
+        ]
+
+
+def _load(kind: str, path: str) -> "array[int]":
+    numbers = array(kind)
+    numbers.frombytes(Path(path).read_bytes())
+    return numbers

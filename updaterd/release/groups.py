@@ -144,7 +144,7 @@ def _cut(
     if not length:
         return []
     size = sum(count for _, count in pieces)
-    if size <= limit and length <= 2 * limit:
+    if size <= limit and length <= limit:
         return [Group(start, length, pieces)]
     # Old bytes around the same place: half of the limit, and a quarter either side.
     step = max(1, limit // 2)
@@ -183,55 +183,71 @@ def _slice(
     return tuple(out)
 
 
-class Reader:
-    """The bytes of groups, from both trees; every file is checked once."""
+class Ranges:
+    """Where the bytes of groups lie, in both trees; every file is checked once."""
 
     def __init__(
-        self, old_root: Path, old: Sequence[File], new_root: Path, made: Sequence[File]
+        self,
+        old_root: Path,
+        old: Sequence[File],
+        new_root: Path,
+        made: Sequence[File],
+        places: Sequence[int],
     ) -> None:
-        self._old = [(old_root / file.path, file) for file in old]
-        self._made = [(new_root / file.path, file) for file in made]
-        self._checked: set[Path] = set()
-        self._virtual: list[tuple[Path, File]] = list(self._old)
+        """Check the files.
 
-    def use(self, places: Sequence[int]) -> None:
-        """Say which made files follow the old ones in virtual order."""
+        Args:
+            old_root: the old tree.
+            old: its sources, in virtual order.
+            new_root: the new tree.
+            made: files to make, in stream order.
+            places: of the made files that follow the old ones in virtual order.
+
+        Raises:
+            BrokenError: one is not what its listing says.
+        """
+        self._made = [(new_root / file.path, file.length) for file in made]
+        self._virtual = [(old_root / file.path, file.length) for file in old]
+        for (path, _), file in zip(
+            (*self._virtual, *self._made), (*old, *made), strict=True
+        ):
+            _check(path, file)
         self._virtual += [self._made[place] for place in places]
 
-    def old(self, group: Group) -> bytes:
-        """Return what a group is matched with."""
-        return b"".join(self._read(self._virtual, *piece) for piece in group.pieces)
+    def old(self, group: Group) -> list[tuple[str, int, int]]:
+        """Return what a group is matched with: path, offset and length of each."""
+        return [one for piece in group.pieces for one in _ranges(self._virtual, *piece)]
 
-    def new(self, group: Group) -> bytes:
+    def new(self, group: Group) -> list[tuple[str, int, int]]:
         """Return what a group makes."""
-        return self._read(self._made, group.start, group.length)
+        return _ranges(self._made, group.start, group.length)
 
-    def _read(self, files: list[tuple[Path, File]], at: int, length: int) -> bytes:
-        starts = list(accumulate((file.length for _, file in files), initial=0))
-        parts = []
-        index = bisect_right(starts, at) - 1
-        while length:
-            path, file = files[index]
-            offset = at - starts[index]
-            count = min(length, file.length - offset)
-            parts.append(self._piece(path, file, offset, count))
-            at, length, index = at + count, length - count, index + 1
-        return b"".join(parts)
 
-    def _piece(self, path: Path, file: File, offset: int, count: int) -> bytes:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            if path not in self._checked and digest(fd) != file.sha256:
-                raise BrokenError(
-                    f"{path} changed while the delta was made",
-                    do="leave the trees alone while they are pushed",
-                    code="tree_changed",
-                )
-            self._checked.add(path)
-            parts = []
-            while count and (data := os.pread(fd, count, offset)):
-                parts.append(data)
-                offset, count = offset + len(data), count - len(data)
-            return b"".join(parts)
-        finally:
-            os.close(fd)
+def _ranges(
+    files: Sequence[tuple[Path, int]], at: int, length: int
+) -> list[tuple[str, int, int]]:
+    starts = list(accumulate((size for _, size in files), initial=0))
+    out = []
+    index = bisect_right(starts, at) - 1
+    while length:
+        path, size = files[index]
+        offset = at - starts[index]
+        count = min(length, size - offset)
+        if count:
+            out.append((str(path), offset, count))
+        at, length, index = at + count, length - count, index + 1
+    return out
+
+
+def _check(path: Path, file: File) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        sound = digest(fd) == file.sha256
+    finally:
+        os.close(fd)
+    if not sound:
+        raise BrokenError(
+            f"{path} changed while the delta was made",
+            do="leave the trees alone while they are pushed",
+            code="tree_changed",
+        )

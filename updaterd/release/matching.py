@@ -22,10 +22,15 @@ Cover = tuple[int, int, int]
 Operation = tuple[int, int, int]
 """Length, extra, skip: see artifact/operations.py."""
 
+HDIFFPATCH, BSDIFF = "hdiffpatch", "bsdiff4"
+
+_SHORTEST = 16
+"""Shorter covers of bsdiff4 cost more than they save; HDiffPatch weighs its own."""
 _SIGN = 1 << 63
 _NEGATE = bytes(-value & 0xFF for value in range(256))
 _TRIPLE = struct.Struct("<QQQ")
 _HEADER_NUMBERS = 11
+_PIECE = 1 << 20
 
 
 @cache
@@ -35,19 +40,38 @@ def _hdiffpatch() -> ModuleType | None:
     return None
 
 
-def bytes_per_old_byte() -> int:
-    """Return the memory matching takes for each old byte, about (measured)."""
-    return 20 if _hdiffpatch() is None else 10
+def installed() -> str:
+    """Return the name of the better matcher that is there."""
+    return BSDIFF if _hdiffpatch() is None else HDIFFPATCH
 
 
-def find(old: bytes, new: bytes) -> list[Cover]:
-    """Return what can be copied to make `new` from `old`, by place in `new`."""
+def memory(matcher: str, old: int, new: int) -> int:
+    """Return about how many bytes of memory matching takes (measured).
+
+    Args:
+        matcher: by name.
+        old: bytes to match with.
+        new: bytes to match.
+    """
+    return (18 if matcher == BSDIFF else 6) * old + 4 * new
+
+
+def find(old: bytes, new: bytes, matcher: str) -> Iterator[Cover]:
+    """Return what can be copied to make `new` from `old`, by place in `new`.
+
+    Raises:
+        BrokenError: the matcher is not there, or of an unknown version.
+    """
     if not old or not new:
-        return []
+        return iter(())
+    if matcher == BSDIFF:
+        return (cover for cover in bsdiff(old, new) if cover[2] >= _SHORTEST)
     module = _hdiffpatch()
-    if module is not None:
-        return list(_parse(module.diff(old, new, compression=None, validate=False)))
-    return list(bsdiff(old, new))
+    if module is None:
+        raise BrokenError(
+            "hdiffpatch is not installed", do="pip install 'updaterd[release]'"
+        )
+    return _parse(module.diff(old, new, compression=None, validate=False))
 
 
 def bsdiff(old: bytes, new: bytes) -> Iterator[Cover]:
@@ -115,25 +139,36 @@ def operations(covers: Iterable[Cover], size: int) -> list[Operation]:
     return out[1:] if out[0] == (0, 0, 0) else out
 
 
-def streams(old: bytes, new: bytes, covers: Sequence[Cover]) -> tuple[bytes, bytes]:
+def streams(
+    old: bytes, new: bytes, covers: Sequence[Cover]
+) -> tuple[bytearray, bytearray]:
     """Return the diff (new minus old, modulo 256) and the extra bytes of covers."""
-    copied, extra = [], []
-    control = bytearray()
-    target = source = 0
-    for new_at, old_at, length in covers:
-        extra.append(new[target:new_at])
-        target = new_at + length
-        copied.append(new[new_at:target])
+    diff, extra = bytearray(), bytearray()
+    was, now = memoryview(old), memoryview(new)
+    before: list[memoryview] = []
+    after: list[memoryview] = []
+    waiting = target = 0
+
+    def subtract() -> None:
+        nonlocal waiting
         # The core adds; so the old bytes go in negated.
-        control += _skip(old_at - source) + _TRIPLE.pack(length, 0, 0)
-        source = old_at + length
-    extra.append(new[target:])
-    data = b"".join(copied)
-    diff = bsdiff4.core.patch(
-        old.translate(_NEGATE), len(data), bytes(control), data, b""
-    )
-    return cast("bytes", diff), b"".join(extra)
+        data = b"".join(before).translate(_NEGATE)
+        control = _TRIPLE.pack(waiting, 0, 0)
+        diff.extend(bsdiff4.core.patch(data, waiting, control, b"".join(after), b""))
+        before.clear()
+        after.clear()
+        waiting = 0
 
-
-def _skip(distance: int) -> bytes:
-    return _TRIPLE.pack(0, 0, distance if distance >= 0 else _SIGN - distance)
+    for new_at, old_at, length in covers:
+        extra += now[target:new_at]
+        target = new_at + length
+        for at in range(0, length, _PIECE):
+            count = min(_PIECE, length - at)
+            before.append(was[old_at + at : old_at + at + count])
+            after.append(now[new_at + at : new_at + at + count])
+            waiting += count
+            if waiting >= _PIECE:
+                subtract()
+    subtract()
+    extra += now[target:]
+    return diff, extra
