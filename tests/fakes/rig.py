@@ -4,8 +4,6 @@ Releases are built, signed and published by the production code; the worker is t
 command line; the server in between is an `Origin`, which can be told to misbehave.
 """
 
-import contextlib
-import io
 import json
 import shutil
 from datetime import UTC, datetime
@@ -16,7 +14,6 @@ from fakes.origin import Origin
 from fakes.repository import Publisher
 from fakes.trees import make_tree, snapshot
 
-from updaterd import cli
 from updaterd.release import publish
 from updaterd.release.workspace import this_platform
 
@@ -78,14 +75,13 @@ class Rig:
         )
 
     def update(self, *words: str) -> tuple[dict, str]:
-        """Run the worker; return its outcome and what it said to a person."""
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            cli.main(["update", "acme", "--json", *words, *self.machine.options])
-        outcome = json.loads(out.getvalue().splitlines()[-1])
+        """Run the worker, a process; return its outcome and what it told a person."""
+        done = self.machine("update", "acme", "--json", *words, expect=None)
+        assert done.stdout, done.stderr
+        outcome = json.loads(done.stdout.splitlines()[-1])
         if outcome["result"] == "installed":
             self.installed = outcome["version"]
-        return outcome, err.getvalue()
+        return outcome, done.stderr
 
     def tree(self) -> dict:
         """Return all that is installed, links and journalled releases included."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from fakes import origin as origins
@@ -72,7 +73,7 @@ def per_file(*codes: str, files=tuple(FILES)):
     return enter
 
 
-def _stranger(rig: Rig) -> Publisher:
+def stranger(rig: Rig) -> Publisher:
     shutil.rmtree(rig.folder / "stranger", ignore_errors=True)
     made = Publisher(rig.folder / "stranger", now=datetime.now(UTC))
     made.release("6.6.6")
@@ -86,17 +87,17 @@ def _stranger(rig: Rig) -> Publisher:
 @attack("metadata_forged", "metadata_mixed")
 def arbitrary_software(rig: Rig):
     """Another repository, complete and well signed, by keys nobody gave us."""
-    rig.serve_from(_stranger(rig).public)
+    rig.serve_from(stranger(rig).public)
 
 
 @attack("metadata_forged")
 def arbitrary_software_with_a_new_root(rig: Rig):
     """The stranger also offers a root of the next version, signed by itself."""
-    stranger = _stranger(rig)
-    repository = stranger.open()
+    other = stranger(rig)
+    repository = other.open()
     repository.touch("root")
     repository.commit()
-    rig.serve_from(stranger.public)
+    rig.serve_from(other.public)
 
 
 @attack("metadata_mixed")
@@ -175,10 +176,12 @@ def _bomb(rig: Rig, kind: str, at: str):
 ATTACKS.append(
     Attack(
         "parser_bombs",
+        # each file in turn; test_every_byte has every bomb in every file
         tuple(
             (f"{kind}_{file}", partial(_bomb, kind=kind, at=FILES[file]))
-            for kind in BOMBS
-            for file in ("root", "timestamp", "snapshot")
+            for kind, file in zip(
+                BOMBS, cycle(("root", "timestamp", "snapshot")), strict=False
+            )
         ),
         frozenset({"metadata_malformed", "metadata_forged"}),
     )
@@ -188,20 +191,20 @@ ATTACKS.append(
 @attack("wrong_target")
 def wrong_channel(rig: Rig):
     """A validly signed pointer that says it is another channel's."""
-    _point(rig, channel="nightly")
+    point(rig, channel="nightly")
 
 
 @attack("wrong_target")
 def wrong_product(rig: Rig):
     """A validly signed pointer that says it is another product's."""
-    _point(rig, product="other")
+    point(rig, product="other")
 
 
 @attack("no_such_release")
 def channel_key_invents_a_release(rig: Rig):
     """A stolen online key points to a release that no release key signed."""
     rollout = Rollout(salt="x")
-    _point(rig, releases=(Offer(version="6.6.6", seq=666, rollout=rollout),))
+    point(rig, releases=(Offer(version="6.6.6", seq=666, rollout=rollout),))
 
 
 @attack("no_such_release")
@@ -232,33 +235,33 @@ def channel_key_signs_a_manifest(rig: Rig):
 @attack("wrong_target")
 def wrong_platform(rig: Rig):
     """A validly signed manifest of another platform in this one's place."""
-    _sign_manifest(rig, platform="linux-other")
+    sign_manifest(rig, platform="linux-other")
 
 
 @attack("wrong_target")
 def wrong_version(rig: Rig):
     """A validly signed manifest of another version in this one's place."""
-    _sign_manifest(rig, version="0.0.1")
+    sign_manifest(rig, version="0.0.1")
 
 
 @attack("malformed", "bad_path")
 def manifest_that_leaves_the_tree(rig: Rig):
     """Validly signed, and it wants to write beside the install root."""
-    raw = json.loads(_manifest(rig).encode())
+    raw = json.loads(manifest_of(rig).encode())
     raw["files"][0]["path"] = "../../evil"
-    _sign_raw(rig, json.dumps(raw).encode())
+    sign_raw(rig, json.dumps(raw).encode())
 
 
 @attack("malformed")
 def manifest_whose_hash_is_a_path(rig: Rig):
     """Validly signed, and its hash would name a file of this machine."""
-    _sign_raw(rig, b"{}", sha256="../../../../../../etc/passwd")
+    sign_raw(rig, b"{}", sha256="../../../../../../etc/passwd")
 
 
 @attack("malformed")
 def manifest_bomb(rig: Rig):
     """Validly signed, and nested a thousand levels deep."""
-    _sign_raw(rig, b'{"schema":1,"files":' + b"[" * 1000 + b"]" * 1000 + b"}")
+    sign_raw(rig, b'{"schema":1,"files":' + b"[" * 1000 + b"]" * 1000 + b"}")
 
 
 @attack("metadata_malformed")
@@ -285,16 +288,16 @@ def _heal_later(rig: Rig, mend):
     rig.heal = heal
 
 
-def _manifest(rig: Rig):
+def manifest_of(rig: Rig, version: str = ""):
     catalog = publish.catalog_of(rig.publisher.space, rig.publisher.open(), "acme")
-    return catalog.manifest(catalog.require(rig.published))
+    return catalog.manifest(catalog.require(version or rig.published))
 
 
-def _sign_manifest(rig: Rig, **changes):
-    _sign_raw(rig, replace(_manifest(rig), **changes).encode())
+def sign_manifest(rig: Rig, **changes):
+    sign_raw(rig, replace(manifest_of(rig), **changes).encode())
 
 
-def _sign_raw(rig: Rig, raw: bytes, **hashes: str):
+def sign_raw(rig: Rig, raw: bytes, **hashes: str):
     repository = rig.publisher.open()
     catalog = publish.catalog_of(rig.publisher.space, repository, "acme")
     seq = catalog.require(rig.published).seq
@@ -315,7 +318,7 @@ def _sign_raw(rig: Rig, raw: bytes, **hashes: str):
     rig.heal = heal
 
 
-def _point(rig: Rig, **changes):
+def point(rig: Rig, **changes):
     repository = rig.publisher.open()
     catalog = publish.catalog_of(rig.publisher.space, repository, "acme")
     good = catalog.pointer("stable")
