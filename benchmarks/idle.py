@@ -7,7 +7,9 @@ A feed on loopback sends one `hello` and then an hour's worth of heartbeats (240
 tenth of a second apart; then it stays silent for a while. Wakeups are the kernel's
 own count (voluntary context switches of all threads): one for each heartbeat, none
 in the silence. Memory is read at the end: RSS, and RssAnon, which nothing shares.
-`import httpx` alone, in the same interpreter, is what it is compared with. The CPU
+`import httpx` alone, in the same interpreter, is what it is compared with, and what
+the libraries that the daemon is made of take before it has a line of its own: asyncio,
+httpx, structlog, a TLS context and an open database. The CPU
 time of the start is the daemon's own, until it has subscribed.
 """
 
@@ -38,6 +40,19 @@ async def main():
             inbox.accept(event, now=0.0)
 
 asyncio.run(main())
+"""
+
+LIBRARIES = """
+import sys, time
+sys.modules["httpx._main"] = None  # its command line; the daemon does without too
+import asyncio, httpx, sqlite3, ssl, structlog
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.load_verify_locations(capath="/etc/ssl/certs")
+connection = sqlite3.connect(sys.argv[1] + "/empty.db")
+connection.execute("PRAGMA journal_mode = WAL")
+connection.execute("CREATE TABLE kept (row)")
+asyncio.run(asyncio.sleep(0))
+time.sleep(1e6)
 """
 
 CONFIG = """
@@ -103,6 +118,8 @@ def command(subject, url, directory):
         code = "import sys; sys.modules['httpx._main'] = None; import httpx, time; "
         code += "time.sleep(1e6)"
         return [sys.executable, "-c", code]
+    if subject == "libraries":
+        return [sys.executable, "-c", LIBRARIES, str(directory)]
     if subject == "subscription":
         return [sys.executable, "-c", SUBSCRIPTION, url, str(directory)]
     (directory / "updaterd.toml").write_text(
@@ -121,14 +138,16 @@ async def measure(subject, given):
     server = await asyncio.start_server(feed.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     with tempfile.TemporaryDirectory() as directory:
-        log = open(Path(directory) / "log", "wb")  # noqa: ASYNC230, SIM115
+        log = open(  # noqa: ASYNC230, SIM115  a local file, closed below
+            Path(directory) / "log", "wb"
+        )
         process = await asyncio.create_subprocess_exec(
             *command(subject, f"http://127.0.0.1:{port}/v1/events", Path(directory)),
             stdout=log,
             stderr=log,
         )
         try:
-            if subject == "import httpx":
+            if subject in {"import httpx", "libraries"}:
                 await asyncio.sleep(3)
                 print(f"{subject:<14} {mib(memory(process.pid))}")
                 return memory(process.pid)["VmRSS"]
@@ -163,7 +182,7 @@ async def measure(subject, given):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    subjects = ["import httpx", "subscription", "daemon"]
+    subjects = ["import httpx", "libraries", "subscription", "daemon"]
     arguments.add_argument("--only", choices=subjects)
     arguments.add_argument("--interval", type=float, default=0.1, metavar="S")
     arguments.add_argument("--settle", type=float, default=5.0, metavar="S")
@@ -177,7 +196,11 @@ def main():
     }
     if not given.only:
         ratio = found["daemon"] / found["import httpx"]
-        print(f"the daemon is {ratio:.2f} times `import httpx`")
+        own = (found["daemon"] - found["libraries"]) / 1024
+        print(
+            f"the daemon is {ratio:.2f} times `import httpx`, "
+            f"and {own:.1f} MiB more than its libraries"
+        )
 
 
 if __name__ == "__main__":
