@@ -3,11 +3,14 @@
     python -c START ROOTS < task > answer      (JSON both ways; bulk goes through files)
 
 Matching takes many times its input, and packing up to 96 MiB: as processes they run
-on all cores, and give their memory back to the system when they end.
+on all cores, and give their memory back to the system when they end. They end with
+who asked for them, however that ends.
 """
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 from array import array
@@ -27,6 +30,7 @@ Range = tuple[str, int, int]
 SMALL = 1 << 20
 """Bytes below which a process of its own costs more than the work."""
 _PIECE = 1 << 20
+_DEATH_SIGNAL = 1  # prctl(2): PR_SET_PDEATHSIG
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
 _START = (
     "import sys; sys.path[:] = sys.argv.pop().split(chr(10));"
@@ -150,7 +154,9 @@ def _range(path: str, offset: int, count: int) -> bytes:
 
 
 def run(task: Match | Pack) -> list[int]:
-    """Perform a task in a process of its own.
+    """Perform a task in a process of its own, which ends at the latest with us.
+
+    The calling thread has to stay until then: the kernel takes it for the parent.
 
     Raises:
         BrokenError: it failed, or was killed.
@@ -158,7 +164,11 @@ def run(task: Match | Pack) -> list[int]:
     roots = [str(Path(updaterd.__file__).parents[1]), *sys.path]
     done = subprocess.run(  # noqa: S603  our own interpreter, our own code
         [sys.executable, "-I", "-c", _START, "\n".join(roots)],
-        input=json.dumps({"kind": type(task).__name__, **asdict(task)}),
+        input=json.dumps({
+            "kind": type(task).__name__,
+            "parent": os.getpid(),
+            **asdict(task),
+        }),
         capture_output=True,
         text=True,
         env=_ENVIRONMENT,
@@ -180,6 +190,9 @@ def run(task: Match | Pack) -> list[int]:
 def main() -> None:
     """Perform the task on stdin."""
     task: dict[str, Any] = json.load(sys.stdin)
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != task.pop("parent"):
+        return  # it was gone before the kernel could know
     kind = {"Match": Match, "Pack": Pack}[task.pop("kind")]
     try:
         answer: dict[str, Any] = {"result": kind(**task).perform()}
