@@ -1,24 +1,32 @@
 """Deltas against the known methods: bytes, CPU and peak memory, in one run.
 
     benchmarks/delta.py OLD_TREE NEW_TREE [--only NAME ...] [--tufup PYTHON]
+    benchmarks/delta.py --sizes [--mib 1024] [--files 10000]
 
-Every method runs in a process of its own, measured by wait4. `floor` is what no
+Every method runs in a process of its own, measured by wait4. Memory to create is what
+all its processes have together, sampled every 20 ms (PSS: a shared page counts once),
+or the peak of the largest one by wait4, whichever is more. `floor` is what no
 updater can do without: link what did not change, read the old, write the new and
 hash it. The floor and updaterd's worker are spawned as they are, with the start of
 their Python; from the others, the start of this harness is taken off. Peers that are
 not installed are left out and named. `--tufup` is the interpreter of an environment
-that has tufup (it pins an old bsdiff4).
+that has tufup (it pins an old bsdiff4). `--sizes` makes its own trees: many small files
+of which three in ten changed, and one long file with changes all over; only the floor
+and updaterd are measured on them.
 """
 
 import argparse
+import filecmp
 import lzma
 import marshal
 import os
+import random
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 from pathlib import Path
 
 XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
@@ -149,6 +157,8 @@ class HDiff:
 class Command:
     """A program: zstd --patch-from, xdelta3."""
 
+    foreign = True  # the harness that starts it is no part of it
+
     def __init__(self, make: str, use: str) -> None:
         self.make, self.use = make, use
 
@@ -178,6 +188,8 @@ class Full:
 
 class Tufup:
     """tufup's own Patcher, in its own environment."""
+
+    foreign = True
 
     CREATE = (
         "import sys, pathlib; from tufup.common import Patcher;"
@@ -259,7 +271,7 @@ os._exit(0)
             elif not before.is_file():
                 files.append((name, "new"))
             else:
-                same = before.read_bytes() == path.read_bytes()
+                same = filecmp.cmp(before, path, shallow=False)
                 files.append((name, "same" if same else "changed"))
         plan = str(old), str(new), str(work / "out"), folders, files
         (work / "floor.stdin").write_bytes(marshal.dumps(plan))
@@ -303,8 +315,47 @@ def measure(args: list[str]) -> tuple[float, float, str]:
     return spawn([sys.executable, __file__, *args], Path("/dev/null"), dict(os.environ))
 
 
+class Together:
+    """Samples what a process and its descendants take at one time."""
+
+    def __init__(self, pid: int, *, itself: bool) -> None:
+        self._pid, self._itself = pid, itself
+        self._over = threading.Event()
+        self._peak = 0
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def finish(self) -> float:
+        """Return the peak, in MB; before the process is waited for."""
+        self._over.set()
+        self._thread.join()
+        return self._peak / 1024
+
+    def _run(self) -> None:
+        while not self._over.wait(0.02):
+            found = self._below(self._pid) + [self._pid] * self._itself
+            self._peak = max(self._peak, sum(map(self._kib, found)))
+
+    def _below(self, pid: int) -> list[int]:
+        found = []
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                text = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                found += [int(number) for number in text.split()]
+        except OSError:
+            return []  # it just ended
+        return found + [more for child in found for more in self._below(child)]
+
+    def _kib(self, pid: int) -> int:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(x.split()[1]) for x in lines if x.startswith("Pss:")), 0)
+
+
 def spawn(
-    argv: list[str], stdin: Path, environ: dict[str, str]
+    argv: list[str], stdin: Path, environ: dict[str, str], together: str = ""
 ) -> tuple[float, float, str]:
     read, write = os.pipe()
     pid = os.posix_spawn(
@@ -317,29 +368,88 @@ def spawn(
         ],
     )
     os.close(write)
+    watch = Together(pid, itself=together == "all") if together else None
     with os.fdopen(read) as pipe:
         text = pipe.read()
+    peak = watch.finish() if watch else 0
     _, status, usage = os.wait4(pid, 0)
     if status:
         return -1, -1, ""
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, text
+    return (
+        usage.ru_utime + usage.ru_stime,
+        max(peak, usage.ru_maxrss / 1024),
+        text,
+    )
+
+
+def small(old: Path, new: Path, count: int) -> None:
+    """Make trees of `count` short text files, of which three in ten changed."""
+    for root in (old, new):
+        for number in range(count):
+            path = root / f"d{number % 100}" / f"f{number}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw = random.Random(number)
+            text = "".join(f"line {draw.randrange(10**6)} {n}\n" for n in range(40))
+            if root == new and number % 10 < 3:
+                text = text.replace("line", "row", 1) + "more\n"
+            path.write_text(text)
+
+
+def long(old: Path, new: Path, mib: int) -> None:
+    """Make trees of one random file: 20 bytes a MiB change, here and there 100 more."""
+    draw = random.Random(1)
+    old.mkdir()
+    new.mkdir()
+    with (old / "x").open("wb") as before, (new / "x").open("wb") as after:
+        for number in range(mib):
+            block = bytearray(draw.randbytes(1 << 20))
+            before.write(block)
+            for _ in range(20):
+                block[draw.randrange(1 << 20)] ^= 5
+            if number % 10 == 3:
+                block[1000:1000] = draw.randbytes(100)
+            after.write(block)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("old", type=Path)
-    parser.add_argument("new", type=Path)
+    parser.add_argument("old", type=Path, nargs="?")
+    parser.add_argument("new", type=Path, nargs="?")
     parser.add_argument("--only", action="append")
     parser.add_argument("--tufup")
+    parser.add_argument("--sizes", action="store_true")
+    parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--name", help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.sizes:
+        for title, make, count in (
+            (f"{options.files:,} small files", small, options.files),
+            (f"one file of {options.mib:,} MiB", long, options.mib),
+        ):
+            if not count:
+                continue
+            print(f"### {title}\n", flush=True)
+            with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+                old, new = Path(folder) / "old", Path(folder) / "new"
+                # In a process of its own: see table.
+                code = "import sys; sys.path.insert(0, sys.argv[1]); import delta;"
+                code += "from pathlib import Path; make, *trees, count = sys.argv[2:];"
+                code += "getattr(delta, make)(*map(Path, trees), int(count))"
+                here = str(Path(__file__).parent)
+                argv = [sys.executable, "-c", code, here, make.__name__, old, new]
+                subprocess.run([*argv, str(count)], check=True)
+                table(old, new, only=["floor", "updaterd"], tufup=None, runs=3)
+            print()
+        return 0
+    if options.old is None or options.new is None:
+        parser.error("two trees, or --sizes")
     old, new = options.old.resolve(), options.new.resolve()
     if options.step == "nothing":
         methods(options.tufup)
-        return 0
-    if options.step:
+    elif options.step:
         method = methods(options.tufup)[options.name]
         if options.step == "create":
             print(method.create(options.work, old, new))
@@ -347,39 +457,51 @@ def main() -> int:
             method.prepare(options.work, old, new)
         else:
             method.apply(options.work, old, new)
-        return 0
+    else:
+        table(old, new, only=options.only, tufup=options.tufup, runs=5)
+    return 0
+
+
+def table(
+    old: Path, new: Path, *, only: list[str] | None, tufup: str | None, runs: int
+) -> None:
+    """Measure and print; of so many times that each is applied, the best."""
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         work = Path(folder)
         # Every step is a child, and starts with its parent's peak: this process has
         # to stay small.
-        more = ["--tufup", options.tufup] if options.tufup else []
+        more = ["--tufup", tufup] if tufup else []
         nothing = [str(old), str(new), "--step", "nothing", "--work", folder, *more]
         own = min(measure(nothing)[0] for _ in range(5))
         print("| method | bytes | create CPU s | MB | apply CPU s | MB |")
         print("|---|---:|---:|---:|---:|---:|", flush=True)
-        for name, method in methods(options.tufup).items():
-            if options.only and name not in options.only:
+        for name, method in methods(tufup).items():
+            if only and name not in only:
                 continue
             base = [str(old), str(new), "--name", name, "--work", folder, *more]
-            cpu, memory, text = measure([*base, "--step", "create"])
+            cpu, memory, text = spawn(
+                [sys.executable, __file__, *base, "--step", "create"],
+                Path("/dev/null"),
+                dict(os.environ),
+                "below" if hasattr(method, "foreign") else "all",
+            )
             if hasattr(method, "prepare"):
                 measure([*base, "--step", "prepare"])
-            runs = []
-            for _ in range(5):
+            seen = []
+            for _ in range(runs):
                 shutil.rmtree(work / "out", ignore_errors=True)
                 (work / "out").mkdir()
                 if hasattr(method, "direct"):
-                    runs.append(spawn(*method.direct(work))[:2])
+                    seen.append(spawn(*method.direct(work))[:2])
                 else:
                     spent, peak, _ = measure([*base, "--step", "apply"])
-                    runs.append((spent - own, peak))
-            best = min(runs)
+                    seen.append((spent - own, peak))
+            best = min(seen)
             print(
                 f"| {name} | {int(text or 0):,} | {max(0, cpu - own):.1f} "
                 f"| {memory:.0f} | {best[0]:.3f} | {best[1]:.0f} |",
                 flush=True,
             )
-    return 0
 
 
 if __name__ == "__main__":
