@@ -204,8 +204,9 @@ def headline(document: Document) -> str:
     """Return one line: for systemd's `systemctl status` and the top of the page."""
     state: str = document["state"]
     named = ", ".join(
-        f"{p['name']} {p['installed']['version'] if p['installed'] else '(none)'}"
-        for p in document["products"]
+        f"{product['name']} "
+        + (product["installed"]["version"] if product["installed"] else "not installed")
+        for product in document["products"]
     )
     said = {
         "current": "up to date",

@@ -73,6 +73,23 @@ def test_release_that_fails_its_health_check_is_rolled_back_and_stays_away(
     assert "1.2.0" == machine.running
 
 
+def test_roll_back_by_hand_is_told_as_what_it_was(tmp_path, site, machine):
+    """Nobody who reads the history takes a step back for an installed update."""
+    for version in ("1.0.0", "1.1.0"):
+        site.push(release(tmp_path, version), version)
+        machine("update", "acme")
+
+    site.stop()
+    told = machine("rollback", "acme").stdout
+
+    assert "acme: back from 1.1.0 to 1.0.0" == told.splitlines()[-1]
+    assert "1.0.0" == machine.running
+    newest = machine("history").stdout.splitlines()[0]
+    assert "rolled back by hand: 1.1.0 -> 1.0.0" in newest
+    last = machine.product_status()["last"]
+    assert ("INSTALLED", "rollback") == (last["state"], last["trigger"])
+
+
 def test_daemon_that_was_down_catches_up_and_goes_straight_to_the_newest(
     tmp_path, site, machine
 ):

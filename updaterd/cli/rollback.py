@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Roll the product back and say how it went."""
     from updaterd.cli import update
+    from updaterd.core.text import printable
     from updaterd.pipeline import order
 
     settings = settings_from(arguments)
@@ -31,5 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     with closing(update.Machine(settings, teller)) as machine:
         outcome = order.roll_back(settings.products[name], machine.services)
     code = update.EXIT_OF[outcome.result]
+    if outcome.result == "installed" and not arguments.json:
+        print(
+            printable(f"{name}: back from {outcome.from_version} to {outcome.version}")
+        )
+        return code
     update.show(outcome, code, as_json=arguments.json)
     return code

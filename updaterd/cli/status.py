@@ -203,7 +203,8 @@ def _product(product: dict[str, Any], now: float) -> list[str]:
     if product["hold"]:
         until = product["hold"]["until"]
         moment = local(until) if until else "further notice"
-        add("hold", f"until {moment} {product['hold']['reason']}")
+        why = product["hold"]["reason"]
+        add("hold", f"until {moment}" + (f" ({why})" if why else ""))
     if product["deployment"]:
         at_work = product["deployment"]
         add("now", f"{at_work['version']}: {at_work['state'].lower()}")
@@ -224,10 +225,10 @@ def outcome(deployment: dict[str, Any]) -> str:
     from updaterd.core.units import format_bytes
 
     came_from = deployment["from_version"] or "nothing"
-    line = (
-        f"{deployment['state'].lower().replace('_', ' ')}: "
-        f"{came_from} -> {deployment['version']}"
-    )
+    ended = deployment["state"].lower().replace("_", " ")
+    if deployment["trigger"] == "rollback" and deployment["state"] == "INSTALLED":
+        ended = "rolled back by hand"
+    line = f"{ended}: {came_from} -> {deployment['version']}"
     if deployment["bytes_fetched"] or deployment["bytes_planned"]:
         line += f", {format_bytes(deployment['bytes_fetched'])} fetched"
         if deployment["bytes_full"]:

@@ -246,7 +246,7 @@ def _return(
     note = services.note("rolled_back_by_hand", reason)
     if open_ is not None:
         journal.move(open_.id, State.SKIPPED, note)
-    ident = journal.begin(name, product.channel, target, "manual", note)
+    ident = journal.begin(name, product.channel, target, "rollback", note)
     journal.move(ident, State.PLANNED, note)
     journal.stage(ident, raw, target.tree, note)
     journal.block(name, installed, note)

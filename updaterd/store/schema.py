@@ -59,7 +59,7 @@ _MIGRATIONS = (
         seq INTEGER NOT NULL,
         from_version TEXT,           -- NULL: first install
         from_seq INTEGER,
-        trigger TEXT NOT NULL,       -- event, poll, boot, manual
+        trigger TEXT NOT NULL,       -- event, poll, boot, manual, rollback
         state TEXT NOT NULL,
         code TEXT NOT NULL DEFAULT '',
         reason TEXT NOT NULL DEFAULT '',
