@@ -7,15 +7,18 @@ the same files again and nothing else.
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd import durable
 from updaterd.core.deltas import BSDIFF
-from updaterd.core.manifest import Delta, Entry, Full, Manifest, tree_id
+from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import UpdaterError
 from updaterd.release import bundle, deltas, patches, tree
+from updaterd.release.pool import Pool
 from updaterd.release.workspace import Workspace
 
 Progress = Callable[[str, int, int], None]
@@ -68,7 +71,7 @@ def build(  # noqa: PLR0913
         version: label of the new release.
         previous: manifests of the releases to make deltas from, newest first.
         given: `BSDIFF40` patches made elsewhere, and the manifest each starts from.
-        progress: is told how far it is.
+        progress: is told how far it is; by other threads too, one at a time.
 
     Raises:
         RejectedError: the directory changed meanwhile, or a given patch does not
@@ -92,21 +95,15 @@ def build(  # noqa: PLR0913
                 edges.append(edge)
             else:
                 skipped.append(f"{old.version}: {patch} is not smaller than the whole")
-        for number, old in enumerate(previous, 1):
-            what = f"delta {number} of {len(previous)}, from {old.version}"
-            if old.tree == tree_id(files):
-                continue
-            try:
-                edge = _delta(
-                    workspace, work, old, root, files, version, what, progress
-                )
-            except UpdaterError as error:
+        bases = [old for old in previous if old.tree != tree_id(files)]
+        order = _Deltas(workspace, work, root, files, version, bases, progress)
+        for number, (old, got) in enumerate(zip(bases, order.make(), strict=True)):
+            if isinstance(got, UpdaterError):
                 # A delta is a convenience: the full bundle serves these machines.
-                skipped.append(f"{old.version}: {error.what}")
-                continue
-            if edge.length < made.length:
-                _settle(workspace, work / "delta", edge.sha256)
-                edges.append(edge)
+                skipped.append(f"{old.version}: {got.what}")
+            elif got.length < made.length:
+                _settle(workspace, order.folder(number) / "delta", got.sha256)
+                edges.append(got)
             else:
                 skipped.append(f"{old.version}: not smaller than the full bundle")
     return Built(
@@ -117,37 +114,90 @@ def build(  # noqa: PLR0913
     )
 
 
-def _delta(  # noqa: PLR0913, PLR0917
-    workspace: Workspace,
-    work: Path,
-    old: Manifest,
-    root: Path,
-    files: tuple[Entry, ...],
-    version: str,
-    what: str,
-    progress: Progress | None,
-) -> Delta:
-    before = work / "before"
-    try:
-        before.mkdir()
-        bundle.unpack(workspace.blob(old.full.sha256), old.full, old.files, before)
+class _Deltas:
+    """The deltas from several releases, side by side over one pool."""
 
-        def report(_what: str, done: int, total: int) -> None:
-            if progress is not None:
-                progress(what, done, total)
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        workspace: Workspace,
+        work: Path,
+        root: Path,
+        files: tuple[Entry, ...],
+        version: str,
+        bases: Sequence[Manifest],
+        progress: Progress | None,
+    ) -> None:
+        self._workspace = workspace
+        self._work = work
+        self._root = root
+        self._files = files
+        self._version = version
+        self._bases = bases
+        self._progress = progress
+        self._pool = Pool()
+        self._lock = threading.Lock()
+        self._shares = [_missing(files, old) for old in bases]
+        self._done = [0] * len(bases)
 
-        return deltas.build_delta(
-            before,
-            old.files,
-            root,
-            files,
-            work / "delta",
-            from_version=old.version,
-            to_version=version,
-            progress=report,
+    def folder(self, number: int) -> Path:
+        """Return where one is made."""
+        return self._work / f"delta{number}"
+
+    def make(self) -> list[Delta | UpdaterError]:
+        """Return the deltas, or why there is none, in the order of the releases.
+
+        Two at a time fill two cores, although parts of each run on one alone; each
+        takes the room of an old tree in `work/`.
+        """
+        if not self._bases:
+            return []
+        threads = ThreadPoolExecutor(min(len(self._bases), self._pool.cores))
+        try:
+            return list(threads.map(self._one, range(len(self._bases))))
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+    def _one(self, number: int) -> Delta | UpdaterError:
+        old, folder = self._bases[number], self.folder(number)
+        before = folder / "before"
+        try:
+            before.mkdir(parents=True)
+            blob = self._workspace.blob(old.full.sha256)
+            bundle.unpack(blob, old.full, old.files, before)
+            return deltas.build_delta(
+                before,
+                old.files,
+                self._root,
+                self._files,
+                folder / "delta",
+                from_version=old.version,
+                to_version=self._version,
+                progress=lambda _, done, total: self._tell(number, done, total),
+                pool=self._pool,
+            )
+        except UpdaterError as error:
+            self._tell(number, 1, 1)
+            return error
+        finally:
+            shutil.rmtree(before, ignore_errors=True)
+
+    def _tell(self, number: int, done: int, total: int) -> None:
+        if self._progress is None:
+            return
+        one = len(self._bases) == 1
+        what = f"delta{'' if one else 's'} from " + (
+            self._bases[0].version if one else f"{len(self._bases)} releases"
         )
-    finally:
-        shutil.rmtree(before, ignore_errors=True)
+        with self._lock:
+            self._done[number] = self._shares[number] * done // total
+            self._progress(what, sum(self._done), sum(self._shares))
+
+
+def _missing(files: Sequence[Entry], old: Manifest) -> int:
+    """Return the bytes of files that an old release has no file for; at least one."""
+    had = {entry.sha256 for entry in old.files if isinstance(entry, File)}
+    new = (one for one in files if isinstance(one, File) and one.sha256 not in had)
+    return max(1, sum(one.length for one in new))
 
 
 def carried_over(

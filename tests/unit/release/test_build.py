@@ -1,0 +1,86 @@
+"""A release's deltas are made side by side; nothing of that shows in what is made."""
+
+import random
+
+import pytest
+from fakes.bundles import grow
+from fakes.repository import Publisher, manifest_of
+
+from updaterd.release import build
+
+VERSIONS = ("1.0", "1.1", "1.2")
+
+
+@pytest.fixture
+def space(tmp_path):
+    return Publisher(tmp_path / "ops").space
+
+
+@pytest.fixture
+def releases(tmp_path, space):
+    """Manifests of three releases, newest first; the newest is the most work."""
+    draw = random.Random(3)
+    code = bytearray(draw.randbytes(1_300_000))
+    made = []
+    for number, version in enumerate(VERSIONS):
+        for at in range(number, 1_000_000, 20_000 // (number + 1)):
+            code[at] = (code[at] + 1) % 256
+        more = {"big": draw.randbytes(600_000)} if number == 2 else {}
+        files = grow(tmp_path / version, {"code": bytes(code), "t": b"t", **more})
+        built = build.build(
+            space, tmp_path / version, files, version=version, previous=()
+        )
+        made.append(
+            manifest_of("acme", version, number + 1, files=files, full=built.full)
+        )
+    code[5:5] = b"something new"
+    (tmp_path / "2.0").mkdir()
+    grow(tmp_path / "2.0", {"code": bytes(code), "t": b"t"})
+    return made[::-1]
+
+
+def _build(tmp_path, space, previous, progress=None):
+    files = grow(tmp_path / "2.0", {})
+    return build.build(
+        space,
+        tmp_path / "2.0",
+        files,
+        version="2.0",
+        previous=previous,
+        progress=progress,
+    )
+
+
+def test_side_by_side_makes_what_one_after_another_makes(tmp_path, space, releases):
+    """Newest first whichever is done first; each the bytes that it is alone."""
+    together = _build(tmp_path, space, releases).deltas
+    alone = [_build(tmp_path, space, [old]).deltas[0] for old in releases]
+
+    assert [edge.from_version for edge in together] == ["1.2", "1.1", "1.0"]
+    assert list(together) == alone
+    assert all(space.blob(edge.sha256).stat().st_size for edge in together)
+    assert not list(space.work.iterdir())
+
+
+def test_progress_is_one_bar_that_only_grows_and_ends(tmp_path, space, releases):
+    """The deltas share it, by the bytes that each has to make."""
+    seen = []
+    _build(tmp_path, space, releases, lambda *now: seen.append(now))
+
+    told = [(done, total) for what, done, total in seen if what != "bundle"]
+    assert {what for what, _, _ in seen} == {"bundle", "deltas from 3 releases"}
+    assert told == sorted(told)
+    assert len({total for _, total in told}) == 1
+    assert told[-1][0] == told[-1][1]
+
+
+def test_one_that_cannot_be_made_leaves_the_others(tmp_path, space, releases):
+    """An old bundle that rotted: its machines take the whole, and it is said."""
+    space.blob(releases[1].full.sha256).write_bytes(b"rotten")
+    seen = []
+    built = _build(tmp_path, space, releases, lambda *now: seen.append(now))
+
+    assert [edge.from_version for edge in built.deltas] == ["1.2", "1.0"]
+    assert [told.split(":")[0] for told in built.skipped] == ["1.1"]
+    assert seen[-1][1] == seen[-1][2]
+    assert not list(space.work.iterdir())
