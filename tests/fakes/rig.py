@@ -21,8 +21,17 @@ PLATFORM = this_platform()
 
 
 class Rig:
-    def __init__(self, folder: Path, *, feed: str = "http://127.0.0.1:9/v1/events"):
+    """`ballast` is a file that all releases share: it makes deltas worth taking."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        feed: str = "http://127.0.0.1:9/v1/events",
+        ballast: bytes = b"",
+    ):
         self.folder = folder
+        self.ballast = {"data/ballast": ballast} if ballast else {}
         self.publisher = Publisher(folder / "ops", now=datetime.now(UTC))
         self.origin = Origin(self.publisher.public)
         self.installed = self.published = ""
@@ -48,6 +57,7 @@ class Rig:
                 "bin/app": f"#!/bin/sh\necho {version}\n",
                 "data/table": f"{version}\n" * 2000,
                 "data/latest": "-> table",
+                **self.ballast,
             },
         )
         space = self.publisher.space

@@ -9,6 +9,7 @@ import json
 from contextlib import closing
 from pathlib import Path
 
+from fakes import origin as origins
 from fakes.rig import Rig
 from fakes.site import Site
 from fakes.waiting import eventually
@@ -20,10 +21,10 @@ from updaterd.store.schema import open_for_reading
 
 
 class Siege:
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, ballast: bytes = b""):
         self.site = Site(folder / "site")
         self.site.start()
-        self.rig = Rig(folder, feed=self.site.feed_url)
+        self.rig = Rig(folder, feed=self.site.feed_url, ballast=ballast)
         self.machine = self.rig.machine
         self.attacks = 0
         self._number = 0
@@ -72,6 +73,14 @@ class Siege:
         self._number += 1
         self.rig.push(f"1.{self._number}.0")
         return self.rig.published
+
+    @contextlib.contextmanager
+    def unseen(self):
+        """Show machines all that is published herein at once, at the end."""
+        now = (self.rig.publisher.metadata / "timestamp.json").read_bytes()
+        self.rig.origin.misbehave(r"timestamp\.json", origins.body(now))
+        yield
+        self.rig.origin.behave()
 
     def provoke(self, codes: frozenset[str], what: str) -> str:
         """Have the machine look; return the message under one of these codes.

@@ -81,8 +81,9 @@ def healed(siege):
 @pytest.mark.parametrize("name", bundles.FULLS)
 def test_hostile_full_bundle(siege, beside, name):
     """Extraneous, missing or other contents, bombs: never more than what was signed."""
-    siege.push()
-    bundles.with_full(siege.rig, bundles.FULLS[name](siege.rig))
+    with siege.unseen():
+        siege.push()
+        bundles.with_full(siege.rig, bundles.FULLS[name](siege.rig))
     siege.provoke(REFUSED, name)
     siege.recovers()
 
