@@ -4,8 +4,8 @@
     benchmarks/delta.py --sizes [--mib 1024] [--files 10000]
 
 Every method runs in a process of its own, measured by wait4. Memory to create is what
-all its processes have together, sampled every 20 ms (PSS: a shared page counts once),
-or the peak of the largest one by wait4, whichever is more. `floor` is what no
+all its processes have together, sampled about every 20 ms (PSS: a shared page counts
+once), or the peak of the largest one by wait4, whichever is more. `floor` is what no
 updater can do without: link what did not change, read the old, write the new and
 hash it. The floor and updaterd's worker are spawned as they are, with the start of
 their Python; from the others, the start of this harness is taken off. Peers that are
@@ -27,6 +27,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
@@ -332,9 +333,13 @@ class Together:
         return self._peak / 1024
 
     def _run(self) -> None:
-        while not self._over.wait(0.02):
+        pause = 0.02
+        while not self._over.wait(pause):
+            started = time.thread_time()
             found = self._below(self._pid) + [self._pid] * self._itself
             self._peak = max(self._peak, sum(map(self._kib, found)))
+            # Counting the pages of a large process takes a while, and a core.
+            pause = max(0.02, 10 * (time.thread_time() - started))
 
     def _below(self, pid: int) -> list[int]:
         found = []
