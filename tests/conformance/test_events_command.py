@@ -104,7 +104,7 @@ async def test_state_survives_sigkill(tmp_path):
 
 @pytest.mark.parametrize(
     "rubbish",
-    [b"", b"\0" * 100, b"{}", b'{"schema": 9, "last_event_id": "1"}', b"\xff\xfe{"],
+    [b"", b"\0" * 2**23, b"{}", b'{"schema": 9, "last_event_id": "1"}', b"\xff\xfe{"],
     ids=["empty", "zeros", "no fields", "newer", "no text"],
 )
 async def test_a_damaged_state_is_set_aside_and_told(tmp_path, rubbish):
@@ -117,6 +117,16 @@ async def test_a_damaged_state_is_set_aside_and_told(tmp_path, rubbish):
     assert (tmp_path / "events.json.corrupt-1").read_bytes() == rubbish
     assert "events.json.corrupt-1" in err
     assert json.loads((tmp_path / "events.json").read_text())["last_event_id"] == "2"
+
+
+async def test_a_state_that_is_no_file_is_set_aside(tmp_path):
+    """A pipe that nobody writes to is not waited for."""
+    os.mkfifo(tmp_path / "events.json")
+    async with FeedServer(stream(THREE, then="hold")) as server:
+        async with events(server.url, "--state", str(tmp_path)) as command:
+            assert await command.lines(3) == LINES
+            await command.kill()
+    assert (tmp_path / "events.json.corrupt-1").is_fifo()
 
 
 async def test_an_id_on_the_command_line_goes_before_the_state(tmp_path):
@@ -201,9 +211,15 @@ async def test_mistakes_are_told_not_retried(arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["http://a/", "--idle", "-1"], ["http://a/", "--retry-ms", "x"]],
+    "arguments",
+    [
+        [],
+        ["http://a/", "--idle", "-1"],
+        ["http://a/", "--retry-ms", "x"],
+        ["http://a/", "--last-event-id", b"\xff"],
+    ],
     ids=str,
-)  # fmt: skip
+)
 async def test_wrong_usage(arguments):
     async with events(*arguments) as command:
         await command.rest()

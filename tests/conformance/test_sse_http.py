@@ -164,7 +164,18 @@ async def test_a_header_that_cannot_be_sent_is_the_owners_mistake():
     assert caught.value.code == "bad_header"
 
 
-@pytest.mark.parametrize("url", ["", "feed", "ftp://a/", "http://", "http://a:x/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "feed",
+        "ftp://a/",
+        "http://",
+        "http://a:x/",
+        "http://a:0/",
+        "http://a:65536/",
+    ],
+)
 def test_an_address_that_cannot_be_used(url):
     with pytest.raises(BrokenError):
         EventSource(url)
@@ -344,6 +355,32 @@ async def test_retry_after(headers, seconds):
 async def test_a_compressed_stream_is_refused():
     head = OK.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
     await failed(say(head), code="content_encoding")
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "Identity"])
+async def test_no_compression_may_be_said_in_any_way(coding):
+    line = f"\r\nContent-Encoding: {coding}\r\n\r\n".encode()
+    async with feeding(say(OK.replace(b"\r\n\r\n", line), EVENT)) as (_, feed):
+        assert len(await feed.take()) == 1
+
+
+async def test_of_several_content_types_the_last_one_counts():
+    """A proxy added what was there already (Fetch, "extract a MIME type")."""
+    head = OK.replace(b"\r\n", b"\r\nContent-Type: text/plain\r\n", 1)
+    async with feeding(say(head, EVENT)) as (_, feed):
+        assert len(await feed.take()) == 1
+
+
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:9"], ids=["direct", "httpx"])
+async def test_cookies_are_neither_kept_nor_sent(monkeypatch, proxy):
+    """A feed that sets another one each time would fill the memory of years."""
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    line = b"\r\nSet-Cookie: a=b; Path=/\r\n\r\n"
+    async with feeding(say(OK.replace(b"\r\n\r\n", line), EVENT)) as (server, feed):
+        await feed.take(3)
+    assert len(server.requests) >= 3
+    assert all("cookie" not in request.headers for request in server.requests)
 
 
 # ---- framing ----

@@ -32,6 +32,11 @@ def _or_zero(text: str) -> float:
     return 0.0 if text == "0" else _positive(text)
 
 
+def _text(argument: str) -> str:
+    argument.encode()  # a UnicodeError is a ValueError: wrong usage
+    return argument
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("url", metavar="URL", help="the feed, http or https")
@@ -58,6 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--last-event-id",
+        type=_text,
         metavar="ID",
         help="go on after this event; goes before what --state remembers",
     )

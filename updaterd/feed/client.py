@@ -27,7 +27,7 @@ from updaterd.core.sse import Event, LimitError, Limits, Parser
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.feed.connection import Connector, can_be_sent
 from updaterd.feed.failure import Failure, of_exception
-from updaterd.feed.route import Hop
+from updaterd.feed.route import Hop, can_be_asked
 from updaterd.net.connect import open_stream_client
 
 HEADER_DEADLINE_S = 30.0
@@ -354,8 +354,8 @@ def _parse_url(url: str, params: Sequence[tuple[str, str]]) -> httpx.URL:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise _unusable(url, str(error)) from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise _unusable(url, "it is not http or https")
+    if not can_be_asked(parsed):
+        raise _unusable(url, "it is not http or https, or has no host or no such port")
     return parsed.copy_merge_params(list(params)) if params else parsed
 
 

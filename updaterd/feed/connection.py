@@ -148,14 +148,15 @@ class Connector:
                 now=self._wall(),
             )
             return of_status(response.status_code, response.reason_phrase, after)
-        kind = headers.get("content-type", "")
+        # Of several the last counts (Fetch, "extract a MIME type").
+        kind = (headers.get_list("content-type") or [""])[-1]
         if kind.partition(";")[0].strip().lower() != "text/event-stream":
             return Failure(
                 code="content_type",
                 text=f"what answers is {kind!r:.100}, not an event stream",
                 slow=True,
             )
-        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        if headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
             # We asked for none; unpacking could be made to fill the memory.
             return Failure(
                 code="content_encoding", text="the feed is compressed", slow=True

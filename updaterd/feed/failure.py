@@ -33,6 +33,7 @@ _BY_HTTPX: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("reset", (httpx.ReadError, httpx.WriteError)),
 )
 _TRY_AGAIN_SOON = {408, 425, 429}
+_LONGEST_SAID = 300  # of what a server said: it may have said a whole head
 
 
 class FeedError(TransientError):
@@ -74,7 +75,7 @@ def of_status(status: int, reason: str, after: float) -> Failure:
     soon = status >= 500 or status in _TRY_AGAIN_SOON
     return Failure(
         code=f"http_{status}",
-        text=f"the feed answered {status} {reason}".rstrip(),
+        text=f"the feed answered {status} {reason:.{_LONGEST_SAID}}".rstrip(),
         after=after,
         slow=not soon,
     )
@@ -99,7 +100,9 @@ def of_exception(error: BaseException, *, opened: bool) -> Failure:
     if code == "network":
         text = f"{type(error).__name__}: {text}"
     return Failure(
-        code=code, text=f"{_SAID.get(code, 'the connection failed')}: {text}"
+        code=code,
+        text=f"{_SAID.get(code, 'the connection failed')}: {text:.{_LONGEST_SAID}}",
+        slow=code == "redirect",
     )
 
 

@@ -41,13 +41,12 @@ class Resume:
             raise self._unusable(error) from error
 
     def _load(self) -> None:
-        try:
-            raw = self._path.read_bytes()
-        except FileNotFoundError:
+        if not self._path.is_file():
+            if self._path.exists():
+                self._put_aside("it is no file")
             return
-        except IsADirectoryError as error:
-            self._put_aside(str(error))
-            return
+        with open(self._path, "rb") as file:
+            raw = file.read(_LARGEST + 1)
         try:
             fields = parse_object(raw, where=str(self._path), limit=_LARGEST)
             fields.integer("schema", low=SCHEMA, high=SCHEMA)

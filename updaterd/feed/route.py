@@ -63,6 +63,12 @@ class Hop:
         )
 
 
+def can_be_asked(url: httpx.URL) -> bool:
+    """Tell whether an address is http or https, and names a host and no false port."""
+    named = url.scheme in {"http", "https"} and url.host != ""
+    return named and (url.port is None or 0 < url.port < 2**16)
+
+
 def _target(base: httpx.URL, location: str) -> httpx.URL:
     try:
         url = base.join(location) if location else None
@@ -70,7 +76,7 @@ def _target(base: httpx.URL, location: str) -> httpx.URL:
         raise RouteError(f"a redirect to {location!r:.200}: {error}") from error
     if url is None:
         raise RouteError("a redirect without a Location")
-    if url.scheme not in {"http", "https"} or not url.host:
+    if not can_be_asked(url):
         raise RouteError(f"a redirect to {location!r:.200}, not an http address")
     if base.scheme == "https" and url.scheme == "http":
         raise RouteError(f"a redirect from https to plain {location!r:.200}")

@@ -6,6 +6,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import PurePath
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -152,6 +153,7 @@ def open_client(
             proxy=proxy,
             timeout=timeout,
             follow_redirects=False,
+            cookies=_no_cookies(),
         )
     except (ImportError, ValueError) as error:
         raise BrokenError(
@@ -181,7 +183,13 @@ def open_stream_client(
         transport=DirectTransport(tls_context(ca_file)),
         trust_env=False,
         follow_redirects=False,
+        cookies=_no_cookies(),
     )
+
+
+def _no_cookies() -> CookieJar:
+    """Return a jar that stays empty: for years, and whoever asks to be remembered."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
 
 
 def _with_file(

@@ -69,7 +69,9 @@ class DirectTransport(httpx.AsyncBaseTransport):
             raise httpx.UnsupportedProtocol(f"not http or https: {url.scheme!r:.40}")
         host = url.raw_host.decode("ascii")
         secure = url.scheme == "https"
-        port = url.port or (443 if secure else 80)
+        port = (443 if secure else 80) if url.port is None else url.port
+        if not 0 < port < 2**16:  # getaddrinfo() would take it modulo 2**16
+            raise httpx.ConnectError(f"there is no port {port}")
         scope = asyncio.timeout(limits.get("connect"))
         try:
             async with scope:
@@ -229,7 +231,7 @@ async def _first_to_connect(addresses: Sequence[_Address]) -> socket.socket:
                     raise error
                 errors.append(error)
     finally:
-        await _give_up(attempts)
+        _give_up(attempts)
     if len(errors) == 1:
         raise errors[0]
     raise ExceptionGroup("no address of the name can be connected to", errors)
@@ -247,9 +249,14 @@ async def _connect_socket(address: _Address) -> socket.socket:
     return sock
 
 
-async def _give_up(attempts: set[asyncio.Task[socket.socket]]) -> None:
+def _give_up(attempts: set[asyncio.Task[socket.socket]]) -> None:
+    # Without an await: it would be one more place to be cancelled at, and the
+    # socket that came in first would be lost there.
     for task in attempts:
         task.cancel()
-    for result in await asyncio.gather(*attempts, return_exceptions=True):
-        if isinstance(result, socket.socket):  # it came in second
-            result.close()
+        task.add_done_callback(_close_late)
+
+
+def _close_late(attempt: asyncio.Task[socket.socket]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()  # it came in second

@@ -79,3 +79,18 @@ def test_the_innermost_message_is_told():
 
 def test_a_status_without_a_reason():
     assert of_status(503, "", 0.0).text == "the feed answered 503"
+
+
+def test_a_redirect_that_makes_no_sense_is_a_persons_to_mend():
+    """Whether httpx finds it senseless, or we do: asked again slowly."""
+    error = httpx.RemoteProtocolError("Invalid URL in location header: x.")
+    failure = of_exception(error, opened=False)
+    assert (failure.code, failure.slow) == ("redirect", True)
+
+
+def test_what_a_server_says_is_told_in_short():
+    """A reason as long as headers may be does not fill logs and `status`."""
+    loud = "r" * 90_000
+    said = of_exception(httpx.RemoteProtocolError(loud), opened=False)
+    assert len(said.text) < 500
+    assert len(of_status(404, loud, 0.0).text) < 500

@@ -54,3 +54,9 @@ def test_it_lasts_while_every_hop_is_permanent():
 
 def test_a_fragment_is_never_sent():
     assert HOME.follow(302, "/a#b").url.fragment == ""
+
+
+@pytest.mark.parametrize("port", [0, 65536])
+def test_a_port_that_is_none_is_not_followed(port):
+    with pytest.raises(RouteError):
+        HOME.follow(302, f"https://feed.example:{port}/")

@@ -1,12 +1,14 @@
 """The stream's own transport: what httpx would do, without what it would load."""
 
 import asyncio
+import gc
 import socket
 
 import httpx
 import pytest
 from fakes.feed_server import FeedServer, answer, chunked, say
 
+from updaterd.net import direct
 from updaterd.net.connect import open_stream_client, tls_context
 from updaterd.net.direct import DirectTransport
 
@@ -161,6 +163,30 @@ async def test_nobody_takes_the_connection():
                 )
 
 
+async def test_cancelling_at_any_moment_leaves_no_socket(monkeypatch):
+    """Also not the one that came in first while another was still under way."""
+    async with FeedServer(say(b"HTTP/1.1 200 OK\r\n\r\n", then="hold")) as server:
+        _resolve_to(monkeypatch, ["127.0.0.1", "127.0.0.1"])
+        monkeypatch.setattr(direct, "_HEAD_START_S", 0.0)
+        async with client() as http:
+            for moments in range(40):
+                url = f"http://feed.example:{server.port}/"
+                asking = asyncio.create_task(http.get(url))
+                for _ in range(moments):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                await asyncio.wait({asking})
+    gc.collect()  # a socket that nobody has closed is a warning here, thus an error
+
+
+@pytest.mark.parametrize("port", [0, 65536, 99999])
+async def test_a_port_that_is_none_is_no_other_port(port):
+    """The C library would take it modulo 65536."""
+    async with client() as http:
+        with pytest.raises(httpx.ConnectError, match="no port"):
+            await http.get(f"http://127.0.0.1:{port}/")
+
+
 async def test_another_scheme_is_refused():
     """Only http and https are spoken."""
     async with client() as http:
@@ -174,8 +200,8 @@ async def test_with_a_proxy_httpx_is_whole(monkeypatch, name):
     for other in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(other, raising=False)
         monkeypatch.delenv(other.upper(), raising=False)
-    async with open_stream_client() as direct:
-        assert isinstance(direct._transport, DirectTransport)
+    async with open_stream_client() as plain:
+        assert isinstance(plain._transport, DirectTransport)
     monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with open_stream_client() as proxied:
         assert not isinstance(proxied._transport, DirectTransport)
