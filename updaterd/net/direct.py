@@ -84,7 +84,11 @@ class DirectTransport(httpx.AsyncBaseTransport):
                         server_hostname=host if secure else None,
                     )
                 except BaseException:
-                    sock.close()
+                    # A transport has it, which may not even have begun with TLS,
+                    # and closes it when it sees the end. Closed here, its number
+                    # would stay taken: "is used by transport", at each connection.
+                    with contextlib.suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
                     raise
         except (OSError, ExceptionGroup, UnicodeError) as error:
             if scope.expired():

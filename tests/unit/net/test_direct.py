@@ -6,6 +6,7 @@ import socket
 
 import httpx
 import pytest
+from fakes.certificates import make_certificate
 from fakes.feed_server import FeedServer, answer, chunked, say
 
 from updaterd.net import direct
@@ -177,6 +178,23 @@ async def test_cancelling_at_any_moment_leaves_no_socket(monkeypatch):
                 asking.cancel()
                 await asyncio.wait({asking})
     gc.collect()  # a socket that nobody has closed is a warning here, thus an error
+
+
+async def test_cancelling_tls_at_any_moment_leaves_no_socket(tmp_path):
+    """Nor a number that the next connection's socket cannot have."""
+    ca_file, context = make_certificate(tmp_path)
+    hold = say(b"HTTP/1.1 200 OK\r\n\r\n", then="hold")
+    async with FeedServer(hold, tls=context) as server:
+        transport = DirectTransport(tls_context(ca_file))
+        async with httpx.AsyncClient(transport=transport, trust_env=False) as http:
+            for moments in range(40):
+                asking = asyncio.create_task(http.get(server.url))
+                for _ in range(moments):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                await asyncio.wait({asking})
+                assert asking.cancelled(), asking.exception()
+    gc.collect()
 
 
 @pytest.mark.parametrize("port", [0, 65536, 99999])
