@@ -78,9 +78,10 @@ class Siege:
     def unseen(self):
         """Show machines all that is published herein at once, at the end."""
         now = (self.rig.publisher.metadata / "timestamp.json").read_bytes()
-        self.rig.origin.misbehave(r"timestamp\.json", origins.body(now))
+        rule = (r"timestamp\.json", origins.body(now))
+        self.rig.origin.rules.append(rule)
         yield
-        self.rig.origin.behave()
+        self.rig.origin.rules.remove(rule)
 
     def provoke(self, codes: frozenset[str], what: str) -> str:
         """Have the machine look; return the message under one of these codes.
