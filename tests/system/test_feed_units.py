@@ -209,8 +209,8 @@ def test_what_root_asks_one_daemon_is_done_as_its_user(machine, daemons):
     state = f"/var/lib/updaterd-{daemon.name}"
     assert "" == machine.must("find", state, "-user", "root")
     for one in (daemon, other):
-        told = machine.must("updaterd", "history", "--config", one.config)
-        assert [one.name] == [line.split()[1] for line in told.splitlines()]
+        told = machine.must("updaterd", "history", "--json", "--config", one.config)
+        assert [one.name] == [json.loads(line)["product"] for line in told.splitlines()]
 
 
 def test_the_signer_renews_what_expires_and_tells_the_machines(machine, feed, daemons):
