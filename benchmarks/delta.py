@@ -291,7 +291,7 @@ def methods(tufup: str | None) -> dict[str, object]:
         "full tar.xz": Full(),
     }
     try:
-        import hdiffpatch  # noqa: F401
+        import hdiffpatch  # noqa: F401 # only whether it is there
 
         found["HDiffPatch lzma2"] = HDiff()
     except ImportError:

@@ -34,8 +34,8 @@ with atheris.instrument_imports(include=["updaterd"]):
     from updaterd.core.manifest import tree_id
     from updaterd.errors import RejectedError
 
-from fakes.bundles import assemble, grow  # noqa: E402
-from test_golden import GOLDEN, NEW, OLD  # noqa: E402
+from fakes.bundles import assemble, grow  # noqa: E402 # after the path is set
+from test_golden import GOLDEN, NEW, OLD  # noqa: E402 # as above
 
 FULL, DELTA, BSDIFF, MIDDLE, RAW, RAW_MIDDLE, RAW_BSDIFF = range(7)
 FORMATS = (bsdiff, patch, unpack)  # instrumented when they are imported here

@@ -109,13 +109,13 @@ class FastStream(Stream, asyncio.Protocol):
 
 
 class Takeover:
-    """Makes connections into fast streams; see `protocol.Taker`."""
+    """Makes connections into fast streams; see `guard.Taker`."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
 
     def ask(self, request: StreamRequest) -> Refusal | str:
-        """See `protocol.Taker`."""
+        """See `guard.Taker`."""
         return self._streams.knock(request)
 
     def take(
@@ -125,7 +125,7 @@ class Takeover:
         transport: asyncio.Transport,
         head: bytes,
     ) -> None:
-        """See `protocol.Taker`."""
+        """See `guard.Taker`."""
         stream = FastStream(self._streams, request, token, transport)
         transport.set_protocol(stream)
         high = self._streams.options.queue_bytes

@@ -1,5 +1,6 @@
 """One stream, whichever sink carries it, and what is answered instead of one."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ class Refusal:
         return None
 
 
-class Stream:
+class Stream(ABC):
     """What is the same for both sinks: who it is for, and its seat on the wheel.
 
     Args:
@@ -81,25 +82,25 @@ class Stream:
         self.turns = 0
         self.slot = 0
 
+    @abstractmethod
     def write(self, block: Frame) -> None:
         """Queue a block; drop the stream when too much waits already."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> None:
         """End the response properly once everything queued is written."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drop(self) -> None:
         """Cut the connection now and free what is queued."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def drained(self) -> None:
         """Return once little is queued.
 
         Raises:
             ConnectionError: the stream is gone.
         """
-        raise NotImplementedError
 
     def beat(self) -> None:
         """See `wheel.Rider`."""
