@@ -36,6 +36,12 @@ class Listener(Stream):
         self.closed = True
         self.ended.append(self)
 
+    async def drained(self) -> None:
+        pass
+
+    def drop(self) -> None:
+        self.finish()
+
 
 @pytest.fixture
 async def make_streams(tmp_path, world):
