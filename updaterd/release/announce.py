@@ -39,7 +39,10 @@ def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
             token = file.read_text("ascii").strip()
         except (OSError, ValueError) as error:
             raise BrokenError(
-                f"cannot read the token file: {error}", code="token"
+                f"cannot read the token file: {error}",
+                means="nothing was published: nobody could be told",
+                do="check --token-file, or token_file in release.toml",
+                code="token",
             ) from error
     else:
         kept = environ.get("UPDATERD_FEED_TOKEN", "").strip()
@@ -108,11 +111,9 @@ def announce(fetcher: Fetcher, feed: str, token: str, body: bytes) -> Announced:
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
     status, raw = fetcher.post(feed, body, headers=headers)
     said = raw[:300].decode("utf-8", "replace").strip()
-    again = "the release is published; run the same command again to announce it"
     if status in {401, 403}:
         raise BrokenError(
             f"the feed refuses the token ({status}): {said}",
-            means="the release is published but was not announced",
             do="make a token with the scope publish:PRODUCT/CHANNEL",
             code="token_refused",
         )
@@ -120,19 +121,22 @@ def announce(fetcher: Fetcher, feed: str, token: str, body: bytes) -> Announced:
         raise OlderError(f"the feed knows newer metadata: {said}")
     if status == 429 or status >= 500:
         raise TransientError(
-            f"the feed answered {status}: {said}", do=again, code=f"http_{status}"
+            f"the feed answered {status}: {said}",
+            do="look at the server's log",
+            code=f"http_{status}",
         )
     if status not in {200, 201, 202}:
         raise RejectedError(
             f"the feed refuses the announcement ({status}): {said}",
-            means="the release is published but was not announced",
-            do=again,
+            do="check its address, which ends in /v1/events",
             code="announcement_refused",
         )
     try:
         event_id = str(json.loads(raw)["id"])
     except (ValueError, KeyError, TypeError) as error:
         raise BrokenError(
-            f"{feed} does not answer like a feed: {said}", code="not_a_feed"
+            f"{feed} does not answer like a feed: {said}",
+            do="check its address, which ends in /v1/events",
+            code="not_a_feed",
         ) from error
     return Announced(id=event_id, url=feed)

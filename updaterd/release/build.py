@@ -6,7 +6,6 @@ the same files again and nothing else.
 
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -80,8 +79,7 @@ def build(  # noqa: PLR0913
 
     Power cut: blobs are whole or absent; `work/` is swept by the next run.
     """
-    with tempfile.TemporaryDirectory(dir=workspace.work) as scratch:
-        work = Path(scratch)
+    with workspace.scratch() as work:
         made = bundle.build_full(root, files, work / "full", progress=progress)
         _settle(workspace, work / "full", made.sha256)
         edges: list[Delta] = []

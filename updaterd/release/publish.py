@@ -9,13 +9,14 @@ work: the same command, run again, finishes it.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from updaterd.core.channel import ChannelPointer, Offer, Rollout
-from updaterd.core.manifest import Manifest, tree_id
+from updaterd.core.manifest import Entry, Manifest, tree_id
 from updaterd.core.names import check_name, check_version
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import build
@@ -32,6 +33,7 @@ class Order:
     product: str
     version: str
     platform: str
+    channel: str | None = None
     seq: int | None = None
     deltas: int = 5
     patches: tuple[tuple[str, Path], ...] = ()
@@ -80,31 +82,39 @@ def prepare(
     """Build a release outside the lock; `Added` when it is already published.
 
     Raises:
-        RejectedError: the version exists with other contents, or the directory
-            holds what no release may hold.
-        BrokenError: the repository does not know the product.
+        RejectedError: the version exists with other contents, the directory holds
+            what no release may hold, or the order what no machine would accept.
+        BrokenError: the repository does not know the product or the channel, or
+            keys that must sign cannot be used here.
     """
     check_name("product", order.product)
     check_version(order.version)
     check_name("platform", order.platform)
-    catalog = catalog_of(workspace, open_repository(workspace, now), order.product)
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})*\w*", order.min_updater) is None:
+        raise RejectedError(
+            f"{order.min_updater!r:.80} is no version of updaterd",
+            means="machines could not tell whether theirs is newer",
+            do="give --min-updater as `updaterd --version` prints it",
+            code="bad_min_updater",
+        )
+    repository = open_repository(workspace, now)
+    catalog = catalog_of(workspace, repository, order.product)
+    if order.channel is not None:
+        catalog.pointer(order.channel)
     files = build.scan(root)
     if not files:
         raise RejectedError(
             f"{root} is empty", do="name the directory to release", code="empty_tree"
         )
-    existing = catalog.find(order.version, order.platform)
+    existing = _existing(catalog, order, files)
     if existing is not None:
-        manifest = catalog.manifest(existing)
-        if manifest.tree != tree_id(files):
-            raise RejectedError(
-                f"{order.product} {order.version} exists with other contents",
-                means="a published release never changes",
-                do="release under a new version",
-                code="release_exists",
-            )
-        return Added(manifest=manifest, fresh=False)
-    below = order.seq or catalog.next_seq()
+        return existing
+    # What would be refused at the end is refused before hours of building.
+    below = _place(catalog, order)
+    pointed = [f"{order.product}.{order.channel}"] if order.channel else []
+    repository.require_keys(
+        f"{order.product}.releases", *pointed, "snapshot", "timestamp"
+    )
     return build.build(
         workspace,
         root,
@@ -129,11 +139,32 @@ def _base(catalog: Catalog, version: str, platform: str) -> Manifest:
     return catalog.manifest(found or catalog.require(version))
 
 
-def enter(catalog: Catalog, order: Order, built: Built) -> Added:
-    """Give a built release its place in the order and enter it, unsigned as yet.
+def _existing(catalog: Catalog, order: Order, files: tuple[Entry, ...]) -> Added | None:
+    """Return the release when it is published already.
 
     Raises:
-        RejectedError: `seq` is taken or lower than a release that exists.
+        RejectedError: it is, with other contents.
+    """
+    listed = catalog.find(order.version, order.platform)
+    if listed is None:
+        return None
+    manifest = catalog.manifest(listed)
+    if manifest.tree != tree_id(files):
+        raise RejectedError(
+            f"{order.product} {order.version} exists with other contents",
+            means="a published release never changes",
+            do="release under a new version",
+            code="release_exists",
+        )
+    return Added(manifest=manifest, fresh=False)
+
+
+def _place(catalog: Catalog, order: Order) -> int:
+    """Return the seq that a new release gets.
+
+    Raises:
+        RejectedError: the one asked for is taken or lower than a release that exists,
+            or the floor asked for forbids the release itself.
     """
     lowest = catalog.next_seq()
     same = catalog.find(order.version)  # another platform of the same release
@@ -150,6 +181,29 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
             do=f"leave --seq away, or use at least {lowest}",
             code="seq_not_above",
         )
+    if order.floor_seq > seq:
+        raise RejectedError(
+            f"the floor {order.floor_seq} is above the release's own seq {seq}",
+            means="every machine would refuse it",
+            do=f"give --floor-seq at most {seq}",
+            code="floor_above",
+        )
+    return seq
+
+
+def enter(catalog: Catalog, order: Order, built: Built) -> Added:
+    """Give a built release its place in the order and enter it, unsigned as yet.
+
+    Returns:
+        As `prepare` does when somebody else published the same meanwhile.
+
+    Raises:
+        RejectedError: somebody else was faster with this version or its place.
+    """
+    existing = _existing(catalog, order, built.files)
+    if existing is not None:
+        return existing
+    seq = _place(catalog, order)
     manifest = Manifest(
         product=order.product,
         version=order.version,

@@ -164,8 +164,15 @@ class Repository:
         found = self._roles.get(role)
         if found is None or not isinstance(found.signed, Targets):
             product, _, kind = role.partition(".")
+            if f"{product}.releases" in self._roles:
+                raise BrokenError(
+                    f"the product {product} has no channel {kind!r}",
+                    do=f"`updaterd release status` shows those it has; `updaterd "
+                    f"release keys add-channel {product} {kind}` makes it",
+                    code="no_such_role",
+                )
             raise BrokenError(
-                f"the repository has no {kind or role} of {product!r}",
+                f"the repository has no product {product!r}",
                 do=f"`updaterd release keys add-product {product}` delegates to it",
                 code="no_such_role",
             )
@@ -232,15 +239,40 @@ class Repository:
             signer = self._keyring.signer(keyid)
             if signer is not None:
                 _sign_one(found, signer, role)
-        if enough and len(found.signatures) < threshold:
-            here = ", ".join(entry.name for entry in self._keyring) or "none"
-            raise MissingKeysError(
-                f"{role} needs {threshold} signatures, {len(found.signatures)} of its "
-                f"keys are here (keyring: {here})",
-                means="nothing was published",
-                do="bring the keys here, or sign elsewhere: `updaterd release keys "
-                "--help`",
-            )
+        if enough:
+            self._require(role, len(found.signatures))
+
+    def require_keys(self, *roles: str) -> None:
+        """Make sure that these roles could be signed here; opens their keys.
+
+        Raises:
+            MissingKeysError: fewer than a role's threshold are here.
+            BrokenError: one cannot be opened.
+        """
+        for role in roles:
+            keyids, threshold = self.authority(role)
+            have = 0
+            for keyid in keyids:
+                if have < threshold:
+                    have += self._keyring.signer(keyid) is not None
+            self._require(role, have)
+
+    def _require(self, role: str, have: int) -> None:
+        keyids, threshold = self.authority(role)
+        if have >= threshold:
+            return
+        entries = (self._keyring.by_id(keyid) for keyid in keyids)
+        wanted = ", ".join(
+            entry.name
+            for entry in entries
+            if entry is not None and not self._keyring.is_here(entry.public.keyid)
+        )
+        raise MissingKeysError(
+            f"{role} needs {threshold} signatures, {have} of its keys are here"
+            + (f" (not here: {wanted})" if wanted else ""),
+            means="nothing was published",
+            do="bring the keys here, or sign elsewhere: `updaterd release keys --help`",
+        )
 
     def published(self, role: str) -> list[int]:
         """Return the versions of a role on disk, in no order; 0 stands for none."""

@@ -56,17 +56,38 @@ def _walk(root: Path, inside: str) -> Iterator[Entry]:
             ) from None
         if item.is_symlink():
             target = os.readlink(item.path)
-            yield Link(check_path(path), check_link(path, target))
+            yield Link(_path(path), _target(path, target))
         elif item.is_dir():
             yield from _walk(root, path)
         elif item.is_file():
-            yield _file(item.path, check_path(path))
+            yield _file(item.path, _path(path))
         else:
             raise RejectedError(
                 f"{path!r:.200} is neither a file, a directory nor a link",
                 do="take it out of the tree",
                 code="bad_file_type",
             )
+
+
+def _path(path: str) -> str:
+    try:
+        return check_path(path)
+    except RejectedError as error:
+        raise RejectedError(
+            f"{path!r:.200} is no name that a release may have",
+            means="control characters, backslashes, and overlong names are refused",
+            do="rename it",
+            code=error.code,
+        ) from error
+
+
+def _target(path: str, target: str) -> str:
+    try:
+        return check_link(path, target)
+    except RejectedError as error:
+        error.means = f"it points to {target!r:.200}; a link has to stay in the tree"
+        error.do = "make it relative and inside, or take it out"
+        raise
 
 
 def _file(real: str, path: str) -> File:

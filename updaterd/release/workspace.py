@@ -8,9 +8,11 @@ DIR/work/                             half-made things; may be deleted at any ti
 
 import json
 import platform
+import shutil
+import tempfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +74,34 @@ class Workspace:
         return self.public / "blobs" / "sha256" / digest[:2] / digest
 
     @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield an empty directory of this run's own; sweep those of runs that died.
+
+        Raises:
+            OSError: the disk refused.
+
+        Power cut: it is left over, and swept by the next run.
+        """
+        with ExitStack() as stack:
+            with self.locked():  # nobody takes it for dead before it has its lock
+                dead = [
+                    path
+                    for path in self.work.iterdir()
+                    if not locks.is_held(path / "lock")
+                ]
+                own = Path(
+                    stack.enter_context(
+                        tempfile.TemporaryDirectory(
+                            dir=self.work, ignore_cleanup_errors=True
+                        )
+                    )
+                )
+                stack.enter_context(locks.hold(own / "lock", what="this run"))
+            for path in dead:
+                shutil.rmtree(path, ignore_errors=True)
+            yield own
+
+    @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the repository: no other publisher signs meanwhile."""
         with locks.hold(self.folder / "lock", what="the repository", wait=True):
@@ -82,23 +112,37 @@ def create(folder: Path, settings: Settings) -> None:
     """Lay out a workspace; finds its half-made self after an interruption.
 
     Raises:
-        BrokenError: another profile is already there.
+        BrokenError: one of another profile, feed or token is already there.
 
     Power cut: directories are harmless, `release.toml` is whole or absent.
     """
     check_name("platform", settings.platform)
     existing = folder / "release.toml"
-    if existing.exists() and _read_settings(existing).profile != settings.profile:
-        raise BrokenError(
-            f"{folder} already is a workspace of another profile",
-            do="choose another directory",
-            code="workspace_exists",
-        )
+    if existing.exists():
+        _check_same(existing, settings)
     for name in ("public/metadata", "public/targets", "public/blobs/sha256"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "keys").mkdir(mode=0o700, exist_ok=True)
     if not existing.exists():
         durable.write_file(existing, _toml(settings).encode(), mode=0o644)
+
+
+def _check_same(existing: Path, settings: Settings) -> None:
+    found = _read_settings(existing)
+    if found.profile != settings.profile:
+        raise BrokenError(
+            f"{existing.parent} already is a workspace of another profile",
+            do="choose another directory",
+            code="workspace_exists",
+        )
+    for name in ("feed", "token_file"):
+        if getattr(settings, name) not in {None, getattr(found, name)}:
+            raise BrokenError(
+                f"{existing.parent} already is a workspace, with another {name}",
+                means="it was left as it is",
+                do=f"change {name} in {existing}",
+                code="workspace_exists",
+            )
 
 
 def _toml(settings: Settings) -> str:

@@ -6,6 +6,7 @@ import pytest
 from fakes.bundles import grow
 from fakes.repository import Publisher, manifest_of
 
+from updaterd.errors import RejectedError
 from updaterd.release import build
 
 VERSIONS = ("1.0", "1.1", "1.2")
@@ -84,3 +85,37 @@ def test_one_that_cannot_be_made_leaves_the_others(tmp_path, space, releases):
     assert [told.split(":")[0] for told in built.skipped] == ["1.1"]
     assert seen[-1][1] == seen[-1][2]
     assert not list(space.work.iterdir())
+
+
+def test_what_dead_runs_left_is_swept_and_what_lives_is_not(space):
+    """A push that is killed leaves a tree's worth of files; nobody else clears them."""
+    left = space.work / "tmpdead"
+    left.mkdir()
+    (left / "full").write_bytes(b"half")
+    with space.scratch() as living:
+        assert not left.exists()
+        with space.scratch() as other:
+            assert living.is_dir()
+            assert other != living
+    assert not list(space.work.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "says"),
+    [
+        ("a\nb", None, "rename"),
+        ("a\\b", None, "rename"),
+        ("l", "/etc/passwd", "'/etc/passwd'"),
+        ("l", "../up", "relative and inside"),
+    ],
+)
+def test_what_no_release_may_hold_is_named_with_a_way_out(tmp_path, name, target, says):
+    """At three in the morning somebody has to find it in a tree of 10,000 files."""
+    if target is None:
+        (tmp_path / name).touch()
+    else:
+        (tmp_path / name).symlink_to(target)
+    with pytest.raises(RejectedError) as caught:
+        build.scan(tmp_path)
+    assert repr(name) in caught.value.what
+    assert says in caught.value.means + caught.value.do

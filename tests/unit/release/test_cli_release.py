@@ -1,11 +1,21 @@
 """The release commands, as typed: a whole life of a repository, and mistakes."""
 
+import argparse
+import getpass
 import json
+from datetime import UTC, datetime
 
 import pytest
+from fakes.repository import Publisher
 from fakes.trees import make_tree
 
 from updaterd import cli
+from updaterd.cli.release import common
+from updaterd.cli.release import run as run_release
+from updaterd.errors import BrokenError
+from updaterd.release import workspace
+
+NOBODY = "http://127.0.0.1:1/v1/events"
 
 
 @pytest.fixture
@@ -97,7 +107,10 @@ def test_another_platform_joins_its_release(release, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("push", "{tree}", "--version", "1.0.0", "--channel", "nope"), "no nope"),
+        (
+            ("push", "{tree}", "--version", "1.0.0", "--channel", "nope"),
+            "no channel 'nope'",
+        ),
         (("push", "{tree}", "--version", "1 0", "--channel", "stable"), "label"),
         (("push", "{empty}", "--version", "1.0.0", "--channel", "stable"), "empty"),
         (("push", "{none}", "--version", "1.0.0", "--channel", "stable"), ""),
@@ -113,8 +126,13 @@ def test_another_platform_joins_its_release(release, tmp_path):
         ),
         (
             ("push", "{tree}", "--version", "1", "--channel", "stable",
-             "--permille", "5000"),
-            "permille",
+             "--min-updater", "latest"),
+            "no version of updaterd",
+        ),
+        (
+            ("push", "{tree}", "--version", "1", "--channel", "stable",
+             "--floor-seq", "9"),
+            "every machine would refuse it",
         ),
         (("publish", "--version", "9.9", "--channel", "stable"), "no release"),
         (("yank", "--version", "9.9"), "no release"),
@@ -135,15 +153,30 @@ def test_a_mistake_is_told_and_publishes_nothing(release, tmp_path, words, says)
     first, *rest = [word.format(**places) for word in words]
     said = release(first, *rest, "--product", "acme", expect=1)
     assert says in said
+    assert "bundle" not in said, "it was built before it was refused"
     assert stamp.read_bytes() == before
 
 
 def test_a_second_init_does_not_pretend(release, capsys):
-    """The same again is fine; a product it does not have is told how to add."""
+    """The same again is fine; what it does not have is told how to add."""
     words = ["release", "init", str(release.folder), "--profile", "demo"]
     assert cli.main([*words, "--product", "acme"]) == 0
-    assert cli.main([*words, "--product", "beta"]) == 1
-    assert "add-product beta" in capsys.readouterr().err
+    for more, says in (
+        (["--product", "beta"], "add-product beta"),
+        (["--product", "acme", "--channel", "nightly"], "add-channel acme nightly"),
+        (["--product", "acme", "--feed", "https://f.example"], "release.toml"),
+    ):
+        assert cli.main([*words, *more]) == 1
+        assert says in capsys.readouterr().err
+
+
+def test_init_remembers_the_token_it_was_shown(tmp_path, monkeypatch):
+    """A path is the one that was typed, wherever later commands are run."""
+    monkeypatch.chdir(tmp_path)
+    words = ["release", "init", "ops", "--profile", "demo", "--token-file", "token"]
+    assert cli.main(words) == 0
+    settings = workspace.Workspace(tmp_path / "ops").settings
+    assert settings.token_file == str(tmp_path / "token")
 
 
 def test_a_workspace_that_is_none_is_told(tmp_path, capsys):
@@ -163,3 +196,110 @@ def test_a_damaged_repository_is_found_by_verify(release, tmp_path):
     assert "is damaged" in release("verify", "--deep", expect=1)
     blob.unlink()
     assert blob.name in release("verify", expect=1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--permille", "1001"),
+        ("--permille", "many"),
+        ("--window-s", "-1"),
+        ("--deltas", "-1"),
+        ("--seq", "0"),
+    ],
+)
+def test_a_number_out_of_bounds_is_wrong_usage(release, tmp_path, words):
+    """Exit code 2, before anything is read or built."""
+    push = ["release", "push", str(tmp_path), "--repo", str(release.folder),
+            "--product", "acme", "--version", "1", "--channel", "stable"]  # fmt: skip
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*push, *words])
+    assert caught.value.code == 2
+
+
+def test_a_key_that_is_not_here_is_missed_before_the_build(release, tmp_path):
+    """It is named; hours of building are not lost on it."""
+    (release.folder / "keys" / "release-acme.pem").unlink()
+    said = release("push", tree(tmp_path, "1.0.0"), "--product", "acme", "--version",
+                   "1.0.0", "--channel", "stable", expect=1)  # fmt: skip
+    assert "not here: release-acme" in said
+    assert "bundle" not in said
+
+
+def test_a_feed_that_could_not_be_told_is_told_later(release, tmp_path, monkeypatch):
+    """What is published stands and is called so; each command says how to finish."""
+    on = ["--product", "acme"]
+    feed = ["--feed", NOBODY]
+    push = ["push", tree(tmp_path, "1.0.0"), *on, "--version", "1.0.0",
+            "--channel", "stable"]  # fmt: skip
+    release(*push)
+    stamp = release.folder / "public" / "metadata" / "timestamp.json"
+    before = stamp.read_bytes()
+    said = release("yank", *on, "--version", "1.0.0", *feed, expect=1)
+    assert "nothing was published" in said
+    assert stamp.read_bytes() == before, "no token: asked for before the yank"
+    said = release("refresh", *feed, expect=1)
+    assert "it is published, and the feed was not told" in said, "never late for that"
+    assert stamp.read_bytes() != before
+
+    monkeypatch.setenv("UPDATERD_FEED_TOKEN", "token")
+    said = release(*push, *feed, expect=1)
+    assert "it is published, and the feed was not told" in said
+    assert "run the same command again" in said
+    assert "by itself" not in said, "that is what a machine does"
+    said = release("yank", *on, "--version", "1.0.0", *feed, expect=1)
+    assert "it is published" in said
+    assert "run `updaterd release refresh`" in said, "a second yank finds no release"
+
+
+def test_a_push_into_a_paused_channel_says_so(release, tmp_path):
+    """Nobody waits all night for machines that were told to wait."""
+    on = ["--product", "acme", "--channel", "stable"]
+    release("pause", *on)
+    said = release("push", tree(tmp_path, "1.0.0"), *on, "--version", "1.0.0")
+    assert "the channel is paused" in said
+
+
+def test_status_lists_every_release(release, tmp_path):
+    """The drill for a stolen release key asks: which of them do you not know?"""
+    one = tree(tmp_path, "1.0.0")
+    on = ["--product", "acme", "--version", "1.0.0"]
+    release("add", one, *on)
+    release("add", one, *on, "--platform", "linux-riscv64")
+    assert "1.0.0 (seq 1): linux-riscv64, linux-x86_64" in release("status")
+
+
+def test_a_clock_that_cannot_be_right_signs_nothing():
+    """What is signed in 1970 has expired before any machine sees it."""
+    with pytest.raises(BrokenError) as caught:
+        common.plausible(datetime(1970, 1, 2, tzinfo=UTC))
+    assert caught.value.code == "clock_suspect"
+
+
+def test_a_clock_behind_the_last_publication_is_told(tmp_path, capsys):
+    """One of the two was wrong; a person must see which."""
+    Publisher(tmp_path / "ops", now=datetime(2100, 1, 1, tzinfo=UTC))
+    assert cli.main(["release", "refresh", "--repo", str(tmp_path / "ops")]) == 0
+    assert "later than that" in capsys.readouterr().err
+
+
+def test_a_passphrase_that_is_refused_is_no_traceback(monkeypatch):
+    """Ctrl-D at the prompt."""
+
+    def closed(_prompt):
+        raise EOFError
+
+    monkeypatch.setattr(getpass, "getpass", closed)
+    with pytest.raises(BrokenError) as caught:
+        common.ask_passphrase("online")
+    assert caught.value.code == "passphrase"
+
+
+def test_a_reader_that_leaves_is_no_disk_that_refuses():
+    """`updaterd release status | head`."""
+
+    def run(_arguments):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run_release(argparse.Namespace(release_run=run))

@@ -158,6 +158,22 @@ def test_a_release_never_changes_and_seq_only_grows(publisher):
     assert publish.enter(catalog, other, made).manifest.seq == 1
 
 
+def test_two_pushes_of_one_release_at_once_are_one(publisher):
+    """Who comes second finds it published; other contents are still refused."""
+    files = manifest_of("acme", "2.0.0", 1).files
+    order = publish.Order(product="acme", version="2.0.0", platform=PLATFORM)
+    made = publish.Built(
+        files=files, full=manifest_of("acme", "2.0.0", 1).full, deltas=()
+    )
+    repository = publisher.open()
+    catalog = publish.catalog_of(publisher.space, repository, "acme")
+    assert publish.enter(catalog, order, made).fresh
+    assert not publish.enter(catalog, order, made).fresh
+    with pytest.raises(RejectedError) as caught:
+        publish.enter(catalog, order, replace(made, files=()))
+    assert caught.value.code == "release_exists"
+
+
 def test_pushing_an_old_release_again_does_not_take_machines_back(publisher):
     """That needs `publish`, said on purpose."""
     old = publisher.release("1.1.0")

@@ -36,15 +36,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         TransientError: the disk refused; nothing is half-published.
+        BrokenPipeError: whoever read the output has left.
     """
     try:
         code: int = arguments.release_run(arguments)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         from updaterd.errors import TransientError
 
         raise TransientError(
             f"the disk refused: {error}",
-            means="the repository says what it said before",
+            means="machines see all of it or nothing, never a half",
             do="see to the disk, then run the same command again: it finishes",
             code="disk",
         ) from error

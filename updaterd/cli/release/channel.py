@@ -35,8 +35,8 @@ def configure(commands: common.Subcommands) -> None:
     )
     rollout.add_argument("--product", required=True, metavar="NAME")
     rollout.add_argument("--channel", required=True, metavar="NAME")
-    rollout.add_argument("--permille", type=int, required=True, metavar="N")
-    rollout.add_argument("--window-s", type=int, metavar="SECONDS")
+    rollout.add_argument("--permille", type=common.PERMILLE, required=True, metavar="N")
+    rollout.add_argument("--window-s", type=common.WINDOW_S, metavar="SECONDS")
     for name, what in (
         ("pause", "stop installing from a channel"),
         ("resume", "install from a channel again"),
@@ -74,7 +74,7 @@ def _steer(
     workspace = common.open_workspace(arguments)
     common.check_feed(arguments, workspace)
     with workspace.locked():
-        repository = publish.open_repository(workspace, common.clock())
+        repository = common.opened(workspace)
         catalog = publish.catalog_of(workspace, repository, arguments.product)
         before = catalog.pointer(arguments.channel)
         pointer = change(catalog, before)
@@ -99,6 +99,8 @@ def show(pointer: "ChannelPointer") -> None:
             f"  {each.version} (seq {each.seq}): {rollout.permille} of 1000 machines"
             f"{window}{urgent}"
         )
+    if not pointer.releases:
+        print("  offers nothing yet")
 
 
 def run_publish(arguments: argparse.Namespace) -> int:
@@ -170,13 +172,21 @@ def run_yank(arguments: argparse.Namespace) -> int:
     from updaterd.release import publish
 
     workspace = common.open_workspace(arguments)
+    common.check_feed(arguments, workspace)
     with workspace.locked():
-        repository = publish.open_repository(workspace, common.clock())
+        repository = common.opened(workspace)
         catalog = publish.catalog_of(workspace, repository, arguments.product)
         changed = publish.yank(catalog, arguments.version)
         repository.commit()
     print(f"yanked {arguments.product} {arguments.version}")
     for pointer in changed:
         show(pointer)
-        common.tell_feed(arguments, workspace, repository, pointer)
+    for pointer in changed:
+        common.tell_feed(
+            arguments,
+            workspace,
+            repository,
+            pointer,
+            again="`updaterd release refresh`",
+        )
     return 0

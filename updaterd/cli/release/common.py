@@ -70,19 +70,38 @@ def add_release(parser: argparse.ArgumentParser, *, channel: bool = True) -> Non
         parser.add_argument("--channel", required=True, metavar="NAME")
 
 
+def number(low: int, high: int) -> Callable[[str], int]:
+    """Return what reads an argument between two bounds: a slip is wrong usage."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"a number from {low} to {high}")
+        return value
+
+    return read
+
+
+PERMILLE, WINDOW_S = number(0, 1000), number(0, 30 * 86400)
+SEQ = number(1, 2**53 - 1)
+
+
 def add_rollout(parser: argparse.ArgumentParser) -> None:
     """Declare how many machines get it, and how fast."""
     group = parser.add_argument_group("rollout")
     group.add_argument(
         "--permille",
-        type=int,
+        type=PERMILLE,
         default=1000,
         metavar="N",
         help="machines of 1000 that get it (default: all)",
     )
     group.add_argument(
         "--window-s",
-        type=int,
+        type=WINDOW_S,
         default=0,
         metavar="SECONDS",
         help="spread their starts over this time (default: 0, at once)",
@@ -113,15 +132,75 @@ def add_feed(parser: argparse.ArgumentParser) -> None:
 
 
 def clock() -> datetime:
-    """Return the time: the command line is where it enters."""
-    return datetime.now(UTC)  # noqa: TID251
+    """Return the time: the command line is where it enters.
+
+    Raises:
+        BrokenError: the clock cannot be right.
+    """
+    return plausible(datetime.now(UTC))  # noqa: TID251
+
+
+def plausible(now: datetime) -> datetime:
+    """Return what the clock says.
+
+    Raises:
+        BrokenError: a time before this updaterd was made. What is signed by it would
+            have expired when machines see it.
+    """
+    from updaterd.trust.clock import BUILT
+
+    if now < BUILT:
+        from updaterd.errors import BrokenError
+
+        raise BrokenError(
+            f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, which cannot be",
+            means="nothing was changed: signed now, it would have expired already",
+            do="set the clock (timedatectl), then run the same command again",
+            code="clock_suspect",
+        )
+    return now
+
+
+def opened(workspace: "Workspace") -> "Repository":
+    """Return the repository as published now; warn when it was signed in the future.
+
+    Raises:
+        BrokenError: there is none.
+    """
+    from updaterd.release import publish
+    from updaterd.trust.clock import ahead
+
+    now = clock()
+    repository = publish.open_repository(workspace, now)
+    if ahead(repository.timestamp, now):
+        print(
+            f"note: this machine's clock says {now:%Y-%m-%d %H:%M} UTC, and the "
+            "repository was signed later than that. If the clock is wrong, set it: "
+            "machines may take what it signs for expired",
+            file=sys.stderr,
+        )
+    return repository
 
 
 def ask_passphrase(name: str) -> bytes:
-    """Ask a person on the terminal."""
+    """Ask a person on the terminal.
+
+    Raises:
+        BrokenError: they closed it (Ctrl-D).
+    """
     import getpass
 
-    return getpass.getpass(f"passphrase of the key {name}: ").encode()
+    try:
+        return getpass.getpass(f"passphrase of the key {name}: ").encode()
+    except EOFError as error:
+        from updaterd.errors import BrokenError
+
+        raise BrokenError(
+            f"no passphrase for the key {name} was given",
+            means="nothing was signed",
+            do="run the same command again",
+            code="passphrase",
+        ) from error
 
 
 def ask_twice(name: str) -> bytes:
@@ -215,14 +294,17 @@ def check_feed(arguments: argparse.Namespace, workspace: "Workspace") -> None:
     """Make sure, before anything is published, that the feed could be told.
 
     Raises:
-        BrokenError: its address is not safe, or there is no token.
+        BrokenError: its address is not safe, there is no token, or no CA where one
+            was named.
     """
     feed = _feed(arguments, workspace)
     if feed is not None and not arguments.no_announce:
-        from updaterd.net import require_secure
+        from updaterd.net import require_secure, tls_context
 
         require_secure(feed)
         _token(arguments, workspace)
+        if arguments.ca_file is not None:
+            tls_context(arguments.ca_file)
 
 
 def tell_feed(
@@ -230,21 +312,53 @@ def tell_feed(
     workspace: "Workspace",
     repository: "Repository",
     pointer: "ChannelPointer | None",
-) -> bool:
-    """Announce what was published; return whether anybody was told.
+    again: str = "the same command again",
+) -> None:
+    """Announce what was published.
+
+    Args:
+        arguments: whom to tell.
+        workspace: whom to tell, where the arguments do not say.
+        repository: what was published.
+        pointer: the channel that changed; None: metadata alone.
+        again: what tells the feed later.
 
     Raises:
-        UpdaterError: the feed could not be told; the publication stands.
+        UpdaterError: the feed could not be told; the publication stands, and the
+            error says so.
     """
     feed = _feed(arguments, workspace)
     if arguments.no_announce:
-        return False
+        return
     if feed is None:
         print("not announced: no feed is configured (--feed); machines will poll")
-        return False
-    from updaterd.net import Fetcher
+        return
+    from updaterd.errors import TransientError, UpdaterError
+
+    try:
+        print(_tell(arguments, workspace, feed, repository, pointer))
+    except UpdaterError as error:
+        error.means = (
+            "it is published, and the feed was not told: machines find it when they "
+            "look by themselves"
+        )
+        if isinstance(error, TransientError):
+            error.do = "see to the feed and the way to it"
+        error.do = f"{error.do}; then run {again}, which tells the feed"
+        raise
+
+
+def _tell(
+    arguments: argparse.Namespace,
+    workspace: "Workspace",
+    feed: str,
+    repository: "Repository",
+    pointer: "ChannelPointer | None",
+) -> str:
+    from updaterd.net import Fetcher, require_secure
     from updaterd.release import announce
 
+    require_secure(feed)
     token = _token(arguments, workspace)
     with Fetcher(ca_file=arguments.ca_file) as fetcher:
         try:
@@ -252,7 +366,8 @@ def tell_feed(
             told = announce.announce(fetcher, feed, token, body)
         except announce.OlderError:
             # Another publisher was faster: its metadata covers ours too.
+            if pointer is None:
+                return f"{feed} knows newer metadata already"
             body = announce.body_of(pointer, None)
             told = announce.announce(fetcher, feed, token, body)
-    print(f"announced to {told.url} as event {told.id}")
-    return True
+    return f"announced to {told.url} as event {told.id}"

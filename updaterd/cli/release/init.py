@@ -45,21 +45,29 @@ def configure(commands: common.Subcommands) -> None:
         help="default platform of releases (default: this machine's)",
     )
     parser.add_argument("--feed", metavar="URL", help="feed to announce to")
-    parser.add_argument("--token-file", metavar="FILE", help="its publishing token")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="its publishing token"
+    )
     common.add_passphrase(parser)
 
 
-def _check_products(space: "Workspace", wanted: list[str]) -> None:
+def _check_there(space: "Workspace", products: list[str], channels: list[str]) -> None:
     from updaterd.errors import BrokenError
-    from updaterd.release import catalog, publish
 
-    there = catalog.products(publish.open_repository(space, common.clock()))
-    missing = [name for name in wanted if name not in there]
-    if missing:
+    roles = common.opened(space).roles
+    lacking = [
+        f"add-product {name}" for name in products if f"{name}.releases" not in roles
+    ] or [
+        f"add-channel {name} {channel}"
+        for name in products
+        for channel in channels
+        if f"{name}.{channel}" not in roles
+    ]
+    if lacking:
         raise BrokenError(
-            f"{space.folder} already is a repository, without {', '.join(missing)}",
+            f"{space.folder} already is a repository, without what was asked for",
             means="it was left as it is",
-            do=f"`updaterd release keys add-product {missing[0]}` delegates to it",
+            do=" and ".join(f"`updaterd release keys {one}`" for one in lacking),
             code="workspace_exists",
         )
 
@@ -72,20 +80,22 @@ def run(arguments: argparse.Namespace) -> int:
         profile=arguments.profile,
         platform=arguments.platform or workspace.this_platform(),
         feed=arguments.feed,
-        token_file=arguments.token_file,
+        token_file=arguments.token_file and str(arguments.token_file.absolute()),
     )
+    products = list(dict.fromkeys([*arguments.product, *arguments.critical]))
+    channels = arguments.channel or ["stable"]
     folder = arguments.folder
     workspace.create(folder, settings)
     space = workspace.Workspace(folder, common.passphrase(arguments, new=True))
     with space.locked():
         delegation.found(
             space,
-            list(dict.fromkeys([*arguments.product, *arguments.critical])),
-            arguments.channel or ["stable"],
+            products,
+            channels,
             common.clock(),
             critical=arguments.critical,
         )
-    _check_products(space, [*arguments.product, *arguments.critical])
+    _check_there(space, products, channels)
     print(f"repository: {space.public} (serve it as /repo/)")
     print(f"root for machines: {space.public / 'metadata' / '1.root.json'}")
     if arguments.profile == "prod":

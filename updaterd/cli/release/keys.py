@@ -126,12 +126,12 @@ def _change(
     done: str,
 ) -> int:
     """Make a change of keys, publish it or say what it waits for."""
-    from updaterd.release import keychange, publish
+    from updaterd.release import keychange
 
     workspace = common.open_workspace(arguments)
     with workspace.locked():
         keychange.check_none_pending(workspace)
-        repository = publish.open_repository(workspace, common.clock())
+        repository = common.opened(workspace)
         change = make(workspace, repository)
         left = keychange.propose(workspace, repository, change)
     _tell(left, done)
@@ -150,10 +150,10 @@ def _tell(left: "list[Waiting]", done: str) -> None:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """List the keys."""
-    from updaterd.release import keychange, publish
+    from updaterd.release import keychange
 
     workspace = common.open_workspace(arguments)
-    repository = publish.open_repository(workspace, common.clock())
+    repository = common.opened(workspace)
     signs = keychange.authorities(repository)
     for entry in workspace.keyring:
         keyid = entry.public.keyid
@@ -300,11 +300,11 @@ def run_sign(arguments: argparse.Namespace) -> int:
 
 def run_import(arguments: argparse.Namespace) -> int:
     """Take signatures back."""
-    from updaterd.release import keychange, publish
+    from updaterd.release import keychange
 
     workspace = common.open_workspace(arguments)
     with workspace.locked():
-        repository = publish.open_repository(workspace, common.clock())
+        repository = common.opened(workspace)
         left = keychange.take_in(workspace, repository, arguments.files)
     _tell(left, "published")
     return 0

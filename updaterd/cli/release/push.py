@@ -50,11 +50,14 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("release")
     group.add_argument("--platform", metavar="NAME", help="default: release.toml")
     group.add_argument(
-        "--seq", type=int, metavar="N", help="its place in the order (default: next)"
+        "--seq",
+        type=common.SEQ,
+        metavar="N",
+        help="its place in the order (default: next)",
     )
     group.add_argument(
         "--deltas",
-        type=int,
+        type=common.number(0, 100),
         metavar="N",
         help="make deltas from the last N releases (default: release.toml, 5)",
     )
@@ -69,7 +72,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--min-updater", default="0.1.0", metavar="VERSION")
     group.add_argument(
         "--floor-seq",
-        type=int,
+        type=common.SEQ,
         default=0,
         metavar="N",
         help="once installed, never go below this seq again",
@@ -83,13 +86,16 @@ def _patch(text: str) -> tuple[str, Path]:
     return version, Path(path)
 
 
-def _order(arguments: argparse.Namespace, workspace: "Workspace") -> "Order":
+def _order(
+    arguments: argparse.Namespace, workspace: "Workspace", channel: str | None = None
+) -> "Order":
     from updaterd.release.publish import Order
 
     deltas = arguments.deltas
     return Order(
         product=arguments.product,
         version=arguments.version,
+        channel=channel,
         platform=arguments.platform or workspace.settings.platform,
         seq=arguments.seq,
         deltas=workspace.settings.deltas if deltas is None else deltas,
@@ -123,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     workspace = common.open_workspace(arguments)
     common.check_feed(arguments, workspace)
-    order = _order(arguments, workspace)
+    order = _order(arguments, workspace, arguments.channel)
     bar = common.Bar()
     try:
         made = publish.prepare(
@@ -132,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         bar.close()
     with workspace.locked():
-        repository = publish.open_repository(workspace, common.clock())
+        repository = common.opened(workspace)
         catalog = publish.catalog_of(workspace, repository, order.product)
         added = (
             made
@@ -155,6 +161,11 @@ def run(arguments: argparse.Namespace) -> int:
         repository.commit()
     _show(added)
     print(f"published in channel {arguments.channel}")
+    if pointer.paused:
+        print(
+            "the channel is paused, machines install nothing from it: "
+            "`updaterd release resume`"
+        )
     common.tell_feed(arguments, workspace, repository, pointer)
     return 0
 
@@ -176,7 +187,7 @@ def run_add(arguments: argparse.Namespace) -> int:
         _show(made)
         return 0
     with workspace.locked():
-        repository = publish.open_repository(workspace, common.clock())
+        repository = common.opened(workspace)
         catalog = publish.catalog_of(workspace, repository, order.product)
         added = publish.enter(catalog, order, made)
         repository.commit()

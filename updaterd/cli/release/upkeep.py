@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from datetime import timedelta
+from itertools import groupby
 
 from updaterd.cli.release import common
 
@@ -42,7 +43,7 @@ def run_status(arguments: argparse.Namespace) -> int:
 
     workspace = common.open_workspace(arguments)
     now = common.clock()
-    repository = publish.open_repository(workspace, now)
+    repository = common.opened(workspace)
     roles = care.report(workspace, repository, now)
     listing = {
         name: publish.catalog_of(workspace, repository, name)
@@ -95,34 +96,41 @@ def run_status(arguments: argparse.Namespace) -> int:
     for each in listing.values():
         for channel in each.channels():
             show(each.pointer(channel))
+    for name, each in listing.items():
+        print(f"{name}: releases, newest first")
+        for release, some in groupby(each.listed(), lambda one: (one.version, one.seq)):
+            print("  {} (seq {}): ".format(*release), end="")
+            print(", ".join(sorted(one.platform for one in some)))
     return 0
 
 
 def run_refresh(arguments: argparse.Namespace) -> int:
     """Sign what needs it."""
     from updaterd.cli import EXIT_DEGRADED
-    from updaterd.release import care, publish
+    from updaterd.release import care
 
     workspace = common.open_workspace(arguments)
     now = common.clock()
     with workspace.locked():
-        repository = publish.open_repository(workspace, now)
+        repository = common.opened(workspace)
         signed, missing = care.refresh(workspace, repository, now)
     print(f"signed: {', '.join(signed)}")
     for line in missing:
         print(f"not signed: {line}", file=sys.stderr)
     if arguments.feed or workspace.settings.feed:
-        common.tell_feed(arguments, workspace, repository, None)
+        common.tell_feed(
+            arguments, workspace, repository, None, again="`updaterd release refresh`"
+        )
     return EXIT_DEGRADED if missing else 0
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
     """Check everything."""
     from updaterd.cli import EXIT_ERROR
-    from updaterd.release import care, publish
+    from updaterd.release import care
 
     workspace = common.open_workspace(arguments)
-    repository = publish.open_repository(workspace, common.clock())
+    repository = common.opened(workspace)
     problems = care.verify(workspace, repository, deep=arguments.deep)
     for line in problems:
         print(line, file=sys.stderr)
@@ -132,12 +140,12 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 def run_gc(arguments: argparse.Namespace) -> int:
     """Delete what nothing refers to."""
-    from updaterd.release import care, publish
+    from updaterd.release import care
 
     workspace = common.open_workspace(arguments)
     now = common.clock()
     with workspace.locked():
-        repository = publish.open_repository(workspace, now)
+        repository = common.opened(workspace)
         limit = now - timedelta(days=arguments.older_than_days)
         paths = care.garbage(workspace, repository, limit)
         freed = sum(path.stat().st_size for path in paths)
