@@ -134,8 +134,13 @@ def update(machine: Machine, services: Services, **asked):
     return order.update(product_of(machine), services, Request(**asked))
 
 
-def killed(machine: Machine, state: str, *, leaving: bool, **changes) -> bool:
-    """Run an update in a fork that is killed at `state`; tell whether it was."""
+def killed(
+    machine: Machine, state: str, *, leaving: bool, act=update, **changes
+) -> bool:
+    """Run an update in a fork that is killed at `state`; tell whether it was.
+
+    `act` is what is run instead, given the machine and its services.
+    """
     pid = os.fork()
     if pid == 0:
         code = 70
@@ -145,7 +150,7 @@ def killed(machine: Machine, state: str, *, leaving: bool, **changes) -> bool:
                 return DyingJournal(connection, state=state, leaving=leaving)
 
             with worker(machine, journal=journal, **changes) as services:
-                update(machine, services)
+                act(machine, services)
             code = 0
         finally:
             os._exit(code)

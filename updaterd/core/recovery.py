@@ -12,7 +12,8 @@ after everything in it is durable.
   After a reboot the release itself may have brought the machine down, so it counts
   as a failure; when only the worker died, the release may be tried again at once,
   a few times.
-- In ROLLING_BACK go on going back.
+- In ROLLING_BACK go on going back. When there is nothing to go back to, a person is
+  told, once: the deployment ends, and the next release may heal the machine.
 - With nothing open, `current` should be what the journal says is installed. Where
   it names another whole release a person moved it, and the disk is right.
 
@@ -143,6 +144,8 @@ def _back(disk: Disk, open_: Unfinished, code: str, reason: str) -> Verdict:
     if open_.from_version is None:
         # A first install that failed: nothing ran before, nothing runs after.
         return Verdict(Step.WITHDRAW, None, code, reason)
+    if not disk.whole and disk.current in (Link.ABSENT, Link.DANGLING):
+        return _nothing_left()
     return Verdict(
         Step.BROKEN,
         open_.from_version,
@@ -201,6 +204,11 @@ def _restore(disk: Disk, installed: str | None) -> Verdict:
                 "current_restored",
                 f"`current` was gone; it names {version} again",
             )
+    return _nothing_left()
+
+
+def _nothing_left() -> Verdict:
+    """Return what a person led to who deleted everything, or moved it."""
     return Verdict(
         Step.FORGET, None, "nothing_on_disk", "no release is left on disk; starting new"
     )

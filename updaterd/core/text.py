@@ -14,7 +14,9 @@ def printable(text: str, *, longest: int = 2000) -> str:
         shown = "".join(
             c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown
         )
-    return shown if len(text) <= longest else shown + "…"
+    if len(text) <= longest and len(shown) <= longest:
+        return shown
+    return shown[:longest] + "…"
 
 
 def public_url(url: str) -> str:

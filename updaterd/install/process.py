@@ -29,7 +29,8 @@ class Ran:
         if self.code is None:
             how = "took too long"
         elif self.code < 0:
-            how = f"killed by {signal.Signals(-self.code).name}"
+            named = {number.value: number.name for number in signal.Signals}
+            how = f"killed by {named.get(-self.code, f'signal {-self.code}')}"
         else:
             how = f"exit code {self.code}"
         lines = self.tail.strip().splitlines()

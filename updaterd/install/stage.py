@@ -232,7 +232,7 @@ def look(root: Path) -> Disk:
         whole = frozenset(
             path.name
             for path in folder.iterdir()
-            if not path.name.startswith(".") and path.is_dir()
+            if _is_label(path.name) and path.is_dir()
         )
     except OSError:
         whole = frozenset()
@@ -249,10 +249,15 @@ def _named(root: Path, link: Path) -> tuple[Link, str | None]:
     if target.is_absolute() and target.is_relative_to(root):
         target = target.relative_to(root)
     parts = target.parts
-    if len(parts) != 2 or parts[0] != "releases" or parts[1].startswith("."):
+    if len(parts) != 2 or parts[0] != "releases" or not _is_label(parts[1]):
         # to nowhere: what stood there is gone, nothing can run from it
         return (Link.FOREIGN if link.exists() else Link.ABSENT), None
     return (Link.RELEASE if link.is_dir() else Link.DANGLING), parts[1]
+
+
+def _is_label(name: str) -> bool:
+    """Tell whether a release could have this name: others are not updaterd's."""
+    return not name.startswith(".") and name.isprintable()  # bytes that are no text
 
 
 def saved_manifests(root: Path, versions: Iterable[str]) -> dict[str, bytes]:

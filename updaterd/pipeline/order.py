@@ -143,7 +143,6 @@ def _update(product: Product, services: Services, request: Request) -> Outcome:
         return _explain(product, services, decision, manifest, notes)
     deployment = _open(product, services, decision, request)
     outcome = _deploy(product, services, deployment, manifest, raw)
-    facts.note_end(product, services, outcome)
     return replace(outcome, notes=(*notes, *outcome.notes))
 
 

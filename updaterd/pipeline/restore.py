@@ -257,8 +257,10 @@ def _return(
             journal.move(ident, State.FAILED, services.note(error.code, error.what))
             journal.unblock(name, installed.version)
         raise
+    except OSError:
+        journal.unblock(name, installed.version)  # it was not left
+        raise
     if outcome.result == "rolled_back":
-        journal.unblock(name, installed.version)  # it runs again, after all
         return outcome
     journal.remember(name, decision="rolled_back_by_hand", decision_reason=reason)
     return replace(

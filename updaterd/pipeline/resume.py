@@ -7,7 +7,7 @@ from pathlib import Path
 
 from updaterd.core import manifest as manifests
 from updaterd.core import recovery
-from updaterd.core.lifecycle import State
+from updaterd.core.lifecycle import TOUCHED, State
 from updaterd.core.recovery import Step, Unfinished, Verdict
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, MalformedError
@@ -98,11 +98,14 @@ def _perform(
             activate.take_over(root)
             _record(product, activate.UNMANAGED, services)
         case _:
+            if verdict.code == "nothing_to_return_to":
+                _close(deployment, services, verdict)  # else no release could heal it
             raise BrokenError(
                 f"{root}: {verdict.reason}",
-                means="updaterd touches nothing there until this is settled",
-                do="move it away and run `updaterd update`, or let "
-                f"`updaterd verify {product.name} --repair` put it right",
+                means="what `current` names was not proven, and goes on running"
+                if verdict.code == "nothing_to_return_to"
+                else "updaterd touches nothing there until this is settled",
+                do=_advice(verdict, product),
                 code=verdict.code,
             )
     return (f"{product.name}: {verdict.reason}",)
@@ -117,12 +120,28 @@ def _ended(outcome: Outcome) -> str:
     )
 
 
+def _advice(verdict: Verdict, product: Product) -> str:
+    if verdict.code == "nothing_to_return_to":
+        return "see whether it works; publish a release that does"
+    return (
+        "move it away and run `updaterd update`, or let "
+        f"`updaterd verify {product.name} --repair` put it right"
+    )
+
+
 def _close(deployment: Deployment | None, services: Services, verdict: Verdict) -> None:
-    """End a deployment that started from what is not installed any more."""
-    if deployment is not None:
-        services.journal.move(
-            deployment.id, State.SKIPPED, services.note(verdict.code, verdict.reason)
-        )
+    """End a deployment whose ground is gone: what it started from, or its way back.
+
+    Power cut: it may stay ROLLING_BACK, and is ended by the next start.
+    """
+    if deployment is None:
+        return
+    note = services.note(verdict.code, verdict.reason)
+    if deployment.state is State.PROBATION:
+        services.journal.move(deployment.id, State.ROLLING_BACK, note)
+    touched = deployment.state in TOUCHED
+    end = State.FAILED if touched else State.SKIPPED
+    services.journal.move(deployment.id, end, note)
 
 
 def _record(product: Product, version: str, services: Services) -> None:

@@ -18,14 +18,15 @@ from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.install import activate, health, hooks, prune, stage
-from updaterd.pipeline.services import Outcome, Services
+from updaterd.pipeline import facts
+from updaterd.pipeline.services import Outcome, Services, Teller
 from updaterd.store.journal import Deployment
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def undisturbed(teller: Teller) -> Iterator[None]:
     """Put off the signals that would end this process until the block is over."""
     caught: list[int] = []
     old = {
@@ -38,6 +39,8 @@ def undisturbed() -> Iterator[None]:
         for number, handler in old.items():
             signal.signal(number, handler)
         for got in caught[:1]:
+            name = signal.Signals(got).name
+            teller.say(f"ending as told ({name}); `updaterd status` says how it went")
             signal.raise_signal(got)
 
 
@@ -69,7 +72,7 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
     env = _environment(product, deployment)
     if deployment.state is State.STAGED:
         hooks.run_hook("pre_activate", product, env)
-    with undisturbed():
+    with undisturbed(services.teller):
         if deployment.state is State.STAGED:
             moving = services.note(reason=f"moving `current` to {deployment.version}")
             services.journal.move(deployment.id, State.ACTIVATING, moving)
@@ -91,15 +94,17 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
         began, *_ = services.journal.transitions(deployment.id)
         well = services.note(began.code, f"{began.reason}; {deployment.reason}")
         services.journal.install(deployment.id, tree, well)
+        outcome = Outcome(
+            product=product.name,
+            result="installed",
+            code="installed",
+            reason=f"{deployment.version} is installed",
+            from_version=deployment.from_version,
+            version=deployment.version,
+        )
+        facts.note_end(product, services, outcome)
     _tidy(product, services)
-    return Outcome(
-        product=product.name,
-        result="installed",
-        code="installed",
-        reason=f"{deployment.version} is installed",
-        from_version=deployment.from_version,
-        version=deployment.version,
-    )
+    return outcome
 
 
 def _trial(
@@ -138,15 +143,24 @@ def roll_back(product: Product, ident: int, services: Services) -> Outcome:
     root = Path(product.root)
     deployment = services.journal.deployment(ident)
     verdict = services.note(deployment.code, deployment.reason)
-    target = _return_to(root, deployment)
+    try:
+        target = _return_to(root, deployment)
+    except BrokenError as error:
+        # Ended, not left open: a newer release may heal the machine.
+        services.journal.move(
+            ident, State.FAILED, services.note(error.code, error.what)
+        )
+        raise
     env = _environment(product, deployment)
-    with undisturbed():
+    with undisturbed(services.teller):
         if target is None:
             said = _withdraw(product, deployment, services)
         else:
             older = _older_proven(root, services, product, target, deployment.version)
             activate.go_back(root, target, previous=older)
-            said = _bring_up(product, services, env)
+            said = _bring_up(
+                product, services, _environment(product, deployment, target)
+            )
         try:
             hooks.run_hook("post_rollback", product, env)
         except hooks.HookError as error:
@@ -164,14 +178,18 @@ def roll_back(product: Product, ident: int, services: Services) -> Outcome:
                 code="rollback_unhealthy",
             )
         services.journal.move(ident, State.ROLLED_BACK, verdict)
-    return Outcome(
-        product=product.name,
-        result="rolled_back",
-        code=deployment.code,
-        reason=deployment.reason,
-        from_version=deployment.version,
-        version=target,
-    )
+        if target is not None:  # left by hand, perhaps; it runs again, and is well
+            services.journal.unblock(product.name, target)
+        outcome = Outcome(
+            product=product.name,
+            result="rolled_back",
+            code=deployment.code,
+            reason=deployment.reason,
+            from_version=deployment.version,
+            version=target,
+        )
+        facts.note_end(product, services, outcome)
+    return outcome
 
 
 def _return_to(root: Path, deployment: Deployment) -> str | None:
@@ -259,11 +277,14 @@ def _tree(services: Services, product: Product, version: str) -> str:
     return ""
 
 
-def _environment(product: Product, deployment: Deployment) -> dict[str, str]:
+def _environment(
+    product: Product, deployment: Deployment, back_to: str | None = None
+) -> dict[str, str]:
+    """Return what a step finds in its environment; `back_to`: it is about that one."""
     return hooks.environment(
         product,
-        version=deployment.version,
-        from_version=deployment.from_version,
+        version=back_to or deployment.version,
+        from_version=deployment.version if back_to else deployment.from_version,
         trigger=deployment.trigger,
     )
 

@@ -76,7 +76,8 @@ def test_the_dangerous_stretch_is_never_left_as_it_is():
         if open_ is not None and open_.state in TOUCHED:
             step = decide(disk, open_, installed).step
 
-            assert step in (Step.FORWARD, Step.BACK, Step.WITHDRAW, Step.BROKEN)
+            way_out = (Step.FORWARD, Step.BACK, Step.WITHDRAW, Step.BROKEN)
+            assert step in way_out or (step is Step.FORGET and not disk.whole)
 
 
 def test_a_trial_nobody_watched_is_never_a_pass():
