@@ -16,43 +16,43 @@ DECODE_COST = {STORED: 0.0, ZSTD: 1.0, XZ: 8.0, BZ2: 17.0}
 
 Packed = tuple[int, bytes]
 
+_BEST = 9 | lzma.PRESET_EXTREME
+
 _LARGE = 1 << 18
 """Bytes from which on only xz is tried: it won on every larger stream measured."""
-_NICE = 128
-"""Length of a match that is good enough in streams with many zeros: beyond it, the
-encoder takes half as long again for half a percent."""
 _PIECE = 1 << 20
 
 
-def _filters(length: int, *, planar: bool, nice: int | None) -> list[dict[str, Any]]:
+def _filters(length: int, preset: int, *, planar: bool) -> list[dict[str, Any]]:
     chosen: dict[str, Any] = {
         "id": lzma.FILTER_LZMA2,
-        "preset": 9 | lzma.PRESET_EXTREME if nice is None else 9,
+        "preset": preset,
         "dict_size": max(4096, min(WINDOW, length)),
         "pb": 0,  # nothing in our streams is aligned to more than a byte
     }
     if planar:
         chosen["lc"] = 0  # in planes of numbers, the byte before says nothing
-    if nice is not None:
-        chosen["nice_len"] = nice
     return [chosen]
 
 
-def xz(data: bytes, *, planar: bool = False) -> bytes:
+def xz(data: bytes, *, planar: bool = False, preset: int = _BEST) -> bytes:
     """Return raw LZMA2, as codec 2 of a bundle.
 
     Args:
         data: what to pack.
         planar: it consists of byte planes.
+        preset: of the encoder.
     """
-    filters = _filters(len(data), planar=planar, nice=None)
+    filters = _filters(len(data), preset, planar=planar)
     return lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
 
 
 def guess(data: bytes, *, planar: bool = False) -> int:
-    """Return about how small xz makes a stream, in less time."""
-    filters = _filters(len(data), planar=planar, nice=64)
-    return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
+    """Return about how small xz makes a piece, in a tenth of the time.
+
+    Good for a comparison of two forms of the same data, and for nothing else.
+    """
+    return len(xz(data, planar=planar, preset=0))
 
 
 def zstandard(data: bytes, level: int = 19) -> bytes:
@@ -95,7 +95,6 @@ def stream(
     out: BinaryIO,
     *,
     planar: bool = False,
-    zeros: bool = False,
 ) -> tuple[int, int]:
     """Pack a stream that need not fit in memory; return codec and packed bytes.
 
@@ -107,7 +106,6 @@ def stream(
         length: of all of them.
         out: where to write.
         planar: see `xz`.
-        zeros: it holds many short runs of zeros.
 
     Raises:
         OSError: the disk refused.
@@ -116,9 +114,8 @@ def stream(
         codec, packed = smallest(b"".join(source), planar=planar)
         out.write(packed)
         return codec, len(packed)
-    nice = _NICE if zeros else None
     encoder = lzma.LZMACompressor(
-        lzma.FORMAT_RAW, filters=_filters(length, planar=planar, nice=nice)
+        lzma.FORMAT_RAW, filters=_filters(length, _BEST, planar=planar)
     )
     done = 0
     for piece in source:

@@ -242,7 +242,6 @@ class _Streams:
             Pack(
                 parts=paths,
                 planar=name in {"control", "runs"},
-                zeros=name == "changes",
                 out=str(self._base / f"{name}.packed"),
             )
             for name, paths in parts.items()

@@ -1,8 +1,9 @@
 """A diff as runs and changes (docs/formats.md), written a piece at a time.
 
-How many zeros between two changes are worth a new run (`join`) depends on what is
-diffed: text and most code like short runs; where the same changes come again and
-again, the zeros between them are better left to the compressor.
+How many zeros between two changes are worth a new run depends on what is diffed:
+text and most code like short runs; in tables, where the same changes come again and
+again, the zeros between them are better left to the compressor. A program holds
+both, so each piece of it gets what is smaller.
 """
 
 import re
@@ -12,9 +13,10 @@ from collections.abc import Iterator
 from updaterd.artifact.sparse import BLOCK
 from updaterd.release import compress
 
-JOINS = (3, 32)
-_PIECE = 1 << 20
-_SAMPLE = 32 << 20
+PIECE = 1 << 18
+"""Bytes of a diff that are judged at a time."""
+_JOINS = (3, 512)  # zeros that do not end a run
+_PATTERNS = [re.compile(rb"(\0*)([^\0]+(?:\0{1,%d}[^\0]+)*)" % n) for n in _JOINS]
 _LONGEST_GAP = (1 << 24) - 1
 _LONGEST_RUN = (1 << 16) - 1
 
@@ -27,37 +29,37 @@ class Runs:
         self.lengths = array("H")
         self.idle = 0  # zeros since the last run
 
-    def add(self, diff: bytes | bytearray, join: int) -> Iterator[bytes]:
+    def add(self, diff: bytes | bytearray) -> Iterator[bytes]:
         """Take more of a diff; yield the changes in it."""
-        pattern = re.compile(rb"(\0*)([^\0]+(?:\0{1,%d}[^\0]+)*)" % join)
         view = memoryview(diff)
-        for at in range(0, len(diff), _PIECE):
-            piece = bytes(view[at : at + _PIECE])
+        for at in range(0, len(diff), PIECE):
+            piece = bytes(view[at : at + PIECE])
             # Zeros at the end would be tried from each of them: quadratic.
-            found = pattern.findall(piece.rstrip(b"\0"))
-            if not found:
-                self.idle += len(piece)
-                continue
-            zeros, changes = zip(*found, strict=True)
-            gaps, lengths = list(map(len, zeros)), list(map(len, changes))
-            covered = sum(gaps) + sum(lengths)
-            gaps[0] += self.idle
-            self.idle = len(piece) - covered
-            self._take(gaps, lengths)
-            yield b"".join(changes)
+            changed = piece.rstrip(b"\0")
+            if changed:
+                runs, changes = _best(changed)
+                self.follow(runs)
+                yield changes
+            self.idle += len(piece) - len(changed)
 
     def follow(self, other: "Runs") -> None:
         """Take the runs of the diff that follows this one."""
-        if other.gaps:
-            self._take([self.idle + other.gaps[0]], [other.lengths[0]])
-            self.gaps += other.gaps[1:]
-            self.lengths += other.lengths[1:]
-            self.idle = other.idle
-        else:
-            self.idle += other.idle
+        # What is too long for one gap lies in several, all but the last without a
+        # length: only the last of them can take up the zeros before it.
+        first, gap = 0, self.idle
+        while first < len(other.gaps) and not other.lengths[first]:
+            gap += other.gaps[first]
+            first += 1
+        if first < len(other.gaps):
+            self.take([gap + other.gaps[first]], [other.lengths[first]])
+            self.gaps += other.gaps[first + 1 :]
+            self.lengths += other.lengths[first + 1 :]
+            gap = 0
+        self.idle = gap + other.idle
 
-    def _take(self, gaps: list[int], lengths: list[int]) -> None:
-        if gaps[0] > _LONGEST_GAP or max(lengths) > _LONGEST_RUN:
+    def take(self, gaps: list[int], lengths: list[int]) -> None:
+        """Take runs: the zeros before each, and its bytes."""
+        if max(gaps) > _LONGEST_GAP or max(lengths) > _LONGEST_RUN:
             gaps, lengths = _short(gaps, lengths)
         self.gaps.extend(gaps)
         self.lengths.extend(lengths)
@@ -91,17 +93,22 @@ def _short(gaps: list[int], lengths: list[int]) -> tuple[list[int], list[int]]:
     return [gap for gap, _ in out], [length for _, length in out]
 
 
-def best_join(diff: bytes | bytearray) -> int:
-    """Return the join that makes a diff smallest, judging by its first 32 MiB.
+def _best(diff: bytes) -> tuple[Runs, bytes]:
+    """Return the runs and changes of a diff, joined the way that is smallest."""
+    choices = [_split(diff, pattern) for pattern in _PATTERNS]
+    if len({len(runs.gaps) for runs, _ in choices}) == 1:
+        return choices[0]  # the same runs
+    return min(choices, key=_size)
 
-    Short samples mislead: what a compressor gains from repetitions shows late.
-    """
-    sample = diff[:_SAMPLE]
 
-    def size(join: int) -> int:
-        runs = Runs()
-        changes = b"".join(runs.add(sample, join))
-        planes = b"".join(runs.blocks())
-        return compress.guess(planes, planar=True) + compress.guess(changes)
+def _split(diff: bytes, pattern: "re.Pattern[bytes]") -> tuple[Runs, bytes]:
+    zeros, changes = zip(*pattern.findall(diff), strict=True)
+    runs = Runs()
+    runs.take(list(map(len, zeros)), list(map(len, changes)))
+    return runs, b"".join(changes)
 
-    return min(JOINS, key=size)
+
+def _size(choice: tuple[Runs, bytes]) -> int:
+    runs, changes = choice
+    planes = b"".join(runs.blocks())
+    return compress.guess(planes, planar=True) + compress.guess(changes)

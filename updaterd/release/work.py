@@ -22,7 +22,7 @@ from typing import Any
 import updaterd
 from updaterd.errors import BrokenError
 from updaterd.release import compress, matching
-from updaterd.release.runs import Runs, best_join
+from updaterd.release.runs import Runs
 
 Range = tuple[str, int, int]
 """Path, place and length of bytes of a file."""
@@ -75,9 +75,8 @@ class Match:
         del extra
         _write(self.out, "covers", array("Q", (n for c in covers for n in c)))
         runs = Runs()
-        join = best_join(diff)
         with Path(f"{self.out}.changes").open("wb") as file:
-            file.writelines(runs.add(diff, join))
+            file.writelines(runs.add(diff))
         _write(self.out, "gaps", runs.gaps)
         _write(self.out, "lengths", runs.lengths)
         return [runs.idle]
@@ -89,7 +88,6 @@ class Pack:
 
     parts: Sequence[str]
     planar: bool
-    zeros: bool
     out: str
 
     @property
@@ -112,11 +110,7 @@ class Pack:
         """
         with Path(self.out).open("wb") as out:
             codec, length = compress.stream(
-                pieces(self.parts),
-                self.size,
-                out,
-                planar=self.planar,
-                zeros=self.zeros,
+                pieces(self.parts), self.size, out, planar=self.planar
             )
         return [codec, self.size, length]
 

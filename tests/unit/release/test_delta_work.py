@@ -45,9 +45,49 @@ def test_the_bundle_does_not_depend_on_how_many_cores_there_are(trees):
     assert made[0] == made[1] == made[2]
 
 
+def test_what_two_groups_make_together_keeps_to_the_format():
+    """Zeros beyond the longest gap, before and after a group's end: readers take it."""
+    longest = (1 << 24) - 1
+    diffs = [b"x" + bytes(9), bytes(longest + 5) + b"yy\0", bytes(longest), b"\0z"]
+    whole, changes = runs.Runs(), b""
+    for diff in diffs:
+        group = runs.Runs()
+        changes += b"".join(group.add(diff))
+        whole.follow(group)
+
+    made, at = bytearray(), 0
+    for gap, length in zip(whole.gaps, whole.lengths, strict=True):
+        assert length or gap == longest
+        made += bytes(gap) + changes[at : at + length]
+        at += length
+    assert made + bytes(whole.idle) == b"".join(diffs)
+
+
+def _scattered(draw: random.Random, size: int, every: int) -> bytes:
+    out = bytearray(size)
+    for at in range(0, size, every):
+        out[at + draw.randrange(every)] = draw.randrange(1, 256)
+    return bytes(out)
+
+
+def test_each_piece_of_a_diff_is_stored_the_smaller_way():
+    """Rows that come again keep their zeros; other changes beside them are runs."""
+    draw = random.Random(3)
+    rows = [_scattered(draw, 64, 16) for _ in range(8)]
+    table = b"".join(draw.choice(rows) for _ in range(runs.PIECE // 64))
+    code = _scattered(draw, runs.PIECE, 128)
+    both, alone = runs.Runs(), runs.Runs()
+    changes = list(both.add(table + code))
+    list(alone.add(code))
+
+    assert len(changes[0]) > 0.9 * runs.PIECE
+    assert len(changes[1]) < 0.02 * runs.PIECE
+    assert both.gaps[-len(alone.gaps) + 1 :] == alone.gaps[1:]
+
+
 def _spent(diff: bytes) -> float:
     started = time.thread_time()
-    for _ in runs.Runs().add(diff, 3):
+    for _ in runs.Runs().add(diff):
         pass
     return time.thread_time() - started
 
@@ -68,7 +108,7 @@ def blocked(tmp_path: Path):
     code = (
         "import sys; from updaterd.errors import BrokenError;"
         "from updaterd.release import work\n"
-        "pack = work.Pack(parts=[sys.argv[1]], planar=False, zeros=False,"
+        "pack = work.Pack(parts=[sys.argv[1]], planar=False,"
         " out=sys.argv[2])\n"
         "try: work.run(pack)\n"
         "except BrokenError as error: print(error.code)\n"
