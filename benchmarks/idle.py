@@ -6,7 +6,8 @@
 A feed on loopback sends one `hello` and then an hour's worth of heartbeats (240), a
 tenth of a second apart; then it stays silent for a while. Wakeups are the kernel's
 own count (voluntary context switches of all threads): one for each heartbeat, none
-in the silence. Memory is read at the end: RSS, and RssAnon, which nothing shares.
+in the silence. Memory is read at the end: RSS; PSS, which divides shared pages among
+those who use them; and what nothing shares.
 `import httpx` alone, in the same interpreter, is what it is compared with, and what
 the libraries that the daemon is made of take before it has a line of its own: asyncio,
 httpx, structlog, a TLS context and an open database. The CPU
@@ -100,17 +101,15 @@ def cpu_s(pid):
 
 
 def memory(pid):
-    found = {}
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name in {"VmRSS", "RssAnon", "Threads"}:
-            found[name] = int(value.split()[0])
-    return found
+    """Return the process's memory by name, MiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    found = dict(line.split(":", 1) for line in lines)
+    names = ("Rss", "Pss", "Anonymous")
+    return {name: int(found[name].split()[0]) / 1024 for name in names}
 
 
 def mib(found):
-    rss, private = found["VmRSS"] / 1024, found["RssAnon"] / 1024
-    return f"RSS {rss:.1f} MiB, of which its own {private:.1f}"
+    return "RSS {Rss:.1f} MiB, PSS {Pss:.1f}, its own {Anonymous:.1f}".format_map(found)
 
 
 def command(subject, url, directory):
@@ -150,7 +149,7 @@ async def measure(subject, given):
             if subject in {"import httpx", "libraries"}:
                 await asyncio.sleep(3)
                 print(f"{subject:<14} {mib(memory(process.pid))}")
-                return memory(process.pid)["VmRSS"]
+                return memory(process.pid)["Rss"]
             async with asyncio.timeout(60):
                 await feed.subscribed.wait()
             start_s = cpu_s(process.pid)
@@ -171,7 +170,7 @@ async def measure(subject, given):
                 f"({(silent - beaten) * 3600 / given.silence:.0f} an hour between "
                 f"heartbeats)\n  start to subscribed {start_s:.2f} s CPU"
             )
-            return found["VmRSS"]
+            return found["Rss"]
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -196,7 +195,7 @@ def main():
     }
     if not given.only:
         ratio = found["daemon"] / found["import httpx"]
-        own = (found["daemon"] - found["libraries"]) / 1024
+        own = found["daemon"] - found["libraries"]
         print(
             f"the daemon is {ratio:.2f} times `import httpx`, "
             f"and {own:.1f} MiB more than its libraries"

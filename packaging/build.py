@@ -484,7 +484,10 @@ def nfpm(name, root, kind, arch, when):
         settings["recommends"] = [
             "polkitd | policykit-1" if kind == "deb" else "polkit"
         ]
-        settings["deb"]["triggers"] = {"interest_noawait": ["/usr/bin/python3"]}
+        # byte code is made for the Python that is there, its library included
+        libraries = [f"/usr/lib/python{python}" for python in PYTHONS]
+        watched = ["/usr/bin/python3", *libraries]
+        settings["deb"]["triggers"] = {"interest_noawait": watched}
     return settings
 
 

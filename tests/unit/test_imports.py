@@ -51,9 +51,16 @@ root = "{tmp_path}/opt"
 
 
 def test_daemon_imports_neither_tuf_nor_a_server_library():
-    found = modules_after("import updaterd.cli.run, updaterd.daemon.service")
+    found = modules_after("import updaterd.daemon.__main__")
 
     assert not HEAVY & found
+
+
+def test_daemon_has_forgotten_the_command_line():
+    """It was told everything by it, and lives for months (`cli/run.py`)."""
+    found = modules_after("import updaterd.daemon.__main__")
+
+    assert not {"argparse", "gettext", "updaterd.cli"} & found
 
 
 def test_daemon_connects_without_httpx_own_machinery():
@@ -61,7 +68,7 @@ def test_daemon_connects_without_httpx_own_machinery():
     bundle; ctypes, difflib and the worker's fetcher's needs stay out too.
     """
     found = modules_after(
-        "import updaterd.cli.run, updaterd.daemon.service, updaterd.config\n"
+        "import updaterd.daemon.__main__\n"
         "import os\n"
         "for name in list(os.environ):\n"
         "    if name.lower().endswith('_proxy'): del os.environ[name]\n"

@@ -7,17 +7,16 @@ import nor `configure` may import anything heavy: `updaterd status` starts fast.
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 from updaterd import __version__
-from updaterd.errors import BrokenError, UpdaterError
+from updaterd.ending import EXIT_ERROR as EXIT_ERROR  # one of ours
+from updaterd.ending import ended
 
 EXIT_CURRENT = 0
-EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_NOT_RUNNING = 4
 EXIT_PENDING = 10
@@ -120,17 +119,6 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def tell(error: UpdaterError) -> None:
-    """Print on stderr what happened, what it means and what to do."""
-    from updaterd.core.text import printable
-
-    print(f"updaterd: {printable(error.what)}", file=sys.stderr)
-    if error.means:
-        print(f"  this means: {printable(error.means)}", file=sys.stderr)
-    if error.do:
-        print(f"  what to do: {printable(error.do)}", file=sys.stderr)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -141,49 +129,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return EXIT_USAGE
     arguments = parser.parse_args(words)
-    try:
-        code: int = arguments.run(arguments)
-        sys.stdout.flush()  # here a full disk or a reader that left can still be told
-    except UpdaterError as error:
-        tell(error)
-        return EXIT_ERROR
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # the reader of our output went away: `updaterd history | head`
-        _settle_output()
-        return EXIT_ERROR
-    except Exception as error:
-        if not _is_refusal(error):
-            raise
-        _settle_output()
-        tell(_refused(error))
-        return EXIT_ERROR
-    return code
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Tell the machine's own refusals (disk, database) from defects of ours."""
-    # Not imported here: most commands need no database to say that they failed.
-    sqlite3 = sys.modules.get("sqlite3")
-    return isinstance(error, OSError) or (
-        sqlite3 is not None and isinstance(error, sqlite3.Error)
-    )
-
-
-def _settle_output() -> None:
-    """Write what is in the buffer; if that fails, it must not fail again at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _refused(error: Exception) -> UpdaterError:
-    """Return a refusal as one of our errors."""
-    return BrokenError(
-        f"the machine refused: {error}",
-        means="what was begun is finished or undone by the next run",
-        do="look at free space (df), permissions, and the system's log",
-        code="machine_refused",
-    )
+    return ended(lambda: arguments.run(arguments))

@@ -2,14 +2,23 @@
 
 import argparse
 import os
-import secrets
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from updaterd.daemon.clocks import random_draw, wall_clock
+
 if TYPE_CHECKING:
     from updaterd.core.settings import Settings
+
+__all__ = [
+    "add_machine_options",
+    "chosen_products",
+    "nudge_daemon",
+    "random_draw",
+    "settings_from",
+    "wall_clock",
+]
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
@@ -55,16 +64,6 @@ def settings_from(arguments: argparse.Namespace) -> "Settings":
         runtime=arguments.runtime_dir,
         demo=arguments.demo,
     )
-
-
-def wall_clock() -> float:
-    """Return Unix seconds: here the real clock enters, everywhere else it is given."""
-    return time.time()  # noqa: TID251 - the one place
-
-
-def random_draw() -> float:
-    """Return a number in [0, 1): here chance enters, everywhere else it is given."""
-    return secrets.randbelow(2**53) / 2**53
 
 
 def chosen_products(settings: "Settings", named: str | None) -> list[str]:

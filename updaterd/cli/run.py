@@ -1,14 +1,10 @@
 """`updaterd run`: the daemon."""
 
 import argparse
-from pathlib import Path
+import os
+import sys
 
-from updaterd.cli.common import (
-    add_machine_options,
-    random_draw,
-    settings_from,
-    wall_clock,
-)
+from updaterd.cli.common import add_machine_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,17 +24,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the daemon until it is told to stop."""
-    from updaterd import locks, log
-    from updaterd.daemon import service
+    """Become the daemon: same process, without what parsed the command line."""
+    from updaterd.daemon import bytecode
 
-    log.configure(stream=arguments.log)
-    settings = settings_from(arguments)
-    runtime = Path(settings.directories.runtime)
-    with locks.hold(runtime / "lock", what="this machine (the daemon is running)"):
-        # The last daemon's names a process that may be anybody's by now, and
-        # `updaterd check` sends it a signal.
-        (runtime / "status.json").unlink(missing_ok=True)
-        return service.serve(
-            lambda: settings_from(arguments), now=wall_clock, draw=random_draw
-        )
+    given = {
+        "log": arguments.log,
+        "config": arguments.config,
+        "state": arguments.state_dir,
+        "cache": arguments.cache_dir,
+        "runtime": arguments.runtime_dir,
+        "demo": "yes" if arguments.demo else None,
+    }
+    words = [f"{name}={value}" for name, value in given.items() if value is not None]
+    python = [sys.executable, "-I", *bytecode.options()]
+    os.execv(sys.executable, [*python, "-m", "updaterd.daemon", *words])  # noqa: S606 - ourselves

@@ -15,7 +15,6 @@ from updaterd.cli import (
     EXIT_ERROR,
     EXIT_PENDING,
     EXIT_ROLLED_BACK,
-    tell,
 )
 from updaterd.cli.common import (
     add_machine_options,
@@ -24,6 +23,7 @@ from updaterd.cli.common import (
     settings_from,
     wall_clock,
 )
+from updaterd.ending import tell
 
 if TYPE_CHECKING:
     from updaterd.core.settings import Settings

@@ -13,6 +13,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
+from typing import cast
 
 import h11
 import httpx
@@ -67,7 +68,9 @@ class DirectTransport(httpx.AsyncBaseTransport):
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if url.scheme not in {"http", "https"}:
             raise httpx.UnsupportedProtocol(f"not http or https: {url.scheme!r:.40}")
-        host = url.raw_host.decode("ascii")
+        # As bytes: httpx has encoded it, and Python would load the older IDNA of 2003
+        # to encode a str again.
+        host = url.raw_host
         secure = url.scheme == "https"
         port = (443 if secure else 80) if url.port is None else url.port
         if not 0 < port < 2**16:  # getaddrinfo() would take it modulo 2**16
@@ -81,7 +84,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
                         sock=sock,
                         limit=_READ_SIZE,
                         ssl=self._tls if secure else None,
-                        server_hostname=host if secure else None,
+                        server_hostname=cast("str", host) if secure else None,
                     )
                 except BaseException:
                     # A transport has it, which may not even have begun with TLS,
@@ -195,7 +198,7 @@ class _Connection(httpx.AsyncByteStream):
             await self.writer.wait_closed()
 
 
-async def _resolve(host: str, port: int) -> Sequence[_Address]:
+async def _resolve(host: bytes, port: int) -> Sequence[_Address]:
     """Return the addresses of a name, best first; a literal needs no resolver."""
     with contextlib.suppress(socket.gaierror):
         return socket.getaddrinfo(

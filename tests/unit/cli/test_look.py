@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 
 from updaterd import locks
-from updaterd.cli import main
 from updaterd.cli.status import local, look, render
 from updaterd.core.settings import Directories, Feed, Product
 from updaterd.status import collect, daemon_section, encode, iso
@@ -57,7 +56,8 @@ def test_database_that_cannot_be_read_is_answered_from_what_was_published(
     else:
         document = look(settings, NOW)
 
-    assert (published["state"] if running else "not_running") == document["state"]
+    assert ("degraded" if running else "not_running") == document["state"]
+    assert document["problems"][0].startswith("this is old: ")
     assert running == document["daemon"]["running"]
     assert render(document, NOW)
 
@@ -82,7 +82,8 @@ def test_daemon_withdraws_what_the_last_one_published(tmp_path):
     )
     where = [f"--{kind}-dir={tmp_path}" for kind in ("state", "cache", "runtime")]
 
-    assert 1 == main(["run", f"--config={config}", *where])
+    command = [sys.executable, "-I", "-m", "updaterd", "run", f"--config={config}"]
+    assert 1 == subprocess.run([*command, *where], check=False).returncode
     assert not (tmp_path / "status.json").exists()
 
 

@@ -1,0 +1,49 @@
+"""The daemon's own process: `updaterd run` becomes it, and is forgotten.
+
+    python -I -m updaterd.daemon log=journal config=/etc/updaterd/updaterd.toml ...
+
+What parsed the command line would otherwise stay in memory for as long as the daemon
+lives (docs/decisions/0012). Each argument is NAME=VALUE, as `cli/run.py` gives it.
+"""
+
+import sys
+
+from updaterd.daemon import deferred
+
+deferred.defer()  # before anything else imports what it names
+
+from collections.abc import Callable, Sequence  # noqa: E402 - see above
+from pathlib import Path  # noqa: E402
+from typing import cast  # noqa: E402
+
+from updaterd import config, ending, locks, log  # noqa: E402
+from updaterd.core.settings import Settings  # noqa: E402
+from updaterd.daemon import clocks, service  # noqa: E402
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the daemon until it is told to stop; return its exit code."""
+    given = dict(word.split("=", 1) for word in argv)
+    return ending.ended(lambda: _run(given.pop("log"), _loader(given)))
+
+
+def _loader(given: dict[str, str]) -> Callable[[], Settings]:
+    """Return what reads the configuration, at the start and at each reload."""
+    demo = bool(given.pop("demo", ""))
+    places = {name: Path(value) for name, value in given.items()}
+    file = places.pop("config", None)
+    return lambda: config.load(file, demo=demo, **places)
+
+
+def _run(stream: str, load: Callable[[], Settings]) -> int:
+    log.configure(stream=cast("log.Stream", stream))
+    runtime = Path(load().directories.runtime)
+    with locks.hold(runtime / "lock", what="this machine (the daemon is running)"):
+        # The last daemon's names a process that may be anybody's by now, and
+        # `updaterd check` sends it a signal.
+        (runtime / "status.json").unlink(missing_ok=True)
+        return service.serve(load, now=clocks.wall_clock, draw=clocks.random_draw)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,79 @@
+"""How a command ends: its exit code, and what it tells on stderr.
+
+The command line and the daemon's own process (`python -m updaterd.daemon`) share it.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+
+from updaterd.errors import BrokenError, UpdaterError
+
+EXIT_ERROR = 1
+_INTERRUPTED = 130  # 128 + SIGINT, as every shell says it
+
+
+def ended(work: Callable[[], int]) -> int:
+    """Do the work of a command; return its exit code, whatever happens.
+
+    Raises:
+        Exception: a defect of ours, with its traceback.
+    """
+    try:
+        code = work()
+        sys.stdout.flush()  # here a full disk or a reader that left can still be told
+    except UpdaterError as error:
+        tell(error)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our output went away: `updaterd history | head`
+        _settle_output()
+        return EXIT_ERROR
+    except Exception as error:
+        if not _is_refusal(error):
+            raise
+        _settle_output()
+        tell(_refused(error))
+        return EXIT_ERROR
+    return code
+
+
+def tell(error: UpdaterError) -> None:
+    """Print on stderr what happened, what it means and what to do."""
+    from updaterd.core.text import printable  # noqa: PLC0415 - most commands succeed
+
+    lines = [f"updaterd: {printable(error.what)}"]
+    if error.means:
+        lines.append(f"  this means: {printable(error.means)}")
+    if error.do:
+        lines.append(f"  what to do: {printable(error.do)}")
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Tell the machine's own refusals (disk, database) from defects of ours."""
+    # Not imported here: most commands need no database to say that they failed.
+    sqlite3 = sys.modules.get("sqlite3")
+    return isinstance(error, OSError) or (
+        sqlite3 is not None and isinstance(error, sqlite3.Error)
+    )
+
+
+def _settle_output() -> None:
+    """Write what is in the buffer; if that fails, it must not fail again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refused(error: Exception) -> UpdaterError:
+    """Return a refusal as one of our errors."""
+    return BrokenError(
+        f"the machine refused: {error}",
+        means="what was begun is finished or undone by the next run",
+        do="look at free space (df), permissions, and the system's log",
+        code="machine_refused",
+    )
