@@ -192,8 +192,13 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
 
 
 def _check_roots(products: Mapping[str, Product], mistakes: list[str]) -> None:
-    """Two products in one tree would prune each other's releases."""
-    roots = sorted((Path(p.root), name) for name, p in products.items())
+    """Two products in one tree would prune each other's releases.
+
+    By whatever name: through a link or `..` it is the same tree.
+    """
+    roots = sorted(
+        (Path(os.path.realpath(p.root)), name) for name, p in products.items()
+    )
     for (outer, one), (inner, other) in pairwise(roots):
         if inner.is_relative_to(outer):
             mistakes.append(f"products.{one} and products.{other} share {outer}")

@@ -29,6 +29,7 @@ from updaterd.core import lifecycle
 from updaterd.core.lifecycle import State
 from updaterd.core.settings import Product, Settings
 from updaterd.core.text import public_url
+from updaterd.store.contradiction import contradiction
 from updaterd.store.inbox import read_feed
 from updaterd.store.records import Deployment, Records
 
@@ -48,8 +49,10 @@ _WAITING = frozenset({"held", "splay", "outside_window", "blocked"})
 _NOTHING_YET = frozenset({"", "paused", "nothing_offered", "not_in_rollout"})
 _REFUSED = frozenset({"metadata_rollback", "below_floor"})
 _WILL_NOT_DO = frozenset({State.REJECTED, State.FAILED})
+_FINE = frozenset({"current", "pending"})
 _ACTING = frozenset({"install", "upgrade", "step_back"})
 _DAY_S = 86400.0
+_NAMED = 5  # products in one line
 # Days before expiry at which a person should know. A timestamp lives a week and is
 # signed daily; root and targets need people to meet.
 _WARN_DAYS = {"timestamp": 2.0, "root": 60.0, "targets": 60.0}
@@ -149,19 +152,31 @@ def left_behind(document: Document) -> Document:
     }
 
 
+def unreadable(document: Document, why: str) -> Document:
+    """Return what a daemon published, when the database itself cannot be read now."""
+    degraded = "degraded" if document["state"] in _FINE else document["state"]
+    return {
+        **document,
+        "state": degraded,
+        "exit_code": EXIT_CODES[degraded],
+        "problems": [why, *document["problems"]],
+    }
+
+
 def judge(document: Document) -> Document:
     """Set `state`, `exit_code` and `problems` from the rest of the document."""
     products = document["products"]
     problems = [
         *_feed_problems(document),
         *_trust_problems(document),
+        *(_about(p, p["at_odds"]) for p in products if p["at_odds"]),
         *(
-            f"{product['name']}: {product['last_error']['message']}"
+            _about(product, product["last_error"]["message"])
             for product in products
             if product["failures"] and product["last_error"]
         ),
         *(
-            f"{product['name']}: {product['decision']['reason']}"
+            _about(product, product["decision"]["reason"])
             for product in products
             if _is_refused(product)
         ),
@@ -179,6 +194,12 @@ def judge(document: Document) -> Document:
         state = "current"
     document.update(state=state, exit_code=EXIT_CODES[state], problems=problems)
     return document
+
+
+def _about(product: Document, message: str) -> str:
+    """Return a message with the product's name before it, once."""
+    said = f"{product['name']}: "
+    return message if message.startswith(said) else said + message
 
 
 def _is_refused(product: Document) -> bool:
@@ -203,11 +224,14 @@ def _is_pending(product: Document) -> bool:
 def headline(document: Document) -> str:
     """Return one line: for systemd's `systemctl status` and the top of the page."""
     state: str = document["state"]
+    products = document["products"]
     named = ", ".join(
         f"{product['name']} "
         + (product["installed"]["version"] if product["installed"] else "not installed")
-        for product in document["products"]
+        for product in products[:_NAMED]
     )
+    if len(products) > _NAMED:
+        named += f" and {len(products) - _NAMED} more"
     said = {
         "current": "up to date",
         "not_running": "the daemon is not running",
@@ -249,6 +273,7 @@ def _product(journal: Records | None, product: Product, now: float) -> Document:
         "channel": product.channel,
         "root": str(product.root),
         "installed": None,
+        "at_odds": None,
         "target": None,
         "decision": {"code": "", "reason": "not checked yet"},
         "hold": None,
@@ -263,6 +288,7 @@ def _product(journal: Records | None, product: Product, now: float) -> Document:
         return document
     facts = journal.product(product.name)
     installed = journal.installed(product.name)
+    document["at_odds"] = _at_odds(journal, product)
     if installed is not None:
         document["installed"] = {
             "version": installed.version,
@@ -272,10 +298,10 @@ def _product(journal: Records | None, product: Product, now: float) -> Document:
         }
     if facts.target_version is not None:
         document["target"] = {"version": facts.target_version, "seq": facts.target_seq}
-    if facts.decision:
+    if facts.decision or facts.checked_at is not None:
         document["decision"] = {
             "code": facts.decision,
-            "reason": facts.decision_reason,
+            "reason": facts.decision_reason or "nothing could be decided yet",
         }
     if facts.hold_until is not None and now < facts.hold_until:
         document["hold"] = {"until": iso(facts.hold_until), "reason": facts.hold_reason}
@@ -293,6 +319,23 @@ def _product(journal: Records | None, product: Product, now: float) -> Document:
             "message": facts.last_error,
         }
     return document
+
+
+def _at_odds(journal: Records, product: Product) -> str | None:
+    """Return how the disk contradicts the journal, if it does: a person was at work.
+
+    Between the two looks a worker may have come further; so look twice.
+    """
+    said = None
+    for _ in range(2):
+        open_ = journal.open_deployment(product.name)
+        installed = journal.installed(product.name)
+        if installed is None or (open_ and open_.state in lifecycle.TOUCHED):
+            return None
+        said = contradiction(product.root, installed.version)
+        if said is None:
+            return None
+    return f"{said}; `updaterd update {product.name}` looks into it"
 
 
 def describe(deployment: Deployment) -> Document:

@@ -19,6 +19,8 @@ from updaterd.core.settings import Download
 from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.install import stage
 from updaterd.pipeline import order
+from updaterd.store.journal import Journal
+from updaterd.store.schema import open_state
 
 FULL = 0
 """Bytes to leave on the small disk: none."""
@@ -461,3 +463,60 @@ def test_the_same_tree_under_another_label_is_not_downloaded(releases, machine):
     assert ("installed", "1.1.1", 0) == (
         outcome.result, outcome.version, outcome.bytes_fetched,
     )  # fmt: skip
+
+
+@pytest.fixture
+def small_state(machine):
+    """Move the state directory to a file system of its own; return how to remount."""
+    need_root()
+    mount = need("mount")
+    state, kept = machine.root / "state", machine.root / "kept"
+    state.rename(kept)
+    state.mkdir()
+    subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "small", state], check=True)
+    shutil.copytree(kept, state, symlinks=True, dirs_exist_ok=True)
+
+    def remount(option: str) -> None:
+        subprocess.run([mount, "-o", f"remount,{option}", state], check=True)
+
+    yield remount
+    subprocess.run(["umount", "-l", str(state)], check=True)
+
+
+@pytest.mark.parametrize("crashed", [False, True], ids=["settled", "with a log"])
+def test_status_and_history_answer_from_a_read_only_disk(
+    releases, machine, small_state, crashed
+):
+    """When a disk error has made it so, a person wants to know how things stand."""
+    state = machine.root / "state"
+    if crashed:  # what is committed stands in the log, as after a power cut
+        held = open_state(state / "state.db")
+        Journal(held).hold("acme", reason="fair week")
+        copies = {p.name: p.read_bytes() for p in state.glob("state.db*")}
+        held.close()
+        for name in ("state.db", "state.db-wal"):
+            (state / name).write_bytes(copies[name])
+    small_state("ro")
+
+    (product,) = machine.status()["products"]
+
+    assert "1.0.0" == product["installed"]["version"]
+    assert crashed == (product["hold"] is not None)
+    assert "1.0.0" in machine("history").stdout
+    said = machine("hold", expect=1).stderr
+    assert "mount its file system writable" in said
+
+
+def test_disk_too_full_for_a_first_database_is_said_to_be_full(machine, small_state):
+    for path in (machine.root / "state").glob("state.db*"):
+        path.unlink()
+    small_state("size=300k")
+    (machine.root / "state" / "ballast").write_bytes(b"")
+    with (machine.root / "state" / "ballast").open("wb") as file:
+        found = os.statvfs(machine.root / "state")
+        file.write(bytes(found.f_bavail * found.f_frsize - 40_960))
+
+    said = machine("update", "acme", expect=1).stderr
+
+    assert "full" in said
+    assert "free disk space" in said

@@ -134,3 +134,15 @@ def test_empty_is_not_a_place(load, old, new, mistake):
     """A template that was not filled in would stand for `/`."""
     with pytest.raises(ConfigError, match=mistake):
         load(GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize("other", ["acme", "acme/sub", "x/../acme", "link", "link/sub"])
+def test_two_products_in_one_tree_are_refused_by_whatever_name(load, tmp_path, other):
+    """They would prune each other's releases."""
+    (tmp_path / "link").symlink_to(tmp_path / "acme")
+
+    with pytest.raises(ConfigError, match="share"):
+        load(
+            GOOD.replace("/opt/acme", f"{tmp_path}/acme"),
+            b=f'[products.other]\nroot = "{tmp_path}/{other}"\n',
+        )

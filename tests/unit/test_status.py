@@ -1,6 +1,7 @@
 """Status tells the truth in one word, one exit code and one reason."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -270,3 +271,72 @@ def test_last_hour_of_a_role_is_not_yet_expired(look, journal):
     (problem,) = look()["problems"]
 
     assert problem.startswith("metadata expiring")
+
+
+@pytest.mark.parametrize(
+    ("at_current", "said"),
+    [
+        ("releases/1.1.0", None),
+        ("releases/1.0.0", "names 1.0.0"),
+        ("releases/9.9.9", "leads nowhere"),
+        ("directory", "is not a link any more"),
+        (None, "leads nowhere"),
+    ],
+)
+def test_what_a_person_did_to_current_is_told(
+    look, journal, settings, at_current, said
+):
+    """Not what the journal remembers: what runs."""
+    root = settings.products["acme"].root
+    for version in ("1.0.0", "1.1.0"):
+        (root / "releases" / version).mkdir(parents=True)
+    if at_current == "directory":
+        (root / "current").mkdir()
+    elif at_current:
+        (root / "current").symlink_to(at_current)
+    journal.record_installed("acme", TARGET, b"", now=NOW)
+
+    document = look()
+
+    (product,) = document["products"]
+    assert (said is None) == (product["at_odds"] is None)
+    assert (0 if said is None else 20) == document["exit_code"]
+    assert all(said in problem for problem in document["problems"])
+    assert all("updaterd update acme" in problem for problem in document["problems"])
+
+
+@pytest.mark.parametrize("state", [State.ACTIVATING, State.PROBATION])
+def test_link_that_moves_is_no_contradiction(look, journal, state):
+    journal.record_installed("acme", Release("1.0.0", 10, "o" * 64), b"", now=NOW)
+    way = (State.PLANNED, State.STAGED, State.ACTIVATING, State.PROBATION)
+    deploy(journal, *way[: way.index(state) + 1])
+
+    assert [] == look()["problems"]
+
+
+def test_problem_names_its_product_once(look, journal):
+    journal.note_failure(
+        "acme", code="busy", reason="acme: no disk", next_attempt_at=None, now=NOW
+    )
+
+    assert ["acme: no disk"] == look()["problems"]
+
+
+def test_headline_of_many_products_stays_a_line(settings, journal):
+    products = {
+        f"p{n}": Product(name=f"p{n}", root=Path("/opt/x")) for n in range(1000)
+    }
+    many = replace(settings, products=products)
+
+    document = status.collect(journal.connection, many, daemon=None, now=NOW)
+
+    assert status.headline(document).endswith(" and 995 more)")
+    assert len(status.headline(document)) < 200
+
+
+def test_expired_metadata_is_not_said_to_expire_in_days(look, journal):
+    journal.set_roles([RoleSeen("timestamp", 3, NOW - 3 * DAY)])
+
+    page = cli_status.render(look(), NOW)
+
+    assert "timestamp (version 3) expired 3 days ago" in page

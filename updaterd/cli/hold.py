@@ -95,8 +95,10 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"updaterd: {said}; no hold was set", file=sys.stderr)
             return EXIT_USAGE
     connection = open_state(Path(settings.directories.state) / "state.db")
+    # what a terminal in another encoding typed is kept as far as it is text
+    reason = arguments.reason.encode(errors="replace").decode()
     for name in chosen_products(settings, arguments.product):
-        Journal(connection).hold(name, until=until, reason=arguments.reason)
+        Journal(connection).hold(name, until=until, reason=reason)
         moment = iso(until)
         end = local(moment) if moment else "you say `updaterd unhold`"
         print(f"{name}: on hold until {end}")

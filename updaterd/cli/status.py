@@ -1,6 +1,7 @@
 """`updaterd status`: how things stand, for a person or a script."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -77,10 +78,14 @@ def look(settings: Any, now: float) -> dict[str, Any]:
             return status.collect(None, settings, daemon=daemon, now=now)
         with closing(connection):
             return status.collect(connection, settings, daemon=daemon, now=now)
-    except (StateError, OSError, sqlite3.Error):
+    except (StateError, OSError, sqlite3.Error) as error:
         if published is None:
             raise
-        return published if running else status.left_behind(published)
+        found = published if running else status.left_behind(published)
+        if not os.access(settings.directories.state, os.R_OK | os.X_OK):
+            return found  # as it is for everybody but the daemon's user
+        why = error.what if isinstance(error, StateError) else str(error)
+        return status.unreadable(found, f"this is old: {why}")
 
 
 def _published(path: Path) -> dict[str, Any] | None:
@@ -176,10 +181,10 @@ def _trust(document: dict[str, Any]) -> str:
     if not roles:
         return "no signed metadata yet"
     first = roles[0]
-    return (
-        f"{len(roles)} roles, the first to expire is {first['name']} "
-        f"(version {first['version']}) in {first['days_left']:g} days"
-    )
+    name, left = f"{first['name']} (version {first['version']})", first["days_left"]
+    if left <= 0:
+        return f"{len(roles)} roles, {name} expired {-left:g} days ago"
+    return f"{len(roles)} roles, the first to expire is {name} in {left:g} days"
 
 
 def _product(product: dict[str, Any], now: float) -> list[str]:
@@ -213,8 +218,6 @@ def _product(product: dict[str, Any], now: float) -> list[str]:
             "last",
             f"{outcome(product['last'])}, {_ago(product['last']['ended_at'], now)}",
         )
-    if product["failures"] and product["last_error"]:
-        add("trouble", f"{product['last_error']['message']}")
     if product["next_attempt_at"]:
         add("next", f"attempt {_ago(product['next_attempt_at'], now)}")
     return lines

@@ -18,6 +18,7 @@ from updaterd.feed.client import ConnectionState, EventSource
 from updaterd.store.inbox import Inbox
 
 _STORE_RETRY_S = 5.0
+_MOST_FILTERS = 30
 
 
 class Subscription:
@@ -108,6 +109,8 @@ class Subscription:
 
     def _filters(self) -> list[tuple[str, str]]:
         products = self._settings.products
+        if len(products) > _MOST_FILTERS:
+            return []  # servers bound a query; the inbox knows what is ours
         channels = sorted({product.channel for product in products.values()})
         return [("product", name) for name in sorted(products)] + [
             ("channel", channel) for channel in channels

@@ -211,7 +211,7 @@ class Supervisor:
         )
 
     def _waiting(self, name: str) -> Pending | None:
-        return next((p for p in self._inbox.pending() if p.product == name), None)
+        return self._inbox.waiting(name)
 
     # ---- the work ---------------------------------------------------------------
 

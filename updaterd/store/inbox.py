@@ -188,8 +188,7 @@ class Inbox:
 
     def pending(self) -> tuple[Pending, ...]:
         """Return what waits, one for each configured product that has any."""
-        found = (self._pending(product) for product in sorted(self._products))
-        return tuple(waiting for waiting in found if waiting is not None)
+        return tuple(filter(None, map(self.waiting, sorted(self._products))))
 
     def done(self, product: str, up_to_row: int) -> None:
         """Settle what waited for `product`; newer rows go on waiting.
@@ -213,7 +212,7 @@ class Inbox:
                 "WHERE state = 'pending' AND product IS NULL AND row <= ?",
                 (min(marks, default=up_to_row),),
             )
-        if self._pending(product) is None:
+        if self.waiting(product) is None:
             self._pushed.pop(product, None)
 
     def depth(self) -> int:
@@ -347,7 +346,8 @@ class Inbox:
 
     # ---- reading ----------------------------------------------------------------
 
-    def _pending(self, product: str) -> Pending | None:
+    def waiting(self, product: str) -> Pending | None:
+        """Return what waits for one product, as one; None for nothing."""
         rows = self._connection.execute(
             "SELECT row, urgency, received_at, version, spread_s FROM inbox "
             "WHERE state = 'pending' AND (product = ? OR product IS NULL) "

@@ -8,9 +8,10 @@ The version of the layout is SQLite's `user_version`; each entry of `_MIGRATIONS
 takes it one step up, inside one transaction.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from updaterd.errors import BrokenError
@@ -192,9 +193,24 @@ class StateError(BrokenError):
         super().__init__(
             f"cannot use the state database {path}: {error}",
             means="installed applications are untouched; updates wait",
-            do="free disk space or fix permissions; if the file is damaged, move it "
-            "away: updaterd rebuilds it from the disk",
+            do=_advice(path),
         )
+
+
+def _advice(path: Path) -> str:
+    """Return what a person can do about a database that cannot be used."""
+    if path.parent.is_dir() and _is_read_only(path):
+        return "mount its file system writable, and look for why it is not (dmesg)"
+    if not os.access(path.parent, os.R_OK | os.W_OK | os.X_OK):
+        return "run this as root, or as the user that the daemon runs as"
+    return (
+        "free disk space or fix permissions; if the file is damaged, move it away: "
+        "updaterd rebuilds it from the disk"
+    )
+
+
+def _is_read_only(path: Path) -> bool:
+    return bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
 
 
 def open_state(path: Path) -> sqlite3.Connection:
@@ -237,10 +253,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
     if not path.exists():
         return None
     try:
-        connection = sqlite3.connect(
-            f"file:{path}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None
-        )
-        connection.row_factory = sqlite3.Row
+        connection = _connect_to_read(path)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == len(_MIGRATIONS) or _is_readable(connection, version):
             return connection
@@ -254,6 +267,46 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
         f"it has layout {version}, this updaterd reads {len(_MIGRATIONS)}; "
         "restarting the daemon brings an older one up to date",
     )
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Connect without the right to change anything.
+
+    SQLite needs files beside a database in WAL mode. Where a disk error has made the
+    file system read-only and nobody has it open, there are none: a copy is read.
+
+    Raises:
+        sqlite3.OperationalError: it cannot be read.
+        OSError: it cannot be copied.
+    """
+    connection = sqlite3.connect(
+        f"file:{path}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None
+    )
+    try:
+        connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        if not _is_read_only(path):
+            raise
+        connection = _copy(path)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _copy(path: Path) -> sqlite3.Connection:
+    """Return what is in the database, in memory."""
+    import shutil  # noqa: PLC0415 - only on a machine in trouble
+    import tempfile  # noqa: PLC0415
+
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("", "-wal"):  # what a crash left in there counts
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                shutil.copy(part, folder)
+        with closing(sqlite3.connect(Path(folder) / path.name)) as copied:
+            copied.backup(memory)
+    return memory
 
 
 @contextmanager
@@ -312,5 +365,6 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk ends it, and says so
+            connection.execute("ROLLBACK")
         raise

@@ -1,5 +1,6 @@
 """A hold lasts as long as was said, and a slip of the hand is told at once."""
 
+import os
 import time
 
 import pytest
@@ -72,3 +73,15 @@ def test_hold_that_would_be_over_already_is_told_and_not_set(tmp_path, capsys):
     assert EXIT_USAGE == code
     assert "2019-01-0" in capsys.readouterr().err
     assert not (tmp_path / "state" / "state.db").exists()
+
+
+def test_reason_in_another_encoding_is_kept_as_far_as_it_is_text(tmp_path):
+    """A shell hands on whatever bytes were typed."""
+    machine = Machine(
+        tmp_path, feed="http://127.0.0.1:9/", repository="http://127.0.0.1:9",
+        bootstrap=tmp_path / "root.json",
+    )  # fmt: skip
+
+    machine("hold", "--reason", os.fsdecode(b"f\xfcr Messe"))
+
+    assert "f?r Messe" == machine.product_status()["hold"]["reason"]
