@@ -65,3 +65,17 @@ def install_root(path: Path, *, running: str, staged: str = "") -> Path:
         (release / "VERSION").write_text(version)
     (path / "current").symlink_to(Path("releases", running))
     return path
+
+
+class Dying:
+    """Lets `left` files be written, then the machine is gone."""
+
+    def __init__(self, left: int):
+        self.left = left
+        self.write = durable.write_file
+
+    def __call__(self, *arguments, **more):
+        if self.left == 0:
+            raise OSError(5, "the machine is gone")
+        self.left -= 1
+        self.write(*arguments, **more)

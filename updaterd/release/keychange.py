@@ -107,7 +107,7 @@ def check_none_pending(workspace: Workspace) -> None:
     Raises:
         BrokenError: one does.
     """
-    if any(_pending(workspace).glob("*")):
+    if (_pending(workspace) / "note").exists():
         raise BrokenError(
             f"another change of keys waits in {_pending(workspace)}",
             do="finish it with `updaterd release keys import`, or drop it with "
@@ -292,8 +292,8 @@ def take_in(
         RejectedError: a file is not the one that was exported.
         BrokenError: nothing waits.
 
-    Power cut: signatures merged so far are kept; published is all or nothing, and
-    a second run finds either.
+    Power cut: signatures merged so far are kept; the same import again goes on with
+    what was published of it.
     """
     files = _load(workspace)
     if not files:
@@ -322,10 +322,12 @@ def take_in(
 
 def _check_fresh(repository: Repository, files: dict[str, Metadata[Any]]) -> None:
     for role, found in files.items():
-        published = max(repository.published(role))
-        if found.signed.version <= published or (
-            role == "root" and found.signed.version != published + 1
-        ):
+        now, version = repository.roles[role], found.signed.version
+        there = repository.edition(role, version)
+        if there is not None and there.signed_bytes == found.signed_bytes:
+            continue  # this very change: its publication died, and goes on
+        newest = now.signed.version
+        if there or version <= newest or (role == "root" and version != newest + 1):
             raise RejectedError(
                 f"another {role} was published since this change was made",
                 do="`updaterd release keys cancel`, then make the change again",

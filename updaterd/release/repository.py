@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import Signer
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import (
     Metadata,
     MetaFile,
@@ -271,12 +271,18 @@ class Repository:
             f"{role} needs {threshold} signatures, {have} of its keys are here"
             + (f" (not here: {wanted})" if wanted else ""),
             means="nothing was published",
-            do="bring the keys here, or sign elsewhere: `updaterd release keys --help`",
+            do="bring the keys here, or sign elsewhere (`updaterd release keys "
+            "--help`); one that is lost is replaced: `updaterd release keys rotate`",
         )
 
     def published(self, role: str) -> list[int]:
         """Return the versions of a role on disk, in no order; 0 stands for none."""
         return [0, *_versions(self._folder, role)]
+
+    def edition(self, role: str, version: int) -> Metadata[Any] | None:
+        """Return an edition of a role on disk, referred to or not; None: no such."""
+        name = f"{version}.{role}.json"
+        return self._parse(name, role) if (self._folder / name).exists() else None
 
     def next_version(self, role: str) -> int:
         """Return a version that neither the repository nor a dead run has used."""
@@ -292,15 +298,19 @@ class Repository:
             TransientError: another publisher came first; nothing was swapped.
 
         Power cut: until `timestamp.json` is replaced the repository says what it
-        said before; files left over are stepped over by their version.
+        said before; files left over are stepped over by their version. Only a new
+        root counts from when it is written, right before that: with it alone
+        machines accept nothing, and the next commit heals them.
         """
+        for role in ("snapshot", "timestamp"):
+            if not self._backed(role):
+                self._dirty.add(role)  # a root came without them: its commit died
         if not self._dirty:
             return
         top = {"root", "targets", "snapshot", "timestamp"}
         order = ["targets", *sorted(self._dirty - top)]
         written: list[tuple[str, bytes]] = []
-        if "root" in self._dirty:
-            written.append(self._seal("root"))
+        last = [self._seal("root")] if "root" in self._dirty else []
         for role in order:
             if role in self._dirty:
                 written.append(self._seal(role))
@@ -313,7 +323,7 @@ class Repository:
         fields = self.timestamp.unrecognized_fields
         fields["x-updaterd-root"] = self.root.version
         fields["x-updaterd-signed"] = f"{self._now:%Y-%m-%dT%H:%M:%SZ}"
-        name, last = self._seal("timestamp")
+        last.append(self._seal("timestamp"))
         for each, data in written:
             durable.write_file(self._folder / each, data, mode=0o644)
         if self._read("timestamp.json") != self._seen:
@@ -323,10 +333,20 @@ class Repository:
                 do="run the same command again",
                 code="concurrent_publish",
             )
-        durable.write_file(self._folder / name, last, mode=0o644)
-        self._seen = last
+        for each, data in last:
+            durable.write_file(self._folder / each, data, mode=0o644)
+        self._seen = last[-1][1]
         self._dirty.clear()
         self._adopted.clear()
+
+    def _backed(self, role: str) -> bool:
+        """Tell whether the newest root's keys have signed a role as it is now."""
+        found = self._roles[role]
+        try:
+            self.root.verify_delegate(role, found.signed_bytes, found.signatures)
+        except UnsignedMetadataError:
+            return False
+        return True
 
     def renew(self, role: str) -> Metadata[Any]:
         """Give a role its next version and a new expiry; return it unsigned."""

@@ -223,6 +223,7 @@ def test_a_key_that_is_not_here_is_missed_before_the_build(release, tmp_path):
     said = release("push", tree(tmp_path, "1.0.0"), "--product", "acme", "--version",
                    "1.0.0", "--channel", "stable", expect=1)  # fmt: skip
     assert "not here: release-acme" in said
+    assert "keys rotate" in said, "if it is lost"
     assert "bundle" not in said
 
 

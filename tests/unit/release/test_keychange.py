@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fakes.disk import Dying
 from fakes.origin import Origin
 from fakes.repository import Client, Publisher
 
+from updaterd import durable
 from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.release import care, changes, delegation, keychange, workspace
 
@@ -193,3 +195,47 @@ def test_a_channel_cannot_take_the_name_of_another_role(publisher):
     """`releases` would be the role of the release key."""
     with pytest.raises(BrokenError):
         delegation.channel_changes(publisher.space, "acme", "releases")
+
+
+def test_a_change_that_dies_while_it_is_published_is_finished(
+    publisher, client, tmp_path, monkeypatch
+):
+    """Dying before each written file: machines are never cut off for longer than to
+    the next `refresh`, and the same import goes on without new signatures."""
+    safe = away(publisher, tmp_path, "root-1", "root-2", "root-3")
+    for step in range(50):
+        rotate(publisher, "online")
+        paths = keychange.export(publisher.space, tmp_path / "stick")
+        for path in paths:
+            for name in ("root-1.pem", "root-2.pem"):
+                keychange.sign(path, safe / name, lambda _: b"")
+        dying = Dying(step)
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "write_file", dying)
+            try:
+                keychange.take_in(publisher.space, publisher.open(), paths)
+            except OSError:
+                pass
+            else:
+                assert step == 8, "3 kept, targets, channel, snapshot, root, stamp"
+                break
+        care.refresh(publisher.space, publisher.open(), publisher.now)
+        assert client.offered() == "1.0.0"
+        assert keychange.take_in(publisher.space, publisher.open(), paths) == []
+        assert client.offered() == "1.0.0"
+        found = care.verify(publisher.space, publisher.open(), deep=False)
+        assert [line for line in found if "blobs" not in line] == []
+    else:
+        pytest.fail("never completed")
+
+
+def test_half_a_proposal_is_no_change_that_waits(publisher, tmp_path, monkeypatch):
+    """Dying before the note is written: the same command makes it again."""
+    away(publisher, tmp_path, "root-1", "root-2")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "write_file", Dying(4))
+        with pytest.raises(OSError, match="gone"):
+            rotate(publisher, "online")
+    assert list((publisher.folder / "pending").glob("*.json"))
+    assert keychange.waiting(publisher.space, publisher.open()) == []
+    keychange.check_none_pending(publisher.space)

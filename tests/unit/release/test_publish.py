@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fakes.disk import Dying
 from fakes.origin import Origin
 from fakes.repository import PLATFORM, T0, Client, Publisher, manifest_of
 
@@ -29,20 +30,6 @@ def client(tmp_path: Path, publisher):
         made = Client(tmp_path / "trust", publisher.bootstrap, origin)
         yield made
         made.close()
-
-
-class Dying:
-    """Lets `left` files be written, then the machine is gone."""
-
-    def __init__(self, left: int):
-        self.left = left
-        self.write = durable.write_file
-
-    def __call__(self, *arguments, **more):
-        if self.left == 0:
-            raise OSError(5, "the machine is gone")
-        self.left -= 1
-        self.write(*arguments, **more)
 
 
 def test_a_publish_that_dies_anywhere_has_published_nothing_or_everything(

@@ -39,7 +39,7 @@ def configure(commands: common.Subcommands) -> None:
 def run_status(arguments: argparse.Namespace) -> int:
     """Show how things stand."""
     from updaterd.cli.release.channel import show
-    from updaterd.release import care, catalog, publish
+    from updaterd.release import care, catalog, keychange, publish
 
     workspace = common.open_workspace(arguments)
     now = common.clock()
@@ -93,6 +93,8 @@ def run_status(arguments: argparse.Namespace) -> int:
         keys = f"{role.threshold} of {', '.join(role.keys)} ({role.here} here)"
         note = f"  ! {role.warning}" if role.warning else ""
         print(f"{role.name:<24} {role.version:>7} {role.days_left:>9.1f}  {keys}{note}")
+    for one in keychange.waiting(workspace, repository):
+        print(f"a change of keys waits: {one.path}: {one.missing}")
     for each in listing.values():
         for channel in each.channels():
             show(each.pointer(channel))
