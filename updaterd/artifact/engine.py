@@ -9,9 +9,6 @@ out of range as zero, and allocates what it is told) was checked in
 
 from __future__ import annotations
 
-from itertools import accumulate, chain, compress
-from operator import add
-
 from updaterd.artifact.sparse import patch, triples
 
 TYPE_CHECKING = False
@@ -27,8 +24,21 @@ if TYPE_CHECKING:
     class Diff(Protocol):
         """What is added to old bytes, from start to end."""
 
-        def add(self, old: bytes) -> bytes | bytearray:
-            """Return `old` with the next bytes of the diff added."""
+        def add(
+            self,
+            old: bytes,
+            lengths: Sequence[int],
+            extras: Sequence[int],
+            extra: bytes,
+        ) -> bytes | bytearray:
+            """Return what operations of these lengths make.
+
+            Args:
+                old: all that they take from the old data; the diff is added to it.
+                lengths: of their pieces of it.
+                extras: bytes of `extra` that follow each.
+                extra: all that is new.
+            """
 
         def skip(self, count: int) -> None:
             """Pass over `count` bytes of the diff."""
@@ -49,14 +59,17 @@ class Dense:
         self.skip = stream.skip
         self.finish = stream.finish
 
-    def add(self, old: bytes) -> bytes:
-        """Return `old` with the next bytes of the diff added.
+    def add(
+        self, old: bytes, lengths: Sequence[int], extras: Sequence[int], extra: bytes
+    ) -> bytes:
+        """Return `old` with the next bytes of the diff added, and `extra` woven in.
 
         Raises:
             MalformedError: the stream is broken, or too short.
         """
         diff = self._stream.read(len(old))
-        return patch(old, len(old), triples((len(old),), None, None), diff, b"")
+        size = len(old) + len(extra)
+        return patch(old, size, triples(lengths, extras, None), diff, extra)
 
 
 class Engine:
@@ -135,19 +148,18 @@ class Engine:
     def _batch(self, block: Block, first: int, last: int) -> None:
         """Apply the operations [first, last), which make at most a batch."""
         size = block.made[last] - block.made[first]
-        starts, lengths = block.starts[first:last], block.lengths[first:last]
+        lengths = block.lengths[first:last]
         copied = sum(lengths)
         if self._unwanted() >= size:
             self._pass(copied, size - copied)
             return
-        made: bytes | bytearray = b""
+        extra = self._extra.read(size - copied) if copied < size else b""
         if copied:
-            ends = list(map(add, starts, lengths))
-            made = self._diff.add(self._old.gather(starts, ends))
-        if copied < size:
-            extra = self._extra.read(size - copied)
-            made = _woven(made, lengths, extra, block.extras[first:last])
-        self._emit(made)
+            old = self._old.gather(block.starts[first:last], block.ends[first:last])
+            extras = block.extras[first:last]
+            self._emit(self._diff.add(old, lengths, extras, extra))
+        else:
+            self._emit(extra)
 
     def _large(self, block: Block, index: int) -> None:
         """Apply one operation that makes more than a batch, in pieces."""
@@ -157,7 +169,8 @@ class Engine:
             if self._unwanted() >= count:
                 self._pass(count, 0)
             else:
-                self._emit(self._diff.add(self._old.read(start, start + count)))
+                old = self._old.read(start, start + count)
+                self._emit(self._diff.add(old, (count,), (0,), b""))
             start += count
             left -= count
         left = block.extras[index]
@@ -175,25 +188,3 @@ class Engine:
         self._extra.skip(extra)
         self._leave(copied + extra)
         self._count(copied + extra)
-
-
-def _woven(
-    copied: bytes | bytearray,
-    lengths: Sequence[int],
-    extra: bytes,
-    extras: Sequence[int],
-) -> bytes:
-    """Return both streams in one: so much of this, so much of that, again and again."""
-    if not copied:
-        return extra
-    # Most operations have no extra: cut only where there is some.
-    some = list(compress(accumulate(lengths), extras))
-    counts = [count for count in extras if count]
-    view, new = memoryview(copied), memoryview(extra)
-    old_cuts = map(slice, chain((0,), some), (*some, len(copied)))
-    ends = list(accumulate(counts))
-    new_cuts = map(slice, chain((0,), ends), ends)
-    parts: list[memoryview] = [view[:0]] * (2 * len(some) + 1)
-    parts[0::2] = map(view.__getitem__, old_cuts)
-    parts[1::2] = map(new.__getitem__, new_cuts)
-    return b"".join(parts)

@@ -39,7 +39,8 @@ class Block:
     """Operations ready to apply, all checked.
 
     Attributes:
-        starts: where each reads the old data.
+        starts: where each begins to read the old data.
+        ends: where each ends to read them.
         lengths: bytes each takes from the old data, from the diff stream too.
         extras: bytes each takes from the extra stream.
         made: bytes made before each, and after the last: one item more.
@@ -47,6 +48,7 @@ class Block:
     """
 
     starts: Sequence[int]
+    ends: Sequence[int]
     lengths: Sequence[int]
     extras: Sequence[int]
     made: Sequence[int]
@@ -144,11 +146,11 @@ def _checked(
 ) -> Block:
     starts = list(accumulate(map(add, lengths, skips), initial=position))
     end = starts.pop()
-    low, high = min(starts), max(map(add, starts, lengths))
-    if low < 0 or high > old_size or not 0 <= end <= old_size:
+    ends = list(map(add, starts, lengths))
+    if min(starts) < 0 or max(ends) > old_size or not 0 <= end <= old_size:
         raise MalformedError("operations: one reads outside the old data")
     made = list(accumulate(map(add, lengths, extras), initial=0))
     # One may only move (the first does); blocks of idle ones would just burn time.
     if made[-1] < max(1, len(starts) - 1):
         raise MalformedError("operations: a block makes nothing")
-    return Block(starts, lengths, extras, made, end)
+    return Block(starts, ends, lengths, extras, made, end)

@@ -11,7 +11,7 @@ import stat
 from hashlib import sha256
 
 from updaterd.artifact.folders import Folders
-from updaterd.artifact.sources import digest, look_up
+from updaterd.artifact.sources import digest, look_at, look_up
 from updaterd.durable import link_at, symlink_at
 
 TYPE_CHECKING = False
@@ -112,25 +112,55 @@ class Destination:
         Raises:
             OSError: the disk refused.
         """
+        if how == "hardlink":
+            shared = self._share_link(folders, old, path, mode)
+            if shared is not None:
+                return shared
         found = look_up(folders, old)
         if found is None:
             return False
-        fd, status = found
+        fd, _ = found
         try:
-            directory, name = self._folders.parent(path)
-            linked = how == "hardlink" and stat.S_IMODE(status.st_mode) == mode
-            if linked or (how == "reflink" and not self._no_clones):
+            if how == "reflink" and not self._no_clones:
                 if digest(fd, old.length) != old.sha256:
                     return False
-                if linked and _linked(
-                    status, folders.parent(old.path), name, directory
-                ):
-                    return True
-                if not linked and self._clone(fd, directory, name, mode):
+                directory, name = self._folders.parent(path)
+                if self._clone(fd, directory, name, mode):
                     return True
             return self._copy(fd, old, path, mode)
         finally:
             os.close(fd)
+
+    def _share_link(
+        self, folders: Folders, old: File, path: str, mode: int
+    ) -> bool | None:
+        """Hard-link an old file; tell whether it was what it should be.
+
+        What is hashed is the link that was made: no time passes in which the old
+        name could come to mean another file.
+
+        Returns:
+            None when it cannot be linked, or has another mode.
+        """
+        directory, name = self._folders.parent(path)
+        try:
+            place, there = folders.parent(old.path)
+            link_at((there, place), name, directory)
+        except OSError:
+            return None
+        found = look_at(directory, name, old.length)
+        if found is None:
+            os.unlink(name, dir_fd=directory)
+            return False
+        fd, status = found
+        try:
+            fits = stat.S_IMODE(status.st_mode) == mode
+            sound = fits and digest(fd, old.length) == old.sha256
+        finally:
+            os.close(fd)
+        if not sound:
+            os.unlink(name, dir_fd=directory)
+        return sound if fits else None
 
     def _copy(self, fd: int, old: File, path: str, mode: int) -> bool:
         """Copy an old file, hashed on its way; tell whether it was what it should be.
@@ -170,18 +200,3 @@ class Destination:
     def close(self) -> None:
         """Close the directories."""
         self._folders.close()
-
-
-def _linked(
-    status: os.stat_result, old: tuple[int, str], name: str, directory: int
-) -> bool:
-    """Hard-link an old file, and tell whether it is the one that was hashed."""
-    try:
-        link_at((old[1], old[0]), name, directory)
-    except OSError:
-        return False
-    mine = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    if os.path.samestat(mine, status):
-        return True
-    os.unlink(name, dir_fd=directory)
-    return False

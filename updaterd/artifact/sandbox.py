@@ -147,6 +147,14 @@ def _died(code: int, said: str) -> UpdaterError:
             means="by a person, or because the machine ran out of memory",
             code="worker_killed",
         )
+    if code == -signal.SIGBUS:
+        # A long old file is mapped; what a bad sector or a cut takes away is fatal.
+        return RejectedError(
+            "an installed file could not be read",
+            means="the disk is failing, or the file was cut short just now",
+            do="look at the disk; another bundle is tried",
+            code="bad_old_files",
+        )
     if code == -signal.SIGXCPU:
         return RejectedError(
             "the bundle takes too long to apply", code="cpu_limit", do="publish again"

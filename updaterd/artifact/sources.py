@@ -19,6 +19,7 @@ from updaterd.errors import MalformedError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from mmap import mmap
     from pathlib import Path
 
     from updaterd.core.tree import File
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 _PIECE = 1 << 18
 _CLOSE = 1 << 13  # bytes read in vain that cost as much as another read
 _MOST_OPEN = 32
+_LONG = 1 << 20  # bytes from which on a file is mapped
+_STEP = 1 << 26  # it is mapped in pieces of two steps
+_FEW = 512  # ranges between two looks at how much memory is taken: 32 MiB at worst
+_MUCH = 40 << 20
+_DONTNEED = 4  # mmap.MADV_DONTNEED
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _CLOSED = -1
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -40,11 +47,21 @@ def look_up(folders: Folders, file: File) -> tuple[int, os.stat_result] | None:
     """Return an old file's descriptor and status; None when it cannot be that file."""
     try:
         directory, name = folders.parent(file.path)
+    except OSError:
+        return None
+    return look_at(directory, name, file.length)
+
+
+def look_at(
+    directory: int, name: str, length: int
+) -> tuple[int, os.stat_result] | None:
+    """Return descriptor and status of a regular file of this length, or None."""
+    try:
         fd = os.open(name, _OPEN, dir_fd=directory)
     except OSError:
         return None
     status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode) or status.st_size != file.length:
+    if not stat.S_ISREG(status.st_mode) or status.st_size != length:
         os.close(fd)
         return None
     return fd, status
@@ -87,6 +104,15 @@ def is_sound(folders: Folders, file: File) -> bool:
         os.close(fd)
 
 
+def _resident() -> int:
+    """Return bytes of this process in memory; without /proc, more than it may have."""
+    try:
+        with open("/proc/self/statm", "rb", 0) as file:
+            return int(file.read(64).split(None, 2)[1]) * _PAGE
+    except OSError:
+        return _MUCH + 1
+
+
 class Concatenation:
     """Old files, then files of the new tree that are already made, read as one."""
 
@@ -113,6 +139,8 @@ class Concatenation:
         self.size = self._starts.pop()
         self._limit = sum(f.length for f in files)
         self._open: dict[int, int | None] = {}
+        self._mapped: mmap | None = None
+        self._low = self._high = 0  # of what is mapped
 
     def allow(self, count: int) -> None:
         """Let the first `count` made files be read: they are complete."""
@@ -148,22 +176,66 @@ class Concatenation:
         low, high = min(starts), max(ends)
         if len(starts) == 1:
             return self.read(low, high)
+        window = self._window(low, high)
+        if window is not None:
+            return b"".join(self._slices(window, starts, ends))
         room = (1 << 21) // len(starts)  # so that little is read in vain
         lows, spans = self._spans(starts, ends, min(_CLOSE, room))
-        if len(spans) == 1:
-            span = spans[0]
-            if list(starts[1:]) == list(ends[:-1]):
-                return bytes(span)
-            return b"".join([
-                span[start - low : end - low]
-                for start, end in zip(starts, ends, strict=True)
-            ])
         return b"".join([
             spans[at := bisect_right(lows, start) - 1][
                 start - lows[at] : end - lows[at]
             ]
             for start, end in zip(starts, ends, strict=True)
         ])
+
+    def _window(self, low: int, high: int) -> mmap | None:
+        """Return a long file's bytes [low, high) and more, mapped; None elsewhere.
+
+        Raises:
+            MalformedError: a file is read that is not made yet.
+        """
+        if self._mapped is not None and self._low <= low and high <= self._high:
+            return self._mapped
+        index = bisect_right(self._starts, low) - 1
+        start, length = self._starts[index], self._files[index].length
+        if length < _LONG or high > start + length or high > self._limit:
+            return None
+        first = (low - start) // _STEP * _STEP
+        size = min(length - first, 2 * _STEP)
+        fd = self._descriptor(index)
+        if fd is None or high > start + first + size:
+            return None
+        from mmap import ACCESS_READ, mmap  # noqa: PLC0415 - for long files only
+
+        self._unmap()
+        try:
+            self._mapped = mmap(fd, size, access=ACCESS_READ, offset=first)
+        except (OSError, ValueError):  # cannot be mapped, or was cut short
+            return None
+        self._low = start + first
+        self._high = self._low + size
+        return self._mapped
+
+    def _slices(
+        self, window: mmap, starts: Sequence[int], ends: Sequence[int]
+    ) -> list[bytes]:
+        """Return ranges of the mapped file.
+
+        Its pages count as this process's memory: when there are too many, all go.
+        """
+        base = self._low
+        out: list[bytes] = []
+        for first in range(0, len(starts), _FEW):
+            some = starts[first : first + _FEW], ends[first : first + _FEW]
+            out += [window[a - base : b - base] for a, b in zip(*some, strict=True)]
+            if _resident() > _MUCH:
+                window.madvise(_DONTNEED)
+        return out
+
+    def _unmap(self) -> None:
+        if self._mapped is not None:
+            self._mapped.close()
+            self._mapped = None
 
     def _spans(
         self, starts: Sequence[int], ends: Sequence[int], close: int
@@ -182,7 +254,7 @@ class Concatenation:
         reads = map(self.read, lows, highs)
         return lows, [memoryview(data) for data in reads]
 
-    def _piece(self, index: int, offset: int, count: int) -> bytes:
+    def _descriptor(self, index: int) -> int | None:
         fd = self._open.get(index, _CLOSED)
         if fd == _CLOSED:
             if len(self._open) >= _MOST_OPEN:
@@ -190,6 +262,10 @@ class Concatenation:
             folders = self._old if index < self._old_count else self._new
             fd = open_file(folders, self._files[index])
             self._open[index] = fd
+        return fd
+
+    def _piece(self, index: int, offset: int, count: int) -> bytes:
+        fd = self._descriptor(index)
         if fd is None:
             return b""
         try:
@@ -209,6 +285,7 @@ class Concatenation:
 
     def close(self) -> None:
         """Close every file."""
+        self._unmap()
         for index in tuple(self._open):
             self._close(index)
         self._old.close()

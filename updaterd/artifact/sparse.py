@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from itertools import accumulate, chain
+from itertools import accumulate, chain, compress, pairwise
 from operator import add, sub
 
 import bsdiff4.core
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from updaterd.artifact.codecs import Stream
 
 BLOCK = 1 << 14
-_WORTH = 160  # zeros that cost the C core as much as a run costs Python
+_RUN = 160  # zeros that cost the C core as much as a run costs Python
+_WEAVE = 300  # and as much as bytes cost that are put in between
 _MOST = 1 << 22  # bytes of a diff that are expanded at a time
+_MANY = 1 << 12  # numbers from which on another import pays
 _LONGEST_GAP = (1 << 24) - 1
 
 
@@ -46,31 +48,41 @@ class Sparse:
         self._at = 0
         self._dense, self._used = b"", 0  # a block of short runs, already expanded
 
-    def add(self, old: bytes) -> bytes | bytearray:
-        """Return `old` with as many bytes of the diff added.
+    def add(
+        self, old: bytes, lengths: Sequence[int], extras: Sequence[int], extra: bytes
+    ) -> bytes | bytearray:
+        """Return `old` with as many bytes of the diff added, and `extra` woven in.
 
         Raises:
             MalformedError: a stream is broken, or too short.
         """
+        begins: list[int] = []
+        ends: list[int] = []
+        parts = []
         done = 0
-        parts: list[bytes | bytearray] = []
         while done < len(old):
             count = min(len(old) - done, self._known())
-            piece = old if count == len(old) else old[done : done + count]
-            done += count
             if self._dense:
-                parts.append(_add(piece, self._slice(count)))
-                continue
-            begins, ends = self._take(count)
-            changed = sum(ends) - sum(begins)
-            if changed:
-                changes = self._changes.read(changed)
-                scattered = count - changed > _WORTH * len(begins)
-                apply = _scatter if scattered else _spread
-                parts.append(apply(piece, begins, ends, changes))
+                begins.append(done)
+                ends.append(done + count)
+                parts.append(self._slice(count))
             else:
-                parts.append(piece)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+                more, until = self._take(count, done)
+                if more:
+                    changed = sum(until) - sum(more)
+                    parts.append(self._changes.read(changed))
+                    begins += more
+                    ends += until
+            done += count
+        changes = parts[0] if len(parts) == 1 else b"".join(parts)
+        woven = len(extras) - extras.count(0) if extra else 0
+        slow = _RUN * len(begins) + _WEAVE * woven
+        if (changes or extra) and len(old) - len(changes) < slow:
+            diff = _spread(len(old), begins, ends, changes)
+            size = len(old) + len(extra)
+            return patch(old, size, triples(lengths, extras, None), diff, extra)
+        made = _scatter(old, begins, ends, changes) if changes else old
+        return weave(made, lengths, extra, extras) if extra else made
 
     def skip(self, count: int) -> None:
         """Pass over `count` bytes of the diff.
@@ -84,7 +96,7 @@ class Sparse:
             if self._dense:
                 self._slice(step)
                 continue
-            begins, ends = self._take(step)
+            begins, ends = self._take(step, 0)
             self._changes.skip(sum(ends) - sum(begins))
 
     def finish(self) -> None:
@@ -122,18 +134,24 @@ class Sparse:
             self._dense, self._used = b"", 0
         return out
 
-    def _take(self, count: int) -> tuple[Sequence[int], Sequence[int]]:
-        """Return where runs begin and end in the next `count` bytes; move past them."""
+    def _take(self, count: int, at: int) -> tuple[list[int], list[int]]:
+        """Return where runs begin and end in the next `count` bytes; move past them.
+
+        Args:
+            count: of how many bytes of the diff.
+            at: what the first of these is called.
+        """
         first, stop = self._next, self._at + count
         last = bisect_left(self._begins, stop, first)
         low, self._at = self._at, stop
         self._next = bisect_right(self._ends, stop, first)
         if first == last:
-            return (), ()
+            return [], []
+        low -= at
         begins = [begin - low for begin in self._begins[first:last]]
         ends = [end - low for end in self._ends[first:last]]
-        begins[0] = max(0, begins[0])  # some of it may be taken already
-        ends[-1] = min(count, ends[-1])
+        begins[0] = max(at, begins[0])  # some of it may be taken already
+        ends[-1] = min(at + count, ends[-1])
         return begins, ends
 
     def _load(self) -> None:
@@ -146,23 +164,19 @@ class Sparse:
         if count > BLOCK:
             raise MalformedError("runs: a block is too large")
         planes = [self._runs.read(count) for _ in range(5)]
-        wide, narrow = bytearray(4 * count), bytearray(2 * count)
-        for plane in range(3):
-            wide[plane::4] = planes[plane]
-        for plane in range(2):
-            narrow[plane::2] = planes[3 + plane]
-        gaps, lengths = array("I", bytes(wide)), array("H", bytes(narrow))
-        if sys.byteorder == "big":
-            gaps.byteswap()
-            lengths.byteswap()
+        zeros, changed = _total(planes[:3]), _total(planes[3:])
+        short = max(zeros, changed) < _RUN * count and zeros + changed <= _MOST
+        if short and b"\0" not in planes[3]:
+            self._expand(planes, zeros, changed)
+            return
+        gaps, lengths = _column("I", planes[:3]), _column("H", planes[3:])
         if 0 in lengths and any(
             gap != _LONGEST_GAP
             for gap, length in zip(gaps, lengths, strict=True)
             if not length
         ):
             raise MalformedError("runs: one changes nothing")
-        zeros, changed = sum(gaps), sum(lengths)
-        if zeros < _WORTH * count and zeros + changed <= _MOST:
+        if short:
             self._expand(planes, zeros, changed)
             return
         after = accumulate(map(add, gaps, lengths), initial=self._at)
@@ -172,19 +186,51 @@ class Sparse:
         self._next = 0
 
     def _expand(self, planes: Sequence[bytes], zeros: int, changed: int) -> None:
-        """Make a whole block's diff; no Python code runs per run."""
-        control = bytearray(24 * len(planes[0]))
+        """Make a whole block's diff; no Python code runs per run.
+
+        Each triple is a run's changes, then the zeros before the next run: what
+        bsdiff's core takes as extra it copies in one piece, the rest byte by byte.
+        """
+        count = len(planes[0])
+        control = bytearray(24 * count + 24)
         for plane in range(3):
-            control[plane::24] = planes[plane]
+            control[8 + plane : -24 : 24] = planes[plane]
         for plane in range(2):
-            control[8 + plane :: 24] = planes[3 + plane]
+            control[24 + plane :: 24] = planes[3 + plane]
         changes = self._changes.read(changed)
         size = zeros + changed
-        self._dense = patch(b"", size, bytes(control), bytes(zeros), changes)
+        self._dense = patch(b"", size, bytes(control), changes, bytes(zeros))
 
 
-def _add(old: bytes, diff: bytes) -> bytes:
-    return patch(old, len(old), triples((len(old),), None, None), diff, b"")
+def _column(kind: str, planes: Sequence[bytes]) -> array[int]:
+    """Return the numbers whose bytes the planes are, lowest first."""
+    width = array(kind).itemsize
+    data = bytearray(width * len(planes[0]))
+    for index, plane in enumerate(planes):
+        data[index::width] = plane
+    column = array(kind, bytes(data))
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column
+
+
+def _total(planes: Sequence[bytes]) -> int:
+    """Return the sum of the numbers whose bytes the planes are, lowest first.
+
+    The low half of an Adler-32 is one plus the sum of the bytes, as long as there
+    are few of them; it takes a fifth of what `sum` does.
+    """
+    if len(planes[0]) < _MANY:
+        return sum(sum(plane) << 8 * index for index, plane in enumerate(planes))
+    from zlib import adler32  # noqa: PLC0415 - small deltas do without
+
+    total = 0
+    for index, plane in enumerate(planes):
+        parts = [plane[at : at + 256] for at in range(0, len(plane), 256)]
+        # 1 + 256 * 255 is less than the modulus, 65521
+        some = sum((adler32(part) & 0xFFFF) - 1 for part in parts)
+        total += some << 8 * index
+    return total
 
 
 def _scatter(
@@ -205,18 +251,40 @@ def _scatter(
 
 
 def _spread(
-    old: bytes, begins: Sequence[int], ends: Sequence[int], changes: bytes
+    count: int, begins: Sequence[int], ends: Sequence[int], changes: bytes
 ) -> bytes:
-    """Add the changes with zeros between them: fast where runs are many and short."""
-    count = len(old)
+    """Return `count` bytes of the diff, with its zeros: fast to add if most are not."""
     if len(changes) == count:
-        diff = changes
-    else:
-        gaps = (*map(sub, begins, chain((0,), ends)), count - ends[-1])
-        lengths = (*map(sub, ends, begins), 0)
-        zeros = bytes(count - len(changes))
-        diff = patch(b"", count, triples(gaps, lengths, None), zeros, changes)
-    return _add(old, diff)
+        return changes
+    gaps = map(sub, (*begins, count), (0, *ends))
+    zeros, view = bytes(count - len(changes)), memoryview(changes)
+    parts: list[bytes | memoryview] = [zeros] * (2 * len(begins) + 1)
+    parts[0::2] = [zeros[:gap] for gap in gaps]
+    cuts = list(accumulate(map(sub, ends, begins), initial=0))
+    parts[1::2] = [view[a:b] for a, b in pairwise(cuts)]
+    return b"".join(parts)
+
+
+def weave(
+    copied: bytes | bytearray,
+    lengths: Sequence[int],
+    extra: bytes,
+    extras: Sequence[int],
+) -> bytes:
+    """Return both streams in one: so much of this, so much of that, again and again."""
+    if not copied:
+        return extra
+    # Most operations have no extra: cut only where there is some.
+    some = list(compress(accumulate(lengths), extras))
+    counts = [count for count in extras if count]
+    view, new = memoryview(copied), memoryview(extra)
+    old_cuts = map(slice, chain((0,), some), (*some, len(copied)))
+    ends = list(accumulate(counts))
+    new_cuts = map(slice, chain((0,), ends), ends)
+    parts: list[memoryview] = [view[:0]] * (2 * len(some) + 1)
+    parts[0::2] = map(view.__getitem__, old_cuts)
+    parts[1::2] = map(new.__getitem__, new_cuts)
+    return b"".join(parts)
 
 
 def triples(
@@ -224,11 +292,11 @@ def triples(
 ) -> bytes:
     """Return control triples as bsdiff's core takes them; none of them negative."""
     control = array("q", bytes(24 * len(lengths)))
-    control[0::3] = array("q", lengths)
-    if extras is not None:
-        control[1::3] = array("q", extras)
-    if skips is not None:
-        control[2::3] = array("q", skips)
+    for place, column in enumerate((lengths, extras, skips)):
+        if column is not None:
+            ready = isinstance(column, array) and column.typecode == "q"
+            words: array[int] = column if ready else array("q", column)  # type: ignore[assignment]  # narrowed by `ready`
+            control[place::3] = words
     if sys.byteorder == "big":
         control.byteswap()
     return control.tobytes()

@@ -1,6 +1,7 @@
 """A delta makes the new tree, byte for byte, whatever the two trees are."""
 
 import random
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,11 +11,11 @@ from fakes.bundles import delta_job, grow, make_delta, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from updaterd.artifact import child
+from updaterd.artifact import child, sources
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.manifest import File, tree_id
 from updaterd.errors import RejectedError
-from updaterd.release import matching
+from updaterd.release import matching, tree
 
 NAMES = st.sampled_from(["a", "b+x", "c", "d/e", "d/f+x", "d/g/h", "i", "j", "k/l"])
 BLOCKS = st.sampled_from([b"", b"x", b"\0" * 700, b"abc" * 200, bytes(range(256)) * 3])
@@ -112,6 +113,34 @@ def test_long_files_in_the_worker(program, budget, matcher, monkeypatch):
     assert seen[-1][0] == seen[-1][1] == report.bytes_written
 
 
+def test_memory_of_long_files_is_given_back(tmp_path):
+    """Ranges from all over a file of 64 MiB never keep much of it in memory."""
+    grow(tmp_path / "old", {"x": b""})
+    long = tmp_path / "old" / "x"
+    piece = random.Random(4).randbytes(1 << 20)
+    with long.open("wb") as file:
+        for number in range(64):
+            file.write(bytes([number]) + piece[1:])
+    starts = [at * 65_521 % (63 << 20) for at in range(4000)]
+    old = sources.Concatenation(
+        tmp_path / "old", tree.scan(tmp_path / "old"), tmp_path / "old"
+    )
+    before = resident()
+
+    made = old.gather(starts, [start + 9 for start in starts])
+    after = resident()
+    old.close()
+
+    data = long.read_bytes()
+    assert made == b"".join(data[start : start + 9] for start in starts)
+    assert after < max(before, 40 << 20) + (33 << 20)
+
+
+def resident() -> int:
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * resource.getpagesize()
+
+
 def test_the_same_trees_make_the_same_bundle(program):
     """Reproducible byte for byte: anyone can check what was signed."""
     first = make_delta(program)
@@ -149,19 +178,30 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize(("bad", "lost"), [("code", {"code"}), ("same", {"same"})])
-def test_a_bad_old_file_costs_only_what_depends_on_it(tmp_path, damage, bad, lost):
+@pytest.mark.parametrize(
+    ("bad", "lost", "size", "how"),
+    [
+        ("code", {"code"}, 50_000, "reflink"),
+        ("code", {"code"}, 1_200_000, "reflink"),  # long files are read otherwise
+        ("same", {"same"}, 50_000, "reflink"),
+        ("same", {"same"}, 50_000, "hardlink"),
+    ],
+)
+def test_a_bad_old_file_costs_only_what_depends_on_it(
+    tmp_path, damage, bad, lost, size, how
+):
     """It is noticed and named; everything else still comes from the delta."""
     draw = random.Random(3)
-    code, other, same = (draw.randbytes(50_000) for _ in range(3))
+    code, other, same = (draw.randbytes(size) for _ in range(3))
     before = grow(tmp_path / "old", {"code": code, "other": other, "same": same})
     after = grow(
-        tmp_path / "new", {"code": code + b"1", "other": other + b"2", "same": same}
+        tmp_path / "new",
+        {"code": code[:999] + b"1" + code[999:], "other": other + b"2", "same": same},
     )
     make_delta(tmp_path)
     DAMAGE[damage](tmp_path / "old" / bad)
 
-    job = delta_job(tmp_path, tmp_path / "delta", before, after)
+    job = delta_job(tmp_path, tmp_path / "delta", before, after, unchanged=how)
     report = child.perform(job)
 
     assert (bad,) == report.bad_old_files

@@ -63,3 +63,15 @@ def test_worker_that_crashes_is_the_bundles_doing(tmp_path, monkeypatch, job, ho
         sandbox.run(job)
 
     assert "worker_crashed" == caught.value.code
+
+
+def test_an_old_file_that_cannot_be_read_sends_to_another_bundle(
+    tmp_path, monkeypatch, job
+):
+    """A bad sector, or a cut, under a mapped file ends the worker: not this path's."""
+    ends(tmp_path, monkeypatch, "kill -BUS $$")
+
+    with pytest.raises(RejectedError) as caught:
+        sandbox.run(job)
+
+    assert "bad_old_files" == caught.value.code
