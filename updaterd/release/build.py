@@ -149,6 +149,7 @@ class _Deltas:
         """
         if not self._bases:
             return []
+        self._tell(0, 0, 1)  # the old trees are unpacked first
         threads = ThreadPoolExecutor(min(len(self._bases), self._pool.cores))
         try:
             return list(threads.map(self._one, range(len(self._bases))))

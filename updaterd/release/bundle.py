@@ -3,9 +3,10 @@
 import hashlib
 import os
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from updaterd.artifact import codecs, container
@@ -16,12 +17,15 @@ from updaterd.core.deltas import codec_name
 from updaterd.core.manifest import Entry, File, Full, tree_id
 from updaterd.errors import BrokenError
 from updaterd.release import compress
+from updaterd.release.pool import BUDGET
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much is done."""
 
 FRAME = 1 << 24
 """Raw bytes of a frame: the unit that can be fetched and unpacked by itself."""
+
+_MEMORY = compress.memory(FRAME) + 2 * FRAME  # to pack one
 
 
 def _frames(root: Path, files: Sequence[Entry]) -> Iterator[bytes]:
@@ -64,9 +68,10 @@ def build_full(
         root: of the tree.
         files: its listing, as `tree.scan` returns it.
         out: file to write; replaced.
-        progress: called with "bundle", bytes done and bytes in all.
-        workers: frames packed at a time; each takes about 120 MB. None for all
-            cores.
+        progress: called with "bundle", bytes done and bytes in all; by other threads
+            too, one at a time.
+        workers: frames packed at a time; each takes about 140 MB. None for all
+            cores, as far as `pool.BUDGET` goes.
 
     Raises:
         BrokenError: the tree changed meanwhile.
@@ -77,31 +82,49 @@ def build_full(
     total = sum(entry.length for entry, _ in reader.contents(files))
     unpacked = sum(entry.length for entry in files if isinstance(entry, File))
     table: list[tuple[int, int, int]] = []
-    used: set[str] = set()
     done = 0
-    count = workers or os.cpu_count() or 1
+    lock = threading.Lock()
+
+    def more(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            if progress is not None:
+                progress("bundle", done, total)
+
+    cores = len(os.sched_getaffinity(0))
+    count = workers or max(1, min(cores, BUDGET // _MEMORY))
     with tempfile.TemporaryFile(dir=out.parent) as body:
-        frames = _frames(root, files)
-        with ThreadPoolExecutor(count) as pool:
-            while batch := list(islice(frames, count)):
-                for raw, (codec, packed) in zip(
-                    batch, pool.map(compress.smallest, batch), strict=True
-                ):
-                    table.append((codec, len(raw), len(packed)))
-                    used.update(codecs.NAMES[c] for c in {codec} - {codecs.STORED})
-                    body.write(packed)
-                    done += len(raw)
-                    if progress is not None:
-                        progress("bundle", done, total)
+
+        def take(packing: "Future[tuple[int, int, bytes]]") -> None:
+            codec, raw, packed = packing.result()
+            table.append((codec, raw, len(packed)))
+            body.write(packed)
+
+        with ThreadPoolExecutor(count) as threads:
+            packing: deque[Future[tuple[int, int, bytes]]] = deque()
+            for frame in _frames(root, files):
+                if len(packing) == count:
+                    take(packing.popleft())
+                packing.append(threads.submit(_pack, frame, more))
+            for one in packing:
+                take(one)
         body.seek(0)
         pieces = iter(lambda: body.read(1 << 20), b"")
         sha256, length = write(out, container.header(container.FULL, table), pieces)
+    used = {codecs.NAMES[codec] for codec, _, _ in table if codec != codecs.STORED}
     return Full(
         sha256=sha256,
         length=length,
         unpacked=unpacked,
         codec=codec_name("full1", frozenset(used)),
     )
+
+
+def _pack(frame: bytes, more: Callable[[int], None]) -> tuple[int, int, bytes]:
+    """Return the codec, the raw length and the packed bytes of a frame."""
+    codec, packed = compress.smallest(frame, more=more)
+    return codec, len(frame), packed
 
 
 def write(out: Path, head: bytes, body: Iterable[bytes]) -> tuple[str, int]:

@@ -157,7 +157,8 @@ def build_delta(  # noqa: PLR0913
                 old_files, plan.items, plan.sources, places, plan.kept
             )
             packs = streams.finish(names, size)
-            shares = [size * _PACKING // len(packs)] * len(packs)
+            bytes_in = max(1, sum(pack.size for pack in packs))
+            shares = [size * _PACKING * pack.size // bytes_in for pack in packs]
             table = _all(threads, pool, packs, shares, more)
         head = container.header(
             container.DELTA, [(codec, raw, length) for codec, raw, length in table]

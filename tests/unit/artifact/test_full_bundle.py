@@ -1,6 +1,7 @@
 """A full bundle holds the whole tree, and gives up chosen files by themselves."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from fakes.bundles import grow
@@ -54,6 +55,22 @@ def test_the_same_tree_makes_the_same_bundle(pushed):
     base, listing, full = pushed
     again = bundle.build_full(base / "tree", listing, base / "again", workers=1)
     assert full == again
+
+
+def test_progress_moves_while_a_frame_is_packed(tmp_path):
+    """A bar that stands still for the seconds a frame takes says nothing."""
+    listing = grow(tmp_path / "tree", {"a": bytes(5 << 20), "b": b"b" * 100})
+    seen = [0]
+    bundle.build_full(
+        tmp_path / "tree",
+        listing,
+        tmp_path / "full",
+        progress=lambda _what, done, _total: seen.append(done),
+    )
+
+    steps = [after - before for before, after in pairwise(seen)]
+    assert all(0 < step <= 1 << 20 for step in steps)
+    assert seen[-1] == (5 << 20) + 100
 
 
 def test_chosen_files_need_only_their_frames(pushed):
