@@ -397,7 +397,7 @@ def test_partial_download_is_continued_by_range(releases, machine):
     assert delta.length < manifest.full.length
     name = manifest.full.sha256
     blob = releases.site.public / "blobs" / "sha256" / name[:2] / name
-    folder = machine.root / "cache" / "bundles"
+    folder = machine.root / "cache" / "bundles" / "acme"
     folder.mkdir(parents=True, exist_ok=True)
     half = blob.read_bytes()[: manifest.full.length // 2]
     (folder / f"{name}.part").write_bytes(half)
@@ -408,6 +408,22 @@ def test_partial_download_is_continued_by_range(releases, machine):
         (row, *_) = services.journal.history("acme")
 
     assert row.bytes_fetched <= manifest.full.length - len(half) + 1024
+    assert runs(releases, machine, "1.1.0")
+
+
+def test_cache_keeps_nothing_of_releases_that_are_done(releases, machine):
+    """Passed over by a newer one, or installed: its bundles are gone."""
+    folder = machine.root / "cache" / "bundles"
+    (folder / "acme").mkdir(parents=True, exist_ok=True)
+    for left in ("0" * 64, f"{'0' * 64}.part", f"{'0' * 64}.part.json"):
+        (folder / "acme" / left).write_bytes(b"of a release that was passed over")
+    (folder / "other").mkdir()
+    (folder / "other" / "1").write_bytes(b"of another product, under way perhaps")
+
+    with worker(machine) as services:
+        assert "installed" == update(machine, services).result
+
+    assert ["1"] == [path.name for path in folder.glob("*/*")]
     assert runs(releases, machine, "1.1.0")
 
 

@@ -85,6 +85,8 @@ def test_hostile_full_bundle(siege, beside, name):
         siege.push()
         bundles.with_full(siege.rig, bundles.FULLS[name](siege.rig))
     siege.provoke(REFUSED, name)
+    kept = [p for p in (siege.machine.root / "cache").rglob("*") if p.is_file()]
+    assert not kept, "a bomb that was refused must not fill the cache"
     siege.recovers()
 
 

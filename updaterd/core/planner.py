@@ -130,7 +130,7 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
         return _nothing_for_us(pointer, facts)
     target = _first_allowed(reached, facts)
     if target is None or (_is_blocked(reached[0], facts) and _is_here(target, facts)):
-        return _blocked(reached[0], facts)
+        return _blocked(reached[0], pointer, facts)
     if _is_here(target, facts):
         reason = f"{target.version} is installed"
         return Current(code="current", reason=reason, offer=target)
@@ -179,12 +179,12 @@ def _first_allowed(reached: list[Offer], facts: Facts) -> Offer | None:
     return None
 
 
-def _blocked(offer: Offer, facts: Facts) -> Wait:
+def _blocked(offer: Offer, pointer: ChannelPointer, facts: Facts) -> Wait:
     block = facts.blocked[offer.version]
     return Wait(
         code="blocked",
-        reason=f"{offer.version} failed here ({block.reason}); "
-        "waiting for a newer release",
+        reason=f"{offer.version} is blocked here ({block.reason}) until a newer "
+        f"release, or `updaterd update {pointer.product} --retry`",
         offer=offer,
         until=None if math.isinf(block.until) else block.until,
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from updaterd import __version__, durable, log, status, successor
 from updaterd.core.agenda import Agenda, Due, Waiting, due, settled
 from updaterd.core.backoff import Backoff
+from updaterd.core.lifecycle import TOUCHED
 from updaterd.core.settings import Settings
 from updaterd.daemon import outcomes
 from updaterd.daemon.clocks import Clocks
@@ -285,6 +286,9 @@ class Supervisor:
         """Schedule a retry for a worker that died without leaving word."""
         failures = self._journal.failures(product) + 1
         delay = _CRASH_RETRY.delay(failures, draw=self._clocks.draw())
+        open_ = self._journal.open_deployment(product)
+        if failures == 1 and open_ is not None and open_.state in TOUCHED:
+            delay = 0.0  # an unproven release runs, and nobody watches it
         self._journal.note_failure(
             product,
             code="worker_died",

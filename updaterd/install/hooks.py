@@ -18,6 +18,7 @@ from updaterd.core.text import printable
 from updaterd.errors import RejectedError, TransientError
 from updaterd.install.process import Ran, run
 
+_NOT_NOW = "what is installed runs on; the update is tried again later"
 # took too long; killed by the kernel or a person; cannot be run
 _NO_VERDICT = (None, -signal.SIGKILL, -signal.SIGTERM, 126, 127)
 
@@ -53,7 +54,11 @@ def run_hook(name: str, product: Product, env: Mapping[str, str]) -> None:
     """
     ran = _run(name, product, env)
     if ran is not None and ran.code != 0:
-        raise HookError(_said(name, product, ran), do=_advice(name, product))
+        raise HookError(
+            _said(name, product, ran),
+            means=_NOT_NOW if name.startswith("pre_") else "",
+            do=_advice(name, product),
+        )
 
 
 def run_self_test(product: Product, env: Mapping[str, str]) -> None:
@@ -71,7 +76,9 @@ def run_self_test(product: Product, env: Mapping[str, str]) -> None:
         return
     if ran.code in _NO_VERDICT:
         raise HookError(
-            _said("self_test", product, ran), do=_advice("self_test", product)
+            _said("self_test", product, ran),
+            means=_NOT_NOW,
+            do=_advice("self_test", product),
         )
     raise RejectedError(
         printable(

@@ -30,6 +30,7 @@ from pathlib import Path
 from updaterd import durable
 from updaterd.core.manifest import File, Manifest
 from updaterd.core.recovery import Disk, Link
+from updaterd.core.units import format_bytes
 from updaterd.errors import BrokenError, TransientError, UpdaterError
 
 PRIVATE = ".updaterd"
@@ -204,8 +205,8 @@ def check_room(root: Path, manifest: Manifest, download: int, min_free: int) -> 
     need, free = tree + download + min_free, found.f_bavail * block
     if need > free:
         raise DiskFullError(
-            f"{root}: {manifest.version} needs {tree + download} bytes and "
-            f"{min_free} must stay free, {free} are",
+            f"{root}: {manifest.version} needs {format_bytes(tree + download)} and "
+            f"{format_bytes(min_free)} must stay free; there are {format_bytes(free)}",
             means="nothing was changed; the installed release goes on running",
             do="free disk space, or lower download.min_free",
         )

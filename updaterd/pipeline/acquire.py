@@ -4,9 +4,9 @@
                   ^           |
                   +-----------+   a bundle was refused: the next path, in the same run
 
-Downloads go to the cache by the hash of their content, so an interrupted one is
-continued whatever release asks for it. A tree on disk that turns out to be damaged
-is not used as a base again.
+Downloads go to the product's cache by the hash of their content, so an interrupted
+one is continued by any release that lists the same bundle. A tree on disk that turns
+out to be damaged is not used as a base again.
 """
 
 import json
@@ -29,7 +29,6 @@ from updaterd.pipeline.build import Job, build
 from updaterd.pipeline.services import Services
 
 _MOSTLY = 0.8
-_FORGOTTEN_S = 30 * 86400.0
 
 
 def check_room(job: Job, services: Services) -> None:
@@ -69,8 +68,15 @@ def acquire(job: Job, services: Services) -> Route:
     Power cut: whole downloads and the part of the one that was under way stay, and
         so does a half-built tree (`build`).
     """
+    full, deltas = job.manifest.full, job.manifest.deltas
+    wanted = frozenset({full.sha256, *(delta.sha256 for delta in deltas)})
+    _clear_bundles(job, services, keep=wanted)
     while True:
-        route = choose(job)
+        try:
+            route = choose(job)
+        except RejectedError:
+            _clear_bundles(job, services)
+            raise
         _announce(job, route, services)
         try:
             bundles = _fetch(job, route, services)
@@ -89,16 +95,20 @@ def acquire(job: Job, services: Services) -> Route:
     services.journal.stage(
         job.ident, job.raw, job.manifest.tree, services.note(reason=route.reason)
     )
-    _clear_bundles(services, job.used)
+    _clear_bundles(job, services)
     return route
 
 
-def _clear_bundles(services: Services, used: set[str]) -> None:
-    """Delete the bundles of a release that is whole now, and forgotten ones."""
-    oldest = services.clock() - _FORGOTTEN_S
-    for path in (services.cache / "bundles").glob("*"):
-        with suppress(OSError):
-            if path.name in used or path.stat().st_mtime < oldest:
+def _clear_bundles(
+    job: Job, services: Services, *, keep: frozenset[str] = frozenset()
+) -> None:
+    """Delete the product's bundles but those in `keep`: of releases that are done.
+
+    Whole now, refused, or passed over by a newer one while they came.
+    """
+    for path in services.bundles(job.manifest).glob("*"):
+        if path.name.partition(".")[0] not in keep:
+            with suppress(OSError):
                 path.unlink()
 
 
@@ -159,10 +169,9 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
         TransientError: not now.
     """
     found = []
-    folder = services.cache / "bundles"
+    folder = services.bundles(job.manifest)
     for step in route.steps:
         received = services.fetcher.received
-        job.used.add(step.sha256)
         try:
             bundle = fetch_blob(
                 services.fetcher,

@@ -28,7 +28,6 @@ class Job:
         bases: listings of the trees that a delta may start from, by version.
         have: their tree ids; one that turns out to be damaged is taken out.
         skip: bundles that failed in this run, by sha256.
-        used: bundles that were fetched.
         continued: entries of half-built trees that an earlier run had made.
         spoilt: servers had other bytes than were signed, for some bundle.
         troubles: what failed, for a person.
@@ -41,7 +40,6 @@ class Job:
     bases: dict[str, tuple[Entry, ...]]
     have: dict[str, str] = field(default_factory=dict)
     skip: set[str] = field(default_factory=set)
-    used: set[str] = field(default_factory=set)
     continued: int = 0
     spoilt: bool = False
     fetched: int = 0

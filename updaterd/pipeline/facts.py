@@ -128,7 +128,7 @@ def note_end(product: Product, services: Services, outcome: Outcome) -> None:
         decision="current" if installed else "blocked",
         decision_reason=f"{outcome.version} is installed"
         if installed
-        else f"{outcome.from_version} failed here ({outcome.reason})",
+        else f"{outcome.from_version} is blocked here ({outcome.reason})",
         failures=0,
         next_attempt_at=None if until is None or math.isinf(until) else until,
         last_error="",

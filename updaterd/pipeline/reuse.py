@@ -151,7 +151,7 @@ def fetch_missing(
     Power cut: the sparse file in the cache is made anew by the next call.
     """
     full = manifest.full
-    sparse = services.cache / "bundles" / f"{full.sha256}.sparse"
+    sparse = services.bundles(manifest) / f"{full.sha256}.sparse"
     sparse.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     failure: UpdaterError | None = None
     for base in services.bases:

@@ -11,6 +11,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from updaterd import durable
+from updaterd.core.manifest import Manifest
 from updaterd.core.settings import Download, Product, Schedule, Settings
 from updaterd.errors import BrokenError
 from updaterd.install.health import Manager
@@ -74,6 +75,10 @@ class Services:
     def note(self, code: str = "", reason: str = "") -> Note:
         """Return a note for the journal, as of now."""
         return Note(self.clock(), code, reason, self.boot)
+
+    def bundles(self, manifest: Manifest) -> Path:
+        """Return where the bundles of a release's product are, whole or in part."""
+        return self.cache / "bundles" / manifest.product
 
     def lock(self, product: Product) -> Path:
         """Return the lock file of a product: two workers never meet."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from fakes.waiting import eventually
 
+from updaterd.core.lifecycle import State
 from updaterd.core.settings import (
     Directories,
     Download,
@@ -26,7 +27,7 @@ from updaterd.daemon.workers import Ended
 from updaterd.feed.client import ConnectionState
 from updaterd.notify import Notifier
 from updaterd.store.inbox import Inbox
-from updaterd.store.journal import Journal
+from updaterd.store.journal import Journal, Note, Release
 from updaterd.store.schema import open_state
 
 START = 1_800_000_000.0
@@ -187,6 +188,30 @@ async def test_worker_that_dies_after_its_decision_is_retried_too(rig):
         await settle()
 
         assert rig.journal.product("acme").next_attempt_at <= rig.now + 60
+
+
+@pytest.mark.parametrize(("dies", "within_s"), [((-9,), 2), ((-9, -9), 300)])
+async def test_worker_that_dies_on_trial_is_followed_at_once_but_not_for_ever(
+    rig, dies, within_s
+):
+    """A release that nobody proved runs: it is left, or proven, without delay."""
+    ident = rig.journal.begin(
+        "acme", "stable", Release("1.1.0", 11, "t"), "event", Note(START)
+    )
+    for state in (State.PLANNED, State.STAGED, State.ACTIVATING, State.PROBATION):
+        rig.journal.move(ident, state, Note(START))
+    rig.workers.answers = list(dies)
+    async with rig.running():
+        for _ in dies[1:]:
+            await rig.workers.next()
+            await settle()
+            rig.pass_time(2)
+        await rig.workers.next()
+        await settle()
+
+        planned = rig.journal.next_attempt_at("acme") - rig.now
+        assert (planned <= 0) == (within_s == 2)
+        assert planned <= within_s
 
 
 @pytest.mark.parametrize("code", [10, 126, 127])
