@@ -41,9 +41,9 @@ class ConfigError(BrokenError):
     def __init__(
         self, what: str, mistakes: list[str] | None = None, *, do: str = ""
     ) -> None:
-        lines = "".join(f"\n  - {mistake}" for mistake in mistakes or [])
+        self.details = tuple(mistakes or ())
         super().__init__(
-            what + lines,
+            what,
             means="updaterd does not start with settings that it may misread",
             do=do or "correct the file and run `updaterd config check`",
         )
@@ -179,7 +179,9 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
     _check_roots(products, mistakes)
     if mistakes:
         raise ConfigError(
-            f"{directories.config} has {len(mistakes)} mistake(s)", mistakes
+            f"{directories.config} has {len(mistakes)} "
+            + ("mistakes" if len(mistakes) > 1 else "mistake"),
+            mistakes,
         )
     return Settings(
         feed=feed,

@@ -3,6 +3,8 @@
 The command line and the daemon's own process (`python -m updaterd.daemon`) share it.
 """
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +13,14 @@ from updaterd.errors import BrokenError, UpdaterError
 
 EXIT_ERROR = 1
 _INTERRUPTED = 130  # 128 + SIGINT, as every shell says it
+_NOT_OURS = frozenset({errno.EACCES, errno.EPERM})
+_ADVICE = {
+    **dict.fromkeys(
+        _NOT_OURS, "run it as root, or as the user that the daemon runs as"
+    ),
+    errno.EROFS: "mount that file system writable, and look for why it is not (dmesg)",
+    errno.ENOSPC: "free disk space",
+}
 
 
 def ended(work: Callable[[], int]) -> int:
@@ -19,6 +29,7 @@ def ended(work: Callable[[], int]) -> int:
     Raises:
         Exception: a defect of ours, with its traceback.
     """
+    _have_streams()
     try:
         code = work()
         sys.stdout.flush()  # here a full disk or a reader that left can still be told
@@ -40,11 +51,32 @@ def ended(work: Callable[[], int]) -> int:
     return code
 
 
+def _have_streams() -> None:
+    """Make stdout and stderr take whatever is written to them.
+
+    Started with a stream closed (`>&-`, some supervisors), the next file that is
+    opened would get its number, and what is printed would go into it. And a terminal
+    of another encoding shows a name it cannot spell escaped, not a traceback.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process lives
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def tell(error: UpdaterError) -> None:
     """Print on stderr what happened, what it means and what to do."""
     from updaterd.core.text import printable  # noqa: PLC0415 - most commands succeed
 
     lines = [f"updaterd: {printable(error.what)}"]
+    lines += [f"  - {printable(detail)}" for detail in error.details]
     if error.means:
         lines.append(f"  this means: {printable(error.means)}")
     if error.do:
@@ -71,9 +103,14 @@ def _settle_output() -> None:
 
 def _refused(error: Exception) -> UpdaterError:
     """Return a refusal as one of our errors."""
+    number = error.errno if isinstance(error, OSError) else None
     return BrokenError(
         f"the machine refused: {error}",
-        means="what was begun is finished or undone by the next run",
-        do="look at free space (df), permissions, and the system's log",
+        means=""
+        if number in _NOT_OURS
+        else "what was begun is finished or undone by the next run",
+        do=_ADVICE.get(
+            number or 0, "look at free space (df), permissions, and the system's log"
+        ),
         code="machine_refused",
     )

@@ -21,6 +21,8 @@ class UpdaterError(Exception):
     """
 
     code = "error"
+    details: tuple[str, ...] = ()
+    """What happened, item by item, where one line does not hold it."""
 
     def __init__(
         self, what: str, *, means: str = "", do: str = "", code: str = ""
@@ -33,8 +35,8 @@ class UpdaterError(Exception):
             self.code = code
 
     def __str__(self) -> str:
-        """Return the three parts as sentences of one line."""
-        parts = (self.what, self.means, self.do)
+        """Return the parts as sentences of one line."""
+        parts = (self.what, *self.details, self.means, self.do)
         return ". ".join(part.rstrip(".") for part in parts if part)
 
 

@@ -82,12 +82,20 @@ def check(arguments: argparse.Namespace) -> int:
     from updaterd import net
     from updaterd.config import ConfigError
     from updaterd.core import schedule
+    from updaterd.errors import BrokenError
     from updaterd.pipeline.services import zones
 
     settings = settings_from(arguments)
-    for url in (settings.feed.url, settings.trust.repository, *settings.trust.mirrors):
-        net.require_secure(url)
     mistakes: list[str] = []
+    for key, url in (
+        ("feed.url", settings.feed.url),
+        ("trust.repository", settings.trust.repository),
+        *(("trust.mirrors", mirror) for mirror in settings.trust.mirrors),
+    ):
+        try:
+            net.require_secure(url)
+        except BrokenError as error:
+            mistakes.append(f"{key}: {error}")
     if settings.schedule.window is not None:
         for window in schedule.parse_window(settings.schedule.window):
             zones(window.zone)

@@ -36,3 +36,8 @@ def test_file_that_is_not_there(check, capsys, key):
 def test_configuration_without_products_is_told(check, capsys):
     assert 0 == check()
     assert "no product" in capsys.readouterr().out
+
+
+def test_address_that_cannot_be_used_is_named_with_its_key(tmp_path, check, capsys):
+    assert 1 == check(feed="", rest="mirrors = ['ftp://mirror.example.com/']")
+    assert "trust.mirrors: 'ftp://mirror.example.com" in capsys.readouterr().err
