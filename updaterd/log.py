@@ -19,6 +19,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable, MutableMapping
+from functools import lru_cache
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
@@ -147,10 +148,15 @@ def _clean(_: "WrappedLogger", __: str, event: "EventDict") -> "EventDict":
     }
 
 
+@lru_cache(256)  # the names are few, and searched on every line
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
 def _plain(key: str, value: object) -> str | int | float | bool | None:
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    if _SECRET_KEY.search(key):
+    if _is_secret(key):
         return "[hidden]"
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")

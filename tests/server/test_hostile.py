@@ -80,6 +80,24 @@ async def test_readers_that_never_read_are_dropped_and_delay_nobody(feed, crowd,
     assert worst < 200 * MiB
 
 
+async def test_silent_reader_is_dropped_by_events_alone(start_feed, crowd, sink):
+    """Its queue is bounded with every block, not only when a heartbeat comes."""
+    feed = start_feed(
+        *("--sink", sink, "--heartbeat", "3600", "--metrics", "open"),
+    )
+    token = feed.token("publish:acme/stable")
+    for _ in range(3):
+        sock = crowd.enter_context(connect(feed, receive_buffer=4096))
+        sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+    await feed.streams(3)
+    for number in range(1, 31):
+        filler = announcement(seq=number) | {"tuf": pushed(number, padding=100_000)}
+        answer = await asyncio.to_thread(publish, feed.url, token, filler)
+        assert answer.status == 201, answer.body
+    await feed.streams(0)
+    assert 'updaterd_streams_ended_total{reason="slow"} 3.0' in feed.metrics()
+
+
 async def test_old_cursors_of_silent_readers_cost_no_copies_of_the_log(feed, crowd):
     """Last-Event-ID from before the ring, a thousand times, and nobody reads."""
     token = feed.token("publish:acme/stable")

@@ -6,10 +6,15 @@ import json
 import pytest
 
 from updaterd.server import frames
+from updaterd.server.addresses import Proxies
 from updaterd.server.hub import Behind, Hub, Opening
 from updaterd.server.log import ZERO, Event, Retention, Topic, write_id
 from updaterd.server.log_sqlite import SqliteLog
+from updaterd.server.options import Options
+from updaterd.server.process import FeedServer
+from updaterd.server.request import read_request
 from updaterd.server.ring import Filter
+from updaterd.server.sink_fast import FastStream
 
 EVERYTHING = Filter(frozenset(), frozenset())
 
@@ -27,6 +32,8 @@ async def until(condition):
 
 class Reader:
     """A sink that remembers; unlimited, as `streams` sees to limits."""
+
+    port = None
 
     def __init__(self):
         self.blocks = []
@@ -232,3 +239,40 @@ async def test_hello_carries_the_newest_id_even_of_other_topics(hub, log):
     assert isinstance(opening, Opening)
     assert opening.missed == ()
     assert appended.id.encode() in opening.greeting.plain
+
+
+@pytest.mark.parametrize("end", ["finish", "drop", "connection_lost"])
+async def test_hub_writes_past_a_stream_only_while_it_would_pass_everything_on(
+    end, tmp_path, world
+):
+    """Not while its reader lags, and never again once it has ended."""
+
+    class Wire(asyncio.Transport):
+        def write(self, data):
+            pass
+
+        def abort(self):
+            pass
+
+        close = abort
+
+        def is_closing(self):
+            return True
+
+        def get_write_buffer_size(self):
+            return 0
+
+    streams = FeedServer(Options(state=tmp_path), world).streams
+    wire = Wire()
+    request = read_request(b"", [], "127.0.0.1", Proxies())
+    stream = FastStream(streams, request, "", wire)
+    streams.begin(stream, "")
+    assert stream.port is wire
+    stream.pause_writing()
+    assert stream.port is None
+    stream.resume_writing()
+    assert stream.port is wire
+    getattr(stream, end)(*([None] if end == "connection_lost" else []))
+    assert stream.port is None
+    stream.resume_writing()
+    assert stream.port is None

@@ -91,9 +91,10 @@ class Announcements:
                 code="scope_missing",
             )
         appended = await self._append(event, f"{token.id}:{key}")
-        with suppress(TimeoutError):  # stored it is; this is only for good order
-            async with asyncio.timeout(_SHOWN_DEADLINE_S):
-                await self._hub.reached(appended.position)
+        if self._hub.last < appended.position:
+            with suppress(TimeoutError):  # stored it is; this is only for good order
+                async with asyncio.timeout(_SHOWN_DEADLINE_S):
+                    await self._hub.reached(appended.position)
         said = {
             "id": appended.id,
             "kind": event.name,

@@ -33,8 +33,22 @@ _READS_AT_ONCE = 4
 _SHELF_BYTES = 4 << 20
 
 
+class Port(Protocol):
+    """Where bytes go that are ready for the wire: a transport."""
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; never blocks."""
+        ...
+
+
 class Sink(Protocol):
-    """Where a stream's bytes go."""
+    """Where a stream's bytes go.
+
+    Attributes:
+        port: takes chunks without the sink being asked; None where `write` must be.
+    """
+
+    port: Port | None
 
     def write(self, frame: Frame) -> None:
         """Queue a block; never blocks. A sink that cannot keep up drops itself."""
@@ -197,10 +211,14 @@ class Hub:
     ) -> None:
         # a snapshot: who joins while this runs has had the block from the ring
         sinks = [sink for group in groups for sink in self._groups[group]]
+        chunk = block.chunk
         for start in range(0, len(sinks), self._slice_size):
             part = sinks[start : start + self._slice_size]
             for sink in part:
-                sink.write(block)
+                if (port := sink.port) is not None:
+                    port.write(chunk)
+                else:
+                    sink.write(block)
             if record is not None and start == 0:
                 self._observer.first_write(record)
             self._observer.delivered(len(part))

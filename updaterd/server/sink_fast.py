@@ -32,7 +32,9 @@ class FastStream(Stream, asyncio.Protocol):
         transport: asyncio.Transport,
     ) -> None:
         super().__init__(streams, request, token)
-        self._transport = transport
+        # most of what a delivery costs here is Python: the hub writes past `write`
+        # for as long as that would only pass the bytes on
+        self._transport = self.port = transport
         self._room: asyncio.Future[None] | None = None
 
     def write(self, block: Frame) -> None:
@@ -50,7 +52,7 @@ class FastStream(Stream, asyncio.Protocol):
         """See `stream.Stream`."""
         if self.closed:
             return
-        self.closed = True
+        self._close()
         self._transport.write(LAST_CHUNK)
         self._transport.close()
         if self._transport.get_write_buffer_size():
@@ -61,7 +63,7 @@ class FastStream(Stream, asyncio.Protocol):
 
     def drop(self) -> None:
         """See `stream.Stream`."""
-        self.closed = True
+        self._close()
         Peer(self._transport).reset()
 
     async def drained(self) -> None:
@@ -85,11 +87,18 @@ class FastStream(Stream, asyncio.Protocol):
     def pause_writing(self) -> None:
         """Note that the reader does not keep up."""
         self._full_since = self._streams.clock()
+        self.port = None
 
     def resume_writing(self) -> None:
         """Note that it does again."""
         self._full_since = 0.0
+        if not self.closed:
+            self.port = self._transport
         self._wake()
+
+    def _close(self) -> None:
+        self.closed = True
+        self.port = None
 
     def _wake(self) -> None:
         if self._room is not None and not self._room.done():
@@ -103,7 +112,7 @@ class FastStream(Stream, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the stream."""
         del exc
-        self.closed = True
+        self._close()
         self._wake()
         self._streams.end(self)
 

@@ -10,6 +10,7 @@ from updaterd.server.frames import Frame
 from updaterd.server.request import StreamRequest
 
 if TYPE_CHECKING:
+    from updaterd.server.hub import Port
     from updaterd.server.streams import Streams
 
 
@@ -55,6 +56,7 @@ class Stream(ABC):
         token: id of its token, empty when it needs none.
         window: the `retry:` window it was told last, in whole seconds.
         closed: nothing is written any more.
+        port: see `hub.Sink`.
         taken: its connection is no longer uvicorn's.
     """
 
@@ -64,6 +66,7 @@ class Stream(ABC):
         "_streams",
         "address",
         "closed",
+        "port",
         "slot",
         "token",
         "turns",
@@ -78,6 +81,7 @@ class Stream(ABC):
         self.address = request.address
         self.token = token
         self.closed = False
+        self.port: Port | None = None
         self.window = 0
         self.turns = 0
         self.slot = 0
