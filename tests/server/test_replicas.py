@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import pytest
 from fakes.serving import (
     DEADLINE_S,
-    REDIS,
     FeedProcess,
     Reader,
     RedisProcess,
@@ -17,7 +16,7 @@ from fakes.serving import (
     request,
     wait_until,
 )
-from fakes.tools import need
+from fakes.tools import need, need_valkey
 
 EVENTS = 90
 PUBLISHERS = 3
@@ -32,8 +31,15 @@ def fsync():
 
 
 @pytest.fixture
-def own_redis(tmp_path, fsync):
-    with RedisProcess(need(REDIS), tmp_path / "redis", fsync) as server:
+def program():
+    """What stands behind the log."""
+    return "redis"
+
+
+@pytest.fixture
+def own_redis(tmp_path, program, fsync):
+    path = need_valkey() if program == "valkey" else need("redis-server")
+    with RedisProcess(path, tmp_path / "redis", fsync) as server:
         yield server
 
 
@@ -183,7 +189,10 @@ async def test_posted_to_any_reaches_all_in_order_once(replicas):
     assert campaign.failed == sum(follower.breaks for follower in done) == 0
 
 
-@pytest.mark.parametrize("fsync", ["everysec", "always"])
+@pytest.mark.parametrize(
+    ("program", "fsync"),
+    [("redis", "everysec"), ("redis", "always"), ("valkey", "everysec")],
+)
 async def test_kill_9_of_redis_while_publishing(replicas, own_redis):
     """Redis dies and comes back, twice: nothing acknowledged is lost or doubled."""
     followers = await follow(replicas)

@@ -16,7 +16,12 @@ from typing import Any, cast
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import (
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from updaterd.server.log import (
     ZERO,
@@ -40,6 +45,11 @@ _BLOCK_MS = 5000
 _TIMEOUT_S = 5.0
 _AGAIN_S = 0.25
 _TRIM_STEP = 1000
+
+_REMEDIES: dict[type[ResponseError], str] = {
+    OutOfMemoryError: "raise Redis' maxmemory, or lower --keep-events",
+    ReadOnlyError: "point --log at the primary: this Redis is a replica",
+}
 
 _STREAM = "{updaterd}:events"
 _NEWEST = "{updaterd}:newest"
@@ -278,11 +288,17 @@ async def _send(client: redis.Redis, *command: Any) -> Any:
             # a pooled connection that died while it rested. All that is sent here
             # may be sent twice: the append knows its key
             return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+    except ResponseError as error:
+        raise LogDownError(
+            f"the event log in Redis refused: {error}",
+            means="what was asked of it was not done",
+            do=_REMEDIES.get(type(error), "check Redis"),
+        ) from error
     except (RedisError, OSError, TimeoutError) as error:
         raise LogDownError(
             f"the event log in Redis failed: {type(error).__name__} {error}",
             means="an announcement may or may not have been stored",
-            do="send it again with the same Idempotency-Key; check Redis",
+            do="check Redis; send it again with the same Idempotency-Key",
         ) from error
 
 

@@ -36,6 +36,7 @@ _BATCH = 50  # an event may be half a megabyte
 _MOST_HANDED = 16  # so may these; a tail that is further behind reads the file
 _AGAIN_S = 1.0
 _LAYOUT = 1
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE event (
@@ -80,48 +81,72 @@ class SqliteLog:
         path: the file; made when missing, with its directory's permissions.
         retention: what `trim` keeps.
         now: seconds since 1970.
+
+    Attributes:
+        path: the file.
     """
 
     def __init__(
         self, path: Path, *, retention: Retention, now: Callable[[], float]
     ) -> None:
-        self._path = path
+        self.path = path
         self._retention = retention
         self._now = now
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="event-log")
         self._moved = asyncio.Event()
         self._handed: deque[_Added] = deque(maxlen=_MOST_HANDED)
         self._db: sqlite3.Connection | None = None
+        self._opened = (0, 0)
 
     def _open(self) -> sqlite3.Connection:
         """Open the file, making the tables on first use.
 
         Raises:
             BrokenError: not a usable log.
+            LogDownError: the file that was opened is no longer there.
 
         Power cut: the tables are made in one transaction, or not at all.
         """
         if self._db is not None:
+            if self._file() != self._opened:
+                # what is written to a file without a name is gone with the process
+                raise LogDownError(
+                    f"the event log {self.path} was moved or deleted",
+                    means="nothing can be announced",
+                    do="put it back, or restart the server: it begins with an empty "
+                    "log, and subscribers reconcile from signed metadata",
+                )
             return self._db
         try:
             db = sqlite3.connect(
-                self._path, timeout=10, isolation_level=None, check_same_thread=False
+                self.path, timeout=10, isolation_level=None, check_same_thread=False
             )
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             (layout,) = db.execute("PRAGMA user_version").fetchone()
             if layout == 0:
                 db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.Error as error:
             raise self._unusable(error) from error
         if layout not in {0, _LAYOUT}:
             raise self._unusable(f"layout {layout}, a newer updaterd wrote it")
+        if found != "ok":
+            raise self._unusable(f"it is damaged: {found.splitlines()[-1]}")
         self._db = db
+        self._opened = self._file()
         return db
+
+    def _file(self) -> tuple[int, int]:
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return 0, 0
+        return stat.st_dev, stat.st_ino
 
     def _unusable(self, why: object) -> BrokenError:
         return BrokenError(
-            f"cannot use the event log {self._path}: {why}",
+            f"cannot use the event log {self.path}: {why}",
             means="nothing can be announced or replayed",
             do="free disk space or fix permissions; a damaged log may be moved "
             "away: subscribers then reconcile from signed metadata",
@@ -134,9 +159,11 @@ class SqliteLog:
                 return work(self._open())
             except sqlite3.Error as error:
                 raise LogDownError(
-                    f"the event log {self._path} failed: {error}",
+                    f"the event log {self.path} failed: {error}",
                     means="the event may not have been stored",
-                    do="free disk space, then send it again with the same key",
+                    do="restart the server: it says how to begin anew"
+                    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+                    else "free disk space, then send it again with the same key",
                 ) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
@@ -156,7 +183,8 @@ class SqliteLog:
                 answer = _append(db, event, key, now_ms, before)
                 db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # SQLite ends it itself when the disk is full
+                    db.execute("ROLLBACK")
                 raise
             if answer.fresh:
                 # here, not after the wait: who asked may have gone meanwhile
@@ -277,7 +305,8 @@ class SqliteLog:
                 )
                 db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # SQLite ends it itself when the disk is full
+                    db.execute("ROLLBACK")
                 raise
             return gone
 

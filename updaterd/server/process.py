@@ -17,6 +17,7 @@ from updaterd.errors import BrokenError, UpdaterError
 from updaterd.log import get
 from updaterd.server.addresses import Proxies
 from updaterd.server.app import make_app
+from updaterd.server.certificate import Certificate
 from updaterd.server.guard import Guard
 from updaterd.server.hub import Hub
 from updaterd.server.log import LogDownError
@@ -37,7 +38,7 @@ from updaterd.server.setup import (
 from updaterd.server.streams import Streams, World
 from updaterd.server.tokens import Tokens, make_state
 
-_TRIM_S = 300.0
+_UPKEEP_S = 300.0
 _RETRY_S = 1.0
 _LAST_REQUESTS_S = 5
 _TICK_S = 1.0
@@ -101,6 +102,9 @@ class FeedServer:
             metrics=self.metrics,
             world=world,
         )
+        self._most = most_connections()
+        # the rest is for probes, announcements, and saying no properly
+        self.streams.most = min(options.max_streams, self._most - self._most // 16)
         self._clock = world.clock
         proxies = Proxies(options.trusted_proxies)
         app = make_app(
@@ -115,7 +119,6 @@ class FeedServer:
                 clock=world.clock,
             )
         )
-        self._most = most_connections()
         guard = Guard(options, self._most, lambda: self.streams.taken)
         guard.taker = taker_for(options, self.streams)
         self._sink = "asgi" if guard.taker is None else "fast"
@@ -135,6 +138,11 @@ class FeedServer:
             ssl_certfile=options.tls_cert,
             ssl_keyfile=options.tls_key,
         )
+        self._certificate: Certificate | None = None
+        if options.tls_cert is not None and options.tls_key is not None:
+            self._certificate = Certificate(
+                options.tls_cert, options.tls_key, now=world.now
+            )
         try:
             config.load()
         except (OSError, ssl.SSLError) as error:
@@ -143,6 +151,7 @@ class FeedServer:
                 do="check --tls-cert and --tls-key: PEM files that belong together",
                 code="certificate",
             ) from error
+        self._tls = config.ssl
         self._uvicorn = _Uvicorn(config, self._signalled)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -173,7 +182,7 @@ class FeedServer:
         Raises:
             BrokenError: the address or the log cannot be used.
         """
-        with lock_embedded(self.log, self.options.state):
+        with lock_embedded(self.log):
             await self._run()
 
     async def _run(self) -> None:
@@ -196,7 +205,7 @@ class FeedServer:
         serving = asyncio.create_task(self._uvicorn.serve(sockets=[sock]))
         beside = [
             asyncio.create_task(self._follow()),
-            asyncio.create_task(self._trim()),
+            asyncio.create_task(self._upkeep()),
             asyncio.create_task(self.streams.wheel.run(self._clock)),
         ]
         try:
@@ -218,7 +227,7 @@ class FeedServer:
         host = self.options.host
         host = f"[{host}]" if ":" in host else host
         self.url = f"{scheme}://{host}:{port}"
-        most = min(self.options.max_streams, self._most)
+        most = self.streams.most
         self.metrics.most_streams(most)
         log.info(
             "listening",
@@ -228,10 +237,8 @@ class FeedServer:
             event_log=self.options.log_url or "embedded",
             most_streams=most,
         )
-        if self._most < self.options.max_streams:
-            log.warning(
-                "few_files", most_streams=self._most, wanted=self.options.max_streams
-            )
+        if most < self.options.max_streams:
+            log.warning("few_files", most_streams=most, wanted=self.options.max_streams)
         if self.options.address_file is not None:
             write_address(self.options.address_file, self.url)
         self.started.set()
@@ -253,14 +260,16 @@ class FeedServer:
             await self._try_start()
         await self.hub.run()
 
-    async def _trim(self) -> None:
+    async def _upkeep(self) -> None:
         while True:
+            if self._certificate is not None and self._tls is not None:
+                self._certificate.watch(self._tls)
             try:
                 if gone := await self.log.trim():
                     log.info("trimmed", events=gone)
             except UpdaterError as error:
                 log.warning("trim_failed", error=str(error))
-            await asyncio.sleep(_TRIM_S)
+            await asyncio.sleep(_UPKEEP_S)
 
 
 def serve(

@@ -32,7 +32,7 @@ def open_log(options: Options, *, now: Callable[[], float]) -> EventLog:
     Raises:
         BrokenError: an unknown kind of address.
     """
-    url = options.log_url or f"sqlite:///{options.state / 'feed.db'}"
+    url = options.log_url or f"sqlite://{options.state / 'feed.db'}"
     parts = urlsplit(url)
     if parts.scheme == "sqlite" and not parts.netloc and parts.path:
         return SqliteLog(Path(parts.path), retention=options.retention, now=now)
@@ -107,8 +107,10 @@ def most_connections() -> int:
 
 
 @contextmanager
-def lock_embedded(event_log: EventLog, state: Path) -> Iterator[None]:
+def lock_embedded(event_log: EventLog) -> Iterator[None]:
     """Keep a second server from the embedded log: it would never hear of appends.
+
+    The lock lies beside the file, wherever that is: states may differ.
 
     Raises:
         BusyError: another server has it.
@@ -116,9 +118,9 @@ def lock_embedded(event_log: EventLog, state: Path) -> Iterator[None]:
     """
     with ExitStack() as held:
         if isinstance(event_log, SqliteLog):
-            path = state / "serve.lock"
+            path = event_log.path.with_name(f"{event_log.path.name}.lock")
             try:
-                held.enter_context(hold(path, what=f"the feed of {state}"))
+                held.enter_context(hold(path, what=f"the event log {event_log.path}"))
             except OSError as error:
                 raise BrokenError(
                     f"cannot write {path}: {error}",

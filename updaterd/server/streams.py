@@ -79,6 +79,7 @@ class Streams:
         self._behind: set[asyncio.Task[None]] = set()
         self._at_once = options.queue_bytes // 2
         self._window = 0
+        self.most = options.max_streams
         self.count = 0
         self.taken = 0
         self.ready = False
@@ -104,7 +105,7 @@ class Streams:
                 return Refusal(429, f"too_many_of_{code}", _LATER_S)
         if self.draining or not self.ready:
             return Refusal(503, "not_ready", self._later())
-        if self.count >= self.options.max_streams:
+        if self.count >= self.most:
             return Refusal(503, "full", self._later())
         wait = self._admission.admit(self.clock(), draw=self._draw())
         return Refusal(503, "too_many_at_once", wait) if wait else token
@@ -177,11 +178,24 @@ class Streams:
         stream.write(frames.retry(ms))
 
     def beat(self, stream: Stream) -> None:
-        """Write a heartbeat; a new `retry:` when the fleet has outgrown the old."""
-        if self._window > 2 * stream.window + 2:
+        """Write a heartbeat; a new `retry:` when the fleet has outgrown the old.
+
+        A stream whose token was revoked ends here, a heartbeat later at most.
+        """
+        if stream.token and self._revoked(stream.token):
+            self._metrics.dropped("revoked")
+            stream.finish()
+        elif self._window > 2 * stream.window + 2:
             self._tell_retry(stream)
         else:
             stream.write(frames.HEARTBEAT)
+
+    def _revoked(self, token: str) -> bool:
+        try:
+            found = self._tokens.get(token)
+        except UpdaterError:
+            return False  # the file is damaged: nobody new comes in, nobody is cut
+        return found is None or not found.may("read")
 
     def rotate(self, stream: Stream) -> None:
         """End a stream whose time is up; it comes back, here or elsewhere."""

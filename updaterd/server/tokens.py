@@ -135,6 +135,7 @@ class Tokens:
         self._path = state / FILE
         self._stamp: tuple[int, int, int] | None = None
         self._tokens: tuple[Token, ...] = ()
+        self._by_id: dict[str, Token] = {}
 
     def all(self) -> tuple[Token, ...]:
         """Return every token, reading the file again when it changed.
@@ -150,9 +151,10 @@ class Tokens:
                     self._path.read_bytes(), where=str(self._path), limit=_LIMIT
                 )
                 self._tokens = read.each("tokens", _read, most=_MOST)
+                self._by_id = {token.id: token for token in self._tokens}
                 self._stamp = stamp
         except FileNotFoundError:
-            self._tokens, self._stamp = (), None
+            self._tokens, self._by_id, self._stamp = (), {}, None
         except (OSError, MalformedError) as error:
             raise BrokenError(
                 f"cannot read the tokens in {self._path}: {error}",
@@ -161,6 +163,15 @@ class Tokens:
                 code="tokens_unreadable",
             ) from error
         return self._tokens
+
+    def get(self, token_id: str) -> Token | None:
+        """Return the token with this public name; None when it was revoked.
+
+        Raises:
+            BrokenError: the file is unreadable or damaged.
+        """
+        self.all()
+        return self._by_id.get(token_id)
 
     def find(self, secret: str) -> Token | None:
         """Return the token with this secret, comparing in constant time."""

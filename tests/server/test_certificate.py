@@ -1,0 +1,94 @@
+"""The server's certificate is renewed while it serves, and its end is no surprise."""
+
+import contextlib
+import io
+import json
+import shutil
+import ssl
+import time
+
+import pytest
+from cryptography import x509
+from fakes.certificates import make_certificate
+
+from updaterd import log
+from updaterd.server.certificate import Certificate
+
+
+@pytest.fixture
+def said():
+    """What was logged, as it grows."""
+    out = io.StringIO()
+    log.configure("json", file=out)
+    yield lambda: [json.loads(x)["event"] for x in out.getvalue().splitlines()]
+    log.configure("human")
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Put certificate and key where the server reads them."""
+    live = tmp_path / "live"
+    live.mkdir()
+
+    def put(**more):
+        make_certificate(tmp_path, **more)
+        shutil.copy(tmp_path / "ca.pem", live / "chain.pem")
+        shutil.copy(tmp_path / "server.pem", live / "key.pem")
+        return live / "chain.pem", live / "key.pem"
+
+    return put
+
+
+def presented(context):
+    """Return the certificate that a new connection gets."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    client = trusting.wrap_bio(to_client, to_server)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server) * 3:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    return x509.load_der_x509_certificate(client.getpeercert(binary_form=True))
+
+
+def test_renewed_certificate_is_taken_for_new_connections(place, said):
+    """As the file is replaced, also key after chain; nothing else is logged."""
+    files = place()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    certificate = Certificate(*files, now=time.time)
+    first = presented(context)
+    certificate.watch(context)
+    assert presented(context) == first
+    old_key = files[1].read_bytes()
+    place()
+    new_key = files[1].read_bytes()
+    files[1].write_bytes(old_key)
+    certificate.watch(context)
+    assert presented(context) == first
+    assert said() == ["certificate_refused"]
+    certificate.watch(context)
+    assert said() == ["certificate_refused"]
+    files[1].write_bytes(new_key)
+    certificate.watch(context)
+    assert presented(context) != first
+    assert said() == ["certificate_refused", "certificate_taken"]
+    files[0].unlink()
+    certificate.watch(context)
+    assert presented(context) != first
+
+
+def test_end_of_a_certificate_is_said_before_and_after(place, said):
+    """Once when it comes near, once when it is there; a renewal clears it."""
+    files = place(days=30)
+    ahead = 0
+    certificate = Certificate(*files, now=lambda: time.time() + ahead * 86400)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for ahead in (0, 15, 21, 25, 31, 40):  # noqa: B007  the clock above reads it
+        certificate.watch(context)
+    assert said() == ["certificate_expires", "certificate_expired"]
+    place(days=90)
+    certificate.watch(context)
+    assert said()[2:] == ["certificate_taken"]

@@ -1,0 +1,175 @@
+"""Three in the morning: what broke is said, what was acknowledged stays."""
+
+import asyncio
+import resource
+import socket
+import subprocess
+import sys
+
+import pytest
+from fakes.serving import (
+    Reader,
+    RedisProcess,
+    announcement,
+    publish,
+    request,
+    wait_until,
+)
+
+from updaterd.server.tokens import Tokens
+
+
+async def test_full_disk_loses_nothing_that_was_acknowledged(start_feed):
+    """503 with the real cause while it is full; then the same keys go through."""
+    feed = start_feed()
+    token = feed.token("publish:acme/stable")
+    async with Reader(feed.url) as reader:
+        assert (await reader.next()).name == "hello"
+        assert publish(feed.url, token, announcement(seq=1), "k1").status == 201
+        wal = (feed.state / "feed.db-wal").stat().st_size
+        unlimited = resource.prlimit(feed.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(feed.process.pid, resource.RLIMIT_FSIZE, (wal, unlimited[1]))
+        for number in range(2, 12):
+            body = announcement(seq=number)
+            refused = publish(feed.url, token, body, f"k{number}")
+            assert refused.status == 503
+            assert "disk" in refused.json["message"]
+            assert "rollback" not in refused.json["message"]
+        assert request(f"{feed.url}/readyz").status == 200  # it serves streams
+        resource.prlimit(feed.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        for number in range(1, 12):
+            body = announcement(seq=number)
+            assert publish(feed.url, token, body, f"k{number}").status == 201
+        got = await reader.take(11)
+    assert [event.json["seq"] for event in got] == list(range(1, 12))
+
+
+def test_damaged_pages_are_told_at_the_start(start_feed):
+    """A file that opens, but whose pages are not what they were."""
+    feed = start_feed()
+    token = feed.token("publish:acme/stable")
+    for number in range(1, 50):
+        publish(feed.url, token, announcement(seq=number))
+    feed.stop()
+    path = feed.state / "feed.db"
+    pages = bytearray(path.read_bytes())
+    for start in range(4096, len(pages), 4096):
+        pages[start : start + 200] = b"\xde\xad" * 100
+    path.write_bytes(pages)
+    command = (sys.executable, "-m", "updaterd", "serve", "--state", str(feed.state))
+    done = subprocess.run(
+        [*command, "--port", "0"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert f"cannot use the event log {path}" in done.stderr
+    assert "moved away" in done.stderr
+
+
+def test_log_that_was_deleted_under_the_server_takes_nothing(start_feed):
+    """An acknowledgement from a file without a name would not outlive the process."""
+    feed = start_feed()
+    token = feed.token("publish:acme/stable")
+    assert publish(feed.url, token, announcement(), "k").status == 201
+    for path in feed.state.glob("feed.db*"):
+        path.unlink()
+    refused = publish(feed.url, token, announcement(seq=2), "k2")
+    assert refused.status == 503
+    assert "moved or deleted" in refused.json["message"]
+    assert request(f"{feed.url}/readyz").status == 503
+    feed.stop()
+    feed.start()
+    assert publish(feed.url, token, announcement(seq=2), "k2").status == 201
+
+
+async def test_streams_leave_files_for_probes_and_refusals(start_feed, sink):
+    """`ulimit -n 256`: who does not fit is told when to come back; probes go on."""
+    feed = start_feed(
+        *("--sink", sink, "--max-per-address", "0", "--metrics", "open"),
+        prefix=("prlimit", "--nofile=256"),
+    )
+    assert "few_files" in feed.log.read_text()
+    host, port = feed.url.removeprefix("http://").split(":")
+    said, socks = [], []
+    for _ in range(200):
+        sock = socket.create_connection((host, int(port)), 10)
+        sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        said.append(sock.recv(300))
+        socks.append(sock)
+    streams = [head for head in said if b" 200 " in head]
+    refusals = [head for head in said if b" 503 " in head]
+    assert len(streams) >= 100
+    assert len(streams) + len(refusals) == 200
+    assert all(b"retry-after: " in head for head in refusals)
+    assert request(f"{feed.url}/healthz").status == 200
+    for sock in socks:
+        sock.close()
+    await feed.streams(0)
+
+
+async def test_revoked_token_ends_its_streams(start_feed, sink):
+    """With the next heartbeat, not half an hour later; others go on."""
+    feed = start_feed("--sink", sink, "--private", "--heartbeat", "0.2")
+    tokens = [feed.token("read"), feed.token("read")]
+    bearer = [{"Authorization": f"Bearer {token}"} for token in tokens]
+    async with (
+        Reader(feed.url, headers=bearer[0]) as one,
+        Reader(feed.url, headers=bearer[1]) as other,
+    ):
+        assert (await one.next()).name == "hello"
+        assert (await other.next()).name == "hello"
+        kept = Tokens(feed.state)
+        kept.revoke(kept.all()[0].id)
+        ends = {asyncio.create_task(r.next()): r for r in (one, other)}
+        done, going = await asyncio.wait(
+            ends, timeout=30, return_when=asyncio.FIRST_COMPLETED
+        )
+        assert [task.result() for task in done] == [None]
+        (stays,) = (ends[task] for task in going)
+        beats = stays.heartbeats
+        async with asyncio.timeout(30):
+            while stays.heartbeats < beats + 5:  # noqa: ASYNC110  counted by a task
+                await asyncio.sleep(0.05)
+        for task in going:
+            task.cancel()
+        await asyncio.wait(going)
+
+
+@pytest.mark.parametrize(
+    ("setting", "back", "says"),
+    [
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "raise Redis' maxmemory"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "a replica"),
+    ],
+)
+async def test_redis_that_refuses_is_told_with_its_remedy(
+    setting, back, says, redis_process, start_feed, tmp_path
+):
+    """Full, or demoted: streams stay, publishers get 503, the same key goes through."""
+    redis = RedisProcess(redis_process.program, tmp_path / "redis")
+
+    def order(line):
+        with socket.create_connection(("127.0.0.1", redis.port), 10) as sock:
+            sock.sendall(line.encode() + b"\r\n")
+            assert sock.recv(64).startswith(b"+OK")
+
+    with redis:
+        feed = start_feed("--log", redis.url)
+        token = feed.token("publish:acme/stable")
+        async with Reader(feed.url) as reader:
+            assert (await reader.next()).name == "hello"
+            order(setting)
+            refused = publish(feed.url, token, announcement(), "k")
+            assert refused.status == 503
+            assert says in refused.json["message"]
+            assert request(f"{feed.url}/readyz").status == 200  # it serves streams
+            order(back)
+            wait_until(
+                lambda: publish(feed.url, token, announcement(), "k").status == 201,
+                "announced",
+            )
+            assert (await reader.next()).name == "update_available"
+        feed.stop()

@@ -1,0 +1,88 @@
+"""The server's own certificate: renewed while it serves, and watched for its end.
+
+Certificates last for weeks and streams for ever, so a renewed file is taken for new
+connections as it is; nobody has to restart anything. One that is about to end is
+said in the log before the fleet finds out.
+"""
+
+import datetime as dt
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography import x509
+
+from updaterd.log import get
+
+_SOON = dt.timedelta(days=14)
+
+log = get()
+
+
+class Certificate:
+    """A chain and its key, as files that others renew.
+
+    Args:
+        chain: the server's certificate first, in PEM.
+        key: its key.
+        now: seconds since 1970.
+    """
+
+    def __init__(self, chain: Path, key: Path, *, now: Callable[[], float]) -> None:
+        self._chain = chain
+        self._key = key
+        self._now = now
+        self._stamp = self._look()
+        self._said = ""
+
+    def watch(self, context: ssl.SSLContext) -> None:
+        """Take what was renewed; say what will not do, and what ends soon."""
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._said = ""
+            self._take(context)
+        self._warn()
+
+    def _take(self, context: ssl.SSLContext) -> None:
+        try:
+            # one that does not fit its key must not get halfway into the real one
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                self._chain, self._key
+            )
+            context.load_cert_chain(self._chain, self._key)
+        except (OSError, ssl.SSLError) as error:
+            # certificate and key are replaced one after the other: asked again then
+            log.warning("certificate_refused", path=str(self._chain), error=str(error))
+        else:
+            log.info("certificate_taken", path=str(self._chain))
+
+    def _warn(self) -> None:
+        try:
+            found = x509.load_pem_x509_certificate(self._chain.read_bytes())
+        except (OSError, ValueError):
+            return  # what is in use was read before
+        ends = found.not_valid_after_utc
+        left = ends - dt.datetime.fromtimestamp(self._now(), dt.UTC)
+        lifetime = ends - found.not_valid_before_utc
+        state = ""
+        fields = {"path": str(self._chain), "ends": ends.isoformat()}
+        if left <= dt.timedelta(0):
+            state = "expired"
+            if self._said != state:
+                log.error("certificate_expired", **fields)
+        elif left < min(_SOON, lifetime / 3):
+            state = "soon"
+            if self._said != state:
+                log.warning("certificate_expires", **fields)
+        self._said = state
+
+    def _look(self) -> tuple[tuple[int, int, int], ...]:
+        found = []
+        for path in (self._chain, self._key):
+            try:
+                stat = path.stat()
+                found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
+            except OSError:
+                found.append((0, 0, 0))
+        return tuple(found)
