@@ -33,8 +33,6 @@ class _Unread(ModuleType):
     """A module that is read when something in it is asked for."""
 
     def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):  # asked by the import system, of every module
-            raise AttributeError(name)
         spec = self.__spec__
         assert spec is not None
         assert spec.loader is not None
