@@ -10,8 +10,6 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from cryptography import x509
-
 from updaterd.log import get
 
 _SOON = dt.timedelta(days=14)
@@ -58,6 +56,8 @@ class Certificate:
             log.info("certificate_taken", path=str(self._chain))
 
     def _warn(self) -> None:
+        from cryptography import x509  # noqa: PLC0415  8 MiB that only TLS needs
+
         try:
             found = x509.load_pem_x509_certificate(self._chain.read_bytes())
         except (OSError, ValueError):
