@@ -246,7 +246,8 @@ class Bar:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show it."""
-        if sys.stderr.isatty():
+        # A dumb terminal cannot go back to the beginning of a line.
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             self._draw(what, done, total)
             return
         now = time.monotonic()

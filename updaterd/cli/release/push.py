@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from updaterd.cli.release import common
 
 if TYPE_CHECKING:
+    from updaterd.release.build import Built
     from updaterd.release.publish import Added, Order
     from updaterd.release.workspace import Workspace
 
@@ -105,6 +106,16 @@ def _order(
     )
 
 
+def _make(workspace: "Workspace", tree: Path, order: "Order") -> "Built | Added":
+    from updaterd.release import publish
+
+    bar = common.Bar()
+    try:
+        return publish.prepare(workspace, tree, order, now=common.clock(), progress=bar)
+    finally:
+        bar.close()
+
+
 def _show(added: "Added") -> None:
     manifest = added.manifest
     word = "released" if added.fresh else "already released:"
@@ -130,13 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
     workspace = common.open_workspace(arguments)
     common.check_feed(arguments, workspace)
     order = _order(arguments, workspace, arguments.channel)
-    bar = common.Bar()
-    try:
-        made = publish.prepare(
-            workspace, arguments.tree, order, now=common.clock(), progress=bar
-        )
-    finally:
-        bar.close()
+    made = _make(workspace, arguments.tree, order)
     with workspace.locked():
         repository = common.opened(workspace)
         catalog = publish.catalog_of(workspace, repository, order.product)
@@ -176,13 +181,7 @@ def run_add(arguments: argparse.Namespace) -> int:
 
     workspace = common.open_workspace(arguments)
     order = _order(arguments, workspace)
-    bar = common.Bar()
-    try:
-        made = publish.prepare(
-            workspace, arguments.tree, order, now=common.clock(), progress=bar
-        )
-    finally:
-        bar.close()
+    made = _make(workspace, arguments.tree, order)
     if isinstance(made, publish.Added):
         _show(made)
         return 0
