@@ -1,7 +1,7 @@
 """Deltas against the known methods: bytes, CPU and peak memory, in one run.
 
     benchmarks/delta.py OLD_TREE NEW_TREE [--only NAME ...] [--tufup PYTHON]
-    benchmarks/delta.py --sizes [--mib 1024] [--files 10000]
+    benchmarks/delta.py --sizes [--mib 1024] [--files 10000] [--only NAME ...]
 
 Every method runs in a process of its own, measured by wait4. Memory to create is what
 all its processes have together, sampled about every 20 ms (PSS: a shared page counts
@@ -11,8 +11,8 @@ hash it. The floor and updaterd's worker are spawned as they are, with the start
 their Python; from the others, the start of this harness is taken off. Peers that are
 not installed are left out and named. `--tufup` is the interpreter of an environment
 that has tufup (it pins an old bsdiff4). `--sizes` makes its own trees: many small files
-of which three in ten changed, and one long file with changes all over; only the floor
-and updaterd are measured on them.
+of which three in ten changed, and one long file with changes all over; unless others
+are named, only the floor and updaterd are measured on them.
 """
 
 import argparse
@@ -446,7 +446,9 @@ def main() -> int:
                 here = str(Path(__file__).parent)
                 argv = [sys.executable, "-c", code, here, make.__name__, old, new]
                 subprocess.run([*argv, str(count)], check=True)
-                table(old, new, only=["floor", "updaterd"], tufup=None, runs=3)
+                os.sync()  # or the first to write waits for what was made here
+                only = options.only or ["floor", "updaterd"]
+                table(old, new, only=only, tufup=None, runs=3)
             print()
         return 0
     if options.old is None or options.new is None:

@@ -58,9 +58,6 @@ def _partner(file: File, old: Sequence[File]) -> int | None:
     def name(path: str) -> str:
         return path.rsplit("/", 1)[-1]
 
-    def kind(path: str) -> str:
-        return os.path.splitext(name(path))[1]
-
     ranked = (
         lambda one: one.path == file.path,
         lambda one: name(one.path) == name(file.path),

@@ -24,8 +24,9 @@ Operation = tuple[int, int, int]
 
 HDIFFPATCH, BSDIFF = "hdiffpatch", "bsdiff4"
 
-_SHORTEST = 16
-"""Shorter covers of bsdiff4 cost more than they save; HDiffPatch weighs its own."""
+_SHORTEST = 24
+"""Shorter covers of bsdiff4 cost more than they save: between 8 and 48, this was best
+on three of the four pairs of docs/performance.md. HDiffPatch weighs its own."""
 _SIGN = 1 << 63
 _NEGATE = bytes(-value & 0xFF for value in range(256))
 _TRIPLE = struct.Struct("<QQQ")

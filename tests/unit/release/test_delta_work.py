@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from fakes.bundles import grow, make_delta
 
-from updaterd.release import runs
+from updaterd.errors import BrokenError
+from updaterd.release import deltas, runs, tree
 from updaterd.release.pool import Pool
 
 ENDS_S = 3  # what a loaded machine may take to end a process
@@ -43,6 +44,37 @@ def test_the_bundle_does_not_depend_on_how_many_cores_there_are(trees):
         made.append((delta, (trees / "delta").read_bytes()))
 
     assert made[0] == made[1] == made[2]
+
+
+@pytest.mark.parametrize("moved", ["b/app.so", "a/app-2.so"])
+def test_a_long_file_that_moved_is_matched_with_its_old_self(tmp_path, moved):
+    """Found by name in another folder, or by kind and size under another name."""
+    code = random.Random(5).randbytes(1_200_000)
+    grow(tmp_path / "old", {"a/app.so": code, "a/zero": bytes(1 << 20)})
+    grow(tmp_path / "new", {moved: code[:600_000] + b"new" + code[600_000:]})
+
+    assert make_delta(tmp_path).length < 1000
+
+
+@pytest.mark.parametrize("side", ["old", "new"])
+def test_a_tree_that_changes_meanwhile_is_an_error_that_says_so(trees, side):
+    """What was signed would not be what machines make; nothing is written then."""
+    before, after = (tree.scan(trees / name) for name in ("old", "new"))
+    data = (trees / side / "d").read_bytes()
+    (trees / side / "d").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(BrokenError) as caught:
+        deltas.build_delta(
+            trees / "old",
+            before,
+            trees / "new",
+            after,
+            trees / "delta",
+            from_version="1",
+            to_version="2",
+        )
+
+    assert caught.value.code == "tree_changed"
+    assert not (trees / "delta").exists()
 
 
 def test_what_two_groups_make_together_keeps_to_the_format():
