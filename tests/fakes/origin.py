@@ -39,18 +39,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.whole(b"", status=404)
             return
         data = path.read_bytes()
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         etag = f'"{path.name}"'
         if wanted and self.headers.get("If-Range", etag) == etag:
             start = int(wanted[1])
             if start >= len(data):
                 self.whole(b"", status=416)
                 return
+            end = min(int(wanted[2] or len(data)) + 1, len(data))
             self.whole(
-                data[start:],
+                data[start:end],
                 status=206,
                 headers={
-                    "Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}",
+                    "Content-Range": f"bytes {start}-{end - 1}/{len(data)}",
                     "ETag": etag,
                 },
             )

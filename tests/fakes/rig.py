@@ -49,8 +49,8 @@ class Rig:
         self.machine.stop()
         self.origin.__exit__()
 
-    def push(self, version: str, *, channel="stable"):
-        """Build and publish a real release."""
+    def push(self, version: str, *, channel="stable", deltas=1, bulk=0):
+        """Build and publish a real release, with so many zeros besides."""
         tree = make_tree(
             self.folder / "trees" / version,
             {
@@ -58,11 +58,12 @@ class Rig:
                 "data/table": f"{version}\n" * 2000,
                 "data/latest": "-> table",
                 **self.ballast,
+                **({"data/bulk": bytes(bulk)} if bulk else {}),
             },
         )
         space = self.publisher.space
         order = publish.Order(
-            product="acme", version=version, platform=PLATFORM, deltas=1
+            product="acme", version=version, platform=PLATFORM, deltas=deltas
         )
         built = publish.prepare(space, tree, order, now=self.publisher.now)
         repository = self.publisher.open()

@@ -22,8 +22,10 @@ from updaterd.core.deltas import choose_path
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Entry, File, Manifest
 from updaterd.core.settings import Product
-from updaterd.errors import RejectedError, TransientError
+from updaterd.errors import RejectedError, TransientError, UpdaterError
 from updaterd.install import stage
+from updaterd.install.stage import DiskFullError
+from updaterd.net import NotFoundError
 from updaterd.pipeline import reuse
 from updaterd.pipeline.build import Job, build
 from updaterd.pipeline.services import Services
@@ -89,6 +91,12 @@ def acquire(job: Job, services: Services) -> Route:
             build(job, route, bundles, services)
         except RejectedError as error:
             _learn(job, error, services)
+        except TransientError as error:
+            if error.code != DiskFullError.code or len(route.steps) == 1:
+                raise
+            # Perhaps there is room without the trees in between.
+            job.skip.add(route.steps[0].sha256)
+            _learn(job, error, services)
         else:
             break
     services.journal.progress(job.ident, path=_shown(job, route))
@@ -117,7 +125,7 @@ def choose(job: Job) -> Route:
 
     Raises:
         RejectedError: there is none left: the release cannot be built here.
-        TransientError: there is none left, but servers had damaged copies.
+        TransientError: there is none left, but servers had damaged copies, or none.
     """
     try:
         return choose_path(
@@ -134,10 +142,10 @@ def choose(job: Job) -> Route:
             ) from error
         # The release may be fine: its copies are not. Servers get mended.
         raise TransientError(
-            f"every copy of {job.manifest.version} is damaged{why}",
+            f"every copy of {job.manifest.version} is damaged or missing{why}",
             means="nothing was installed from it; the installed release goes on",
             do="whoever runs the server or its mirrors should compare the blobs",
-            code="hash_mismatch",
+            code=job.spoilt,
         ) from error
 
 
@@ -165,7 +173,7 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
     """Download the bundles of a path; those in the cache already cost nothing.
 
     Raises:
-        RejectedError: every mirror serves other bytes than were signed.
+        RejectedError: every mirror serves other bytes than were signed, or none.
         TransientError: not now.
     """
     found = []
@@ -184,9 +192,9 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
                     f"downloading {job.manifest.version}", done, total
                 ),
             )
-        except RejectedError as error:
+        except (RejectedError, NotFoundError) as error:
             job.skip.add(step.sha256)
-            job.spoilt = True
+            job.spoilt = error.code
             raise RejectedError(str(error), code=error.code) from error
         finally:
             job.fetched += services.fetcher.received - received
@@ -220,7 +228,10 @@ def reassemble(job: Job, services: Services) -> str | None:
         if sum(files[path] for path in missing) > _MOSTLY * sum(files.values()):
             return None  # the full bundle in one piece costs less
         if missing:
-            reuse.fetch_missing(job.manifest, missing, services, staging)
+            try:
+                reuse.fetch_missing(job.manifest, missing, services, staging)
+            except reuse.NoRangesError:
+                return None  # in one piece, then
         if verify_tree(staging, job.manifest.files):
             return None
         stage.commit(staging, job.root, job.manifest.version, job.raw)
@@ -237,7 +248,7 @@ def reassemble(job: Job, services: Services) -> str | None:
     return reason
 
 
-def _learn(job: Job, error: RejectedError, services: Services) -> None:
+def _learn(job: Job, error: UpdaterError, services: Services) -> None:
     """Take note of what failed; `skip` and `have` lead to another choice."""
     job.troubles.append(str(error))
     services.teller.say(f"that path failed: {error}")

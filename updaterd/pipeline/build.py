@@ -29,7 +29,7 @@ class Job:
         have: their tree ids; one that turns out to be damaged is taken out.
         skip: bundles that failed in this run, by sha256.
         continued: entries of half-built trees that an earlier run had made.
-        spoilt: servers had other bytes than were signed, for some bundle.
+        spoilt: code of the last bundle of which servers had no good copy.
         troubles: what failed, for a person.
     """
 
@@ -41,7 +41,7 @@ class Job:
     have: dict[str, str] = field(default_factory=dict)
     skip: set[str] = field(default_factory=set)
     continued: int = 0
-    spoilt: bool = False
+    spoilt: str = ""
     fetched: int = 0
     troubles: list[str] = field(default_factory=list)
 
@@ -113,7 +113,8 @@ def _make(  # noqa: PLR0913, PLR0917
     """Make the signed tree by the last bundle of a path.
 
     Raises:
-        RejectedError: the bundle does not make it.
+        RejectedError: the bundle does not make it; or what is missing cannot be
+            fetched apart from the rest.
         TransientError: no disk space, no memory; or what is missing cannot be
             fetched now.
     """
@@ -134,9 +135,14 @@ def _make(  # noqa: PLR0913, PLR0917
         job.troubles.append(damaged)
         received = services.fetcher.received
         lost = frozenset(report.missing)
-        reuse.fetch_missing(job.manifest, lost, services, staging)
-        job.fetched += services.fetcher.received - received
-        services.journal.progress(job.ident, bytes_fetched=job.fetched)
+        try:
+            reuse.fetch_missing(job.manifest, lost, services, staging)
+        except reuse.NoRangesError as error:
+            job.skip.add(work.bundle_sha256)
+            raise RejectedError(str(error), code=error.code) from error
+        finally:
+            job.fetched += services.fetcher.received - received
+            services.journal.progress(job.ident, bytes_fetched=job.fetched)
 
 
 def _between(

@@ -30,6 +30,12 @@ from updaterd.pipeline.services import Services
 _HEAD = 64 * 1024
 
 
+class NoRangesError(TransientError):
+    """The server serves whole files only: a part of one cannot be fetched."""
+
+    code = "bad_range"
+
+
 def salvage(staging: Path, files: Sequence[Entry]) -> frozenset[str]:
     """Return which entries of a half-built tree are right; delete everything else.
 
@@ -145,6 +151,7 @@ def fetch_missing(
     """Fetch only the parts of the full bundle that hold `missing`, and unpack them.
 
     Raises:
+        NoRangesError: the server serves whole files only.
         TransientError: no server could be asked.
         RejectedError: what came is not what was signed.
 
@@ -194,12 +201,13 @@ def _copy_range(services: Services, url: str, fd: int, low: int, high: int) -> N
     """Write bytes [low, high) of `url` to the same place of a file.
 
     Raises:
-        TransientError: the server cannot serve a range, or the answer is too short.
+        NoRangesError: the server serves whole files only.
+        TransientError: the answer is too short.
     """
     at = low
     with services.fetcher.stream(url, start=low, end=high) as answer:
         if low and answer.status != 206:
-            raise TransientError(f"{url:.200}: no ranges there", code="bad_range")
+            raise NoRangesError(f"{url:.200}: no ranges there")
         for chunk in answer.chunks:
             piece = chunk[: high - at]
             os.pwrite(fd, piece, at)
