@@ -52,6 +52,9 @@ def main():
         path.parent.mkdir(parents=True, exist_ok=True)
         text = page(title, sub, date, updaterd.__version__)
         path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            action.help = "command"  # shtab leaves out what the help does not show
     for shell, place in SHELLS.items():
         path = share / place
         path.parent.mkdir(parents=True, exist_ok=True)

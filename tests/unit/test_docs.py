@@ -1,12 +1,13 @@
 """The documentation says what the code does."""
 
+import argparse
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
-from updaterd.cli import COMMANDS
+from updaterd.cli import COMMANDS, build_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,3 +42,34 @@ def test_commands_that_pages_show_exist(page):
     )
 
     assert shown <= known
+
+
+def _commands(parser, path=()):
+    """Yield every command's words and its parser."""
+    yield path, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, sub in action.choices.items():
+                yield from _commands(sub, (*path, name))
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *ROOT.glob("docs/*.md")])
+def test_subcommands_and_options_that_pages_show_exist(page):
+    """`updaterd release keys rotate --uri`: each word of it, on that very command."""
+    commands = dict(_commands(build_parser()))
+    groups = {path[:-1] for path in commands if path}
+    lines = re.findall(r"`updaterd ([^`]+)`|\bupdaterd (.*)", page.read_text())
+    wrong = []
+    for shown in (one or other for one, other in lines):
+        words = re.split(r"  +|[`#;&|]|\)", shown)[0].split()
+        path = ()
+        while words and (*path, words[0]) in commands:
+            path = (*path, words.pop(0))
+        if not path:
+            continue
+        known = commands[path]._option_string_actions
+        used = [word.strip("[],.").split("=")[0] for word in words]
+        if path in groups and used and not used[0].startswith("-"):
+            wrong.append(shown)
+        wrong += [shown for word in used if word.startswith("--") and word not in known]
+    assert not wrong
