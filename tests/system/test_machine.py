@@ -391,7 +391,7 @@ def test_footprint(machine):
     stat = machine.must("cat", f"/proc/{pid}/stat").rsplit(")", 1)[1].split()
     cpu = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
     print(f"RSS {rss:.1f} MiB, start to subscribed {cpu:.2f} s CPU")
-    assert rss <= 29
+    assert rss <= 31
     assert cpu <= 1.0  # aim 0.5; a busy machine counts more
 
 
