@@ -296,12 +296,45 @@ def test_the_worker_stays_small(base):
         bombs.append(assemble(container.DELTA, *streams))
     rows = number(*[1] * 60_000)
     bombs.append(b"UPDR\x01D" + number(60_000) + rows)
+    peaks = []
     for data in bombs:
         path = base / "hostile"
         path.write_bytes(data)
         answer = _worker(delta_job(base, path, before, after))
         assert "rejected" == answer["error"]["kind"]
-        assert answer["used"]["peak_rss"] < 96 * 2**20
+        peaks.append(answer["used"]["peak_rss"])
+    print(f"{len(peaks)} greedy deltas: the worker's peak is {_mib(peaks)}")
+    assert max(peaks) < 96 * 2**20
+
+
+def test_reading_all_over_a_long_file_takes_no_memory(tmp_path):
+    """Each operation reads from another 64 KiB, which the kernel maps as a whole."""
+    window, count = 1 << 16, 4096
+    before = grow(tmp_path / "old", {"x": random.Random(1).randbytes(1 << 20) * 64})
+    made = before[0].length // window  # windows of the file, read again and again
+    steps = [
+        (60, 0, window - 60 - (before[0].length if number % made == made - 1 else 0))
+        for number in range(count)
+    ]
+    steps[-1] = (60, 0, 0)
+    old = (tmp_path / "old" / "x").read_bytes()
+    starts = [window * (number % made) for number in range(count)]
+    new = b"".join(old[start : start + 60] for start in starts)
+    after = grow(tmp_path / "new", {"x": new})
+    item = script.Item("x", script.MADE, 0o644, len(new))
+    streams = [script.encode(before, [item], [0], [], set())]
+    streams += [b"".join(operations.encode(steps)), b"", b"", b""]
+    path = tmp_path / "hostile"
+    path.write_bytes(assemble(container.DELTA, *map(pack, streams)))
+
+    report = _worker(delta_job(tmp_path, path, before, after))["report"]
+
+    print(f"{count} far reads: the worker's peak is {_mib([report['peak_rss']])}")
+    assert report["peak_rss"] < 64 * 2**20
+
+
+def _mib(peaks: list[int]) -> str:
+    return f"{max(peaks) / 2**20:.0f} MiB"
 
 
 def test_the_worker_has_no_rights_to_speak_of(base, monkeypatch):
