@@ -70,6 +70,39 @@ def test_the_daemons_package_has_what_it_needs_and_no_more(built):
         assert row[0][8] != "w" or row[0].startswith("l"), "a file all may write"
 
 
+COMPLETE = """
+source "$1"
+shift
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+_shtab_updaterd
+echo "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["sta"], "status"),
+        (["release", "pus"], "push"),
+        (["release", "push", "--perm"], "--permille"),
+        (["release", "keys", "rot"], "rotate"),
+    ],
+)
+def test_the_completions_know_the_commands(built, tmp_path, typed, offered):
+    """Each command, below each command, and its options."""
+    tool = need("dpkg-deb")
+    subprocess.run([tool, "-x", deb(built, "updaterd"), tmp_path], check=True)
+    found = tmp_path / "usr/share/bash-completion/completions/updaterd"
+    done = subprocess.run(
+        ["bash", "-c", COMPLETE, "bash", found, "updaterd", *typed],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert offered == done.stdout.strip()
+
+
 def test_the_same_commit_gives_the_same_bytes(built, tmp_path):
     """Whoever rebuilds can compare; nobody has to trust the builder."""
     if os.environ.get("UPDATERD_BUILT"):
