@@ -8,7 +8,7 @@ from fakes.disk import Dying
 from fakes.origin import Origin
 from fakes.repository import Client, Publisher
 
-from updaterd import durable
+from updaterd import cli, durable
 from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.release import care, changes, delegation, keychange, workspace
 
@@ -239,3 +239,33 @@ def test_half_a_proposal_is_no_change_that_waits(publisher, tmp_path, monkeypatc
     assert list((publisher.folder / "pending").glob("*.json"))
     assert keychange.waiting(publisher.space, publisher.open()) == []
     keychange.check_none_pending(publisher.space)
+
+
+@pytest.mark.parametrize("answer", ["no", "", EOFError()])
+def test_who_does_not_say_yes_signs_nothing(
+    publisher, tmp_path, monkeypatch, capsys, answer
+):
+    """Ctrl-D too; the file is as it was."""
+
+    def said(_prompt):
+        if isinstance(answer, EOFError):
+            raise answer
+        return answer
+
+    safe = away(publisher, tmp_path, "root-1", "root-2")
+    rotate(publisher, "online")
+    path, _ = keychange.export(publisher.space, tmp_path / "stick")
+    before = path.read_bytes()
+    monkeypatch.setattr("builtins.input", said)
+    monkeypatch.setattr("sys.stdin", _Terminal())
+    key = str(safe / "root-1.pem")
+    assert cli.main(["release", "keys", "sign", str(path), "--key", key]) == 1
+    assert "not signed" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+class _Terminal:
+    """A person is there."""
+
+    def isatty(self) -> bool:
+        return True

@@ -291,7 +291,12 @@ def run_sign(arguments: argparse.Namespace) -> int:
                 do="read it, then use --yes",
                 code="not_confirmed",
             )
-        if input("sign this? [yes/no] ") != "yes":
+        try:
+            answer = input("sign this? [yes/no] ")
+        except EOFError:  # Ctrl-D
+            answer = ""
+        if answer != "yes":
+            print("\nnot signed", file=sys.stderr)
             return 1
     keychange.sign(arguments.file, arguments.key, common.passphrase(arguments))
     print(f"signed {arguments.file} with {arguments.key.name}")
