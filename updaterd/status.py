@@ -29,7 +29,7 @@ from updaterd.core import lifecycle
 from updaterd.core.lifecycle import State
 from updaterd.core.settings import Product, Settings
 from updaterd.core.text import public_url
-from updaterd.store.contradiction import contradiction
+from updaterd.store.contradiction import abandoned, at_odds
 from updaterd.store.inbox import read_feed
 from updaterd.store.records import Deployment, Records
 
@@ -133,6 +133,7 @@ def collect(
         "feed": feed,
         "trust": _trust(journal, now),
         "notice": (journal and journal.meta("set_aside")) or None,
+        "abandoned": abandoned(journal, settings.products) if journal else [],
         "products": [
             _product(journal, product, now)
             for _, product in sorted(settings.products.items())
@@ -169,6 +170,7 @@ def judge(document: Document) -> Document:
     problems = [
         *_feed_problems(document),
         *_trust_problems(document),
+        *document["abandoned"],
         *(_about(p, p["at_odds"]) for p in products if p["at_odds"]),
         *(
             _about(product, product["last_error"]["message"])
@@ -288,7 +290,7 @@ def _product(journal: Records | None, product: Product, now: float) -> Document:
         return document
     facts = journal.product(product.name)
     installed = journal.installed(product.name)
-    document["at_odds"] = _at_odds(journal, product)
+    document["at_odds"] = at_odds(journal, product)
     if installed is not None:
         document["installed"] = {
             "version": installed.version,
@@ -319,23 +321,6 @@ def _product(journal: Records | None, product: Product, now: float) -> Document:
             "message": facts.last_error,
         }
     return document
-
-
-def _at_odds(journal: Records, product: Product) -> str | None:
-    """Return how the disk contradicts the journal, if it does: a person was at work.
-
-    Between the two looks a worker may have come further; so look twice.
-    """
-    said = None
-    for _ in range(2):
-        open_ = journal.open_deployment(product.name)
-        installed = journal.installed(product.name)
-        if installed is None or (open_ and open_.state in lifecycle.TOUCHED):
-            return None
-        said = contradiction(product.root, installed.version)
-        if said is None:
-            return None
-    return f"{said}; `updaterd update {product.name}` looks into it"
 
 
 def describe(deployment: Deployment) -> Document:

@@ -340,3 +340,22 @@ def test_expired_metadata_is_not_said_to_expire_in_days(look, journal):
     page = cli_status.render(look(), NOW)
 
     assert "timestamp (version 3) expired 3 days ago" in page
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        ((State.PLANNED,), False),
+        ((State.PLANNED, State.STAGED, State.ACTIVATING), True),
+    ],
+)
+def test_product_taken_out_on_trial_is_not_forgotten(settings, journal, states, told):
+    """Nobody will end the trial; what runs there was not proven."""
+    deploy(journal, *states)
+    without = replace(settings, products={})
+    daemon = status.daemon_section(NOW, OPEN)
+
+    document = status.collect(journal.connection, without, daemon=daemon, now=NOW)
+
+    assert (20 if told else 0) == document["exit_code"]
+    assert told == any("taken out" in problem for problem in document["problems"])

@@ -104,6 +104,8 @@ def bring(
     from updaterd.pipeline import order
 
     worst = EXIT_CURRENT
+    if not names and not as_json:
+        print(f"no product is configured in {settings.directories.config}")
     with closing(Machine(settings, teller(as_json=as_json))) as machine:
         for name in names:
             try:

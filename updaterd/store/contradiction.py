@@ -1,14 +1,46 @@
-"""Does `current` name what the journal says? `status` must not say what is not so.
+"""Does the disk, or the configuration, contradict the journal? `status` must tell.
 
 Apart from `install.stage.look`, whose imports the daemon does without.
 """
 
 import errno
 import os
+from collections.abc import Container
 from pathlib import PurePath
 
+from updaterd.core.lifecycle import TOUCHED
+from updaterd.core.settings import Product
+from updaterd.store.records import Records
 
-def contradiction(root: PurePath, version: str) -> str | None:
+
+def abandoned(journal: Records, products: Container[str]) -> list[str]:
+    """Return which trials nobody will end, for want of a configured product."""
+    return [
+        f"{one.product}: it was taken out of the configuration while {one.version} was "
+        "not proven yet; put it back until `updaterd update` has settled that"
+        for one in journal.open_deployments()
+        if one.product not in products and one.state in TOUCHED
+    ]
+
+
+def at_odds(journal: Records, product: Product) -> str | None:
+    """Return how the disk contradicts the journal, if it does: a person was at work.
+
+    Between the two looks a worker may have come further; so look twice.
+    """
+    said = None
+    for _ in range(2):
+        open_ = journal.open_deployment(product.name)
+        installed = journal.installed(product.name)
+        if installed is None or (open_ and open_.state in TOUCHED):
+            return None
+        said = _contradiction(product.root, installed.version)
+        if said is None:
+            return None
+    return f"{said}; `updaterd update {product.name}` looks into it"
+
+
+def _contradiction(root: PurePath, version: str) -> str | None:
     """Return how the disk contradicts that `version` is installed, if it does.
 
     Whoever may not look there is told nothing.

@@ -163,6 +163,13 @@ class Records:
         ).fetchone()
         return None if row is None else _deployment(row)
 
+    def open_deployments(self) -> tuple[Deployment, ...]:
+        """Return those of all products that did not end, configured or not."""
+        rows = self._db.execute(
+            f"SELECT {_DEPLOYMENT} FROM deployment WHERE ended_at IS NULL"  # noqa: S608 - as above
+        )
+        return tuple(_deployment(row) for row in rows)
+
     def deployment(self, ident: int) -> Deployment:
         """Return one deployment.
 

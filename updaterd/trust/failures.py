@@ -48,8 +48,9 @@ def _repository(  # noqa: PLR0911 # a table, one return a row
         return TransientError(
             f"{name} is not signed by enough trusted keys: {error}",
             means=KEPT,
-            do="someone may be tampering, or keys were changed without a new root: "
-            "tell whoever publishes",
+            do="compare `trust.root` with that repository's 1.root.json; if they are "
+            "the same, someone may be tampering, or keys were changed without a new "
+            "root: tell whoever publishes",
             code="metadata_forged",
         )
     if isinstance(error, exceptions.BadVersionNumberError):

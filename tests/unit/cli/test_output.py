@@ -77,3 +77,12 @@ def test_what_the_machine_refuses_comes_with_what_to_do(capsys, error, advice):
     told = capsys.readouterr().err
     assert str(error) in told
     assert advice in told.partition("what to do: ")[2]
+
+
+def test_update_of_nothing_says_so(machine):
+    """A product that was taken out, or a file that was not read, looks like this."""
+    text = machine.config.read_text()
+    machine.config.write_text(text[: text.index("[products")])
+    (machine.root / "root.json").write_text("{}")
+
+    assert "no product is configured" in machine("update").stdout
