@@ -256,8 +256,11 @@ def _spread(
     """Return `count` bytes of the diff, with its zeros: fast to add if most are not."""
     if len(changes) == count:
         return changes
-    gaps = map(sub, (*begins, count), (0, *ends))
+    gaps = list(map(sub, (*begins, count), (0, *ends)))
     zeros, view = bytes(count - len(changes)), memoryview(changes)
+    if len(changes) < _RUN * len(begins):
+        lengths = (0, *map(sub, ends, begins))
+        return patch(b"", count, triples(lengths, gaps, None), changes, zeros)
     parts: list[bytes | memoryview] = [zeros] * (2 * len(begins) + 1)
     parts[0::2] = [zeros[:gap] for gap in gaps]
     cuts = list(accumulate(map(sub, ends, begins), initial=0))
