@@ -39,7 +39,8 @@ def test_pushed_release_arrives_by_event_as_a_delta(tmp_path, site, machine):
     machine.start()
     eventually(lambda: machine.status()["state"] == "current")
 
-    site.push(second, "1.1.0")
+    pushed = site.push(second, "1.1.0")
+    assert "open streams: 1" in pushed.stdout  # whoever pushes sees that it arrives
     machine.wait_for("1.1.0")
 
     assert snapshot(second) == snapshot(machine.current.resolve())

@@ -1,5 +1,6 @@
 """Announcing: what is taken, what is refused, and how it is told."""
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -167,8 +168,22 @@ class TestOverHttp:
         first = publish(shared_feed.url, shared_feed.publisher, announcement(), "k1")
         again = publish(shared_feed.url, shared_feed.publisher, announcement(), "k1")
         assert (first.status, again.status) == (201, 201)
-        assert first.json == again.json
+        assert first.json["id"] == again.json["id"]
         assert again.headers["idempotent-replayed"] == "true"
+
+    async def test_answer_says_how_many_listen(self, start_feed):
+        """Whoever pushes sees whom it reaches: streams of that channel, no others."""
+        feed = start_feed()
+        token = feed.token("publish:acme/stable")
+        async with (
+            Reader(feed.url, "?product=acme&channel=stable") as one,
+            Reader(feed.url) as other,
+            Reader(feed.url, "?product=acme&channel=beta") as third,
+        ):
+            for reader in (one, other, third):
+                assert (await reader.next()).name == "hello"
+            answer = await asyncio.to_thread(publish, feed.url, token, announcement())
+        assert (answer.status, answer.json["streams"]) == (201, 2)
 
     def test_repetition_after_newer_metadata_is_answered_alike(self, start_feed):
         """A lost answer stays the same, though the same metadata would be late now."""
@@ -179,7 +194,7 @@ class TestOverHttp:
         first = publish(feed.url, token, old, "k")
         assert publish(feed.url, token, new, "k2").status == 201
         again = publish(feed.url, token, old, "k")
-        assert (again.status, again.json) == (201, first.json)
+        assert (again.status, again.json["id"]) == (201, first.json["id"])
         assert publish(feed.url, token, old, "k3").status == 409
 
     def test_restarted_server_knows_what_was_announced(self, start_feed):

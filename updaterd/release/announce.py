@@ -22,10 +22,22 @@ CREDENTIAL = "updaterd.token"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
-    """What the feed answered."""
+    """What the feed answered.
+
+    Attributes:
+        id: of the event.
+        url: of the feed.
+        streams: open there, at the server that answered, for this product and
+            channel; None where a feed does not say.
+    """
 
     id: str
     url: str
+    streams: int | None = None
+
+    def __str__(self) -> str:
+        told = f"announced to {self.url} as event {self.id}"
+        return told if self.streams is None else f"{told}, open streams: {self.streams}"
 
 
 def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
@@ -132,11 +144,14 @@ def announce(fetcher: Fetcher, feed: str, token: str, body: bytes) -> Announced:
             code="announcement_refused",
         )
     try:
-        event_id = str(json.loads(raw)["id"])
-    except (ValueError, KeyError, TypeError) as error:
+        answer = json.loads(raw)
+        event_id, streams = str(answer["id"]), answer.get("streams")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BrokenError(
             f"{feed} does not answer like a feed: {said}",
             do="check its address, which ends in /v1/events",
             code="not_a_feed",
         ) from error
-    return Announced(id=event_id, url=feed)
+    return Announced(
+        id=event_id, url=feed, streams=streams if isinstance(streams, int) else None
+    )

@@ -102,13 +102,14 @@ class Announcements:
             "channel": event.topic.channel,
             "publisher": token.id,
         }
+        streams = self._hub.audience(event.topic)
         if appended.fresh:
-            log.info("announced", **said)
+            log.info("announced", streams=streams, **said)
         else:
             log.info("announced_before", **said)
-        # a repetition gets the answer that the first one got, or should have
+        # a repetition gets the id that the first one got, or should have
         replayed = {} if appended.fresh else {"idempotent-replayed": "true"}
-        return JSONResponse({"id": appended.id}, 201, replayed)
+        return JSONResponse({"id": appended.id, "streams": streams}, 201, replayed)
 
     async def _append(self, event: Event, key: str) -> Appended:
         try:

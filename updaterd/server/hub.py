@@ -21,6 +21,7 @@ from updaterd.server.log import (
     LogDownError,
     Position,
     Record,
+    Topic,
     read_id,
     write_id,
 )
@@ -366,6 +367,12 @@ class Hub:
             group = self._groups[wanted] = _Group(wanted)
         group[sink] = None
         return group.wanted
+
+    def audience(self, topic: Topic) -> int:
+        """Return how many streams of this process are given events of this topic."""
+        return sum(
+            len(group) for wanted, group in self._groups.items() if wanted.wants(topic)
+        )
 
     def leave(self, sink: Sink, wanted: Filter) -> None:
         """Take a stream out; harmless when it never joined."""

@@ -371,4 +371,4 @@ def _tell(
                 return f"{feed} knows newer metadata already"
             body = announce.body_of(pointer, None)
             told = announce.announce(fetcher, feed, token, body)
-    return f"announced to {told.url} as event {told.id}"
+    return str(told)
