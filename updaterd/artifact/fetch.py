@@ -17,7 +17,7 @@ from pathlib import Path
 
 from updaterd import durable
 from updaterd.errors import RejectedError, TransientError, UpdaterError
-from updaterd.net import Fetcher, HttpError, MisbehavedError, Stream
+from updaterd.net import Fetcher, HttpError, MisbehavedError, NotFoundError, Stream
 
 Progress = Callable[[int, int], None]
 """Bytes here, bytes in all."""
@@ -79,6 +79,7 @@ def fetch_blob(  # noqa: PLR0913
     Raises:
         RejectedError: every base that answered serves other bytes
             (`hash_mismatch`).
+        NotFoundError: no base has it.
         TransientError: no base could be asked, or the disk is full; what came is
             kept, and the next call goes on from there.
 
@@ -138,8 +139,9 @@ def _from_any(
             durable.settle(blob.part, blob.final, mode=0o600)
             blob.note.unlink(missing_ok=True)
             return blob.final
-    # One that may do better later is worth waiting for; wrong bytes are not.
-    failures.sort(key=lambda error: isinstance(error, WrongBytesError))
+    # One that may do better later is worth waiting for; who has other bytes, or
+    # nothing, is not.
+    failures.sort(key=lambda error: isinstance(error, NotFoundError | WrongBytesError))
     if failures:
         raise failures[0]
     raise TransientError(

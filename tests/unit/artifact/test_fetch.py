@@ -9,7 +9,7 @@ from fakes.origin import Origin
 
 from updaterd.artifact.fetch import fetch_blob
 from updaterd.errors import RejectedError, TransientError
-from updaterd.net import Fetcher
+from updaterd.net import Fetcher, NotFoundError
 
 DATA = random.Random(1).randbytes(300_000)
 HASH = hashlib.sha256(DATA).hexdigest()
@@ -118,6 +118,22 @@ def test_wrong_bytes_here_and_no_answer_there_is_no_verdict(fetch, origin):
     with pytest.raises(TransientError) as caught:
         fetch("http://127.0.0.1:9", origin.url)
     assert caught.value.code == "unreachable"
+
+
+def test_nothing_there_and_no_answer_here_is_worth_waiting_for(fetch, origin):
+    """A mirror that lags must not cost the full bundle while the origin restarts."""
+    origin.misbehave(HASH, origins.status(404))
+    with pytest.raises(TransientError) as caught:
+        fetch(origin.url, "http://127.0.0.1:9")
+    assert caught.value.code == "unreachable"
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_nothing_anywhere_is_told_apart(fetch, origin, status):
+    """Nobody is down: the caller may go on to another bundle at once."""
+    origin.misbehave(HASH, origins.status(status))
+    with pytest.raises(NotFoundError):
+        fetch(origin.url, origin.url)
 
 
 @pytest.mark.parametrize(
