@@ -92,3 +92,15 @@ def test_end_of_a_certificate_is_said_before_and_after(place, said):
     place(days=90)
     certificate.watch(context)
     assert said()[2:] == ["certificate_taken"]
+
+
+def test_certificate_that_only_openssl_can_read_stops_nothing(place, said):
+    """The server would end with its upkeep; clients judge what they are shown."""
+    chain, key = place()
+    der = bytearray(ssl.PEM_cert_to_DER_cert(chain.read_text()))
+    der[der.index(bytes.fromhex("a003020102")) + 4] = 5  # X.509 version 6
+    chain.write_text(ssl.DER_cert_to_PEM_cert(bytes(der)))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    Certificate(chain, key, now=time.time).watch(context)
+    assert said() == []

@@ -4,14 +4,18 @@ import asyncio
 import json
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from updaterd.server import frames
 from updaterd.server.addresses import Proxies
+from updaterd.server.guard import Guard
 from updaterd.server.hub import Behind, Hub, Opening
 from updaterd.server.log import ZERO, Event, Retention, Topic, write_id
 from updaterd.server.log_sqlite import SqliteLog
 from updaterd.server.options import Options
 from updaterd.server.process import FeedServer
+from updaterd.server.protocol import FeedProtocol
 from updaterd.server.request import read_request
 from updaterd.server.ring import Filter
 from updaterd.server.sink_fast import FastStream
@@ -241,26 +245,29 @@ async def test_hello_carries_the_newest_id_even_of_other_topics(hub, log):
     assert appended.id.encode() in opening.greeting.plain
 
 
+class Wire(asyncio.Transport):
+    """A transport that leads nowhere."""
+
+    def write(self, data):
+        pass
+
+    def abort(self):
+        pass
+
+    close = abort
+
+    def is_closing(self):
+        return False
+
+    def get_write_buffer_size(self):
+        return 0
+
+
 @pytest.mark.parametrize("end", ["finish", "drop", "connection_lost"])
 async def test_hub_writes_past_a_stream_only_while_it_would_pass_everything_on(
     end, tmp_path, world
 ):
     """Not while its reader lags, and never again once it has ended."""
-
-    class Wire(asyncio.Transport):
-        def write(self, data):
-            pass
-
-        def abort(self):
-            pass
-
-        close = abort
-
-        def is_closing(self):
-            return True
-
-        def get_write_buffer_size(self):
-            return 0
 
     streams = FeedServer(Options(state=tmp_path), world).streams
     wire = Wire()
@@ -276,3 +283,38 @@ async def test_hub_writes_past_a_stream_only_while_it_would_pass_everything_on(
     assert stream.port is None
     stream.resume_writing()
     assert stream.port is None
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_connection_whose_buffer_is_full_becomes_no_fast_stream(
+    full, tmp_path, world
+):
+    """The transport would never say so again, and all that comes be kept for it."""
+
+    class Taker:
+        def __init__(self):
+            self.took = []
+
+        def ask(self, request):
+            return ""
+
+        def take(self, request, token, transport, head):
+            self.took.append(head)
+
+    asked = []
+
+    async def app(scope, _receive, _send):
+        asked.append(scope["path"])
+
+    config = uvicorn.Config(app, lifespan="off", log_config=None)
+    config.load()
+    guard = Guard(Options(state=tmp_path), 10, lambda: 0, taker=Taker())
+    protocol = FeedProtocol(config, ServerState(), {}, guard=guard)
+    protocol.connection_made(Wire())
+    if full:
+        protocol.pause_writing()
+    protocol.data_received(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.sleep(0)
+    assert len(guard.taker.took) == (not full)
+    assert asked == ["/v1/events"] * full
+    protocol.connection_lost(None)

@@ -20,6 +20,9 @@ from fakes.serving import (
 )
 from fakes.tools import need
 
+from updaterd.server.options import Options
+from updaterd.server.setup import open_log as open_named
+
 
 async def test_metrics_count_what_happened(start_feed, sink):
     """Streams, events, deliveries, drops, lag, publish to first write."""
@@ -130,6 +133,19 @@ def test_two_servers_on_one_embedded_log_are_refused(start_feed, tmp_path):
     log = f"sqlite://{feed.state / 'feed.db'}"
     said = refused("--port", "0", "--state", tmp_path / "other", "--log", log)
     assert "another updaterd process" in said
+    link = tmp_path / "link.db"
+    link.symlink_to(feed.state / "feed.db")
+    said = refused(
+        "--port", "0", "--state", tmp_path / "o", "--log", f"sqlite://{link}"
+    )
+    assert "another updaterd process" in said
+
+
+def test_embedded_log_is_in_the_state_directory_whatever_its_name(tmp_path, clock):
+    """A path is no URL: `#` and `?` are letters in it."""
+    for name in ("a#b", "a?b", "a%20b"):
+        state = tmp_path / name
+        assert open_named(Options(state=state), now=clock).path == state / "feed.db"
 
 
 def test_port_in_use_is_told(start_feed, tmp_path):

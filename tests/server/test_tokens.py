@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fakes.tools import need_root
@@ -38,6 +39,29 @@ def test_another_process_change_is_seen(tmp_path):
     assert server.find(secret) == token
     command.revoke(token.id)
     assert server.find(secret) is None
+
+
+def test_damaged_file_is_read_once_and_refused_until_it_is_mended(
+    tmp_path, monkeypatch
+):
+    """Every heartbeat of a private feed asks: streams must not parse it each."""
+    tokens = Tokens(tmp_path)
+    token, _ = tokens.create(("read",), name="", now=int)
+    path = tmp_path / "tokens.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2])
+    reads = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda self: reads.append(self) or read_bytes(self)
+    )
+    for _ in range(5):
+        with pytest.raises(BrokenError) as caught:
+            tokens.get(token.id)
+        assert caught.value.code == "tokens_unreadable"
+    assert reads == [path]
+    path.write_bytes(whole)
+    assert tokens.get(token.id) == token
 
 
 @pytest.mark.parametrize(

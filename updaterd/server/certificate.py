@@ -60,11 +60,11 @@ class Certificate:
 
         try:
             found = x509.load_pem_x509_certificate(self._chain.read_bytes())
-        except (OSError, ValueError):
-            return  # what is in use was read before
-        ends = found.not_valid_after_utc
+            ends, begins = found.not_valid_after_utc, found.not_valid_before_utc
+        except (OSError, ValueError, x509.InvalidVersion):
+            return  # OpenSSL judges what is served; this only tells when it ends
         left = ends - dt.datetime.fromtimestamp(self._now(), dt.UTC)
-        lifetime = ends - found.not_valid_before_utc
+        lifetime = ends - begins
         state = ""
         fields = {"path": str(self._chain), "ends": ends.isoformat()}
         if left <= dt.timedelta(0):

@@ -179,6 +179,8 @@ class FeedProtocol(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and (cycle is None or cycle.response_complete)
             and not self.pipeline
+            # the transport tells nobody twice that its buffer is full
+            and not self.flow.write_paused
             and not any(name in _NOT_PLAIN for name, _ in self.headers)
         )
 

@@ -32,7 +32,10 @@ def open_log(options: Options, *, now: Callable[[], float]) -> EventLog:
     Raises:
         BrokenError: an unknown kind of address.
     """
-    url = options.log_url or f"sqlite://{options.state / 'feed.db'}"
+    url = options.log_url
+    if not url:
+        path = options.state / "feed.db"
+        return SqliteLog(path, retention=options.retention, now=now)
     parts = urlsplit(url)
     if parts.scheme == "sqlite" and not parts.netloc and parts.path:
         return SqliteLog(Path(parts.path), retention=options.retention, now=now)
@@ -118,7 +121,8 @@ def lock_embedded(event_log: EventLog) -> Iterator[None]:
     """
     with ExitStack() as held:
         if isinstance(event_log, SqliteLog):
-            path = event_log.path.with_name(f"{event_log.path.name}.lock")
+            file = event_log.path.resolve()
+            path = file.with_name(f"{file.name}.lock")
             try:
                 held.enter_context(hold(path, what=f"the event log {event_log.path}"))
             except OSError as error:

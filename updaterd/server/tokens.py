@@ -136,6 +136,7 @@ class Tokens:
         self._stamp: tuple[int, int, int] | None = None
         self._tokens: tuple[Token, ...] = ()
         self._by_id: dict[str, Token] = {}
+        self._damage = ""
 
     def all(self) -> tuple[Token, ...]:
         """Return every token, reading the file again when it changed.
@@ -147,22 +148,33 @@ class Tokens:
             stat = os.stat(self._path)
             stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if stamp != self._stamp:
-                read = parse_object(
-                    self._path.read_bytes(), where=str(self._path), limit=_LIMIT
-                )
-                self._tokens = read.each("tokens", _read, most=_MOST)
-                self._by_id = {token.id: token for token in self._tokens}
+                self._take(self._path.read_bytes())
                 self._stamp = stamp
         except FileNotFoundError:
-            self._tokens, self._by_id, self._stamp = (), {}, None
-        except (OSError, MalformedError) as error:
-            raise BrokenError(
-                f"cannot read the tokens in {self._path}: {error}",
-                means="nobody can publish",
-                do="fix its permissions, or move it away and create tokens anew",
-                code="tokens_unreadable",
-            ) from error
+            self._tokens, self._by_id, self._stamp, self._damage = (), {}, None, ""
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if self._damage:
+            raise self._unreadable(self._damage)
         return self._tokens
+
+    def _unreadable(self, why: object) -> BrokenError:
+        return BrokenError(
+            f"cannot read the tokens in {self._path}: {why}",
+            means="nobody can publish",
+            do="fix its permissions, or move it away and create tokens anew",
+            code="tokens_unreadable",
+        )
+
+    def _take(self, data: bytes) -> None:
+        """Read the file, once also when it is damaged: every heartbeat asks."""
+        self._damage = ""
+        try:
+            read = parse_object(data, where=str(self._path), limit=_LIMIT)
+            self._tokens = read.each("tokens", _read, most=_MOST)
+            self._by_id = {token.id: token for token in self._tokens}
+        except MalformedError as error:
+            self._damage = str(error)
 
     def get(self, token_id: str) -> Token | None:
         """Return the token with this public name; None when it was revoked.
