@@ -417,6 +417,7 @@ def test_cache_keeps_nothing_of_releases_that_are_done(releases, machine):
     (folder / "acme").mkdir(parents=True, exist_ok=True)
     for left in ("0" * 64, f"{'0' * 64}.part", f"{'0' * 64}.part.json"):
         (folder / "acme" / left).write_bytes(b"of a release that was passed over")
+    (folder / ("1" * 64)).write_bytes(b"of an updaterd without folders for products")
     (folder / "other").mkdir()
     (folder / "other" / "1").write_bytes(b"of another product, under way perhaps")
 
@@ -424,6 +425,7 @@ def test_cache_keeps_nothing_of_releases_that_are_done(releases, machine):
         assert "installed" == update(machine, services).result
 
     assert ["1"] == [path.name for path in folder.glob("*/*")]
+    assert {"acme", "other"} == {path.name for path in folder.iterdir()}
     assert runs(releases, machine, "1.1.0")
 
 

@@ -154,6 +154,8 @@ def test_staged_work_is_not_done_again(releases, machine):
         states = [step.state for step in services.journal.transitions(row.id)]
 
     assert "its tree is on disk already" in row.reason
+    assert row.bytes_fetched
+    assert "nothing downloaded" not in row.reason
     assert 1 == states.count(State.FETCHING) == states.count(State.STAGING)
 
 

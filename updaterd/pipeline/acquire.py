@@ -112,10 +112,13 @@ def _clear_bundles(
 ) -> None:
     """Delete the product's bundles but those in `keep`: of releases that are done.
 
-    Whole now, refused, or passed over by a newer one while they came.
+    Whole now, refused, or passed over by a newer one while they came. And what an
+    updaterd that gave products no folders left beside theirs.
     """
-    for path in services.bundles(job.manifest).glob("*"):
-        if path.name.partition(".")[0] not in keep:
+    folder = services.bundles(job.manifest)
+    beside = (path for path in folder.parent.glob("*") if not path.is_dir())
+    for path in (*folder.glob("*"), *beside):
+        if path.parent != folder or path.name.partition(".")[0] not in keep:
             with suppress(OSError):
                 path.unlink()
 

@@ -294,7 +294,9 @@ def _stage(
     )
     if acquire.is_whole(root, manifest):
         stage.clear_leftovers(root)
-        reason = "its tree is on disk already: nothing downloaded"
+        reason = "its tree is on disk already"
+        if not deployment.bytes_fetched:  # by a run that was cut short
+            reason += ": nothing downloaded"
         journal.stage(ident, raw, manifest.tree, services.note("on_disk", reason))
         return reason
     if stage.look(root).running == manifest.version:
