@@ -31,7 +31,7 @@ from updaterd.core.settings import Product, Settings
 from updaterd.core.text import public_url
 from updaterd.store.contradiction import abandoned, at_odds
 from updaterd.store.inbox import read_feed
-from updaterd.store.records import Deployment, Records
+from updaterd.store.records import Deployment, ProductFacts, Records
 
 SCHEMA = 1
 EXIT_CODES = {
@@ -135,7 +135,7 @@ def collect(
         "notice": (journal and journal.meta("set_aside")) or None,
         "abandoned": abandoned(journal, settings.products) if journal else [],
         "products": [
-            _product(journal, product, now)
+            _product(journal, product, now, settings.feed.fallback_poll_s)
             for _, product in sorted(settings.products.items())
         ],
     }
@@ -269,7 +269,9 @@ def _trust(journal: Records | None, now: float) -> Document:
     }
 
 
-def _product(journal: Records | None, product: Product, now: float) -> Document:
+def _product(
+    journal: Records | None, product: Product, now: float, poll_s: float
+) -> Document:
     document: Document = {
         "name": product.name,
         "channel": product.channel,
@@ -313,7 +315,7 @@ def _product(journal: Records | None, product: Product, now: float) -> Document:
         elif document["last"] is None:
             document["last"] = describe(deployment)
     document["checked_at"] = iso(facts.checked_at)
-    document["next_attempt_at"] = iso(facts.next_attempt_at)
+    document["next_attempt_at"] = iso(_next_attempt_at(facts, now, poll_s))
     document["failures"] = facts.failures
     if facts.last_error:
         document["last_error"] = {
@@ -321,6 +323,14 @@ def _product(journal: Records | None, product: Product, now: float) -> Document:
             "message": facts.last_error,
         }
     return document
+
+
+def _next_attempt_at(facts: ProductFacts, now: float, poll_s: float) -> float | None:
+    planned = facts.next_attempt_at
+    if planned is None or facts.checked_at is None or facts.checked_at <= now:
+        return planned
+    # By a clock that was ahead: the daemon's safety poll comes before.
+    return min(planned, now + poll_s)
 
 
 def describe(deployment: Deployment) -> Document:

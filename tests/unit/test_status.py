@@ -256,6 +256,27 @@ def test_page_that_a_daemon_published_says_how_old_it_is(look):
     assert "as of" not in cli_status.render(look(), NOW)
 
 
+@pytest.mark.parametrize(
+    ("ahead_s", "shown_s"), [(0.0, 30 * DAY), (3 * 365 * DAY, DAY / 4)]
+)
+def test_plan_of_a_clock_that_was_ahead_is_not_shown(
+    look, journal, settings, ahead_s, shown_s
+):
+    """The daemon's safety poll comes before; the plan of a right clock is kept to."""
+    assert DAY / 4 == settings.feed.fallback_poll_s
+    journal.note_failure(
+        "acme",
+        code="unreachable",
+        reason="no route",
+        next_attempt_at=NOW + ahead_s + 30 * DAY,
+        now=NOW + ahead_s,
+    )
+
+    (product,) = look()["products"]
+
+    assert status.iso(NOW + shown_s) == product["next_attempt_at"]
+
+
 def test_hold_beyond_the_calendar_does_not_silence_the_status(look, journal):
     journal.hold("acme", until=NOW + 1e13)
     journal.remember("acme", next_attempt_at=NOW + 1e13)

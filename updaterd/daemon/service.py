@@ -81,7 +81,7 @@ class _Service:
             Path(directories.state) / "state.db", now=self._clocks.now()
         )
         if self._state_lost:
-            told = note_loss(connection)
+            told = note_loss(connection, now=self._clocks.now())
         if told:
             log.get().error("state_set_aside", reason=told)
         arguments = options(

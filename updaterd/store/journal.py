@@ -39,6 +39,7 @@ __all__ = [
     "Transition",
 ]
 
+_TOLD_S = 7 * 86400.0
 _MOVABLE = frozenset({"path", "bytes_planned", "bytes_fetched", "bytes_full"})
 
 
@@ -136,7 +137,11 @@ class Journal(Records):
             self._move(ident, State.STAGED, note, {})
 
     def install(self, ident: int, tree: str, note: Note) -> None:
-        """Journal INSTALLED, the new installed release, and that it is not bad."""
+        """Journal INSTALLED, the new installed release, and that it is not bad.
+
+        The first one a week or more after a database was set aside ends telling of
+        that: whoever missed a hold has had time to find out why.
+        """
         row = self.deployment(ident)
         with transaction(self._db):
             self._set_installed(
@@ -145,6 +150,12 @@ class Journal(Records):
             self._db.execute(
                 "DELETE FROM blocked WHERE product = ? AND version = ?",
                 (row.product, row.version),
+            )
+            self._db.execute(
+                "DELETE FROM meta WHERE name = 'set_aside' AND NOT EXISTS (SELECT 1 "
+                "FROM meta WHERE name = 'set_aside_at' "
+                "AND abs(CAST(value AS REAL) - ?) < ?)",
+                (note.now, _TOLD_S),
             )
             self._move(ident, State.INSTALLED, note, {})
 

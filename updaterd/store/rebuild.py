@@ -13,7 +13,7 @@ from updaterd import durable
 from updaterd.store.schema import StateError, open_state, transaction
 
 NOTE = "set_aside"
-"""Name in `meta` of what happened, for `status`."""
+"""Name in `meta` of what happened, for `status`; `Journal.install` ends it."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA}
 
 
@@ -77,12 +77,16 @@ def _start_anew(path: Path, why: str, now: float) -> tuple[sqlite3.Connection, s
         "forgotten"
     )
     connection = open_state(path)
-    _note(connection, told)
+    _note(connection, told, now)
     return connection, told
 
 
-def note_loss(connection: sqlite3.Connection) -> str:
+def note_loss(connection: sqlite3.Connection, *, now: float) -> str:
     """Remember that the database was taken away while the daemon had it open.
+
+    Args:
+        connection: to what stands there now.
+        now: Unix seconds.
 
     Returns:
         What a person should know.
@@ -94,10 +98,13 @@ def note_loss(connection: sqlite3.Connection) -> str:
         "there now counts, and what is installed was read from the disk: history, "
         "holds and blocked releases that it does not have are forgotten"
     )
-    _note(connection, told)
+    _note(connection, told, now)
     return told
 
 
-def _note(connection: sqlite3.Connection, told: str) -> None:
+def _note(connection: sqlite3.Connection, told: str, now: float) -> None:
     with transaction(connection):
-        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NOTE, told))
+        connection.executemany(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            [(NOTE, told), (f"{NOTE}_at", now)],
+        )

@@ -238,6 +238,29 @@ def test_unusable_database_is_set_aside_made_anew_and_told(path, damage):
     connection.close()
 
 
+@pytest.mark.parametrize(
+    ("days", "is_told"), [(0.1, True), (6.9, True), (7.1, False), (-7.1, False)]
+)
+def test_loss_is_told_until_a_release_is_installed_a_week_later(path, days, is_told):
+    """Long enough to be read, not for ever; a clock that was wrong changes nothing."""
+    path.write_bytes(b"not a database" * 1000)
+    began = 1_800_000_000.0
+    connection, told = open_or_rebuild(path, now=began)
+    journal = Journal(connection)
+    ident = begin(journal)
+    for state in (
+        *(State.PLANNED, State.FETCHING, State.STAGING, State.STAGED),
+        *(State.ACTIVATING, State.PROBATION),
+    ):
+        journal.move(ident, state, Note(began))
+    assert told == journal.meta("set_aside")
+
+    journal.install(ident, "t", Note(began + days * 86400.0))
+
+    assert is_told == (journal.meta("set_aside") is not None)
+    connection.close()
+
+
 def test_database_without_rights_is_not_thrown_away(path):
     """What cannot be opened now may be fine: a person is asked, nothing is moved."""
     path.mkdir()
