@@ -17,11 +17,12 @@ from pathlib import Path
 _MADE_FOR = "made-for"
 # What an idle daemon has come to load since its start is named here.
 _MAKING = """
-import importlib, pathlib, sys
+import importlib, os, pathlib, sys
 from updaterd.daemon import deferred
 for name in (*deferred.NAMES, "concurrent.futures.thread", "encodings.idna"):
     importlib.import_module(name)
 import updaterd.daemon.__main__
+os.sync()
 pathlib.Path(sys.pycache_prefix, {stamp!r}).write_text(sys.version)
 """
 
@@ -42,7 +43,7 @@ def options() -> list[str]:
     """
     folder = _folder()
     try:
-        fits = (folder / _MADE_FOR).read_text() == sys.version
+        fits = (folder / _MADE_FOR).read_bytes() == sys.version.encode()
     except OSError:
         fits = False
     return _options(folder) if fits else []
@@ -54,7 +55,8 @@ def make() -> None:
     Raises:
         subprocess.CalledProcessError: it could not.
 
-    Power cut: the stamp comes last; without it, nothing here is used.
+    Power cut: the stamp comes last, after all else is on the disk (a file of the right
+        length without its bytes would end every start); without it, nothing is used.
     """
     folder = _folder()
     (folder / _MADE_FOR).unlink(missing_ok=True)

@@ -192,9 +192,10 @@ class TestByteCode:
     def test_without_any_there_are_no_options(self, prefix):
         assert [] == bytecode.options()
 
-    def test_what_another_python_left_is_not_used(self, prefix):
+    @pytest.mark.parametrize("left", [b"3.11.2 (main, the day before)", b"", b"\xff"])
+    def test_what_another_python_or_a_power_cut_left_is_not_used(self, prefix, left):
         (prefix / "bytecode").mkdir()
-        (prefix / "bytecode/made-for").write_text("3.11.2 (main, the day before)")
+        (prefix / "bytecode/made-for").write_bytes(left)
 
         assert [] == bytecode.options()
 
