@@ -389,7 +389,7 @@ def test_window_keeps_an_update_waiting_and_now_overrides_it(releases, machine):
 
 
 def test_partial_download_is_continued_by_range(releases, machine):
-    """Half of the bundle is here already: only the other half is asked for."""
+    """Half of the bundle is here, from long ago: only the other half is asked for."""
     with worker(machine) as services:
         view = services.trust().refresh(now=None)
         manifest = view.manifest("acme", "1.1.0", services.platform)
@@ -401,6 +401,7 @@ def test_partial_download_is_continued_by_range(releases, machine):
     folder.mkdir(parents=True, exist_ok=True)
     half = blob.read_bytes()[: manifest.full.length // 2]
     (folder / f"{name}.part").write_bytes(half)
+    os.utime(folder / f"{name}.part", (0, 0))
     shutil.rmtree(machine.app / "releases" / "1.0.0")  # so that no delta applies
 
     with worker(machine) as services:
@@ -420,6 +421,8 @@ def test_cache_keeps_nothing_of_releases_that_are_done(releases, machine):
     (folder / ("1" * 64)).write_bytes(b"of an updaterd without folders for products")
     (folder / "other").mkdir()
     (folder / "other" / "1").write_bytes(b"of another product, under way perhaps")
+    (folder / "other" / "2").write_bytes(b"of another product, that is no more")
+    os.utime(folder / "other" / "2", (0, 0))
 
     with worker(machine) as services:
         assert "installed" == update(machine, services).result

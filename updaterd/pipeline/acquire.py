@@ -31,6 +31,7 @@ from updaterd.pipeline.build import Job, build
 from updaterd.pipeline.services import Services
 
 _MOSTLY = 0.8
+_FORGOTTEN_S = 30 * 86400.0
 
 
 def check_room(job: Job, services: Services) -> None:
@@ -112,14 +113,21 @@ def _clear_bundles(
 ) -> None:
     """Delete the product's bundles but those in `keep`: of releases that are done.
 
-    Whole now, refused, or passed over by a newer one while they came. And what an
-    updaterd that gave products no folders left beside theirs.
+    Whole now, refused, or passed over by a newer one while they came. And what nobody
+    else will: of products that are configured no more, and of an updaterd that gave
+    products no folders.
     """
     folder = services.bundles(job.manifest)
-    beside = (path for path in folder.parent.glob("*") if not path.is_dir())
-    for path in (*folder.glob("*"), *beside):
-        if path.parent != folder or path.name.partition(".")[0] not in keep:
+    for path in folder.glob("*"):
+        if path.name.partition(".")[0] not in keep:
             with suppress(OSError):
+                path.unlink()
+    oldest = services.clock() - _FORGOTTEN_S
+    for path in (*folder.parent.glob("*"), *folder.parent.glob("*/*")):
+        with suppress(OSError):  # a folder, too
+            if path.parent == folder.parent or (
+                path.parent != folder and path.stat().st_mtime < oldest
+            ):
                 path.unlink()
 
 
