@@ -12,8 +12,10 @@ A reboot or a power cut is nobody's failure.
 """
 
 import contextlib
+import functools
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -32,14 +34,16 @@ class Guard:
     Args:
         own: root of the product `updaterd`.
         state: updaterd's state directory.
+        cache: its cache directory.
         clock: seconds since boot.
         start: what systemd calls this start of the service (INVOCATION_ID).
     """
 
-    def __init__(self, own, state, clock, start):
+    def __init__(self, own, state, cache, clock, start):
         self.own = own
         self.note = os.path.join(state, "guard.json")
         self.state = state
+        self.cache = cache
         self.clock = clock
         self.start = start
 
@@ -86,6 +90,7 @@ class Guard:
         note = self.load()
         note["ready_at"] = self.clock()
         self.save(note)
+        self.forget_bytecode()
 
     def stopped(self, result):
         note, release = self.load(), self.running()
@@ -110,6 +115,15 @@ class Guard:
             self.save(note)  # first: whatever happens next can be repeated
             self.finish_condemning(note)
         self.save(note)
+
+    def forget_bytecode(self):
+        """Delete what was compiled of releases that are gone (_updaterd_site.py)."""
+        releases = os.path.join(os.path.realpath(self.own), "releases")
+        compiled = self.cache + "/pycache" + releases
+        with contextlib.suppress(OSError):
+            for name in os.listdir(compiled):
+                if not os.path.isdir(os.path.join(releases, name)):
+                    shutil.rmtree(os.path.join(compiled, name), ignore_errors=True)
 
     def keep_database(self):
         """Copy the journal before a new release may change its layout."""
@@ -218,7 +232,9 @@ def main(argv):
     ):
         return 0  # this machine never updated its updater
     start = os.environ.get("INVOCATION_ID", "")
-    guard = Guard(own, state, lambda: time.clock_gettime(time.CLOCK_BOOTTIME), start)
+    cache = os.environ.get("CACHE_DIRECTORY", "/var/cache/updaterd").split(":")[0]
+    clock = functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    guard = Guard(own, state, cache, clock, start)
     if argv[1:] == ["starting"]:
         guard.starting()
     elif argv[1:] == ["ready"]:

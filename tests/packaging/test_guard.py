@@ -17,6 +17,7 @@ class Machine:
 
     def __init__(self, root: Path):
         self.own, self.state = root / "own", root / "state"
+        self.cache = root / "cache"
         self.state.mkdir(parents=True)
         (self.own / "releases").mkdir(parents=True)
         # stands for /usr/lib/updaterd/bin/python: notes how it was called
@@ -62,6 +63,7 @@ class Machine:
             env={
                 "UPDATERD_GUARD_OWN": str(self.own),
                 "STATE_DIRECTORY": str(self.state),
+                "CACHE_DIRECTORY": str(self.cache),
                 "INVOCATION_ID": str(self.starts),
                 "SERVICE_RESULT": result,
             },
@@ -229,3 +231,15 @@ def test_a_machine_that_never_updated_its_updater_has_no_note(tmp_path):
     machine = Machine(tmp_path)
     machine.run(1, "exit-code")
     assert [] == os.listdir(machine.state)
+
+
+def test_bytecode_of_releases_that_are_gone_is_deleted(machine):
+    """Each release has its own in the cache; nobody else would ever delete it."""
+    machine.install("2")
+    compiled = Path(f"{machine.cache}/pycache{machine.own.resolve()}/releases")
+    for version in ("1", "2"):
+        (compiled / version / "updaterd").mkdir(parents=True)
+
+    machine.start()
+
+    assert ["2"] == [path.name for path in compiled.iterdir()]
