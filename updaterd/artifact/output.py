@@ -55,8 +55,14 @@ class Output:
         try:
             os.fchmod(self._fd, self._mode)
         finally:
-            os.close(self._fd)
+            self.abandon()
         return self._state.hexdigest()
+
+    def abandon(self) -> None:
+        """Close it as it is; harmless when it is closed."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class Destination:
@@ -68,6 +74,7 @@ class Destination:
 
     def __init__(self, root: Path | str) -> None:
         self._folders = Folders(root, make=True)
+        self._last: Output | None = None
 
     def create(self, path: str, mode: int) -> Output:
         """Return a new file to write.
@@ -76,7 +83,8 @@ class Destination:
             OSError: it exists, or the disk refused.
         """
         directory, name = self._folders.parent(path)
-        return Output(os.open(name, _CREATE, 0o600, dir_fd=directory), mode)
+        self._last = Output(os.open(name, _CREATE, 0o600, dir_fd=directory), mode)
+        return self._last
 
     def symlink(self, path: str, target: str) -> None:
         """Make a symbolic link.
@@ -198,5 +206,7 @@ class Destination:
     _no_clones = False
 
     def close(self) -> None:
-        """Close the directories."""
+        """Close the directories, and a file that its bundle did not finish."""
+        if self._last is not None:
+            self._last.abandon()
         self._folders.close()

@@ -5,7 +5,9 @@ under new names.
 """
 
 import json
+import os
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from updaterd.artifact.job import Job, entries, rows
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.deltas import BSDIFF, CODECS
 from updaterd.core.manifest import tree_id
+from updaterd.errors import RejectedError
 
 GOLDEN = Path(__file__).with_name("golden")
 TEXT = b"".join(b"%d bottles\n" % n for n in range(300))
@@ -62,6 +65,35 @@ def test_golden_bundles_make_their_tree(tmp_path, name):
     )
     assert not verify_tree(tmp_path / "out", new)
     assert fact["codec"] in CODECS
+
+
+def test_bundle_refused_in_the_middle_of_a_file_leaves_nothing_open(tmp_path):
+    """Wherever it is cut: who reads many bundles does not run out of descriptors."""
+    from fakes.bundles import grow
+
+    old, new = grow(tmp_path / "old", OLD), grow(tmp_path / "new", NEW)
+    whole = (GOLDEN / "bsdiff40").read_bytes()
+    before = len(os.listdir("/proc/self/fd"))
+    for length in range(1, len(whole), 7):
+        (tmp_path / "cut").write_bytes(whole[:length])
+        out = tmp_path / f"out{length}"
+        out.mkdir()
+        with pytest.raises(RejectedError):
+            child.perform(
+                Job(
+                    kind="delta",
+                    codec=BSDIFF,
+                    bundle=tmp_path / "cut",
+                    bundle_sha256=sha256(whole[:length]).hexdigest(),
+                    bundle_length=length,
+                    destination=out,
+                    files=new,
+                    tree=tree_id(new),
+                    old=tmp_path / "old",
+                    old_files=old,
+                )
+            )
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def make(base: Path) -> None:
