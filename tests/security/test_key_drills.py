@@ -64,7 +64,7 @@ def sign_at(folder: Path, stick: Path, *numbers: int):
     """Carry the stick to the places of these root keys and sign there."""
     for number in numbers:
         (key,) = (folder / f"place-{number}").glob("*.pem")
-        for file in sorted(stick.iterdir()):
+        for file in sorted(stick.glob("*.json")):
             words = ["sign", str(file), "--key", str(key), "--yes"]
             assert cli.main(["release", "keys", *words]) == 0
 
@@ -74,7 +74,7 @@ def carry_out(ops: Publisher, tmp_path: Path, *numbers: int):
     stick = tmp_path / "stick"
     release(ops, "keys", "export", stick)
     sign_at(tmp_path, stick, *numbers)
-    release(ops, "keys", "import", *sorted(stick.iterdir()))
+    release(ops, "keys", "import", *sorted(stick.glob("*.json")))
     shutil.rmtree(stick)
 
 

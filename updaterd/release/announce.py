@@ -28,7 +28,8 @@ class Announced:
         id: of the event.
         url: of the feed.
         streams: open there, at the server that answered, for this product and
-            channel; None where a feed does not say.
+            channel, or for anything where none is announced; None where a feed does
+            not say.
     """
 
     id: str

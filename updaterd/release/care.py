@@ -14,7 +14,8 @@ from updaterd.core.manifest import Delta, Full
 from updaterd.errors import UpdaterError
 from updaterd.release.catalog import Catalog, products
 from updaterd.release.keychange import authorities, names_of
-from updaterd.release.repository import Repository, days_of
+from updaterd.release.lifetimes import days_of
+from updaterd.release.repository import Repository
 from updaterd.release.workspace import Workspace
 
 WARN_DAYS = 60

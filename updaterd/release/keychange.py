@@ -23,9 +23,9 @@ from tuf.api.serialization.json import JSONSerializer
 
 from updaterd import durable
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release.keyfiles import Passphrase, signer_from_file
-from updaterd.release.keys import KeyEntry, Keyring
-from updaterd.release.repository import Repository
+from updaterd.release.elsewhere import PRESENT, read
+from updaterd.release.keys import RETIRED, KeyEntry, Keyring
+from updaterd.release.repository import Repository, versions
 from updaterd.release.workspace import Workspace
 
 OFFLINE = ("root", "targets")
@@ -93,7 +93,7 @@ def propose(
     for role in proposed:
         repository.sign(role, repository.renew(role), enough=False)
     files = {role: repository.roles[role] for role in proposed}
-    waiting = _waiting(workspace, repository, files)
+    waiting = _waiting(workspace, files)
     if waiting:
         _keep(workspace, files, resign)
         return waiting
@@ -159,34 +159,20 @@ def _note(workspace: Workspace) -> dict[str, list[str]]:
 
 def _load(workspace: Workspace) -> dict[str, Metadata[Any]]:
     return {
-        role: _read(_pending(workspace) / f"{role}.json")
+        role: read(_pending(workspace) / f"{role}.json")
         for role in _note(workspace)["files"]
     }
 
 
-def _read(path: Path) -> Metadata[Any]:
-    try:
-        found: Metadata[Any] = Metadata.from_bytes(path.read_bytes())
-    except Exception as error:
-        raise BrokenError(
-            f"{path} is not a file to sign: {error}", code="not_metadata"
-        ) from error
-    return found
-
-
-def _old_root(workspace: Workspace, repository: Repository) -> Root:
+def _old_root(workspace: Workspace) -> Metadata[Root]:
     folder = workspace.public / "metadata"
-    newest = max(repository.published("root"))
-    return (
-        Metadata[Root].from_bytes((folder / f"{newest}.root.json").read_bytes()).signed
-    )
+    newest = max(versions(folder, "root"))
+    return Metadata[Root].from_bytes((folder / f"{newest}.root.json").read_bytes())
 
 
-def _waiting(
-    workspace: Workspace, repository: Repository, files: dict[str, Metadata[Any]]
-) -> list[Waiting]:
+def _waiting(workspace: Workspace, files: dict[str, Metadata[Any]]) -> list[Waiting]:
     """Return the files that the keys before, or the keys after, do not yet back."""
-    old = _old_root(workspace, repository)
+    old = _old_root(workspace).signed
     new: Root = files["root"].signed if "root" in files else old
     judges = {"root": (old, new), "targets": (new,)}
     found = []
@@ -222,13 +208,15 @@ def _publish(
     repository.commit()
 
 
-def waiting(workspace: Workspace, repository: Repository) -> list[Waiting]:
+def waiting(workspace: Workspace) -> list[Waiting]:
     """Return what waits for signatures."""
-    return _waiting(workspace, repository, _load(workspace))
+    return _waiting(workspace, _load(workspace))
 
 
 def export(workspace: Workspace, folder: Path) -> list[Path]:
     """Copy what is to be signed into a folder, to be carried to the root keys.
+
+    The present root goes along, below: it tells whose signature would count.
 
     Raises:
         BrokenError: nothing waits.
@@ -242,42 +230,10 @@ def export(workspace: Workspace, folder: Path) -> list[Path]:
         path = folder / f"{role}.json"
         durable.write_file(path, found.to_bytes(), mode=0o644)
         written.append(path)
+    (folder / PRESENT).parent.mkdir(exist_ok=True)
+    present = _old_root(workspace).to_bytes()
+    durable.write_file(folder / PRESENT, present, mode=0o644)
     return written
-
-
-def sign(path: Path, key_file: Path, passphrase: Passphrase) -> None:
-    """Add one key's signature to a file; needs no repository.
-
-    Raises:
-        BrokenError: the file or the key cannot be used.
-
-    Power cut: the old file or the new.
-    """
-    found = _read(path)
-    found.sign(signer_from_file(key_file, passphrase), append=True)
-    durable.write_file(path, found.to_bytes(), mode=0o644)
-
-
-def describe(path: Path) -> list[str]:
-    """Return, for the person who signs, what a file says.
-
-    Raises:
-        BrokenError: it is no metadata.
-    """
-    found = _read(path).signed
-    lines = [f"{found.type} version {found.version}, expires {found.expires:%Y-%m-%d}"]
-    if isinstance(found, Root):
-        for name, role in found.roles.items():
-            keys = ", ".join(keyid[:12] for keyid in role.keyids)
-            lines.append(f"  {name}: {role.threshold} of {len(role.keyids)}: {keys}")
-    elif isinstance(found, Targets) and found.delegations:
-        for name, each in (found.delegations.roles or {}).items():
-            keys = ", ".join(keyid[:12] for keyid in each.keyids)
-            paths = ", ".join(each.paths or [])
-            lines.append(
-                f"  {name}: {each.threshold} of {len(each.keyids)}: {keys}; {paths}"
-            )
-    return lines
 
 
 def take_in(
@@ -299,7 +255,7 @@ def take_in(
     if not files:
         raise BrokenError("no change of keys waits for signatures", code="no_change")
     for path in paths:
-        signed = _read(path)
+        signed = read(path)
         role = signed.signed.type
         mine = files.get(role)
         if mine is None or mine.signed_bytes != signed.signed_bytes:
@@ -313,7 +269,7 @@ def take_in(
     resign = _note(workspace)["resign"]
     _keep(workspace, files, resign)
     _check_fresh(repository, files)
-    left = _waiting(workspace, repository, files)
+    left = _waiting(workspace, files)
     if not left:
         _publish(repository, files, resign)
         cancel(workspace)
@@ -344,30 +300,43 @@ def cancel(workspace: Workspace) -> None:
         path.unlink()
 
 
-def successor(
-    workspace: Workspace, repository: Repository, name: str
-) -> tuple[KeyEntry, KeyEntry | None]:
-    """Return the key that is to be replaced, and what a dropped change left for it.
-
-    After `rotate` and `cancel` the name stands for a key that signs nothing, and
-    the one in use has a number: that one is meant, and the other can be used.
+def successor(workspace: Workspace, repository: Repository, name: str) -> KeyEntry:
+    """Return the key in use that is to be replaced.
 
     Raises:
-        BrokenError: there is no such key, or none of that name signs anything.
+        BrokenError: a change waits, or no key of that name signs anything.
     """
     check_none_pending(workspace)
-    used = {keyid for keyids, _ in authorities(repository).values() for keyid in keyids}
+    give_back(workspace, repository)
     entry = workspace.keyring.entry(name)
-    if entry.public.keyid in used:
-        return entry, None
-    for other in workspace.keyring:
-        if other.name.startswith(f"{name}-old-") and other.public.keyid in used:
-            return other, entry
+    if entry.public.keyid in _used(repository):
+        return entry
     raise BrokenError(
         f"the key {name} signs for no role",
         do="`updaterd release keys list` shows what each key signs",
         code="unused_key",
     )
+
+
+def give_back(workspace: Workspace, repository: Repository) -> None:
+    """Give keys in use the names that a change took from them which came to nothing.
+
+    What was made in their place signs nothing, and is forgotten.
+
+    Power cut: some have their names; the next run gives back the others'.
+    """
+    used = _used(repository)
+    keyring = workspace.keyring
+    for entry in list(keyring):
+        name, retired, _ = entry.name.rpartition(RETIRED)
+        if not retired or entry.public.keyid not in used:
+            continue
+        if name not in keyring or keyring.entry(name).public.keyid not in used:
+            keyring.restore(entry.name, name)
+
+
+def _used(repository: Repository) -> set[str]:
+    return {keyid for keyids, _ in authorities(repository).values() for keyid in keyids}
 
 
 def names_of(keyring: Keyring, keyids: Iterable[str]) -> list[str]:

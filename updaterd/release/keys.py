@@ -15,6 +15,9 @@ from updaterd import durable
 from updaterd.errors import BrokenError
 from updaterd.release.keyfiles import Passphrase, open_key, write_private
 
+RETIRED = "-old-"
+"""Between a key's former name and its number."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyEntry:
@@ -92,14 +95,6 @@ class Keyring:
         self._save()
         return entry
 
-    def remove(self, name: str) -> None:
-        """Forget a key; its file stays, renamed by nobody, for the records.
-
-        Power cut: the old list or the new.
-        """
-        self._entries.pop(name, None)
-        self._save()
-
     def retire(self, name: str) -> KeyEntry:
         """Free a key's name for its successor; the old one gets a number.
 
@@ -110,12 +105,25 @@ class Keyring:
         """
         entry = self.entry(name)
         number = 1
-        while f"{name}-old-{number}" in self._entries:
+        while f"{name}{RETIRED}{number}" in self._entries:
             number += 1
         self._signers.pop(name, None)
         del self._entries[name]
-        self.add(replace(entry, name=f"{name}-old-{number}"))
+        self.add(replace(entry, name=f"{name}{RETIRED}{number}"))
         return entry
+
+    def restore(self, retired: str, name: str) -> None:
+        """Undo `retire`: what has the name meanwhile is forgotten, its file stays.
+
+        Raises:
+            BrokenError: there is no such key.
+
+        Power cut: the old list or the new.
+        """
+        entry = self.entry(retired)
+        del self._entries[retired]
+        self._signers.pop(name, None)
+        self.add(replace(entry, name=name))
 
     def _save(self) -> None:
         listing = {

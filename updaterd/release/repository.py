@@ -29,29 +29,9 @@ from tuf.api.serialization.json import JSONSerializer
 from updaterd import durable
 from updaterd.errors import BrokenError, TransientError
 from updaterd.release.keys import Keyring
-
-ROOT_DAYS = 365
-TARGETS_DAYS = 730
-RELEASES_DAYS = 365
-CHANNEL_DAYS = 90
-SNAPSHOT_DAYS = 365
-TIMESTAMP_DAYS = 7
+from updaterd.release.lifetimes import days_of
 
 _COMPACT = JSONSerializer(compact=True)
-
-
-def days_of(role: str) -> int:
-    """Return how many days a new edition of the role counts."""
-    top = {
-        Root.type: ROOT_DAYS,
-        Targets.type: TARGETS_DAYS,
-        Snapshot.type: SNAPSHOT_DAYS,
-        Timestamp.type: TIMESTAMP_DAYS,
-    }
-    if role in top:
-        return top[role]
-    kind = role.partition(".")[2]
-    return RELEASES_DAYS if kind in {"releases", "archive"} else CHANNEL_DAYS
 
 
 class MissingKeysError(BrokenError):
@@ -95,7 +75,7 @@ class Repository:
 
     def _load(self) -> None:
         try:
-            newest = max(_versions(self._folder, "root"))
+            newest = max(versions(self._folder, "root"))
             self._roles["root"] = self._parse(f"{newest}.root.json", "root")
             self.root_before = list(self.root.roles["root"].keyids)
             if not self._seen:
@@ -272,12 +252,13 @@ class Repository:
             + (f" (not here: {wanted})" if wanted else ""),
             means="nothing was published",
             do="bring the keys here, or sign elsewhere (`updaterd release keys "
-            "--help`); one that is lost is replaced: `updaterd release keys rotate`",
+            "--help`); one that is lost is replaced: `updaterd release keys rotate`; "
+            "an import that was cut short is run again",
         )
 
     def published(self, role: str) -> list[int]:
         """Return the versions of a role on disk, in no order; 0 stands for none."""
-        return [0, *_versions(self._folder, role)]
+        return [0, *versions(self._folder, role)]
 
     def edition(self, role: str, version: int) -> Metadata[Any] | None:
         """Return an edition of a role on disk, referred to or not; None: no such."""
@@ -300,9 +281,10 @@ class Repository:
         Power cut: until `timestamp.json` is replaced the repository says what it
         said before; files left over are stepped over by their version. Only a new
         root counts from when it is written, right before that: with it alone
-        machines accept nothing, and the next commit heals them.
+        machines accept nothing, and the next commit heals them, or refuses where
+        the targets before it do not count any more and cannot be signed here.
         """
-        for role in ("snapshot", "timestamp"):
+        for role in ("targets", "snapshot", "timestamp"):
             if not self._backed(role):
                 self._dirty.add(role)  # a root came without them: its commit died
         if not self._dirty:
@@ -404,7 +386,8 @@ def _meta(version: int, size: int) -> MetaFile:
     return MetaFile(version, length=size if size > 65536 else None)
 
 
-def _versions(folder: Path, role: str) -> Iterator[int]:
+def versions(folder: Path, role: str) -> Iterator[int]:
+    """Yield the versions of a role in a folder, in no order."""
     for name in os.listdir(folder):
         number, dot, rest = name.partition(".")
         if dot and rest == f"{role}.json" and number.isdigit():

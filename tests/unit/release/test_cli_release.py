@@ -3,7 +3,9 @@
 import argparse
 import getpass
 import json
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from fakes.repository import Publisher
@@ -251,6 +253,48 @@ def test_a_feed_that_could_not_be_told_is_told_later(release, tmp_path, monkeypa
     said = release("yank", *on, "--version", "1.0.0", *feed, expect=1)
     assert "it is published" in said
     assert "run `updaterd release refresh`" in said, "a second yank finds no release"
+
+
+class _Picky(BaseHTTPRequestHandler):
+    """A feed whose token may announce in one channel of two."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        allowed = body["channel"] == "stable"
+        self.server.told.append(body["channel"])
+        answer = b'{"id": "e-1"}'
+        self.send_response(201 if allowed else 403)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_yank_tells_every_channel_it_may(release, tmp_path, monkeypatch):
+    """One that is refused keeps nobody else from being told; which, it says."""
+    on = ["--product", "acme", "--version", "1.1.0"]
+    for version in ("1.0.0", "1.1.0"):
+        release("push", tree(tmp_path, version), "--product", "acme", "--version",
+                version, "--channel", "beta", "--permille", "500")  # fmt: skip
+        release("promote", "--product", "acme", "--from", "beta", "--to", "stable",
+                "--permille", "500")  # fmt: skip
+    monkeypatch.setenv("UPDATERD_FEED_TOKEN", "token")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Picky) as feed:
+        feed.told = []
+        thread = threading.Thread(target=feed.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{feed.server_port}/v1/events"
+            said = release("yank", *on, "--feed", url, expect=1)
+        finally:
+            feed.shutdown()
+            thread.join()
+    assert set(feed.told) == {"beta", "stable"}
+    assert f"announced to {url}" in said
+    assert "beta: the feed refuses the token" in said
+    assert "stable: the feed" not in said
 
 
 def test_a_push_into_a_paused_channel_says_so(release, tmp_path):

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -152,7 +153,7 @@ def blocked(tmp_path: Path):
     ) as parent:
         try:
             # Returns once the child has opened the other end: it is at work then.
-            with pipe.open("wb"):
+            with _opened(pipe):
                 [child] = _children(parent.pid)
                 handle = os.pidfd_open(child)
                 try:
@@ -162,6 +163,37 @@ def blocked(tmp_path: Path):
                     os.close(handle)
         finally:
             parent.kill()
+
+
+@contextmanager
+def _opened(pipe: Path, bound_s: float = 60):
+    """Open a pipe for writing, as soon as somebody reads it, or fail."""
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # this wakes the writer
+
+    timer = threading.Timer(bound_s, give_up)
+    timer.start()
+    try:
+        with pipe.open("wb"):
+            timer.cancel()
+            assert not late.is_set(), "nobody opened the pipe"
+            yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path):
+    """A child that dies early fails the test that waits for it."""
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        pytest.raises(AssertionError, match="nobody opened"),
+        _opened(tmp_path / "pipe", bound_s=0.05),
+    ):
+        pass
 
 
 def _children(pid: int) -> list[int]:

@@ -1,31 +1,14 @@
 """Changes of keys: signed where the keys are, published whole or not at all."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 from fakes.disk import Dying
-from fakes.origin import Origin
-from fakes.repository import Client, Publisher
 
 from updaterd import cli, durable
 from updaterd.errors import BrokenError, RejectedError, TransientError
-from updaterd.release import care, changes, delegation, keychange, workspace
-
-
-@pytest.fixture
-def publisher(tmp_path: Path):
-    made = Publisher(tmp_path / "ops")
-    made.release("1.0.0")
-    return made
-
-
-@pytest.fixture
-def client(tmp_path: Path, publisher):
-    with Origin(publisher.public) as origin:
-        made = Client(tmp_path / "trust", publisher.bootstrap, origin)
-        yield made
-        made.close()
+from updaterd.release import care, changes, delegation, elsewhere, keychange, workspace
+from updaterd.release.repository import MissingKeysError
 
 
 def rotate(publisher, name):
@@ -38,7 +21,7 @@ def rotate(publisher, name):
 def away(publisher, tmp_path, *names):
     """Carry key files to an offline place; the keyring only knows their public half."""
     place = tmp_path / "safe"
-    place.mkdir(exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     for name in names:
         shutil.move(publisher.folder / "keys" / f"{name}.pem", place)
     publisher.space = workspace.Workspace(publisher.folder)
@@ -72,11 +55,11 @@ def test_a_root_that_is_kept_offline_signs_in_two_places(publisher, client, tmp_
     publisher.release("1.1.0")  # the old online key still works meanwhile
     paths = keychange.export(publisher.space, tmp_path / "stick")
     for path in paths:
-        keychange.sign(path, safe / "root-3.pem", lambda _: b"")
+        elsewhere.sign(path, safe / "root-3.pem", lambda _: b"")
     left = keychange.take_in(publisher.space, publisher.open(), paths)
     assert "1 of 2" in left[0].missing
     for path in paths:
-        keychange.sign(path, safe / "root-1.pem", lambda _: b"")
+        elsewhere.sign(path, safe / "root-1.pem", lambda _: b"")
     assert keychange.take_in(publisher.space, publisher.open(), paths) == []
     assert client.refresh().roles[0].version == 2
     assert client.offered() == "1.1.0"
@@ -102,7 +85,7 @@ def test_only_one_change_waits_at_a_time(publisher, tmp_path):
         rotate(publisher, "release-acme")
     assert caught.value.code == "change_pending"
     keychange.cancel(publisher.space)
-    assert keychange.waiting(publisher.space, publisher.open()) == []
+    assert keychange.waiting(publisher.space) == []
 
 
 def test_a_dropped_change_does_not_shield_the_key_it_was_about(publisher, tmp_path):
@@ -208,7 +191,7 @@ def test_a_change_that_dies_while_it_is_published_is_finished(
         paths = keychange.export(publisher.space, tmp_path / "stick")
         for path in paths:
             for name in ("root-1.pem", "root-2.pem"):
-                keychange.sign(path, safe / name, lambda _: b"")
+                elsewhere.sign(path, safe / name, lambda _: b"")
         dying = Dying(step)
         with monkeypatch.context() as patch:
             patch.setattr(durable, "write_file", dying)
@@ -217,7 +200,7 @@ def test_a_change_that_dies_while_it_is_published_is_finished(
             except OSError:
                 pass
             else:
-                assert step == 8, "3 kept, targets, channel, snapshot, root, stamp"
+                assert step == 9, "3 kept, targets, 2 channels, snapshot, root, stamp"
                 break
         care.refresh(publisher.space, publisher.open(), publisher.now)
         assert client.offered() == "1.0.0"
@@ -229,6 +212,81 @@ def test_a_change_that_dies_while_it_is_published_is_finished(
         pytest.fail("never completed")
 
 
+def test_a_root_whose_targets_are_missing_is_never_built_upon(
+    publisher, client, tmp_path, monkeypatch
+):
+    """Dying right after the root, when only old keys signed the targets before it:
+    refresh says that it cannot mend this, and the same import does."""
+    assert client.offered() == "1.0.0"
+    safe = away(publisher, tmp_path, "root-1", "root-2", "root-3")
+    rotate(publisher, "root-1")
+    [new] = (publisher.folder / "keys").glob("root-1*.pem")
+    away(publisher, tmp_path / "new", new.stem)
+    paths = keychange.export(publisher.space, tmp_path / "stick")
+    for path in paths:
+        for name in ("root-2.pem", "root-3.pem"):
+            elsewhere.sign(path, safe / name, lambda _: b"")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "write_file", Dying(6))
+        with pytest.raises(OSError, match="gone"):
+            keychange.take_in(publisher.space, publisher.open(), paths)
+    assert (publisher.metadata / "2.root.json").exists()
+    with pytest.raises(MissingKeysError, match="targets needs 2 signatures"):
+        care.refresh(publisher.space, publisher.open(), publisher.now)
+    assert keychange.take_in(publisher.space, publisher.open(), paths) == []
+    care.refresh(publisher.space, publisher.open(), publisher.now)
+    assert client.offered() == "1.0.0"
+
+
+@pytest.mark.parametrize("reason", ["cancelled", "no such file"])
+def test_a_change_that_came_to_nothing_leaves_keys_their_names(
+    publisher, tmp_path, reason
+):
+    """The key in use is called what it was called, and can be rotated by that."""
+    repo = ["--repo", str(publisher.folder)]
+
+    def keys(*words):
+        return cli.main(["release", "keys", *words, *repo])
+
+    before = publisher.space.keyring.entry("online")
+    safe = away(publisher, tmp_path, "root-1", "root-2")
+    if reason == "cancelled":
+        assert keys("rotate", "online") == 0
+        assert keys("cancel") == 0
+        ring = workspace.Workspace(publisher.folder).keyring
+        assert ring.entry("online") == before
+        assert not any("online-old" in entry.name for entry in ring)
+    else:
+        assert keys("rotate", "online", "--public", "/nonexistent") == 1
+    for path in safe.iterdir():
+        shutil.move(path, publisher.folder / "keys")
+    assert keys("rotate", "online") == 0
+    publisher.space = workspace.Workspace(publisher.folder)
+    signing = keychange.authorities(publisher.open())
+    assert not any(before.public.keyid in keyids for keyids, _ in signing.values())
+    publisher.release("1.1.0")
+
+
+def test_a_key_without_a_say_is_told_and_signs_nothing(publisher, tmp_path):
+    """Where it is kept, not when everybody has gone home; old and new root keys may."""
+    safe = away(publisher, tmp_path, "root-1", "root-2")
+    old = publisher.space.keyring.entry("root-1").public
+    rotate(publisher, "root-1")
+    root, targets = sorted(keychange.export(publisher.space, tmp_path / "stick"))
+    assert old.keyid not in elsewhere.read(root).signed.roles["root"].keyids
+    before = targets.read_bytes()
+    for path, key in (
+        (root, publisher.folder / "keys" / "online.pem"),
+        (targets, safe / "root-1.pem"),
+    ):
+        with pytest.raises(BrokenError) as caught:
+            elsewhere.sign(path, key, lambda _: b"")
+        assert caught.value.code == "no_say"
+    assert targets.read_bytes() == before
+    elsewhere.sign(root, safe / "root-1.pem", lambda _: b"")
+    elsewhere.sign(targets, safe / "root-2.pem", lambda _: b"")
+
+
 def test_half_a_proposal_is_no_change_that_waits(publisher, tmp_path, monkeypatch):
     """Dying before the note is written: the same command makes it again."""
     away(publisher, tmp_path, "root-1", "root-2")
@@ -237,7 +295,7 @@ def test_half_a_proposal_is_no_change_that_waits(publisher, tmp_path, monkeypatc
         with pytest.raises(OSError, match="gone"):
             rotate(publisher, "online")
     assert list((publisher.folder / "pending").glob("*.json"))
-    assert keychange.waiting(publisher.space, publisher.open()) == []
+    assert keychange.waiting(publisher.space) == []
     keychange.check_none_pending(publisher.space)
 
 

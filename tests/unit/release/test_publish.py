@@ -3,7 +3,6 @@
 import threading
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from fakes.disk import Dying
@@ -15,21 +14,6 @@ from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.release import care, delegation, keychange, publish, workspace
 from updaterd.release.catalog import KEPT
 from updaterd.release.repository import MissingKeysError
-
-
-@pytest.fixture
-def publisher(tmp_path: Path):
-    made = Publisher(tmp_path / "ops", channels=("stable", "beta"))
-    made.release("1.0.0")
-    return made
-
-
-@pytest.fixture
-def client(tmp_path: Path, publisher):
-    with Origin(publisher.public) as origin:
-        made = Client(tmp_path / "trust", publisher.bootstrap, origin)
-        yield made
-        made.close()
 
 
 def test_a_publish_that_dies_anywhere_has_published_nothing_or_everything(

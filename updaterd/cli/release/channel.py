@@ -168,7 +168,12 @@ def run_pause(arguments: argparse.Namespace) -> int:
 
 
 def run_yank(arguments: argparse.Namespace) -> int:
-    """Withdraw a release."""
+    """Withdraw a release.
+
+    Raises:
+        UpdaterError: not everybody could be told; it is withdrawn all the same.
+    """
+    from updaterd.errors import UpdaterError
     from updaterd.release import publish
 
     workspace = common.open_workspace(arguments)
@@ -181,12 +186,16 @@ def run_yank(arguments: argparse.Namespace) -> int:
     print(f"yanked {arguments.product} {arguments.version}")
     for pointer in changed:
         show(pointer)
+    again = "`updaterd release refresh`"
+    untold: list[tuple[str, UpdaterError]] = []
     for pointer in changed:
-        common.tell_feed(
-            arguments,
-            workspace,
-            repository,
-            pointer,
-            again="`updaterd release refresh`",
-        )
+        try:
+            common.tell_feed(arguments, workspace, repository, pointer, again=again)
+        except UpdaterError as error:  # a token may be for some channels only
+            untold.append((pointer.channel, error))
+    if untold:
+        first = untold[0][1]
+        if len(changed) > 1:
+            first.details = tuple(f"{name}: {error.what}" for name, error in untold)
+        raise first
     return 0

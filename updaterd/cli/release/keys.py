@@ -165,7 +165,7 @@ def run_list(arguments: argparse.Namespace) -> int:
             f"{entry.name:<20} {entry.public.scheme:<22} {keyid[:12]}  {place}\n"
             f"{'':<20} signs: {', '.join(roles) or 'nothing'}"
         )
-    for each in keychange.waiting(workspace, repository):
+    for each in keychange.waiting(workspace):
         print(f"waiting: {each.path}: {each.missing}")
     return 0
 
@@ -188,10 +188,8 @@ def run_rotate(arguments: argparse.Namespace) -> int:
         from updaterd.release import changes, keychange
 
         name = arguments.name
-        old, left = keychange.successor(workspace, repository, name)
-        elsewhere = arguments.public is not None or arguments.uri is not None
-        if left is None or elsewhere:
-            workspace.keyring.retire(name)
+        old = keychange.successor(workspace, repository, name)
+        workspace.keyring.retire(name)
         new = _source(arguments, workspace, name)
         return changes.replace_key(old.public, new.public)
 
@@ -276,14 +274,14 @@ def run_sign(arguments: argparse.Namespace) -> int:
     """Sign an exported file.
 
     Raises:
-        BrokenError: nobody confirmed it.
+        BrokenError: nobody confirmed it, or the key has no say in it.
     """
     import sys
 
     from updaterd.errors import BrokenError
-    from updaterd.release import keychange
+    from updaterd.release import elsewhere
 
-    print("\n".join(keychange.describe(arguments.file)))
+    print("\n".join(elsewhere.describe(arguments.file)))
     if not arguments.yes:
         if not sys.stdin.isatty():
             raise BrokenError(
@@ -298,7 +296,7 @@ def run_sign(arguments: argparse.Namespace) -> int:
         if answer != "yes":
             print("\nnot signed", file=sys.stderr)
             return 1
-    keychange.sign(arguments.file, arguments.key, common.passphrase(arguments))
+    elsewhere.sign(arguments.file, arguments.key, common.passphrase(arguments))
     print(f"signed {arguments.file} with {arguments.key.name}")
     return 0
 
@@ -322,5 +320,6 @@ def run_cancel(arguments: argparse.Namespace) -> int:
     workspace = common.open_workspace(arguments)
     with workspace.locked():
         keychange.cancel(workspace)
+        keychange.give_back(workspace, common.opened(workspace))
     print("dropped")
     return 0

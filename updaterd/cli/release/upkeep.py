@@ -93,7 +93,7 @@ def run_status(arguments: argparse.Namespace) -> int:
         keys = f"{role.threshold} of {', '.join(role.keys)} ({role.here} here)"
         note = f"  ! {role.warning}" if role.warning else ""
         print(f"{role.name:<24} {role.version:>7} {role.days_left:>9.1f}  {keys}{note}")
-    for one in keychange.waiting(workspace, repository):
+    for one in keychange.waiting(workspace):
         print(f"a change of keys waits: {one.path}: {one.missing}")
     for each in listing.values():
         for channel in each.channels():
