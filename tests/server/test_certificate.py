@@ -5,10 +5,13 @@ import io
 import json
 import shutil
 import ssl
+import subprocess
+import sys
 import time
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from fakes.certificates import make_certificate
 
 from updaterd import log
@@ -104,3 +107,42 @@ def test_certificate_that_only_openssl_can_read_stops_nothing(place, said):
     context.load_cert_chain(chain, key)
     Certificate(chain, key, now=time.time).watch(context)
     assert said() == []
+
+
+_ASKED = """
+import ssl, sys
+from pathlib import Path
+from updaterd.server.certificate import Certificate
+
+chain, key, encrypted = map(Path, sys.argv[1:])
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(chain, key)
+certificate = Certificate(chain, key, now=lambda: 0.0)
+encrypted.replace(key)
+certificate.watch(context)
+"""
+
+
+def test_renewed_key_with_a_passphrase_is_refused_and_nobody_is_asked(place, tmp_path):
+    """A question on the terminal would stop every stream until somebody comes."""
+    chain, key = place()
+    encrypted = tmp_path / "encrypted.pem"
+    encrypted.write_bytes(
+        serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", _ASKED, chain, key, encrypted],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # or it asks the terminal of who runs the tests
+    ) as process:
+        try:
+            assert process.wait(30) == 0
+            assert "certificate_refused" in process.stdout.read()
+        finally:
+            process.kill()

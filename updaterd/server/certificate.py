@@ -44,11 +44,10 @@ class Certificate:
 
     def _take(self, context: ssl.SSLContext) -> None:
         try:
-            # one that does not fit its key must not get halfway into the real one
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                self._chain, self._key
-            )
-            context.load_cert_chain(self._chain, self._key)
+            # one that does not fit its key must not get halfway into the real one;
+            # without a passphrase OpenSSL would ask the terminal, and all would wait
+            for each in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
+                each.load_cert_chain(self._chain, self._key, password="")
         except (OSError, ssl.SSLError) as error:
             # certificate and key are replaced one after the other: asked again then
             log.warning("certificate_refused", path=str(self._chain), error=str(error))

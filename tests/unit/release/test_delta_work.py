@@ -18,7 +18,7 @@ from updaterd.errors import BrokenError
 from updaterd.release import deltas, runs, tree
 from updaterd.release.pool import Pool
 
-ENDS_S = 3  # what a loaded machine may take to end a process
+ENDS_S = 30  # never waited for unless it fails: a loaded machine takes seconds
 
 
 @pytest.fixture
