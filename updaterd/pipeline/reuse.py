@@ -164,11 +164,10 @@ def fetch_missing(
     for base in services.bases:
         url = f"{base}/blobs/sha256/{full.sha256[:2]}/{full.sha256}"
         try:
-            with sparse.open("wb") as file:
+            with sparse.open("w+b") as file:
                 file.truncate(full.length)
                 _copy_range(services, url, file.fileno(), 0, min(_HEAD, full.length))
-                file.flush()
-                head = sparse.read_bytes()[:_HEAD]
+                head = os.pread(file.fileno(), min(_HEAD, full.length), 0)
                 spans = unpack.ranges(head, full.length, manifest.files, missing)
                 for low, high in spans:
                     if high > len(head):  # what came with the head is here
