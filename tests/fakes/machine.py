@@ -129,9 +129,10 @@ health = {{ command = {command}, timeout_s = 30 }}
             found = self.product_status()["installed"]
             return found is not None and found["version"] == version
 
-        eventually(
-            installed, within_s=within_s, what=f"{version}\n{self.log()[-3000:]}"
-        )
+        try:
+            eventually(installed, within_s=within_s, what=version)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log()[-3000:]}") from None
 
     def kill(self) -> None:
         """SIGKILL the daemon and its worker at this very instant."""

@@ -154,7 +154,7 @@ class Wire:
     def _resolver(self) -> None:
         """Give the machine the wire's name server, and no other source of names."""
         for name, text in (
-            ("resolv.conf", f"nameserver {SERVER}\noptions timeout:2 attempts:1\n"),
+            ("resolv.conf", f"nameserver {SERVER}\noptions timeout:1 attempts:4\n"),
             ("nsswitch.conf", "hosts: files dns\n"),
         ):
             (self.folder / name).write_text(text)

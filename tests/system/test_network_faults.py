@@ -249,7 +249,7 @@ def test_ten_percent_loss(machine, site, wire):
     times = []
     for _ in range(3):
         begun = time.monotonic()
-        machine.wait_for(site.release(), within_s=180)
+        machine.wait_for(site.release(), within_s=400)  # one retry, or three
         times.append(time.monotonic() - begun)
     after = wire.counts()
     passed, lost = (now - then for now, then in zip(after, lost_before, strict=True))
