@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from fakes.disk import Disk, PowerCut
+from fakes.releases import Releases, clone
 
 from updaterd import durable
 
@@ -27,3 +28,27 @@ def cut_before(
                 disk.power_was_cut = True
 
     return arm
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory):
+    found = Releases(tmp_path_factory.mktemp("releases"))
+    found.push("1.0.0")
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def template(releases):
+    """A machine at 1.0.0; 1.1.0 is offered afterwards."""
+    machine = releases.machine(releases.root / "machine")
+    machine("update", "acme")
+    releases.push("1.1.0")
+    clone(machine.root, releases.root / "template")
+    return machine
+
+
+@pytest.fixture
+def machine(releases, template):
+    clone(releases.root / "template", template.root)
+    return template

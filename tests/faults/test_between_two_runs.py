@@ -8,7 +8,6 @@ import os
 import shutil
 
 import pytest
-from fakes.releases import Releases, clone
 from fakes.trees import snapshot
 from fakes.worker import killed, product_of, update, worker
 
@@ -16,30 +15,6 @@ from updaterd.errors import BrokenError, TransientError
 from updaterd.pipeline import order
 
 TOUCHED = pytest.mark.parametrize("state", ["ACTIVATING", "PROBATION", "ROLLING_BACK"])
-
-
-@pytest.fixture(scope="module")
-def releases(tmp_path_factory):
-    found = Releases(tmp_path_factory.mktemp("releases"))
-    found.push("1.0.0")
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def template(releases):
-    """A machine at 1.0.0; 1.1.0 is offered afterwards."""
-    machine = releases.machine(releases.root / "machine")
-    machine("update", "acme")
-    releases.push("1.1.0")
-    clone(machine.root, releases.root / "template")
-    return machine
-
-
-@pytest.fixture
-def machine(releases, template):
-    clone(releases.root / "template", template.root)
-    return template
 
 
 def runs(releases, machine, version: str) -> bool:

@@ -8,7 +8,6 @@ import time
 from dataclasses import replace
 
 import pytest
-from fakes.releases import Releases, clone
 from fakes.tools import need, need_root
 from fakes.trees import snapshot
 from fakes.worker import killed, product_of, update, worker
@@ -24,29 +23,6 @@ from updaterd.store.schema import open_state
 
 FULL = 0
 """Bytes to leave on the small disk: none."""
-
-
-@pytest.fixture(scope="module")
-def releases(tmp_path_factory):
-    found = Releases(tmp_path_factory.mktemp("releases"))
-    found.push("1.0.0")
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def template(releases):
-    machine = releases.machine(releases.root / "machine")
-    machine("update", "acme")
-    releases.push("1.1.0")
-    clone(machine.root, releases.root / "template")
-    return machine
-
-
-@pytest.fixture
-def machine(releases, template):
-    clone(releases.root / "template", template.root)
-    return template
 
 
 def runs(releases, machine, version: str) -> bool:

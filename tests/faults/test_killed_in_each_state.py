@@ -5,7 +5,6 @@ before the next state is journalled. SIGKILL, in a process of its own.
 """
 
 import pytest
-from fakes.releases import Releases, clone
 from fakes.trees import snapshot
 from fakes.worker import Units, killed, product_of, update, worker
 
@@ -13,31 +12,6 @@ from updaterd.core.lifecycle import State
 from updaterd.pipeline import order
 
 MOMENTS = pytest.mark.parametrize("leaving", [False, True], ids=["entered", "leaving"])
-
-
-@pytest.fixture(scope="module")
-def releases(tmp_path_factory):
-    found = Releases(tmp_path_factory.mktemp("releases"))
-    found.push("1.0.0")
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def template(releases):
-    """A machine at 1.0.0; 1.1.0 is offered afterwards."""
-    root = releases.root / "machine"
-    machine = releases.machine(root)
-    machine("update", "acme")
-    releases.push("1.1.0")
-    clone(root, releases.root / "template")
-    return machine
-
-
-@pytest.fixture
-def machine(releases, template):
-    clone(releases.root / "template", template.root)
-    return template
 
 
 def whole(releases, machine, version: str) -> bool:

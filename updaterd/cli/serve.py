@@ -273,7 +273,7 @@ def run(arguments: argparse.Namespace) -> int:
         ),
     )
     # the edge of the program: this is where clocks come from
-    process.serve(options, clock=time.monotonic, now=time.time)  # noqa: TID251
+    process.serve(options, clock=time.monotonic, now=time.time)  # noqa: TID251 - the edge
     return 0
 
 

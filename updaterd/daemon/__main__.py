@@ -13,12 +13,12 @@ from updaterd.daemon import deferred
 deferred.defer()  # before anything else imports what it names
 
 from collections.abc import Callable, Sequence  # noqa: E402 - see above
-from pathlib import Path  # noqa: E402
-from typing import cast  # noqa: E402
+from pathlib import Path  # noqa: E402 - as above
+from typing import cast  # noqa: E402 - as above
 
-from updaterd import config, ending, locks, log  # noqa: E402
-from updaterd.core.settings import Settings  # noqa: E402
-from updaterd.daemon import clocks, service  # noqa: E402
+from updaterd import config, ending, locks, log  # noqa: E402 - as above
+from updaterd.core.settings import Settings  # noqa: E402 - as above
+from updaterd.daemon import clocks, service  # noqa: E402 - as above
 
 
 def main(argv: Sequence[str]) -> int:

@@ -137,7 +137,7 @@ def clock() -> datetime:
     Raises:
         BrokenError: the clock cannot be right.
     """
-    return plausible(datetime.now(UTC))  # noqa: TID251
+    return plausible(datetime.now(UTC))  # noqa: TID251 - the edge of the program
 
 
 def plausible(now: datetime) -> datetime:
