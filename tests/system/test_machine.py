@@ -20,6 +20,9 @@ from fakes.waiting import eventually
 ACME_UNIT = """
 [Unit]
 Description=An application
+# soon used up by a release that crashes: the one that comes back must start
+StartLimitIntervalSec=1h
+StartLimitBurst=3
 [Service]
 DynamicUser=yes
 ExecStart=/opt/acme/current/bin/acme

@@ -32,9 +32,16 @@ class Systemd:
     def restart(self, units: Sequence[str]) -> None:
         """Restart `units` and wait until systemd says they are up.
 
+        How often they fell until now is forgotten: a release that crashed again and
+        again must not use up the starts (StartLimitBurst=, systemd.unit(5)) of the one
+        that replaces it, or of the one that comes back.
+
         Raises:
             RestartError: it says they are not.
         """
+        if units:
+            # Without the right to, or before a unit was ever loaded, it does no harm.
+            run(self._argv("reset-failed", "--", *units), timeout_s=_ASK_TIMEOUT_S)
         self._do("restart", units)
 
     def stop(self, units: Sequence[str]) -> None:

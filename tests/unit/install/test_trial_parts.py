@@ -112,6 +112,27 @@ def test_units_are_restarted_in_one_call(systemctl):
     assert log.read_text().endswith("restart -- a.service b.service\n")
 
 
+def test_starts_are_counted_anew_for_each_release(systemctl):
+    """A release that crashed until systemd gave up must not cost the next its start."""
+    tool, log, _ = systemctl
+
+    Systemd((str(tool),)).restart(["a.service"])
+
+    assert ["reset-failed", "restart"] == [
+        line.split()[-3] for line in log.read_text().splitlines()
+    ]
+
+
+def test_reset_that_is_not_allowed_stops_no_restart(systemctl):
+    """A polkit rule from before does not know it; a unit never started has none."""
+    tool, log, answers = systemctl
+    answers.write_text("case $* in *reset-failed*) echo denied; exit 1; esac\n")
+
+    Systemd((str(tool),)).restart(["a.service"])
+
+    assert log.read_text().endswith("restart -- a.service\n")
+
+
 def test_restart_that_fails_says_what_systemd_said(systemctl):
     tool, _, answers = systemctl
     answers.write_text("echo 'Job for a.service failed'; exit 1\n")
