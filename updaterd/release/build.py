@@ -115,7 +115,7 @@ def build(  # noqa: PLR0913
 class _Deltas:
     """The deltas from several releases, side by side over one pool."""
 
-    def __init__(  # noqa: PLR0913, PLR0917
+    def __init__(  # noqa: PLR0913, PLR0917 - all of a push
         self,
         workspace: Workspace,
         work: Path,

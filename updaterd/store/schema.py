@@ -296,7 +296,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 def _copy(path: Path) -> sqlite3.Connection:
     """Return what is in the database, in memory."""
     import shutil  # noqa: PLC0415 - only on a machine in trouble
-    import tempfile  # noqa: PLC0415
+    import tempfile  # noqa: PLC0415 - as above
 
     memory = sqlite3.connect(":memory:", isolation_level=None)
     with tempfile.TemporaryDirectory() as folder:
