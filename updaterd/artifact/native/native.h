@@ -1,0 +1,16 @@
+/* What every file of updaterd.artifact._native shares.
+
+   The module is built once for all Pythons from 3.11: only what the limited API of that
+   version has may be called (the compiler refuses the rest). */
+
+#ifndef UPDATERD_NATIVE_H
+#define UPDATERD_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+/* Each adds the functions of its file to the module; -1 with an exception set. */
+int native_add_apply(PyObject *module);
+int native_add_references(PyObject *module);
+
+#endif
