@@ -80,6 +80,12 @@ const char *image_check(image *program) {
             return "an image has an impossible table";
         count += one->entries;
         end = one->offset + 4 * one->entries;
+        for (size_t r = 0; r < program->region_count; r++) {
+            const region *other = &program->regions[r];
+            if (other->kind != WORDS && one->offset < other->start + other->length &&
+                other->start < end)
+                return "an image has a table in another region";
+        }
     }
     if (count > MAX_LISTED) return "an image lists too many references";
     return NULL;
@@ -286,17 +292,25 @@ static int list_functions(const image *program, const region *one, walker *file,
     return 0;
 }
 
-static int by_place(const void *one, const void *other) {
-    const listed *a = one, *b = other;
-    return (a->place > b->place) - (a->place < b->place);
+static int list_table(const image *program, const table *one, listing *out) {
+    const int64_t base = image_address(program, one->offset);
+    for (int64_t k = 0; k < one->entries; k++)
+        if (list(out, one->offset + 4 * k, OFFSET, 0, base)) return -1;
+    return 0;
 }
 
 /* List what is not searched for, in ascending order of place.
  *
  * Returns 0; or -1: too many, no memory, or the file could not be read. */
 int image_list(const image *program, walker *file, listing *out) {
+    size_t next = 0; /* of the tables: they lie between the regions that list */
     for (size_t i = 0; i < program->region_count; i++) {
         const region *one = &program->regions[i];
+        if (one->kind == CODE || one->kind == WORDS) continue;
+        for (; next < program->table_count; next++) {
+            if (program->tables[next].offset >= one->start) break;
+            if (list_table(program, &program->tables[next], out)) return -1;
+        }
         int failed = 0;
         if (one->kind == FRAMES) failed = list_frames(one, file, out);
         if (one->kind == FUNCTIONS) failed = list_functions(program, one, file, out);
@@ -305,11 +319,7 @@ int image_list(const image *program, walker *file, listing *out) {
                 failed = list(out, one->start + at, OFFSET, 0, one->parameter[0]);
         if (failed) return -1;
     }
-    for (size_t i = 0; i < program->table_count; i++) {
-        const table *one = &program->tables[i];
-        const int64_t base = image_address(program, one->offset);
-        for (int64_t k = 0; k < one->entries; k++)
-            if (list(out, one->offset + 4 * k, OFFSET, 0, base)) return -1;
-    }
+    for (; next < program->table_count; next++)
+        if (list_table(program, &program->tables[next], out)) return -1;
     return 0;
 }

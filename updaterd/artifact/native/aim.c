@@ -1,0 +1,168 @@
+/* Re-aim references through the map of what was copied where (docs/formats.md). */
+#include "aim.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PAGE_BITS 12
+
+static int by_start(const void *one, const void *other) {
+    const copied *a = one, *b = other;
+    if (a->start != b->start) return a->start < b->start ? -1 : 1;
+    /* In the order of the stream, that of the new file. */
+    const int64_t first = a->start + a->shift, second = b->start + b->shift;
+    return (first > second) - (first < second);
+}
+
+/* Where copies overlap, the longer one has the say. Returns how many are left;
+ * `end` of each is where it stops to have it. */
+static size_t settle(copied *copies, size_t count) {
+    size_t kept = 0;
+    int64_t length = 0; /* of the last one kept, before it was cut */
+    for (size_t i = 0; i < count; i++) {
+        copied one = copies[i];
+        const int64_t whole = one.end - one.start;
+        if (kept && one.start < copies[kept - 1].end) {
+            copied *last = &copies[kept - 1];
+            if (whole > length) {
+                last->end = one.start;
+                if (last->end <= last->start) kept--;
+            } else {
+                one.start = last->end;
+                if (one.start >= one.end) continue;
+            }
+        }
+        copies[kept++] = one;
+        length = whole;
+    }
+    return kept;
+}
+
+/* Make the map of an old file from the copies that read it; they are reordered.
+ *
+ * Returns 0, or -1: there is no memory. */
+int aims_make(aims *out, copied *copies, size_t count, int64_t length) {
+    memset(out, 0, sizeof *out);
+    if (!count) return 0;
+    qsort(copies, count, sizeof *copies, by_start);
+    count = settle(copies, count);
+    out->page_count = (size_t)(length >> PAGE_BITS) + 1;
+    out->parts = malloc(count * sizeof *out->parts);
+    out->pages = malloc(out->page_count * sizeof *out->pages);
+    if (!out->parts || !out->pages) {
+        aims_free(out);
+        return -1;
+    }
+    out->count = count;
+    for (size_t i = 0; i < count; i++)
+        out->parts[i] = (part){copies[i].start, copies[i].shift};
+    size_t next = 0;
+    for (size_t page = 0; page < out->page_count; page++) {
+        while (next + 1 < count &&
+               out->parts[next + 1].start <= (int64_t)page << PAGE_BITS)
+            next++;
+        out->pages[page] = (uint32_t)next;
+    }
+    return 0;
+}
+
+void aims_free(aims *one) {
+    free(one->parts);
+    free(one->pages);
+    memset(one, 0, sizeof *one);
+}
+
+/* Returns by how much the byte at `offset` has moved; `moved` has a part. */
+static int64_t shift_of(const aims *moved, int64_t offset) {
+    const size_t page = (size_t)(offset >> PAGE_BITS);
+    size_t low = moved->pages[page];
+    size_t high = page + 1 < moved->page_count ? moved->pages[page + 1] + 1u
+                                               : moved->count;
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        if (moved->parts[middle].start <= offset)
+            low = middle;
+        else
+            high = middle;
+    }
+    return moved->parts[low].shift;
+}
+
+/* Returns what an old address is in the new program, or -1: unaimed. */
+int64_t aims_address(const aims *moved, const image *old, const image *new,
+                     int64_t address) {
+    const segment *found;
+    const int64_t offset = image_offset(old, address, &found);
+    if (!found) return -1;
+    if (offset >= 0) return image_address(new, offset + shift_of(moved, offset));
+    const size_t index = (size_t)(found - old->segments);
+    if (index >= new->segment_count) return -1;
+    const segment *same = &new->segments[index];
+    return same->address + same->stored + (address - found->address - found->stored);
+}
+
+static void project_one(const passage *one, int64_t place, int kind, int plain,
+                        int64_t base) {
+    const int width = kind == ABSOLUTE ? 8 : 4;
+    if (place < one->start || place + width > one->start + one->length) return;
+    uint8_t *at = one->data + (place - one->start);
+    const int64_t now = image_address(one->new, one->to + place - one->start);
+    const int64_t was = image_address(one->old, place);
+    if (now < 0) return;
+    int64_t target;
+    if (kind == ABSOLUTE) {
+        const uint64_t value = u64(at);
+        if (value > INT64_MAX) return;
+        target = (int64_t)value;
+    } else if (kind == RELATIVE) {
+        target = was + 4 + s32(at);
+    } else if (kind == BACK) {
+        target = was - (int64_t)u32(at);
+    } else {
+        target = base + (plain ? (int64_t)u32(at) : (int64_t)s32(at));
+    }
+    target = aims_address(one->moved, one->old, one->new, target);
+    if (target < 0) return;
+    if (kind == ABSOLUTE) {
+        put64(at, (uint64_t)target);
+    } else if (kind == RELATIVE) {
+        put32(at, (uint32_t)(uint64_t)(target - (now + 4)));
+    } else if (kind == BACK) {
+        put32(at, (uint32_t)(uint64_t)(now - target));
+    } else {
+        base = aims_address(one->moved, one->old, one->new, base);
+        if (base >= 0) put32(at, (uint32_t)(uint64_t)(target - base));
+    }
+}
+
+/* Rewrite what was found in the chunk that lies at `chunk` in the old file. */
+void project_found(const passage *one, const uint16_t *found, size_t count,
+                   int64_t chunk) {
+    size_t low = 0, high = count;
+    while (low < high) { /* the first one that may lie inside */
+        const size_t middle = low + (high - low) / 2;
+        if (chunk + PLACE(found[middle]) < one->start)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    const int64_t end = one->start + one->length;
+    for (; low < count && chunk + PLACE(found[low]) < end; low++)
+        project_one(one, chunk + PLACE(found[low]), KIND(found[low]), 0, 0);
+}
+
+/* Rewrite what is listed for the old file. */
+void project_listed(const passage *one, const listed *items, size_t count) {
+    size_t low = 0, high = count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (items[middle].place < one->start)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    const int64_t end = one->start + one->length;
+    for (; low < count && items[low].place < end; low++)
+        project_one(one, items[low].place, items[low].kind, items[low].plain,
+                    items[low].base);
+}

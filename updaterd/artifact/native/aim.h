@@ -1,0 +1,44 @@
+/* Where the references of an old file point to in a new one (docs/formats.md). */
+#ifndef UPDATERD_AIM_H
+#define UPDATERD_AIM_H
+
+#include "image.h"
+
+#define PIECE (1 << 18)
+
+/* A part of a copy: what lies at `start` and after it in the old file has moved. */
+typedef struct {
+    int64_t start, shift;
+} part;
+
+typedef struct {
+    part *parts;
+    size_t count;
+    uint32_t *pages; /* for each 4 KiB of the old file: its first part, or the one before */
+    size_t page_count;
+} aims;
+
+/* As a copy comes: [start, end) of the old file, moved by shift. */
+typedef struct {
+    int64_t start, end, shift;
+} copied;
+
+int aims_make(aims *out, copied *copies, size_t count, int64_t length);
+void aims_free(aims *one);
+int64_t aims_address(const aims *moved, const image *old, const image *new,
+                     int64_t address);
+
+/* One part of a copy, as it is rewritten: `data` holds the old bytes. */
+typedef struct {
+    const aims *moved;
+    const image *old, *new;
+    uint8_t *data;
+    int64_t start, length; /* in the old file */
+    int64_t to;            /* in the new one */
+} passage;
+
+void project_found(const passage *one, const uint16_t *found, size_t count,
+                   int64_t chunk);
+void project_listed(const passage *one, const listed *items, size_t count);
+
+#endif
