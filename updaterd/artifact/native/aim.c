@@ -101,13 +101,46 @@ int64_t aims_address(const aims *moved, const image *old, const image *new,
     return same->address + same->stored + (address - found->address - found->stored);
 }
 
-static void project_one(const passage *one, int64_t place, int kind, int plain,
+/* As aims_address, with a guess: most references point where the one before did. */
+static int64_t aimed(passage *one, int64_t address) {
+    const segment *from = one->near_old, *to = one->near_new;
+    if ((uint64_t)(address - from->address) < (uint64_t)from->stored) {
+        const int64_t old = address - from->address + from->offset;
+        const int64_t offset = old + shift_of(one->moved, old);
+        if ((uint64_t)(offset - to->offset) < (uint64_t)to->stored)
+            return offset - to->offset + to->address;
+    }
+    const int64_t now = aims_address(one->moved, one->old, one->new, address);
+    if (now >= 0) {
+        const segment *old = image_holder(one->old, address);
+        const segment *new = image_holder(one->new, now);
+        if (old && new) one->near_old = old, one->near_new = new;
+    }
+    return now;
+}
+
+/* Begin to rewrite a part of a copy. */
+void project_begin(passage *one) {
+    one->near_old = one->old->segments;
+    one->near_new = one->new->segments;
+    const segment *was = image_storing(one->old, one->start, one->length);
+    const segment *now = image_storing(one->new, one->to, one->length);
+    one->simple = was && now;
+    if (!one->simple) return;
+    one->was = was->address - was->offset;
+    one->now = now->address - now->offset + one->to - one->start;
+}
+
+static void project_one(passage *one, int64_t place, int kind, int plain,
                         int64_t base) {
     const int width = kind == ABSOLUTE ? 8 : 4;
     if (place < one->start || place + width > one->start + one->length) return;
     uint8_t *at = one->data + (place - one->start);
-    const int64_t now = image_address(one->new, one->to + place - one->start);
-    const int64_t was = image_address(one->old, place);
+    const int64_t now = one->simple
+                            ? place + one->now
+                            : image_address(one->new, one->to + place - one->start);
+    const int64_t was =
+        one->simple ? place + one->was : image_address(one->old, place);
     if (now < 0) return;
     int64_t target;
     if (kind == ABSOLUTE) {
@@ -121,7 +154,7 @@ static void project_one(const passage *one, int64_t place, int kind, int plain,
     } else {
         target = base + (plain ? (int64_t)u32(at) : (int64_t)s32(at));
     }
-    target = aims_address(one->moved, one->old, one->new, target);
+    target = aimed(one, target);
     if (target < 0) return;
     if (kind == ABSOLUTE) {
         put64(at, (uint64_t)target);
@@ -130,13 +163,13 @@ static void project_one(const passage *one, int64_t place, int kind, int plain,
     } else if (kind == BACK) {
         put32(at, (uint32_t)(uint64_t)(now - target));
     } else {
-        base = aims_address(one->moved, one->old, one->new, base);
+        base = aimed(one, base);
         if (base >= 0) put32(at, (uint32_t)(uint64_t)(target - base));
     }
 }
 
 /* Rewrite what was found in the chunk that lies at `chunk` in the old file. */
-void project_found(const passage *one, const uint16_t *found, size_t count,
+void project_found(passage *one, const uint16_t *found, size_t count,
                    int64_t chunk) {
     size_t low = 0, high = count;
     while (low < high) { /* the first one that may lie inside */
@@ -152,7 +185,7 @@ void project_found(const passage *one, const uint16_t *found, size_t count,
 }
 
 /* Rewrite what is listed for the old file. */
-void project_listed(const passage *one, const listed *items, size_t count) {
+void project_listed(passage *one, const listed *items, size_t count) {
     size_t low = 0, high = count;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;

@@ -35,10 +35,16 @@ typedef struct {
     uint8_t *data;
     int64_t start, length; /* in the old file */
     int64_t to;            /* in the new one */
+    /* Set by project_begin: */
+    int simple;            /* it lies in one segment, and goes into one */
+    int64_t was, now;      /* then: what makes addresses of its places */
+    const segment *near_old, *near_new; /* where the last reference pointed to */
 } passage;
 
-void project_found(const passage *one, const uint16_t *found, size_t count,
+void project_begin(passage *one);
+
+void project_found(passage *one, const uint16_t *found, size_t count,
                    int64_t chunk);
-void project_listed(const passage *one, const listed *items, size_t count);
+void project_listed(passage *one, const listed *items, size_t count);
 
 #endif

@@ -3,16 +3,30 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define LARGEST ((int64_t)1 << 53)
 
-static int inside(const image *program, int64_t start, int64_t length) {
+/* Returns the segment that stores [offset, offset + length) of the file, or NULL. */
+const segment *image_storing(const image *program, int64_t offset, int64_t length) {
     for (size_t i = 0; i < program->segment_count; i++) {
         const segment *one = &program->segments[i];
-        if (start >= one->offset && start < one->offset + one->stored)
-            return length <= one->offset + one->stored - start;
+        if (offset >= one->offset && offset < one->offset + one->stored)
+            return length <= one->offset + one->stored - offset ? one : NULL;
     }
-    return 0;
+    return NULL;
+}
+
+/* Returns the segment whose memory an address lies in, or NULL. */
+const segment *image_holder(const image *program, int64_t address) {
+    for (size_t i = 0; i < program->segment_count; i++) {
+        const segment *one = &program->segments[i];
+        if (address >= one->address && address - one->address < one->memory)
+            return one;
+    }
+    return NULL;
 }
 
 static int sane(int64_t value) { return value >= 0 && value < LARGEST; }
@@ -60,7 +74,7 @@ const char *image_check(image *program) {
     for (size_t i = 0; i < program->region_count; i++) {
         const region *one = &program->regions[i];
         if (one->kind < 0 || one->kind >= REGION_KINDS || !sane(one->length) ||
-            one->start < end || !inside(program, one->start, one->length))
+            one->start < end || !image_storing(program, one->start, one->length))
             return "an image has an impossible region";
         for (size_t p = 0; p < PARAMETERS; p++)
             if (!sane(one->parameter[p])) return "an image has an impossible region";
@@ -76,7 +90,7 @@ const char *image_check(image *program) {
     for (size_t i = 0; i < program->table_count; i++) {
         const table *one = &program->tables[i];
         if (one->entries < 1 || one->entries > MAX_LISTED || one->offset < end ||
-            !inside(program, one->offset, 4 * one->entries))
+            !image_storing(program, one->offset, 4 * one->entries))
             return "an image has an impossible table";
         count += one->entries;
         end = one->offset + 4 * one->entries;
@@ -105,67 +119,88 @@ int64_t image_address(const image *program, int64_t offset) {
  *
  * `found` is the segment whose memory holds the address, or NULL. */
 int64_t image_offset(const image *program, int64_t address, const segment **found) {
-    for (size_t i = 0; i < program->segment_count; i++) {
-        const segment *one = &program->segments[i];
-        if (address >= one->address && address - one->address < one->memory) {
-            int64_t into = address - one->address;
-            *found = one;
-            return into < one->stored ? one->offset + into : -1;
-        }
-    }
-    *found = NULL;
-    return -1;
+    const segment *one = *found = image_holder(program, address);
+    if (!one || address - one->address >= one->stored) return -1;
+    return one->offset + address - one->address;
 }
 
-/* What may start a reference: nothing else is looked at twice. */
-enum { NOTHING, CALL, LONG_JUMP, MODRM };
-static const uint8_t starts[256] = {
-    [0xE8] = CALL,  [0xE9] = CALL,  [0x0F] = LONG_JUMP, [0x05] = MODRM,
-    [0x0D] = MODRM, [0x15] = MODRM, [0x1D] = MODRM,     [0x25] = MODRM,
-    [0x2D] = MODRM, [0x35] = MODRM, [0x3D] = MODRM,
-};
+/* Returns a bit for each of 64 bytes that may start a reference: E8, E9, 0F, and
+ * what is 05 but for the bits of C7. Nothing else is looked at. */
+#ifdef __SSE2__
+static uint64_t may_start(const uint8_t *at) {
+    const __m128i one = _mm_set1_epi8(1), jump = _mm_set1_epi8((char)0xE9);
+    const __m128i escape = _mm_set1_epi8(0x0F), modrm = _mm_set1_epi8(0x05);
+    const __m128i fields = _mm_set1_epi8((char)0xC7);
+    uint64_t out = 0;
+    for (int i = 0; i < 4; i++) {
+        const __m128i some = _mm_loadu_si128((const __m128i *)(at + 16 * i));
+        __m128i hit = _mm_cmpeq_epi8(_mm_or_si128(some, one), jump);
+        hit = _mm_or_si128(hit, _mm_cmpeq_epi8(some, escape));
+        hit = _mm_or_si128(hit, _mm_cmpeq_epi8(_mm_and_si128(some, fields), modrm));
+        out |= (uint64_t)(uint32_t)_mm_movemask_epi8(hit) << 16 * i;
+    }
+    return out;
+}
+#else
+static uint64_t may_start(const uint8_t *at) {
+    uint64_t out = 0;
+    for (int i = 0; i < 64; i++) {
+        const uint8_t byte = at[i];
+        const int hit = (byte | 1) == 0xE9 || byte == 0x0F || (byte & 0xC7) == 0x05;
+        out |= (uint64_t)hit << i;
+    }
+    return out;
+}
+#endif
+
+/* What code is searched with. */
+typedef struct {
+    const image *program;
+    uint64_t code, memory; /* how large they are */
+    int64_t shift;         /* makes an address of an index in the chunk */
+} searcher;
+
+/* Returns how long the instruction's rest is, up to its reference's end; 0: none. */
+static size_t reference_at(const searcher *by, const uint8_t *chunk, size_t i,
+                           size_t low, size_t high) {
+    const uint8_t byte = chunk[i];
+    const int64_t address = (int64_t)i + by->shift;
+    if ((byte | 1) == 0xE9) {
+        const int64_t target = address + 5 + s32(chunk + i + 1);
+        return (uint64_t)(target - by->program->code_low) < by->code ? 5 : 0;
+    }
+    if (byte == 0x0F) {
+        if (i + 6 > high || (chunk[i + 1] & 0xF0) != 0x80) return 0;
+        const int64_t target = address + 6 + s32(chunk + i + 2);
+        return (uint64_t)(target - by->program->code_low) < by->code ? 6 : 0;
+    }
+    const int32_t value = s32(chunk + i + 1);
+    if (i == low || !value) return 0;
+    const int64_t target = address + 5 + value;
+    return (uint64_t)(target - by->program->memory_low) < by->memory ? 5 : 0;
+}
 
 /* Search code [low, high) of the chunk; `shift` makes an address of an index. */
 static size_t search_code(const image *program, const uint8_t *chunk, size_t low,
                           size_t high, int64_t shift, uint16_t *out) {
-    const int64_t code_low = program->code_low, memory_low = program->memory_low;
-    const uint64_t code = (uint64_t)(program->code_high - code_low);
-    const uint64_t memory = (uint64_t)(program->memory_high - memory_low);
-    const int any_code = program->code_high > code_low;
-    size_t count = 0;
-    for (size_t i = low; i + 5 <= high;) {
-        const uint8_t start = starts[chunk[i]];
-        if (start == NOTHING) {
-            i++;
-            continue;
+    const int any = program->code_high > program->code_low;
+    const searcher by = {
+        program, any ? (uint64_t)(program->code_high - program->code_low) : 0,
+        (uint64_t)(program->memory_high - program->memory_low), shift};
+    uint8_t rest[64] = {0};
+    size_t count = 0, next = low;
+    for (size_t at = low; at + 5 <= high; at += 64) {
+        const uint8_t *some = chunk + at;
+        if (high - at < 64) some = memcpy(rest, some, high - at);
+        for (uint64_t left = may_start(some); left; left &= left - 1) {
+            const size_t i = at + (size_t)__builtin_ctzll(left);
+            if (i < next) continue;
+            if (i + 5 > high) return count;
+            const size_t size = reference_at(&by, chunk, i, low, high);
+            if (!size) continue;
+            out[count++] = PACKED(i + size - 4, RELATIVE);
+            next = i + size;
         }
-        const int64_t address = (int64_t)i + shift;
-        if (start == CALL) {
-            int64_t target = address + 5 + s32(chunk + i + 1);
-            if (any_code && (uint64_t)(target - code_low) < code) {
-                out[count++] = PACKED(i + 1, RELATIVE);
-                i += 5;
-                continue;
-            }
-        } else if (start == LONG_JUMP) {
-            if (i + 6 <= high && (chunk[i + 1] & 0xF0) == 0x80) {
-                int64_t target = address + 6 + s32(chunk + i + 2);
-                if (any_code && (uint64_t)(target - code_low) < code) {
-                    out[count++] = PACKED(i + 2, RELATIVE);
-                    i += 6;
-                    continue;
-                }
-            }
-        } else if (i > low) {
-            int32_t value = s32(chunk + i + 1);
-            int64_t target = address + 5 + value;
-            if (value && (uint64_t)(target - memory_low) < memory) {
-                out[count++] = PACKED(i + 1, RELATIVE);
-                i += 5;
-                continue;
-            }
-        }
-        i++;
     }
     return count;
 }

@@ -66,6 +66,8 @@ typedef struct {
 
 const char *image_check(image *program);
 int64_t image_address(const image *program, int64_t offset);
+const segment *image_storing(const image *program, int64_t offset, int64_t length);
+const segment *image_holder(const image *program, int64_t address);
 int64_t image_offset(const image *program, int64_t address, const segment **found);
 size_t image_search(const image *program, const uint8_t *chunk, int64_t at,
                     size_t length, uint16_t *out);

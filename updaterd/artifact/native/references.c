@@ -447,8 +447,14 @@ static int project(ProjectorObject *it, uint8_t *data, const column given[3]) {
         source *one = &it->sources[at.file];
         if (!one->program || !one->moved.count) continue;
         if (know(it, one)) return -1;
-        const passage now = {&one->moved, &one->program->it, &it->target->it,
-                             data + at.place, at.start, at.length, at.to};
+        passage now = {.moved = &one->moved,
+                       .old = &one->program->it,
+                       .new = &it->target->it,
+                       .data = data + at.place,
+                       .start = at.start,
+                       .length = at.length,
+                       .to = at.to};
+        project_begin(&now);
         const int64_t last = (at.start + at.length - 1) / CHUNK;
         for (int64_t chunk = at.start / CHUNK; chunk <= last; chunk++) {
             const slot *kept = search(it, at.file, chunk);
