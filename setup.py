@@ -14,7 +14,7 @@ from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("updaterd/artifact/native")
 COMPILE = [
-    *("-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra"),
+    *("-std=c11", "-O2", "-fwrapv", "-fvisibility=hidden", "-Wall", "-Wextra"),
     *("-Werror=implicit-function-declaration", "-fstack-protector-strong"),
     *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"),
 ]

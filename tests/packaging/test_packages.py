@@ -70,6 +70,24 @@ def test_the_daemons_package_has_what_it_needs_and_no_more(built):
         assert row[0][8] != "w" or row[0].startswith("l"), "a file all may write"
 
 
+def test_the_compiled_module_is_in_it_hardened_and_stripped(built, tmp_path):
+    """Its own: bound at start, no search path, no table of symbols, no newer libc."""
+    readelf, tool = need("readelf", "binutils"), need("dpkg-deb", "dpkg")
+    subprocess.run([tool, "-x", deb(built, "updaterd"), tmp_path], check=True)
+    module = tmp_path / "usr/lib/updaterd/site/updaterd/artifact/_native.abi3.so"
+    shown = subprocess.run(
+        [readelf, "--wide", "--dynamic", "--segments", "--sections", module],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    for wanted in ("BIND_NOW", "GNU_RELRO", "[libc.so.6]"):
+        assert wanted in shown
+    for unwanted in ("RPATH", "RUNPATH", "RWE", ".symtab", ".debug", "libpython"):
+        assert unwanted not in shown
+
+
 COMPLETE = """
 source "$1"
 shift

@@ -48,6 +48,7 @@ root = "/opt/acme"
 END
 install -d -o updaterd /opt/acme
 /usr/lib/updaterd/self-test
+/usr/lib/updaterd/bin/python -I -c 'import updaterd.artifact._native'
 updaterd update acme --demo
 push 1.1.0
 updaterd update acme --demo
