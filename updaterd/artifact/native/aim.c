@@ -26,7 +26,10 @@ static size_t settle(copied *copies, size_t count) {
             copied *last = &copies[kept - 1];
             if (whole > length) {
                 last->end = one.start;
-                if (last->end <= last->start) kept--;
+                if (last->end <= last->start) {
+                    one.start = last->start; /* so that starts ascend */
+                    kept--;
+                }
             } else {
                 one.start = last->end;
                 if (one.start >= one.end) continue;

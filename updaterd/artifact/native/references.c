@@ -10,6 +10,7 @@
 
 #define SLOTS 4096 /* chunks whose references are kept: 64 MiB of program */
 #define WINDOW 65536
+#define MAX_PARTS (1 << 20) /* of the copies into one file */
 
 typedef struct {
     PyObject_HEAD
@@ -387,6 +388,11 @@ static int aim(ProjectorObject *it, ImageObject *program, const column given[3])
     size_t total = 0;
     for (step at = {0}; !failed && next_part(it, given, 0, &at);)
         if (it->sources[at.file].program) counts[at.file]++, total++;
+    if (total > MAX_PARTS) {
+        free(counts);
+        PyErr_SetString(PyExc_ValueError, "copies read too many programs");
+        return -1;
+    }
     if (!failed) failed = !(copies = malloc((total + 1) * sizeof *copies));
     if (!failed) {
         size_t begin = 0;
