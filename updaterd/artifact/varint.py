@@ -68,6 +68,26 @@ class Cursor:
             if shift > 56:
                 raise MalformedError(f"{self._where}: a number is too long")
 
+    def numbers(self, count: int) -> list[int]:
+        """Return the next `count` numbers, faster than as many calls of `number`.
+
+        Raises:
+            MalformedError: one is as `number` refuses it.
+        """
+        data, at = self._data, self._at
+        out = []
+        for _ in range(count):
+            byte = data[at] if at < len(data) else 0x80
+            if byte < 0x80:
+                at += 1
+                out.append(byte)
+            else:  # the long way
+                self._at = at
+                out.append(self.number())
+                at = self._at
+        self._at = at
+        return out
+
     def raw(self, count: int) -> bytes:
         """Return the next `count` bytes.
 
