@@ -2,22 +2,21 @@
 
 Operations are applied in batches that make at most 256 KiB: the old pieces are
 brought together, the diff is added to them where it is not zero, and what is new is
-put in between. The adding is bsdiff4's C core; everything it takes on trust (it reads
-out of range as zero, and allocates what it is told) was checked in
-`operations.check` before.
+put in between. Each of these is done for a whole batch at once, compiled or not:
+`loops` says where.
 """
 
 from __future__ import annotations
 
-from updaterd.artifact.sparse import patch, triples
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Protocol
 
+    from updaterd.artifact.blocks import Block, Column
     from updaterd.artifact.codecs import Stream
-    from updaterd.artifact.operations import Block
     from updaterd.artifact.sink import Sink
     from updaterd.artifact.sources import Concatenation
 
@@ -26,15 +25,16 @@ if TYPE_CHECKING:
 
         def add(
             self,
-            old: bytes,
-            lengths: Sequence[int],
-            extras: Sequence[int],
+            old: bytearray,
+            lengths: Column,
+            extras: Column,
             extra: bytes,
         ) -> bytes | bytearray:
             """Return what operations of these lengths make.
 
             Args:
-                old: all that they take from the old data; the diff is added to it.
+                old: all that they take from the old data; the diff is added to it,
+                    in place if need be.
                 lengths: of their pieces of it.
                 extras: bytes of `extra` that follow each.
                 extra: all that is new.
@@ -51,25 +51,9 @@ BATCH = 1 << 18
 """Most bytes made at a time: what stays in a processor's cache."""
 
 
-class Dense:
-    """A diff that is stored whole, as `bsdiff` does."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self.skip = stream.skip
-        self.finish = stream.finish
-
-    def add(
-        self, old: bytes, lengths: Sequence[int], extras: Sequence[int], extra: bytes
-    ) -> bytes:
-        """Return `old` with the next bytes of the diff added, and `extra` woven in.
-
-        Raises:
-            MalformedError: the stream is broken, or too short.
-        """
-        diff = self._stream.read(len(old))
-        size = len(old) + len(extra)
-        return patch(old, size, triples(lengths, extras, None), diff, extra)
+def _column(number: int) -> Column:
+    """Return a column of one."""
+    return memoryview(number.to_bytes(8, sys.byteorder)).cast("q")
 
 
 class Engine:
@@ -149,13 +133,14 @@ class Engine:
         """Apply the operations [first, last), which make at most a batch."""
         size = block.made[last] - block.made[first]
         lengths = block.lengths[first:last]
-        copied = sum(lengths)
         if self._unwanted() >= size:
+            copied = sum(lengths)
             self._pass(copied, size - copied)
             return
+        old = self._old.gather(block.starts[first:last], block.ends[first:last])
+        copied = len(old)
         extra = self._extra.read(size - copied) if copied < size else b""
         if copied:
-            old = self._old.gather(block.starts[first:last], block.ends[first:last])
             extras = block.extras[first:last]
             self._emit(self._diff.add(old, lengths, extras, extra))
         else:
@@ -169,8 +154,8 @@ class Engine:
             if self._unwanted() >= count:
                 self._pass(count, 0)
             else:
-                old = self._old.read(start, start + count)
-                self._emit(self._diff.add(old, (count,), (0,), b""))
+                old = self._old.gather(_column(start), _column(start + count))
+                self._emit(self._diff.add(old, _column(count), _column(0), b""))
             start += count
             left -= count
         left = block.extras[index]

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import sys
 from array import array
-from bisect import bisect_right
 from itertools import accumulate
 from operator import add, mul
 
-from updaterd.core.records import record
+from updaterd.artifact.blocks import MAX_BLOCK, Block, head
 from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False
@@ -28,35 +27,8 @@ if TYPE_CHECKING:
 
     from updaterd.artifact.codecs import Stream
 
-MAX_BLOCK = 1 << 12
-_HEAD = 5
-_WIDEST = 6  # bytes: files up to 2^48
+_MOST = 2**63 - 1
 _SIGN = bytes([1, 0xFF, *bytes(254)])  # as signed bytes: 1 and -1
-
-
-@record
-class Block:
-    """Operations ready to apply, all checked.
-
-    Attributes:
-        starts: where each begins to read the old data.
-        ends: where each ends to read them.
-        lengths: bytes each takes from the old data, from the diff stream too.
-        extras: bytes each takes from the extra stream.
-        made: bytes made before each, and after the last: one item more.
-        end: position in the old data after the last.
-    """
-
-    starts: Sequence[int]
-    ends: Sequence[int]
-    lengths: Sequence[int]
-    extras: Sequence[int]
-    made: Sequence[int]
-    end: int
-
-    def fits(self, first: int, most: int) -> int:
-        """Return the index after the last one that stays within `most` bytes."""
-        return bisect_right(self.made, self.made[first] + most) - 1
 
 
 def _width(values: Sequence[int]) -> int:
@@ -96,11 +68,7 @@ def decode(stream: Stream, position: int, old_size: int) -> Block:
     Raises:
         MalformedError: cut short, or an operation leaves the old data.
     """
-    head = stream.read(_HEAD)
-    count = int.from_bytes(head[:2], "little") + 1
-    widths = head[2:]
-    if count > MAX_BLOCK or max(widths) > _WIDEST:
-        raise MalformedError("operations: a block is too large")
+    count, widths = head(stream)
     lengths, extras, sizes = (_read(stream, count, width) for width in widths)
     signs = stream.read(count)
     if signs.strip(b"\0\1"):
@@ -138,9 +106,9 @@ def check(control: bytes, position: int, old_size: int) -> Block:
 
 
 def _checked(
-    lengths: Sequence[int],
-    extras: Sequence[int],
-    skips: Sequence[int],
+    lengths: array[int],
+    extras: array[int],
+    skips: array[int],
     position: int,
     old_size: int,
 ) -> Block:
@@ -150,7 +118,11 @@ def _checked(
     if min(starts) < 0 or max(ends) > old_size or not 0 <= end <= old_size:
         raise MalformedError("operations: one reads outside the old data")
     made = list(accumulate(map(add, lengths, extras), initial=0))
+    if made[-1] > _MOST:
+        raise MalformedError("operations: a block makes too much")
     # One may only move (the first does); blocks of idle ones would just burn time.
     if made[-1] < max(1, len(starts) - 1):
         raise MalformedError("operations: a block makes nothing")
-    return Block(starts, ends, lengths, extras, made, end)
+    return Block(
+        array("q", starts), array("q", ends), lengths, extras, array("q", made), end
+    )

@@ -9,15 +9,16 @@ missing, the rest is in place.
 from __future__ import annotations
 
 from updaterd.artifact import codecs, container, operations, script
+from updaterd.artifact.blocks import MAX_BLOCK
 from updaterd.artifact.codecs import Stream
-from updaterd.artifact.engine import Dense, Engine
+from updaterd.artifact.engine import Engine
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.job import Report
 from updaterd.artifact.output import Destination
 from updaterd.artifact.script import COPY, LINK, MADE
 from updaterd.artifact.sink import Sink
 from updaterd.artifact.sources import Concatenation
-from updaterd.artifact.sparse import Sparse
+from updaterd.artifact.sparse import Dense, Sparse
 from updaterd.core.tree import File, Link
 from updaterd.errors import MalformedError, RejectedError
 
@@ -25,9 +26,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from updaterd.artifact.blocks import Block
     from updaterd.artifact.codecs import Packed
     from updaterd.artifact.job import Job
-    from updaterd.artifact.operations import Block
     from updaterd.artifact.script import Item, Script
     from updaterd.artifact.sink import Progress
     from updaterd.core.tree import Entry
@@ -102,7 +103,7 @@ def _blocks(fd: int, packed: Packed, size: int, *, triples: bool) -> Iterator[Bl
     position = 0
     while control.left:
         if triples:
-            most = 24 * operations.MAX_BLOCK
+            most = 24 * MAX_BLOCK
             data = control.read(min(control.left, most))
             block = operations.check(data, position, size)
         else:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmap import mmap
     from pathlib import Path
 
+    from updaterd.artifact.blocks import Column
     from updaterd.core.tree import File
 
 _PIECE = 1 << 18
@@ -167,7 +168,7 @@ class Concatenation:
             low += count
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def gather(self, starts: Sequence[int], ends: Sequence[int]) -> bytes:
+    def gather(self, starts: Column, ends: Column) -> bytearray:
         """Return many ranges, joined.
 
         Raises:
@@ -175,13 +176,13 @@ class Concatenation:
         """
         low, high = min(starts), max(ends)
         if len(starts) == 1:
-            return self.read(low, high)
+            return bytearray(self.read(low, high))
         window = self._window(low, high)
         if window is not None:
-            return b"".join(self._slices(window, starts, ends))
+            return bytearray().join(self._slices(window, starts, ends))
         room = (1 << 21) // len(starts)  # so that little is read in vain
         lows, spans = self._spans(starts, ends, min(_CLOSE, room))
-        return b"".join([
+        return bytearray().join([
             spans[at := bisect_right(lows, start) - 1][
                 start - lows[at] : end - lows[at]
             ]
@@ -216,9 +217,7 @@ class Concatenation:
         self._high = self._low + size
         return self._mapped
 
-    def _slices(
-        self, window: mmap, starts: Sequence[int], ends: Sequence[int]
-    ) -> list[bytes]:
+    def _slices(self, window: mmap, starts: Column, ends: Column) -> list[bytes]:
         """Return ranges of the mapped file.
 
         Its pages count as this process's memory: when there are too many, all go.
@@ -238,7 +237,7 @@ class Concatenation:
             self._mapped = None
 
     def _spans(
-        self, starts: Sequence[int], ends: Sequence[int], close: int
+        self, starts: Column, ends: Column, close: int
     ) -> tuple[list[int], list[memoryview]]:
         """Return the bytes that ranges lie in, neighbours read in one go."""
         lows: list[int] = []

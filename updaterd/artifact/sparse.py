@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from updaterd.artifact.blocks import Column
     from updaterd.artifact.codecs import Stream
 
 BLOCK = 1 << 14
@@ -34,6 +35,27 @@ _WEAVE = 300  # and as much as bytes cost that are put in between
 _MOST = 1 << 22  # bytes of a diff that are expanded at a time
 _MANY = 1 << 12  # numbers from which on another import pays
 _LONGEST_GAP = (1 << 24) - 1
+
+
+class Dense:
+    """A diff that is stored whole, as `bsdiff` does."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.skip = stream.skip
+        self.finish = stream.finish
+
+    def add(
+        self, old: bytearray, lengths: Column, extras: Column, extra: bytes
+    ) -> bytes:
+        """Return `old` with the next bytes of the diff added, and `extra` woven in.
+
+        Raises:
+            MalformedError: the stream is broken, or too short.
+        """
+        diff = self._stream.read(len(old))
+        size = len(old) + len(extra)
+        return patch(bytes(old), size, triples(lengths, extras, None), diff, extra)
 
 
 class Sparse:
@@ -49,7 +71,7 @@ class Sparse:
         self._dense, self._used = b"", 0  # a block of short runs, already expanded
 
     def add(
-        self, old: bytes, lengths: Sequence[int], extras: Sequence[int], extra: bytes
+        self, old: bytearray, lengths: Column, extras: Column, extra: bytes
     ) -> bytes | bytearray:
         """Return `old` with as many bytes of the diff added, and `extra` woven in.
 
@@ -75,12 +97,13 @@ class Sparse:
                     ends += until
             done += count
         changes = parts[0] if len(parts) == 1 else b"".join(parts)
-        woven = len(extras) - extras.count(0) if extra else 0
+        woven = sum(map(bool, extras)) if extra else 0
         slow = _RUN * len(begins) + _WEAVE * woven
         if (changes or extra) and len(old) - len(changes) < slow:
             diff = _spread(len(old), begins, ends, changes)
             size = len(old) + len(extra)
-            return patch(old, size, triples(lengths, extras, None), diff, extra)
+            control = triples(lengths, extras, None)
+            return patch(bytes(old), size, control, diff, extra)
         made = _scatter(old, begins, ends, changes) if changes else old
         return weave(made, lengths, extra, extras) if extra else made
 
@@ -234,20 +257,18 @@ def _total(planes: Sequence[bytes]) -> int:
 
 
 def _scatter(
-    old: bytes, begins: Sequence[int], ends: Sequence[int], changes: bytes
+    old: bytearray, begins: Sequence[int], ends: Sequence[int], changes: bytes
 ) -> bytearray:
-    """Add the changes to where they belong; what lies between is never touched."""
+    """Add the changes in place; what lies between is never touched."""
     gaps = map(sub, begins, chain((0,), ends))
     lengths = list(map(sub, ends, begins))
     # bsdiff's core skips first, then adds: (0, 0, gap), (length, 0, gap), ...
-    changed = patch(
-        old, len(changes), triples((0, *lengths), None, (*gaps, 0)), changes, b""
-    )
-    out, at = bytearray(old), 0
-    view = memoryview(changed)
+    control = triples((0, *lengths), None, (*gaps, 0))
+    changed = patch(bytes(old), len(changes), control, changes, b"")
+    at, view = 0, memoryview(changed)
     for begin, end in zip(begins, ends, strict=True):
-        out[begin:end] = view[at : (at := at + end - begin)]
-    return out
+        old[begin:end] = view[at : (at := at + end - begin)]
+    return old
 
 
 def _spread(
