@@ -381,6 +381,13 @@ static int next_part(const ProjectorObject *it, const column given[3], int64_t m
     return 1;
 }
 
+/* Give back the list of a file that the next one does not read. */
+static void forget(source *one) {
+    free(one->known.items);
+    one->known = (listing){0};
+    one->is_known = 0;
+}
+
 static int aim(ProjectorObject *it, ImageObject *program, const column given[3]) {
     size_t *counts = calloc(it->count + 1, sizeof *counts);
     copied *copies = NULL;
@@ -411,6 +418,7 @@ static int aim(ProjectorObject *it, ImageObject *program, const column given[3])
         aims_free(&it->sources[i].moved);
         failed = aims_make(&it->sources[i].moved, copies + begin, counts[i] - begin,
                            it->sources[i].length);
+        if (counts[i] == begin) forget(&it->sources[i]);
     }
     free(counts);
     free(copies);
