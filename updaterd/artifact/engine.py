@@ -12,13 +12,16 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Protocol
 
     from updaterd.artifact.blocks import Block, Column
     from updaterd.artifact.codecs import Stream
     from updaterd.artifact.sink import Sink
     from updaterd.artifact.sources import Concatenation
+
+    Project = Callable[[bytearray, Column, Column, Column, int], None]
+    """As `Projection.project`."""
 
     class Diff(Protocol):
         """What is added to old bytes, from start to end."""
@@ -59,13 +62,14 @@ def _column(number: int) -> Column:
 class Engine:
     """Turns blocks of operations into new bytes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - everything it moves between
         self,
         old: Concatenation,
         diff: Diff,
         extra: Stream,
         sink: Sink,
         barriers: Sequence[int] = (),
+        project: Project | None = None,
     ) -> None:
         """Prepare to apply.
 
@@ -76,6 +80,7 @@ class Engine:
             sink: takes the new bytes, and says which it does not want.
             barriers: how many bytes are made when each of the files is complete
                 that later operations read; ascending.
+            project: changes what copies bring before the diff is added to it.
         """
         self._old = old
         self._diff = diff
@@ -84,6 +89,7 @@ class Engine:
         self._unwanted = sink.unwanted
         self._leave = sink.leave
         self._barriers = barriers
+        self._project = project
         self._passed = 0
         self._made = 0
 
@@ -139,6 +145,10 @@ class Engine:
             return
         old = self._old.gather(block.starts[first:last], block.ends[first:last])
         copied = len(old)
+        if self._project is not None and copied:
+            base = self._made - block.made[first]
+            starts, made = block.starts[first:last], block.made[first:last]
+            self._project(old, starts, lengths, made, base)
         extra = self._extra.read(size - copied) if copied < size else b""
         if copied:
             extras = block.extras[first:last]
@@ -155,7 +165,10 @@ class Engine:
                 self._pass(count, 0)
             else:
                 old = self._old.gather(_column(start), _column(start + count))
-                self._emit(self._diff.add(old, _column(count), _column(0), b""))
+                one, none = _column(count), _column(0)
+                if self._project is not None:
+                    self._project(old, _column(start), one, none, self._made)
+                self._emit(self._diff.add(old, one, none, b""))
             start += count
             left -= count
         left = block.extras[index]

@@ -8,7 +8,7 @@ missing, the rest is in place.
 
 from __future__ import annotations
 
-from updaterd.artifact import codecs, container, operations, script
+from updaterd.artifact import codecs, container, loops, script
 from updaterd.artifact.blocks import MAX_BLOCK
 from updaterd.artifact.codecs import Stream
 from updaterd.artifact.engine import Engine
@@ -17,31 +17,45 @@ from updaterd.artifact.job import Report
 from updaterd.artifact.output import Destination
 from updaterd.artifact.script import COPY, LINK, MADE
 from updaterd.artifact.sink import Sink
-from updaterd.artifact.sources import Concatenation
-from updaterd.artifact.sparse import Dense, Sparse
 from updaterd.core.tree import File, Link
 from updaterd.errors import MalformedError, RejectedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from types import ModuleType
 
     from updaterd.artifact.blocks import Block
     from updaterd.artifact.codecs import Packed
     from updaterd.artifact.job import Job
     from updaterd.artifact.script import Item, Script
     from updaterd.artifact.sink import Progress
+    from updaterd.artifact.sources import Concatenation
     from updaterd.core.tree import Entry
 
 BSDIFF = "bsdiff40"
 """As in `core.deltas`, which costs the worker more than all of this to import."""
+PROJECTED = "delta2"
+"""What the codec of a delta with images begins with."""
 
 _GROWTH, _GROUND = 16, 1 << 28
 _SCRIPT, _CONTROL, _RUNS, _CHANGES, _EXTRA = range(5)
 
 
-def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
+def apply(
+    job: Job,
+    fd: int,
+    progress: Progress | None = None,
+    using: ModuleType | None = None,
+) -> Report:
     """Apply the delta bundle open at `fd`, whose hash was already checked.
+
+    Args:
+        job: what is to be made.
+        fd: of the bundle.
+        progress: told how far it is.
+        using: whose loops; see `loops`.
 
     Raises:
         MalformedError: the bundle is not what its format says.
@@ -56,34 +70,49 @@ def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
 
         plan = bsdiff.plan(fd, job)
         control, *packed = bsdiff.streams(fd, job.bundle_length, plan)
+        images: tuple[Packed, ...] = ()
     else:
         table = container.read(fd, container.DELTA, length=job.bundle_length)
-        if len(table) != 5:
-            raise MalformedError("a delta has five streams", code="bad_bundle")
+        if len(table) != (6 if job.codec.startswith(PROJECTED) else 5):
+            raise MalformedError(
+                f"{job.codec} with {len(table)} streams", code="bad_bundle"
+            )
         data = codecs.read_whole(
             fd, table[_SCRIPT], "tree script", limit=script.MAX_BYTES
         )
         plan = script.decode(data, job.old_files)
-        _, control, *packed = table
+        _, control, *packed = table[:5]
+        images = table[5:]
     if job.files is not None:
         _check_plan(plan, job.old_files, job.files)
     else:
         _check_size(plan, job.old_files)
+    using = using or loops.best()
     *diff, extra = packed
     streams = [Stream(fd, piece, "diff stream") for piece in diff]
     destination = Destination(job.destination)
-    old = Concatenation(job.old, plan.sources, job.destination, plan.again)
+    old = using.Concatenation(job.old, plan.sources, job.destination, plan.again)
     try:
+        blocks: Iterable[Block] = _blocks(
+            fd, control, old.size, using, triples=job.codec == BSDIFF
+        )
+        project = None
+        if images:
+            from updaterd.artifact import projection  # noqa: PLC0415 - few need it
+
+            projected = projection.prepare(fd, images[0], plan, blocks, old.read)
+            blocks, project = projected.blocks, projected.project
         making = _Making(job, plan, destination)
         sink = Sink(destination, plan_rows(plan), progress, making.done())
         engine = Engine(
             old,
-            Sparse(*streams) if len(streams) == 2 else Dense(*streams),
+            using.Sparse(*streams) if len(streams) == 2 else using.Dense(*streams),
             Stream(fd, extra, "extra stream"),
             sink,
             plan.barriers(),
+            project,
         )
-        engine.run(_blocks(fd, control, old.size, triples=job.codec == BSDIFF))
+        engine.run(blocks)
         sink.finish()
         making.share()
         making.judge(sink.digests, old)
@@ -98,16 +127,18 @@ def plan_rows(plan: Script) -> list[tuple[str, int, int]]:
     return [(i.path, i.number, i.mode) for i in plan.items if i.kind == MADE]
 
 
-def _blocks(fd: int, packed: Packed, size: int, *, triples: bool) -> Iterator[Block]:
+def _blocks(
+    fd: int, packed: Packed, size: int, using: ModuleType, *, triples: bool
+) -> Iterator[Block]:
     control = Stream(fd, packed, "operations")
     position = 0
     while control.left:
         if triples:
             most = 24 * MAX_BLOCK
             data = control.read(min(control.left, most))
-            block = operations.check(data, position, size)
+            block = using.check(data, position, size)
         else:
-            block = operations.decode(control, position, size)
+            block = using.decode(control, position, size)
         position = block.end
         yield block
     control.finish()

@@ -41,6 +41,7 @@ __all__ = ["PIECE", "Image", "Projector"]
 PIECE = 1 << 18
 """Longer copies are projected as several of this length."""
 
+_MAX_PARTS = 1 << 20  # of the copies into one file
 _CHUNKS = 256  # that are remembered: 2 MiB at most
 _LISTED = 2 * MAX_LISTED  # references, of all lists that are remembered: 12 MiB
 _LONGEST = (1 << 32) - 1  # bytes of a file with an image
@@ -173,12 +174,15 @@ class Projector:
             news: where they go to, in that file.
 
         Raises:
-            ValueError: one leaves the address space.
+            ValueError: one leaves the address space, or they have too many parts.
         """
         self._aimed = False
         self._moves = {}
         copies: dict[int, _Columns] = {}
-        for index, start, size, new, _ in self._parts(starts, lengths, news, None):
+        parts = self._parts(starts, lengths, news, None)
+        for count, (index, start, size, new, _) in enumerate(parts):
+            if count == _MAX_PARTS:
+                raise ValueError("copies read too many programs")
             if index not in copies:
                 copies[index] = array("q"), array("q"), array("q")
             for column, number in zip(

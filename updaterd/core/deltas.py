@@ -24,8 +24,8 @@ def codec_name(kind: str, compressions: frozenset[str]) -> str:
     """Return the codec name of a bundle: `delta1+xz+zstd`, `full1+xz`, `full1`.
 
     Args:
-        kind: `full1` or `delta1`; the digit changes when an old reader could not
-            read the new format.
+        kind: `full1`, `delta1` or, with images, `delta2`; the digit changes when an
+            old reader could not read the new format.
         compressions: which of COMPRESSIONS occur in the bundle.
     """
     return "+".join((kind, *sorted(compressions)))
@@ -40,7 +40,7 @@ def codec_names(compressions: frozenset[str]) -> frozenset[str]:
     names = {
         codec_name(kind, frozenset(subset))
         for subset in subsets
-        for kind in ("full1", "delta1")
+        for kind in ("full1", "delta1", "delta2")
     }
     return frozenset(names | ({BSDIFF} if "bz2" in compressions else set()))
 
