@@ -24,3 +24,37 @@ class Projector:
     def label(self, data: bytearray, index: int, aimed: bool, /) -> None: ...
 
 def tables(data: Buffer, image: Image, /) -> bytes: ...
+def operations(
+    planes: Buffer,
+    lengths: int,
+    extras: int,
+    skips: int,
+    position: int,
+    old_size: int,
+    /,
+) -> tuple[bytes, int]: ...
+def triples(control: Buffer, position: int, old_size: int, /) -> tuple[bytes, int]: ...
+def runs(planes: Buffer, at: int, /) -> bytes: ...
+def changed(runs: Buffer, first: int, at: int, stop: int, /) -> tuple[int, int]: ...
+def add(
+    data: bytearray,
+    done: int,
+    runs: Buffer,
+    first: int,
+    at: int,
+    stop: int,
+    changes: Buffer,
+    /,
+) -> None: ...
+def add_all(data: bytearray, diff: Buffer, /) -> None: ...
+def weave(
+    copied: Buffer, lengths: Buffer, extra: Buffer, extras: Buffer, /
+) -> bytearray: ...
+def gather(
+    starts: Buffer,
+    ends: Buffer,
+    piece: Callable[[int], tuple[int, Buffer]],
+    left: int,
+    full: Callable[[], int],
+    /,
+) -> tuple[bytearray, int]: ...

@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 _PIECE = 1 << 18
 _CLOSE = 1 << 13  # bytes read in vain that cost as much as another read
 _MOST_OPEN = 32
-_LONG = 1 << 20  # bytes from which on a file is mapped
+LONG = 1 << 20
+"""Bytes from which on a file is mapped."""
 _STEP = 1 << 26  # it is mapped in pieces of two steps
 _FEW = 512  # ranges between two looks at how much memory is taken: 32 MiB at worst
 _MUCH = 40 << 20
-_DONTNEED = 4  # mmap.MADV_DONTNEED
+DONTNEED = 4  # mmap.MADV_DONTNEED
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _CLOSED = -1
+NOT_MADE = "operations: one reads a file that is not made yet"
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -105,7 +107,7 @@ def is_sound(folders: Folders, file: File) -> bool:
         os.close(fd)
 
 
-def _resident() -> int:
+def resident() -> int:
     """Return bytes of this process in memory; without /proc, more than it may have."""
     try:
         with open("/proc/self/statm", "rb", 0) as file:
@@ -155,7 +157,7 @@ class Concatenation:
             MalformedError: a file is read that is not made yet.
         """
         if low < high and high > self._limit:
-            raise MalformedError("operations: one reads a file that is not made yet")
+            raise MalformedError(NOT_MADE)
         parts = []
         while low < high:
             index = bisect_right(self._starts, low) - 1
@@ -199,7 +201,7 @@ class Concatenation:
             return self._mapped
         index = bisect_right(self._starts, low) - 1
         start, length = self._starts[index], self._files[index].length
-        if length < _LONG or high > start + length or high > self._limit:
+        if length < LONG or high > start + length or high > self._limit:
             return None
         first = (low - start) // _STEP * _STEP
         size = min(length - first, 2 * _STEP)
@@ -227,8 +229,8 @@ class Concatenation:
         for first in range(0, len(starts), _FEW):
             some = starts[first : first + _FEW], ends[first : first + _FEW]
             out += [window[a - base : b - base] for a, b in zip(*some, strict=True)]
-            if _resident() > _MUCH:
-                window.madvise(_DONTNEED)
+            if resident() > _MUCH:
+                window.madvise(DONTNEED)
         return out
 
     def _unmap(self) -> None:
