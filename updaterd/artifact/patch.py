@@ -23,7 +23,6 @@ from updaterd.errors import MalformedError, RejectedError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
     from types import ModuleType
 
     from updaterd.artifact.blocks import Block
