@@ -1,0 +1,147 @@
+"""Little programs for tests: laid out anew, their references all follow."""
+
+import struct
+from array import array
+
+from updaterd.artifact.programs import CODE, FRAMES, FUNCTIONS, TABLE, WORDS
+
+CODE_AT, DATA_AT = 0x400, 0x4000  # file offsets; addresses are these plus BASE
+BASE, GAP = 0x10000, 0x1000
+
+
+def rows(*numbers: int) -> bytes:
+    """Return native int64 numbers."""
+    return array("q", numbers).tobytes()
+
+
+class Layout:
+    """Pieces of a program: bytes, and references to labels that are resolved last."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.labels: dict[str, int] = {}
+        self._later: list[tuple[int, str, str, str]] = []
+
+    def here(self, label: str) -> None:
+        self.labels[label] = len(self.data)
+
+    def plain(self, data: bytes) -> None:
+        self.data += data
+
+    def refer(self, kind: str, label: str, base: str = "") -> None:
+        self._later.append((len(self.data), kind, label, base))
+        self.data += bytes(8 if kind == "absolute" else 4)
+
+    def fill(self, offset: int) -> None:
+        self.data += bytes(offset - len(self.data))
+
+    def resolved(self, address) -> bytes:
+        """Return the bytes; `address` makes one of an offset."""
+        out = bytearray(self.data)
+        for at, kind, label, base in self._later:
+            target, here = address(self.labels[label]), address(at)
+            if kind == "absolute":
+                struct.pack_into("<Q", out, at, target)
+            elif kind == "relative":
+                struct.pack_into("<i", out, at, target - here - 4)
+            elif kind == "back":
+                struct.pack_into("<I", out, at, here - target)
+            else:
+                struct.pack_into("<i", out, at, target - address(self.labels[base]))
+        return bytes(out)
+
+
+def _code(one: Layout, inserted: bytes, at: int) -> None:
+    for number in range(60):
+        if number == at:
+            one.plain(inserted)
+        one.here(f"f{number}")
+        one.plain(b"\x55\x48\x89\xfb\xe8")
+        one.refer("relative", f"f{number * 7 % 60}")
+        one.plain(b"\x48\x8d\x05")
+        one.refer("relative", f"d{number % 16}")
+        one.plain(b"\x0f\x85")
+        one.refer("relative", f"f{number * 11 % 60}")
+        one.plain(b"\x90\xc3" + bytes([number]) * 3)
+
+
+def _words(one: Layout) -> None:
+    for number in range(16):
+        one.here(f"d{number}")
+        one.refer("absolute", f"f{number * 3}")
+    one.here("table")
+    for number in range(9):
+        one.refer("offset", f"f{number}", "table")
+
+
+def _frames(one: Layout) -> None:
+    one.here("cie")
+    one.plain(struct.pack("<II", 12, 0) + bytes(8))
+    for number in range(30):
+        one.plain(struct.pack("<I", 21))
+        one.refer("back", "cie")
+        one.refer("relative", f"f{number}")
+        one.plain(struct.pack("<I", 16) + b"\x04")
+        one.refer("relative", f"d{number % 16}")
+        one.plain(bytes(4))
+    one.plain(bytes(4))
+
+
+def _functions(one: Layout) -> None:
+    one.here("functions")
+    for number in range(20):
+        one.refer("offset", f"f{number}", "f0")
+        one.refer("offset", f"g{number}", "functions")
+    for number in range(20):
+        one.here(f"g{number}")
+        one.refer("offset", f"f{number}", "f0")
+        one.refer("offset", f"d{number % 16}", "d0")
+        one.plain(bytes(8))
+        for _ in range(3):
+            one.refer("offset", f"d{1 + number % 15}", "d0")
+        one.plain(struct.pack("<IIIHBB", 2, 7, 0, 0, 0, 1))
+        for _ in range(3):
+            one.refer("offset", f"d{1 + number % 15}", "d0")
+
+
+def program(inserted: bytes = b"", at: int = 20) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return a program and its image's rows; `inserted` comes before a function.
+
+    Code of 60 functions that call each other, jump and load addresses; data of
+    pointers, a jump table, unwinding frames with their sorted table, Go's functions.
+    """
+    one = Layout()
+    one.fill(CODE_AT)
+    _code(one, inserted, at)
+    code_end = len(one.data)
+    data_at = DATA_AT + len(inserted)
+    one.fill(data_at)
+    _words(one)
+    frames = len(one.data)
+    _frames(one)
+    sorted_table = len(one.data)
+    for number in range(60):
+        one.refer("offset", f"f{number}", "table")
+    functions = len(one.data)
+    _functions(one)
+    end = len(one.data)
+    one.plain(b"the end")
+
+    def address(offset: int) -> int:
+        return BASE + offset + (GAP if offset >= data_at else 0)
+
+    data = one.resolved(address)
+    segments = rows(
+        *(0, BASE, data_at, data_at, 1),
+        *(data_at, address(data_at), len(data) - data_at, len(data), 0),
+    )
+    d0, table = address(data_at), one.labels["table"]
+    regions = rows(
+        *(CODE, CODE_AT, code_end - CODE_AT, 0, 0, 0, 0, 0),
+        *(WORDS, data_at, frames - data_at, 0, 0, 0, 0, 0),
+        *(FRAMES, frames, sorted_table - frames, 0, 0, 0, 0, 0),
+        *(TABLE, sorted_table, functions - sorted_table, address(table), 0, 0, 0, 0),
+        *(FUNCTIONS, functions, end - functions, 20),
+        *(address(one.labels["f0"]), d0, d0, d0),
+    )
+    return data, (segments, regions, rows(table, 9))
