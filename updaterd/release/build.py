@@ -16,12 +16,18 @@ from updaterd import durable
 from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import UpdaterError
-from updaterd.release import bundle, deltas, patches, tree
+from updaterd.release import bundle, deltas, patches, programs, projection, tree
 from updaterd.release.pool import Pool
 from updaterd.release.workspace import Workspace
 
 Progress = Callable[[str, int, int], None]
 """What is being done, how much of it is done, out of how much."""
+
+_LARGER = (
+    "deltas of programs are larger than they could be, often by several times: "
+    "updaterd was installed here without its compiled module (use a wheel, or have "
+    "gcc and Python's headers when pip installs it)"
+)
 
 CARRIED = 2
 """Of the edges made, one in this many is carried over from an earlier manifest."""
@@ -29,12 +35,21 @@ CARRIED = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """All of a release but its place in the order, which signing gives it."""
+    """All of a release but its place in the order, which signing gives it.
+
+    Attributes:
+        files: listing.
+        full: its full bundle.
+        deltas: edges to it, and the ones that lead to those.
+        skipped: releases without an edge, and why.
+        notes: what the publisher should know beside that.
+    """
 
     files: tuple[Entry, ...]
     full: Full
     deltas: tuple[Delta, ...]
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def tree(self) -> str:
@@ -109,7 +124,18 @@ def build(  # noqa: PLR0913
         full=made,
         deltas=(*edges, *carried_over(edges, previous)),
         skipped=tuple(skipped),
+        notes=_notes(root, files) if edges else (),
     )
+
+
+def _notes(root: Path, files: Sequence[Entry]) -> tuple[str, ...]:
+    """Return what is worth to know about deltas that were made."""
+    if projection.compiled() is None and any(
+        isinstance(one, File) and one.length and programs.is_one(root / one.path)
+        for one in files
+    ):
+        return (_LARGER,)
+    return ()
 
 
 class _Deltas:

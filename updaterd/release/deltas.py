@@ -5,23 +5,34 @@ from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from updaterd.artifact import codecs, container, operations, script
+from updaterd.artifact.codecs import STORED
+from updaterd.artifact.projection import MAX_OPERATIONS
 from updaterd.artifact.script import COPY, LINK, MADE, SAME, Item
 from updaterd.core.deltas import codec_name
 from updaterd.core.manifest import Delta, Entry, File, Link, tree_id
-from updaterd.release import bundle, matching
+from updaterd.release import bundle, compress, imaging, matching
+from updaterd.release.compress import PACKERS
 from updaterd.release.groups import Group, Ranges, groups
+from updaterd.release.imaging import Imaging
 from updaterd.release.matching import Cover
 from updaterd.release.pool import BUDGET, Pool
+from updaterd.release.reading import pieces
 from updaterd.release.runs import Runs
-from updaterd.release.work import Match, Pack, pieces
+from updaterd.release.work import Match, Pack
 
 Progress = Callable[[str, int, int], None]
 
 MEMORY = 48 * 2**20
 """Bytes it takes to apply any delta of format 1, whatever the file sizes."""
+
+_Perform = Callable[
+    [Sequence[Match] | Sequence[Pack], Sequence[int], Callable[[int], None]],
+    list[list[int]],
+]
 
 _MATCHING, _PACKING = 2, 1  # shares of the progress bar
 
@@ -137,35 +148,38 @@ def build_delta(  # noqa: PLR0913
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="making-") as scratch:
         base = Path(scratch)
         ranges = Ranges(old_root, sources, new_root, plan.made, places)
-        tasks = [
-            Match(
-                old=ranges.old(group),
-                new=ranges.new(group),
-                matcher=matcher,
-                out=str(base / str(number)),
-            )
-            for number, group in enumerate(found)
-        ]
-        streams = _Streams(base)
+        imaged = imaging.describe(found, ranges, len(sources), places, base)
         with ThreadPoolExecutor(pool.cores) as threads:
-            idle = _all(
-                threads, pool, tasks, [_MATCHING * g.length for g in found], more
-            )
-            for group, task, (zeros,) in zip(found, tasks, idle, strict=True):
-                streams.add(group, task.out, zeros)
+            perform = partial(_all, threads, pool)
+            streams = _match(base, found, ranges, imaged, perform, more)
+            if imaged.stream and streams.count >= MAX_OPERATIONS:
+                imaged = imaging.none(found)
+                streams = _match(base, found, ranges, imaged, perform, more)
             names = script.encode(
                 old_files, plan.items, plan.sources, places, plan.kept
             )
-            packs = streams.finish(names, size)
+            packs = streams.finish(names, imaged.stream, size)
             bytes_in = max(1, sum(pack.size for pack in packs))
             shares = [size * _PACKING * pack.size // bytes_in for pack in packs]
-            table = _all(threads, pool, packs, shares, more)
-        head = container.header(
-            container.DELTA, [(codec, raw, length) for codec, raw, length in table]
-        )
-        sha256, length = bundle.write(out, head, pieces([p.out for p in packs]))
+            sizes = perform(packs, shares, more)
+        chosen = compress.choose(sizes)
+        table = [
+            (
+                codec,
+                raw,
+                {STORED: raw, **dict(zip(PACKERS, packed, strict=True))}[codec],
+            )
+            for codec, (raw, *packed) in zip(chosen, sizes, strict=True)
+        ]
+        files = [
+            path
+            for pack, codec in zip(packs, chosen, strict=True)
+            for path in pack.files(codec)
+        ]
+        head = container.header(container.DELTA, table)
+        sha256, length = bundle.write(out, head, pieces(files))
     more(total)
-    used = {codecs.NAMES[codec] for codec, _, _ in table if codec != codecs.STORED}
+    used = {codecs.NAMES[codec] for codec in chosen if codec != STORED}
     return Delta(
         from_version=from_version,
         from_tree=tree_id(tuple(old_files)),
@@ -173,9 +187,36 @@ def build_delta(  # noqa: PLR0913
         to_tree=tree_id(tuple(new_files)),
         sha256=sha256,
         length=length,
-        codec=codec_name("delta1", frozenset(used)),
+        codec=codec_name("delta2" if imaged.stream else "delta1", frozenset(used)),
         memory=MEMORY,
     )
+
+
+def _match(  # noqa: PLR0913, PLR0917 - the state of one delta
+    base: Path,
+    found: Sequence[Group],
+    ranges: Ranges,
+    imaged: Imaging,
+    perform: _Perform,
+    more: Callable[[int], None],
+) -> "_Streams":
+    """Match every group."""
+    matcher = matching.installed()
+    tasks = [
+        Match(
+            old=[piece.range for piece in ranges.old(group)],
+            new=[piece.range for piece in ranges.new(group)],
+            matcher=matcher,
+            out=str(base / str(number)),
+            images=imaged.groups[number],
+        )
+        for number, group in enumerate(found)
+    ]
+    streams = _Streams(base)
+    idle = perform(tasks, [_MATCHING * g.length for g in found], more)
+    for group, task, (zeros,) in zip(found, tasks, idle, strict=True):
+        streams.add(group, task.out, zeros)
+    return streams
 
 
 def _all(
@@ -204,6 +245,11 @@ class _Streams:
         self._runs = Runs()
         self._groups: list[str] = []
 
+    @property
+    def count(self) -> int:
+        """Return how many copies there are."""
+        return len(self._covers)
+
     def add(self, group: Group, made: str, idle: int) -> None:
         """Take over one group, in stream order."""
         numbers = iter(_load("Q", f"{made}.covers"))
@@ -217,8 +263,13 @@ class _Streams:
         self._runs.follow(runs)
         self._groups.append(made)
 
-    def finish(self, names: bytes, size: int) -> list[Pack]:
+    def finish(self, names: bytes, images: bytes, size: int) -> list[Pack]:
         """Return what is to be packed, in the order of the bundle.
+
+        Args:
+            names: the script.
+            images: the images stream; empty where there is none.
+            size: of all that is made.
 
         Raises:
             OSError: the disk refused.
@@ -239,6 +290,9 @@ class _Streams:
             name: [f"{made}.{name}" for made in self._groups]
             for name in ("changes", "extra")
         }
+        if images:
+            (self._base / "images").write_bytes(images)
+            parts["images"] = [str(self._base / "images")]
         return [
             Pack(
                 parts=paths,

@@ -21,6 +21,7 @@ from updaterd.artifact.sources import digest
 from updaterd.core.manifest import File
 from updaterd.errors import BrokenError
 from updaterd.release.matching import Cover
+from updaterd.release.reading import Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,21 @@ def _slice(
     return tuple(out)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a group takes of one file.
+
+    Attributes:
+        file: which one.
+        range: of its bytes.
+        whole: these are all of them.
+    """
+
+    file: int
+    range: Range
+    whole: bool
+
+
 class Ranges:
     """Where the bytes of groups lie, in both trees; every file is checked once."""
 
@@ -211,18 +227,16 @@ class Ranges:
             _check(path, file)
         self._virtual += [self._made[place] for place in places]
 
-    def old(self, group: Group) -> list[tuple[str, int, int]]:
-        """Return what a group is matched with: path, offset and length of each."""
-        return [one for piece in group.pieces for one in _ranges(self._virtual, *piece)]
+    def old(self, group: Group) -> list[Piece]:
+        """Return what a group is matched with; files by place in virtual order."""
+        return [one for piece in group.pieces for one in _pieces(self._virtual, *piece)]
 
-    def new(self, group: Group) -> list[tuple[str, int, int]]:
-        """Return what a group makes."""
-        return _ranges(self._made, group.start, group.length)
+    def new(self, group: Group) -> list[Piece]:
+        """Return what a group makes; files by place in stream order."""
+        return _pieces(self._made, group.start, group.length)
 
 
-def _ranges(
-    files: Sequence[tuple[Path, int]], at: int, length: int
-) -> list[tuple[str, int, int]]:
+def _pieces(files: Sequence[tuple[Path, int]], at: int, length: int) -> list[Piece]:
     starts = list(accumulate((size for _, size in files), initial=0))
     out = []
     index = bisect_right(starts, at) - 1
@@ -231,7 +245,8 @@ def _ranges(
         offset = at - starts[index]
         count = min(length, size - offset)
         if count:
-            out.append((str(path), offset, count))
+            whole = count == size
+            out.append(Piece(index, (str(path), offset, count), whole=whole))
         at, length, index = at + count, length - count, index + 1
     return out
 

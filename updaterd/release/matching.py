@@ -6,7 +6,7 @@ covers, so the bundle has the same format either way.
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -32,6 +32,10 @@ _NEGATE = bytes(-value & 0xFF for value in range(256))
 _TRIPLE = struct.Struct("<QQQ")
 _HEADER_NUMBERS = 11
 _PIECE = 1 << 20
+PART = 1 << 18
+"""Bytes that references are re-aimed in at a time, at most: part of the format."""
+
+Change = Callable[[bytearray, Sequence[Cover]], None]
 
 
 @cache
@@ -141,32 +145,41 @@ def operations(covers: Iterable[Cover], size: int) -> list[Operation]:
 
 
 def streams(
-    old: bytes, new: bytes, covers: Sequence[Cover]
+    old: bytes, new: bytes, covers: Sequence[Cover], change: Change | None = None
 ) -> tuple[bytearray, bytearray]:
-    """Return the diff (new minus old, modulo 256) and the extra bytes of covers."""
+    """Return the diff (new minus old, modulo 256) and the extra bytes of covers.
+
+    Args:
+        old: what is copied from.
+        new: what is made.
+        covers: by place in `new`.
+        change: is given old bytes before they are subtracted, to change them in
+            place, and the parts of covers they are for, none longer than PART.
+    """
     diff, extra = bytearray(), bytearray()
     was, now = memoryview(old), memoryview(new)
-    before: list[memoryview] = []
-    after: list[memoryview] = []
+    parts: list[Cover] = []
     waiting = target = 0
 
     def subtract() -> None:
         nonlocal waiting
+        before = bytearray().join([was[at : at + size] for _, at, size in parts])
+        after = b"".join([now[at : at + size] for at, _, size in parts])
+        if change is not None:
+            change(before, parts)
         # The core adds; so the old bytes go in negated.
-        data = b"".join(before).translate(_NEGATE)
+        data = bytes(before.translate(_NEGATE))
         control = _TRIPLE.pack(waiting, 0, 0)
-        diff.extend(bsdiff4.core.patch(data, waiting, control, b"".join(after), b""))
-        before.clear()
-        after.clear()
+        diff.extend(bsdiff4.core.patch(data, waiting, control, after, b""))
+        parts.clear()
         waiting = 0
 
     for new_at, old_at, length in covers:
         extra += now[target:new_at]
         target = new_at + length
-        for at in range(0, length, _PIECE):
-            count = min(_PIECE, length - at)
-            before.append(was[old_at + at : old_at + at + count])
-            after.append(now[new_at + at : new_at + at + count])
+        for at in range(0, length, PART):
+            count = min(PART, length - at)
+            parts.append((new_at + at, old_at + at, count))
             waiting += count
             if waiting >= _PIECE:
                 subtract()

@@ -48,6 +48,7 @@ class Added:
     manifest: Manifest
     fresh: bool
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def open_repository(workspace: Workspace, now: datetime) -> Repository:
@@ -216,7 +217,9 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
         deltas=built.deltas,
     )
     catalog.add(manifest)
-    return Added(manifest=manifest, fresh=True, skipped=built.skipped)
+    return Added(
+        manifest=manifest, fresh=True, skipped=built.skipped, notes=built.notes
+    )
 
 
 def salt_of(product: str, version: str, seq: int) -> str:

@@ -14,24 +14,27 @@ import signal
 import subprocess
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import updaterd
+from updaterd.artifact import codecs
 from updaterd.errors import BrokenError
-from updaterd.release import compress, matching
+from updaterd.release import compress, matching, projection
+from updaterd.release.reading import Range, whole
 from updaterd.release.runs import Runs
-
-Range = tuple[str, int, int]
-"""Path, place and length of bytes of a file."""
 
 SMALL = 1 << 20
 """Bytes below which a process of its own costs more than the work."""
-_PIECE = 1 << 20
 _DEATH_SIGNAL = 1  # prctl(2): PR_SET_PDEATHSIG
-_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
+_ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "MALLOC_ARENA_MAX": "1",
+    # As it is, until a large block is freed: later ones would stay with the process.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 17),
+}
 _START = (
     "import sys; sys.path[:] = sys.argv.pop().split(chr(10));"
     "import updaterd.release.work as work; work.main()"
@@ -40,12 +43,22 @@ _START = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """Match one group; its covers and streams go to files beside `out`."""
+    """Match one group; its covers and streams go to files beside `out`.
+
+    Attributes:
+        old: what it is matched with.
+        new: what is made.
+        matcher: by name.
+        out: where its files go.
+        images: of the old files and of the new ones, where each range is a whole
+            file and references are re-aimed (`projection`); None elsewhere.
+    """
 
     old: Sequence[Range]
     new: Sequence[Range]
     matcher: str
     out: str
+    images: tuple[projection.Images, projection.Images] | None = None
 
     @property
     def size(self) -> int:
@@ -67,10 +80,7 @@ class Match:
 
         Power cut: nothing reads these files again.
         """
-        old, new = _bytes(self.old), _bytes(self.new)
-        covers = list(matching.find(old, new, self.matcher))
-        diff, extra = matching.streams(old, new, covers)
-        del old, new
+        covers, diff, extra = self._found()
         _write(self.out, "extra", extra)
         del extra
         _write(self.out, "covers", array("Q", (n for c in covers for n in c)))
@@ -81,10 +91,23 @@ class Match:
         _write(self.out, "lengths", runs.lengths)
         return [runs.idle]
 
+    def _found(self) -> tuple[list[matching.Cover], bytearray, bytearray]:
+        """Return covers, diff and what is new."""
+        if self.images is None:
+            old, new = whole(self.old), whole(self.new)
+            covers = list(matching.find(old, new, self.matcher))
+            return covers, *matching.streams(old, new, covers)
+        was, now = self.images
+        group = projection.Group(
+            projection.Side(self.old, was), projection.Side(self.new, now)
+        )
+        covers = group.find(self.matcher)
+        return covers, *group.subtract(covers)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack:
-    """Pack one stream, which lies in several files, into one."""
+    """Pack one stream, which lies in several files: into one for each packer."""
 
     parts: Sequence[str]
     planar: bool
@@ -101,50 +124,24 @@ class Pack:
         return compress.memory(self.size)
 
     def perform(self) -> list[int]:
-        """Return codec, raw bytes and packed bytes.
+        """Return the raw length, and the packed one of each packer.
 
         Raises:
+            BrokenError: this Python has no zstd.
             OSError: the disk refused.
 
-        Power cut: nothing reads the file again.
+        Power cut: nothing reads the files again.
         """
-        with Path(self.out).open("wb") as out:
-            codec, length = compress.stream(
-                pieces(self.parts), self.size, out, planar=self.planar
-            )
-        return [codec, self.size, length]
+        return compress.both(self.parts, self.size, self.out, planar=self.planar)
 
-
-def pieces(paths: Sequence[str]) -> Iterator[bytes]:
-    """Yield what files hold, one after another."""
-    for path in paths:
-        with open(path, "rb", buffering=0) as file:
-            while data := file.read(_PIECE):
-                yield data
+    def files(self, codec: int) -> Sequence[str]:
+        """Return what holds the stream in this form."""
+        return self.parts if codec == codecs.STORED else [f"{self.out}.{codec}"]
 
 
 def _write(out: str, name: str, data: "bytes | bytearray | array[int]") -> None:
     with Path(f"{out}.{name}").open("wb") as file:
         file.write(data)
-
-
-def _bytes(ranges: Sequence[Range]) -> bytes:
-    return b"".join(_range(*one) for one in ranges)
-
-
-def _range(path: str, offset: int, count: int) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        file.seek(offset)
-        data = file.read(count)  # one read: a second one would need a second copy
-        while len(data) < count and (more := file.read(count - len(data))):
-            data += more
-    if len(data) < count:
-        raise BrokenError(
-            f"{path} changed while the delta was made",
-            do="leave the trees alone while they are pushed",
-            code="tree_changed",
-        )
-    return data
 
 
 def run(task: Match | Pack) -> list[int]:

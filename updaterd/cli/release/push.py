@@ -132,6 +132,8 @@ def _show(added: "Added") -> None:
             )
     for each in added.skipped:
         print(f"  no delta from {each}")
+    for each in added.notes:
+        print(f"  {each}")
 
 
 def run(arguments: argparse.Namespace) -> int:

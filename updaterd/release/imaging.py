@@ -1,0 +1,154 @@
+"""Which files of a delta get an image, so that their references are re-aimed.
+
+A program gets one when it is matched, whole, with an old program. What is old, or made
+and read again, is described in full; what is only made needs its segments alone.
+"""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from updaterd.artifact import images
+from updaterd.artifact.programs import MAX_TABLES
+from updaterd.release import programs, projection
+from updaterd.release.groups import Group, Piece, Ranges
+from updaterd.release.projection import Images
+from updaterd.release.reading import whole
+
+Rows = tuple[bytes, bytes, bytes]
+"""Segments, regions and tables, as `Image` takes them."""
+
+LEAST_CODE = 8 << 10
+"""Bytes of code below which an image costs more than it saves, about."""
+
+
+@dataclass(slots=True)
+class Imaging:
+    """What the groups of a delta are matched with.
+
+    Attributes:
+        groups: for each, the images of its old and its new files, or None.
+        stream: the images stream; empty when nothing is re-aimed.
+    """
+
+    groups: list[tuple[Images, Images] | None]
+    stream: bytes = b""
+
+
+def none(found: Sequence[Group]) -> Imaging:
+    """Return what leaves every group as it is."""
+    return Imaging([None] * len(found))
+
+
+def describe(
+    found: Sequence[Group],
+    ranges: Ranges,
+    sources: int,
+    places: Sequence[int],
+    base: Path,
+) -> Imaging:
+    """Return the images of the programs that are matched with old ones.
+
+    Args:
+        found: the groups.
+        ranges: of their files.
+        sources: how many old files there are in virtual order.
+        places: of the made files that follow them.
+        base: where images are kept for the tasks.
+
+    Raises:
+        BrokenError: a file changed meanwhile.
+        OSError: the disk refused.
+
+    Power cut: nothing reads the files in `base` again.
+    """
+    out = none(found)
+    native = projection.compiled()
+    if native is None:
+        return out
+    album = _Album(native, base)
+    listed: dict[int, Rows] = {}
+    for number, group in enumerate(found):
+        old, new = ranges.old(group), ranges.new(group)
+        if not all(piece.whole for piece in (*old, *new)):
+            continue
+        mine = [album.look(piece) for piece in new]
+        if not any(mine):
+            continue
+        theirs = [album.look(piece) for piece in old]
+        if not any(theirs):
+            continue
+        out.groups[number] = (_paths(theirs), _paths(mine))
+        for piece, one in zip(new, mine, strict=True):
+            if one is not None:
+                listed.setdefault(sources + piece.file, (one.rows[0], b"", b""))
+        for piece, one in zip(old, theirs, strict=True):
+            if one is not None:
+                again = piece.file - sources
+                file = piece.file if again < 0 else sources + places[again]
+                listed[file] = one.rows
+    out.stream = images.encode(listed) if listed else b""
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    path: str
+    rows: Rows
+
+
+def _paths(some: Sequence[_Described | None]) -> list[str | None]:
+    return [None if one is None else one.path for one in some]
+
+
+class _Album:
+    """Describes every file once."""
+
+    def __init__(self, native: ModuleType, base: Path) -> None:
+        self._native = native
+        self._base = base
+        self._seen: dict[str, _Described | None] = {}
+
+    def look(self, piece: Piece) -> _Described | None:
+        """Return the image of a whole file, or None.
+
+        Raises:
+            BrokenError: it changed meanwhile.
+            OSError: the disk refused.
+        """
+        path = piece.range[0]
+        if path not in self._seen:
+            self._seen[path] = self._describe(piece)
+        return self._seen[path]
+
+    def _describe(self, piece: Piece) -> _Described | None:
+        path, _, length = piece.range
+        if length < LEAST_CODE or not programs.is_one(path):
+            return None
+        data = whole([piece.range])
+        program = programs.describe(data)
+        if program is None or program.code < LEAST_CODE:
+            return None
+        rows = (program.segments, program.regions, b"")
+        try:
+            tables = self._native.tables(data, self._native.Image(*rows))
+        except ValueError:
+            return None  # more than the reader would take
+        rows = (*rows[:2], _fitting(tables, program.room))
+        here = self._base / f"image{len(self._seen)}"
+        projection.save(here, *rows)
+        return _Described(str(here), rows)
+
+
+def _fitting(tables: bytes, room: int) -> bytes:
+    """Return as many jump tables as an image may list."""
+    rows = array("q", tables)
+    fitting = 0
+    for entries in rows[1 : 2 * MAX_TABLES : 2]:
+        room -= entries
+        if room < 0:
+            break
+        fitting += 1
+    return rows[: 2 * fitting].tobytes()
