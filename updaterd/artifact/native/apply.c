@@ -456,7 +456,11 @@ find(pieces *here, PyObject *ask, int64_t position)
     if (answer == NULL)
         return -1;
     long long low;
-    int found = PyArg_ParseTuple(answer, "Ly*", &low, &here->bytes[i]);
+    int found = PyTuple_Check(answer);
+    if (found)
+        found = PyArg_ParseTuple(answer, "Ly*", &low, &here->bytes[i]);
+    else
+        PyErr_SetString(PyExc_TypeError, "a piece is a tuple");
     Py_DECREF(answer);
     if (!found)
         return -1;
@@ -518,7 +522,7 @@ gather(PyObject *Py_UNUSED(module), PyObject *args)
                 some = high - low;
             memcpy(to, (const char *)here.bytes[at].buf + offset, (size_t)some);
             int64_t first = offset / FAULT, last = (offset + some - 1) / FAULT;
-            left -= (last - first + (first != touched)) * FAULT;
+            left = (left > 0 ? left : 0) - (last - first + (first != touched)) * FAULT;
             touched = last;
             to += some;
             low += some;

@@ -1,0 +1,33 @@
+"""updaterd as it is where there was no compiler: without `artifact._native`."""
+
+import os
+import sys
+
+import pytest
+
+import updaterd.artifact
+from updaterd.artifact import sandbox
+
+BOTH = ("compiled", "interpreted")
+"""Loops that apply deltas."""
+
+
+def use(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process apply deltas by one of BOTH; skip where that is not there."""
+    if which == "compiled":
+        if os.environ.get("CI") != "true":  # there it must be
+            pytest.importorskip("updaterd.artifact._native", exc_type=ImportError)
+        return
+    for name in ("_native", "compiled"):
+        monkeypatch.setitem(sys.modules, f"updaterd.artifact.{name}", None)
+        monkeypatch.delattr(updaterd.artifact, name, raising=False)
+
+
+def command(which: str) -> list[str]:
+    """Return how a worker is started that applies deltas by one of BOTH."""
+    argv = sandbox.command()
+    if which == "interpreted":
+        place = argv.index("-c") + 1
+        hidden = "__import__('sys').modules['updaterd.artifact._native'] = None; "
+        argv[place] = hidden + argv[place]
+    return argv
