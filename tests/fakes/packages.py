@@ -12,13 +12,13 @@ from fakes.tools import need
 REPO = Path(__file__).parents[2]
 
 
-def build(out: Path) -> Path:
+def build(out: Path, *options: str) -> Path:
     """Build the packages and updaterd's own tree (`tree`) into `out`."""
     need("strip", "binutils")
     done = subprocess.run(
         [
             *(sys.executable, REPO / "packaging/build.py"),
-            *("--out", out, "--tree", out / "tree", "--rpm"),
+            *("--out", out, "--tree", out / "tree", "--rpm", *options),
         ],
         capture_output=True,
         text=True,

@@ -150,12 +150,14 @@ def built():
     return packages.built()
 
 
-def _debian(suite: str, include: str) -> Path:
+def _debian(suite: str, include: str, *options: str) -> Path:
     """Return the archive of a minimal Debian; it is kept for the next run."""
     need_root()
     tool = need("mmdebstrap")
     need("systemd-nspawn", "systemd-container")
-    key = hashlib.sha256(f"{suite} {include} {LEAN}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{suite} {include} {LEAN} {options}".encode()).hexdigest()[
+        :12
+    ]
     cache = Path(
         os.environ.get("UPDATERD_TEST_CACHE", Path.home() / ".cache/updaterd-tests")
     )
@@ -166,7 +168,7 @@ def _debian(suite: str, include: str) -> Path:
         subprocess.run(
             [
                 *(tool, "--quiet", "--variant=minbase", f"--include={include}"),
-                *(*LEAN, suite, fresh),
+                *(*LEAN, *options, suite, fresh),
             ],
             check=True,
             stdin=subprocess.DEVNULL,
@@ -177,7 +179,7 @@ def _debian(suite: str, include: str) -> Path:
 
 @pytest.fixture(scope="session")
 def debian():
-    """Make the archive of a minimal Debian: its suite, and packages to include."""
+    """Make the archive of a minimal Debian: suite, packages to include, options."""
     return _debian
 
 

@@ -11,6 +11,7 @@ import stat
 import subprocess
 
 import pytest
+from fakes import packages
 from fakes.tools import need, need_root
 
 SUITE, PYTHON = "trixie", "3.13"
@@ -147,10 +148,10 @@ def test_the_scripts_of_the_rpm_do_their_work(built, debian, tmp_path):
         rpm(root, *words)
         return asked.read_text()
 
-    packages = [*built.glob("*.rpm")]
+    rpms = [*built.glob("*.rpm")]
     library = root / "usr/lib/updaterd"
     rpm(root, "--initdb")
-    said = heard("--install", "--nodeps", *packages)
+    said = heard("--install", "--nodeps", *rpms)
     assert "try-restart updaterd.service updaterd@*.service" in said
     users = (root / "etc/passwd").read_text()
     assert {"updaterd", "updaterd-feed"} <= {
@@ -160,7 +161,7 @@ def test_the_scripts_of_the_rpm_do_their_work(built, debian, tmp_path):
     assert compiled > 100
 
     # the new package's script is run before the old one's
-    said = heard("--upgrade", "--force", "--nodeps", *packages)
+    said = heard("--upgrade", "--force", "--nodeps", *rpms)
     assert "disable" not in said
     assert compiled == len([*library.rglob("*.pyc")])
 
@@ -169,3 +170,83 @@ def test_the_scripts_of_the_rpm_do_their_work(built, debian, tmp_path):
     assert "stop updaterd@*.service" in said
     assert not library.exists()
     assert users == (root / "etc/passwd").read_text(), "they own what stays"
+
+
+# What the module says of a program, and Python's own words for it.
+COMPARE = r"""
+import random, sys
+from array import array
+sys.path.insert(0, sys.argv[1])
+from updaterd.artifact import _native, programs, references
+
+draw = random.Random(1)
+size, base = 200_000, 0x400000
+old = bytearray(draw.randbytes(size))
+for at in range(0, size - 16, 16):  # calls, jumps, addresses of data, pointers
+    near = draw.randrange(-size, size).to_bytes(4, "little", signed=True)
+    opcode = draw.choice([b"\xe8", b"\xe9", b"\x0f\x84", b"\x8d\x05"])
+    old[at + 3 : at + 3 + len(opcode) + 4] = opcode + near
+for at in range(size // 2, size - 8, 24):
+    old[at : at + 8] = (base + draw.randrange(size)).to_bytes(8, "little")
+half, none = size // 2, [0] * 5
+segments = array("q", [0, base, size, size, 1])
+regions = array("q", [0, 0, half, *none, 1, half, half, *none])
+rows = segments.tobytes(), regions.tobytes(), b""
+copies = [array("q", c) for c in ([0, 70_001], [70_001, 129_000], [8, 70_100])]
+made = []
+for image, projector in (
+    (_native.Image(*rows), _native.Projector),
+    (programs.Image(*rows), references.Projector),
+):
+    begun = projector(
+        lambda low, high: bytes(old[low:high]),
+        array("q", [0]), array("q", [size]), [image],
+    )
+    begun.aim(image, *copies)
+    data = old[: sum(copies[1])]
+    begun.project(data, *copies)
+    made.append(data)
+assert made[0] == made[1] != old[: sum(copies[1])]
+"""
+SELF_TEST = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from updaterd.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_the_package_for_arm64_works_on_arm64(debian, tmp_path):
+    """Emulated: its extensions load and work, and ours says what Python says."""
+    emulator = need("qemu-aarch64", "qemu-user")
+    need("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
+    options = ("--variant=extract", "--architectures=arm64")
+    root = tmp_path / "root"
+    root.mkdir()
+    system = debian("bookworm", "python3,ca-certificates", *options)
+    subprocess.run(["tar", "-C", root, "--exclude=./dev/*", "-xf", system], check=True)
+    site = packages.build(tmp_path / "built", "--arch", "arm64") / "tree"
+    (tmp_path / "root.json").write_text("{}")
+    config = tmp_path / "updaterd.toml"
+    config.write_text(
+        f"""
+[feed]
+url = "https://updates.example.com/v1/events"
+[trust]
+root = "{tmp_path}/root.json"
+repository = "https://updates.example.com/repo"
+[products.acme]
+root = "{tmp_path}/acme"
+"""
+    )
+    places = [f"--{n}-dir={tmp_path / n}" for n in ("state", "cache", "runtime")]
+    python = [emulator, "-L", root, root / "usr/bin/python3", "-I", "-c"]
+    for code, words in (
+        (COMPARE, ()),
+        (SELF_TEST, ("self-test", f"--config={config}", *places)),
+    ):
+        done = subprocess.run(
+            [*python, code, site, *words], capture_output=True, text=True, check=False
+        )
+        assert 0 == done.returncode, done.stdout + done.stderr
+    assert "works here" in done.stdout
