@@ -2,8 +2,18 @@
 
 import struct
 from array import array
+from collections.abc import Iterable
+from pathlib import Path
 
+from fakes.bundles import assemble, grow
+
+from updaterd.artifact import images, script
+from updaterd.artifact.codecs import STORED
+from updaterd.artifact.container import DELTA
+from updaterd.artifact.operations import encode
 from updaterd.artifact.programs import CODE, FRAMES, FUNCTIONS, TABLE, WORDS
+from updaterd.artifact.script import MADE, Item
+from updaterd.core.tree import Entry
 
 CODE_AT, DATA_AT = 0x400, 0x4000  # file offsets; addresses are these plus BASE
 BASE, GAP = 0x10000, 0x1000
@@ -145,3 +155,57 @@ def program(inserted: bytes = b"", at: int = 20) -> tuple[bytes, tuple[bytes, ..
         *(address(one.labels["f0"]), d0, d0, d0),
     )
     return data, (segments, regions, rows(table, 9))
+
+
+INSERTED = b"\x0f\x1f\x40\x00" * 6
+CUT = CODE_AT + 27 * 20
+TEXT = b"".join(b"line %d\n" % number for number in range(200))
+
+
+def moved(base: Path) -> tuple[tuple[Entry, ...], tuple[Entry, ...], list[bytes]]:
+    """Make BASE/old and BASE/new; return their listings and a delta's raw streams.
+
+    The new tree has the program with INSERTED in it, and made of that one the old
+    program again, with text around them that has no image: all in one batch.
+    """
+    old, image = program()
+    new, new_image = program(INSERTED)
+    before = grow(base / "old", {"p": old, "t": TEXT})
+    files = {"a": TEXT[8:], "b": new, "c": TEXT[:-8], "d": old, "e": TEXT}
+    after = grow(base / "new", files)
+    items = [Item(name, MADE, 0o644, len(data)) for name, data in files.items()]
+    rest, text, made = len(old) - CUT, len(old), len(old) + len(TEXT)
+    reads = [  # from old p, t, then the b that is made: start, length, new bytes
+        (text + 8, len(TEXT) - 8, 0),
+        (0, CUT, len(INSERTED)),
+        (CUT, rest, 0),
+        (text, len(TEXT) - 8, 0),
+        (made, CUT, 0),
+        (made + CUT + len(INSERTED), rest, 0),
+        (text, len(TEXT), 0),
+    ]
+    streams = [
+        script.encode(before, items, [0, 1], [1], set()),
+        control(reads),
+        b"",
+        b"",
+        INSERTED,
+        images.encode({0: image, 3: new_image, 5: (image[0], b"", b"")}),
+    ]
+    return before, after, streams
+
+
+def control(reads: Iterable[tuple[int, int, int]]) -> bytes:
+    """Return the operations that read so: start, length, new bytes behind it."""
+    operations, at = [(0, 0, 0)], 0
+    for start, length, extra in reads:
+        made, more, _ = operations[-1]
+        operations[-1] = made, more, start - at
+        operations.append((length, extra, 0))
+        at = start + length
+    return b"".join(encode(operations))
+
+
+def delta(streams: Iterable[bytes]) -> bytes:
+    """Return a bundle of these streams, as they are."""
+    return assemble(DELTA, *((STORED, len(data), data) for data in streams))

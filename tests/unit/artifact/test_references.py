@@ -150,6 +150,23 @@ def test_the_search_goes_on_behind_what_it_found(module):
     assert made[0x20:0x25] == b"\xe8" + s32(0xF00D)
 
 
+def test_the_search_goes_on_behind_the_highest_byte(module):
+    """Which may look like a reference, where programs are large."""
+    room = 0x1000_0000
+    old = [(0, 0x1000, 0x200, 0x200, 1), (0x200, 0x8000, 0, room, 0)]
+    new = [(0, 0x1000, 0x208, 0x208, 1), (0x208, 0x8000, 0, room, 0)]
+    data = blank(x20=b"\x8d\x05" + s32(0x0512_3456) + s32(0x110 - 0x2A))
+    case = Case(module, data, [region(CODE, 0, 0x100)], segments=old)
+    made = case.projected(new, [(0, 0x100, 0), (0x100, 0x100, 0x108)])
+
+    assert made[:0x100] == data[:0x100]
+    # Without what comes before it, it is one.
+    data[0x20:0x25] = b"\x90" * 5
+    case = Case(module, data, [region(CODE, 0, 0x100)], segments=old)
+    made = case.projected(new, [(0, 0x100, 0), (0x100, 0x100, 0x108)])
+    assert made[0x26:0x2A] == s32(0x118 - 0x2A)
+
+
 def test_the_search_goes_on_one_byte_behind_what_it_did_not_find(module):
     """What follows a call of nothing may be a reference."""
     data = blank(x20=b"\xe8\x05" + s32(TO_DATA - 0x1026))
@@ -267,6 +284,16 @@ def test_frames_refer_to_cie_code_and_exceptions(module, frame, found):
     assert (made[0x11:0x15] != data[0x121:0x125]) == (found == 3)
 
 
+@pytest.mark.parametrize(("short", "found"), [(0, True), (1, False), (4, False)])
+def test_a_frame_ends_within_its_region(module, short, found):
+    """One that reaches over the end is none."""
+    data = blank(x110=_frame(12, 0x14, 0x1020 - 0x811C, s32(9)))
+    case = Case(module, data, [region(FRAMES, 0x110, 16 - short)])
+    made = case.projected(MOVED, ALL)
+
+    assert (made != data) == found
+
+
 def test_a_table_holds_offsets_from_its_base(module):
     """Signed, and re-aimed together with the base; an odd rest is none."""
     data = blank(x110=s32(-0x7000) + s32(0x20) + b"\x11\x11\x11")
@@ -314,19 +341,48 @@ def test_gos_functions_refer_to_text_names_and_tables(module):
     assert made[0x10 : 0x10 + len(wanted)] == wanted
 
 
-@pytest.mark.parametrize("parameters", [(0x1000, 0x8000, 0x8000, 0)])
-def test_go_without_function_data_leaves_it_alone(module, parameters):
-    """An address of zero says that there is none."""
-    data = blank(
-        x100=struct.pack("<II", 0x20, 0x10),
-        x110=_function((0, 0, 0), 0, 1, struct.pack("<I", 0x40)),
-    )
-    image = [region(FUNCTIONS, 0x100, 0x80, 1, *parameters)]
-    new = [(0, 0x1000, 0x100, 0x100, 1), (0x100, 0x9000, 0x200, 0x280, 0)]
-    copies = [(0, 0x100, 0), (0x100, 8, 0x100), (0x108, 0x90, 0x118)]
-    made = Case(module, data, image).projected(new, copies)
+@pytest.mark.parametrize(
+    ("tables", "datas", "room", "changed"),
+    [
+        (99, 99, 40, 28),
+        (99, 0, 40, 16),
+        (0, 99, 40, 12),
+        (2, 1, 40, 3),
+        (99, 99, 20, 20),
+        (99, 99, 10, 10),
+    ],
+)
+@pytest.mark.parametrize("more", [0, 3])
+def test_gos_functions_have_some_words_at_most(
+    module, tables, datas, room, changed, more
+):
+    """16 tables of values and 12 data, as far as the region goes."""
+    words = struct.pack("<I", 0x30) * 40
+    data = blank(x100=struct.pack("<II", 0x20, 0x10)) + bytes(0x100)
+    data[0x110 : 0x110 + 44 + 160] = _function((0, 0, 0), tables, datas, words)
+    old = [(0, 0x1000, 0x100, 0x100, 1), (0x100, 0x8000, 0x200, 0x200, 0)]
+    length = 0x10 + 44 + 4 * room + more
+    image = [region(FUNCTIONS, 0x100, length, 1, 0x1000, 0x8000, 0x1000, 0x1000)]
+    copies = [(0, 0x20, 0), (0x20, 0xD0, 0x28), (0x100, 0x200, 0x100)]
+    made = Case(module, data, image, segments=old).projected(old, copies)[-0x200:]
+    values = struct.unpack_from("<40I", made, 0x10 + 44)
 
-    assert made[0x13C:0x140] == struct.pack("<I", 0x40)
+    assert values == (0x38,) * changed + (0x30,) * (40 - changed)
+
+
+@pytest.mark.parametrize("data_at", [0, 0x10])
+def test_go_without_function_data_leaves_it_alone(module, data_at):
+    """An address of zero says that there is none, also where code lies there."""
+    words = struct.pack("<I", 0x40 - data_at)
+    data = blank(
+        x100=struct.pack("<II", 0x20, 0x10), x110=_function((0, 0, 0), 0, 1, words)
+    )
+    image = [region(FUNCTIONS, 0x100, 0x80, 1, 0, 0, 0, data_at)]
+    old = [(0, 0, 0x100, 0x100, 1), (0x100, 0x8000, 0x100, 0x100, 0)]
+    copies = [(0, 0x20, 0), (0x20, 0xD0, 0x30), (0x100, 0x100, 0x100)]
+    made = Case(module, data, image, segments=old).projected(old, copies)[-0x100:]
+
+    assert (made[0x3C:0x40] != words) == bool(data_at)
 
 
 def test_parts_of_functions_that_overlap_are_passed_over(module):
@@ -334,6 +390,7 @@ def test_parts_of_functions_that_overlap_are_passed_over(module):
     data = blank(
         x100=struct.pack("<IIIIII", 1, 0x18, 2, 0x20, 3, 0x60),
         x118=_function((0, 0, 0), 0, 0, b""),
+        x120=struct.pack("<I", 0x25),  # of it, what nothing refers through
     )
     image = [region(FUNCTIONS, 0x100, 0x80, 3, 0x1000, 0x8000, 0x8000, 0x8000)]
     new = [(0, 0x1000, 0x100, 0x100, 1), (0x100, 0x9000, 0x200, 0x280, 0)]
@@ -390,6 +447,8 @@ def test_between_copies_everything_moves_like_the_last_one_before(module):
     assert made == struct.pack("<QQ", 0x8090, 0x1020)
     made = case.projected(new, [(0, 0x20, 8), (0x110, 0x10, 0x120)])[0x20:]
     assert made == struct.pack("<QQ", 0x8090, 0x1018)
+    made = case.projected(new, [(0x20, 0x10, 0x24), (0x110, 0x10, 0x120)])[0x10:]
+    assert made == struct.pack("<QQ", 0x8090, 0x1014)
 
 
 @pytest.mark.parametrize(
@@ -504,6 +563,7 @@ def _bad_images():
         ("regions backwards", 1, [region(CODE, 9, 9), region(WORDS, 0, 9)]),
         ("region in two segments", 1, [region(CODE, 0xF0, 0x20)]),
         ("region outside", 1, [region(CODE, 0x1F0, 0x20)]),
+        ("empty region outside", 1, [region(CODE, 0x200, 0)]),
         ("region of negative length", 1, [region(CODE, 9, -1)]),
         ("negative parameter", 1, [region(TABLE, 0, 8, -1)]),
         ("far parameter", 1, [region(TABLE, 0, 8, 2**53)]),
@@ -609,6 +669,21 @@ def test_a_projector_checks_what_it_is_given(module):
     for size in (3, 5):
         with pytest.raises(ValueError):
             one.project(bytearray(size), rows(0), rows(4), rows(0))
+
+
+def test_the_parts_of_copies_are_counted(module):
+    """A million files of a byte are not a million maps of nothing."""
+    image = module.Image(flat((0, 0, 1, 1, 0)), b"", b"")
+    files, copies = 1024, 1024
+    one = module.Projector(
+        lambda low, high: bytes(high - low),
+        rows(*range(files)),
+        rows(*[1] * files),
+        [image] * files,
+    )
+    one.aim(image, *(rows(*[n] * copies) for n in (0, files, 0)))
+    with pytest.raises(ValueError):
+        one.aim(image, *(rows(*[n] * (copies + 1)) for n in (0, files, 0)))
 
 
 def test_what_reading_raises_is_passed_on(module):
