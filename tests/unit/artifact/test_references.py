@@ -287,7 +287,7 @@ def test_frames_refer_to_cie_code_and_exceptions(module, frame, found):
 @pytest.mark.parametrize(("short", "found"), [(0, True), (1, False), (4, False)])
 def test_a_frame_ends_within_its_region(module, short, found):
     """One that reaches over the end is none."""
-    data = blank(x110=_frame(12, 0x14, 0x1020 - 0x811C, s32(9)))
+    data = blank(x110=_frame(12, 0x14, 0x1020 - 0x801C, s32(9)))
     case = Case(module, data, [region(FRAMES, 0x110, 16 - short)])
     made = case.projected(MOVED, ALL)
 
