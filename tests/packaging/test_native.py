@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,17 +26,22 @@ except ImportError:
 """
 
 
-def wheel(folder: Path, compiler: str) -> tuple[Path, str]:
-    """Build the wheel as pip would, from a copy; return it and what was said."""
-    source = folder / "source"
+def copy_source(source: Path) -> None:
+    """Copy what a wheel is made of: building leaves files beside it."""
     source.mkdir(parents=True)
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.py", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPO / name, source)
     shutil.copytree(
         REPO / "updaterd",
         source / "updaterd",
         ignore=shutil.ignore_patterns("__pycache__", "*.so"),
     )
+
+
+def wheel(folder: Path, compiler: str) -> tuple[Path, str]:
+    """Build the wheel as pip would; return it and what was said."""
+    source = folder / "source"
+    copy_source(source)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pip", "wheel", "--verbose", "--no-deps"),
@@ -77,8 +83,7 @@ def test_without_a_compiler_the_wheel_is_for_any_machine(tmp_path):
     built, said = wheel(tmp_path, "/bin/false")
     warnings = re.findall(r"built without its compiled module", said)
     to = tmp_path / "installed"
-    with zipfile.ZipFile(built) as archive:
-        archive.extractall(to)
+    shutil.unpack_archive(built, to, "zip")
     done = subprocess.run(
         [sys.executable, "-I", "-c", PURE, to],
         capture_output=True,
@@ -107,3 +112,24 @@ def test_the_packages_are_not_built_without_a_compiler(tmp_path):
     assert 1 == done.returncode, done.stdout
     assert f"no {NATIVE}: it needs gcc and Python's headers" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_source_archive_has_what_is_compiled(tmp_path):
+    """A header left out, and whoever installs from it would be without the module."""
+    source = tmp_path / "source"
+    copy_source(source)
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", tmp_path],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+
+    native = REPO / "updaterd/artifact/native"
+    assert {str(p.relative_to(REPO)) for p in native.iterdir()} <= names
+    assert {"setup.py", "MANIFEST.in", "LICENSE", "updaterd/py.typed"} <= names
