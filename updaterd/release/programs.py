@@ -131,6 +131,7 @@ def _describe(data: bytes) -> Program | None:
         found = [
             (CODE if code else WORDS, offset, stored, 0, 0, 0, 0, 0)
             for offset, _, stored, _, code in segments
+            if stored
         ]
     regions = sorted(sorted(found, key=lambda r: -r[2])[:MAX_REGIONS], key=_place)
     room = MAX_LISTED - sum(map(_listed, regions))
