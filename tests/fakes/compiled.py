@@ -15,6 +15,8 @@ KINDS = {
 def source(count: int, inserted: tuple[int, ...] = (), *, seed: int = 1) -> str:
     """Return C: functions that call each other, switch, and lie in a table.
 
+    After them come as many that differ only in which of those they call.
+
     Args:
         count: of the functions.
         inserted: before which of them a new function is.
@@ -36,12 +38,19 @@ def source(count: int, inserted: tuple[int, ...] = (), *, seed: int = 1) -> str:
             f"__attribute__((noinline)) int f{index}(int x) "
             f"{{ switch (x & 7) {{ {' '.join(cases)} }} {body} return sink; }}"
         )
+    for index in range(count):
+        parts += [_thunk(f"again{index}", 0)] * (index in inserted)
+        parts.append(_thunk(f"g{index}", index))
     names = ", ".join(f"f{index}" for index in range(count))
     parts += [
         f"int (*const volatile table[])(int) = {{ {names} }};",
         "int main(int argc, char **argv) { return table[argc % 5](argc); }",
     ]
     return "\n".join(parts)
+
+
+def _thunk(name: str, called: int) -> str:
+    return f"int {name}(int x) {{ sink = x; return f{called}(x) + sink; }}"
 
 
 def _inserted(index: int) -> str:
