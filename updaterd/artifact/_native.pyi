@@ -53,7 +53,7 @@ def weave(
 def gather(
     starts: Buffer,
     ends: Buffer,
-    piece: Callable[[int], tuple[int, Buffer]],
+    piece: Callable[[int], tuple[int, Buffer, bytearray]],
     left: int,
     full: Callable[[], int],
     /,

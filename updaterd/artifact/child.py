@@ -204,10 +204,12 @@ def _import_less() -> None:
     would get all of `collections` with it; the package `bsdiff4` imports, besides
     its core, what it needs to read and write files.
     """
-    sys.modules["collections.abc"] = sys.modules["_collections_abc"]
+    names = ("collections", "collections.abc")  # either would load the first
+    sys.modules.update(dict.fromkeys(names, sys.modules["_collections_abc"]))
     import array  # noqa: F401, PLC0415 - imported once, it stays
 
-    del sys.modules["collections.abc"]  # others want the real one
+    for name in names:
+        del sys.modules[name]  # others want the real ones
     package = type(sys)("bsdiff4")
     package.__path__ = [f"{entry}/bsdiff4" for entry in sys.path]
     sys.modules.setdefault("bsdiff4", package)

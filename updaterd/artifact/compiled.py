@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from updaterd.artifact.codecs import Stream
     from updaterd.core.tree import File
 
-    Piece = tuple[int, mmap | bytes]
-    """Some of the old data: where it begins, and its bytes."""
+    Piece = tuple[int, mmap | bytes, bytearray]
+    """Some of the old data: where it begins, its bytes, and which are in memory."""
 
 RUNS = 1 << 14
 _PLANES = 5  # of a block of runs: three of the gaps, two of the lengths
 _PIECE = 1 << 16  # bytes of a short file that are read at a time
 _STEP = 1 << 25  # a long one is mapped in pieces of so many
-_AT_HAND = 4  # pieces
-_MUCH = 40 << 20  # bytes in memory at which what is mapped is given back
+_AT_HAND = 16  # pieces
+_FAULT = 1 << 16  # bytes of a file that one page fault maps
+_MUCH = 32 << 20  # bytes in memory at which what is mapped is given back
 _LEAST = 1 << 21  # bytes mapped between two looks at that
 
 
@@ -230,7 +231,7 @@ class Concatenation(sources.Concatenation):
             first = (position - start) // _PIECE * _PIECE
             count = min(length - first, _PIECE)
             data = self._piece(index, first, count)
-            found = start + first, data + bytes(count - len(data))
+            found = start + first, data + bytes(count - len(data)), bytearray()
         if len(self._pieces) == _AT_HAND:
             del self._pieces[0]
         self._pieces.append(found)
@@ -249,20 +250,21 @@ class Concatenation(sources.Concatenation):
             mapped = mmap(fd, size, access=ACCESS_READ, offset=first)
         except (OSError, ValueError):  # cannot be mapped, or was cut short
             return None
-        return self._starts[index] + first, mapped
+        return self._starts[index] + first, mapped, bytearray(size // _FAULT + 1)
 
     def _look(self) -> int:
         """Look how much memory is taken, and give back what is mapped if it is much.
 
         Returns:
-            How many bytes may be mapped until the next look. Each may turn out to
-            be two, and the rest of the worker grows too.
+            How many bytes may be mapped until the next look. The rest of the worker
+            grows too, and where a mapping begins is not where 64 KiB begin.
         """
         resident = sources.resident()
         if resident > _MUCH:
-            for _, data in self._pieces:
+            for _, data, touched in self._pieces:
                 if not isinstance(data, bytes):
                     data.madvise(sources.DONTNEED)
+                    touched[:] = bytes(len(touched))
         return max(_LEAST, (_MUCH - resident) // 4)
 
     def close(self) -> None:

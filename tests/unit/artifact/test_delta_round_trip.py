@@ -4,14 +4,16 @@ import random
 import resource
 import shutil
 import tempfile
+from array import array
 from pathlib import Path
 
 import pytest
 from fakes.bundles import delta_job, grow, make_delta, run
+from fakes.uncompiled import BOTH, use
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from updaterd.artifact import child, sources
+from updaterd.artifact import child, loops
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.manifest import File, tree_id
 from updaterd.errors import RejectedError
@@ -48,11 +50,19 @@ def _tree(base: Path, name: str, files, link: str | None):
     max_examples=120,
     suppress_health_check=[HealthCheck.too_slow],
 )
-@given(TREES, TREES, st.none() | LINKS, st.none() | LINKS)
-def test_any_tree_becomes_any_other(old, new, old_link, new_link):
+@pytest.mark.parametrize("which", BOTH)
+@given(
+    old=TREES,
+    new=TREES,
+    old_link=st.none() | LINKS,
+    new_link=st.none() | LINKS,
+)
+def test_any_tree_becomes_any_other(which, old, new, old_link, new_link):
     """Contents, modes, links, renames, duplicates and empty files all arrive."""
     base = Path(tempfile.mkdtemp())
+    patched = pytest.MonkeyPatch()
     try:
+        use(which, patched)
         before = _tree(base, "old", old, old_link)
         after = _tree(base, "new", new, new_link)
         make_delta(base)
@@ -66,6 +76,7 @@ def test_any_tree_becomes_any_other(old, new, old_link, new_link):
         middle = delta_job(base, base / "delta", before, after, files=None)
         assert after == child.perform(middle).files
     finally:
+        patched.undo()
         shutil.rmtree(base)
 
 
@@ -113,7 +124,8 @@ def test_long_files_in_the_worker(program, budget, matcher, monkeypatch):
     assert seen[-1][0] == seen[-1][1] == report.bytes_written
 
 
-def test_memory_of_long_files_is_given_back(tmp_path):
+@pytest.mark.parametrize("which", BOTH)
+def test_memory_of_long_files_is_given_back(tmp_path, which, monkeypatch):
     """Ranges from all over a file of 64 MiB never keep much of it in memory."""
     grow(tmp_path / "old", {"x": b""})
     long = tmp_path / "old" / "x"
@@ -122,12 +134,14 @@ def test_memory_of_long_files_is_given_back(tmp_path):
         for number in range(64):
             file.write(bytes([number]) + piece[1:])
     starts = [at * 65_521 % (63 << 20) for at in range(4000)]
-    old = sources.Concatenation(
+    use(which, monkeypatch)
+    old = loops.best().Concatenation(
         tmp_path / "old", tree.scan(tmp_path / "old"), tmp_path / "old"
     )
     before = resident()
 
-    made = old.gather(starts, [start + 9 for start in starts])
+    ends = array("q", [start + 9 for start in starts])
+    made = old.gather(array("q", starts), ends)
     after = resident()
     old.close()
 

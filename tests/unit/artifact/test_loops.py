@@ -391,7 +391,7 @@ def test_arguments_that_nobody_would_hand_over(buffers, numbers, widths):
     piece = b"0123456789"
 
     def pieces(position):
-        return numbers[4], piece
+        return numbers[4], piece, bytearray(i + 1)
 
     calls = [
         (native.operations, a, i, j, k, numbers[0], numbers[1]),
@@ -423,11 +423,13 @@ def test_what_asks_for_pieces_may_fail():
     for piece, full, error in (
         (broken, int, OSError),
         (lambda _: None, int, TypeError),
-        (lambda _: (1, b"abcd"), int, ValueError),
-        (lambda _: (0, b""), int, ValueError),
-        (lambda _: (0, "abcd"), int, TypeError),
-        (lambda _: (0, b"abcd"), lambda: "much", TypeError),
-        (lambda _: (0, b"abcd"), lambda: broken(1), OSError),
+        (lambda _: (1, b"abcd", bytearray()), int, ValueError),
+        (lambda _: (0, b"", bytearray()), int, ValueError),
+        (lambda _: (0, "abcd", bytearray()), int, TypeError),
+        (lambda _: (0, b"abcd"), int, TypeError),
+        (lambda _: (0, bytes(1 << 17), bytearray(1)), int, ValueError),
+        (lambda _: (0, b"abcd", bytearray(1)), lambda: "much", TypeError),
+        (lambda _: (0, b"abcd", bytearray(1)), lambda: broken(1), OSError),
     ):
         with pytest.raises(error):
             native.gather(*columns, piece, 0, full)

@@ -421,19 +421,22 @@ done:
 }
 
 /* Pieces of the old data, as Python hands them out: the last few are kept at hand. */
-#define PIECES 4
+#define PIECES 16
 
 typedef struct {
     int64_t low[PIECES];
-    Py_buffer bytes[PIECES]; /* .obj is NULL where there is none */
+    Py_buffer bytes[PIECES];   /* .obj is NULL where there is none */
+    Py_buffer touched[PIECES]; /* one byte for each FAULT of a mapped piece */
     int last;
 } pieces;
 
 static void
 drop(pieces *here)
 {
-    for (int i = 0; i < PIECES; i++)
+    for (int i = 0; i < PIECES; i++) {
         PyBuffer_Release(&here->bytes[i]);
+        PyBuffer_Release(&here->touched[i]);
+    }
 }
 
 static inline int
@@ -452,32 +455,52 @@ find(pieces *here, PyObject *ask, int64_t position)
             return here->last = i;
     int i = here->last = (here->last + 1) % PIECES;
     PyBuffer_Release(&here->bytes[i]);
+    PyBuffer_Release(&here->touched[i]);
     PyObject *answer = PyObject_CallFunction(ask, "L", (long long)position);
     if (answer == NULL)
         return -1;
     long long low;
     int found = PyTuple_Check(answer);
     if (found)
-        found = PyArg_ParseTuple(answer, "Ly*", &low, &here->bytes[i]);
+        found = PyArg_ParseTuple(answer, "Ly*w*", &low, &here->bytes[i],
+                                 &here->touched[i]);
     else
         PyErr_SetString(PyExc_TypeError, "a piece is a tuple");
     Py_DECREF(answer);
     if (!found)
         return -1;
     here->low[i] = low;
-    if (!holds(here, i, position)) {
+    Py_ssize_t windows = here->touched[i].len;
+    if (!holds(here, i, position) ||
+        (windows > 0 && windows <= (here->bytes[i].len - 1) / FAULT)) {
         malformed("a piece does not hold what was asked for");
         return -1;
     }
     return i;
 }
 
+/* Notes which windows of a piece are read; returns the bytes of those that were not. */
+static int64_t
+touch(const pieces *here, int i, int64_t offset, int64_t count)
+{
+    int64_t fresh = 0;
+    uint8_t *window = here->touched[i].buf;
+    if (here->touched[i].len == 0)
+        return 0;
+    for (int64_t at = offset / FAULT; at <= (offset + count - 1) / FAULT; at++) {
+        fresh += window[at] ? 0 : FAULT;
+        window[at] = 1;
+    }
+    return fresh;
+}
+
 PyDoc_STRVAR(gather_doc,
              "gather(starts, ends, piece, left, full)\n--\n\n"
              "Return many ranges, joined, and what is left of `left`.\n\n"
-             "piece(position) returns (low, bytes): some that hold the position.\n"
-             "`left` is how many bytes of files may be mapped into memory by reading\n"
-             "until full() is asked, which returns how many from then on.");
+             "piece(position) returns (low, bytes, touched): some that hold the\n"
+             "position, and a bytearray where each 64 KiB of them are marked when they\n"
+             "are read, or an empty one. `left` is how many bytes may be marked until\n"
+             "full() is asked, which returns how many from then on.");
 
 static PyObject *
 gather(PyObject *Py_UNUSED(module), PyObject *args)
@@ -490,7 +513,7 @@ gather(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "y*y*OLO", &starts, &ends, &ask, &left, &full))
         return NULL;
     Py_ssize_t count = items(&starts, &ends);
-    int64_t size = 0, touched = -1; /* by the range before, in the same piece */
+    int64_t size = 0;
     int fits = count >= 0;
     for (Py_ssize_t i = 0; i < count && fits; i++) {
         int64_t low = get(starts.buf, i), high = get(ends.buf, i);
@@ -509,21 +532,16 @@ gather(PyObject *Py_UNUSED(module), PyObject *args)
         int64_t low = get(starts.buf, i), high = get(ends.buf, i);
         while (low < high) {
             int at = here.last;
-            if (!holds(&here, at, low)) {
-                touched = -1;
-                if ((at = find(&here, ask, low)) < 0) {
-                    Py_CLEAR(out);
-                    goto done;
-                }
+            if (!holds(&here, at, low) && (at = find(&here, ask, low)) < 0) {
+                Py_CLEAR(out);
+                goto done;
             }
             int64_t offset = low - here.low[at];
             int64_t some = here.bytes[at].len - offset;
             if (some > high - low)
                 some = high - low;
             memcpy(to, (const char *)here.bytes[at].buf + offset, (size_t)some);
-            int64_t first = offset / FAULT, last = (offset + some - 1) / FAULT;
-            left = (left > 0 ? left : 0) - (last - first + (first != touched)) * FAULT;
-            touched = last;
+            left = (left > 0 ? left : 0) - touch(&here, at, offset, some);
             to += some;
             low += some;
             if (left < 0) {
@@ -536,7 +554,6 @@ gather(PyObject *Py_UNUSED(module), PyObject *args)
                     Py_CLEAR(out);
                     goto done;
                 }
-                touched = -1;
             }
         }
     }
