@@ -70,25 +70,26 @@ def describe(
         return out
     album = _Album(native, base)
     listed: dict[int, Rows] = {}
+    size = 0
     for number, group in enumerate(found):
         old, new = ranges.old(group), ranges.new(group)
-        if not all(piece.whole for piece in (*old, *new)):
-            continue
-        mine = [album.look(piece) for piece in new]
-        if not any(mine):
-            continue
-        theirs = [album.look(piece) for piece in old]
+        theirs, mine = album.look(old, new)
         if not any(theirs):
             continue
-        out.groups[number] = (_paths(theirs), _paths(mine))
+        more: dict[int, Rows] = {}
         for piece, one in zip(new, mine, strict=True):
             if one is not None:
-                listed.setdefault(sources + piece.file, (one.rows[0], b"", b""))
+                more[sources + piece.file] = (one.rows[0], b"", b"")
+        more |= {file: listed[file] for file in more if file in listed}
         for piece, one in zip(old, theirs, strict=True):
             if one is not None:
                 again = piece.file - sources
-                file = piece.file if again < 0 else sources + places[again]
-                listed[file] = one.rows
+                more[piece.file if again < 0 else sources + places[again]] = one.rows
+        size += len(images.encode(more))
+        if len(listed | more) > images.MAX_IMAGES or size > images.MAX_BYTES:
+            continue  # what readers would refuse
+        listed |= more
+        out.groups[number] = (_paths(theirs), _paths(mine))
     out.stream = images.encode(listed) if listed else b""
     return out
 
@@ -99,7 +100,10 @@ class _Described:
     rows: Rows
 
 
-def _paths(some: Sequence[_Described | None]) -> list[str | None]:
+_Some = list[_Described | None]
+
+
+def _paths(some: _Some) -> list[str | None]:
     return [None if one is None else one.path for one in some]
 
 
@@ -111,13 +115,19 @@ class _Album:
         self._base = base
         self._seen: dict[str, _Described | None] = {}
 
-    def look(self, piece: Piece) -> _Described | None:
-        """Return the image of a whole file, or None.
+    def look(self, old: Sequence[Piece], new: Sequence[Piece]) -> tuple[_Some, _Some]:
+        """Return the images of a group's files; none of old ones that nothing needs.
 
         Raises:
-            BrokenError: it changed meanwhile.
+            BrokenError: a file changed meanwhile.
             OSError: the disk refused.
         """
+        if not all(piece.whole for piece in (*old, *new)):
+            return [], []
+        mine = [self._known(piece) for piece in new]
+        return [self._known(piece) for piece in old] if any(mine) else [], mine
+
+    def _known(self, piece: Piece) -> _Described | None:
         path = piece.range[0]
         if path not in self._seen:
             self._seen[path] = self._describe(piece)
