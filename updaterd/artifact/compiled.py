@@ -31,7 +31,7 @@ _PIECE = 1 << 16  # bytes of a short file that are read at a time
 _STEP = 1 << 25  # a long one is mapped in pieces of so many
 _AT_HAND = 16  # pieces
 _FAULT = 1 << 16  # bytes of a file that one page fault maps
-_MUCH = 32 << 20  # bytes in memory at which what is mapped is given back
+_MUCH = 36 << 20  # bytes in memory at which what is mapped is given back
 _LEAST = 1 << 21  # bytes mapped between two looks at that
 
 

@@ -237,11 +237,14 @@ class _Making:
 
     def _take(self, folders: Folders, old: File, path: str, mode: int) -> None:
         how = self.job.unchanged
+        made = old
+        if path != old.path or mode != old.mode:
+            made = File(path, old.sha256, old.length, mode)
         if path in self.job.done:
-            self.made.append(File(path, old.sha256, old.length, mode))
+            self.made.append(made)
         elif self.destination.share(folders, old, path, mode, how):
             self.shared += 1
-            self.made.append(File(path, old.sha256, old.length, mode))
+            self.made.append(made)
         else:
             self.bad.add(old.path)
             self.missing.add(path)

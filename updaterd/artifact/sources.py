@@ -110,8 +110,11 @@ def is_sound(folders: Folders, file: File) -> bool:
 def resident() -> int:
     """Return bytes of this process in memory; without /proc, more than it may have."""
     try:
-        with open("/proc/self/statm", "rb", 0) as file:
-            return int(file.read(64).split(None, 2)[1]) * _PAGE
+        fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(fd, 64).split(None, 2)[1]) * _PAGE
+        finally:
+            os.close(fd)
     except OSError:
         return _MUCH + 1
 

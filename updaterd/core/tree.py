@@ -90,13 +90,15 @@ def check_tree(files: tuple[Entry, ...]) -> tuple[Entry, ...]:
     seen = {entry.path for entry in files}
     if len(seen) != len(files):
         raise MalformedError("a path stands twice in the listing", code="bad_path")
-    for path in seen:
-        cut = path.rfind("/")
-        while cut > 0:
-            if path[:cut] in seen:
-                raise MalformedError(
-                    f"{path[:cut]!r:.80} is both a file and a directory",
-                    code="bad_path",
-                )
-            cut = path.rfind("/", 0, cut)
+    folders: set[str] = set()
+    for folder in {path.rpartition("/")[0] for path in seen}:
+        above = folder
+        while above and above not in folders:
+            folders.add(above)
+            above = above.rpartition("/")[0]
+    both = folders & seen
+    if both:
+        raise MalformedError(
+            f"{min(both)!r:.80} is both a file and a directory", code="bad_path"
+        )
     return files
