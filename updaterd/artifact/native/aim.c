@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE_BITS 12
+#define MAX_PAGES 65536 /* in one map: 256 KiB */
+#define FEW 64
 
 static int by_start(const void *one, const void *other) {
     const copied *a = one, *b = other;
@@ -41,18 +42,51 @@ static size_t settle(copied *copies, size_t count) {
     return kept;
 }
 
+/* Sort by start. Copies are spread over the file, so each page gets a few of them:
+ * `pages` has room for one number more than there are pages. */
+static int sort(copied *copies, size_t count, int bits, uint32_t *pages,
+                size_t page_count) {
+    copied *sorted = malloc(count * sizeof *sorted);
+    if (!sorted) return -1;
+    memset(pages, 0, (page_count + 1) * sizeof *pages);
+    for (size_t i = 0; i < count; i++) pages[(copies[i].start >> bits) + 1]++;
+    for (size_t page = 0; page < page_count; page++) pages[page + 1] += pages[page];
+    for (size_t i = 0; i < count; i++)
+        sorted[pages[copies[i].start >> bits]++] = copies[i];
+    /* Now each number is where the next page begins. */
+    for (size_t page = 0, from = 0; page < page_count; from = pages[page++]) {
+        if (pages[page] - from > FEW)
+            qsort(sorted + from, pages[page] - from, sizeof *sorted, by_start);
+        else
+            for (size_t i = from + 1; i < pages[page]; i++) {
+                const copied one = sorted[i];
+                size_t to = i;
+                for (; to > from && sorted[to - 1].start > one.start; to--)
+                    sorted[to] = sorted[to - 1];
+                sorted[to] = one;
+            }
+    }
+    memcpy(copies, sorted, count * sizeof *sorted);
+    free(sorted);
+    return 0;
+}
+
 /* Make the map of an old file from the copies that read it; they are reordered.
  *
  * Returns 0, or -1: there is no memory. */
 int aims_make(aims *out, copied *copies, size_t count, int64_t length) {
     memset(out, 0, sizeof *out);
     if (!count) return 0;
-    qsort(copies, count, sizeof *copies, by_start);
+    while (length >> out->bits >= MAX_PAGES) out->bits++;
+    out->page_count = (size_t)(length >> out->bits) + 1;
+    out->pages = malloc((out->page_count + 1) * sizeof *out->pages);
+    if (!out->pages || sort(copies, count, out->bits, out->pages, out->page_count)) {
+        aims_free(out);
+        return -1;
+    }
     count = settle(copies, count);
-    out->page_count = (size_t)(length >> PAGE_BITS) + 1;
     out->parts = malloc(count * sizeof *out->parts);
-    out->pages = malloc(out->page_count * sizeof *out->pages);
-    if (!out->parts || !out->pages) {
+    if (!out->parts) {
         aims_free(out);
         return -1;
     }
@@ -62,7 +96,7 @@ int aims_make(aims *out, copied *copies, size_t count, int64_t length) {
     size_t next = 0;
     for (size_t page = 0; page < out->page_count; page++) {
         while (next + 1 < count &&
-               out->parts[next + 1].start <= (int64_t)page << PAGE_BITS)
+               out->parts[next + 1].start <= (int64_t)page << out->bits)
             next++;
         out->pages[page] = (uint32_t)next;
     }
@@ -77,7 +111,7 @@ void aims_free(aims *one) {
 
 /* Returns by how much the byte at `offset` has moved; `moved` has a part. */
 static int64_t shift_of(const aims *moved, int64_t offset) {
-    const size_t page = (size_t)(offset >> PAGE_BITS);
+    const size_t page = (size_t)(offset >> moved->bits);
     size_t low = moved->pages[page];
     size_t high = page + 1 < moved->page_count ? moved->pages[page + 1] + 1u
                                                : moved->count;

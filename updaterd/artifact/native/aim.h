@@ -14,8 +14,9 @@ typedef struct {
 typedef struct {
     part *parts;
     size_t count;
-    uint32_t *pages; /* for each 4 KiB of the old file: its first part, or the one before */
+    uint32_t *pages; /* of each page of the old file the first part, or the one before */
     size_t page_count;
+    int bits; /* of an offset in its page: there are at most 65536 pages */
 } aims;
 
 /* As a copy comes: [start, end) of the old file, moved by shift. */
