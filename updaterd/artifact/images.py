@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 MAX_BYTES = 4 * 2**20
 """Longest stream: a program of 100 MB takes about 100 KiB."""
 MAX_IMAGES = 4096
+MAX_ALL_REGIONS, MAX_ALL_TABLES = 1 << 16, 1 << 18
+"""Of all images together: 8 MiB of memory."""
 
 _MAX_SEGMENTS, _MAX_REGIONS, _MAX_TABLES = 32, 256, 1 << 16
 _PARAMETERS = (0, 0, 0, 1, 5)  # of code, words, frames, table, functions
 _ROOM = 5  # for them in a row
-_SEGMENT, _REGION = 5, 3 + _ROOM
+_SEGMENT, _REGION, _TABLE = 5, 3 + _ROOM, 2
 
 
 def encode(images: Mapping[int, Rows]) -> bytes:
@@ -91,12 +93,20 @@ def decode(
     cursor = varint.Cursor(data, "images")
     out: dict[int, T] = {}
     file = -1
+    region_bytes = table_bytes = 0
     for _ in range(cursor.number(MAX_IMAGES)):
         file += 1 + cursor.number()
         if file >= len(lengths):
             raise MalformedError(f"images: file {file} of {len(lengths)}")
         segments = _segments(cursor, lengths[file])
         regions, tables = _regions(cursor), _tables(cursor)
+        region_bytes += len(regions)
+        table_bytes += len(tables)
+        if (
+            region_bytes > 8 * _REGION * MAX_ALL_REGIONS
+            or table_bytes > 8 * _TABLE * MAX_ALL_TABLES
+        ):
+            raise MalformedError("images: too many regions or tables in all")
         try:
             out[file] = image(segments, regions, tables)
         except ValueError as error:

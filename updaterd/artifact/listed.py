@@ -66,8 +66,8 @@ class Listed:
     def __init__(self, image: Image) -> None:
         """Begin with the entries of a program's jump tables, which take no room."""
         self._image = image
-        self._starts = [offset for offset, _ in image.tables]
-        self._room = MAX_LISTED - sum(entries for _, entries in image.tables)
+        self._starts = image.table_starts
+        self._room = MAX_LISTED - sum(image.table_entries)
         self._places = array("I")
         self._codes = array("H")  # 8 * base + kind
         self._bases: list[int] = [0]
@@ -104,7 +104,7 @@ class Listed:
             max(bisect_right(self._starts, low) - 1, 0),
             bisect_left(self._starts, high),
         ):
-            offset, entries = self._image.tables[index]
+            offset, entries = self._starts[index], self._image.table_entries[index]
             base = self._image.address(offset) or 0
             skipped = max(low - offset + 3, 0) // 4
             end = min(offset + 4 * entries, high - 3)

@@ -37,7 +37,7 @@ _LEAST = 4096  # no program has anything below
 _S32 = Struct("<i")
 
 
-def columns(data: bytes, width: int) -> list[tuple[int, ...]]:
+def _rows(data: bytes, width: int) -> list[tuple[int, ...]]:
     """Return rows of native int64 numbers.
 
     Raises:
@@ -65,9 +65,13 @@ class Image:
         Raises:
             ValueError: it is impossible, or more than an image may hold.
         """
-        self.segments = columns(segments, 5)
-        self.regions = columns(regions, 3 + _PARAMETERS)
-        self.tables = columns(tables, 2)
+        self.segments = _rows(segments, 5)
+        self.regions = _rows(regions, 3 + _PARAMETERS)
+        numbers = array("q")
+        numbers.frombytes(tables)
+        if len(numbers) % 2:
+            raise ValueError("a row is cut short")
+        self.table_starts, self.table_entries = numbers[0::2], numbers[1::2]
         self._check_segments()
         count = self._check_regions() + self._check_tables()
         if count > MAX_LISTED:
@@ -137,14 +141,14 @@ class Image:
         Raises:
             ValueError: one is impossible.
         """
-        if len(self.tables) > MAX_TABLES:
+        if len(self.table_starts) > MAX_TABLES:
             raise ValueError("an image has too many tables")
         apart = [
             (start, length) for kind, start, length, *_ in self.regions if kind != WORDS
         ]
         starts = [start for start, _ in apart]
         count = end = 0
-        for offset, entries in self.tables:
+        for offset, entries in zip(self.table_starts, self.table_entries, strict=True):
             if offset < end or entries < 1 or not self._holds(offset, 4 * entries):
                 raise ValueError("an image has an impossible table")
             end = offset + 4 * entries

@@ -147,6 +147,30 @@ def test_impossible_images_are_refused(stream):
         images.decode(stream, lengths, Image)
 
 
+@pytest.mark.parametrize(
+    ("part", "most"),
+    [
+        (number(256) + bytes(3 * 256) + b"\0", images.MAX_ALL_REGIONS // 256),
+        (
+            number(0, 1 << 16) + bytes(1 << 16) + b"\1" * (1 << 16),
+            images.MAX_ALL_TABLES >> 16,
+        ),
+    ],
+)
+def test_images_have_so_many_parts_in_all(part, most):
+    """Each may be possible: together they would take too much memory."""
+    size = 1 << 18
+    part = number(1, 0, 0, size, size, 0) + part
+
+    def read(count):
+        stream = number(count) + (b"\0" + part) * count
+        return images.decode(stream, [size] * count, lambda *_: None)
+
+    assert len(read(most)) == most
+    with pytest.raises(MalformedError, match="in all"):
+        read(most + 1)
+
+
 @given(st.lists(NUMBERS, max_size=40), st.integers(0, 41))
 def test_many_numbers_are_as_many_single_ones(values, count):
     """The short way round reads what the long one does."""

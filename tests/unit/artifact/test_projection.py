@@ -6,6 +6,7 @@ import struct
 import pytest
 from fakes.bundles import delta_job, grow, run
 from fakes.programs import control, delta, moved, program, rows
+from fakes.uncompiled import BOTH, use
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,12 +22,11 @@ from updaterd.errors import MalformedError, RejectedError
 CODEC = "delta2+xz"
 
 
-@pytest.fixture(params=["references", "_native"], autouse=True)
+@pytest.fixture(params=BOTH, autouse=True)
 def module(request, monkeypatch):
-    """Each of the implementations, whichever this machine would take."""
-    one = pytest.importorskip(f"updaterd.artifact.{request.param}")
-    monkeypatch.setattr(projection, "implementation", lambda: one)
-    return one
+    """Each of the implementations, where the machine has that one."""
+    use(request.param, monkeypatch)
+    return projection.implementation()
 
 
 def _job(base, before, after, streams, **changes):

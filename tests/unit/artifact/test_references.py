@@ -2,20 +2,20 @@
 
 import itertools
 import struct
-from importlib import import_module
 
 import pytest
 from fakes.programs import CODE_AT, program, rows
+from fakes.uncompiled import BOTH, use
 
+from updaterd.artifact import projection
 from updaterd.artifact.programs import CODE, FRAMES, FUNCTIONS, TABLE, WORDS
 
-MODULES = ["references", "_native"]
 
-
-@pytest.fixture(params=MODULES)
-def module(request):
-    """Each of the implementations."""
-    return pytest.importorskip(f"updaterd.artifact.{request.param}")
+@pytest.fixture(params=BOTH)
+def module(request, monkeypatch):
+    """Each of the implementations, where the machine has that one."""
+    use(request.param, monkeypatch)
+    return projection.implementation()
 
 
 def region(kind, start, length, *parameters):
@@ -704,9 +704,8 @@ def test_what_reading_raises_is_passed_on(module):
         projected(lambda *_: b"short")
 
 
-def test_both_implementations_offer_the_same():
-    """Whoever takes one can take the other."""
-    pytest.importorskip("updaterd.artifact._native")
-    for name in MODULES:
-        module = import_module(f"updaterd.artifact.{name}")
-        assert {"Image", "Projector"} <= set(dir(module))
+def test_the_compiled_one_is_taken_where_there_is_one(monkeypatch):
+    """And that in Python elsewhere."""
+    for which, name in zip(BOTH, ("_native", "references"), strict=True):
+        use(which, monkeypatch)
+        assert projection.implementation().__name__ == f"updaterd.artifact.{name}"

@@ -1,0 +1,195 @@
+"""Deltas whose images mean harm: refused by a typed error, or exactly the signed tree.
+
+Nobody but who signs releases can send them; still they may neither crash the worker nor
+take more memory than it has.
+"""
+
+import json
+import random
+import subprocess
+
+import pytest
+from fakes.bundles import delta_job, grow
+from fakes.programs import control, delta, moved, program, rows
+from fakes.uncompiled import BOTH, command, use
+
+from updaterd.artifact import child, images, sandbox, script
+from updaterd.artifact.programs import FRAMES, TABLE
+from updaterd.artifact.script import MADE, Item
+from updaterd.artifact.varint import pack as number
+from updaterd.artifact.verify import verify_tree
+from updaterd.errors import RejectedError
+
+CODEC = "delta2+xz"
+
+
+@pytest.fixture(params=BOTH, autouse=True)
+def loops(request, monkeypatch):
+    """What is refused must not depend on a compiler."""
+    use(request.param, monkeypatch)
+    return request.param
+
+
+@pytest.fixture
+def base(tmp_path):
+    """Trees with programs, their listings, and the streams of an honest delta."""
+    return tmp_path, *moved(tmp_path)
+
+
+def _job(root, before, after, streams, **changes):
+    (root / "hostile").write_bytes(delta(streams))
+    changes = {"codec": CODEC} | changes
+    return delta_job(root, root / "hostile", before, after, **changes)
+
+
+def _worker(job, loops):
+    done = subprocess.run(
+        command(loops), input=sandbox.plain(job), capture_output=True, check=False
+    )
+    assert 0 == done.returncode, done.stderr.decode()
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _mutated(draw, data):
+    out = bytearray(data)
+    for _ in range(draw.choice((1, 1, 2, 6))):
+        at = draw.randrange(len(out))
+        match draw.randrange(4):
+            case 0:
+                out[at] ^= 1 << draw.randrange(8)
+            case 1:
+                out[at] = draw.choice((0, 1, 2, 3, 4, 0x7F, 0xFF))
+            case 2:
+                out[at : at + draw.randrange(3)] = draw.randbytes(draw.randrange(4))
+            case _:
+                other = draw.randrange(len(out))
+                out[at : at + 8] = out[other : other + 8]
+    return bytes(out)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_images_are_refused_or_harmless(base, seed):
+    """Also where no listing is signed: then the tree id is."""
+    root, before, after, streams = base
+    draw = random.Random(seed)
+    refused = 0
+    for _ in range(60):
+        changed = [*streams[:5], _mutated(draw, streams[5])]
+        files = after if draw.randrange(2) else None
+        job = _job(root, before, after, changed, files=files)
+        try:
+            child.perform(job)
+        except RejectedError:
+            refused += 1
+        else:
+            assert not verify_tree(job.destination, after)
+    assert refused
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_mutated_programs_cost_no_more_than_their_files(base, seed):
+    """The image is honest and the old program another: what it makes is named."""
+    root, before, after, streams = base
+    draw = random.Random(seed)
+    old, _ = program()
+    for _ in range(30):
+        (root / "old" / "p").write_bytes(
+            _mutated(draw, old).ljust(len(old))[: len(old)]
+        )
+        job = _job(root, before, after, streams)
+        report = child.perform(job)
+        assert set(report.bad_old_files) <= {"p"}
+        assert set(report.missing) <= {"b", "d"}
+
+
+SIZE = 1 << 18
+SEGMENT = number(1, 0, 0, SIZE, SIZE, 0)
+
+
+def _many(count, body):
+    """Return so many images that say the same, of one file after another."""
+    return number(count) + (number(0) + body) * count
+
+
+EMPTY = number(32) + b"".join(number(0, n, 0, 0, 0) for n in range(32))
+GREEDY = {
+    "segments": _many(4096, EMPTY + b"\0\0"),
+    "regions": _many(256, SEGMENT + number(256) + bytes(3 * 256) + b"\0"),
+    "too many regions": _many(4096, SEGMENT + number(256) + bytes(3 * 256) + b"\0"),
+    "tables": _many(4, SEGMENT + number(0, 65536) + bytes(65536) + b"\1" * 65536),
+    "too many tables": _many(
+        31, SEGMENT + number(0, 65536) + bytes(65536) + b"\1" * 65536
+    ),
+    "numbers": b"\xff" * (4 << 20),
+    "nothing": bytes(4 << 20),
+}
+
+
+@pytest.mark.parametrize("name", GREEDY)
+def test_greedy_images_stay_within_the_worker(tmp_path, loops, name):
+    """As many as may be, and more: memory is bounded by the format."""
+    before = grow(tmp_path / "old", {"p": bytes(SIZE)})
+    after = grow(tmp_path / "new", {"z": bytes(100)})
+    plan = script.encode(before, [Item("z", MADE, 0o644, 100)], [0] * 4096, [], set())
+    assert len(GREEDY[name]) <= images.MAX_BYTES
+    streams = [plan, control([(0, 100, 0)]), b"", b"", b"", GREEDY[name]]
+    answer = _worker(_job(tmp_path, before, after, streams), loops)
+
+    used = answer["used"] if "error" in answer else answer["report"]
+    print(name, answer.get("error", "made it"), _mib(used))
+    harmless = {"segments", "regions", "tables"}
+    assert ("error" in answer) == (name not in harmless)
+    if "error" in answer:
+        assert "malformed" == answer["error"]["code"]
+    assert used["peak_rss"] < 64 * 2**20
+
+
+def _mib(used):
+    return f"{used['peak_rss'] / 2**20:.0f} MiB, {used['cpu_s']:.1f} s"
+
+
+@pytest.mark.parametrize("kind", [TABLE, FRAMES])
+@pytest.mark.parametrize("sources", [1, 9])
+def test_greedy_lists_do_not_fit_into_the_worker(tmp_path, loops, kind, sources):
+    """A million references each, in files that one made file is copied from."""
+    size = 20 << 20
+    (tmp_path / "old").mkdir()
+    with (tmp_path / "old" / "p").open("wb") as file:
+        # Frames of 16 bytes with two references each, or a table of zeros.
+        if kind == FRAMES:
+            file.write((12).to_bytes(4, "little") + b"\1" + bytes(11))
+            frame = (12).to_bytes(4, "little") + b"\1" + bytes(11)
+            file.write(frame * ((1 << 19) - 1))
+        file.truncate(size)
+    before = grow(tmp_path / "old", {})
+    made = bytes(16 * sources)
+    after = grow(tmp_path / "new", {"z": made})
+    items = [Item("z", MADE, 0o644, len(made))]
+    plan = script.encode(before, items, [0] * sources, [], set())
+    length = 4 << 20 if kind == TABLE else 8 << 20
+    segments = rows(0, 0, size, size, 1)
+    image = segments, rows(kind, 0, length, *[0] * 5), b""
+    stream = images.encode(
+        dict.fromkeys(range(sources), image)
+        | {sources: (rows(0, 0, 16, 16, 1), b"", b"")}
+    )
+    reads = [(size * number + size - 16, 16, 0) for number in range(sources)]
+    streams = [plan, control(reads), b"", b"", b"", stream]
+    answer = _worker(_job(tmp_path, before, after, streams), loops)
+
+    used = answer["used"] if "error" in answer else answer["report"]
+    print(kind, sources, answer.get("error", "made it"), _mib(used))
+    assert used["peak_rss"] < 128 * 2**20
+    if sources == 1:
+        assert not answer["report"]["missing"]
+
+
+def test_copies_that_go_into_two_programs_are_refused_before_anything_is_made(base):
+    """Nothing of the tree is there, not even what would be right."""
+    root, before, after, streams = base
+    streams[1] = control([(0, 10**4, 0)] * 8)
+    job = _job(root, before, after, streams)
+    with pytest.raises(RejectedError, match="two programs"):
+        child.perform(job)
+
+    assert not list(job.destination.iterdir())
