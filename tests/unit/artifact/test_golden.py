@@ -1,7 +1,7 @@
 """Bundles that were published stay readable: golden files of each format.
 
-`python tests/unit/artifact/test_golden.py` makes them anew: only for a new format,
-under new names.
+`python tests/unit/artifact/test_golden.py DIR [delta2]` makes all or that one anew: only
+for a new format, under new names.
 """
 
 import json
@@ -67,6 +67,55 @@ def test_golden_bundles_make_their_tree(tmp_path, name):
     assert fact["codec"] in CODECS
 
 
+@pytest.mark.parametrize("loops", ["compiled", "interpreted"])
+def test_a_golden_delta_with_images_makes_its_tree(tmp_path, monkeypatch, loops):
+    """Whoever re-aims its references: this reader still makes the same tree of it."""
+    from fakes.uncompiled import use
+
+    use(loops, monkeypatch)
+    facts, _, _ = _listings()
+    fact = facts["bundles"]["delta2"]
+    old, new, _ = _moved(tmp_path)
+    assert old == entries(fact["old"])
+    assert new == entries(fact["new"])
+    (tmp_path / "out").mkdir()
+    child.perform(
+        Job(
+            kind="delta",
+            codec=fact["codec"],
+            bundle=GOLDEN / "delta2",
+            bundle_sha256=fact["sha256"],
+            bundle_length=fact["length"],
+            destination=tmp_path / "out",
+            files=new,
+            tree=fact["tree"],
+            old=tmp_path / "old",
+            old_files=old,
+        )
+    )
+    assert not verify_tree(tmp_path / "out", new)
+    assert fact["codec"] in CODECS
+
+
+def _moved(base):
+    """Return trees of a little program that moved, with bytes that really changed."""
+    from fakes.bundles import grow
+    from fakes.programs import CODE_AT, TEXT, moved
+
+    old, _, streams = moved(base)
+    at, changes = CODE_AT + 24, b"\1\2\3"  # where its first function ends
+    for name in ("b", "d"):  # the second is made of the first
+        path = base / "new" / name
+        data = bytearray(path.read_bytes())
+        for place, change in enumerate(changes, at):
+            data[place] = (data[place] + change) % 256
+        path.write_bytes(data)
+    zeros = len(TEXT) - 8 + at  # of the diff: there is text before the program
+    streams[2] = bytes(2) + zeros.to_bytes(3, "little") + bytes([len(changes), 0])
+    streams[3] = changes
+    return old, grow(base / "new", {}), streams
+
+
 def test_bundle_refused_in_the_middle_of_a_file_leaves_nothing_open(tmp_path):
     """Wherever it is cut: who reads many bundles does not run out of descriptors."""
     from fakes.bundles import grow
@@ -124,8 +173,34 @@ def make(base: Path) -> None:
             "tree": tree_id(new),
         }
     (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+    make_delta2(base / "images")
+
+
+def make_delta2(base: Path) -> None:
+    from hashlib import sha256
+
+    from fakes.bundles import assemble, pack
+
+    from updaterd.artifact.codecs import ZSTD, zstd
+    from updaterd.artifact.container import DELTA
+
+    old, new, streams = _moved(base)
+    names, *others = streams
+    packed = [pack(data) for data in others]
+    data = assemble(DELTA, (ZSTD, len(names), zstd().compress(names, 19)), *packed)
+    (GOLDEN / "delta2").write_bytes(data)
+    facts = json.loads((GOLDEN / "facts.json").read_text())
+    facts["bundles"]["delta2"] = {
+        "codec": "delta2+xz+zstd",
+        "sha256": sha256(data).hexdigest(),
+        "length": len(data),
+        "tree": tree_id(new),
+        "old": rows(old),
+        "new": rows(new),
+    }
+    (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    make(Path(sys.argv[1]))
+    (make_delta2 if "delta2" in sys.argv[2:] else make)(Path(sys.argv[1]))
