@@ -18,12 +18,15 @@ DECODE_COST = {STORED: 0.0, ZSTD: 1.0, XZ: 8.0, BZ2: 17.0}
 
 Packed = tuple[int, bytes]
 
-PACKERS = XZ, ZSTD
-"""What the streams of deltas are packed with."""
-DECODE = {XZ: 0.24, ZSTD: 0.03}
-"""Weight of decoding a packed byte, as bytes: 60 and 8 ns at 4 bytes a microsecond."""
-LOAD = {XZ: 0, ZSTD: 16_000}
-"""Weight of loading the decoder, as bytes: the 4 ms that it takes longer than xz."""
+LARGE = 128 << 10
+"""Packed bytes from which on a delta with images is packed by zstd instead of xz.
+
+References make such a delta a fraction of any other way's, so what counts then is the
+time that machines take for it. zstd is 4 to 14 % larger on its streams and decodes ten
+times faster: on a line of 32 Mbit/s it is done sooner, but for the 4 ms that it takes
+longer to load, and these are what this many bytes take. Plain deltas are packed by xz:
+every other way is about as small.
+"""
 
 _BEST = 9 | lzma.PRESET_EXTREME
 
@@ -155,61 +158,30 @@ def smallest(
     return min(near, key=lambda c: (DECODE_COST[c[0]], len(c[1])))
 
 
-def both(paths: Sequence[str], length: int, out: str, *, planar: bool) -> list[int]:
-    """Pack a stream that need not fit in memory by xz and by zstd; `choose` then.
+def pack(
+    paths: Sequence[str], length: int, out: str, codec: int, *, planar: bool
+) -> int:
+    """Pack a stream that need not fit in memory; return the packed length.
 
     Args:
         paths: files that hold it, in this order.
         length: of all of it.
-        out: what the packed files are called, but for the codec's number.
+        out: the packed file.
+        codec: XZ or ZSTD.
         planar: see `xz`.
-
-    Returns:
-        The raw length, then the packed ones in the order of PACKERS.
 
     Raises:
         BrokenError: this Python has no zstd.
         OSError: the disk refused.
 
-    Power cut: the files may be incomplete.
+    Power cut: the file may be incomplete.
     """
-    filters = _filters(length, _BEST, planar=planar)
-    done = [length]
-    for codec in PACKERS:
-        made = _xz(pieces(paths), filters) if codec == XZ else _zstd(paths, length)
-        with open(f"{out}.{codec}", "wb") as file:
-            done.append(sum(map(file.write, made)))
-    return done
-
-
-def choose(streams: Sequence[Sequence[int]]) -> list[int]:
-    """Return the codec of each stream of a delta: bytes against CPU time.
-
-    A machine waits for both, so a stream weighs its bytes and what a line of 32 Mbit/s
-    brings in the time it takes to decode them. Loading zstd takes longer than loading
-    xz; a small delta is not worth it. Between releases of programs zstd is up to a
-    tenth larger than xz, and decodes ten times faster: most deltas of more than 100 KB
-    take it (docs/decisions/0014-references-are-projected.md).
-
-    Args:
-        streams: of each what `both` returned.
-    """
-    ways = [
-        (sum(weight for weight, _ in way) + sum(LOAD[codec] for codec in codecs), way)
-        for codecs in ((XZ,), (ZSTD,), PACKERS)
-        for way in [[_lightest(lengths, codecs) for lengths in streams]]
-    ]
-    return [codec for _, codec in min(ways)[1]]
-
-
-def _lightest(lengths: Sequence[int], codecs: Sequence[int]) -> tuple[float, int]:
-    """Return the weight of a stream's lightest form, and its codec."""
-    raw, *packed = lengths
-    forms = [(float(raw), STORED)]
-    for codec, length in zip(PACKERS, packed, strict=True):
-        if codec in codecs:
-            forms.append((length * (1 + DECODE[codec]), codec))
-    return min(forms)
+    if codec == ZSTD:
+        packed = _zstd(paths, length)
+    else:
+        packed = _xz(pieces(paths), _filters(length, _BEST, planar=planar))
+    with open(out, "wb") as file:
+        return sum(map(file.write, packed))
 
 
 def memory(length: int) -> int:

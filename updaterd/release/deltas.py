@@ -4,18 +4,18 @@ import tempfile
 from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from updaterd.artifact import codecs, container, operations, script
-from updaterd.artifact.codecs import STORED
+from updaterd.artifact.codecs import STORED, XZ, ZSTD
 from updaterd.artifact.projection import MAX_OPERATIONS
 from updaterd.artifact.script import COPY, LINK, MADE, SAME, Item
 from updaterd.core.deltas import codec_name
 from updaterd.core.manifest import Delta, Entry, File, Link, tree_id
-from updaterd.release import bundle, compress, imaging, matching
-from updaterd.release.compress import PACKERS
+from updaterd.release import bundle, imaging, matching
+from updaterd.release.compress import LARGE
 from updaterd.release.groups import Group, Ranges, groups
 from updaterd.release.imaging import Imaging
 from updaterd.release.matching import Cover
@@ -161,25 +161,23 @@ def build_delta(  # noqa: PLR0913
             packs = streams.finish(names, imaged.stream, size)
             bytes_in = max(1, sum(pack.size for pack in packs))
             shares = [size * _PACKING * pack.size // bytes_in for pack in packs]
-            sizes = perform(packs, shares, more)
-        chosen = compress.choose(sizes)
-        table = [
-            (
-                codec,
-                raw,
-                {STORED: raw, **dict(zip(PACKERS, packed, strict=True))}[codec],
-            )
-            for codec, (raw, *packed) in zip(chosen, sizes, strict=True)
-        ]
+            if imaged.stream:
+                packs = [replace(pack, codec=ZSTD) for pack in packs]
+            table = perform(packs, shares, more)
+            if imaged.stream and sum(length for *_, length in table) < LARGE:
+                packs = [replace(pack, codec=XZ) for pack in packs]
+                table = perform(packs, [0] * len(packs), more)
         files = [
             path
-            for pack, codec in zip(packs, chosen, strict=True)
+            for pack, (codec, *_) in zip(packs, table, strict=True)
             for path in pack.files(codec)
         ]
-        head = container.header(container.DELTA, table)
+        head = container.header(
+            container.DELTA, [(codec, raw, length) for codec, raw, length in table]
+        )
         sha256, length = bundle.write(out, head, pieces(files))
     more(total)
-    used = {codecs.NAMES[codec] for codec in chosen if codec != STORED}
+    used = {codecs.NAMES[codec] for codec, *_ in table if codec != STORED}
     return Delta(
         from_version=from_version,
         from_tree=tree_id(tuple(old_files)),

@@ -15,8 +15,10 @@ from updaterd.release import compress
 
 PIECE = 1 << 18
 """Bytes of a diff that are judged at a time."""
-_JOINS = (3, 512)  # zeros that do not end a run
-_PATTERNS = [re.compile(rb"(\0*)([^\0]+(?:\0{1,%d}[^\0]+)*)" % n) for n in _JOINS]
+_PATTERNS = [  # no zeros in a run, or up to so many
+    re.compile(rb"(\0*)([^\0]+)"),
+    re.compile(rb"(\0*)([^\0]+(?:\0{1,512}[^\0]+)*)"),
+]
 _LONGEST_GAP = (1 << 24) - 1
 _LONGEST_RUN = (1 << 16) - 1
 

@@ -107,11 +107,12 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack:
-    """Pack one stream, which lies in several files: into one for each packer."""
+    """Pack one stream, which lies in several files, into one."""
 
     parts: Sequence[str]
     planar: bool
     out: str
+    codec: int = codecs.XZ
 
     @property
     def size(self) -> int:
@@ -124,19 +125,25 @@ class Pack:
         return compress.memory(self.size)
 
     def perform(self) -> list[int]:
-        """Return the raw length, and the packed one of each packer.
+        """Return codec, raw bytes and packed bytes; STORED if these are not fewer.
 
         Raises:
             BrokenError: this Python has no zstd.
             OSError: the disk refused.
 
-        Power cut: nothing reads the files again.
+        Power cut: nothing reads the file again.
         """
-        return compress.both(self.parts, self.size, self.out, planar=self.planar)
+        size = self.size
+        packed = compress.pack(
+            self.parts, size, self.out, self.codec, planar=self.planar
+        )
+        if packed >= size:
+            return [codecs.STORED, size, size]
+        return [self.codec, size, packed]
 
     def files(self, codec: int) -> Sequence[str]:
         """Return what holds the stream in this form."""
-        return self.parts if codec == codecs.STORED else [f"{self.out}.{codec}"]
+        return self.parts if codec == codecs.STORED else [self.out]
 
 
 def _write(out: str, name: str, data: "bytes | bytearray | array[int]") -> None:

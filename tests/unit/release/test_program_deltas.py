@@ -238,6 +238,20 @@ def test_the_bundle_does_not_depend_on_how_many_cores_there_are(tmp_path, progra
     assert made[0] == made[1] == made[2]
 
 
+@pytest.mark.parametrize(("limit", "codec"), [(1, "zstd"), (1 << 17, "xz")])
+def test_a_large_delta_of_programs_is_packed_by_what_decodes_fast(
+    tmp_path, programs, monkeypatch, limit, codec
+):
+    """zstd takes longer to load than a small delta by xz to decode."""
+    before, after = programs["pie"]
+    old, new = trees(tmp_path, {"app+x": before}, {"app+x": after})
+    monkeypatch.setattr(deltas, "LARGE", limit)
+    delta = make_delta(tmp_path)
+
+    assert delta.codec == f"delta2+{codec}"
+    applied(tmp_path, delta, old, new)
+
+
 def test_a_program_that_is_matched_in_parts_gets_a_plain_delta(tmp_path, programs):
     """Beyond the budget files are cut, and an image is of a whole one."""
     tail = random.Random(3).randbytes(3 << 20)
