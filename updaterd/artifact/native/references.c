@@ -303,7 +303,7 @@ static int know(ProjectorObject *it, source *one) {
 /* Returns the slot with a chunk's references, or NULL with an exception set. */
 static const slot *search(ProjectorObject *it, size_t file, int64_t chunk) {
     source *one = &it->sources[file];
-    slot *kept = &it->slots[((size_t)chunk + 797 * file) % SLOTS];
+    slot *kept = &it->slots[(size_t)(one->start / CHUNK + chunk) % SLOTS];
     if (kept->chunk == chunk && kept->file == file) return kept;
     const int64_t at = chunk * CHUNK;
     const int64_t length = one->length - at < CHUNK ? one->length - at : CHUNK;
