@@ -6,7 +6,8 @@
 The first byte of an input chooses what the rest is: a full bundle, a delta bundle, a
 `BSDIFF40` patch; a delta bundle in the middle of a path, where no listing is signed;
 or the raw streams of a delta or a patch, which are then packed honestly, so that the
-parsers behind the decompressors see all of it. What must hold for any bytes: a typed
+parsers behind the decompressors see all of it; or operations and images of a delta of
+programs, for each of the implementations. What must hold for any bytes: a typed
 refusal, or exactly the signed tree; nothing outside the staging directory is touched.
 """
 
@@ -19,7 +20,7 @@ import shutil
 import struct
 import sys
 import tempfile
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import atheris
@@ -28,17 +29,31 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT.parent), str(ROOT / "unit" / "artifact")]
 
 with atheris.instrument_imports(include=["updaterd"]):
-    from updaterd.artifact import bsdiff, child, codecs, container, patch, unpack
+    from updaterd.artifact import (
+        bsdiff,
+        child,
+        codecs,
+        container,
+        listed,
+        patch,
+        projection,
+        references,
+        unpack,
+    )
     from updaterd.artifact.job import Job
     from updaterd.artifact.verify import verify_tree
     from updaterd.core.manifest import tree_id
     from updaterd.errors import RejectedError
 
 from fakes.bundles import assemble, grow  # noqa: E402 # after the path is set
+from fakes.programs import delta, moved  # noqa: E402 # as above
 from test_golden import GOLDEN, NEW, OLD  # noqa: E402 # as above
 
-FULL, DELTA, BSDIFF, MIDDLE, RAW, RAW_MIDDLE, RAW_BSDIFF = range(7)
-FORMATS = (bsdiff, patch, unpack)  # instrumented when they are imported here
+MODES = 9
+FULL, DELTA, BSDIFF, MIDDLE, RAW, RAW_MIDDLE, RAW_BSDIFF, IMAGES, COMPILED = range(
+    MODES
+)
+FORMATS = (bsdiff, listed, patch, unpack)  # instrumented when they are imported here
 LENGTHS = struct.Struct("<5H")
 
 
@@ -71,6 +86,8 @@ class Target:
         self.old = grow(base / "old", OLD)
         self.new = grow(base / "new", NEW)
         (base / "precious").write_bytes(b"precious")
+        self.programs = moved(base / "programs")
+        self.best = projection.implementation()
         self.before = self.outside()
         self.counts = dict.fromkeys(("tree", "refused"), 0)
 
@@ -83,24 +100,48 @@ class Target:
         }
 
     def one(self, data):
-        mode = data[0] % 7 if data else DELTA
+        mode = data[0] % MODES if data else DELTA
+        if mode in (IMAGES, COMPILED):
+            self.images(references if mode == IMAGES else self.best, data[1:])
+            return
         raw = bundle(mode, data[1:])
+        self.apply(
+            raw,
+            kind="full" if mode == FULL else "delta",
+            codec="bsdiff40" if mode in (BSDIFF, RAW_BSDIFF) else "delta1+bz2+xz+zstd",
+            files=None if mode in (MIDDLE, RAW_MIDDLE) else self.new,
+        )
+
+    def images(self, module, data):
+        """Apply the delta of programs with other operations and images."""
+        old, new, honest = self.programs
+        length = int.from_bytes(data[:2], "little")
+        control, stream = data[2 : 2 + length], data[2 + length :]
+        projection.implementation = lambda: module
+        self.apply(
+            delta([honest[0], control, *honest[2:5], stream]),
+            codec="delta2+xz",
+            files=new,
+            tree=tree_id(new),
+            old=self.base / "programs" / "old",
+            old_files=old,
+        )
+
+    def apply(self, raw, **changes):
         (self.base / "hostile").write_bytes(raw)
         out = self.base / "out"
         out.mkdir(mode=0o700)
-        middle = mode in (MIDDLE, RAW_MIDDLE)
-        job = Job(
-            kind="full" if mode == FULL else "delta",
-            codec="bsdiff40" if mode in (BSDIFF, RAW_BSDIFF) else "delta1+bz2+xz+zstd",
-            bundle=self.base / "hostile",
-            bundle_sha256=hashlib.sha256(raw).hexdigest(),
-            bundle_length=len(raw),
-            destination=out,
-            files=None if middle else self.new,
-            tree=tree_id(self.new),
-            old=self.base / "old",
-            old_files=self.old,
-        )
+        fields = {
+            "kind": "delta",
+            "bundle": self.base / "hostile",
+            "bundle_sha256": hashlib.sha256(raw).hexdigest(),
+            "bundle_length": len(raw),
+            "destination": out,
+            "tree": tree_id(self.new),
+            "old": self.base / "old",
+            "old_files": self.old,
+        }
+        job = Job(**(fields | changes))
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 child.perform(job)
@@ -108,7 +149,7 @@ class Target:
             self.counts["refused"] += 1
         else:
             self.counts["tree"] += 1
-            assert not verify_tree(out, self.new)
+            assert not verify_tree(out, changes["files"] or self.new)
         finally:
             shutil.rmtree(out)
         assert self.outside() == self.before, "something outside was touched"
@@ -132,6 +173,13 @@ def seeds(folder):
     yield bytes([RAW_BSDIFF]) + LENGTHS.pack(*map(len, raw)) + b"".join(raw)
 
 
+def programs(target):
+    _, _, honest = target.programs
+    for mode in (IMAGES, COMPILED):
+        head = bytes([mode]) + len(honest[1]).to_bytes(2, "little")
+        yield head + honest[1] + honest[5]
+
+
 def main():
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         base = Path(folder)
@@ -139,10 +187,10 @@ def main():
         corpus = base / "corpus"
         corpus.mkdir()
         target = Target(base / "trees")
-        for number, seed in enumerate(seeds(corpus)):
+        for number, seed in enumerate(chain(seeds(corpus), programs(target))):
             target.one(seed)
             (corpus / str(number)).write_bytes(seed)
-        assert target.counts["tree"] == 7, target.counts
+        assert target.counts["tree"] == MODES, target.counts
         # libFuzzer leaves by exit(): what it writes goes where the caller says.
         atheris.Setup([*sys.argv, str(corpus)], target.one)
         atheris.Fuzz()

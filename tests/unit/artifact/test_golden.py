@@ -1,7 +1,7 @@
 """Bundles that were published stay readable: golden files of each format.
 
-`python tests/unit/artifact/test_golden.py DIR [delta2]` makes all or that one anew: only
-for a new format, under new names.
+`python tests/unit/artifact/test_golden.py DIR [delta2]` makes all or that one anew:
+only for a new format, under new names.
 """
 
 import json

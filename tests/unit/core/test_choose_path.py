@@ -37,7 +37,7 @@ EDGE = st.builds(
     to_tree=st.sampled_from(TREES),
     sha256=st.integers(0, 2**40).map(lambda n: f"{n:064x}"),
     length=st.integers(1, 40),
-    codec=st.sampled_from(["delta1+xz", "delta1+zstd", BSDIFF, "delta9"]),
+    codec=st.sampled_from(["delta1+xz", "delta2+zstd", BSDIFF, "delta9"]),
     memory=st.integers(0, 20_000),
 )
 HAVE = st.dictionaries(
