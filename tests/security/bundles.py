@@ -155,7 +155,7 @@ def _streams(rig: Rig) -> list[bytes]:
     (edge,) = (
         each
         for each in manifest_of(rig).deltas
-        if each.from_version == rig.installed and each.codec.startswith("delta")
+        if each.from_version == rig.installed and each.codec.startswith("delta1")
     )
     with rig.publisher.space.blob(edge.sha256).open("rb") as file:
         return [
