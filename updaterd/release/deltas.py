@@ -132,7 +132,7 @@ def build_delta(  # noqa: PLR0913
     plan = _plan(old_files, new_files)
     sources = [e for e in (old_files[i] for i in plan.sources) if isinstance(e, File)]
     matcher = matching.installed()
-    limit = max(1 << 20, budget // matching.memory(matcher, 1, 1))
+    limit = max(1 << 20, matching.limit(matcher, budget))
     found, places = groups(sources, plan.made, limit)
     pool = pool or Pool(budget=budget)
     size = sum(file.length for file in plan.made)

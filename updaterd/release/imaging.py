@@ -5,7 +5,7 @@ and read again, is described in full; what is only made needs its segments alone
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -86,12 +86,23 @@ def describe(
                 again = piece.file - sources
                 more[piece.file if again < 0 else sources + places[again]] = one.rows
         size += len(images.encode(more))
-        if len(listed | more) > images.MAX_IMAGES or size > images.MAX_BYTES:
-            continue  # what readers would refuse
+        if size > images.MAX_BYTES or not _acceptable(listed | more):
+            continue
         listed |= more
         out.groups[number] = (_paths(theirs), _paths(mine))
     out.stream = images.encode(listed) if listed else b""
     return out
+
+
+def _acceptable(listed: Mapping[int, Rows]) -> bool:
+    """Tell whether readers take so many images, regions and tables."""
+    regions = sum(len(regions) for _, regions, _ in listed.values()) // 64
+    tables = sum(len(tables) for _, _, tables in listed.values()) // 16
+    return (
+        len(listed) <= images.MAX_IMAGES
+        and regions <= images.MAX_ALL_REGIONS
+        and tables <= images.MAX_ALL_TABLES
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,17 @@ def memory(matcher: str, old: int, new: int) -> int:
     return (18 if matcher == BSDIFF else 6) * old + 4 * new
 
 
+def limit(matcher: str, budget: int) -> int:
+    """Return how many old bytes to match with as many new ones, alone in a budget.
+
+    Args:
+        matcher: by name.
+        budget: bytes of memory.
+    """
+    each = memory(matcher, 2, 2) if matcher == BSDIFF else 15  # measured: 7.2 a byte
+    return 2 * budget // each
+
+
 def find(old: bytes, new: bytes, matcher: str) -> Iterator[Cover]:
     """Return what can be copied to make `new` from `old`, by place in `new`.
 
