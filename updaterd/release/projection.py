@@ -80,12 +80,16 @@ class Side:
         self.images = [
             None if path is None else native.Image(*_load(path)) for path in images
         ]
-        lengths = [count for _, _, count in ranges]
-        self.starts = list(accumulate(lengths, initial=0))
-        self.projector = native.Projector(
-            Joined(ranges).read,
-            array("q", self.starts[:-1]).tobytes(),
-            array("q", lengths).tobytes(),
+        self.starts = list(accumulate((count for _, _, count in ranges), initial=0))
+        self._make = native.Projector
+        self.forget()
+
+    def forget(self) -> None:
+        """Give back what was learnt of the references: it is found again."""
+        self.projector = self._make(
+            Joined(self.ranges).read,
+            array("q", self.starts[:-1]),
+            array("q", (count for _, _, count in self.ranges)),
             self.images,
         )
 
@@ -130,6 +134,8 @@ class Group:
         old, new = self._old, self._new
         covers = self._cut(matching.find(old.masked(), new.masked(), matcher))
         sides = self._labelled(list(covers))
+        old.forget()
+        new.forget()
         return list(self._cut(matching.find(*sides, matcher)))
 
     def _cut(self, covers: Iterable[Cover]) -> Iterator[Cover]:
@@ -159,12 +165,12 @@ class Group:
         done = bytes(after)
         del after
         before = writable(old.ranges)
+        best = {
+            index: max(new.programs(), key=lambda m: (copied[index, m], -m))
+            for index in old.programs()
+        }
         for made in new.programs():
-            mine = [
-                index
-                for index in old.programs()
-                if made == max(new.programs(), key=lambda m: (copied[index, m], -m))
-            ]
+            mine = [index for index, one in best.items() if one == made]
             if mine:
                 self._aim(made, covers)
             for index in mine:
