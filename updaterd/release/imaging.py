@@ -15,7 +15,7 @@ from updaterd.artifact.programs import MAX_TABLES
 from updaterd.release import programs, projection
 from updaterd.release.groups import Group, Piece, Ranges
 from updaterd.release.projection import Images
-from updaterd.release.reading import whole
+from updaterd.release.reading import apart
 
 Rows = tuple[bytes, bytes, bytes]
 """Segments, regions and tables, as `Image` takes them."""
@@ -148,15 +148,15 @@ class _Album:
         path, _, length = piece.range
         if length < LEAST_CODE or not programs.is_one(path):
             return None
-        data = whole([piece.range])
-        program = programs.describe(data)
-        if program is None or program.code < LEAST_CODE:
-            return None
-        rows = (program.segments, program.regions, b"")
-        try:
-            tables = self._native.tables(data, self._native.Image(*rows))
-        except ValueError:
-            return None  # more than the reader would take
+        with apart(piece.range) as data:
+            program = programs.describe(data)
+            if program is None or program.code < LEAST_CODE:
+                return None
+            rows = (program.segments, program.regions, b"")
+            try:
+                tables = self._native.tables(data, self._native.Image(*rows))
+            except ValueError:
+                return None  # more than the reader would take
         rows = (*rows[:2], _fitting(tables, program.room))
         here = self._base / f"image{len(self._seen)}"
         projection.save(here, *rows)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from mmap import mmap
 from pathlib import Path
 
 from updaterd.artifact.programs import (
@@ -46,6 +47,7 @@ _GO_HEADER = struct.Struct("<I4x QQ QQQQQQ")
 _GO_FUNCTION = 44  # bytes of one, without what varies
 _GO_TEXT, _GO_FUNCTION_DATA = 176, 320  # in moduledata
 
+Data = bytes | mmap
 Segment = tuple[int, int, int, int, int]
 """Offset, address, bytes in the file, bytes in memory, whether it is code."""
 Region = tuple[int, ...]
@@ -93,7 +95,7 @@ def is_one(path: str | Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def describe(data: bytes) -> Program | None:
+def describe(data: Data) -> Program | None:
     """Return the image of a program, or None: it is none that can be described.
 
     Args:
@@ -105,8 +107,8 @@ def describe(data: bytes) -> Program | None:
         return None  # cut short, or its headers point nowhere
 
 
-def _describe(data: bytes) -> Program | None:
-    if not data.startswith(MAGIC) or len(data) >= _LONGEST:
+def _describe(data: Data) -> Program | None:
+    if data[: len(MAGIC)] != MAGIC or len(data) >= _LONGEST:
         return None
     (kind, machine, _, _, at, sections_at, _, _, size, count, row, rows, names) = (
         _HEADER.unpack_from(data)
@@ -169,7 +171,7 @@ def _possible(segments: Sequence[Segment], length: int) -> bool:
 
 
 def _sections(
-    data: bytes, at: int, size: int, count: int, names: int
+    data: Data, at: int, size: int, count: int, names: int
 ) -> Iterator[_Section]:
     """Yield the sections that are loaded; none where their table is odd."""
     if size != _SECTION.size or not at or at + size * count > len(data):
@@ -215,7 +217,7 @@ def _split(segments: Sequence[Segment], blank: Sequence[_Section]) -> list[Segme
 
 
 def _regions(
-    data: bytes,
+    data: Data,
     sections: Sequence[_Section],
     segments: Sequence[Segment],
     *,
@@ -272,7 +274,7 @@ def _listed(region: Region) -> int:
     return 0
 
 
-def _frames(data: bytes, section: _Section) -> Region | None:
+def _frames(data: Data, section: _Section) -> Region | None:
     """Return the region of .eh_frame, when it has the encoding that compilers use."""
     if section.kind not in {_PROGBITS, _UNWIND}:
         return None
@@ -301,7 +303,7 @@ def _frames(data: bytes, section: _Section) -> Region | None:
     return None
 
 
-def _table(data: bytes, section: _Section) -> Region | None:
+def _table(data: Data, section: _Section) -> Region | None:
     """Return the region of .eh_frame_hdr's table."""
     if data[section.offset : section.offset + 4] != _SORTED:
         return None
@@ -313,7 +315,7 @@ def _table(data: bytes, section: _Section) -> Region | None:
 
 
 def _functions(
-    data: bytes, segments: Sequence[Segment], section: _Section
+    data: Data, segments: Sequence[Segment], section: _Section
 ) -> Region | None:
     """Return the region of Go's function table (go.dev/src/runtime/symtab.go)."""
     magic, count, _, text, names, _, _, values, functions = _GO_HEADER.unpack_from(

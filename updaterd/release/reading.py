@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from mmap import mmap
 from typing import NoReturn
 
 from updaterd.errors import BrokenError
@@ -31,18 +32,37 @@ def writable(ranges: Sequence[Range]) -> bytearray:
         OSError: the disk refused.
     """
     data = bytearray(sum(count for _, _, count in ranges))
-    rest = memoryview(data)
-    for path, offset, count in ranges:
-        with open(path, "rb", buffering=0) as file:
-            file.seek(offset)
-            left = rest[:count]
-            while left:
-                got = file.readinto(left)
-                if not got:
-                    _refuse(path)
-                left = left[got:]
-        rest = rest[count:]
+    with memoryview(data) as view:
+        at = 0
+        for one in ranges:
+            _fill(view[at : at + one[2]], one)
+            at += one[2]
     return data
+
+
+def apart(one: Range) -> mmap:
+    """Return a range in memory that the system has back when it is closed.
+
+    Raises:
+        BrokenError: a file has become shorter.
+        OSError: the disk refused.
+    """
+    data = mmap(-1, one[2])
+    with memoryview(data) as view:
+        _fill(view, one)
+    return data
+
+
+def _fill(view: memoryview, one: Range) -> None:
+    path, offset, _ = one
+    with open(path, "rb", buffering=0) as file:
+        file.seek(offset)
+        at = 0
+        while at < len(view):
+            got = file.readinto(view[at:])
+            if not got:
+                _refuse(path)
+            at += got
 
 
 class Joined:
