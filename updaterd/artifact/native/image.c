@@ -246,14 +246,17 @@ size_t image_search(const image *program, const uint8_t *chunk, int64_t at,
     return count;
 }
 
-/* Returns 0; or -1: there are too many, or there is no memory. */
+/* Returns 0; or -1: there are too many, or (`out->starved`) there is no memory. */
 static int list(listing *out, int64_t place, uint8_t kind, uint8_t plain,
                 int64_t base) {
     if (out->count == out->room) {
         size_t room = out->room ? 2 * out->room : 1024;
         if (room > MAX_LISTED) return -1;
         listed *more = realloc(out->items, room * sizeof *more);
-        if (!more) return -1;
+        if (!more) {
+            out->starved = 1;
+            return -1;
+        }
         out->items = more;
         out->room = room;
     }

@@ -52,6 +52,7 @@ typedef struct {
 typedef struct {
     listed *items;
     size_t count, room;
+    int starved; /* there was no memory for more */
 } listing;
 
 /* Returns `count` bytes of a file at `at`, valid until the next call; NULL: an error

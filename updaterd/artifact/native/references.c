@@ -10,6 +10,7 @@
 
 #define SLOTS 4096 /* chunks whose references are kept: 64 MiB of program */
 #define WINDOW 65536
+#define MAX_KNOWN (1 << 20) /* listed references kept of other files: 16 MiB */
 #define MAX_PARTS (1 << 20) /* of the copies into one file */
 
 typedef struct {
@@ -53,7 +54,9 @@ typedef struct {
 
 static int column_of(PyObject *object, size_t width, column *out) {
     if (PyObject_GetBuffer(object, &out->view, PyBUF_SIMPLE)) return -1;
-    if (out->view.len % (Py_ssize_t)(8 * width) || (uintptr_t)out->view.buf % 8) {
+    /* An empty array may lie anywhere. */
+    if (out->view.len % (Py_ssize_t)(8 * width) ||
+        (out->view.len && (uintptr_t)out->view.buf % 8)) {
         PyBuffer_Release(&out->view);
         PyErr_SetString(PyExc_ValueError, "not a column of int64");
         return -1;
@@ -285,19 +288,37 @@ static const uint8_t *look(void *opaque, int64_t at, size_t count) {
     return one->data + (at - one->low);
 }
 
+/* Give back the list of a file. */
+static void forget(source *one) {
+    free(one->known.items);
+    one->known = (listing){0};
+    one->is_known = 0;
+}
+
 /* See that the listed references of a file are there. -1 with an exception set. */
 static int know(ProjectorObject *it, source *one) {
     if (one->is_known) return 0;
     window here = {.it = it, .of = one}, there = {.it = it, .of = one};
     walker file = {look, &here, &there};
     one->known.count = 0;
+    size_t others = 0;
+    for (size_t i = 0; i < it->count; i++) others += it->sources[i].known.count;
+    for (size_t i = 0; others > MAX_KNOWN && i < it->count; i++) {
+        others -= it->sources[i].known.count;
+        forget(&it->sources[i]);
+    }
     const int failed = image_list(&one->program->it, &file, &one->known);
     Py_XDECREF(here.held);
     Py_XDECREF(there.held);
-    if (failed && !PyErr_Occurred())
-        PyErr_SetString(PyExc_ValueError, "an image lists too many references");
     one->is_known = !failed;
-    return failed;
+    if (!failed) return 0;
+    if (one->known.starved) {
+        forget(one);
+        PyErr_NoMemory();
+    } else if (!PyErr_Occurred()) {
+        PyErr_SetString(PyExc_ValueError, "an image lists too many references");
+    }
+    return -1;
 }
 
 /* Returns the slot with a chunk's references, or NULL with an exception set. */
@@ -379,13 +400,6 @@ static int next_part(const ProjectorObject *it, const column given[3], int64_t m
     at->length = one->length - at->start < left ? one->length - at->start : left;
     at->to = given[2].items[at->copy] + at->into;
     return 1;
-}
-
-/* Give back the list of a file that the next one does not read. */
-static void forget(source *one) {
-    free(one->known.items);
-    one->known = (listing){0};
-    one->is_known = 0;
 }
 
 static int aim(ProjectorObject *it, ImageObject *program, const column given[3]) {
