@@ -13,12 +13,15 @@ from fakes.bundles import delta_job, grow
 from fakes.programs import control, delta, moved, program, rows
 from fakes.uncompiled import BOTH, command, use
 
-from updaterd.artifact import child, images, sandbox, script
+from updaterd.artifact import child, images, projection, sandbox, script
+from updaterd.artifact.blocks import MAX_BLOCK
+from updaterd.artifact.operations import encode
 from updaterd.artifact.programs import FRAMES, TABLE
 from updaterd.artifact.script import MADE, Item
 from updaterd.artifact.varint import pack as number
 from updaterd.artifact.verify import verify_tree
-from updaterd.errors import RejectedError
+from updaterd.core.tree import File
+from updaterd.errors import MalformedError, RejectedError
 
 CODEC = "delta2+xz"
 
@@ -193,3 +196,70 @@ def test_copies_that_go_into_two_programs_are_refused_before_anything_is_made(ba
         child.perform(job)
 
     assert not list(job.destination.iterdir())
+
+
+def _plain(root, made, streams, **changes):
+    """Return the job of a delta to one file, `z`, from one that is not read."""
+    before = grow(root / "old", {"p": b"old"})
+    after = grow(root / "new", {"z": made})
+    items = [Item("z", MADE, 0o644, len(made))]
+    plan = script.encode(before, items, [], [], set())
+    return _job(root, before, after, [plan, *streams], **changes)
+
+
+@pytest.mark.parametrize("codec", ["delta1+xz", CODEC])
+def test_operations_that_copy_nothing_need_no_old_files(tmp_path, codec):
+    """Where nothing is read there need be nothing to read from."""
+    new = b"all of it is new"
+    streams = [b"".join(encode([(0, 8, 0)] * 2)), b"", b"", new]
+    streams += [b"\0"] * (codec == CODEC)
+    job = _plain(tmp_path, new, streams, codec=codec)
+    child.perform(job)
+
+    assert new == (job.destination / "z").read_bytes()
+
+
+def test_a_copy_of_nothing_may_lie_in_a_file_that_is_not_made_yet(tmp_path):
+    """The bytes before it are read all the same."""
+    old, zeros = random.Random(1).randbytes(5000), bytes(1 << 20)
+    before = grow(tmp_path / "old", {"p": old})
+    after = grow(tmp_path / "new", {"big": old[4900:] + zeros, "z": old[:10]})
+    items = [Item("big", MADE, 0o644, len(zeros) + 100), Item("z", MADE, 0o644, 10)]
+    plan = script.encode(before, items, [0], [0], set())
+    reads = [(4900, 99, 0), (5001, 0, 1), (4999, 0, len(zeros)), (0, 10, 0)]
+    streams = [plan, control(reads), b"", b"", old[4999:] + zeros]
+    job = _job(tmp_path, before, after, streams, codec="delta1+xz")
+
+    assert not child.perform(job).missing
+
+
+@pytest.mark.parametrize("codec", ["delta1+xz", CODEC])
+def test_operations_that_make_more_than_a_number_holds_are_refused(tmp_path, codec):
+    """Each of them is possible, and each block of them."""
+    many = [(0, 2**48 - 1, 0)] * (10 * MAX_BLOCK)
+    streams = [b"".join(encode(many)), b"", b"", b""] + [b"\0"] * (codec == CODEC)
+    with pytest.raises(MalformedError):
+        child.perform(_plain(tmp_path, b"1", streams, codec=codec))
+
+
+@pytest.mark.parametrize("codec", ["delta1+xz", CODEC])
+def test_files_longer_than_any_disk_are_refused(tmp_path, codec):
+    """Signed, made and read again: together they have more bytes than 64 bits count."""
+    before = grow(tmp_path / "old", {"p": b"old"})
+    after = tuple(File(f"{n:04}", 64 * "0", 2**53 - 1, 0o644) for n in range(1100))
+    items = [Item(file.path, MADE, 0o644, file.length) for file in after]
+    plan = script.encode(before, items, [0], range(1100), set())
+    streams = [plan, control([(0, 1, 0)]), b"", b"", b""] + [b"\0"] * (codec == CODEC)
+    with pytest.raises(MalformedError, match="longer than any disk"):
+        child.perform(_job(tmp_path, before, after, streams, codec=codec))
+
+
+def test_blocks_of_one_operation_each_do_not_fill_the_worker(tmp_path, loops):
+    """All of a delta with images are kept until its programs are made."""
+    count = projection.MAX_OPERATIONS
+    one = b"".join(encode([(0, 1, 0)]))
+    job = _plain(tmp_path, bytes(count), [one * count, b"", b"", bytes(count), b"\0"])
+    answer = _worker(job, loops)
+
+    assert "malformed" == answer["error"]["code"]
+    assert answer["used"]["peak_rss"] < 48 * 2**20

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from itertools import accumulate, repeat
 from operator import sub
 
-from updaterd.artifact import codecs, images
+from updaterd.artifact import codecs, images, varint
 from updaterd.artifact.script import MADE
 from updaterd.core.records import record
 from updaterd.errors import MalformedError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_OPERATIONS = 1 << 18
 """Of a delta whose references are re-aimed: all of them are kept, 10 MiB at most."""
+MAX_BLOCKS = 1 << 12
+"""That these lie in: each takes another 1.5 KiB, however few it has."""
 
 
 @record
@@ -212,12 +214,16 @@ def _kept(blocks: Iterable[Block]) -> Sequence[Block]:
     """Return all blocks.
 
     Raises:
-        MalformedError: there are too many operations.
+        MalformedError: there are too many operations, or they make too much.
     """
-    out, count = [], 0
+    out: list[Block] = []
+    count = made = 0
     for block in blocks:
         count += len(block.starts)
-        if count > MAX_OPERATIONS:
+        if count > MAX_OPERATIONS or len(out) == MAX_BLOCKS:
             raise MalformedError("operations: too many for a delta with images")
+        made += block.made[-1]
+        if made > varint.MAX:
+            raise MalformedError("operations: they make too much")
         out.append(block)
     return out

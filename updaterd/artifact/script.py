@@ -181,7 +181,7 @@ def decode(data: bytes, old: Sequence[Entry]) -> Script:
 
     Raises:
         MalformedError: cut short, an index out of range, an unsafe path, or a
-            result that is not one possible tree.
+            result that is not one possible tree, or longer than a number.
     """
     cursor = varint.Cursor(data, "tree script")
     if cursor.number() != len(old):
@@ -208,6 +208,9 @@ def decode(data: bytes, old: Sequence[Entry]) -> Script:
         sources.append(source)
     places = cursor.indices(again_count, made)
     cursor.end()
+    lengths = (item.number for item in items if item.kind == MADE)
+    if sum(lengths, sum(file.length for file in sources)) > varint.MAX:
+        raise MalformedError("tree script: files longer than any disk")
     gone = removed.union(changed)
     kept = tuple(entry for index, entry in enumerate(old) if index not in gone)
     names = [Link(item.path, "") for item in items]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from array import array
 from bisect import bisect_right
 from hashlib import sha256
 from itertools import accumulate
@@ -179,6 +180,14 @@ class Concatenation:
         Raises:
             MalformedError: a file is read that is not made yet.
         """
+        if not all(map(int.__lt__, starts, ends)):
+            # Nothing is read of an empty one, wherever it is.
+            some = [
+                pair for pair in zip(starts, ends, strict=True) if pair[0] < pair[1]
+            ]
+            if not some:
+                return bytearray()
+            starts, ends = (array("q", column) for column in zip(*some, strict=True))
         low, high = min(starts), max(ends)
         if len(starts) == 1:
             return bytearray(self.read(low, high))
