@@ -222,8 +222,9 @@ void project_found(passage *one, const uint16_t *found, size_t count,
 }
 
 /* Rewrite what is listed for the old file. */
-void project_listed(passage *one, const listed *items, size_t count) {
-    size_t low = 0, high = count;
+void project_listed(passage *one, const listing *known) {
+    const listed *items = known->items;
+    size_t low = 0, high = known->count;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
         if (items[middle].place < one->start)
@@ -232,7 +233,7 @@ void project_listed(passage *one, const listed *items, size_t count) {
             high = middle;
     }
     const int64_t end = one->start + one->length;
-    for (; low < count && items[low].place < end; low++)
-        project_one(one, items[low].place, items[low].kind, items[low].plain,
-                    items[low].base);
+    for (; low < known->count && items[low].place < end; low++)
+        project_one(one, items[low].place, (int)items[low].kind, (int)items[low].plain,
+                    known->bases[items[low].base]);
 }

@@ -46,6 +46,6 @@ void project_begin(passage *one);
 
 void project_found(passage *one, const uint16_t *found, size_t count,
                    int64_t chunk);
-void project_listed(passage *one, const listed *items, size_t count);
+void project_listed(passage *one, const listing *known);
 
 #endif

@@ -247,8 +247,8 @@ size_t image_search(const image *program, const uint8_t *chunk, int64_t at,
 }
 
 /* Returns 0; or -1: there are too many, or (`out->starved`) there is no memory. */
-static int list(listing *out, int64_t place, uint8_t kind, uint8_t plain,
-                int64_t base) {
+static int list(listing *out, int64_t place, unsigned kind, unsigned plain,
+                unsigned base) {
     if (out->count == out->room) {
         size_t room = out->room ? 2 * out->room : 1024;
         if (room > MAX_LISTED) return -1;
@@ -263,6 +263,18 @@ static int list(listing *out, int64_t place, uint8_t kind, uint8_t plain,
     out->items[out->count++] =
         (listed){(uint32_t)place, kind, plain, base};
     return 0;
+}
+
+/* Returns the index of a new base; there is room for all that an image can have. */
+static unsigned new_base(listing *out, int64_t address) {
+    out->bases[out->base_count] = address;
+    return (unsigned)out->base_count++;
+}
+
+void listing_free(listing *one) {
+    free(one->items);
+    free(one->bases);
+    *one = (listing){0};
 }
 
 /* .eh_frame: the FDEs' way back to their CIE, what they begin at, and their LSDA. */
@@ -292,11 +304,13 @@ static int list_frames(const region *one, walker *file, listing *out) {
 /* Go's functab, and the functions it names (go.dev/src/runtime/symtab.go). */
 static int list_functions(const image *program, const region *one, walker *file,
                           listing *out) {
-    const int64_t count = one->parameter[0], text = one->parameter[1];
-    const int64_t names = one->parameter[2], values = one->parameter[3];
-    const int64_t data = one->parameter[4];
+    const int64_t count = one->parameter[0];
+    const unsigned text = new_base(out, one->parameter[1]);
+    const unsigned names = new_base(out, one->parameter[2]);
+    const unsigned values = new_base(out, one->parameter[3]);
+    const unsigned data = new_base(out, one->parameter[4]);
     const int64_t start = one->start, end = start + one->length;
-    const int64_t here = image_address(program, start);
+    const unsigned here = new_base(out, image_address(program, start));
     for (int64_t i = 0; i < count; i++)
         if (list(out, start + 8 * i, OFFSET, 1, text) ||
             list(out, start + 8 * i + 4, OFFSET, 1, here))
@@ -321,7 +335,7 @@ static int list_functions(const image *program, const region *one, walker *file,
             if (at + q + 4 > end) break;
             const uint32_t value = u32(function + q);
             if (j < n ? value && list(out, at + q, OFFSET, 1, values)
-                      : data && value != 0xFFFFFFFF &&
+                      : one->parameter[4] && value != 0xFFFFFFFF &&
                             list(out, at + q, OFFSET, 1, data))
                 return -1;
         }
@@ -331,7 +345,7 @@ static int list_functions(const image *program, const region *one, walker *file,
 }
 
 static int list_table(const image *program, const table *one, listing *out) {
-    const int64_t base = image_address(program, one->offset);
+    const unsigned base = new_base(out, image_address(program, one->offset));
     for (int64_t k = 0; k < one->entries; k++)
         if (list(out, one->offset + 4 * k, OFFSET, 0, base)) return -1;
     return 0;
@@ -342,6 +356,12 @@ static int list_table(const image *program, const table *one, listing *out) {
  * Returns 0; or -1: too many, no memory, or the file could not be read. */
 int image_list(const image *program, walker *file, listing *out) {
     size_t next = 0; /* of the tables: they lie between the regions that list */
+    const size_t bases = PARAMETERS * program->region_count + program->table_count;
+    out->bases = calloc(bases + 1, sizeof *out->bases);
+    if (!out->bases) {
+        out->starved = 1;
+        return -1;
+    }
     for (size_t i = 0; i < program->region_count; i++) {
         const region *one = &program->regions[i];
         if (one->kind == CODE || one->kind == WORDS) continue;
@@ -352,9 +372,11 @@ int image_list(const image *program, walker *file, listing *out) {
         int failed = 0;
         if (one->kind == FRAMES) failed = list_frames(one, file, out);
         if (one->kind == FUNCTIONS) failed = list_functions(program, one, file, out);
-        if (one->kind == TABLE)
+        if (one->kind == TABLE) {
+            const unsigned base = new_base(out, one->parameter[0]);
             for (int64_t at = 0; !failed && at + 4 <= one->length; at += 4)
-                failed = list(out, one->start + at, OFFSET, 0, one->parameter[0]);
+                failed = list(out, one->start + at, OFFSET, 0, base);
+        }
         if (failed) return -1;
     }
     for (; next < program->table_count; next++)

@@ -41,17 +41,18 @@ typedef struct {
     int64_t end; /* of what is stored: the shortest file it can describe */
 } image;
 
-/* A reference that is not searched for: 16 bytes, there may be a million. */
+/* A reference that is not searched for: 8 bytes, there may be a million. */
 typedef struct {
     uint32_t place;
-    uint8_t kind;
-    uint8_t plain; /* its value has no sign */
-    int64_t base;
+    unsigned kind : 3;
+    unsigned plain : 1; /* its value has no sign */
+    unsigned base : 28; /* index into the listing's bases */
 } listed;
 
 typedef struct {
     listed *items;
-    size_t count, room;
+    int64_t *bases; /* addresses that offsets count from */
+    size_t count, room, base_count;
     int starved; /* there was no memory for more */
 } listing;
 
@@ -73,6 +74,7 @@ int64_t image_offset(const image *program, int64_t address, const segment **foun
 size_t image_search(const image *program, const uint8_t *chunk, int64_t at,
                     size_t length, uint16_t *out);
 int image_list(const image *program, walker *file, listing *out);
+void listing_free(listing *one);
 
 static inline uint32_t u32(const uint8_t *at) {
     return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 |

@@ -8,9 +8,9 @@
 #include "aim.h"
 #include "find_tables.h"
 
-#define SLOTS 4096 /* chunks whose references are kept: 64 MiB of program */
+#define SLOTS 2048 /* chunks whose references are kept: 32 MiB of program */
 #define WINDOW 65536
-#define MAX_KNOWN (1 << 20) /* listed references kept of other files: 16 MiB */
+#define MAX_KNOWN (1 << 20) /* listed references kept of other files: 8 MiB */
 #define MAX_PARTS (1 << 20) /* of the copies into one file */
 
 typedef struct {
@@ -165,7 +165,7 @@ static void projector_dealloc(PyObject *self) {
     projector_clear(self);
     for (size_t i = 0; i < it->count; i++) {
         Py_XDECREF((PyObject *)it->sources[i].program);
-        free(it->sources[i].known.items);
+        listing_free(&it->sources[i].known);
         aims_free(&it->sources[i].moved);
     }
     free(it->sources);
@@ -290,8 +290,7 @@ static const uint8_t *look(void *opaque, int64_t at, size_t count) {
 
 /* Give back the list of a file. */
 static void forget(source *one) {
-    free(one->known.items);
-    one->known = (listing){0};
+    listing_free(&one->known);
     one->is_known = 0;
 }
 
@@ -300,7 +299,7 @@ static int know(ProjectorObject *it, source *one) {
     if (one->is_known) return 0;
     window here = {.it = it, .of = one}, there = {.it = it, .of = one};
     walker file = {look, &here, &there};
-    one->known.count = 0;
+    forget(one);
     size_t others = 0;
     for (size_t i = 0; i < it->count; i++) others += it->sources[i].known.count;
     for (size_t i = 0; others > MAX_KNOWN && i < it->count; i++) {
@@ -489,7 +488,7 @@ static int project(ProjectorObject *it, uint8_t *data, const column given[3]) {
             if (!kept) return -1;
             project_found(&now, kept->found, kept->count, chunk * CHUNK);
         }
-        project_listed(&now, one->known.items, one->known.count);
+        project_listed(&now, &one->known);
     }
     return 0;
 }
@@ -573,7 +572,8 @@ static int rewrite_all(ProjectorObject *it, source *one, uint8_t *data,
     }
     for (size_t i = 0; i < one->known.count; i++) {
         const listed *item = &one->known.items[i];
-        write(one, target, data, item->place, item->kind, item->plain, item->base);
+        write(one, target, data, item->place, (int)item->kind, (int)item->plain,
+              one->known.bases[item->base]);
     }
     return 0;
 }
