@@ -7,8 +7,9 @@ The first byte of an input chooses what the rest is: a full bundle, a delta bund
 `BSDIFF40` patch; a delta bundle in the middle of a path, where no listing is signed;
 or the raw streams of a delta or a patch, which are then packed honestly, so that the
 parsers behind the decompressors see all of it; or operations and images of a delta of
-programs, for each of the implementations. What must hold for any bytes: a typed
-refusal, or exactly the signed tree; nothing outside the staging directory is touched.
+programs. It also chooses who applies deltas: what is compiled, or its twin in Python.
+What must hold for any bytes: a typed refusal, or exactly the signed tree; nothing
+outside the staging directory is touched.
 """
 
 import bz2
@@ -20,7 +21,7 @@ import shutil
 import struct
 import sys
 import tempfile
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import atheris
@@ -34,7 +35,9 @@ with atheris.instrument_imports(include=["updaterd"]):
         child,
         codecs,
         container,
+        interpreted,
         listed,
+        loops,
         patch,
         projection,
         references,
@@ -49,10 +52,8 @@ from fakes.bundles import assemble, grow  # noqa: E402 # after the path is set
 from fakes.programs import delta, moved  # noqa: E402 # as above
 from test_golden import GOLDEN, NEW, OLD  # noqa: E402 # as above
 
-MODES = 9
-FULL, DELTA, BSDIFF, MIDDLE, RAW, RAW_MIDDLE, RAW_BSDIFF, IMAGES, COMPILED = range(
-    MODES
-)
+MODES = 8
+FULL, DELTA, BSDIFF, MIDDLE, RAW, RAW_MIDDLE, RAW_BSDIFF, IMAGES = range(MODES)
 FORMATS = (bsdiff, listed, patch, unpack)  # instrumented when they are imported here
 LENGTHS = struct.Struct("<5H")
 
@@ -87,7 +88,10 @@ class Target:
         self.new = grow(base / "new", NEW)
         (base / "precious").write_bytes(b"precious")
         self.programs = moved(base / "programs")
-        self.best = projection.implementation()
+        self.twins = (
+            (loops.best(), projection.implementation()),
+            (interpreted, references),
+        )
         self.before = self.outside()
         self.counts = dict.fromkeys(("tree", "refused"), 0)
 
@@ -100,9 +104,11 @@ class Target:
         }
 
     def one(self, data):
-        mode = data[0] % MODES if data else DELTA
-        if mode in (IMAGES, COMPILED):
-            self.images(references if mode == IMAGES else self.best, data[1:])
+        twin, mode = divmod(data[0] if data else DELTA, MODES)
+        some, module = self.twins[twin % 2]
+        loops.best, projection.implementation = lambda: some, lambda: module
+        if mode == IMAGES:
+            self.images(data[1:])
             return
         raw = bundle(mode, data[1:])
         self.apply(
@@ -112,12 +118,11 @@ class Target:
             files=None if mode in (MIDDLE, RAW_MIDDLE) else self.new,
         )
 
-    def images(self, module, data):
+    def images(self, data):
         """Apply the delta of programs with other operations and images."""
         old, new, honest = self.programs
         length = int.from_bytes(data[:2], "little")
         control, stream = data[2 : 2 + length], data[2 + length :]
-        projection.implementation = lambda: module
         self.apply(
             delta([honest[0], control, *honest[2:5], stream]),
             codec="delta2+xz",
@@ -175,9 +180,8 @@ def seeds(folder):
 
 def programs(target):
     _, _, honest = target.programs
-    for mode in (IMAGES, COMPILED):
-        head = bytes([mode]) + len(honest[1]).to_bytes(2, "little")
-        yield head + honest[1] + honest[5]
+    head = bytes([IMAGES]) + len(honest[1]).to_bytes(2, "little")
+    yield head + honest[1] + honest[5]
 
 
 def main():
@@ -187,10 +191,12 @@ def main():
         corpus = base / "corpus"
         corpus.mkdir()
         target = Target(base / "trees")
-        for number, seed in enumerate(chain(seeds(corpus), programs(target))):
+        some = [*seeds(corpus), *programs(target)]
+        some += [bytes([seed[0] + MODES]) + seed[1:] for seed in some]
+        for number, seed in enumerate(some):
             target.one(seed)
             (corpus / str(number)).write_bytes(seed)
-        assert target.counts["tree"] == MODES, target.counts
+        assert target.counts["tree"] == 2 * MODES, target.counts
         # libFuzzer leaves by exit(): what it writes goes where the caller says.
         atheris.Setup([*sys.argv, str(corpus)], target.one)
         atheris.Fuzz()
