@@ -100,7 +100,7 @@ def apply(
             from updaterd.artifact import projection  # noqa: PLC0415 - few need it
 
             projected = projection.prepare(fd, images[0], plan, blocks, old.read)
-            blocks, project = projected.blocks, projected.project
+            blocks, project = projected.blocks(), projected.project
         making = _Making(job, plan, destination)
         sink = Sink(destination, plan_rows(plan), progress, making.done())
         engine = Engine(

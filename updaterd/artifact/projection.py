@@ -18,7 +18,7 @@ from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
     from typing import Any
 
@@ -106,9 +106,11 @@ class Projection:
         readable = [*range(count), *(count + place for place in plan.places)]
         lengths = [*old, *(made[place] for place in plan.places)]
         starts = list(accumulate(lengths, initial=0))[:-1]
-        self.blocks = _kept(blocks)
+        kept = _kept(blocks)
         self._firsts = array("q", [0])  # bytes made before each block
-        self._firsts.extend(accumulate(block.made[-1] for block in self.blocks[:-1]))
+        self._firsts.extend(accumulate(block.made[-1] for block in kept[:-1]))
+        self._blocks = dict(enumerate(kept))
+        self._begun = 0  # of them; those before it are gone
         ends = list(accumulate(made))
         self._files = [
             _Made(ends[file - count] - made[file - count], ends[file - count], image)
@@ -130,16 +132,23 @@ class Projection:
         except ValueError as error:
             raise MalformedError(f"images: {error}") from error
 
+    def blocks(self) -> Iterator[Block]:
+        """Yield the operations, once: what was applied needs no memory any more."""
+        for index in range(len(self._blocks)):
+            self._blocks.pop(index - 1, None)
+            self._begun = index
+            yield self._blocks[index]
+
     def _check(self, place: int) -> None:
         """Check that no copy goes over a place in the stream.
 
         Raises:
             MalformedError: one does.
         """
-        if not self.blocks:
+        if not self._blocks:
             return
         index = bisect_right(self._firsts, place) - 1
-        block, first = self.blocks[index], self._firsts[index]
+        block, first = self._blocks[index], self._firsts[index]
         last = min(bisect_right(block.made, place - first), len(block.starts)) - 1
         at = first + block.made[last]
         if at < place < at + block.lengths[last]:
@@ -194,11 +203,9 @@ class Projection:
             MalformedError: they are of too many pieces.
         """
         starts, lengths, news = array("q"), array("q"), array("q")
-        low = max(bisect_right(self._firsts, file.begin) - 1, 0)
-        for index in range(
-            low, bisect_left(self._firsts, file.end, hi=len(self.blocks))
-        ):
-            block, base = self.blocks[index], self._firsts[index]
+        low = max(bisect_right(self._firsts, file.begin) - 1, self._begun)
+        for index in range(low, bisect_left(self._firsts, file.end)):
+            block, base = self._blocks[index], self._firsts[index]
             first = bisect_left(block.made, file.begin - base)
             last = min(bisect_left(block.made, file.end - base), len(block.starts))
             starts.frombytes(memoryview(block.starts)[first:last].cast("B"))
@@ -210,7 +217,7 @@ class Projection:
             raise MalformedError(f"images: {error}") from error
 
 
-def _kept(blocks: Iterable[Block]) -> Sequence[Block]:
+def _kept(blocks: Iterable[Block]) -> list[Block]:
     """Return all blocks.
 
     Raises:

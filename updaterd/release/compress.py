@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from updaterd.artifact.codecs import BZ2, STORED, WINDOW, WINDOW_LOG, XZ, ZSTD, zstd
+from updaterd.artifact.codecs import BZ2, STORED, WINDOW, XZ, ZSTD, zstd
 from updaterd.errors import BrokenError
 from updaterd.release.reading import pieces
 
@@ -32,6 +32,9 @@ _BEST = 9 | lzma.PRESET_EXTREME
 
 _LARGE = 1 << 18
 """Bytes from which on only xz is tried: it won on every larger stream measured."""
+_WINDOW_LOG = 22
+"""Of zstd: half of what readers allow. They hold a window for each stream, and what
+they know of a program besides."""
 _PIECE = 1 << 20
 
 
@@ -118,7 +121,7 @@ def _options(module: ModuleType, length: int) -> dict[Any, int]:
     names = module.CompressionParameter
     return {
         names.compression_level: 19,
-        names.window_log: min(WINDOW_LOG, max(10, (length - 1).bit_length())),
+        names.window_log: min(_WINDOW_LOG, max(10, (length - 1).bit_length())),
         names.checksum_flag: 0,
     }
 

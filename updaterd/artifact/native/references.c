@@ -310,7 +310,12 @@ static int know(ProjectorObject *it, source *one) {
     Py_XDECREF(here.held);
     Py_XDECREF(there.held);
     one->is_known = !failed;
-    if (!failed) return 0;
+    if (!failed) {
+        listed *less = realloc(one->known.items, one->known.count * sizeof *less + 1);
+        if (less) one->known.items = less;
+        one->known.room = one->known.count;
+        return 0;
+    }
     if (one->known.starved) {
         forget(one);
         PyErr_NoMemory();
