@@ -30,15 +30,17 @@ def give_up(*, memory: int, cpu_s: int, file_bytes: int) -> None:
     libc.unshare(_NEW_NETWORK)  # as root; others keep only what the code does
     _limit(resource.RLIMIT_DATA, memory)
     _limit(resource.RLIMIT_AS, max(_ADDRESS_SPACE, 2 * memory))
-    _limit(resource.RLIMIT_CPU, cpu_s)
+    # At the soft one comes SIGXCPU, which says why; at the hard one the kernel kills.
+    _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 5)
     _limit(resource.RLIMIT_FSIZE, file_bytes)
     _limit(resource.RLIMIT_NOFILE, _FILES)
     _limit(resource.RLIMIT_CORE, 0)
     os.umask(0o077)
 
 
-def _limit(which: int, value: int) -> None:
+def _limit(which: int, value: int, last: int = 0) -> None:
+    last = max(value, last)
     _, hard = resource.getrlimit(which)
     if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    resource.setrlimit(which, (value, value))
+        last = min(last, hard)
+    resource.setrlimit(which, (min(value, last), last))

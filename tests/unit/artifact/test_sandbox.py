@@ -1,5 +1,7 @@
 """What the end of the worker process means: the bundle's fault, or the machine's."""
 
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -75,3 +77,15 @@ def test_an_old_file_that_cannot_be_read_sends_to_another_bundle(
         sandbox.run(job)
 
     assert "bad_old_files" == caught.value.code
+
+
+def test_a_worker_that_computes_without_end_is_told_from_one_that_was_killed():
+    """Else a bundle that takes too long would be tried again and again."""
+    code = (
+        "from updaterd.artifact.limits import give_up\n"
+        "give_up(memory=2**28, cpu_s=1, file_bytes=0)\n"
+        "while True: pass"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+
+    assert -signal.SIGXCPU == done.returncode
