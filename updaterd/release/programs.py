@@ -265,7 +265,7 @@ def _listed(region: Region) -> int:
     """Return how many references a region lists, at most."""
     kind, _, length, count, *_ = region
     if kind == FRAMES:
-        return length // 8  # three of at least 24 bytes
+        return length // 7  # three of at least 21 bytes
     if kind == TABLE:
         return length // 4
     if kind == FUNCTIONS:

@@ -22,6 +22,7 @@ typedef struct {
 typedef struct {
     int64_t start, length;
     ImageObject *program; /* or NULL */
+    size_t rank;          /* among those with a program */
     listing known;
     int is_known;
     aims moved;
@@ -39,6 +40,8 @@ typedef struct {
     PyObject *read;
     source *sources;
     size_t count;
+    size_t *programs; /* which of them have one: there may be many that do not */
+    size_t program_count;
     ImageObject *target; /* of the last aim(), or NULL */
     slot *slots;
 } ProjectorObject;
@@ -169,6 +172,7 @@ static void projector_dealloc(PyObject *self) {
         aims_free(&it->sources[i].moved);
     }
     free(it->sources);
+    free(it->programs);
     for (size_t i = 0; it->slots && i < SLOTS; i++) free(it->slots[i].found);
     free(it->slots);
     Py_XDECREF((PyObject *)it->target);
@@ -182,8 +186,9 @@ static int set_sources(ProjectorObject *it, const column *starts, const column *
                        PyObject *images) {
     const size_t count = starts->count;
     it->sources = calloc(count + 1, sizeof *it->sources);
+    it->programs = calloc(count + 1, sizeof *it->programs);
     it->slots = calloc(SLOTS, sizeof *it->slots);
-    if (!it->sources || !it->slots) {
+    if (!it->sources || !it->programs || !it->slots) {
         PyErr_NoMemory();
         return -1;
     }
@@ -208,6 +213,8 @@ static int set_sources(ProjectorObject *it, const column *starts, const column *
             return -1;
         } else {
             one->program = (ImageObject *)program; /* takes over the reference */
+            one->rank = it->program_count;
+            it->programs[it->program_count++] = i;
         }
         it->count = i + 1;
         if (one->program &&
@@ -301,10 +308,11 @@ static int know(ProjectorObject *it, source *one) {
     walker file = {look, &here, &there};
     forget(one);
     size_t others = 0;
-    for (size_t i = 0; i < it->count; i++) others += it->sources[i].known.count;
-    for (size_t i = 0; others > MAX_KNOWN && i < it->count; i++) {
-        others -= it->sources[i].known.count;
-        forget(&it->sources[i]);
+    for (size_t i = 0; i < it->program_count; i++)
+        others += it->sources[it->programs[i]].known.count;
+    for (size_t i = 0; others > MAX_KNOWN && i < it->program_count; i++) {
+        others -= it->sources[it->programs[i]].known.count;
+        forget(&it->sources[it->programs[i]]);
     }
     const int failed = image_list(&one->program->it, &file, &one->known);
     Py_XDECREF(here.held);
@@ -407,12 +415,13 @@ static int next_part(const ProjectorObject *it, const column given[3], int64_t m
 }
 
 static int aim(ProjectorObject *it, ImageObject *program, const column given[3]) {
-    size_t *counts = calloc(it->count + 1, sizeof *counts);
+    size_t *counts = calloc(it->program_count + 1, sizeof *counts);
     copied *copies = NULL;
     int failed = !counts;
     size_t total = 0;
     for (step at = {0}; !failed && next_part(it, given, 0, &at);)
-        if (it->sources[at.file].program) counts[at.file]++, total++;
+        if (it->sources[at.file].program)
+            counts[it->sources[at.file].rank]++, total++;
     if (total > MAX_PARTS) {
         free(counts);
         PyErr_SetString(PyExc_ValueError, "copies read too many programs");
@@ -421,22 +430,22 @@ static int aim(ProjectorObject *it, ImageObject *program, const column given[3])
     if (!failed) failed = !(copies = malloc((total + 1) * sizeof *copies));
     if (!failed) {
         size_t begin = 0;
-        for (size_t i = 0; i < it->count; i++) {
+        for (size_t i = 0; i < it->program_count; i++) {
             const size_t count = counts[i];
             counts[i] = begin;
             begin += count;
         }
         for (step at = {0}; next_part(it, given, 0, &at);)
             if (it->sources[at.file].program)
-                copies[counts[at.file]++] =
+                copies[counts[it->sources[at.file].rank]++] =
                     (copied){at.start, at.start + at.length, at.to - at.start};
     }
-    for (size_t i = 0; !failed && i < it->count; i++) {
+    for (size_t i = 0; !failed && i < it->program_count; i++) {
         const size_t begin = i ? counts[i - 1] : 0;
-        aims_free(&it->sources[i].moved);
-        failed = aims_make(&it->sources[i].moved, copies + begin, counts[i] - begin,
-                           it->sources[i].length);
-        if (counts[i] == begin) forget(&it->sources[i]);
+        source *one = &it->sources[it->programs[i]];
+        aims_free(&one->moved);
+        failed = aims_make(&one->moved, copies + begin, counts[i] - begin, one->length);
+        if (counts[i] == begin) forget(one);
     }
     free(counts);
     free(copies);
