@@ -1,6 +1,6 @@
 """Re-aim the references in what is copied from one program to the next.
 
-The Python twin of `native/references.c`: it serves where updaterd was built without a
+The Python twin of `native/projector.c`: it serves where updaterd was built without a
 compiler (20 times slower), and the tests compare the two. docs/formats.md
 ("References") is what both follow to the letter.
 """

@@ -1,61 +1,13 @@
 /* Image and Projector for Python: see updaterd/artifact/references.py, which is the
  * same without a compiler and says what they do. */
-#include "native.h"
+#include "projector.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "aim.h"
-#include "find_tables.h"
+PyTypeObject *image_type;
 
-#define SLOTS 2048 /* chunks whose references are kept: 32 MiB of program */
-#define WINDOW 65536
-#define MAX_KNOWN (1 << 20) /* listed references kept of other files: 8 MiB */
-#define MAX_PARTS (1 << 20) /* of the copies into one file */
-
-typedef struct {
-    PyObject_HEAD
-    image it;
-} ImageObject;
-
-/* An old file in the address space. */
-typedef struct {
-    int64_t start, length;
-    ImageObject *program; /* or NULL */
-    size_t rank;          /* among those with a program */
-    listing known;
-    int is_known;
-    aims moved;
-} source;
-
-typedef struct {
-    size_t file;
-    int64_t chunk; /* -1: empty */
-    size_t count;
-    uint16_t *found;
-} slot;
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *read;
-    source *sources;
-    size_t count;
-    size_t *programs; /* which of them have one: there may be many that do not */
-    size_t program_count;
-    ImageObject *target; /* of the last aim(), or NULL */
-    slot *slots;
-} ProjectorObject;
-
-static PyTypeObject *image_type; /* set once: there is one interpreter in a worker */
-
-/* A column of int64, borrowed from any buffer. */
-typedef struct {
-    Py_buffer view;
-    const int64_t *items;
-    size_t count;
-} column;
-
-static int column_of(PyObject *object, size_t width, column *out) {
+int column_of(PyObject *object, size_t width, column *out) {
     if (PyObject_GetBuffer(object, &out->view, PyBUF_SIMPLE)) return -1;
     /* An empty array may lie anywhere. */
     if (out->view.len % (Py_ssize_t)(8 * width) ||
@@ -70,7 +22,7 @@ static int column_of(PyObject *object, size_t width, column *out) {
 }
 
 /* Three columns of one length, or none. */
-static int columns_of(PyObject *objects[3], column out[3]) {
+int columns_of(PyObject *objects[3], column out[3]) {
     for (int i = 0; i < 3; i++)
         if (column_of(objects[i], 1, &out[i])) {
             while (i--) PyBuffer_Release(&out[i].view);
@@ -82,8 +34,17 @@ static int columns_of(PyObject *objects[3], column out[3]) {
     return -1;
 }
 
-static void release(column columns[3]) {
+void release(column columns[3]) {
     for (int i = 0; i < 3; i++) PyBuffer_Release(&columns[i].view);
+}
+
+/* Returns a bytearray's memory, checked to be `size` long. */
+uint8_t *bytes_of(PyObject *object, int64_t size, Py_buffer *view) {
+    if (PyObject_GetBuffer(object, view, PyBUF_WRITABLE)) return NULL;
+    if (view->len == size) return view->buf;
+    PyBuffer_Release(view);
+    PyErr_SetString(PyExc_ValueError, "the data have another length");
+    return NULL;
 }
 
 /* ---- Image ---- */
@@ -254,211 +215,6 @@ static int projector_init(PyObject *self, PyObject *args, PyObject *names) {
     return failed ? -1 : 0;
 }
 
-/* Returns [at, at + count) of the address space, as a new reference. */
-static PyObject *bytes_at(const ProjectorObject *it, int64_t at, int64_t count,
-                          const uint8_t **data) {
-    PyObject *got = PyObject_CallFunction(it->read, "LL", (long long)at,
-                                          (long long)(at + count));
-    char *bytes;
-    Py_ssize_t length;
-    if (got && PyBytes_AsStringAndSize(got, &bytes, &length)) {
-        Py_CLEAR(got);
-    } else if (got && length != count) {
-        PyErr_SetString(PyExc_ValueError, "read gave another number of bytes");
-        Py_CLEAR(got);
-    }
-    if (got) *data = (const uint8_t *)bytes;
-    return got;
-}
-
-/* A window of a file, for `walker`. */
-typedef struct {
-    const ProjectorObject *it;
-    const source *of;
-    PyObject *held;
-    const uint8_t *data;
-    int64_t low, high;
-} window;
-
-static const uint8_t *look(void *opaque, int64_t at, size_t count) {
-    window *one = opaque;
-    if (at < 0 || (int64_t)count > one->of->length || at > one->of->length - (int64_t)count)
-        return NULL;
-    if (at < one->low || at + (int64_t)count > one->high) {
-        int64_t size = one->of->length - at < WINDOW ? one->of->length - at : WINDOW;
-        Py_CLEAR(one->held);
-        one->held = bytes_at(one->it, one->of->start + at, size, &one->data);
-        one->low = one->high = at;
-        if (!one->held) return NULL;
-        one->high = at + size;
-    }
-    return one->data + (at - one->low);
-}
-
-/* Give back the list of a file. */
-static void forget(source *one) {
-    listing_free(&one->known);
-    one->is_known = 0;
-}
-
-/* See that the listed references of a file are there. -1 with an exception set. */
-static int know(ProjectorObject *it, source *one) {
-    if (one->is_known) return 0;
-    window here = {.it = it, .of = one}, there = {.it = it, .of = one};
-    walker file = {look, &here, &there};
-    forget(one);
-    size_t others = 0;
-    for (size_t i = 0; i < it->program_count; i++)
-        others += it->sources[it->programs[i]].known.count;
-    for (size_t i = 0; others > MAX_KNOWN && i < it->program_count; i++) {
-        others -= it->sources[it->programs[i]].known.count;
-        forget(&it->sources[it->programs[i]]);
-    }
-    const int failed = image_list(&one->program->it, &file, &one->known);
-    Py_XDECREF(here.held);
-    Py_XDECREF(there.held);
-    one->is_known = !failed;
-    if (!failed) {
-        listed *less = realloc(one->known.items, one->known.count * sizeof *less + 1);
-        if (less) one->known.items = less;
-        one->known.room = one->known.count;
-        return 0;
-    }
-    if (one->known.starved) {
-        forget(one);
-        PyErr_NoMemory();
-    } else if (!PyErr_Occurred()) {
-        PyErr_SetString(PyExc_ValueError, "an image lists too many references");
-    }
-    return -1;
-}
-
-/* Returns the slot with a chunk's references, or NULL with an exception set. */
-static const slot *search(ProjectorObject *it, size_t file, int64_t chunk) {
-    source *one = &it->sources[file];
-    slot *kept = &it->slots[(size_t)(one->start / CHUNK + chunk) % SLOTS];
-    if (kept->chunk == chunk && kept->file == file) return kept;
-    const int64_t at = chunk * CHUNK;
-    const int64_t length = one->length - at < CHUNK ? one->length - at : CHUNK;
-    const uint8_t *data;
-    PyObject *held = bytes_at(it, one->start + at, length, &data);
-    if (!held) return NULL;
-    uint16_t found[MAX_FOUND];
-    const size_t count =
-        image_search(&one->program->it, data, at, (size_t)length, found);
-    Py_DECREF(held);
-    uint16_t *room = realloc(kept->found, count * sizeof *found + 1);
-    if (!room) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    memcpy(room, found, count * sizeof *found);
-    *kept = (slot){file, chunk, count, room};
-    return kept;
-}
-
-/* Returns the index of the file that holds an offset of the address space. */
-static size_t file_at(const ProjectorObject *it, int64_t at) {
-    size_t low = 0, high = it->count;
-    while (high - low > 1) {
-        const size_t middle = low + (high - low) / 2;
-        if (it->sources[middle].start <= at)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-/* Check that copies read inside the address space. */
-static int check_copies(const ProjectorObject *it, const column given[3]) {
-    const source *last = it->count ? &it->sources[it->count - 1] : NULL;
-    const int64_t size = last ? last->start + last->length : 0;
-    for (size_t i = 0; i < given[0].count; i++) {
-        const int64_t start = given[0].items[i], length = given[1].items[i];
-        if (start < 0 || length < 0 || start > size || length > size - start ||
-            given[2].items[i] < 0 || given[2].items[i] > INT64_MAX - length) {
-            PyErr_SetString(PyExc_ValueError, "a copy leaves the old files");
-            return -1;
-        }
-    }
-    return 0;
-}
-
-/* Walk the parts of copies, one for each old file that a copy reads. */
-typedef struct {
-    size_t copy, file;
-    int64_t into;                     /* the copy */
-    int64_t start, length, to, place; /* in the file, of it, new, in the data */
-} step;
-
-static int next_part(const ProjectorObject *it, const column given[3], int64_t most,
-                     step *at) {
-    at->place += at->length;
-    at->into += at->length;
-    at->length = 0;
-    while (at->copy < given[0].count && at->into >= given[1].items[at->copy]) {
-        at->copy++;
-        at->into = 0;
-    }
-    if (at->copy >= given[0].count) return 0;
-    const int64_t from = given[0].items[at->copy] + at->into;
-    if (!at->into || from >= it->sources[at->file].start + it->sources[at->file].length)
-        at->file = file_at(it, from);
-    const source *one = &it->sources[at->file];
-    at->start = from - one->start;
-    int64_t left = given[1].items[at->copy] - at->into;
-    if (most && left > most - at->into % most) left = most - at->into % most;
-    at->length = one->length - at->start < left ? one->length - at->start : left;
-    at->to = given[2].items[at->copy] + at->into;
-    return 1;
-}
-
-static int aim(ProjectorObject *it, ImageObject *program, const column given[3]) {
-    size_t *counts = calloc(it->program_count + 1, sizeof *counts);
-    copied *copies = NULL;
-    int failed = !counts;
-    size_t total = 0;
-    for (step at = {0}; !failed && next_part(it, given, 0, &at);)
-        if (it->sources[at.file].program)
-            counts[it->sources[at.file].rank]++, total++;
-    if (total > MAX_PARTS) {
-        free(counts);
-        PyErr_SetString(PyExc_ValueError, "copies read too many programs");
-        return -1;
-    }
-    if (!failed) failed = !(copies = malloc((total + 1) * sizeof *copies));
-    if (!failed) {
-        size_t begin = 0;
-        for (size_t i = 0; i < it->program_count; i++) {
-            const size_t count = counts[i];
-            counts[i] = begin;
-            begin += count;
-        }
-        for (step at = {0}; next_part(it, given, 0, &at);)
-            if (it->sources[at.file].program)
-                copies[counts[it->sources[at.file].rank]++] =
-                    (copied){at.start, at.start + at.length, at.to - at.start};
-    }
-    for (size_t i = 0; !failed && i < it->program_count; i++) {
-        const size_t begin = i ? counts[i - 1] : 0;
-        source *one = &it->sources[it->programs[i]];
-        aims_free(&one->moved);
-        failed = aims_make(&one->moved, copies + begin, counts[i] - begin, one->length);
-        if (counts[i] == begin) forget(one);
-    }
-    free(counts);
-    free(copies);
-    if (failed) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    Py_INCREF((PyObject *)program);
-    Py_XDECREF((PyObject *)it->target);
-    it->target = program;
-    return 0;
-}
-
 static PyObject *projector_aim(PyObject *self, PyObject *args) {
     ProjectorObject *it = (ProjectorObject *)self;
     PyObject *program, *objects[3];
@@ -472,39 +228,6 @@ static PyObject *projector_aim(PyObject *self, PyObject *args) {
     release(given);
     if (failed) return NULL;
     Py_RETURN_NONE;
-}
-
-/* Returns a bytearray's memory, checked to be `size` long. */
-static uint8_t *bytes_of(PyObject *object, int64_t size, Py_buffer *view) {
-    if (PyObject_GetBuffer(object, view, PyBUF_WRITABLE)) return NULL;
-    if (view->len == size) return view->buf;
-    PyBuffer_Release(view);
-    PyErr_SetString(PyExc_ValueError, "the data have another length");
-    return NULL;
-}
-
-static int project(ProjectorObject *it, uint8_t *data, const column given[3]) {
-    for (step at = {0}; next_part(it, given, PIECE, &at);) {
-        source *one = &it->sources[at.file];
-        if (!one->program || !one->moved.count) continue;
-        if (know(it, one)) return -1;
-        passage now = {.moved = &one->moved,
-                       .old = &one->program->it,
-                       .new = &it->target->it,
-                       .data = data + at.place,
-                       .start = at.start,
-                       .length = at.length,
-                       .to = at.to};
-        project_begin(&now);
-        const int64_t last = (at.start + at.length - 1) / CHUNK;
-        for (int64_t chunk = at.start / CHUNK; chunk <= last; chunk++) {
-            const slot *kept = search(it, at.file, chunk);
-            if (!kept) return -1;
-            project_found(&now, kept->found, kept->count, chunk * CHUNK);
-        }
-        project_listed(&now, &one->known);
-    }
-    return 0;
 }
 
 static PyObject *projector_project(PyObject *self, PyObject *args) {
@@ -536,121 +259,6 @@ static PyObject *projector_project(PyObject *self, PyObject *args) {
     release(given);
     if (PyErr_Occurred()) return NULL;
     Py_RETURN_NONE;
-}
-
-/* ---- for the release side: all references of a file, rewritten in place ---- */
-
-typedef void (*rewrite)(const source *one, const image *target, uint8_t *data,
-                        int64_t place, int kind, int plain, int64_t base);
-
-static void write_mask(const source *one, const image *target, uint8_t *data,
-                       int64_t place, int kind, int plain, int64_t base) {
-    (void)one, (void)target, (void)plain, (void)base;
-    memset(data + place, 0, kind == ABSOLUTE ? 8 : 4);
-    data[place] = (uint8_t)kind;
-}
-
-static void write_label(const source *one, const image *target, uint8_t *data,
-                        int64_t place, int kind, int plain, int64_t base) {
-    uint8_t *at = data + place;
-    const int64_t was = image_address(&one->program->it, place);
-    int64_t value;
-    if (kind == ABSOLUTE)
-        value = (int64_t)u64(at);
-    else if (kind == RELATIVE)
-        value = was + 4 + s32(at);
-    else if (kind == BACK)
-        value = was - (int64_t)u32(at);
-    else
-        value = base + (plain ? (int64_t)u32(at) : (int64_t)s32(at));
-    if (target && one->moved.count) {
-        const int64_t now = aims_address(&one->moved, &one->program->it, target, value);
-        if (now >= 0) value = now;
-    }
-    if (kind == ABSOLUTE)
-        put64(at, (uint64_t)value);
-    else
-        put32(at, (uint32_t)(uint64_t)value);
-}
-
-static int rewrite_all(ProjectorObject *it, source *one, uint8_t *data,
-                       const image *target, rewrite write) {
-    if (know(it, one)) return -1;
-    uint16_t found[MAX_FOUND];
-    for (int64_t at = 0; at < one->length; at += CHUNK) {
-        const int64_t length = one->length - at < CHUNK ? one->length - at : CHUNK;
-        const size_t count = image_search(&one->program->it, data + at, at,
-                                          (size_t)length, found);
-        for (size_t i = 0; i < count; i++)
-            write(one, target, data, at + PLACE(found[i]), KIND(found[i]), 0, 0);
-    }
-    for (size_t i = 0; i < one->known.count; i++) {
-        const listed *item = &one->known.items[i];
-        write(one, target, data, item->place, (int)item->kind, (int)item->plain,
-              one->known.bases[item->base]);
-    }
-    return 0;
-}
-
-static PyObject *rewritten(ProjectorObject *it, PyObject *object, Py_ssize_t index,
-                           const image *target, rewrite write) {
-    if (index < 0 || (size_t)index >= it->count || !it->sources[index].program) {
-        PyErr_SetString(PyExc_ValueError, "no such image");
-        return NULL;
-    }
-    source *one = &it->sources[index];
-    const source *last = &it->sources[it->count - 1];
-    Py_buffer view;
-    uint8_t *data = bytes_of(object, last->start + last->length, &view);
-    if (!data) return NULL;
-    const int failed = rewrite_all(it, one, data + one->start, target, write);
-    PyBuffer_Release(&view);
-    if (failed) return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *projector_mask(PyObject *self, PyObject *args) {
-    PyObject *data;
-    Py_ssize_t index;
-    if (!PyArg_ParseTuple(args, "On", &data, &index)) return NULL;
-    return rewritten((ProjectorObject *)self, data, index, NULL, write_mask);
-}
-
-static PyObject *projector_label(PyObject *self, PyObject *args) {
-    ProjectorObject *it = (ProjectorObject *)self;
-    PyObject *data;
-    Py_ssize_t index;
-    int aimed;
-    if (!PyArg_ParseTuple(args, "Onp", &data, &index, &aimed)) return NULL;
-    if (aimed && !it->target) {
-        PyErr_SetString(PyExc_ValueError, "aim comes first");
-        return NULL;
-    }
-    return rewritten(it, data, index, aimed ? &it->target->it : NULL, write_label);
-}
-
-static PyObject *tables(PyObject *module, PyObject *args) {
-    (void)module;
-    PyObject *object, *program, *out = NULL;
-    Py_buffer view;
-    if (!PyArg_ParseTuple(args, "OO!", &object, image_type, &program) ||
-        PyObject_GetBuffer(object, &view, PyBUF_SIMPLE))
-        return NULL;
-    const image *it = &((ImageObject *)program)->it;
-    if (view.len < it->end) {
-        PyErr_SetString(PyExc_ValueError, "an image does not fit its file");
-    } else {
-        size_t count;
-        table *found = find_tables(it, view.buf, (int64_t)view.len, &count);
-        if (found)
-            out = PyBytes_FromStringAndSize((char *)found,
-                                            (Py_ssize_t)(count * sizeof *found));
-        else
-            PyErr_NoMemory();
-        free(found);
-    }
-    PyBuffer_Release(&view);
-    return out;
 }
 
 static PyMethodDef projector_methods[] = {
