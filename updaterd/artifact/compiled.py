@@ -14,25 +14,11 @@ from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from mmap import mmap
-    from pathlib import Path
-
     from updaterd.artifact.blocks import Column
     from updaterd.artifact.codecs import Stream
-    from updaterd.core.tree import File
-
-    Piece = tuple[int, mmap | bytes, bytearray]
-    """Some of the old data: where it begins, its bytes, and which are in memory."""
 
 RUNS = 1 << 14
 _PLANES = 5  # of a block of runs: three of the gaps, two of the lengths
-_PIECE = 1 << 16  # bytes of a short file that are read at a time
-_STEP = 1 << 25  # a long one is mapped in pieces of so many
-_AT_HAND = 16  # pieces
-_FAULT = 1 << 16  # bytes of a file that one page fault maps
-_MUCH = 36 << 20  # bytes in memory at which what is mapped is given back
-_LEAST = 1 << 21  # bytes mapped between two looks at that
 
 
 def decode(stream: Stream, position: int, old_size: int) -> Block:
@@ -187,18 +173,6 @@ class Sparse:
 class Concatenation(sources.Concatenation):
     """The old tree, and what is made of the new one, read as one: see `sources`."""
 
-    def __init__(
-        self,
-        old: Path | str,
-        files: Sequence[File],
-        new: Path | str,
-        made: Sequence[File] = (),
-    ) -> None:
-        """Prepare to read: see `sources.Concatenation`."""
-        super().__init__(old, files, new, made)
-        self._pieces: list[Piece] = []  # the newest last
-        self._allowance = _LEAST
-
     def gather(self, starts: Column, ends: Column) -> bytearray:
         """Return many ranges, joined.
 
@@ -206,68 +180,21 @@ class Concatenation(sources.Concatenation):
             MalformedError: a file is read that is not made yet.
         """
         try:
-            data, self._allowance = _native.gather(
-                starts, ends, self._piece_at, self._allowance, self._look
-            )
+            return _native.gather(starts, ends, self._piece_at)
         except ValueError as error:
             raise MalformedError(str(error)) from None
-        return data
 
-    def _piece_at(self, position: int) -> Piece:
-        """Return a piece that has this position.
+    def _piece_at(self, position: int) -> tuple[int, int, int]:
+        """Return where the file that has this position lies, and its descriptor.
 
         Raises:
-            MalformedError: it is in a file that is not made yet.
+            MalformedError: it is not made yet.
         """
-        for piece in self._pieces:
-            if piece[0] <= position < piece[0] + len(piece[1]):
-                return piece
         if position >= self._limit:
             raise MalformedError(sources.NOT_MADE)
         index = bisect_right(self._starts, position) - 1
-        start, length = self._starts[index], self._files[index].length
-        found = self._map(index, position - start) if length >= sources.LONG else None
-        if found is None:
-            first = (position - start) // _PIECE * _PIECE
-            count = min(length - first, _PIECE)
-            data = self._piece(index, first, count)
-            found = start + first, data + bytes(count - len(data)), bytearray()
-        if len(self._pieces) == _AT_HAND:
-            del self._pieces[0]
-        self._pieces.append(found)
-        return found
-
-    def _map(self, index: int, offset: int) -> Piece | None:
-        """Return the piece of a long file that has this offset; None: read it."""
         fd = self._descriptor(index)
-        if fd is None:
-            return None
-        from mmap import ACCESS_READ, mmap  # noqa: PLC0415 - for long files only
-
-        first = offset // _STEP * _STEP
-        size = min(self._files[index].length - first, _STEP)
-        try:
-            mapped = mmap(fd, size, access=ACCESS_READ, offset=first)
-        except (OSError, ValueError):  # cannot be mapped, or was cut short
-            return None
-        return self._starts[index] + first, mapped, bytearray(size // _FAULT + 1)
-
-    def _look(self) -> int:
-        """Look how much memory is taken, and give back what is mapped if it is much.
-
-        Returns:
-            How many bytes may be mapped until the next look. The rest of the worker
-            grows too, and where a mapping begins is not where 64 KiB begin.
-        """
-        resident = sources.resident()
-        if resident > _MUCH:
-            for _, data, touched in self._pieces:
-                if not isinstance(data, bytes):
-                    data.madvise(sources.DONTNEED)
-                    touched[:] = bytes(len(touched))
-        return max(_LEAST, (_MUCH - resident) // 4)
-
-    def close(self) -> None:
-        """Close every file."""
-        self._pieces.clear()
-        super().close()
+        # Those asked for last stay open longest: see gather.c.
+        self._open[index] = self._open.pop(index)
+        start = self._starts[index]
+        return start, start + self._files[index].length, -1 if fd is None else fd

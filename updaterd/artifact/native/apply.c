@@ -1,4 +1,4 @@
-/* Applying deltas: what operations.py, sources.py and sparse.py do for each operation
+/* Applying deltas: what operations.py and sparse.py do for each operation
    or run, done for a whole block or batch of them.
 
    Every function works on the buffers it is handed and keeps nothing. What is in them
@@ -16,15 +16,6 @@
 #define OUTSIDE "operations: one reads outside the old data"
 #define WIDEST 6
 #define LONGEST_GAP ((1 << 24) - 1)
-#define FAULT 65536 /* bytes of a file that one page fault maps */
-
-static inline int64_t
-get(const void *column, Py_ssize_t index)
-{
-    int64_t value;
-    memcpy(&value, (const char *)column + 8 * index, 8);
-    return value;
-}
 
 static inline void
 put(void *column, Py_ssize_t index, int64_t value)
@@ -420,150 +411,6 @@ done:
     return out;
 }
 
-/* Pieces of the old data, as Python hands them out: the last few are kept at hand. */
-#define PIECES 16
-
-typedef struct {
-    int64_t low[PIECES];
-    Py_buffer bytes[PIECES];   /* .obj is NULL where there is none */
-    Py_buffer touched[PIECES]; /* one byte for each FAULT of a mapped piece */
-    int last;
-} pieces;
-
-static void
-drop(pieces *here)
-{
-    for (int i = 0; i < PIECES; i++) {
-        PyBuffer_Release(&here->bytes[i]);
-        PyBuffer_Release(&here->touched[i]);
-    }
-}
-
-static inline int
-holds(const pieces *here, int i, int64_t position)
-{
-    return here->bytes[i].obj != NULL && position >= here->low[i] &&
-           position - here->low[i] < here->bytes[i].len;
-}
-
-/* Finds the piece that holds a position; -1 with an error set. */
-static int
-find(pieces *here, PyObject *ask, int64_t position)
-{
-    for (int i = 0; i < PIECES; i++)
-        if (holds(here, i, position))
-            return here->last = i;
-    int i = here->last = (here->last + 1) % PIECES;
-    PyBuffer_Release(&here->bytes[i]);
-    PyBuffer_Release(&here->touched[i]);
-    PyObject *answer = PyObject_CallFunction(ask, "L", (long long)position);
-    if (answer == NULL)
-        return -1;
-    long long low;
-    int found = PyTuple_Check(answer);
-    if (found)
-        found = PyArg_ParseTuple(answer, "Ly*w*", &low, &here->bytes[i],
-                                 &here->touched[i]);
-    else
-        PyErr_SetString(PyExc_TypeError, "a piece is a tuple");
-    Py_DECREF(answer);
-    if (!found)
-        return -1;
-    here->low[i] = low;
-    Py_ssize_t windows = here->touched[i].len;
-    if (!holds(here, i, position) ||
-        (windows > 0 && windows <= (here->bytes[i].len - 1) / FAULT)) {
-        malformed("a piece does not hold what was asked for");
-        return -1;
-    }
-    return i;
-}
-
-/* Notes which windows of a piece are read; returns the bytes of those that were not. */
-static int64_t
-touch(const pieces *here, int i, int64_t offset, int64_t count)
-{
-    int64_t fresh = 0;
-    uint8_t *window = here->touched[i].buf;
-    if (here->touched[i].len == 0)
-        return 0;
-    for (int64_t at = offset / FAULT; at <= (offset + count - 1) / FAULT; at++) {
-        fresh += window[at] ? 0 : FAULT;
-        window[at] = 1;
-    }
-    return fresh;
-}
-
-PyDoc_STRVAR(gather_doc,
-             "gather(starts, ends, piece, left, full)\n--\n\n"
-             "Return many ranges, joined, and what is left of `left`.\n\n"
-             "piece(position) returns (low, bytes, touched): some that hold the\n"
-             "position, and a bytearray where each 64 KiB of them are marked when they\n"
-             "are read, or an empty one. `left` is how many bytes may be marked until\n"
-             "full() is asked, which returns how many from then on.");
-
-static PyObject *
-gather(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    Py_buffer starts, ends;
-    PyObject *ask, *full, *out = NULL;
-    long long left;
-    pieces here = {.last = 0};
-
-    if (!PyArg_ParseTuple(args, "y*y*OLO", &starts, &ends, &ask, &left, &full))
-        return NULL;
-    Py_ssize_t count = items(&starts, &ends);
-    int64_t size = 0;
-    int fits = count >= 0;
-    for (Py_ssize_t i = 0; i < count && fits; i++) {
-        int64_t low = get(starts.buf, i), high = get(ends.buf, i);
-        fits = low >= 0 && low <= high &&
-               !__builtin_add_overflow(size, high - low, &size);
-    }
-    if (!fits || size > PY_SSIZE_T_MAX) {
-        malformed("operations: ranges that do not add up");
-        goto done;
-    }
-    out = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)size);
-    if (out == NULL)
-        goto done;
-    char *to = PyByteArray_AsString(out);
-    for (Py_ssize_t i = 0; i < count; i++) {
-        int64_t low = get(starts.buf, i), high = get(ends.buf, i);
-        while (low < high) {
-            int at = here.last;
-            if (!holds(&here, at, low) && (at = find(&here, ask, low)) < 0) {
-                Py_CLEAR(out);
-                goto done;
-            }
-            int64_t offset = low - here.low[at];
-            int64_t some = here.bytes[at].len - offset;
-            if (some > high - low)
-                some = high - low;
-            memcpy(to, (const char *)here.bytes[at].buf + offset, (size_t)some);
-            left = (left > 0 ? left : 0) - touch(&here, at, offset, some);
-            to += some;
-            low += some;
-            if (left < 0) {
-                PyObject *answer = PyObject_CallNoArgs(full);
-                if (answer != NULL) {
-                    left = PyLong_AsLongLong(answer);
-                    Py_DECREF(answer);
-                }
-                if (PyErr_Occurred()) {
-                    Py_CLEAR(out);
-                    goto done;
-                }
-            }
-        }
-    }
-done:
-    drop(&here);
-    PyBuffer_Release(&starts);
-    PyBuffer_Release(&ends);
-    return out == NULL ? NULL : Py_BuildValue("(NL)", out, left);
-}
-
 static PyMethodDef methods[] = {
     {"operations", operations, METH_VARARGS, operations_doc},
     {"triples", triples, METH_VARARGS, triples_doc},
@@ -572,7 +419,6 @@ static PyMethodDef methods[] = {
     {"add", add, METH_VARARGS, add_doc},
     {"add_all", add_all, METH_VARARGS, add_all_doc},
     {"weave", weave, METH_VARARGS, weave_doc},
-    {"gather", gather, METH_VARARGS, gather_doc},
     {NULL, NULL, 0, NULL},
 };
 

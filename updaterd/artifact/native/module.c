@@ -7,7 +7,7 @@
 static int
 add_all(PyObject *module)
 {
-    if (native_add_apply(module) < 0)
+    if (native_add_apply(module) < 0 || native_add_gather(module) < 0)
         return -1;
     return native_add_references(module);
 }

@@ -9,8 +9,21 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdint.h>
+#include <string.h>
+
+/* Returns a number of a column, which may lie at any address. */
+static inline int64_t
+get(const void *column, Py_ssize_t index)
+{
+    int64_t value;
+    memcpy(&value, (const char *)column + 8 * index, 8);
+    return value;
+}
+
 /* Each adds the functions of its file to the module; -1 with an exception set. */
 int native_add_apply(PyObject *module);
+int native_add_gather(PyObject *module);
 int native_add_references(PyObject *module);
 
 #endif
