@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from itertools import accumulate, repeat
-from operator import sub
+from itertools import accumulate
 
 from updaterd.artifact import codecs, images, varint
 from updaterd.artifact.script import MADE
@@ -120,6 +119,7 @@ class Projection:
         for file in self._files:
             self._check(file.begin)
             self._check(file.end)
+        self._shifted = module.shifted
         self._next = 0  # of the files; those before it are done
         self._aimed = False  # at that one
         try:
@@ -185,14 +185,13 @@ class Projection:
             if index != self._next or not self._aimed:
                 self._next, self._aimed = index, True
                 self._aim(file)
-            news = array("q", map(sub, made[first:last], repeat(file.begin - base)))
+            news = self._shifted(made[first:last], file.begin - base)
+            some = lengths[first:last]
             low = sum(lengths[:first])
-            high = low + sum(lengths[first:last])
+            high = low + sum(some) if last < len(made) else len(data)
             try:
-                with memoryview(data)[low:high] as some:
-                    self._projector.project(
-                        some, starts[first:last], lengths[first:last], news
-                    )
+                with memoryview(data)[low:high] as part:
+                    self._projector.project(part, starts[first:last], some, news)
             except ValueError as error:
                 raise MalformedError(f"images: {error}") from error
 
@@ -210,7 +209,7 @@ class Projection:
             last = min(bisect_left(block.made, file.end - base), len(block.starts))
             starts.frombytes(memoryview(block.starts)[first:last].cast("B"))
             lengths.frombytes(memoryview(block.lengths)[first:last].cast("B"))
-            news.extend(map(sub, block.made[first:last], repeat(file.begin - base)))
+            news.frombytes(self._shifted(block.made[first:last], file.begin - base))
         try:
             self._projector.aim(file.image, starts, lengths, news)
         except ValueError as error:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Reference = tuple[int, int, int]
     """Place in the file, kind, and base (of offsets)."""
 
-__all__ = ["PIECE", "Image", "Projector"]
+__all__ = ["PIECE", "Image", "Projector", "shifted"]
 
 PIECE = 1 << 18
 """Longer copies are projected as several of this length."""
@@ -317,6 +317,11 @@ def numbers(column: Column) -> memoryview[int]:
     if view.nbytes % 8:
         raise ValueError("not a column of int64")
     return view.cast("B").cast("q")
+
+
+def shifted(column: Column, less: int) -> bytes:
+    """Return a column, each number so much less."""
+    return array("q", [number - less for number in numbers(column)]).tobytes()
 
 
 def target_of(image: Image, data: bytearray, at: int, reference: Reference) -> int:

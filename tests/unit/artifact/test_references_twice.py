@@ -23,6 +23,8 @@ native = (
 )
 
 SEEDS = st.integers(0, 2**64)
+LARGE = (), (), (2**24 - 20_000, 2**25), (2**31 - 20_000, 2**32)
+FAR = 0, 2**24, -(2**24), 2**25, -(2**25), 2**31 - 5001, -(2**31) + 5001
 TOKENS = (
     lambda draw: draw.choice([b"\xe8", b"\xe9", b"\x0f\x80", b"\x0f\x8f", b"\x0f\x0f"]),
     lambda draw: bytes([draw.choice([5, 0xD, 0x15, 0x1D, 0x25, 0x2D, 0x35, 0x3D])]),
@@ -30,6 +32,10 @@ TOKENS = (
     lambda draw: struct.pack("<Q", draw.randrange(200_000)),
     lambda draw: struct.pack("<I", draw.randrange(64)),
     lambda draw: draw.randbytes(draw.randrange(9)),
+    lambda draw: (
+        draw.choice([b"\xe8", b"\x48\x8d\x05", b"\x0f\x84"])
+        + struct.pack("<i", draw.choice(FAR) + draw.randrange(-5000, 5000))
+    ),
     lambda draw: bytes(draw.randrange(40)),
     lambda draw: b"\xff" * draw.randrange(9),
 )
@@ -46,7 +52,7 @@ def _segments(draw, size):
     out, offset, address = [], draw.randrange(100), draw.randrange(5000)
     for _ in range(draw.randrange(1, 5)):
         stored = min(draw.randrange(size), size - offset)
-        memory = stored + draw.choice([0, 0, 500])
+        memory = stored + draw.choice([0, 0, 500, *draw.choice(LARGE)])
         out.append((offset, address, stored, memory, draw.randrange(2)))
         offset = min(offset + stored + draw.choice([0, 7]), size)
         address += memory + draw.choice([0, 0, 4096])

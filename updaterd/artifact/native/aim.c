@@ -77,7 +77,9 @@ static int sort(copied *copies, size_t count, int bits, uint32_t *pages,
 int aims_make(aims *out, copied *copies, size_t count, int64_t length) {
     memset(out, 0, sizeof *out);
     if (!count) return 0;
-    while (length >> out->bits >= MAX_PAGES) out->bits++;
+    /* With few copies few pages: what is looked up all the time stays in the cache. */
+    const int64_t most = 4 * (int64_t)count + FEW;
+    while (length >> out->bits >= (most < MAX_PAGES ? most : MAX_PAGES)) out->bits++;
     out->page_count = (size_t)(length >> out->bits) + 1;
     out->pages = malloc((out->page_count + 1) * sizeof *out->pages);
     if (!out->pages || sort(copies, count, out->bits, out->pages, out->page_count)) {
@@ -138,28 +140,37 @@ int64_t aims_address(const aims *moved, const image *old, const image *new,
     return same->address + same->stored + (address - found->address - found->stored);
 }
 
-/* As aims_address, with a guess: most references point where the one before did. */
+/* As aims_address, with guesses: most references point where one of the last two did
+ * that did not point to the same segment. */
 static int64_t aimed(passage *one, int64_t address) {
-    const segment *from = one->near_old, *to = one->near_new;
-    if ((uint64_t)(address - from->address) < (uint64_t)from->stored) {
+    for (int i = 0; i < 2; i++) {
+        const segment *from = one->near[i].old, *to = one->near[i].new;
+        if ((uint64_t)(address - from->address) >= (uint64_t)from->stored) continue;
         const int64_t old = address - from->address + from->offset;
         const int64_t offset = old + shift_of(one->moved, old);
         if ((uint64_t)(offset - to->offset) < (uint64_t)to->stored)
             return offset - to->offset + to->address;
+        break;
     }
     const int64_t now = aims_address(one->moved, one->old, one->new, address);
     if (now >= 0) {
         const segment *old = image_holder(one->old, address);
         const segment *new = image_holder(one->new, now);
-        if (old && new) one->near_old = old, one->near_new = new;
+        if (old && new) {
+            one->near[1] = one->near[0];
+            one->near[0].old = old;
+            one->near[0].new = new;
+        }
     }
     return now;
 }
 
 /* Begin to rewrite a part of a copy. */
 void project_begin(passage *one) {
-    one->near_old = one->old->segments;
-    one->near_new = one->new->segments;
+    for (int i = 0; i < 2; i++) {
+        one->near[i].old = one->old->segments;
+        one->near[i].new = one->new->segments;
+    }
     const segment *was = image_storing(one->old, one->start, one->length);
     const segment *now = image_storing(one->new, one->to, one->length);
     one->simple = was && now;

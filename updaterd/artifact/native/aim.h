@@ -39,7 +39,9 @@ typedef struct {
     /* Set by project_begin: */
     int simple;            /* it lies in one segment, and goes into one */
     int64_t was, now;      /* then: what makes addresses of its places */
-    const segment *near_old, *near_new; /* where the last reference pointed to */
+    struct {
+        const segment *old, *new;
+    } near[2]; /* where the last references pointed to */
 } passage;
 
 void project_begin(passage *one);

@@ -8,6 +8,7 @@
 #endif
 
 #define LARGEST ((int64_t)1 << 53)
+#define AHEAD 69 /* bytes that 64 are searched with: the last one's reference */
 
 /* Returns the segment that stores [offset, offset + length) of the file, or NULL. */
 const segment *image_storing(const image *program, int64_t offset, int64_t length) {
@@ -124,29 +125,51 @@ int64_t image_offset(const image *program, int64_t address, const segment **foun
     return one->offset + address - one->address;
 }
 
-/* Returns a bit for each of 64 bytes that may start a reference: E8, E9, 0F, and
- * what is 05 but for the bits of C7. Nothing else is looked at. */
+/* Returns a bit for each of 64 bytes that may start a reference: E8, E9, 0F before 8x,
+ * and what is 05 but for the bits of C7; where the highest byte of what follows is that
+ * of a distance of at most `reach` * 2^24. Nothing else is looked at. Reads 69 bytes. */
 #ifdef __SSE2__
-static uint64_t may_start(const uint8_t *at) {
+static __m128i load(const uint8_t *at) { return _mm_loadu_si128((const __m128i *)at); }
+
+static uint64_t may_start(const uint8_t *at, int reach) {
     const __m128i one = _mm_set1_epi8(1), jump = _mm_set1_epi8((char)0xE9);
     const __m128i escape = _mm_set1_epi8(0x0F), modrm = _mm_set1_epi8(0x05);
-    const __m128i fields = _mm_set1_epi8((char)0xC7);
+    const __m128i fields = _mm_set1_epi8((char)0xC7), upper = _mm_set1_epi8((char)0xF0);
+    const __m128i branch = _mm_set1_epi8((char)0x80);
+    const __m128i above = _mm_set1_epi8((char)(reach + 1));
+    const __m128i most = _mm_set1_epi8((char)(2 * reach + 1));
     uint64_t out = 0;
+#pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-        const __m128i some = _mm_loadu_si128((const __m128i *)(at + 16 * i));
+        const uint8_t *here = at + 16 * i;
+        const __m128i some = load(here);
         __m128i hit = _mm_cmpeq_epi8(_mm_or_si128(some, one), jump);
-        hit = _mm_or_si128(hit, _mm_cmpeq_epi8(some, escape));
         hit = _mm_or_si128(hit, _mm_cmpeq_epi8(_mm_and_si128(some, fields), modrm));
+        __m128i top = _mm_add_epi8(load(here + 4), above);
+        hit = _mm_and_si128(hit, _mm_cmpeq_epi8(_mm_min_epu8(top, most), top));
+        __m128i two = _mm_cmpeq_epi8(_mm_and_si128(load(here + 1), upper), branch);
+        two = _mm_and_si128(two, _mm_cmpeq_epi8(some, escape));
+        top = _mm_add_epi8(load(here + 5), above);
+        two = _mm_and_si128(two, _mm_cmpeq_epi8(_mm_min_epu8(top, most), top));
+        hit = _mm_or_si128(hit, two);
         out |= (uint64_t)(uint32_t)_mm_movemask_epi8(hit) << 16 * i;
     }
     return out;
 }
 #else
-static uint64_t may_start(const uint8_t *at) {
+static int is_near(uint8_t top, int reach) {
+    return (uint8_t)(top + reach + 1) <= 2 * reach + 1;
+}
+
+static uint64_t may_start(const uint8_t *at, int reach) {
     uint64_t out = 0;
     for (int i = 0; i < 64; i++) {
         const uint8_t byte = at[i];
-        const int hit = (byte | 1) == 0xE9 || byte == 0x0F || (byte & 0xC7) == 0x05;
+        int hit = 0;
+        if (byte == 0x0F)
+            hit = (at[i + 1] & 0xF0) == 0x80 && is_near(at[i + 5], reach);
+        else if ((byte | 1) == 0xE9 || (byte & 0xC7) == 0x05)
+            hit = is_near(at[i + 4], reach);
         out |= (uint64_t)hit << i;
     }
     return out;
@@ -187,12 +210,15 @@ static size_t search_code(const image *program, const uint8_t *chunk, size_t low
     const searcher by = {
         program, any ? (uint64_t)(program->code_high - program->code_low) : 0,
         (uint64_t)(program->memory_high - program->memory_low), shift};
-    uint8_t rest[64] = {0};
+    /* No reference reaches farther than the program is long; 16 for its instruction. */
+    const int64_t far = (int64_t)((by.memory + 16) >> 24);
+    const int reach = far < 127 ? (int)far : 127;
+    uint8_t rest[AHEAD] = {0};
     size_t count = 0, next = low;
     for (size_t at = low; at + 5 <= high; at += 64) {
         const uint8_t *some = chunk + at;
-        if (high - at < 64) some = memcpy(rest, some, high - at);
-        for (uint64_t left = may_start(some); left; left &= left - 1) {
+        if (high - at < AHEAD) some = memcpy(rest, some, high - at);
+        for (uint64_t left = may_start(some, reach); left; left &= left - 1) {
             const size_t i = at + (size_t)__builtin_ctzll(left);
             if (i < next) continue;
             if (i + 5 > high) return count;

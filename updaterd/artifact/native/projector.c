@@ -49,6 +49,24 @@ static const uint8_t *look(void *opaque, int64_t at, size_t count) {
     return one->data + (at - one->low);
 }
 
+/* Returns a chunk of a file, or NULL with an exception set. After one that follows the
+ * last one comes a whole window: copies that go on read few bytes for nothing. */
+static const uint8_t *chunk_at(ProjectorObject *it, const source *one, int64_t at,
+                               int64_t length) {
+    const int64_t low = one->start + at;
+    if (!it->ahead || low < it->low || low + length > it->high) {
+        const int64_t left = one->length - at;
+        const int64_t most = low == it->high ? WINDOW : length;
+        const int64_t size = left < most ? left : most;
+        Py_CLEAR(it->ahead);
+        it->ahead = bytes_at(it, low, size, &it->bytes);
+        if (!it->ahead) return NULL;
+        it->low = low;
+        it->high = low + size;
+    }
+    return it->bytes + (low - it->low);
+}
+
 /* Give back the list of a file. */
 static void forget(source *one) {
     listing_free(&one->known);
@@ -94,13 +112,11 @@ static const slot *search(ProjectorObject *it, size_t file, int64_t chunk) {
     if (kept->chunk == chunk && kept->file == file) return kept;
     const int64_t at = chunk * CHUNK;
     const int64_t length = one->length - at < CHUNK ? one->length - at : CHUNK;
-    const uint8_t *data;
-    PyObject *held = bytes_at(it, one->start + at, length, &data);
-    if (!held) return NULL;
+    const uint8_t *data = chunk_at(it, one, at, length);
+    if (!data) return NULL;
     uint16_t found[MAX_FOUND];
     const size_t count =
         image_search(&one->program->it, data, at, (size_t)length, found);
-    Py_DECREF(held);
     uint16_t *room = realloc(kept->found, count * sizeof *found + 1);
     if (!room) {
         PyErr_NoMemory();

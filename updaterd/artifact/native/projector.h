@@ -38,6 +38,9 @@ typedef struct {
     size_t program_count;
     ImageObject *target; /* of the last aim(), or NULL */
     slot *slots;
+    PyObject *ahead; /* what was read last for chunks, or NULL: [low, high) */
+    const uint8_t *bytes;
+    int64_t low, high;
 } ProjectorObject;
 
 /* A column of int64, borrowed from any buffer. */

@@ -127,6 +127,7 @@ static void projector_dealloc(PyObject *self) {
     ProjectorObject *it = (ProjectorObject *)self;
     PyObject_GC_UnTrack(self);
     projector_clear(self);
+    Py_XDECREF(it->ahead);
     for (size_t i = 0; i < it->count; i++) {
         Py_XDECREF((PyObject *)it->sources[i].program);
         listing_free(&it->sources[i].known);
@@ -285,7 +286,28 @@ static PyType_Spec projector_spec = {
     .slots = projector_slots,
 };
 
+static PyObject *shifted(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *object;
+    long long less;
+    column given;
+    if (!PyArg_ParseTuple(args, "OL", &object, &less) || column_of(object, 1, &given))
+        return NULL;
+    PyObject *out = PyBytes_FromStringAndSize(NULL, given.view.len);
+    if (out) {
+        char *to = PyBytes_AsString(out);
+        for (size_t i = 0; i < given.count; i++) {
+            const int64_t value =
+                (int64_t)((uint64_t)given.items[i] - (uint64_t)less);
+            memcpy(to + 8 * i, &value, 8);
+        }
+    }
+    PyBuffer_Release(&given.view);
+    return out;
+}
+
 static PyMethodDef methods[] = {
+    {"shifted", shifted, METH_VARARGS, "Return a column, each number so much less."},
     {"tables", tables, METH_VARARGS, "Find the jump tables of a program."},
     {NULL, NULL, 0, NULL},
 };
