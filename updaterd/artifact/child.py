@@ -201,8 +201,8 @@ def _import_less() -> None:
     """Leave out what would be imported for nothing: a twentieth of a small delta's CPU.
 
     `array` asks for `collections.abc`, which `os` has loaded under its own name, and
-    would get all of `collections` with it; the package `bsdiff4` imports, besides
-    its core, what it needs to read and write files.
+    would get all of `collections` with it; the packages `bsdiff4` and `backports.zstd`
+    import, besides their cores, what they need to read and write files.
     """
     names = ("collections", "collections.abc")  # either would load the first
     sys.modules.update(dict.fromkeys(names, sys.modules["_collections_abc"]))
@@ -210,9 +210,11 @@ def _import_less() -> None:
 
     for name in names:
         del sys.modules[name]  # others want the real ones
-    package = type(sys)("bsdiff4")
-    package.__path__ = [f"{entry}/bsdiff4" for entry in sys.path]
-    sys.modules.setdefault("bsdiff4", package)
+    for name in ("bsdiff4", "backports.zstd"):
+        package = type(sys)(name)
+        folder = name.replace(".", "/")
+        package.__path__ = [f"{entry}/{folder}" for entry in sys.path]
+        sys.modules.setdefault(name, package)
 
 
 _REPORT = (

@@ -8,6 +8,7 @@ window is at most 8 MiB whatever the codec, so a decoder's memory is bounded.
 from __future__ import annotations
 
 import os
+import sys
 
 from updaterd.core.records import record
 from updaterd.errors import MalformedError
@@ -32,19 +33,23 @@ WINDOW_LOG = 23
 WINDOW = 1 << WINDOW_LOG
 """Largest window or dictionary, bytes: 8 MiB."""
 
+_WINDOW_LOG_MAX = 100  # ZSTD_d_windowLogMax (zstd.h)
 _PIECE = 1 << 16  # packed bytes read at a time
 _AHEAD = 1 << 17  # raw bytes asked for at a time
 
 
 def zstd() -> ModuleType | None:
     """Return the zstd module: the standard one from Python 3.14, or the backport."""
-    from importlib import import_module  # noqa: PLC0415 - few bundles need it
+    return _first("compression.zstd", "backports.zstd")
 
-    for name in ("compression.zstd", "backports.zstd"):
+
+def _first(*names: str) -> ModuleType | None:
+    for name in names:
         try:
-            return import_module(name)
+            __import__(name)
         except ImportError:
             continue
+        return sys.modules[name]
     return None
 
 
@@ -90,10 +95,11 @@ def _decompressor(codec: int) -> tuple[Any, tuple[type[Exception], ...]]:
 
         return bz2.BZ2Decompressor(), (OSError, EOFError, ValueError)
     if codec == ZSTD:
-        module = zstd()
+        # Their compiled parts: what is around them imports `enum` and more, which
+        # takes longer than decoding what a small delta has.
+        module = _first("_zstd", "backports.zstd._zstd") or zstd()
         if module is not None:
-            limit = {module.DecompressionParameter.window_log_max: WINDOW_LOG}
-            decoder = module.ZstdDecompressor(options=limit)
+            decoder = module.ZstdDecompressor(options={_WINDOW_LOG_MAX: WINDOW_LOG})
             return decoder, (module.ZstdError, EOFError, ValueError)
     raise MalformedError(
         f"a stream has codec {codec}, which this machine cannot decode",

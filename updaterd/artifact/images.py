@@ -11,6 +11,8 @@ All numbers varints (docs/formats.md):
 from __future__ import annotations
 
 from array import array
+from itertools import accumulate
+from operator import add, sub
 
 from updaterd.artifact import varint
 from updaterd.errors import MalformedError
@@ -155,13 +157,14 @@ def _tables(cursor: varint.Cursor) -> bytes:
         MalformedError: there are too many.
     """
     count = cursor.number(_MAX_TABLES)
-    gaps = cursor.numbers(count)
-    numbers = array("q")
-    end = 0
-    for gap, entries in zip(gaps, cursor.numbers(count), strict=True):
-        start = _later(end, gap)
-        end = _later(start, 4 * entries)
-        numbers.extend((start, entries))
+    gaps, entries = cursor.numbers(count), cursor.numbers(count)
+    sizes = [4 * some for some in entries]
+    ends = list(accumulate(map(add, gaps, sizes)))
+    if count:
+        _later(ends[-1], 0)  # the last is the largest
+    numbers = array("q", bytes(16 * count))
+    numbers[0::2] = array("q", map(sub, ends, sizes))
+    numbers[1::2] = array("q", entries)
     return numbers.tobytes()
 
 

@@ -75,12 +75,16 @@ class Cursor:
             MalformedError: one is as `number` refuses it.
         """
         data, at = self._data, self._at
+        last = len(data) - 1
         out = []
         for _ in range(count):
-            byte = data[at] if at < len(data) else 0x80
+            byte = data[at] if at <= last else 0x80
             if byte < 0x80:
                 at += 1
                 out.append(byte)
+            elif at < last and 0 < data[at + 1] < 0x80:
+                out.append(byte & 0x7F | data[at + 1] << 7)
+                at += 2
             else:  # the long way
                 self._at = at
                 out.append(self.number())
