@@ -95,9 +95,9 @@ def _decompressor(codec: int) -> tuple[Any, tuple[type[Exception], ...]]:
 
         return bz2.BZ2Decompressor(), (OSError, EOFError, ValueError)
     if codec == ZSTD:
-        # Their compiled parts: what is around them imports `enum` and more, which
-        # takes longer than decoding what a small delta has.
-        module = _first("_zstd", "backports.zstd._zstd") or zstd()
+        # Their compiled parts: what is around them imports `enum` and more, which takes
+        # longer than decoding what a small delta has. The worker goes without.
+        module = _first("_zstd", "backports.zstd._zstd")
         if module is not None:
             decoder = module.ZstdDecompressor(options={_WINDOW_LOG_MAX: WINDOW_LOG})
             return decoder, (module.ZstdError, EOFError, ValueError)

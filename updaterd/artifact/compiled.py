@@ -180,9 +180,12 @@ class Concatenation(sources.Concatenation):
             MalformedError: a file is read that is not made yet.
         """
         try:
-            return _native.gather(starts, ends, self._piece_at)
+            data, cut = _native.gather(starts, ends, self._piece_at)
         except ValueError as error:
             raise MalformedError(str(error)) from None
+        if cut >= 0:
+            self._cut.add(bisect_right(self._starts, cut) - 1)
+        return data
 
     def _piece_at(self, position: int) -> tuple[int, int, int]:
         """Return where the file that has this position lies, and its descriptor.

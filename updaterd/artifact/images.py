@@ -11,8 +11,6 @@ All numbers varints (docs/formats.md):
 from __future__ import annotations
 
 from array import array
-from itertools import accumulate
-from operator import add, sub
 
 from updaterd.artifact import varint
 from updaterd.errors import MalformedError
@@ -157,14 +155,16 @@ def _tables(cursor: varint.Cursor) -> bytes:
         MalformedError: there are too many.
     """
     count = cursor.number(_MAX_TABLES)
-    gaps, entries = cursor.numbers(count), cursor.numbers(count)
-    sizes = [4 * some for some in entries]
-    ends = list(accumulate(map(add, gaps, sizes)))
-    if count:
-        _later(ends[-1], 0)  # the last is the largest
+    gaps = cursor.numbers(count)
     numbers = array("q", bytes(16 * count))
-    numbers[0::2] = array("q", map(sub, ends, sizes))
-    numbers[1::2] = array("q", entries)
+    end = 0
+    for at, (gap, entries) in enumerate(zip(gaps, cursor.numbers(count), strict=True)):
+        start = end + gap
+        end = start + 4 * entries
+        if end > varint.MAX:
+            _later(end, 0)
+        numbers[2 * at] = start
+        numbers[2 * at + 1] = entries
     return numbers.tobytes()
 
 

@@ -148,7 +148,8 @@ def _died(code: int, said: str) -> UpdaterError:
             code="worker_killed",
         )
     if code == -signal.SIGBUS:
-        # A long old file is mapped; what a bad sector or a cut takes away is fatal.
+        # Without the compiled module long old files are mapped; what a bad sector or a
+        # cut takes away is fatal then.
         return RejectedError(
             "an installed file could not be read",
             means="the disk is failing, or the file was cut short just now",

@@ -146,6 +146,7 @@ class Concatenation:
         self.size = self._starts.pop()
         self._limit = sum(f.length for f in files)
         self._open: dict[int, int | None] = {}
+        self._cut: set[int] = set()  # had fewer bytes than they should, once
         self._mapped: mmap | None = None
         self._low = self._high = 0  # of what is mapped
 
@@ -282,14 +283,24 @@ class Concatenation:
         if fd is None:
             return b""
         try:
-            return os.pread(fd, count, offset)
+            data = os.pread(fd, count, offset)
         except OSError:
-            return b""  # a bad sector: as good as missing
+            data = b""  # a bad sector: as good as missing
+        if len(data) < count:
+            self._cut.add(index)
+        return data
 
     def bad(self) -> tuple[str, ...]:
-        """Return the paths of the old files that are not what the listing says."""
+        """Return the paths of the old files that are not what the listing says.
+
+        Or were not while they were read: somebody may have installed them again.
+        """
         files = self._files[: self._old_count]
-        return tuple(f.path for f in files if not is_sound(self._old, f))
+        return tuple(
+            file.path
+            for index, file in enumerate(files)
+            if index in self._cut or not is_sound(self._old, file)
+        )
 
     def _close(self, index: int) -> None:
         fd = self._open.pop(index)

@@ -1,5 +1,6 @@
 """A delta makes the new tree, byte for byte, whatever the two trees are."""
 
+import os
 import random
 import resource
 import shutil
@@ -13,7 +14,7 @@ from fakes.uncompiled import BOTH, use
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from updaterd.artifact import child, loops
+from updaterd.artifact import child, loops, patch
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.manifest import File, tree_id
 from updaterd.errors import RejectedError
@@ -227,6 +228,38 @@ def test_a_bad_old_file_costs_only_what_depends_on_it(
             delta_job(tmp_path, tmp_path / "delta", before, after, files=None)
         )
     assert "bad_old_files" == caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("which", "size"), [*((which, 600_000) for which in BOTH), ("compiled", 3_000_000)]
+)
+def test_an_old_file_that_is_installed_again_meanwhile(
+    tmp_path, which, size, monkeypatch
+):
+    """It is cut short while it is read, and whole when it is looked at: it is blamed.
+
+    The delta is not. (In Python a long file is mapped, and its cut ends the worker.)
+    """
+    use(which, monkeypatch)
+    old = random.Random(9).randbytes(size)
+    before = grow(tmp_path / "old", {"a": old})
+    after = grow(tmp_path / "new", {"a": old[: size // 2] + b"new" + old[size // 2 :]})
+    make_delta(tmp_path)
+    job = delta_job(tmp_path, tmp_path / "delta", before, after)
+
+    def meanwhile(done, total):
+        if done == total:
+            (tmp_path / "old" / "a").write_bytes(old)
+        elif done:
+            os.truncate(tmp_path / "old" / "a", 0)
+
+    fd = os.open(job.bundle, os.O_RDONLY)
+    try:
+        report = patch.apply(job, fd, meanwhile)
+    finally:
+        os.close(fd)
+    assert ("a",) == report.bad_old_files == report.missing
+    assert not list(job.destination.iterdir())
 
 
 def test_a_delta_for_another_tree_is_refused_before_anything_is_written(tmp_path):

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from updaterd.artifact import sandbox
+from updaterd.artifact import codecs, sandbox
+from updaterd.artifact.codecs import ZSTD, Packed
 from updaterd.artifact.job import Job
-from updaterd.errors import RejectedError, TransientError
+from updaterd.errors import MalformedError, RejectedError, TransientError
 
 FULL = "OSError: [Errno 28] No space left on device: '/proc/self/status'"
 
@@ -89,3 +90,12 @@ def test_a_worker_that_computes_without_end_is_told_from_one_that_was_killed():
     done = subprocess.run([sys.executable, "-c", code], check=False)
 
     assert -signal.SIGXCPU == done.returncode
+
+
+def test_a_worker_without_zstd_says_so(monkeypatch):
+    """As where the package's compiled part is for another Python."""
+    for name in ("_zstd", "backports.zstd._zstd"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MalformedError) as caught:
+        codecs.Stream(0, Packed(ZSTD, 5, 9, 0), "a stream")
+    assert "unknown_codec" == caught.value.code

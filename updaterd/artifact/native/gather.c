@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PIECES 8 /* files at hand; sources.py keeps more of them open */
+#define PIECES 16 /* files at hand; sources.py keeps more of them open */
 #define BLOCK 4096
 #define BLOCKS 128
 #define AHEAD 4 /* blocks that are read at once when they follow the last one */
@@ -34,6 +34,7 @@ typedef struct {
     char *blocks;          /* BLOCKS of them, or NULL */
     int64_t known[BLOCKS]; /* where each begins, and one more; 0: nowhere */
     int64_t next;          /* what follows the last one read, and one more */
+    int64_t cut;           /* in a file that had fewer bytes than it should; -1: none */
 } reader;
 
 static inline int
@@ -77,7 +78,7 @@ find(reader *here, PyObject *ask, int64_t position)
 
 /* Reads [low, low + count) of a file; zeros for what cannot be read, or is not there. */
 static void
-fill(const piece *one, char *to, int64_t low, int64_t count)
+fill(reader *here, const piece *one, char *to, int64_t low, int64_t count)
 {
     while (one->fd >= 0 && count > 0) {
         ssize_t got = pread(one->fd, to, (size_t)count, (off_t)(low - one->low));
@@ -87,6 +88,8 @@ fill(const piece *one, char *to, int64_t low, int64_t count)
             break;
         to += got, low += got, count -= got;
     }
+    if (one->fd >= 0 && count > 0)
+        here->cut = low;
     memset(to, 0, (size_t)count);
 }
 
@@ -94,7 +97,7 @@ fill(const piece *one, char *to, int64_t low, int64_t count)
 static const char *
 block(reader *here, const piece *one, int64_t at)
 {
-    const int slot = (int)((at - one->low) / BLOCK % BLOCKS);
+    const int slot = (int)(at / BLOCK % BLOCKS);
     if (here->known[slot] != at + 1) {
         int count = here->next == at + 1 ? AHEAD : 1;
         if (count > BLOCKS - slot)
@@ -102,7 +105,7 @@ block(reader *here, const piece *one, int64_t at)
         int64_t size = (int64_t)count * BLOCK;
         if (size > one->high - at)
             size = one->high - at;
-        fill(one, here->blocks + slot * BLOCK, at, size);
+        fill(here, one, here->blocks + slot * BLOCK, at, size);
         for (int64_t i = 0; i * BLOCK < size; i++)
             here->known[slot + i] = at + i * BLOCK + 1;
         here->next = at + size + 1;
@@ -115,7 +118,7 @@ static int
 part(reader *here, const piece *one, char *to, int64_t low, int64_t high)
 {
     if (high - low >= LONG) {
-        fill(one, to, low, high - low);
+        fill(here, one, to, low, high - low);
         return 0;
     }
     if (here->blocks == NULL) {
@@ -155,16 +158,17 @@ range(reader *here, PyObject *ask, char *to, int64_t low, int64_t high)
 
 PyDoc_STRVAR(gather_doc,
              "gather(starts, ends, piece)\n--\n\n"
-             "Return many ranges, joined.\n\n"
+             "Return many ranges, joined, and a position in a file that turned out to\n"
+             "have fewer bytes than it should; -1: in none.\n\n"
              "piece(position) returns (low, high, fd) of the file that holds it; -1: it\n"
-             "reads as zeros. The last 8 that it returned have to stay open.");
+             "reads as zeros. The last 16 that it returned have to stay open.");
 
 static PyObject *
 gather(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_buffer starts, ends;
     PyObject *ask, *out = NULL;
-    reader here = {.last = 0};
+    reader here = {.cut = -1};
 
     if (!PyArg_ParseTuple(args, "y*y*O", &starts, &ends, &ask))
         return NULL;
@@ -192,7 +196,7 @@ done:
     PyMem_Free(here.blocks);
     PyBuffer_Release(&starts);
     PyBuffer_Release(&ends);
-    return out;
+    return out == NULL ? NULL : Py_BuildValue("(NL)", out, (long long)here.cut);
 }
 
 static PyMethodDef methods[] = {
