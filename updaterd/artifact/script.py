@@ -12,10 +12,12 @@ Columns, all numbers varints (docs/formats.md):
     added paths: bytes shared with the one before, further bytes, text
     kind of every item (changed ones first, then added), one byte each
     mode of every item that is a file
-    number of every item: length (MADE), old index (COPY), place among the made
-    ones (SAME), bytes of the target (LINK)
+    number of every item: length (MADE; of a changed file by how much it differs from
+    the old one's, folded), old index (COPY), place among the made ones (SAME), bytes
+    of the target (LINK)
     targets of the links
-    sources: old indices in the order of the virtual concatenation
+    sources: old indices in the order of the virtual concatenation, each as its distance
+    from the one after the last, folded
     made sources: gaps; these follow the old ones
 """
 
@@ -155,6 +157,18 @@ def encode(
         paths.append(varint.pack(shared, len(name) - shared) + name[shared:])
         before = name
     targets = [item.target.encode() for item in every]
+    numbers = [
+        len(target) if item.kind == LINK else item.number
+        for item, target in zip(every, targets, strict=True)
+    ]
+    for place, item in enumerate(changed):
+        was = old[before_at[item.path]]
+        if item.kind == MADE and isinstance(was, File):
+            numbers[place] = varint.fold(item.number - was.length)
+    after = [0, *(index + 1 for index in sources)]
+    steps = [
+        varint.fold(index - end) for index, end in zip(sources, after[:-1], strict=True)
+    ]
     return b"".join((
         varint.pack(
             len(old), len(removed), len(changed), len(added), len(sources), len(places)
@@ -164,14 +178,9 @@ def encode(
         *paths,
         bytes(item.kind for item in every),
         varint.pack(*(item.mode for item in every if item.kind != LINK)),
-        varint.pack(
-            *(
-                len(target) if item.kind == LINK else item.number
-                for item, target in zip(every, targets, strict=True)
-            )
-        ),
+        varint.pack(*numbers),
         *targets,
-        varint.pack(*sources),
+        varint.pack(*steps),
         varint.gaps(places),
     ))
 
@@ -193,16 +202,19 @@ def decode(data: bytes, old: Sequence[Entry]) -> Script:
     changed = cursor.indices(changed_count, len(old))
     if not removed.isdisjoint(changed):
         raise MalformedError("tree script: an entry is both removed and changed")
-    paths = [old[index].path for index in changed]
+    before = [old[index] for index in changed]
+    paths = [entry.path for entry in before]
     paths += _added_paths(cursor, added_count)
-    items = tuple(sorted(_items(cursor, paths, old), key=order))
+    items = tuple(sorted(_items(cursor, paths, before, old), key=order))
     made = sum(item.kind == MADE for item in items)
     for item in items:
         if item.kind == SAME and item.number >= made:
             raise MalformedError("tree script: a file is the same as none")
     sources = []
-    for _ in range(source_count):
-        source = old[cursor.number(len(old) - 1)] if old else None
+    index = -1
+    for step in cursor.numbers(source_count):
+        index += 1 + varint.unfold(step)
+        source = old[index] if 0 <= index < len(old) else None
         if not isinstance(source, File):
             raise MalformedError("tree script: a source is not a file")
         sources.append(source)
@@ -230,14 +242,25 @@ def _added_paths(cursor: varint.Cursor, count: int) -> list[str]:
     return paths
 
 
-def _items(cursor: varint.Cursor, paths: list[str], old: Sequence[Entry]) -> list[Item]:
+def _items(
+    cursor: varint.Cursor,
+    paths: list[str],
+    before: Sequence[Entry],
+    old: Sequence[Entry],
+) -> list[Item]:
     kinds = cursor.raw(len(paths))
     if kinds.strip(bytes((MADE, COPY, SAME, LINK))):
         raise MalformedError("tree script: an unknown kind of item")
-    modes = [cursor.number(0o777) if kind != LINK else 0 for kind in kinds]
+    given = iter(cursor.numbers(len(kinds) - kinds.count(LINK)))
+    modes = [next(given) if kind != LINK else 0 for kind in kinds]
     if any(mode & ~MODE_MASK for mode in modes):
         raise MalformedError("tree script: a mode is not allowed")
-    numbers = [cursor.number() for _ in kinds]
+    numbers = cursor.numbers(len(kinds))
+    for place, (kind, was) in enumerate(zip(kinds, before, strict=False)):
+        if kind == MADE and isinstance(was, File):
+            numbers[place] = was.length + varint.unfold(numbers[place])
+            if not 0 <= numbers[place] <= varint.MAX:
+                raise MalformedError("tree script: a file has an impossible length")
     items = []
     for path, kind, mode, number in zip(paths, kinds, modes, numbers, strict=True):
         target = ""

@@ -33,6 +33,16 @@ def gaps(indices: Iterable[int]) -> bytes:
     return pack(*out)
 
 
+def fold(number: int) -> int:
+    """Return a signed number as one without sign: 0, -1, 1, -2 as 0, 1, 2, 3."""
+    return 2 * number if number >= 0 else -2 * number - 1
+
+
+def unfold(number: int) -> int:
+    """Return what `fold` was given."""
+    return -(number >> 1) - 1 if number & 1 else number >> 1
+
+
 class Cursor:
     """Reads numbers and bytes in order, refusing whatever is not there."""
 
