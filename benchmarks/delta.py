@@ -82,10 +82,15 @@ class Updaterd:
         return sandbox.command(), work / "updaterd.stdin", sandbox.ENVIRONMENT
 
     def prepare(self, work: Path, old: Path, new: Path) -> None:
+        import compileall
         import pickle
 
+        import updaterd
         from updaterd.artifact import sandbox
 
+        # As an installation does. In a checkout, what the worker imports after it gave up
+        # its rights would be compiled every time.
+        compileall.compile_dir(Path(updaterd.__file__).parent, quiet=1)
         delta, before, after = pickle.loads((work / "updaterd.job").read_bytes())
         job = sandbox.Job(
             kind="delta",
@@ -507,9 +512,11 @@ def table(
                     spent, peak, _ = measure([*base, "--step", "apply"])
                     seen.append((spent - own, peak))
             best = min(seen)
+            # Less than what the harness itself varies by is not a figure.
+            applied = f"{best[0]:.3f}" if best[0] >= 0.005 else "< 0.005"
             print(
                 f"| {name} | {int(text or 0):,} | {max(0, cpu - own):.1f} "
-                f"| {memory:.0f} | {best[0]:.3f} | {best[1]:.0f} |",
+                f"| {memory:.0f} | {applied} | {best[1]:.0f} |",
                 flush=True,
             )
 

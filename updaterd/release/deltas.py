@@ -11,15 +11,16 @@ from pathlib import Path
 from updaterd.artifact import codecs, container, operations, script
 from updaterd.artifact.codecs import STORED, XZ, ZSTD
 from updaterd.artifact.projection import MAX_OPERATIONS
-from updaterd.artifact.script import COPY, LINK, MADE, SAME, Item
+from updaterd.artifact.script import COPY, LINK, LONG, MADE, SAME, Item
 from updaterd.core.deltas import codec_name
 from updaterd.core.manifest import Delta, Entry, File, Link, tree_id
-from updaterd.release import bundle, imaging, matching
+from updaterd.release import bundle, imaging, matching, programs
 from updaterd.release.compress import LARGE
-from updaterd.release.groups import Group, Ranges, groups
+from updaterd.release.groups import Group, groups
 from updaterd.release.imaging import Imaging
 from updaterd.release.matching import Cover
 from updaterd.release.pool import BUDGET, Pool
+from updaterd.release.ranges import Ranges
 from updaterd.release.reading import pieces
 from updaterd.release.runs import Runs
 from updaterd.release.work import Match, Pack
@@ -133,7 +134,7 @@ def build_delta(  # noqa: PLR0913
     sources = [e for e in (old_files[i] for i in plan.sources) if isinstance(e, File)]
     matcher = matching.installed()
     limit = max(1 << 20, matching.limit(matcher, budget))
-    found, places = groups(sources, plan.made, limit)
+    found, places = groups(sources, plan.made, limit, _bundled(new_root, plan, matcher))
     pool = pool or Pool(budget=budget)
     size = sum(file.length for file in plan.made)
     total = max(1, size * (_MATCHING + _PACKING))
@@ -188,6 +189,17 @@ def build_delta(  # noqa: PLR0913
         codec=codec_name("delta2" if imaged.stream else "delta1", frozenset(used)),
         memory=MEMORY,
     )
+
+
+def _bundled(root: Path, plan: _Plan, matcher: str) -> set[str]:
+    """Return the long files that may be bundled from many others: no programs.
+
+    None for bsdiff4, which takes five times as long for each byte more.
+    """
+    long = [file.path for file in plan.made if file.length >= LONG]
+    if matcher != matching.HDIFFPATCH:
+        return set()
+    return {path for path in long if not programs.is_one(root / path)}
 
 
 def _match(  # noqa: PLR0913, PLR0917 - the state of one delta

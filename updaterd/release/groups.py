@@ -5,23 +5,23 @@ Short files are matched together, with all short old ones and the long ones of a
 that is among them (`.js`); they come last in the stream. A long file is matched with
 its old self (same path, else same name, else the one of like size), and with the new
 files like it that come before it in the stream: programs that share code change in
-the same way. A file beyond the limit is cut, and each piece matched with the old
-bytes around the same place.
+the same way. A long file that is no program is matched with other files of its kind
+too: what is bundled from many sources moves from one to the other. A file beyond the
+limit is cut, and each piece matched with the old bytes around the same place.
 """
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from pathlib import Path
+from itertools import accumulate, islice
 
 from updaterd.artifact.script import LONG
-from updaterd.artifact.sources import digest
 from updaterd.core.manifest import File
-from updaterd.errors import BrokenError
 from updaterd.release.matching import Cover
-from updaterd.release.reading import Range
+
+_MORE = 2  # times all old bytes, that are matched with again
+_WHOLE = 0.95  # of a file's length: what it had it has still, mostly
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,10 @@ def _alike(one: File, other: File) -> bool:
 
 
 def groups(
-    old: Sequence[File], made: Sequence[File], limit: int
+    old: Sequence[File],
+    made: Sequence[File],
+    limit: int,
+    bundled: Collection[str] = (),
 ) -> tuple[tuple[Group, ...], tuple[int, ...]]:
     """Return the groups in stream order, and the made files that they read.
 
@@ -88,11 +91,18 @@ def groups(
         old: source files, in virtual order.
         made: files to make, in stream order.
         limit: bytes to match with at a time.
+        bundled: paths of long made files whose bytes may come from any old file of
+            their kind. All together they are matched with twice the old bytes more.
     """
     old_at = list(accumulate((file.length for file in old), initial=0))
     new_at = list(accumulate((file.length for file in made), initial=0))
     count = sum(file.length >= LONG for file in made)
     similar = {index: _similar(index, made, old, limit) for index in range(count)}
+    share = _MORE * old_at[-1] // max(1, len(bundled))
+    others: dict[int, set[int]] = {}
+    for index in range(count):
+        if made[index].path in bundled:
+            others[index] = _others(index, made, old, similar[index], share, limit)
     kinds = {_kind(file.path) for file in made[count:]} - {""}
     shared = [index for index in range(count) if _kind(made[index].path) in kinds]
     places = sorted({*shared, *(one for some in similar.values() for one in some)})
@@ -103,19 +113,77 @@ def groups(
         at += made[place].length
     out: list[Group] = []
     for index in range(count):
-        pieces = [virtual[other] for other in similar[index]]
         partner = _partner(made[index], old)
-        if partner is not None:
-            pieces.insert(0, (old_at[partner], old[partner].length))
+        mine = others.get(index, set()) | (set() if partner is None else {partner})
+        pieces = [(old_at[one], old[one].length) for one in sorted(mine)]
+        pieces += [virtual[other] for other in similar[index]]
         out += _cut((new_at[index], made[index].length), pieces, limit)
+    again = _again(made, shared, old)
     pieces = [
-        (start, file.length)
-        for file, start in zip(old, old_at, strict=False)
-        if file.length < LONG or _kind(file.path) in kinds
+        (old_at[one], file.length)
+        for one, file in enumerate(old)
+        if file.length < LONG or (_kind(file.path) in kinds and one not in again)
     ]
     pieces += [virtual[index] for index in shared]
     out += _cut((new_at[count], new_at[-1] - new_at[count]), pieces, limit)
     return tuple(out), tuple(places)
+
+
+def _others(  # noqa: PLR0913, PLR0917 - all that there is to choose from
+    index: int,
+    made: Sequence[File],
+    old: Sequence[File],
+    similar: list[int],
+    share: int,
+    limit: int,
+) -> set[int]:
+    """Return further old files of a long file's kind, the longest first.
+
+    New ones that come before it are added to `similar`, two at most: they may hold the
+    same new bytes.
+
+    Args:
+        index: of the long file.
+        made: files to make.
+        old: source files.
+        similar: what it is matched with already, besides its old self.
+        share: bytes of all further ones.
+        limit: bytes of all together.
+    """
+    file = made[index]
+    partner = _partner(file, old)
+    taken = sum(made[one].length for one in similar)
+    room = min(share, limit - taken - (0 if partner is None else old[partner].length))
+
+    def fits(other: File) -> bool:
+        nonlocal room
+        fitting = _kind(file.path) == _kind(other.path) != "" and other.length <= room
+        room -= other.length if fitting else 0
+        return fitting
+
+    before = (one for one in reversed(range(index)) if one not in similar)
+    similar += islice((one for one in before if fits(made[one])), 2)
+    similar.sort()
+    again = {partner, *_again(made, similar, old)}
+    longest = sorted(range(len(old)), key=lambda one: (-old[one].length, one))
+    return {one for one in longest if one not in again and fits(old[one])}
+
+
+def _again(
+    made: Sequence[File], places: Iterable[int], old: Sequence[File]
+) -> set[int]:
+    """Return the old selves of made files, unless something went from there.
+
+    Whoever is matched with the new file needs the old one no more, and what is there
+    twice takes the matcher as long as all the rest. A file that became shorter may have
+    lost what another one got.
+    """
+    found = ((made[place], _partner(made[place], old)) for place in places)
+    return {
+        one
+        for file, one in found
+        if one is not None and file.length >= old[one].length * _WHOLE
+    }
 
 
 def _similar(
@@ -179,87 +247,3 @@ def _slice(
             out.append((start + first - at, last - first))
         at += count
     return tuple(out)
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What a group takes of one file.
-
-    Attributes:
-        file: which one.
-        range: of its bytes.
-        whole: these are all of them.
-    """
-
-    file: int
-    range: Range
-    whole: bool
-
-
-class Ranges:
-    """Where the bytes of groups lie, in both trees; every file is checked once."""
-
-    def __init__(
-        self,
-        old_root: Path,
-        old: Sequence[File],
-        new_root: Path,
-        made: Sequence[File],
-        places: Sequence[int],
-    ) -> None:
-        """Check the files.
-
-        Args:
-            old_root: the old tree.
-            old: its sources, in virtual order.
-            new_root: the new tree.
-            made: files to make, in stream order.
-            places: of the made files that follow the old ones in virtual order.
-
-        Raises:
-            BrokenError: one is not what its listing says.
-        """
-        self._made = [(new_root / file.path, file.length) for file in made]
-        self._virtual = [(old_root / file.path, file.length) for file in old]
-        for (path, _), file in zip(
-            (*self._virtual, *self._made), (*old, *made), strict=True
-        ):
-            _check(path, file)
-        self._virtual += [self._made[place] for place in places]
-
-    def old(self, group: Group) -> list[Piece]:
-        """Return what a group is matched with; files by place in virtual order."""
-        return [one for piece in group.pieces for one in _pieces(self._virtual, *piece)]
-
-    def new(self, group: Group) -> list[Piece]:
-        """Return what a group makes; files by place in stream order."""
-        return _pieces(self._made, group.start, group.length)
-
-
-def _pieces(files: Sequence[tuple[Path, int]], at: int, length: int) -> list[Piece]:
-    starts = list(accumulate((size for _, size in files), initial=0))
-    out = []
-    index = bisect_right(starts, at) - 1
-    while length:
-        path, size = files[index]
-        offset = at - starts[index]
-        count = min(length, size - offset)
-        if count:
-            whole = count == size
-            out.append(Piece(index, (str(path), offset, count), whole=whole))
-        at, length, index = at + count, length - count, index + 1
-    return out
-
-
-def _check(path: Path, file: File) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        sound = digest(fd) == file.sha256
-    finally:
-        os.close(fd)
-    if not sound:
-        raise BrokenError(
-            f"{path} changed while the delta was made",
-            do="leave the trees alone while they are pushed",
-            code="tree_changed",
-        )

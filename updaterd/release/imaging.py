@@ -13,8 +13,9 @@ from types import ModuleType
 from updaterd.artifact import images
 from updaterd.artifact.programs import MAX_TABLES
 from updaterd.release import programs, projection
-from updaterd.release.groups import Group, Piece, Ranges
+from updaterd.release.groups import Group
 from updaterd.release.projection import Images
+from updaterd.release.ranges import Piece, Ranges
 from updaterd.release.reading import apart
 
 Rows = tuple[bytes, bytes, bytes]

@@ -57,6 +57,37 @@ def test_a_long_file_that_moved_is_matched_with_its_old_self(tmp_path, moved):
     assert make_delta(tmp_path).length < 1000
 
 
+TEXTS = {name: random.Random(name).randbytes(600_000) for name in "abcdmn"}
+MOVES = {
+    # what a file had: before and after
+    "to a later bundle": ({"a.js": "abm", "b.js": "cd"}, {"a.js": "ab", "b.js": "cdm"}),
+    "to an earlier one": ({"a.js": "ab", "b.js": "cdm"}, {"a.js": "abm", "b.js": "cd"}),
+    "to a new one": ({"a.js": "abm", "b.js": "cd"}, {"a.js": "ab", "n.js": "mcd"}),
+    "out of a bundle": ({"a.js": "abm"}, {"a.js": "ab", "m.js": "m"}),
+    "into a bundle": ({"a.js": "ab", "m.js": "m"}, {"a.js": "abm"}),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_text_that_moves_between_bundles_is_not_new(tmp_path, move):
+    """It is found wherever files of its kind had it; HDiffPatch has to be there."""
+    for tree_name, files in zip(("old", "new"), MOVES[move], strict=True):
+        grow(
+            tmp_path / tree_name,
+            {path: b"".join(map(TEXTS.get, parts)) for path, parts in files.items()},
+        )
+    assert make_delta(tmp_path).length < 2000
+
+
+def test_new_text_in_several_bundles_is_stored_once(tmp_path):
+    """The second one copies it from the first."""
+    old = {name: TEXTS[name[0]] * 2 for name in ("a.js", "b.js", "c.js", "d.js")}
+    grow(tmp_path / "old", old)
+    grow(tmp_path / "new", {name: data + TEXTS["n"] for name, data in old.items()})
+
+    assert make_delta(tmp_path).length < len(TEXTS["n"]) + 2000
+
+
 @pytest.mark.parametrize("side", ["old", "new"])
 def test_a_tree_that_changes_meanwhile_is_an_error_that_says_so(trees, side):
     """What was signed would not be what machines make; nothing is written then."""
