@@ -88,8 +88,8 @@ class Updaterd:
         import updaterd
         from updaterd.artifact import sandbox
 
-        # As an installation does. In a checkout, what the worker imports after it gave up
-        # its rights would be compiled every time.
+        # As an installation does. In a checkout, what the worker imports after it gave
+        # up its rights would be compiled every time.
         compileall.compile_dir(Path(updaterd.__file__).parent, quiet=1)
         delta, before, after = pickle.loads((work / "updaterd.job").read_bytes())
         job = sandbox.Job(
