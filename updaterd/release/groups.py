@@ -3,14 +3,15 @@
 Matching takes several times its input, so not everything is matched with everything.
 Short files are matched together, with all short old ones and the long ones of a kind
 that is among them (`.js`); they come last in the stream. A long file is matched with
-its old self (same path, else same name, else the one of like size), and with the new
-files like it that come before it in the stream: programs that share code change in
-the same way. A long file that is no program is matched with other files of its kind
-too: what is bundled from many sources moves from one to the other. A file beyond the
-limit is cut, and each piece matched with the old bytes around the same place.
+its old self (same path, else same name, else one of like name and size), and with the
+new files like it that come before it in the stream: programs that share code change
+in the same way. A long file that is no program is matched with other files of its
+kind too: what is bundled from many sources moves from one to the other. A file beyond
+the limit is cut, and each piece matched with the old bytes around the same place.
 """
 
 import os
+import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -55,20 +56,34 @@ class Group:
 
 def _partner(file: File, old: Sequence[File]) -> int | None:
     """Return the index of the old file that a new one most likely comes from."""
+    folder, name = os.path.split(file.path)
 
-    def name(path: str) -> str:
-        return path.rsplit("/", 1)[-1]
+    def like(one: File) -> bool:
+        return _kind(one.path) == _kind(file.path) and _alike(one, file)
+
+    def same_stem(one: File) -> bool:
+        return _stem(one.path) == _stem(file.path) and like(one)
 
     ranked = (
         lambda one: one.path == file.path,
-        lambda one: name(one.path) == name(file.path),
-        lambda one: _kind(one.path) == _kind(file.path) and _alike(one, file),
+        lambda one: os.path.basename(one.path) == name,
+        lambda one: os.path.dirname(one.path) == folder and same_stem(one),
+        same_stem,
+        like,
     )
     for fits in ranked:
         found = [index for index, one in enumerate(old) if fits(one)]
         if found:
             return min(found, key=lambda i: abs(old[i].length - file.length))
     return None
+
+
+def _stem(path: str) -> str:
+    """Return a name up to its first dot, dash or underscore.
+
+    What bundlers add behind it, a hash of the content, is another in each release.
+    """
+    return re.split("[-._]", os.path.basename(path), maxsplit=1)[0]
 
 
 def _kind(path: str) -> str:

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from fakes.bundles import grow, make_delta
 
+from updaterd.core.manifest import File
 from updaterd.errors import BrokenError
 from updaterd.release import deltas, runs, tree
+from updaterd.release.groups import groups
 from updaterd.release.pool import Pool
 
 ENDS_S = 30  # never waited for unless it fails: a loaded machine takes seconds
@@ -55,6 +57,17 @@ def test_a_long_file_that_moved_is_matched_with_its_old_self(tmp_path, moved):
     grow(tmp_path / "new", {moved: code[:600_000] + b"new" + code[600_000:]})
 
     assert make_delta(tmp_path).length < 1000
+
+
+def test_an_old_self_is_found_behind_another_hash():
+    """Bundlers put one into each name; another file may be nearer in size."""
+    sizes = {"js/edit-DuqAmExZ.js": 1_260_000, "js/view-qGX7E9o7.js": 1_200_000}
+    old = [File(path, "0" * 64, size, 0o644) for path, size in sizes.items()]
+    new = [File("js/view-B0x_9aQs.js", "1" * 64, 1_250_000, 0o644)]
+
+    ((group,), _) = groups(old, new, 1 << 26)
+
+    assert ((1_260_000, 1_200_000),) == group.pieces
 
 
 TEXTS = {name: random.Random(name).randbytes(600_000) for name in "abcdmn"}
