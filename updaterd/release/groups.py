@@ -58,8 +58,11 @@ def _partner(file: File, old: Sequence[File]) -> int | None:
     """Return the index of the old file that a new one most likely comes from."""
     folder, name = os.path.split(file.path)
 
+    def same_kind(one: File) -> bool:
+        return _kind(one.path) == _kind(file.path)
+
     def like(one: File) -> bool:
-        return _kind(one.path) == _kind(file.path) and _alike(one, file)
+        return same_kind(one) and _alike(one, file)
 
     def same_stem(one: File) -> bool:
         return _stem(one.path) == _stem(file.path) and like(one)
@@ -70,6 +73,7 @@ def _partner(file: File, old: Sequence[File]) -> int | None:
         lambda one: os.path.dirname(one.path) == folder and same_stem(one),
         same_stem,
         like,
+        same_kind,
     )
     for fits in ranked:
         found = [index for index, one in enumerate(old) if fits(one)]
@@ -87,7 +91,8 @@ def _stem(path: str) -> str:
 
 
 def _kind(path: str) -> str:
-    return os.path.splitext(path)[1]
+    """Return what a name ends with, without the version behind it (`lib.so.1.2`)."""
+    return os.path.splitext(re.sub(r"(\.\d+)+$", "", path))[1]
 
 
 def _alike(one: File, other: File) -> bool:

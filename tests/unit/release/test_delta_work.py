@@ -49,11 +49,11 @@ def test_the_bundle_does_not_depend_on_how_many_cores_there_are(trees):
     assert made[0] == made[1] == made[2]
 
 
-@pytest.mark.parametrize("moved", ["b/app.so", "a/app-2.so"])
+@pytest.mark.parametrize("moved", ["b/app.so.1.2", "a/app-2.so", "a/app.so.1.3.1"])
 def test_a_long_file_that_moved_is_matched_with_its_old_self(tmp_path, moved):
     """Found by name in another folder, or by kind and size under another name."""
     code = random.Random(5).randbytes(1_200_000)
-    grow(tmp_path / "old", {"a/app.so": code, "a/zero": bytes(1 << 20)})
+    grow(tmp_path / "old", {"a/app.so.1.2": code, "a/zero": bytes(1 << 20)})
     grow(tmp_path / "new", {moved: code[:600_000] + b"new" + code[600_000:]})
 
     assert make_delta(tmp_path).length < 1000
