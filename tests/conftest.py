@@ -1,12 +1,18 @@
 """What holds for every test."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 import updaterd
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell leaves it for what it starts in the background. Commands that tests
+    # interrupt would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no defect: examples are counted, not timed.
 settings.register_profile("updaterd", deadline=None)

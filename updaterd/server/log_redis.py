@@ -294,7 +294,8 @@ async def _send(client: redis.Redis, *command: Any) -> Any:
             means="what was asked of it was not done",
             do=_REMEDIES.get(type(error), "check Redis"),
         ) from error
-    except (RedisError, OSError, TimeoutError) as error:
+    # uvloop's RuntimeError: redis-py wrote to a transport that was closed meanwhile.
+    except (RedisError, OSError, TimeoutError, RuntimeError) as error:
         raise LogDownError(
             f"the event log in Redis failed: {type(error).__name__} {error}",
             means="an announcement may or may not have been stored",
