@@ -15,6 +15,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, islice
 
 from updaterd.artifact.script import LONG
@@ -22,6 +23,7 @@ from updaterd.core.manifest import File
 from updaterd.release.matching import Cover
 
 _MORE = 2  # times all old bytes, that are matched with again
+_MANY = 1 << 16  # paths whose kind is kept: each is asked for by every long file
 _WHOLE = 0.95  # of a file's length: what it had it has still, mostly
 
 
@@ -82,6 +84,7 @@ def _partner(file: File, old: Sequence[File]) -> int | None:
     return None
 
 
+@lru_cache(maxsize=_MANY)
 def _stem(path: str) -> str:
     """Return a name up to its first dot, dash or underscore.
 
@@ -90,6 +93,7 @@ def _stem(path: str) -> str:
     return re.split("[-._]", os.path.basename(path), maxsplit=1)[0]
 
 
+@lru_cache(maxsize=_MANY)
 def _kind(path: str) -> str:
     """Return what a name ends with, without the version behind it (`lib.so.1.2`)."""
     return os.path.splitext(re.sub(r"(\.\d+)+$", "", path))[1]
@@ -117,12 +121,17 @@ def groups(
     old_at = list(accumulate((file.length for file in old), initial=0))
     new_at = list(accumulate((file.length for file in made), initial=0))
     count = sum(file.length >= LONG for file in made)
-    similar = {index: _similar(index, made, old, limit) for index in range(count)}
+    partners = [_partner(file, old) for file in made[:count]]
+    similar = {
+        index: _similar(index, made, partners, old, limit) for index in range(count)
+    }
     share = _MORE * old_at[-1] // max(1, len(bundled))
     others: dict[int, set[int]] = {}
     for index in range(count):
         if made[index].path in bundled:
-            others[index] = _others(index, made, old, similar[index], share, limit)
+            others[index] = _others(
+                index, made, partners, old, similar[index], share, limit
+            )
     kinds = {_kind(file.path) for file in made[count:]} - {""}
     shared = [index for index in range(count) if _kind(made[index].path) in kinds]
     places = sorted({*shared, *(one for some in similar.values() for one in some)})
@@ -133,12 +142,12 @@ def groups(
         at += made[place].length
     out: list[Group] = []
     for index in range(count):
-        partner = _partner(made[index], old)
+        partner = partners[index]
         mine = others.get(index, set()) | (set() if partner is None else {partner})
         pieces = [(old_at[one], old[one].length) for one in sorted(mine)]
         pieces += [virtual[other] for other in similar[index]]
         out += _cut((new_at[index], made[index].length), pieces, limit)
-    again = _again(made, shared, old)
+    again = _again(made, partners, shared, old)
     pieces = [
         (old_at[one], file.length)
         for one, file in enumerate(old)
@@ -152,6 +161,7 @@ def groups(
 def _others(  # noqa: PLR0913, PLR0917 - all that there is to choose from
     index: int,
     made: Sequence[File],
+    partners: Sequence[int | None],
     old: Sequence[File],
     similar: list[int],
     share: int,
@@ -165,13 +175,14 @@ def _others(  # noqa: PLR0913, PLR0917 - all that there is to choose from
     Args:
         index: of the long file.
         made: files to make.
+        partners: of the long ones, the old files they come from.
         old: source files.
         similar: what it is matched with already, besides its old self.
         share: bytes of all further ones.
         limit: bytes of all together.
     """
     file = made[index]
-    partner = _partner(file, old)
+    partner = partners[index]
     taken = sum(made[one].length for one in similar)
     room = min(share, limit - taken - (0 if partner is None else old[partner].length))
 
@@ -184,13 +195,16 @@ def _others(  # noqa: PLR0913, PLR0917 - all that there is to choose from
     before = (one for one in reversed(range(index)) if one not in similar)
     similar += islice((one for one in before if fits(made[one])), 2)
     similar.sort()
-    again = {partner, *_again(made, similar, old)}
+    again = {partner, *_again(made, partners, similar, old)}
     longest = sorted(range(len(old)), key=lambda one: (-old[one].length, one))
     return {one for one in longest if one not in again and fits(old[one])}
 
 
 def _again(
-    made: Sequence[File], places: Iterable[int], old: Sequence[File]
+    made: Sequence[File],
+    partners: Sequence[int | None],
+    places: Iterable[int],
+    old: Sequence[File],
 ) -> set[int]:
     """Return the old selves of made files, unless something went from there.
 
@@ -198,7 +212,7 @@ def _again(
     twice takes the matcher as long as all the rest. A file that became shorter may have
     lost what another one got.
     """
-    found = ((made[place], _partner(made[place], old)) for place in places)
+    found = ((made[place], partners[place]) for place in places)
     return {
         one
         for file, one in found
@@ -207,10 +221,14 @@ def _again(
 
 
 def _similar(
-    index: int, made: Sequence[File], old: Sequence[File], limit: int
+    index: int,
+    made: Sequence[File],
+    partners: Sequence[int | None],
+    old: Sequence[File],
+    limit: int,
 ) -> list[int]:
     """Return up to two long files before this one that it may share changes with."""
-    partner = _partner(made[index], old)
+    partner = partners[index]
     room = limit - (old[partner].length if partner is not None else 0)
     found: list[int] = []
     for other in range(index - 1, -1, -1):
