@@ -7,25 +7,52 @@ after a change fails them.
 import sys
 from pathlib import Path
 
-from updaterd.core import lifecycle
+from updaterd.core import codes, lifecycle
 
-PAGE = Path(__file__).with_name("reliability.md")
-BEGIN, END = "<!-- lifecycle -->\n```mermaid\n", "```\n"
+HERE = Path(__file__).parent
+DIAGRAM = ("reliability.md", "<!-- lifecycle -->\n```mermaid\n", "```\n")
+CODES = ("operations.md", "<!-- codes -->\n", "<!-- end of codes -->\n")
 
 
-def render(text: str) -> str:
-    """Return the page with its diagram made from the table of transitions."""
-    before, rest = text.split(BEGIN)
-    after = rest.split(END, 1)[1]
-    return f"{before}{BEGIN}{lifecycle.diagram()}{END}{after}"
+def code_table() -> str:
+    """Return every code, its meaning and remedy, one table for each kind."""
+    parts = []
+    for kind, about in codes.ABOUT.items():
+        rows = sorted(
+            (name, row) for name, row in codes.table().items() if row.kind is kind
+        )
+        parts.append(f"\n**{kind.capitalize()}.** {about}.\n\n")
+        parts.append("| code | means | do |\n|---|---|---|\n")
+        parts += [
+            f"| `{name}` | {row.meaning} | {row.remedy} |\n" for name, row in rows
+        ]
+    return "".join([*parts, "\n"])
+
+
+PARTS = {DIAGRAM: lifecycle.diagram, CODES: code_table}
+
+
+def render(text: str, begin: str, end: str, part: str) -> str:
+    """Return a page with the part between two marks made anew."""
+    before, rest = text.split(begin)
+    after = rest.split(end, 1)[1]
+    return f"{before}{begin}{part}{end}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """Return the pages with what the code says, as they should be."""
+    return {
+        HERE / name: render((HERE / name).read_text(), begin, end, part())
+        for (name, begin, end), part in PARTS.items()
+    }
 
 
 def stale() -> bool:
-    """Tell whether the page must be made again."""
-    text = PAGE.read_text()
-    return render(text) != text
+    """Tell whether a page must be made again."""
+    return any(path.read_text() != text for path, text in pages().items())
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(PAGE.read_text()))
+    for path, text in pages().items():
+        path.write_text(text)
     sys.exit(0)

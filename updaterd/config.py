@@ -138,6 +138,8 @@ def _product(table: Table, name: str) -> Product:
             command=health.words("command"),
             timeout_s=health.seconds("timeout_s", 60.0, low=0.1),
             active_s=health.seconds("active_s", 0.0),
+            every_s=health.seconds("every_s", 0.5, low=0.05),
+            stable_s=health.seconds("stable_s", 0.0),
             url=health.text("url") or None,
         ),
         hooks=Hooks(

@@ -72,7 +72,7 @@ min_free = "1MiB"
 {extra}
 [products.{product}]
 root = "{self.app}"
-health = {{ command = {command}, timeout_s = 30 }}
+health = {{ command = {command}, timeout_s = 1.5 }}
 {product_extra}
 """
         )

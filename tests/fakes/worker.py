@@ -28,6 +28,9 @@ class Units:
         self._faults = faults or {}
         self._app = app
 
+    def check(self, units) -> None:
+        self.asked.append(("check", tuple(units)))
+
     def restart(self, units) -> None:
         self.asked.append(("restart", tuple(units)))
 

@@ -130,7 +130,7 @@ min_free = "1MiB"
 [products.acme]
 root = "/opt/acme"
 units = ["acme.service"]
-health = {{ command = ["/opt/acme/current/bin/healthcheck"], timeout_s = 20 }}
+health = {{ command = ["/opt/acme/current/bin/healthcheck"], timeout_s = 5 }}
 [products.updaterd]
 root = "/opt/updaterd"
 health = {{ command = ["/usr/lib/updaterd/self-test"], timeout_s = 60 }}

@@ -12,7 +12,8 @@ from updaterd.cli import COMMANDS, build_parser
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_lifecycle_diagram_is_the_table():
+def test_generated_parts_are_what_the_code_says():
+    """The lifecycle's diagram, the table of codes."""
     spec = importlib.util.spec_from_file_location("gen", ROOT / "docs/generate.py")
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)

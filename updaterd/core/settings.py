@@ -59,10 +59,18 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """`health = {...}`: what must hold after activation."""
+    """`health = {...}`: what must hold after activation.
+
+    Attributes:
+        timeout_s: until when command and address are asked.
+        every_s: the pause between two times.
+        stable_s: how long all must be well without a break.
+    """
 
     command: tuple[str, ...] = ()
     timeout_s: float = 60.0
+    every_s: float = 0.5
+    stable_s: float = 0.0
     active_s: float = 0.0
     url: str | None = None
 

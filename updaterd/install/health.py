@@ -1,6 +1,8 @@
 """Is the activated release well? A command, units that stay up, an address.
 
-All that is configured must hold. The first thing that does not is the verdict.
+All that is configured must hold: a command and an address are asked, time and again,
+until all of it held or the time is up. A service that needs its time to listen has it;
+one failed answer is no verdict, nor is one good answer after which it fell.
 """
 
 import time
@@ -12,12 +14,14 @@ from updaterd.core.text import printable
 from updaterd.errors import UpdaterError
 from updaterd.install.process import run
 
-_POLL_S = 0.5
 _BODY_LIMIT = 64 * 1024
 
 
 class Manager(Protocol):
     """What is needed of a service manager; `restart_systemd.Systemd` is one."""
+
+    def check(self, units: Sequence[str]) -> None:
+        """Raise RefusedError when the units cannot be restarted at all."""
 
     def restart(self, units: Sequence[str]) -> None:
         """Restart the units; raise UpdaterError when they do not come up."""
@@ -55,23 +59,37 @@ def fault(
     """
     if units and (found := manager.fault(units, active_s=health.active_s)):
         return found
-    if health.command:
-        ran = run(health.command, timeout_s=health.timeout_s, env=env)
-        if ran.code != 0:
-            return printable(f"health command: {ran}", longest=300)
-    return _ask(health, getter) if health.url else ""
+    return _until_well(health, getter, env)
 
 
-def _ask(health: Health, getter: Getter) -> str:
-    """Ask the address until it answers 2xx or the time is up."""
+def _until_well(health: Health, getter: Getter, env: Mapping[str, str]) -> str:
+    """Ask command and address until both are well or the time is up.
+
+    Being well must last `stable_s`; what was said last before the end is the fault.
+    """
+    if not health.command and not health.url:
+        return ""
     ends = time.monotonic() + health.timeout_s
-    said = "no time to ask"
+    found, well_since = "no time to ask", None
     while (left := ends - time.monotonic()) > 0:
-        try:
-            getter.get(health.url or "", limit=_BODY_LIMIT, deadline_s=left)
-        except UpdaterError as error:
-            said = error.what
-        else:
+        found = _ask(health, getter, env, left)
+        now = time.monotonic()
+        well_since = None if found else now if well_since is None else well_since
+        if well_since is not None and now - well_since >= health.stable_s:
             return ""
-        time.sleep(min(_POLL_S, max(0.0, ends - time.monotonic())))
-    return printable(f"health address {health.url}: {said}", longest=300)
+        time.sleep(min(health.every_s, max(0.0, ends - now)))
+    return found or f"was not well for {health.stable_s:g} s on end"
+
+
+def _ask(health: Health, getter: Getter, env: Mapping[str, str], left_s: float) -> str:
+    """Ask once; return what is wrong, or nothing."""
+    if health.command:
+        ran = run(health.command, timeout_s=left_s, env=env)
+        if ran.code != 0:
+            return printable(f"health command: {ran}", longest=800)
+    if health.url:
+        try:
+            getter.get(health.url, limit=_BODY_LIMIT, deadline_s=left_s)
+        except UpdaterError as error:
+            return printable(f"health address {health.url}: {error.what}", longest=800)
+    return ""

@@ -83,7 +83,7 @@ def run_self_test(product: Product, env: Mapping[str, str]) -> None:
     raise RejectedError(
         printable(
             f"{product.name} {env['UPDATERD_VERSION']} fails its self-test: {ran}",
-            longest=400,
+            longest=800,
         ),
         means="it was not switched to, and is refused on this machine",
         do=f"run {product.hooks.self_test[0]} by hand; publish a release that works",
@@ -101,7 +101,7 @@ def _run(name: str, product: Product, env: Mapping[str, str]) -> Ran | None:
 
 
 def _said(name: str, product: Product, ran: Ran) -> str:
-    return printable(f"hook {name} of {product.name}: {ran}", longest=300)
+    return printable(f"hook {name} of {product.name}: {ran}", longest=800)
 
 
 def _advice(name: str, product: Product) -> str:

@@ -14,6 +14,7 @@ from typing import IO
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEEP = 4000
+_LAST_LINES = 5  # the first of them often names the cause
 _INHERITED = ("LANG", "TZ", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME")
 
 
@@ -25,7 +26,7 @@ class Ran:
     tail: str
 
     def __str__(self) -> str:
-        """Return "exit code 3: last words"."""
+        """Return "exit code 3: last words", the last lines in one."""
         if self.code is None:
             how = "took too long"
         elif self.code < 0:
@@ -33,8 +34,8 @@ class Ran:
             how = f"killed by {named.get(-self.code, f'signal {-self.code}')}"
         else:
             how = f"exit code {self.code}"
-        lines = self.tail.strip().splitlines()
-        return f"{how}: {lines[-1]}" if lines else how
+        lines = [line.strip() for line in self.tail.splitlines() if line.strip()]
+        return f"{how}: {' / '.join(lines[-_LAST_LINES:])}" if lines else how
 
 
 def run(

@@ -9,18 +9,27 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from updaterd.errors import UpdaterError
-from updaterd.install.process import run
+from updaterd.errors import TransientError, UpdaterError
+from updaterd.install.process import Ran, run
 
 _RESTART_TIMEOUT_S = 120.0
 _ASK_TIMEOUT_S = 15.0
 _POLL_S = 0.5
+_CANNOT_RUN = frozenset({126, 127})
+_NOT_LOADED = frozenset({"not-found", "masked", "bad-setting", "error"})
+_NO_RIGHT = ("authentication required", "access denied", "permission denied")
 
 
 class RestartError(UpdaterError):
-    """systemd would not restart a unit."""
+    """A unit was started and did not come up."""
 
     code = "restart_failed"
+
+
+class RefusedError(TransientError):
+    """systemd refused the call: nothing of the release was tried."""
+
+    code = "restart_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,23 @@ class Systemd:
     """The service manager, by its command."""
 
     systemctl: tuple[str, ...] = ("systemctl",)
+
+    def check(self, units: Sequence[str]) -> None:
+        """Check that systemd has `units`, before anything moves for them.
+
+        Raises:
+            RefusedError: there is no such unit, it is masked, or cannot be read.
+        """
+        for unit in units:
+            ran = self._properties(unit, "LoadState")
+            state = ran.get("LoadState", "")
+            if state in _NOT_LOADED:
+                raise RefusedError(
+                    f"{unit} cannot be restarted: systemd says {state}",
+                    means="nothing was moved; the release is not to blame",
+                    do=f"install {unit}, then `systemctl daemon-reload`; or correct "
+                    "`units` in the configuration",
+                )
 
     def restart(self, units: Sequence[str]) -> None:
         """Restart `units` and wait until systemd says they are up.
@@ -38,6 +64,7 @@ class Systemd:
 
         Raises:
             RestartError: it says they are not.
+            RefusedError: it would not even try.
         """
         if units:
             # Without the right to, or before a unit was ever loaded, it does no harm.
@@ -48,7 +75,8 @@ class Systemd:
         """Stop `units`.
 
         Raises:
-            RestartError: systemd would not.
+            RestartError: the units did not stop.
+            RefusedError: systemd would not even try.
         """
         self._do("stop", units)
 
@@ -80,17 +108,42 @@ class Systemd:
         if not units:
             return
         ran = run(self._argv(verb, "--", *units), timeout_s=_RESTART_TIMEOUT_S)
-        if ran.code != 0:
-            raise RestartError(
-                f"systemctl {verb} {' '.join(units)}: {ran}",
-                do=f"see `systemctl status {units[0]}`",
-            )
+        if ran.code == 0:
+            return
+        what = f"systemctl {verb} {' '.join(units)}: {ran}"
+        if not _is_refused(ran):
+            raise RestartError(what, do=f"see `systemctl status {units[0]}`")
+        unauthorized = any(words in ran.tail.lower() for words in _NO_RIGHT)
+        raise RefusedError(
+            what,
+            means="systemd refused the call; the release is not to blame",
+            do="run `updaterd config grant --write` as root"
+            if unauthorized
+            else f"see `systemctl status {units[0]}`, and `units` in the configuration",
+        )
 
     def _show(self, unit: str) -> tuple[str, str]:
         """Return a unit's ActiveState and how often systemd restarted it."""
+        found = self._properties(unit, "ActiveState,NRestarts")
+        return found.get("ActiveState", ""), found.get("NRestarts", "")
+
+    def _properties(self, unit: str, names: str) -> dict[str, str]:
         ran = run(
-            self._argv("show", "--property=ActiveState,NRestarts", "--", unit),
+            self._argv("show", f"--property={names}", "--", unit),
             timeout_s=_ASK_TIMEOUT_S,
         )
-        found = dict(line.partition("=")[::2] for line in ran.tail.splitlines())
-        return found.get("ActiveState", ""), found.get("NRestarts", "")
+        return dict(line.partition("=")[::2] for line in ran.tail.splitlines())
+
+
+def _is_refused(ran: Ran) -> bool:
+    """Tell a call that systemd refused from a job that failed.
+
+    "Failed to restart acme.service: Unit acme.service not found." is the first, "Job
+    for acme.service failed because ..." the second; no systemctl is the first too.
+    """
+    lines = ran.tail.splitlines()
+    if any(" job for " in f" {line.lower()}" for line in lines):
+        return False
+    return ran.code in _CANNOT_RUN or any(
+        line.startswith("Failed to ") for line in lines
+    )

@@ -10,7 +10,7 @@ import sqlite3
 from pathlib import Path
 
 from updaterd import locks
-from updaterd.core import schedule
+from updaterd.core import codes, schedule
 from updaterd.core.backoff import Backoff
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.lifecycle import TOUCHED, State
@@ -117,6 +117,17 @@ def note_decision(
 def note_end(product: Product, services: Services, outcome: Outcome) -> None:
     """Journal how things stand after a deployment that came to its end."""
     installed = outcome.result == "installed"
+    if not installed and not codes.blocks(outcome.code):
+        services.journal.remember(
+            product.name,
+            decision=outcome.code,
+            decision_reason=f"{outcome.from_version} could not be activated here, "
+            f"through no fault of its own: {outcome.reason}",
+        )
+        note_failure(
+            product, services, TransientError(outcome.reason, code=outcome.code)
+        )
+        return
     failed = services.journal.failed(product.name).get(outcome.from_version or "")
     until = None
     if not installed and failed is not None:

@@ -18,6 +18,7 @@ from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.install import activate, health, hooks, prune, stage
+from updaterd.install.restart_systemd import RefusedError
 from updaterd.pipeline import facts
 from updaterd.pipeline.services import Outcome, Services, Teller
 from updaterd.store.journal import Deployment
@@ -64,6 +65,7 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
 
     Raises:
         HookError: `pre_activate` said no; the deployment stays STAGED.
+        RefusedError: systemd does not have the units; the deployment stays STAGED.
         OSError: the disk refused; the old release runs, the deployment is FAILED.
         BrokenError: neither release could be brought up.
 
@@ -71,6 +73,8 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
     """
     env = _environment(product, deployment)
     if deployment.state is State.STAGED:
+        if not product.hooks.post_activate:  # which may bring the units
+            services.manager.check(product.units)
         hooks.run_hook("pre_activate", product, env)
     with undisturbed(services.teller):
         if deployment.state is State.STAGED:
@@ -115,7 +119,7 @@ def _trial(
         hooks.run_hook("post_activate", product, env)
         services.manager.restart(product.units)
     except UpdaterError as error:
-        return error.code, error.what
+        return error.code, str(error) if isinstance(error, RefusedError) else error.what
     said = health.fault(
         product.health,
         product.units,
@@ -159,7 +163,10 @@ def roll_back(product: Product, ident: int, services: Services) -> Outcome:
             older = _older_proven(root, services, product, target, deployment.version)
             activate.go_back(root, target, previous=older)
             said = _bring_up(
-                product, services, _environment(product, deployment, target)
+                product,
+                services,
+                _environment(product, deployment, target),
+                refused=deployment.code == RefusedError.code,
             )
         try:
             hooks.run_hook("post_rollback", product, env)
@@ -218,10 +225,18 @@ def _withdraw(product: Product, deployment: Deployment, services: Services) -> s
     return ""
 
 
-def _bring_up(product: Product, services: Services, env: dict[str, str]) -> str:
-    """Restart the old release; return what is wrong with it, or nothing."""
+def _bring_up(
+    product: Product, services: Services, env: dict[str, str], *, refused: bool
+) -> str:
+    """Restart the old release; return what is wrong with it, or nothing.
+
+    Where systemd refused to restart for the new release, it goes on running as it was.
+    """
     try:
         services.manager.restart(product.units)
+    except RefusedError as error:
+        if not refused:
+            return error.what
     except UpdaterError as error:
         return error.what
     return health.fault(

@@ -241,7 +241,11 @@ class Journal(Records):
     # -- releases that failed here
 
     def block(self, product: str, target: Target, note: Note) -> int:
-        """Record that a release failed here; return how often it did."""
+        """Record that a release failed here; return how often it did.
+
+        Only what its note's code calls the release's own fault (`core/codes.py`) keeps
+        it away: 0 for any other.
+        """
         with transaction(self._db):
             return self._block(product, target.version, target.seq, note)
 
@@ -254,6 +258,10 @@ class Journal(Records):
             )
 
     def _block(self, product: str, version: str, seq: int, note: Note) -> int:
+        from updaterd.core import codes  # noqa: PLC0415 - the daemon blocks nothing
+
+        if not codes.blocks(note.code):
+            return 0
         row = self._db.execute(
             "INSERT INTO blocked (product, version, seq, code, reason, failures, "
             "blocked_at) VALUES (?1,?2,?3,?4,?5,1,?6) "

@@ -14,7 +14,7 @@ def python(code: str, **options):
 def test_exit_code_and_last_words_are_kept():
     ran = python("print('first'); print('last'); raise SystemExit(3)")
 
-    assert (3, "exit code 3: last") == (ran.code, str(ran))
+    assert (3, "exit code 3: first / last") == (ran.code, str(ran))
 
 
 def test_output_is_bounded_and_the_flood_does_not_block():

@@ -5,10 +5,11 @@ import sys
 import pytest
 from fakes.worker import Units
 
+from updaterd.core import codes
 from updaterd.core.settings import Health, Hooks, Product
 from updaterd.errors import TransientError
 from updaterd.install import health, hooks
-from updaterd.install.restart_systemd import RestartError, Systemd
+from updaterd.install.restart_systemd import RefusedError, RestartError, Systemd
 
 
 class Address:
@@ -35,7 +36,7 @@ def test_nothing_configured_is_well():
 def test_command_decides_and_its_last_words_are_the_reason():
     argv = (sys.executable, "-I", "-c", "print('port 80 is closed'); exit(2)")
 
-    said = fault(Health(command=argv, timeout_s=20))
+    said = fault(Health(command=argv, timeout_s=0.5))
 
     assert "health command: exit code 2: port 80 is closed" == said
 
@@ -53,6 +54,72 @@ def test_units_that_fall_are_the_verdict_before_any_command(tmp_path):
 def test_address_may_need_a_few_moments():
     found = Health(url="http://127.0.0.1:1/health", timeout_s=30)
     assert "" == fault(found, getter=Address(after=2))
+
+
+def test_service_that_listens_late_is_well(tmp_path):
+    """A command that fails at first is asked again, as an address is."""
+    late = f"test -e {tmp_path}/up || {{ touch {tmp_path}/up; exit 1; }}"
+
+    found = Health(command=("/bin/sh", "-c", late), timeout_s=30, every_s=0.05)
+
+    assert "" == fault(found)
+
+
+def test_one_good_answer_is_not_enough_where_it_must_last(tmp_path):
+    """Well once, then ill for good: `stable_s` sees the second."""
+    once = f"test -e {tmp_path}/asked && exit 1; touch {tmp_path}/asked"
+    argv = ("/bin/sh", "-c", once)
+
+    said = fault(Health(command=argv, timeout_s=0.5, every_s=0.05, stable_s=0.2))
+
+    assert said.startswith("health command: exit code 1")
+
+
+def systemd(tmp_path, show="", lines="", code=1) -> Systemd:
+    """Return a service manager whose systemctl says this."""
+    script = tmp_path / "systemctl"
+    script.write_text(
+        f"#!/bin/sh\ncase $* in *show*) echo '{show}'; exit 0;; esac\n"
+        f"printf '{lines}' >&2; exit {code}\n"
+    )
+    script.chmod(0o755)
+    return Systemd((str(script),))
+
+
+@pytest.mark.parametrize(
+    ("lines", "cure"),
+    [
+        (
+            "Failed to restart a.service: Interactive authentication required.\\n",
+            "updaterd config grant --write",
+        ),
+        ("Failed to restart a.service: Unit a.service not found.\\n", "units"),
+        ("Failed to connect to bus: No such file or directory\\n", "systemctl status"),
+    ],
+)
+def test_refused_restart_is_the_machines_fault(tmp_path, lines, cure):
+    """It has all of the last lines, and the cure; it blocks no release."""
+    with pytest.raises(RefusedError) as caught:
+        systemd(tmp_path, lines=lines).restart(["a.service"])
+
+    assert lines.split("\\n")[0] in caught.value.what
+    assert cure in caught.value.do
+    assert not codes.blocks(caught.value.code)
+
+
+def test_unit_that_does_not_come_up_is_the_releases_fault(tmp_path):
+    lines = "Job for a.service failed because the control process exited.\\n"
+
+    with pytest.raises(RestartError) as caught:
+        systemd(tmp_path, lines=lines).restart(["a.service"])
+
+    assert codes.blocks(caught.value.code)
+
+
+@pytest.mark.parametrize("state", ["not-found", "masked", "bad-setting"])
+def test_unit_that_systemd_does_not_have_is_seen_before_anything_moves(tmp_path, state):
+    with pytest.raises(RefusedError, match=f"a.service .* {state}"):
+        systemd(tmp_path, show=f"LoadState={state}").check(["a.service"])
 
 
 def test_address_that_never_answers_is_the_verdict():

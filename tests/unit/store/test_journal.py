@@ -3,6 +3,7 @@
 import math
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_a_product_has_one_open_deployment(journal):
 
 
 def test_install_is_one_step_that_also_lifts_the_block(journal):
-    journal.block("acme", NEW, NOTE)
+    journal.block("acme", NEW, replace(NOTE, code="unhealthy"))
     ident = begin(journal)
     for state in (State.PLANNED, State.FETCHING, State.STAGING):
         journal.move(ident, state, NOTE)
@@ -85,8 +86,18 @@ def test_install_is_one_step_that_also_lifts_the_block(journal):
 
 
 def test_failures_of_one_release_add_up_and_another_seq_starts_anew(journal):
-    assert [1, 2, 3] == [journal.block("acme", NEW, NOTE) for _ in range(3)]
-    assert 1 == journal.block("acme", Release("1.1.0", 3, ""), NOTE)
+    ill = replace(NOTE, code="unhealthy")
+
+    assert [1, 2, 3] == [journal.block("acme", NEW, ill) for _ in range(3)]
+    assert 1 == journal.block("acme", Release("1.1.0", 3, ""), ill)
+
+
+def test_fault_of_the_machine_blocks_no_release(journal):
+    """No grant, no unit, no space: whoever reports it, the release stays wanted."""
+    for code in ("disk_full", "restart_refused", "hook_failed"):
+        journal.block("acme", NEW, replace(NOTE, code=code))
+
+    assert {} == journal.failed("acme")
 
 
 def test_each_channel_counts_on_its_own(journal):

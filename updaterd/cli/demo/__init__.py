@@ -260,7 +260,7 @@ min_free = "1MiB"
 max_rate = "512KiB/s"    # slow enough to be killed in the middle
 [products.atlas]
 root = "{self.app}"
-health = {{ command = ["{self.app}/current/bin/healthcheck"], timeout_s = 30 }}
+health = {{ command = ["{self.app}/current/bin/healthcheck"], timeout_s = 5 }}
 """
 
     def _build(self, version: str, *, broken: bool = False, new_tiles: int = 0) -> None:

@@ -1,0 +1,353 @@
+"""Every code of an error, a reason or a decision: whose fault, meaning, remedy.
+
+A code is written where it is raised, as a literal, and stands here once. The table in
+docs/operations.md is made from here (docs/generate.py); tests/unit/core/test_codes.py
+holds that none is missing and none unused. Who only raises one need not load this.
+
+A row is `code: meaning | what to do`, and goes on in the indented lines after it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+
+
+class Kind(StrEnum):
+    """Whose fault a code is: who has to act."""
+
+    RELEASE = "release"
+    MACHINE = "machine"
+    NETWORK = "network"
+    PUBLISHER = "publisher"
+    SERVER = "server"
+    COMMAND = "command"
+    NOBODY = "nobody"
+
+
+ABOUT = {
+    Kind.RELEASE: "The release itself: it is blocked on this machine until it is "
+    "announced anew or a newer one comes",
+    Kind.MACHINE: "This machine: its owner acts, and no release is blocked",
+    Kind.NETWORK: "What is between the machine and the servers: tried again",
+    Kind.PUBLISHER: "The repository and what its keys signed: the publisher acts",
+    Kind.SERVER: "The feed server: its answers and its own trouble",
+    Kind.COMMAND: "The publisher's tools: nothing was published",
+    Kind.NOBODY: "Nobody: a decision, or how a step went",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What a code says.
+
+    Attributes:
+        kind: whose fault it is.
+        meaning: what happened, for the owner of the machine.
+        remedy: what to do.
+    """
+
+    kind: Kind
+    meaning: str
+    remedy: str
+
+
+def find(code: str) -> Code | None:
+    """Return what is known about a code; None for one that this version does not have.
+
+    `http_404` and its like are one row.
+    """
+    known = table()
+    return known.get(code) or known.get("http_NNN" if code[:5] == "http_" else "")
+
+
+def blocks(code: str) -> bool:
+    """Tell whether a failure keeps the release away: only the release's own does.
+
+    One that this version does not know (it stands in an older journal) does too.
+    """
+    row = find(code)
+    return row is None or row.kind is Kind.RELEASE
+
+
+@cache
+def table() -> dict[str, Code]:
+    """Return every code with its row, kind by kind."""
+    return {
+        name: Code(kind, meaning.strip(), remedy.strip())
+        for kind, text in _ROWS.items()
+        for name, _, said in (
+            row.partition(":") for row in text.strip().replace("\n ", " ").split("\n")
+        )
+        for meaning, _, remedy in (" ".join(said.split()).partition(" | "),)
+    }
+
+
+_RELEASE = """
+rejected: the release cannot be used | publish another one
+malformed: bytes are not what their format says | publish again
+unhealthy: it was on trial, and its health check or units failed
+  | see the reason; publish a release that works
+restart_failed: its units did not come up | `systemctl status UNIT`, its log
+self_test_failed: the owner's self-test refused it | publish a release that works
+interrupted_in_probation: the updater died while it was on trial
+  | nothing: tried again, later each time
+rebooted_in_probation: the machine restarted while it was on trial
+  | nothing: tried again, later each time
+self_update_failed: the guard left a release of updaterd again
+  | publish a release of updaterd that works
+rolled_back_by_hand: somebody said `updaterd rollback`
+  | `updaterd update --retry`, or a newer release
+no_usable_bundle: no bundle of it can be used here
+  | `release verify --deep`; publish again; update updaterd
+bad_bundle: a bundle is not one | publish again
+bad_output: a bundle does not make the files that were signed | publish again
+wrong_tree: a bundle does not make the tree that was signed | publish again
+worker_crashed: the process that opens bundles crashed | publish again; report it
+cpu_limit: a bundle takes too long to apply | publish again
+memory_limit: a bundle needs more memory than it may have | publish again
+too_large: more bytes than the format allows | publish less at once
+unknown_codec: a bundle is compressed in a way this updaterd does not know
+  | update updaterd
+newer_bundle: a bundle is of a newer format | update updaterd
+newer_schema: a document is of a newer format | update updaterd
+min_updater: the release needs a newer updaterd | update updaterd first
+bad_path: a file name that no release may have | publish without it
+bad_link: a link that leads out of the release | publish without it
+bad_name: a name that is none | correct the name
+bad_version: a version that is none | correct the version
+bad_window: a maintenance window that cannot be read | correct schedule.window
+"""
+
+_MACHINE = """
+error: an error without a name of its own | what the text says
+transient: it may work later | nothing: tried again
+broken: a person must look | what the text says
+config: the configuration cannot be used | correct the line that is named
+busy: another process is at work on it | wait for it
+machine_refused: the operating system refused | look at space, rights and `dmesg`
+disk_full: no room | free space on the file system that is named
+disk_error: the disk refused to read or write | look at `dmesg` and the disk
+no_inodes: no room for more files | delete files on that file system
+not_writable: the daemon's user may not write there
+  | `updaterd config grant --write`, then restart updaterd
+unsafe_staging: others could change a release while it is built
+  | the rights of the product's root
+cache_full: no room for metadata or bundles | free space below the cache
+cache_unusable: the cache or the store of metadata cannot be used
+  | let the daemon's user own it
+state_unusable: the state directory or its database cannot be used
+  | let the daemon's user own it; see the text
+journal_refused: the journal cannot be written | free space in the state directory
+inbox_failed: the journal could not store an event | free space; it comes again
+activation_failed: the disk refused to move `current` | look at the disk
+current_not_a_link: `current` is no link, and updaterd did not make it
+  | move it away, or `verify --repair`
+current_is_foreign: `current` points outside `releases` | point it back
+label_in_use: the running release is not what was signed under its name
+  | `updaterd verify PRODUCT --repair`
+staged_tree_gone: a release vanished from disk before it was active
+  | nothing: built again
+not_staged: the release is not on disk | `updaterd update`
+nothing_to_return_to: there is no earlier release on disk
+  | publish a release that works
+nothing_to_verify: nothing is installed | `updaterd update`
+previous_damaged: the earlier release is not as it was signed
+  | `updaterd verify PRODUCT --repair`
+rollback_unhealthy: the release that was returned to is not well either
+  | look at its units; `updaterd rollback PRODUCT`
+hook_failed: a hook said no, or took too long | run the hook by hand
+restart_refused: systemd would not restart the units: no grant, no such unit
+  | `updaterd config grant --write`; see the text
+worker_killed: the worker was killed | free memory; `journalctl -k`
+worker_died: the worker ended early | the worker's lines in the journal
+bad_old_files: an installed file was changed, or cannot be read
+  | `updaterd verify PRODUCT --repair`
+bad_root: the first root metadata cannot be used | install `trust.root` again
+no_such_product: the configuration has no such product | see the configuration
+no_such_zone: the time zone is not known here | correct it, or install tzdata
+clock_suspect: the clock shows a time that cannot be | set the clock
+ca_file: the CA file cannot be used | correct `ca_file`
+headers_file: the file of headers cannot be used | correct it, or its rights
+bad_header: a configured header cannot be sent | correct it
+insecure_url: an address is not https | use https
+bad_url: what should be an address is none | correct it
+grant_root: a product's root that no grant can name | choose another root
+grant_unit: a unit that no grant can name | correct `units`
+missing_extra: a part of updaterd is not installed | install the extra that is named
+demo_failed: the demo could not go on | what the text says
+demo_repository: the repository is signed with keys that anybody has
+  | publish from a `prod` repository
+"""
+
+_NETWORK = """
+dns: a name cannot be resolved | the resolver, `/etc/resolv.conf`
+refused: nobody listens there | the server, firewalls
+unreachable: no route, or no answer | routes, firewalls, the server
+connect_timeout: the connection was not taken in time | routes, firewalls
+tls: the certificate is not trusted, expired, or of another name
+  | `ca_file`; the server's certificate; the clock
+proxy: the proxy refuses, or its address cannot be used | `proxy`; the proxy's rules
+reset: the connection was reset | what is in between; the server
+cut: a stream was cut off | what is in between; the server
+closed: the server closed the connection; one now and then is its rotation
+  | nothing, unless it lasts
+half_open: the other end vanished without a word | the network in between
+idle_timeout: no byte came, not even a heartbeat | a proxy that buffers; the server
+header_timeout: no answer came to the request | the server
+timeout: it took too long | the server, the network
+too_slow: bytes come too slowly | the server, the network
+http_NNN: the server's answer; 401 and 403 are the token's, 404 the address's,
+  429 and 503 pass | `headers_file`, the address
+content_type: what answers is no feed | the address; a captive portal
+content_encoding: it came compressed although that was ruled out
+  | serve files as they are
+protocol: what answers does not speak HTTP | the address; a captive portal
+redirect: the redirect makes no sense | the server
+redirects: redirects in circles | the server
+cross_origin_redirect: a redirect to another host | serve files where they are
+stream_limit: a line or an event beyond all limits | the server
+endless_data: more bytes than were announced | the server
+short_answer: fewer bytes than were asked for | the server
+bad_range: a server answers another range than was asked for | the server
+hash_mismatch: a server has other bytes than were signed | `release verify --deep`
+network: something else; the text says what | the text
+feed: the feed cannot be used | the text
+"""
+
+_PUBLISHER = """
+metadata_expired: signed metadata is over its time, or the clock is wrong
+  | `release refresh`; the clock
+metadata_forged: signed by keys that are not trusted, or by too few
+  | tampering, or keys changed without a root
+metadata_rollback: older than what this machine accepted before
+  | a stale mirror, or a replay
+metadata_mixed: files that do not belong together | a stale cache; it passes
+metadata_malformed: what came is no metadata | a proxy's page; a broken upload
+metadata_missing: a file of the repository is not there | an incomplete upload
+stale_mirror: an older timestamp than before; the newer is kept | refresh the mirror
+no_such_channel: nobody signed that channel | names in the configuration
+no_such_release: nobody signed that release | a missing platform; an early pointer
+no_such_target: nobody signed that file | the repository
+wrong_target: validly signed, for another product, channel or platform
+  | your own signing, or a stolen key
+below_floor: the repository asks for a release below the signed floor
+  | look at what was signed
+"""
+
+_NOBODY = """
+current: what the channel offers is installed | nothing
+installed: the release is installed | nothing
+install: a first install is under way | nothing
+upgrade: a newer release is under way | nothing
+step_back: the publisher's signed wish to go back is under way | nothing
+nothing_offered: the channel is empty | nothing
+paused: the publisher paused the channel | nothing
+not_in_rollout: the release is not rolled out to this machine yet | nothing
+ahead_of_rollout: what is installed is newer than this machine's share of the rollout
+  | nothing
+splay: its turn in the rollout comes later | nothing
+held: `updaterd hold` | `updaterd unhold`, or wait
+outside_window: waits for the maintenance window | nothing
+blocked: it failed or was rolled back here
+  | a newer release, or `updaterd update --retry`
+superseded: another release came before it was done | nothing
+resumed: a run that was cut short went on | nothing
+on_disk: its tree was on disk already | nothing
+adopted: made of the files that were here already | nothing
+adopting: an application that others installed was taken over | nothing
+found_on_disk: the journal took over what the disk says | nothing
+current_restored: `current` was gone and is back | nothing
+nothing_on_disk: no release is left on disk; starting anew | nothing
+http_204: the feed told this machine to go away | asked again at the next poll
+"""
+
+_SERVER = """
+address_file: the file of the server's address cannot be written | correct it
+certificate: the certificate or its key cannot be used | correct the files
+fast_sink: the fast sink cannot be used here | another `--sink`
+listen: the address cannot be listened at | another port; who has it
+log_unreachable: the event log does not answer | Redis, or the disk
+log_unusable: the event log cannot be used | the file that is named
+log_url: the log's address is none | correct it
+extra_missing: the server's libraries are not installed | install `updaterd[server]`
+tokens_unreadable: the tokens cannot be read | the file's rights
+tokens_unwritable: the tokens cannot be written | the folder's rights
+too_many_tokens: there are too many tokens | revoke some
+bad_scope: a scope that is none | `read` or `announce`
+no_such_token: there is no such token | `updaterd token list`
+token_required: a token is needed | send one
+scope_missing: the token may not do that | another token
+idempotency_key_required: an announcement without its key | send `Idempotency-Key`
+idempotency_key_reused: the key came with another announcement before | a new key
+metadata_older: the announcement's metadata is older than what was announced
+  | announce what is newest
+too_many_announcements: announcements come too fast | slow down
+body_timeout: the body did not come in time | send it at once
+head_too_large: the request's head is too large | send less
+method_not_allowed: the method is not one of those | GET or POST
+not_ready: the server starts or stops | ask again
+full: the server has as many streams as it may | ask again later; add servers
+too_many_at_once: too many new streams at once | ask again later
+operate_scope_required: metrics need a token with the scope `operate` | another token
+too_many_of_token: too many streams with one token | fewer; another token
+too_many_of_address: too many streams from one address | fewer
+"""
+
+_COMMAND = """
+announcement_refused: the feed refused the announcement | what it says
+bad_change: a change of keys that cannot be read | export it again
+bad_file_type: a file that is neither file, folder nor link | leave it out
+bad_key: a key file that cannot be used | another file, or its passphrase
+bad_key_uri: a key's address that cannot be used | correct it
+bad_min_updater: `--min-updater` is no version | correct it
+bad_workspace: the repository's settings cannot be used | correct `release.toml`
+change_outdated: the change was made for an older root | export it again
+change_pending: a change of keys waits | import or cancel it
+concurrent_publish: another publication was faster | run it again
+credential: a credential cannot be used | correct it
+delta_worker: a process that makes deltas died | free memory; run it again
+disk: the disk refused | see to it, then the same command
+empty_channel: the channel has no release | push one
+empty_tree: there is nothing in the folder | the right folder
+exists: it is there already | another name
+floor_above: the floor would be above the release | a lower floor
+key_unreachable: a key does not answer | the token, the KMS, the plug
+keyring: the names of the keys cannot be read | the file that is named
+missing_keys: keys are not here | bring them, or rotate lost ones
+no_change: no change of keys waits | nothing
+no_repository: there is no repository | `release init`
+no_say: the key's signature would not count | another key
+no_such_key: there is no such key | `release keys list`
+no_such_role: there is no such role | `release status`
+no_workspace: that is no repository of ours | `release init`; `--repo`
+not_a_feed: what answers is no feed | `--feed`
+not_confirmed: it was not confirmed | say yes, or `--yes`
+not_metadata: the file is no metadata | the right file
+not_newest: the channel offers a later release | `release publish` to go back
+other_file: another file than the one that waits | export it again
+passphrase: the passphrase is missing or wrong | the right one
+release_exists: that version is published with other contents | a new version
+repository_unreadable: the repository cannot be read | the file that is named
+seq_mismatch: the version has another seq | leave `--seq` out
+seq_not_above: the seq is not above the last | a higher one
+signing_failed: a key did not sign | the token, the KMS
+token: the announcer's token cannot be used | `--token-file`
+token_refused: the feed refused the token | another token
+too_few_keys: fewer keys than signatures are asked for | add keys first
+tree_changed: the folder changed while it was read | run it again
+unknown_matcher: the matcher is not known | see `--help`
+unreadable: a file cannot be read | its rights
+unused_key: no role uses the key | nothing
+useless_patch: a patch does not make the file | leave it out
+workspace_exists: there is a repository already | another folder
+"""
+
+_ROWS = {
+    Kind.RELEASE: _RELEASE,
+    Kind.MACHINE: _MACHINE,
+    Kind.NETWORK: _NETWORK,
+    Kind.PUBLISHER: _PUBLISHER,
+    Kind.NOBODY: _NOBODY,
+    Kind.SERVER: _SERVER,
+    Kind.COMMAND: _COMMAND,
+}
