@@ -13,7 +13,7 @@ _DEATH_SIGNAL = 1
 _SIGKILL = 9  # importing `signal` costs more than all of this module
 _NEW_NETWORK = 0x40000000
 _ADDRESS_SPACE = 512 * 2**20
-_FILES = 128
+_FILES = 512  # chains of directories, each of tree.MAX_DEPTH; files; what Python has
 
 
 def give_up(*, memory: int, cpu_s: int, file_bytes: int) -> None:

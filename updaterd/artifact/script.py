@@ -225,8 +225,13 @@ def decode(data: bytes, old: Sequence[Entry]) -> Script:
         raise MalformedError("tree script: files longer than any disk")
     gone = removed.union(changed)
     kept = tuple(entry for index, entry in enumerate(old) if index not in gone)
-    names = [Link(item.path, "") for item in items]
-    check_tree((*kept, *names))
+    made_now = [
+        Link(item.path, item.target)
+        if item.kind == LINK
+        else File(item.path, "", 0, item.mode)
+        for item in items
+    ]
+    check_tree((*kept, *made_now))
     return Script(kept, items, tuple(sources), tuple(places))
 
 

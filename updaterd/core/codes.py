@@ -113,6 +113,8 @@ newer_schema: a document is of a newer format | update updaterd
 min_updater: the release needs a newer updaterd | update updaterd first
 bad_path: a file name that no release may have | publish without it
 bad_link: a link that leads out of the release | publish without it
+too_deep: a file in more directories than a machine can keep open
+  | publish a flatter tree
 bad_name: a name that is none | correct the name
 bad_version: a version that is none | correct the version
 bad_window: a maintenance window that cannot be read | correct schedule.window

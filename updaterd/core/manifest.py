@@ -191,7 +191,8 @@ def parse(raw: bytes, *, where: str = "manifest") -> Manifest:
             code="newer_schema",
         )
     version = check_version(item.text("version"))
-    files = check_tree(item.each("files", _entry, most=MAX_FILES))
+    files = item.each("files", _entry, most=MAX_FILES)
+    check_tree(files)
     tree = tree_id(files)
     manifest = Manifest(
         product=check_name("product", item.text("product")),

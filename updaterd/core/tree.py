@@ -9,9 +9,36 @@ from __future__ import annotations
 from updaterd.core.records import record
 from updaterd.errors import MalformedError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 MAX_FILES = 500_000
+"""Most files and links of a tree."""
+MAX_FOLDERS = 500_000
+"""Most directories of a tree."""
+MAX_DEPTH = 96
+"""Most names of a path: machines keep the chain of directories open, twice."""
+MAX_PATH = 1024
+"""Most bytes of a path, so that a root before it leaves room to PATH_MAX."""
+MAX_NAME = 255
+MAX_HOPS = 40
+"""Links that Linux follows within one path (path_resolution(7))."""
 MODE_MASK = 0o755
-"""Bits of a mode that survive: no setuid, no group or world write."""
+"""Bits of a listed mode: no setuid, no group or world write."""
+
+# What a terminal obeys, or a reader does not see: C0, DEL and C1; soft hyphen; marks
+# and overrides of direction; what has no width; separators of lines and paragraphs;
+# fillers, tags and noncharacters. Not by `unicodedata`: a machine with an older Python
+# must judge as the publisher does.
+_UNSEEN = (
+    (0x00, 0x1F), (0x7F, 0x9F), (0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C),
+    (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x200B, 0x200F),
+    (0x2028, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xD800, 0xDFFF),
+    (0xFDD0, 0xFDEF), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFFB),
+    (0xFFFE, 0xFFFF), (0x13430, 0x1345F), (0x1BCA0, 0x1BCAF), (0x1D173, 0x1D17A),
+    (0xE0000, 0xE0FFF),
+)  # fmt: skip
 
 
 @record
@@ -35,70 +62,189 @@ class Link:
 Entry = File | Link
 
 
+def unseen(text: str) -> str:
+    """Return the first character that no name may have, as "U+202E"; or nothing."""
+    if text.isascii() and text.isprintable():
+        return ""
+    for character in text:
+        code = ord(character)
+        plane_end = code & 0xFFFE == 0xFFFE
+        if plane_end or any(low <= code <= high for low, high in _UNSEEN):
+            return f"U+{code:04X}"
+    return ""
+
+
 def check_path(path: str) -> str:
     """Return `path` when it names something inside the tree, in one way only.
 
     Raises:
         MalformedError: absolute, empty, with `.`, `..`, empty or overlong
-            components, a backslash, or a control character.
+            components, too deep, a backslash, or a character that nobody sees.
     """
     parts = path.split("/")
-    if (
-        not path
-        or len(path) > 1024
-        or any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
-        or "\\" in path
-        or any(ord(character) < 32 or ord(character) == 127 for character in path)
-    ):
+    if len(parts) > MAX_DEPTH:
+        raise MalformedError(
+            f"path {path!r:.80} is {len(parts)} directories deep, "
+            f"machines build {MAX_DEPTH}",
+            code="too_deep",
+        )
+    if not path or "\\" in path or any(part in ("", ".", "..") for part in parts):
         raise MalformedError(
             f"path {path!r:.80} leaves the tree or is not canonical", code="bad_path"
+        )
+    if _bytes(path) > MAX_PATH:
+        raise MalformedError(
+            f"path {path!r:.80} is longer than {MAX_PATH} bytes", code="bad_path"
+        )
+    if len(path) > MAX_NAME // 4 and any(_bytes(part) > MAX_NAME for part in parts):
+        raise MalformedError(
+            f"path {path!r:.80} has a name of more than {MAX_NAME} bytes",
+            code="bad_path",
+        )
+    if found := unseen(path):
+        raise MalformedError(
+            f"path {path!r:.80} has the character {found}, which no reader sees",
+            code="bad_path",
         )
     return path
 
 
-def check_link(path: str, target: str) -> str:
-    """Return `target` when the link at `path` stays inside the tree.
+def _bytes(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
 
-    Judged by text alone; `check_tree` refuses trees in which a link's own parent
-    is a link, so that text and disk agree.
+
+def check_link(path: str, target: str) -> str:
+    """Return `target` when it could be the target of a link in a tree.
+
+    Where it leads depends on the other links: `check_tree` follows them.
 
     Raises:
-        MalformedError: absolute, empty, leads out of the tree, or not canonical.
+        MalformedError: absolute, empty, too long, with characters that nobody sees,
+            or so that it leads out of the tree whatever else is in it.
     """
-    depth = path.count("/")
-    parts = target.split("/")
-    if not target or len(target) > 1024 or target.startswith("/"):
+    if not target or target.startswith("/"):
         raise MalformedError(f"link {path!r:.80} is absolute or empty", code="bad_link")
-    for part in parts:
+    if len(target) > MAX_PATH or unseen(target):
+        raise MalformedError(
+            f"link {path!r:.80} has a target that is too long or has characters "
+            "that no reader sees",
+            code="bad_link",
+        )
+    depth = path.count("/")
+    for part in target.split("/"):
         if part == "..":
             depth -= 1
         elif part not in ("", "."):
             depth += 1
-        if depth < 0 or any(ord(c) < 32 or ord(c) == 127 for c in part):
+        if depth < 0:
             raise MalformedError(
                 f"link {path!r:.80} leads out of the tree", code="bad_link"
             )
     return target
 
 
-def check_tree(files: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """Return the listing when it describes one possible directory tree.
+def check_tree(files: Sequence[Entry]) -> None:
+    """Check that the listing describes one possible, harmless directory tree.
+
+    Every link is followed through the listing's own links, as the kernel would. Takes
+    time and memory in proportion to the listing, whatever it says.
 
     Raises:
-        MalformedError: a path stands twice, or a file or link is also a parent.
+        MalformedError: a path stands twice; a file or link is also a parent; too
+            many directories; or a link leads out of the tree, in a circle, or
+            through more links than Linux follows.
     """
-    seen = {entry.path for entry in files}
-    if len(seen) != len(files):
-        raise MalformedError("a path stands twice in the listing", code="bad_path")
-    folders: set[str] = set()
-    for folder in {path.rpartition("/")[0] for path in seen}:
-        above = folder
-        while above and above not in folders:
-            folders.add(above)
-            above = above.rpartition("/")[0]
-    both = folders & seen
-    if both:
+    # "/" before every other character: what stands in a directory follows it at once
+    ordered = sorted(files, key=lambda entry: entry.path.replace("/", "\0"))
+    before, folders = "", 0
+    for entry in ordered:
+        path = entry.path
+        if path == before:
+            raise MalformedError(
+                f"{path!r:.80} stands twice in the listing", code="bad_path"
+            )
+        if before and path.startswith(before + "/"):
+            raise MalformedError(
+                f"{before!r:.80} is both a file and a directory", code="bad_path"
+            )
+        folders += _parents_of(path, before)
+        before = path
+    if folders > MAX_FOLDERS:
         raise MalformedError(
-            f"{min(both)!r:.80} is both a file and a directory", code="bad_path"
+            f"the tree has more than {MAX_FOLDERS} directories", code="too_large"
         )
-    return files
+    del ordered
+    Links({e.path: e.target for e in files if isinstance(e, Link)}).check()
+
+
+def _parents_of(path: str, before: str) -> int:
+    """Return how many directories of `path` are none of those of `before`."""
+    shared = 0
+    for one, other in zip(path, before, strict=False):
+        if one != other:
+            break
+        shared += one == "/"
+    return path.count("/") - shared
+
+
+class Links:
+    """The links of a tree, followed as the kernel does, each at most once."""
+
+    def __init__(self, targets: Mapping[str, str]) -> None:
+        """Take the links: targets by path."""
+        self._targets = targets
+        self._known: dict[str, tuple[str, int]] = {}
+
+    def check(self) -> None:
+        """Follow all of them.
+
+        Raises:
+            MalformedError: one leads out of the tree, in a circle, or through too
+                many others.
+        """
+        for path in self._targets:
+            self.resolve(path)
+
+    def resolve(self, path: str) -> str:
+        """Return where the link at `path` leads: a path of the tree, "" for its root.
+
+        Raises:
+            MalformedError: out of the tree, in a circle, or too far.
+        """
+        return self._follow(path, 0)[0]
+
+    def _follow(self, path: str, nested: int) -> tuple[str, int]:
+        """Return where a link leads, and through how many links.
+
+        Raises:
+            MalformedError: out of the tree, in a circle, or too far.
+        """
+        if path in self._known:
+            return self._known[path]
+        at, hops = path.rpartition("/")[0], 1
+        for part in self._targets[path].split("/"):
+            if part == ".." and not at:
+                raise MalformedError(
+                    f"link {path!r:.80} leads out of the tree", code="bad_link"
+                )
+            if part == "..":
+                at = at.rpartition("/")[0]
+            elif part not in ("", "."):
+                at = f"{at}/{part}" if at else part
+            if part != ".." and at in self._targets:
+                at, more = self._deeper(at, nested)
+                hops += more
+            if hops > MAX_HOPS or len(at) > 4 * MAX_PATH:
+                raise MalformedError(
+                    f"link {path!r:.80} leads in a circle, or through more than "
+                    f"{MAX_HOPS} links",
+                    code="bad_link",
+                )
+        self._known[path] = at, hops
+        return at, hops
+
+    def _deeper(self, path: str, nested: int) -> tuple[str, int]:
+        """Follow a link that another one leads through; not for ever."""
+        if nested >= MAX_HOPS:
+            return "", MAX_HOPS
+        return self._follow(path, nested + 1)

@@ -22,7 +22,7 @@ from updaterd.core.deltas import choose_path
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Entry, File, Manifest
 from updaterd.core.settings import Product
-from updaterd.errors import RejectedError, TransientError, UpdaterError
+from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 from updaterd.install import stage
 from updaterd.install.stage import DiskFullError
 from updaterd.net import NotFoundError
@@ -272,5 +272,6 @@ def base_trees(product: Product, services: Services) -> dict[str, tuple[Entry, .
     for release in services.journal.releases(product.name):
         raw = services.journal.manifest_bytes(product.name, release.version)
         if release.version in whole and raw:
-            found[release.version] = manifests.parse(raw).files
+            with suppress(MalformedError):  # of days when less was refused
+                found[release.version] = manifests.parse(raw).files
     return found

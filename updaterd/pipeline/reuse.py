@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from updaterd import durable
@@ -22,7 +22,7 @@ from updaterd.artifact.verify import verify_tree
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Entry, File, Manifest, tree_id
 from updaterd.core.settings import Product
-from updaterd.errors import TransientError, UpdaterError
+from updaterd.errors import MalformedError, TransientError, UpdaterError
 from updaterd.install import stage
 from updaterd.install.activate import UNMANAGED
 from updaterd.pipeline.services import Services
@@ -133,7 +133,8 @@ def _sources(
     for release in services.journal.releases(product.name):
         raw = services.journal.manifest_bytes(product.name, release.version)
         if raw and release.version not in listings:
-            listings[release.version] = manifests.parse(raw).files
+            with suppress(MalformedError):  # of days when less was refused
+                listings[release.version] = manifests.parse(raw).files
     if UNMANAGED in whole:
         # nobody signed a listing of it; its files are hashed before they are taken
         listings[UNMANAGED] = manifest.files

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from updaterd.core.manifest import (
@@ -38,7 +39,34 @@ def scan(root: Path) -> tuple[Entry, ...]:
             do="check the path and its permissions",
             code="unreadable",
         ) from error
-    return check_tree(tuple(found))
+    check_tree(found)
+    _check_apart(found)
+    return tuple(found)
+
+
+def _check_apart(entries: Sequence[Entry]) -> None:
+    """Check that no two names are one by another spelling of the same characters.
+
+    Raises:
+        RejectedError: two are: some file systems take them for the same file, and
+            nobody can tell them apart.
+    """
+    seen: dict[str, str] = {}
+    for entry in entries:
+        parts = entry.path.split("/")
+        for count in range(1, len(parts) + 1):
+            path = "/".join(parts[:count])
+            if path.isascii():
+                continue
+            other = seen.setdefault(unicodedata.normalize("NFC", path), path)
+            if other != path:
+                raise RejectedError(
+                    f"{path!a:.200} and {other!a:.200} are spelled with other code "
+                    "points, and look the same",
+                    means="some file systems take them for one file",
+                    do="rename one of them",
+                    code="bad_path",
+                )
 
 
 def _walk(root: Path, inside: str) -> Iterator[Entry]:
@@ -70,13 +98,21 @@ def _walk(root: Path, inside: str) -> Iterator[Entry]:
 
 
 def _path(path: str) -> str:
+    unassigned = [c for c in path if unicodedata.category(c) in ("Cn", "Cf")]
+    if unassigned:
+        raise RejectedError(
+            f"{path!a:.200} has the character U+{ord(unassigned[0]):04X}",
+            means="no reader sees it, or none knows it yet",
+            do="rename it",
+            code="bad_path",
+        )
     try:
         return check_path(path)
     except RejectedError as error:
         raise RejectedError(
             f"{path!r:.200} is no name that a release may have",
-            means="control characters, backslashes, and overlong names are refused",
-            do="rename it",
+            means=error.what,
+            do="rename it, or move it up",
             code=error.code,
         ) from error
 
