@@ -71,6 +71,10 @@ class DyingJournal(Journal):
         super().stage(*arguments)
         self._die()
 
+    def order_back(self, *arguments):
+        super().order_back(*arguments)
+        self._die()
+
     def install(self, *arguments):
         super().install(*arguments)
         self._die()

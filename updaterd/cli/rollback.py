@@ -10,11 +10,18 @@ from updaterd.cli.common import add_machine_options, chosen_products, settings_f
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("product", help="the product to roll back")
+    parser.add_argument(
+        "--to",
+        metavar="VERSION",
+        help="return to this release, which must be on disk and have run here, also "
+        "one that is blocked (default: the one that ran before, or an older one)",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON line")
     parser.epilog = (
         "Moves `current` back, restarts the units and checks that all is well; needs\n"
         "no network. The release that is left is blocked on this machine until a\n"
-        "newer one is published (`updaterd update --retry` brings it back).\n\n"
+        "newer one is published (`updaterd update --retry` brings it back).\n"
+        "A roll back that is interrupted is finished by the next run of updaterd.\n\n"
         + EXIT_CODES
     )
     add_machine_options(parser)
@@ -30,9 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
     (name,) = chosen_products(settings, arguments.product)
     teller = update.teller(as_json=arguments.json)
     with closing(update.Machine(settings, teller)) as machine:
-        outcome = order.roll_back(settings.products[name], machine.services)
+        outcome = order.roll_back(
+            settings.products[name], machine.services, to=arguments.to
+        )
     code = update.EXIT_OF[outcome.result]
     if outcome.result == "installed" and not arguments.json:
+        for note in outcome.notes:
+            print(f"  note: {printable(note)}")
         print(
             printable(f"{name}: back from {outcome.from_version} to {outcome.version}")
         )

@@ -57,7 +57,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     _S.STAGING: frozenset({_S.PLANNED, _S.FETCHING, _S.STAGING, _S.STAGED}) | _GIVE_UP,
     _S.STAGED: frozenset({_S.PLANNED, _S.ACTIVATING}) | _GIVE_UP,
     _S.ACTIVATING: frozenset({_S.PROBATION, _S.ROLLING_BACK, _S.FAILED}),
-    _S.PROBATION: frozenset({_S.INSTALLED, _S.ROLLING_BACK}),
+    # again when a roll back that a person ordered was interrupted on trial
+    _S.PROBATION: frozenset({_S.PROBATION, _S.INSTALLED, _S.ROLLING_BACK}),
     _S.ROLLING_BACK: frozenset({_S.ROLLED_BACK, _S.FAILED}),
     _S.INSTALLED: frozenset(),
     _S.SKIPPED: frozenset(),

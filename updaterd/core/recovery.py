@@ -12,6 +12,9 @@ after everything in it is durable.
   After a reboot the release itself may have brought the machine down, so it counts
   as a failure; when only the worker died, the release may be tried again at once,
   a few times.
+- A roll back that a person ordered is finished, from STAGED on: its target has run
+  here, and what is left is what that person wanted to leave. Only when its trial was
+  cut short again and again does it count as failed, and is undone.
 - In ROLLING_BACK go on going back. When there is nothing to go back to, a person is
   told, once: the deployment ends, and the next release may heal the machine.
 - With nothing open, `current` should be what the journal says is installed. Where
@@ -26,6 +29,8 @@ from enum import StrEnum
 from updaterd.core.lifecycle import TOUCHED, State
 
 MAX_BLOCK_S = 30 * 86400.0
+_FREE_RETRIES = 3
+"""Interrupted trials that are held against nobody."""
 
 
 class Link(StrEnum):
@@ -57,12 +62,20 @@ class Disk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """The open deployment. `same_boot`: the machine was not restarted since."""
+    """The open deployment.
+
+    Attributes:
+        same_boot: the machine was not restarted since.
+        by_hand: a person ordered it, back to a release that has run here.
+        trials: how often its trial was begun.
+    """
 
     state: State
     version: str
     from_version: str | None
     same_boot: bool = True
+    by_hand: bool = False
+    trials: int = 0
 
 
 class Step(StrEnum):
@@ -98,7 +111,7 @@ def decide(disk: Disk, open_: Unfinished | None, installed: str | None) -> Verdi
         open_: the deployment that did not end, if there is one.
         installed: the version that the journal says is installed.
     """
-    if open_ is not None and open_.state in TOUCHED:
+    if open_ is not None and (open_.state in TOUCHED or _is_ordered(disk, open_)):
         return _touched(disk, open_)
     settled = _settled(disk, installed)
     if open_ is not None and settled.step is Step.NOTHING:
@@ -111,17 +124,32 @@ def decide(disk: Disk, open_: Unfinished | None, installed: str | None) -> Verdi
     return settled
 
 
+def _is_ordered(disk: Disk, open_: Unfinished) -> bool:
+    """Tell whether a person's order was journalled, and can be carried out yet."""
+    ready = disk.current is Link.RELEASE and open_.version in disk.whole
+    return open_.by_hand and open_.state is State.STAGED and ready
+
+
+def _goes_forward(disk: Disk, open_: Unfinished) -> bool:
+    if open_.version not in disk.whole:
+        return False
+    if open_.state in (State.STAGED, State.ACTIVATING):
+        return True
+    again = open_.by_hand and open_.trials <= _FREE_RETRIES
+    return open_.state is State.PROBATION and again
+
+
 def _touched(disk: Disk, open_: Unfinished) -> Verdict:
     """Return the way out of the stretch in which `current` moves."""
     if disk.current is Link.OCCUPIED:
         return _occupied()
-    forward = open_.state is State.ACTIVATING and open_.version in disk.whole
-    if forward:
+    if _goes_forward(disk, open_):
+        what = "rolling back by hand to" if open_.by_hand else "activating"
         return Verdict(
             Step.FORWARD,
             open_.version,
             "resumed",
-            f"interrupted while activating {open_.version}; going on",
+            f"interrupted while {what} {open_.version}; going on",
         )
     if open_.state is State.ACTIVATING:
         code, reason = "staged_tree_gone", f"{open_.version} is not on disk any more"
@@ -221,7 +249,6 @@ _PASSING = frozenset({
     "label_in_use",
 })
 """Failures that say more about the moment than about the release."""
-_FREE_RETRIES = 3
 _FIRST_S = {
     "interrupted_in_probation": 60.0,
     "rebooted_in_probation": 600.0,

@@ -4,7 +4,9 @@
     acquire.py   bundles into a whole tree on disk, path by path down to the full one
     trial.py     activation, restart, health, and the way back
     resume.py    what a dead run left: `core/recovery` decides, this performs
-    restore.py   `verify --repair` and `rollback`: the installed tree, by hand
+    earlier.py   which releases on disk have run here: where a roll back can lead
+    rollback.py  `rollback`: back to one of them, by hand
+    restore.py   `verify --repair`: the installed tree, by hand
     services.py  what all of them are given: clock, journal, network, units
 
 The only place that knows the order. Nothing here decides: `core/planner` and

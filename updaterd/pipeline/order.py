@@ -21,7 +21,7 @@ from updaterd.core.planner import Act, Current, Decision, Facts, Refuse, Wait
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
 from updaterd.install import activate, hooks, stage
-from updaterd.pipeline import acquire, facts, restore, resume, trial
+from updaterd.pipeline import acquire, facts, restore, resume, rollback, trial
 from updaterd.pipeline.build import Job
 from updaterd.pipeline.services import Outcome, Request, Services
 from updaterd.store.journal import Deployment
@@ -46,6 +46,7 @@ def update(product: Product, services: Services, request: Request) -> Outcome:
     try:
         with _at_work(product, services):
             told = () if request.dry else resume.recover(product, services)
+            told += () if request.dry else resume.reconsider(product, services)
             outcome = _update(product, services, request)
     except UpdaterError as error:
         if not request.dry:
@@ -65,17 +66,24 @@ def recover(product: Product, services: Services) -> tuple[str, ...]:
         return resume.recover(product, services)
 
 
-def roll_back(product: Product, services: Services) -> Outcome:
-    """Return to the previous release, offline; see `restore.roll_back`.
+def roll_back(
+    product: Product, services: Services, *, to: str | None = None
+) -> Outcome:
+    """Return to an earlier release, offline; see `rollback.roll_back`.
 
     Raises:
         BrokenError: there is nothing to return to, or a person must look.
-        RejectedError: the previous release is below the signed floor.
+        RejectedError: the earlier release is below the signed floor.
         TransientError: a hook said no, or the disk refused.
     """
     with _at_work(product, services):
-        resume.recover(product, services)
-        return restore.roll_back(product, services)
+        before = services.journal.open_deployment(product.name)
+        running = stage.look(Path(product.root)).running
+        told = resume.recover(product, services)
+        outcome = rollback.carried_out(
+            product, services, before=before, running=running, to=to
+        ) or rollback.roll_back(product, services, to=to)
+        return replace(outcome, notes=(*told, *outcome.notes))
 
 
 def verify(product: Product, services: Services, *, repair: bool) -> restore.Checked:

@@ -1,4 +1,4 @@
-"""By hand: compare and repair the installed tree, and return to the previous one.
+"""By hand: compare the installed tree with its listing, and repair it.
 
 Repair makes a whole new tree beside the damaged one (`reuse.py`) and swaps the two
 directories in one step.
@@ -10,15 +10,13 @@ from pathlib import Path
 from updaterd import durable
 from updaterd.artifact.verify import Problem, verify_tree
 from updaterd.core import manifest as manifests
-from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Manifest
 from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.install import activate, health, hooks, prune, stage
-from updaterd.pipeline import reuse, trial
-from updaterd.pipeline.services import Outcome, Services
-from updaterd.store.journal import Release
+from updaterd.pipeline import reuse
+from updaterd.pipeline.services import Services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,106 +161,3 @@ def _restart(product: Product, version: str, services: Services) -> str:
     order = tuple(r.version for r in services.journal.releases(product.name))
     prune.prune(Path(product.root), order, keep=max(product.keep, len(order)))
     return said
-
-
-def roll_back(product: Product, services: Services) -> Outcome:
-    """Return to the previous release, offline; what runs now is blocked.
-
-    It goes through the same trial as an update: a previous release that is not well
-    is left again.
-
-    Raises:
-        BrokenError: there is nothing to return to, or it is damaged.
-        RejectedError: the previous release is below the signed floor.
-        UpdaterError: a hook said no.
-        OSError: the disk refused; what runs now goes on running.
-
-    Power cut: as an update in the same state.
-    """
-    journal, name, root = services.journal, product.name, Path(product.root)
-    installed = journal.installed(name)
-    target = _previous(product, services)
-    if installed is None or target is None:
-        raise BrokenError(
-            f"{name}: no earlier release is on disk",
-            do="publish an older release to the channel, or raise `keep`",
-            code="nothing_to_return_to",
-        )
-    floor = journal.product(name).seq_floor
-    if target.seq < floor:
-        raise RejectedError(
-            f"{name} {target.version} (seq {target.seq}) is below the floor {floor}",
-            means="its publisher forbade going back there, for security",
-            code="below_floor",
-        )
-    raw = journal.manifest_bytes(name, target.version) or b""
-    if raw:
-        wrong = verify_tree(
-            stage.releases(root) / target.version, manifests.parse(raw).files
-        )
-        if wrong:
-            raise BrokenError(
-                f"{name} {target.version} is damaged: {wrong[0].path} {wrong[0].what}",
-                means="returning to it could be worse than staying",
-                do="publish a release that works",
-                code="previous_damaged",
-            )
-    return _return(
-        product,
-        services,
-        Release(installed.version, installed.seq, installed.tree),
-        target,
-        raw,
-    )
-
-
-def _previous(product: Product, services: Services) -> Release | None:
-    """Return the release to go back to: `previous`, or an older one that ran well."""
-    disk = stage.look(Path(product.root))
-    bad = services.journal.failed(product.name)
-    listed = {r.version: r for r in services.journal.releases(product.name)}
-    ran = [
-        row.version
-        for row in services.journal.history(product.name, limit=100)
-        if row.state is State.INSTALLED
-    ]
-    for version in (disk.previous, *ran):
-        usable = version in disk.whole and version != disk.running
-        if version and usable and version not in bad:
-            return listed.get(version, Release(version, 0, ""))
-    return None
-
-
-def _return(
-    product: Product,
-    services: Services,
-    installed: Release,
-    target: Release,
-    raw: bytes,
-) -> Outcome:
-    journal, name = services.journal, product.name
-    open_ = journal.open_deployment(name)
-    reason = f"rolled back by hand from {installed.version} to {target.version}"
-    note = services.note("rolled_back_by_hand", reason)
-    if open_ is not None:
-        journal.move(open_.id, State.SKIPPED, note)
-    ident = journal.begin(name, product.channel, target, "rollback", note)
-    journal.move(ident, State.PLANNED, note)
-    journal.stage(ident, raw, target.tree, note)
-    journal.block(name, installed, note)
-    try:
-        outcome = trial.perform(product, journal.deployment(ident), services)
-    except UpdaterError as error:
-        if journal.deployment(ident).state is State.STAGED:
-            journal.move(ident, State.FAILED, services.note(error.code, error.what))
-            journal.unblock(name, installed.version)
-        raise
-    except OSError:
-        journal.unblock(name, installed.version)  # it was not left
-        raise
-    if outcome.result == "rolled_back":
-        return outcome
-    journal.remember(name, decision="rolled_back_by_hand", decision_reason=reason)
-    return replace(
-        outcome, result="installed", code="rolled_back_by_hand", reason=reason
-    )

@@ -11,8 +11,8 @@ from updaterd.core.lifecycle import TOUCHED, State
 from updaterd.core.recovery import Step, Unfinished, Verdict
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, MalformedError
-from updaterd.install import activate, prune, stage
-from updaterd.pipeline import trial
+from updaterd.install import activate, hooks, prune, stage
+from updaterd.pipeline import rollback, trial
 from updaterd.pipeline.services import Outcome, Services
 from updaterd.store.journal import Deployment, Release
 
@@ -52,6 +52,11 @@ def _unfinished(deployment: Deployment, services: Services) -> Unfinished:
         version=deployment.version,
         from_version=deployment.from_version,
         same_boot=deployment.boot == services.boot,
+        by_hand=deployment.trigger == rollback.TRIGGER,
+        trials=sum(
+            step.state is State.PROBATION
+            for step in services.journal.transitions(deployment.id)
+        ),
     )
 
 
@@ -71,8 +76,7 @@ def _perform(
         case Step.NOTHING | Step.CONTINUE:
             return (verdict.reason,) if verdict.reason else ()
         case Step.FORWARD if deployment is not None:
-            outcome = trial.perform(product, deployment, services)
-            return (verdict.reason, _ended(outcome))
+            return (verdict.reason, _forward(product, deployment, services))
         case Step.BACK | Step.WITHDRAW if deployment is not None:
             if deployment.state is not State.ROLLING_BACK:
                 note = services.note(verdict.code, verdict.reason)
@@ -109,6 +113,36 @@ def _perform(
                 code=verdict.code,
             )
     return (f"{product.name}: {verdict.reason}",)
+
+
+def _forward(product: Product, deployment: Deployment, services: Services) -> str:
+    """Go on with an activation; return how it ended."""
+    if deployment.trigger != rollback.TRIGGER:
+        return _ended(trial.perform(product, deployment, services))
+    try:
+        return _ended(rollback.finish(product, deployment, services))
+    except hooks.HookError as error:
+        return str(error)  # it has ended, and what ran goes on running
+
+
+def reconsider(product: Product, services: Services) -> tuple[str, ...]:
+    """Take back the block on what runs, if it is well; return what was found.
+
+    A release that could not be left, or was returned to while something that it
+    needs was down, was judged once, by a look that said so little.
+
+    Power cut: it stays blocked, and is looked at by the next run.
+    """
+    journal, name = services.journal, product.name
+    installed = journal.installed(name)
+    failed = installed and journal.failed(name).get(installed.version)
+    if not installed or not failed or failed.seq != installed.seq:
+        return ()
+    unwell = trial.unwell(product, services, version=installed.version)
+    if unwell:
+        return (f"{installed.version} runs, and is not well: {unwell}",)
+    journal.unblock(name, installed.version)
+    return (f"{installed.version} runs and is well: it is not blocked any more",)
 
 
 def _ended(outcome: Outcome) -> str:

@@ -19,7 +19,7 @@ from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.install import activate, health, hooks, prune, stage
 from updaterd.install.restart_systemd import RefusedError
-from updaterd.pipeline import facts
+from updaterd.pipeline import earlier, facts
 from updaterd.pipeline.services import Outcome, Services, Teller
 from updaterd.store.journal import Deployment
 
@@ -60,7 +60,7 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
 
     Args:
         product: the application.
-        deployment: in STAGED, or in ACTIVATING when it is resumed.
+        deployment: in STAGED, or where it was interrupted.
         services: the machine.
 
     Raises:
@@ -69,7 +69,8 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
         OSError: the disk refused; the old release runs, the deployment is FAILED.
         BrokenError: neither release could be brought up.
 
-    Power cut: see `core/recovery`: forward from ACTIVATING, back from PROBATION.
+    Power cut: see `core/recovery`: forward from ACTIVATING, back from PROBATION unless
+        a person ordered it.
     """
     env = _environment(product, deployment)
     if deployment.state is State.STAGED:
@@ -120,14 +121,26 @@ def _trial(
         services.manager.restart(product.units)
     except UpdaterError as error:
         return error.code, str(error) if isinstance(error, RefusedError) else error.what
-    said = health.fault(
+    said = _fault(product, services, env)
+    return ("unhealthy", said) if said else None
+
+
+def unwell(product: Product, services: Services, *, version: str) -> str:
+    """Return what is wrong with the installed release as it runs, or nothing."""
+    env = hooks.environment(
+        product, version=version, from_version=version, trigger="check"
+    )
+    return _fault(product, services, env)
+
+
+def _fault(product: Product, services: Services, env: dict[str, str]) -> str:
+    return health.fault(
         product.health,
         product.units,
         manager=services.manager,
         getter=services.fetcher,
         env=env,
     )
-    return ("unhealthy", said) if said else None
 
 
 def roll_back(product: Product, ident: int, services: Services) -> Outcome:
@@ -160,8 +173,8 @@ def roll_back(product: Product, ident: int, services: Services) -> Outcome:
         if target is None:
             said = _withdraw(product, deployment, services)
         else:
-            older = _older_proven(root, services, product, target, deployment.version)
-            activate.go_back(root, target, previous=older)
+            older = earlier.choices(product, services.journal, running=target)
+            activate.go_back(root, target, previous=older[0].version if older else None)
             said = _bring_up(
                 product,
                 services,
@@ -181,7 +194,7 @@ def roll_back(product: Product, ident: int, services: Services) -> Outcome:
                 f"{product.name}: rolled back from {deployment.version} to {target}, "
                 f"which is not well either: {said}",
                 means="the application may be down",
-                do="look at its units and logs; `updaterd rollback` returns further",
+                do=_way_on(product, services, str(target)),
                 code="rollback_unhealthy",
             )
         services.journal.move(ident, State.ROLLED_BACK, verdict)
@@ -197,6 +210,14 @@ def roll_back(product: Product, ident: int, services: Services) -> Outcome:
         )
         facts.note_end(product, services, outcome)
     return outcome
+
+
+def _way_on(product: Product, services: Services, running: str) -> str:
+    advice = "look at its units and logs"
+    others = earlier.choices(product, services.journal, running=running)
+    if not others:
+        return advice
+    return f"{advice}; `updaterd rollback {product.name}` goes to {others[0].version}"
 
 
 def _return_to(root: Path, deployment: Deployment) -> str | None:
@@ -239,29 +260,7 @@ def _bring_up(
             return error.what
     except UpdaterError as error:
         return error.what
-    return health.fault(
-        product.health,
-        product.units,
-        manager=services.manager,
-        getter=services.fetcher,
-        env=env,
-    )
-
-
-def _older_proven(
-    root: Path, services: Services, product: Product, target: str, failed: str
-) -> str | None:
-    """Return the newest release that was installed here, apart from two."""
-    whole = stage.look(root).whole
-    for row in services.journal.history(product.name, limit=100):
-        if (
-            row.state is State.INSTALLED
-            and row.version in whole
-            and row.version not in (target, failed)
-            and row.version not in services.journal.failed(product.name)
-        ):
-            return row.version
-    return None
+    return _fault(product, services, env)
 
 
 def _abandon(

@@ -136,6 +136,28 @@ class Journal(Records):
             self._remember(row.product, Release(row.version, row.seq, tree), manifest)
             self._move(ident, State.STAGED, note, {})
 
+    def order_back(
+        self, ident: int, manifest: bytes, tree: str, left: Target, note: Note
+    ) -> None:
+        """Journal that a person wants a release back that is whole on disk.
+
+        STAGED and the block on what is left are one step: an order that was
+        journalled is carried out, also by the next start.
+
+        Args:
+            ident: its deployment, in QUEUED.
+            manifest: the release's listing, if it is known.
+            tree: the id of its tree.
+            left: the release that runs.
+            note: when and why.
+        """
+        row = self.deployment(ident)
+        with transaction(self._db):
+            self._remember(row.product, Release(row.version, row.seq, tree), manifest)
+            self._block(row.product, left.version, left.seq, note)
+            self._move(ident, State.PLANNED, note, {})
+            self._move(ident, State.STAGED, note, {})
+
     def install(self, ident: int, tree: str, note: Note) -> None:
         """Journal INSTALLED, the new installed release, and that it is not bad.
 

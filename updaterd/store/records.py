@@ -195,6 +195,20 @@ class Records:
         )
         return tuple(_deployment(row) for row in rows)
 
+    def ran(self, product: str) -> tuple[str, ...]:
+        """Return the releases that were installed here at some time, the last first."""
+        rows = self._db.execute(
+            "SELECT version, max(place) FROM ("
+            "SELECT version, id AS place FROM deployment "
+            "WHERE product = ?1 AND state = 'INSTALLED' UNION ALL "
+            # what others installed, or a person put there, was only ever left
+            "SELECT from_version, id - 0.5 FROM deployment "
+            "WHERE product = ?1 AND from_version IS NOT NULL"
+            ") GROUP BY version ORDER BY 2 DESC",
+            (product,),
+        )
+        return tuple(str(row[0]) for row in rows)
+
     def transitions(self, ident: int) -> tuple[Transition, ...]:
         """Return the steps of one deployment, oldest first."""
         rows = self._db.execute(

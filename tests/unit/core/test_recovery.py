@@ -46,9 +46,15 @@ def open_ones():
     for state, from_version, same_boot in product(
         (s for s in State if s not in ENDS), (None, OLD), (True, False)
     ):
-        yield Unfinished(
-            state=state, version=NEW, from_version=from_version, same_boot=same_boot
-        )
+        for by_hand, trials in ((False, 1), (True, 1), (True, 3), (True, 4)):
+            yield Unfinished(
+                state=state,
+                version=NEW,
+                from_version=from_version,
+                same_boot=same_boot,
+                by_hand=by_hand,
+                trials=trials,
+            )
 
 
 EVERY = [
@@ -83,10 +89,30 @@ def test_the_dangerous_stretch_is_never_left_as_it_is():
 def test_a_trial_nobody_watched_is_never_a_pass():
     for disk, open_, installed in EVERY:
         if open_ is not None and open_.state in (State.PROBATION, State.ROLLING_BACK):
+            if open_.by_hand and open_.state is State.PROBATION:
+                continue  # tried once more: see the next
             verdict = decide(disk, open_, installed)
 
             assert verdict.step is not Step.FORWARD
             assert verdict.version != open_.version
+
+
+def test_what_a_person_ordered_is_finished_while_it_can_be():
+    """Back to a whole release, from STAGED on; not for ever."""
+    for disk, open_, installed in EVERY:
+        if open_ is None or not open_.by_hand:
+            continue
+        forward = decide(disk, open_, installed).step is Step.FORWARD
+        possible = NEW in disk.whole and disk.current is not Link.OCCUPIED
+        match open_.state:
+            case State.STAGED:
+                assert forward == (possible and disk.current is Link.RELEASE)
+            case State.ACTIVATING:
+                assert forward == possible
+            case State.PROBATION:
+                assert forward == (possible and open_.trials <= 3)
+            case _:
+                assert not forward
 
 
 def test_nothing_is_done_only_when_disk_and_journal_agree():

@@ -1,0 +1,57 @@
+"""Which releases on disk have run here: where a roll back can lead.
+
+A release that was installed here at some time is known to run on this machine, also
+when it failed a later trial: what failed then may have been something else.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from updaterd.core.settings import Product
+from updaterd.install import stage
+from updaterd.store.records import Failed, Records, Release
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A whole release that has run here; `failed`: what is held against it."""
+
+    release: Release
+    failed: Failed | None = None
+
+    @property
+    def version(self) -> str:
+        """Return its label."""
+        return self.release.version
+
+
+def all_of(product: Product, records: Records, *, running: str) -> tuple[Earlier, ...]:
+    """Return every whole release that has run here, but the running one.
+
+    First what `previous` names, then the last that ran; those that are blocked after
+    all others.
+    """
+    disk = stage.look(Path(product.root))
+    failed = records.failed(product.name)
+    listed = {release.version: release for release in records.releases(product.name)}
+    named = dict.fromkeys((disk.previous, *records.ran(product.name)))
+    found = [
+        Earlier(listed.get(version, Release(version, 0, "")), failed.get(version))
+        for version in named
+        if version is not None and version in disk.whole and version != running
+    ]
+    return tuple(sorted(found, key=lambda one: one.failed is not None))
+
+
+def choices(product: Product, records: Records, *, running: str) -> tuple[Earlier, ...]:
+    """Return where a roll back leads that names no release, the best first.
+
+    Not to a blocked one that is newer than what runs: it was left for this one.
+    """
+    listed = {release.version: release for release in records.releases(product.name)}
+    here = listed.get(running)
+    return tuple(
+        one
+        for one in all_of(product, records, running=running)
+        if one.failed is None or (here is not None and one.release.seq < here.seq)
+    )

@@ -1,0 +1,236 @@
+"""By hand: return to a release that ran here before, offline.
+
+The order is journalled in one step, together with the block on what is left. From
+then on it is carried out, by this run or by the next: see `core/recovery`.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from updaterd.artifact.verify import verify_tree
+from updaterd.core import manifest as manifests
+from updaterd.core.lifecycle import State
+from updaterd.core.settings import Product
+from updaterd.errors import BrokenError, RejectedError, UpdaterError
+from updaterd.install import stage
+from updaterd.pipeline import earlier, trial
+from updaterd.pipeline.earlier import Earlier
+from updaterd.pipeline.services import Outcome, Services
+from updaterd.store.journal import Deployment, Release
+
+TRIGGER = "rollback"
+"""What started such a deployment, as the journal says it."""
+_CODE = "rolled_back_by_hand"
+_NOT_LEFT = frozenset({State.STAGED, State.ROLLING_BACK, State.FAILED})
+
+
+def roll_back(product: Product, services: Services, *, to: str | None) -> Outcome:
+    """Return to an earlier release; what runs now is blocked.
+
+    It goes through the same trial as an update: a release that is not well is left
+    again. One that is damaged, or that its publisher forbade, is passed over for the
+    next.
+
+    Args:
+        product: the application.
+        services: the machine.
+        to: the release to return to; None for the best there is.
+
+    Raises:
+        _nothing: there is nothing to return to.
+        BrokenError: nothing is installed; or what there is is damaged.
+        RejectedError: what there is is below the signed floor.
+        UpdaterError: one of these; or a hook said no.
+        OSError: the disk refused; what runs now goes on running.
+
+    Power cut: the order is in the journal or it is not; see `core/recovery`.
+    """
+    found = services.journal.installed(product.name)
+    if found is None:
+        raise BrokenError(
+            f"{product.name}: nothing is installed",
+            do=f"run `updaterd update {product.name}`",
+            code="nothing_to_return_to",
+        )
+    installed = Release(found.version, found.seq, found.tree)
+    if to == installed.version:
+        return _outcome(product, to, None, f"{to} is installed and runs already")
+    refused: list[UpdaterError] = []
+    for one in _candidates(product, services, installed.version, to):
+        try:
+            raw = _checked(product, services, one)
+        except (BrokenError, RejectedError) as error:
+            refused.append(error)
+            continue
+        outcome = _order(product, services, installed, one.release, raw)
+        return replace(outcome, notes=(*map(str, refused), *_remark(one)))
+    if refused:
+        raise refused[0]
+    raise _nothing(product, services, installed.version, to)
+
+
+def _candidates(
+    product: Product, services: Services, running: str, to: str | None
+) -> tuple[Earlier, ...]:
+    if to is None:
+        return earlier.choices(product, services.journal, running=running)
+    every = earlier.all_of(product, services.journal, running=running)
+    return tuple(one for one in every if one.version == to)
+
+
+def _nothing(
+    product: Product, services: Services, running: str, to: str | None
+) -> BrokenError:
+    name = product.name
+    others = earlier.all_of(product, services.journal, running=running)
+    known = ", ".join(one.version for one in others)
+    if to is not None:
+        return BrokenError(
+            f"{name} {to} is not a release on disk that ran here before",
+            means="`rollback` returns only to what is known to have run",
+            do=f"these there are: {known}" if known else "publish it to the channel",
+            code="nothing_to_return_to",
+        )
+    return BrokenError(
+        f"{name}: no earlier release is on disk",
+        means=f"{known}: on disk, left for what runs now" if known else "",
+        do=f"`updaterd rollback {name} --to {others[0].version}`, if that is wanted"
+        if others
+        else "publish an older release to the channel, or raise `keep`",
+        code="nothing_to_return_to",
+    )
+
+
+def _checked(product: Product, services: Services, one: Earlier) -> bytes:
+    """Return the listing of a release that may be returned to, if it is known.
+
+    Raises:
+        RejectedError: it is below the floor.
+        BrokenError: it is damaged.
+    """
+    journal, name, target = services.journal, product.name, one.release
+    floor = journal.product(name).seq_floor
+    if target.seq < floor:
+        raise RejectedError(
+            f"{name} {target.version} (seq {target.seq}) is below the floor {floor}",
+            means="its publisher forbade going back there, for security",
+            code="below_floor",
+        )
+    raw = journal.manifest_bytes(name, target.version) or b""
+    tree = stage.releases(Path(product.root)) / target.version
+    wrong = verify_tree(tree, manifests.parse(raw).files) if raw else ()
+    if wrong:
+        raise BrokenError(
+            f"{name} {target.version} is damaged: {wrong[0].path} {wrong[0].what}",
+            means="returning to it could be worse than staying",
+            do="publish a release that works",
+            code="previous_damaged",
+        )
+    return raw
+
+
+def _remark(one: Earlier) -> tuple[str, ...]:
+    if one.failed is None:
+        return ()
+    said = f"{one.version} was blocked here ({one.failed.reason})"
+    return (f"{said}; it has run here before, and a person asked",)
+
+
+def _order(
+    product: Product, services: Services, left: Release, target: Release, raw: bytes
+) -> Outcome:
+    journal, name = services.journal, product.name
+    reason = f"rolled back by hand from {left.version} to {target.version}"
+    note = services.note(_CODE, reason)
+    open_ = journal.open_deployment(name)
+    if open_ is not None:
+        journal.move(open_.id, State.SKIPPED, note)
+    ident = journal.begin(name, product.channel, target, TRIGGER, note)
+    journal.order_back(ident, raw, target.tree, left, note)
+    return finish(product, journal.deployment(ident), services)
+
+
+def finish(product: Product, deployment: Deployment, services: Services) -> Outcome:
+    """Carry out what a person ordered, from where it stands.
+
+    Raises:
+        HookError: `pre_activate` said no; the deployment is FAILED.
+        BrokenError: neither release is well.
+        UpdaterError: one of these.
+        OSError: the disk refused.
+
+    Power cut: as `trial.perform`; the next start goes on.
+    """
+    journal, name, ident = services.journal, product.name, deployment.id
+    began, *_ = journal.transitions(ident)
+    try:
+        outcome = trial.perform(product, deployment, services)
+    except UpdaterError as error:
+        if journal.deployment(ident).state is State.STAGED:
+            journal.move(ident, State.FAILED, services.note(error.code, error.what))
+            _stay(services, deployment)
+        raise
+    except OSError:
+        if journal.deployment(ident).state in _NOT_LEFT:
+            _stay(services, deployment)
+        raise
+    if outcome.result == "rolled_back":
+        return outcome
+    journal.remember(name, decision=_CODE, decision_reason=began.reason)
+    return _outcome(product, deployment.version, deployment.from_version, began.reason)
+
+
+def _stay(services: Services, deployment: Deployment) -> None:
+    """Take back the block on what was to be left, and was not."""
+    if deployment.from_version is not None:
+        services.journal.unblock(deployment.product, deployment.from_version)
+
+
+def carried_out(
+    product: Product,
+    services: Services,
+    *,
+    before: Deployment | None,
+    running: str | None,
+    to: str | None,
+) -> Outcome | None:
+    """Return the outcome when recovery has already done what `rollback` asks for.
+
+    A person whose roll back was cut short types it again: that must not go back
+    twice. Neither must it when what they want to leave was on trial and has been
+    left meanwhile; then it must not come back by itself either.
+
+    Args:
+        product: the application.
+        services: the machine.
+        before: the deployment that was open when the command began.
+        running: what `current` named then.
+        to: the release that was asked for, if one was.
+    """
+    journal, name = services.journal, product.name
+    installed = journal.installed(name)
+    if before is None or installed is None or to not in (None, installed.version):
+        return None
+    ended = journal.deployment(before.id)
+    if before.trigger == TRIGGER and ended.state is State.INSTALLED:
+        reason = journal.transitions(before.id)[0].reason
+        return _outcome(product, before.version, before.from_version, reason)
+    if ended.state is not State.ROLLED_BACK or before.version != running:
+        return None
+    reason = f"rolled back by hand from {before.version} to {installed.version}"
+    journal.block(name, before, services.note(_CODE, reason))
+    journal.remember(name, decision=_CODE, decision_reason=reason)
+    return _outcome(product, installed.version, before.version, reason)
+
+
+def _outcome(
+    product: Product, version: str, from_version: str | None, reason: str
+) -> Outcome:
+    return Outcome(
+        product=product.name,
+        result="installed" if from_version else "current",
+        code=_CODE if from_version else "current",
+        reason=reason,
+        from_version=from_version,
+        version=version,
+    )
