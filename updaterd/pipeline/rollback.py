@@ -176,7 +176,7 @@ def finish(product: Product, deployment: Deployment, services: Services) -> Outc
         raise
     if outcome.result == "rolled_back":
         return outcome
-    journal.remember(name, decision=_CODE, decision_reason=began.reason)
+    journal.remember(name, decision="rolled_back_by_hand", decision_reason=began.reason)
     return _outcome(product, deployment.version, deployment.from_version, began.reason)
 
 
@@ -219,7 +219,7 @@ def carried_out(
         return None
     reason = f"rolled back by hand from {before.version} to {installed.version}"
     journal.block(name, before, services.note(_CODE, reason))
-    journal.remember(name, decision=_CODE, decision_reason=reason)
+    journal.remember(name, decision="rolled_back_by_hand", decision_reason=reason)
     return _outcome(product, installed.version, before.version, reason)
 
 
