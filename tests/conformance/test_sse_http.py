@@ -110,10 +110,42 @@ async def test_what_is_asked():
     (request,) = server.requests
     assert (request.method, request.target) == ("GET", "/feed")
     assert request.headers["accept"] == "text/event-stream"
-    assert request.headers["cache-control"] == "no-store"
+    assert request.headers["cache-control"] == "no-cache"
     assert request.headers["accept-encoding"] == "identity"
     assert request.headers["user-agent"].startswith("updaterd/")
     assert "last-event-id" not in request.headers
+
+
+async def test_a_body_that_must_go_byte_for_byte():
+    """As a signature over it wants; also where a redirect repeats it."""
+    body = b'{"b" : 1,  "a":2}\r\n\xff'
+    headers = {"Content-Type": "application/vnd.x+json"}
+    routes = {
+        "/feed": answer(307, "Location: /there"),
+        "/there": stream(EVENT, then="hold"),
+    }
+    async with feeding(routes=routes, method="POST", content=body, headers=headers) as (
+        server,
+        feed,
+    ):
+        await feed.take()
+    for request in server.requests:
+        assert request.body == body
+        assert request.headers["content-type"] == headers["Content-Type"]
+        assert request.headers["content-length"] == str(len(body))
+
+
+async def test_a_request_has_one_body():
+    with pytest.raises(ValueError, match="one body"):
+        EventSource("http://127.0.0.1/", json={}, content=b"")
+
+
+async def test_an_open_stream_says_what_it_was_asked_to_go_on_after():
+    answers = stream(b"id: 7\n" + EVENT), stream(b"id:\n" + EVENT), stream(EVENT)
+    async with feeding(*answers) as (_, feed):
+        await feed.take(3)
+    opened = [state for state in feed.states if state.phase == "open"]
+    assert [state.resumed_after for state in opened] == ["", "7", ""]
 
 
 async def test_parameters_join_the_query():

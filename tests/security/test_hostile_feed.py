@@ -5,6 +5,7 @@ often than they are sent. Nothing they say is followed, installed or believed.
 """
 
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +29,7 @@ class HostileFeed(ThreadingHTTPServer):
         self.said: list[bytes] = []
         self.more = threading.Condition()
         self.over = False
+        self.life = 0
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,))
         self._thread.start()
 
@@ -38,6 +40,13 @@ class HostileFeed(ThreadingHTTPServer):
     def say(self, data: bytes):
         with self.more:
             self.said.append(data)
+            self.more.notify_all()
+
+    def restart(self, first: bytes):
+        """Cut every stream, forget what was said, and begin again with `first`."""
+        with self.more:
+            self.said = [first]
+            self.life += 1
             self.more.notify_all()
 
     def close(self):
@@ -63,10 +72,13 @@ class _Stream(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         feed, at = self.server, 0
+        life = feed.life
         while True:
             with feed.more:
-                feed.more.wait_for(lambda at=at: feed.over or len(feed.said) > at)
-                if feed.over:
+                feed.more.wait_for(
+                    lambda at=at: feed.over or feed.life > life or len(feed.said) > at
+                )
+                if feed.over or feed.life > life:
                     return
                 pieces = feed.said[at:]
             at += len(pieces)
@@ -181,3 +193,61 @@ def test_huge_event(rig, feed):
     after = resident_kib(rig)
     print(f"huge events: daemon {kib} KiB before, {after} KiB after 96 MiB")
     assert after < kib + 12 * 1024
+
+
+def cost(rig: Rig) -> dict[str, float]:
+    """What the daemon has taken of the machine by now."""
+    pid = rig.machine.daemon.pid
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    state = rig.machine.root / "state"
+    return {
+        "log": len(rig.machine.log()),
+        "state": sum(f.stat().st_size for f in state.glob("state.db*")),
+        "cpu": sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"),
+        "kib": resident_kib(rig),
+        "looks": looks(rig),
+    }
+
+
+MALFORMED = b"event: update_available\nid: %d-%s\ndata: {\n\n"
+MANY = int(os.environ.get("UPDATERD_FLOOD", "4000"))
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"".join(MALFORMED % (n, b"x" * 3000) for n in range(MANY)),
+        b"".join(b"id: %s%d\ndata: x\n\n" % (b"y" * (1 << 20), n) for n in range(5)),
+        b'event: update_available\nid: 1\ndata: {"product":"acme","x":['
+        + b"[]," * (340 << 10) + b"[]]}\n\n",
+        b"event: update_available\nid: 1\ndata: " + b"[" * (1 << 20) + b"\n\n",
+        b"".join(b"id: %d\n\n" % n for n in range(50 * MANY)),
+        b"".join(b'event: resync\nid: %d\ndata: {"reason":"%s"}\n\n'
+                 % (n, b"r" * 250) for n in range(4 * MANY)),
+    ],
+    ids=["malformed", "long ids", "crowded", "deep", "ids alone", "resyncs"],
+)  # fmt: skip
+def test_a_feed_that_means_ill_costs_a_look_for_each_burst(rig, feed, flood):
+    """No log, no database and no memory fills up (figures printed)."""
+    tree, before = rig.tree(), cost(rig)
+    feed.say(flood)
+    lives_on(rig, feed, tree, "1.1.0")
+    after = cost(rig)
+    grown = {name: round(after[name] - before[name], 2) for name in before}
+    print(f"{len(flood)} bytes: {grown}")
+    assert grown["log"] < 64 * 1024
+    assert after["state"] < 5 * 2**20
+    assert grown["kib"] < 8 * 1024
+    assert grown["looks"] < 20
+
+
+def test_a_feed_that_counts_in_memory_is_heard_after_its_restart(rig, feed):
+    """Its ids start over: 1 and 2 come again with new data, and each means look."""
+    feed.say(event(1, n=1) + event(2, n=2))
+    eventually(lambda: looks(rig) >= 2, what="a look")
+    rig.push("1.1.0")
+    feed.restart(event(1, version="1.1.0"))
+    rig.machine.wait_for("1.1.0")
+    rig.push("1.2.0")
+    feed.say(event(2, version="1.2.0"))
+    rig.machine.wait_for("1.2.0")

@@ -318,3 +318,20 @@ async def test_connection_whose_buffer_is_full_becomes_no_fast_stream(
     assert len(guard.taker.took) == (not full)
     assert asked == ["/v1/events"] * full
     protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "cursor"),
+    [
+        (b"lastEventId=a.1-0", [], "a.1-0"),
+        (b"product=a&lastEventId=old&lastEventId=a.1%2D0", [], "a.1-0"),
+        (b"lastEventId=a.1-0", [(b"last-event-id", b"a.2-0")], "a.2-0"),
+        (b"lastEventId=a.1-0", [(b"last-event-id", b"")], ""),
+        (b"lastEventId=", [], ""),
+        (b"lasteventid=a.1-0", [], ""),
+    ],
+)
+def test_a_polyfill_names_its_last_event_in_the_query(query, headers, cursor):
+    """It can set no header; where there is one, that counts."""
+    request = read_request(query, headers, "127.0.0.1", Proxies())
+    assert request.cursor == cursor

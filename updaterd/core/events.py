@@ -19,6 +19,10 @@ SCHEMA = 1
 MAX_DATA = 2**20
 """Bytes of one event's JSON."""
 
+MAX_VALUES = 1000
+"""Names and values of one event's JSON, also of members that nobody knows: a megabyte
+of `[]` would be thirty of objects."""
+
 MAX_TIMESTAMP = 4 * 2**10
 MAX_SNAPSHOT = 256 * 2**10
 """Bytes of pushed metadata, decompressed."""
@@ -99,7 +103,7 @@ def parse(event: str, data: str) -> Message:
 
 
 def _object(event: str, data: str) -> Fields:
-    fields = parse_object(data.encode(), where=f"event {event!r}", limit=MAX_DATA)
+    fields = _parse(data, f"event {event!r}")
     if "schema" in fields and fields.integer("schema", low=1) != SCHEMA:
         raise MalformedError(
             f"{fields.where} has a schema this updaterd does not read",
@@ -107,6 +111,15 @@ def _object(event: str, data: str) -> Fields:
             code="newer_schema",
         )
     return fields
+
+
+def _parse(data: str, where: str) -> Fields:
+    if len(data) > MAX_DATA:  # before a copy is made of it
+        raise MalformedError(
+            f"{where} has {len(data)} characters, the limit is {MAX_DATA} bytes",
+            code="too_large",
+        )
+    return parse_object(data.encode(), where=where, limit=MAX_DATA, most=MAX_VALUES)
 
 
 def _update(fields: Fields) -> UpdateHint:
@@ -188,14 +201,14 @@ def _file(tuf: Fields, name: str, limit: int) -> bytes | None:
 def _note(data: str, name: str) -> str:
     """Return a text member for people; a resync counts however it is worded."""
     try:
-        return parse_object(data.encode(), where="resync", limit=MAX_DATA).text(name)
+        return _parse(data, "resync").text(name)
     except MalformedError:
         return ""
 
 
 def _heartbeat(data: str) -> float | None:
     try:
-        fields = parse_object(data.encode(), where="hello", limit=MAX_DATA)
+        fields = _parse(data, "hello")
         return float(fields.integer("heartbeat_s", low=1, high=3600))
     except MalformedError:
         return None

@@ -11,14 +11,17 @@ What it finds in the usual form is an event already; a run of lines that are all
 
 import codecs
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from updaterd.errors import TransientError
 
 MAX_RETRY_MS = 86_400_000
 """Longest reconnection time taken from a stream: a day."""
 
+_Finder = Callable[[str, int], list[Any]]
 _new_event = tuple.__new__  # NamedTuple's own takes three times as long
 
 _LF, _CR = b"\n\r"  # an int is found in bytes ten times as fast as a bytes
@@ -29,11 +32,10 @@ _STEP = 2**14  # large copies, and a call a chunk, are slow
 _RETRY_DIGITS = 9
 
 # Possessive throughout (`++`): whatever the stream, nothing is looked at twice.
-_blocks = re.compile(
-    r"""
+_BLOCKS = r"""
     (?: :[^\n]*+\n\n )*+                   # heartbeats: comments on their own
     (?:
-        (?: id:[ ]([^\0\n]++)\n )?+          # a block in the usual form,
+        (?: id:[ ]([^\0\n]LENGTH)\n )?+      # a block in the usual form,
         (?: event:[ ]([^\n]++)\n )?+         # with one line of data
         data:[ ]([^\n]++)\n\n
     |
@@ -41,9 +43,15 @@ _blocks = re.compile(
     |
         \Z
     )
-    """,
-    re.VERBOSE,
-).findall
+"""
+
+
+@cache
+def _blocks(longest_id: int) -> "_Finder":
+    """Return what cuts a text into blocks; an id that is too long is no usual form."""
+    length = "++" if not longest_id else f"{{1,{longest_id}}}+"
+    pattern = re.compile(_BLOCKS.replace("LENGTH", length), re.VERBOSE)
+    return pattern.findall
 
 
 class Event(NamedTuple):
@@ -68,17 +76,20 @@ class Limits:
     Memory stays below about ten times `event`, plus ten times the chunk given.
 
     Raises:
-        ValueError: unless 0 < line <= event.
+        ValueError: unless 0 < line <= event, and 0 < id.
     """
 
     line: int = 2**21
     """Bytes of one line (field or comment), without its end."""
     event: int = 2**22
     """Characters of one event's data."""
+    id: int | None = None
+    """Characters of an id; one that is longer is ignored, as one with a NUL is, and
+    the stream is resumed from the id before it. None: as long as its line may be."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.line <= self.event:
-            raise ValueError(f"need 0 < line <= event, got {self}")
+        if not 0 < self.line <= self.event or (self.id is not None and self.id < 1):
+            raise ValueError(f"need 0 < line <= event and 0 < id, got {self}")
 
 
 class LimitError(TransientError):
@@ -110,6 +121,8 @@ class Parser:
         """What to send as `Last-Event-ID` when reconnecting; "" for nothing."""
         self._limits = limits or Limits()
         self._hold = min(_HOLD, self._limits.line)
+        self._longest_id = self._limits.id or self._limits.line
+        self._blocks = _blocks(self._limits.id or 0)
         self._failed = ""
         self._retry_ms: int | None = None
         # Not looked at yet: a block of at most `_hold` bytes whose blank line has
@@ -255,7 +268,7 @@ class Parser:
             if start == len(text):
                 return
         last = self.last_event_id
-        for new_id, kind, data, other in _blocks(text, start):
+        for new_id, kind, data, other in self._blocks(text, start):
             if data:
                 if new_id:
                     last = new_id
@@ -302,7 +315,7 @@ class Parser:
                 if name == "data":
                     self._add_data(value, events)
                 elif name == "id":
-                    if "\0" not in value:
+                    if "\0" not in value and len(value) <= self._longest_id:
                         self._id = value
                 elif name == "event":
                     self._type = value

@@ -8,6 +8,7 @@ names (section 4: behaviour undefined, so refused) and bytes that are not UTF-8.
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
@@ -18,6 +19,9 @@ MAX_INTEGER = 2**53 - 1
 
 _MAX_DIGITS = 16
 _MAX_DEPTH = 32
+
+# A string, or what comes with a further value; possessive, so nothing is read twice.
+_VALUE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{,]', re.DOTALL)
 
 T = TypeVar("T")
 
@@ -68,13 +72,32 @@ def _check_depth(text: str, where: str) -> None:
             depth -= 1
 
 
-def parse_object(raw: bytes, *, where: str, limit: int) -> "Fields":
+def _check_count(raw: bytes, where: str, most: int) -> None:
+    """Refuse a crowd of values before the parser makes an object of each.
+
+    Raises:
+        MalformedError: there are too many.
+    """
+    if raw.count(b"[") + raw.count(b"{") + raw.count(b",") + raw.count(b'"') <= most:
+        return
+    for count, _ in enumerate(_VALUE.finditer(raw), 1):
+        if count > most:
+            raise MalformedError(
+                f"{where} holds more than {most} values", code="too_large"
+            )
+
+
+def parse_object(
+    raw: bytes, *, where: str, limit: int, most: int | None = None
+) -> "Fields":
     """Return the JSON object in `raw`, ready to be read field by field.
 
     Args:
         raw: UTF-8 text.
         where: what the document is, for messages ("manifest of acme 1.0.0").
         limit: largest accepted size in bytes, checked before parsing.
+        most: largest accepted number of names, strings, items and containers
+            together, checked before parsing; None for no limit of its own.
 
     Raises:
         MalformedError: too large, not UTF-8, not JSON, or not an object.
@@ -87,6 +110,8 @@ def parse_object(raw: bytes, *, where: str, limit: int) -> "Fields":
         text = raw.decode("utf-8")
         if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH:
             _check_depth(text, where)
+        if most is not None:
+            _check_count(raw, where, most)
         value = json.loads(
             text,
             parse_constant=_no_constant,

@@ -10,15 +10,23 @@ from collections.abc import Callable, Sequence
 
 from updaterd import log, status
 from updaterd.core.backoff import Backoff
+from updaterd.core.events import MAX_DATA
 from updaterd.core.settings import Settings
-from updaterd.core.sse import Event
+from updaterd.core.sse import Event, Limits
+from updaterd.core.text import printable
 from updaterd.daemon.clocks import Clocks
+from updaterd.daemon.repeats import Repeats
 from updaterd.errors import UpdaterError
 from updaterd.feed.client import ConnectionState, EventSource
+from updaterd.feed.connection import LONGEST_SENT_ID
 from updaterd.store.inbox import Inbox
 
 _STORE_RETRY_S = 5.0
 _MOST_FILTERS = 30
+_MAX_RATE = 4 * 2**20  # bytes a second: ten thousand events
+_SHOWN_ID = 64
+_SHOWN_REASON = 500
+_LIMITS = Limits(line=MAX_DATA + 64, event=MAX_DATA + 64, id=LONGEST_SENT_ID)
 
 
 class Subscription:
@@ -48,6 +56,7 @@ class Subscription:
         self._on_change = on_change
         self._on_return = on_return
         self._log = log.get()
+        self._repeats = Repeats()
         self._asked = asyncio.Event()
         self._source: EventSource | None = None
         self._outage = False
@@ -61,6 +70,12 @@ class Subscription:
 
     async def run(self) -> None:
         """Hold the subscription until cancelled."""
+        try:
+            await self._hold()
+        finally:
+            self._repeats.close()
+
+    async def _hold(self) -> None:
         while True:
             self._asked.clear()
             try:
@@ -69,7 +84,7 @@ class Subscription:
                         self._take([event, *self._source.take_ready()])
             except sqlite3.Error as error:
                 # Nothing was stored, so the cursor has not moved: it comes again.
-                self._log.error("inbox_failed", error=str(error))
+                self._repeats.error("inbox_failed", alike="", error=str(error))
                 self._tell(
                     ConnectionState(
                         phase="waiting",
@@ -99,6 +114,8 @@ class Subscription:
             last_event_id=self._inbox.cursor(),
             backoff=Backoff(base=feed.backoff_min_s, cap=feed.backoff_max_s),
             idle_timeout_s=feed.idle_timeout_s,
+            limits=_LIMITS,
+            max_rate=_MAX_RATE,
             on_state=self._tell,
             on_cursor=lambda cursor: self._inbox.advance(
                 cursor, now=self._clocks.now()
@@ -120,21 +137,27 @@ class Subscription:
         taken = self._inbox.accept_all(events, now=self._clocks.now())
         for event, accepted in zip(events, taken, strict=True):
             if accepted.products:
-                self._log.info(
+                self._repeats.info(
                     "event_accepted",
-                    event_id=event.id,
+                    alike=accepted.kind,
+                    event_id=printable(event.id, longest=_SHOWN_ID),
                     kind=accepted.kind,
                     products=sorted(accepted.products),
-                    reason=accepted.reason,
+                    reason=printable(accepted.reason, longest=_SHOWN_REASON),
                 )
             elif accepted.kind == "quarantined":
-                self._log.warning(
-                    "event_quarantined", event_id=event.id, reason=accepted.reason
+                self._repeats.warning(
+                    "event_quarantined",
+                    alike=accepted.code,
+                    event_id=printable(event.id, longest=_SHOWN_ID),
+                    reason=printable(accepted.reason, longest=_SHOWN_REASON),
                 )
         self._on_change()
 
     def _tell(self, state: ConnectionState) -> None:
         now = self._clocks.now()
+        if state.phase == "open":
+            self._inbox.opened(state.resumed_after)
         # While it tries again, what went wrong is still why nothing is heard.
         kept = self.state if state.phase == "connecting" and self._outage else None
         self.state = status.Subscription(
@@ -146,8 +169,9 @@ class Subscription:
             retry_at=None if state.retry_in_s is None else now + state.retry_in_s,
             note=state.note,
         )
-        self._log.info(
+        self._repeats.info(
             "feed_state",
+            alike=f"{state.phase} {state.code}",
             phase=state.phase,
             code=state.code,
             error=state.error,

@@ -27,6 +27,7 @@ from updaterd.core.sse import Event, LimitError, Limits, Parser
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.feed.connection import Connector, can_be_sent
 from updaterd.feed.failure import Failure, of_exception
+from updaterd.feed.flow import Flow
 from updaterd.feed.route import Hop, can_be_asked
 from updaterd.net.connect import open_stream_client
 
@@ -48,6 +49,8 @@ class ConnectionState:
         attempt: failures since the last event.
         retry_in_s: how long it waits, from now.
         note: something worth knowing that does not stop it.
+        resumed_after: of an open stream, the `Last-Event-ID` it was asked with; ""
+            when it was asked for nothing that was before.
     """
 
     phase: str
@@ -56,6 +59,7 @@ class ConnectionState:
     attempt: int = 0
     retry_in_s: float | None = None
     note: str = ""
+    resumed_after: str = ""
 
 
 class EventSource:
@@ -71,7 +75,8 @@ class EventSource:
         method: the request's method.
         headers: sent to the feed's own origin only, never after a redirect away.
         params: added to the address's query.
-        json: a body to send.
+        json: a body to send, as JSON.
+        content: a body to send, byte for byte; name its type in `headers`.
         last_event_id: where to go on from.
         reconnect: False hands the loop to the caller: failures are raised.
         client: a client to use; it is not closed. Else one is made from
@@ -86,6 +91,8 @@ class EventSource:
         header_deadline_s: from connecting to the end of the answer's headers,
             redirects included.
         limits: what the stream may make us hold.
+        max_rate: bytes a second that are read of it in the long run, of which four
+            seconds' worth may come at once; None for as fast as it comes.
         on_state: told of every change.
         on_cursor: told when the id moves without an event (an `id:` alone),
             after all events before it were handed out.
@@ -94,6 +101,7 @@ class EventSource:
 
     Raises:
         BrokenError: an address, header, CA file or proxy that cannot be used.
+        ValueError: both `json` and `content`.
     """
 
     def __init__(  # noqa: PLR0913 # each is one knob of the subscription
@@ -104,6 +112,7 @@ class EventSource:
         headers: Mapping[str, str] | None = None,
         params: Sequence[tuple[str, str]] = (),
         json: object = None,
+        content: bytes | str | None = None,
         last_event_id: str | None = None,
         reconnect: bool = True,
         client: httpx.AsyncClient | None = None,
@@ -115,11 +124,14 @@ class EventSource:
         idle_timeout_s: float = IDLE_TIMEOUT_S,
         header_deadline_s: float = HEADER_DEADLINE_S,
         limits: Limits | None = None,
+        max_rate: float | None = None,
         on_state: Callable[[ConnectionState], None] | None = None,
         on_cursor: Callable[[str], None] | None = None,
         draw: Callable[[], float] | None = None,
         wall: Callable[[], float] = time.time,  # noqa: TID251 # the default clock
     ) -> None:
+        if json is not None and content is not None:
+            raise ValueError("a request has one body: `json` or `content`")
         start = Hop(url=_parse_url(url, params), method=method)
         self._reconnect = reconnect
         self._client = client or open_stream_client(
@@ -132,12 +144,14 @@ class EventSource:
             start,
             headers=headers or {},
             json=json,
+            content=content,
             client=self._client,
             idle_timeout_s=idle_timeout_s,
             header_deadline_s=header_deadline_s,
             wall=wall,
         )
         self._limits = limits or Limits()
+        self._flow = Flow(max_rate) if max_rate else None
         self._on_state = on_state
         self._on_cursor = on_cursor
         self._draw = draw or SystemRandom().random
@@ -244,6 +258,8 @@ class EventSource:
                 await self._pause()
                 failure = await self._connect()
             else:
+                if self._flow is not None and (wait_s := self._flow.wait_s(_now())):
+                    await asyncio.sleep(wait_s)
                 failure = await self._read(self._body)
             if failure is not None:
                 await self._break_off(failure)
@@ -253,6 +269,8 @@ class EventSource:
     async def _read(self, body: AsyncIterator[bytes]) -> Failure | None:
         try:
             chunk = await anext(body)
+            if self._flow is not None:
+                self._flow.take(len(chunk), now=_now())
             events = self._parser.feed(chunk)
         except StopAsyncIteration:
             if not self._reconnect:
@@ -284,15 +302,20 @@ class EventSource:
         self._body = answer.aiter_raw()
         # A new stream: nothing unfinished of the last one may leak into it.
         self._parser = Parser(last_event_id=last, limits=self._limits)
-        self._opened_at = asyncio.get_running_loop().time()
-        self._tell("open", note=_UNSENT if last and not can_be_sent(last) else "")
+        self._opened_at = _now()
+        resumed = can_be_sent(last)
+        self._tell(
+            "open",
+            note=_UNSENT if last and not resumed else "",
+            resumed_after=last if resumed else "",
+        )
         return None
 
     # ---- between two connections ------------------------------------------------
 
     async def _break_off(self, failure: Failure) -> None:
         """Hang up; arrange the next attempt, or the end."""
-        now = asyncio.get_running_loop().time()
+        now = _now()
         if self._body is not None and now - self._opened_at > self._backoff.cap:
             self._attempt = 0  # it held longer than any wait: a quiet feed is no storm
         if self._parser.retry_ms is not None:
@@ -316,7 +339,7 @@ class EventSource:
         self._tell("waiting", code=failure.code, error=failure.text, retry_in_s=delay)
 
     async def _pause(self) -> None:
-        if asyncio.get_running_loop().time() < self._resume_at:
+        if _now() < self._resume_at:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(self._resume_at):
                     await self._woken.wait()
@@ -327,7 +350,7 @@ class EventSource:
         if response is not None:
             await response.aclose()
 
-    def _tell(
+    def _tell(  # noqa: PLR0913 # the fields of a state
         self,
         phase: str,
         *,
@@ -335,6 +358,7 @@ class EventSource:
         error: str = "",
         retry_in_s: float | None = None,
         note: str = "",
+        resumed_after: str = "",
     ) -> None:
         if self._on_state is not None:
             self._on_state(
@@ -345,8 +369,13 @@ class EventSource:
                     attempt=self._attempt,
                     retry_in_s=retry_in_s,
                     note=note,
+                    resumed_after=resumed_after,
                 )
             )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _parse_url(url: str, params: Sequence[tuple[str, str]]) -> httpx.URL:

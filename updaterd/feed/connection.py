@@ -17,7 +17,7 @@ from updaterd.feed.route import REDIRECTS, Hop, RouteError
 
 CONNECT_TIMEOUT_S = 10.0
 
-_LONGEST_SENT_ID = 4096
+LONGEST_SENT_ID = 4096
 _KEEP_ALIVE_S = 45.0  # where the idle timeout is off
 _NEVER_SECRET = frozenset({"host", "user-agent", "content-length", "content-type"})
 
@@ -28,7 +28,8 @@ class Connector:
     Args:
         start: the feed as configured.
         headers: the caller's; they stay within the feed's origin.
-        json: a body to send.
+        json: a body to send, as JSON.
+        content: a body to send as it is; at most one of the two is not None.
         client: what speaks HTTP.
         idle_timeout_s: longest silence on an open stream; 0 for no limit.
         header_deadline_s: from connecting to the end of the headers.
@@ -41,6 +42,7 @@ class Connector:
         *,
         headers: Mapping[str, str],
         json: object,
+        content: bytes | str | None,
         client: httpx.AsyncClient,
         idle_timeout_s: float,
         header_deadline_s: float,
@@ -49,6 +51,7 @@ class Connector:
         self._start = self._route = start
         self._headers = dict(headers)
         self._json = json
+        self._content = content
         self._client = client
         self._idle_timeout_s = idle_timeout_s
         self._header_deadline_s = header_deadline_s
@@ -117,6 +120,7 @@ class Connector:
             hop.url,
             headers=self._headers if hop.home else None,
             json=self._json if hop.with_body else None,
+            content=self._content if hop.with_body else None,
             timeout=httpx.Timeout(
                 connect=CONNECT_TIMEOUT_S,
                 read=self._idle_timeout_s or None,
@@ -130,7 +134,7 @@ class Connector:
                 del request.headers[name]
         request.headers["Accept"] = "text/event-stream"
         request.headers["Accept-Encoding"] = "identity"
-        request.headers["Cache-Control"] = "no-store"
+        request.headers["Cache-Control"] = "no-cache"
         request.headers.pop("Last-Event-ID", None)
         if last_event_id and can_be_sent(last_event_id):
             request.headers.encoding = "utf-8"
@@ -170,7 +174,7 @@ def can_be_sent(last_event_id: str) -> bool:
         raw = last_event_id.encode()
     except UnicodeEncodeError:
         return False
-    if len(raw) > _LONGEST_SENT_ID or raw != raw.strip(b" \t"):
+    if len(raw) > LONGEST_SENT_ID or raw != raw.strip(b" \t"):
         return False
     return all(byte >= 0x20 and byte != 0x7F for byte in raw.replace(b"\t", b""))
 

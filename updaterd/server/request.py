@@ -21,7 +21,8 @@ class StreamRequest:
 
     Attributes:
         wanted: the filters.
-        cursor: `Last-Event-ID`, empty when there is none.
+        cursor: `Last-Event-ID`, else the query's `lastEventId`, which polyfills of
+            EventSource send that can set no header; empty when there is neither.
         address: the client, as limits count it.
         bearer: the token's secret, empty when there is none.
         origin: of the page that asks, empty when none does.
@@ -50,7 +51,8 @@ def read_request(
     Raises:
         MalformedError: a filter is not a name, or there are too many.
     """
-    cursor = bearer = origin = ""
+    cursor: str | None = None
+    bearer = origin = ""
     browser = False
     forwarded: list[str] = []
     for name, value in headers:
@@ -66,7 +68,7 @@ def read_request(
             forwarded += value.decode("latin-1").split(",")
     return StreamRequest(
         read_filter(query),
-        cursor,
+        read_cursor(query) if cursor is None else cursor,
         proxies.client(peer, forwarded),
         bearer,
         origin,
@@ -86,8 +88,28 @@ def read_filter(query: bytes) -> Filter:
     Raises:
         MalformedError: a filter is not a name, or there are too many.
     """
+    wanted: dict[str, set[str]] = {"product": set(), "channel": set()}
+    for name, value in _fields(query):
+        if name in wanted:
+            wanted[name].add(check_name(name, value))
+    return Filter(frozenset(wanted["product"]), frozenset(wanted["channel"]))
+
+
+def read_cursor(query: bytes) -> str:
+    """Return the `lastEventId` of a query, of several the last; "" for none."""
+    if b"lastEventId" not in query:
+        return ""
+    return dict(_fields(query)).get("lastEventId", "")
+
+
+def _fields(query: bytes) -> list[tuple[str, str]]:
+    """Return the fields of a query.
+
+    Raises:
+        MalformedError: it is no query, or has too many.
+    """
     try:
-        fields = parse_qsl(
+        return parse_qsl(
             query.decode("ascii"),
             keep_blank_values=True,
             strict_parsing=bool(query),
@@ -95,8 +117,3 @@ def read_filter(query: bytes) -> Filter:
         )
     except ValueError as error:
         raise MalformedError(f"the query cannot be read: {error}") from error
-    wanted: dict[str, set[str]] = {"product": set(), "channel": set()}
-    for name, value in fields:
-        if name in wanted:
-            wanted[name].add(check_name(name, value))
-    return Filter(frozenset(wanted["product"]), frozenset(wanted["channel"]))

@@ -2,7 +2,9 @@
 
 The event's row and the cursor (`Last-Event-ID`) are one transaction, and a row is
 unique on (feed, event id): whatever breaks, an event is neither lost nor taken
-twice. Many events of one product are one `Pending`: a flood starts no flood.
+twice. An id that comes again with other data, or from a feed that counts anew, is
+another event (`Inbox.opened`). Many events of one product are one `Pending`: a flood
+starts no flood.
 """
 
 import hashlib
@@ -26,12 +28,14 @@ from updaterd.errors import MalformedError
 from updaterd.store.schema import transaction
 
 _KEPT_DATA = 4096  # characters of each event, for people; actions need none of it
+_NEWEST = 50  # rows that are kept as they are; of others, less is enough to see
 _LONGEST_KEY = 256
+_LONGEST_CURSOR = 4096  # characters: a longer id could not be sent back
 
 _INSERT = """
     INSERT INTO inbox (feed, event_id, event, product, channel, urgency, version,
-                       spread_s, data, received_at, state, reason)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+                       spread_s, data, received_at, state, reason, digest)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 # The newest pending row of each product stays whatever comes; of the others the
 # settled go first, then the oldest.
@@ -39,6 +43,17 @@ _EVICT = """
     SELECT row, product, urgency, state FROM inbox WHERE row NOT IN (
         SELECT max(row) FROM inbox WHERE state = 'pending' GROUP BY product
     ) ORDER BY state = 'pending', row LIMIT ?
+"""
+_EVICT_QUARANTINED = """
+    DELETE FROM inbox WHERE state = 'quarantined' AND row <= (
+        SELECT row FROM inbox WHERE state = 'quarantined'
+        ORDER BY row DESC LIMIT 1 OFFSET ?
+    )
+"""
+_SHORTEN = """
+    UPDATE inbox SET data = substr(data, 1, 256)
+    WHERE row BETWEEN (SELECT max(row) FROM inbox) - ? AND
+        (SELECT max(row) FROM inbox) - ? AND length(data) > 256
 """
 
 
@@ -53,6 +68,7 @@ class Accepted:
         urgency: "normal" or "critical".
         pushed: signed metadata that came along, unverified.
         reason: why it was quarantined, or why the feed asks for a resync.
+        code: stable name of why it was quarantined; "" when it was not.
     """
 
     kind: str
@@ -60,6 +76,7 @@ class Accepted:
     urgency: str = "normal"
     pushed: PushedMetadata | None = None
     reason: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +154,8 @@ class Inbox:
         self._cap = cap
         self._pushed: dict[str, PushedMetadata] = {}
         self._rows = self._count("1")  # an upper bound, see _evict
+        self._stream_from = 0  # rows up to here came with earlier streams
+        self._resumed_after = ""
 
     def cursor(self) -> str | None:
         """Return the id after which the feed should continue."""
@@ -144,6 +163,19 @@ class Inbox:
             "SELECT last_event_id FROM cursor WHERE feed = ?", (self._feed,)
         ).fetchone()
         return None if row is None else str(row[0])
+
+    def opened(self, resumed_after: str) -> None:
+        """Note that a stream has opened, which was asked to go on after an id.
+
+        What it sends again is a repeat; what an earlier stream had sent, and was not
+        asked for, is news: the ids of a feed that counts in memory start over.
+
+        Args:
+            resumed_after: the `Last-Event-ID` it was asked with; "" for none.
+        """
+        (newest,) = self._connection.execute("SELECT max(row) FROM inbox").fetchone()
+        self._stream_from = newest or 0
+        self._resumed_after = resumed_after
 
     def advance(self, last_event_id: str, *, now: float) -> None:
         """Move the cursor without an event (an `id:` alone in its block).
@@ -176,7 +208,7 @@ class Inbox:
         with transaction(self._connection):
             taken = [self._insert(event, now) for event in events]
             self._move(events[-1].id, now)
-            rows = self._evict()
+            rows = self._evict(len(events))
         self._rows = rows
         for accepted in taken:
             for product in accepted.products:
@@ -232,7 +264,9 @@ class Inbox:
             message = parse(event.event, event.data)
         except MalformedError as error:
             accepted = Accepted(
-                kind="quarantined", reason=printable(str(error), longest=500)
+                kind="quarantined",
+                reason=printable(str(error), longest=500),
+                code=error.code,
             )
         else:
             accepted = self._judge(message)
@@ -284,6 +318,12 @@ class Inbox:
         key = event.id if event.identified and event.id else None
         if key is not None and len(key) > _LONGEST_KEY:
             key = "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+        digest = _digest(event)
+        if key is not None and not self._is_repeat(key, event.id, digest):
+            self._connection.execute(  # the id means the newer event from now on
+                "UPDATE inbox SET event_id = NULL WHERE feed = ? AND event_id = ?",
+                (self._feed, key),
+            )
         done = self._connection.execute(
             _INSERT,
             (
@@ -299,12 +339,27 @@ class Inbox:
                 now,
                 "quarantined" if accepted.kind == "quarantined" else "pending",
                 accepted.reason[:_KEPT_DATA],
+                digest,
             ),
         )
         self._rows += done.rowcount
         return done.rowcount == 1
 
+    def _is_repeat(self, key: str, event_id: str, digest: str) -> bool:
+        """Tell whether the event that bears this id already is this very one."""
+        known = self._connection.execute(
+            "SELECT row, digest FROM inbox WHERE feed = ? AND event_id = ?",
+            (self._feed, key),
+        ).fetchone()
+        if known is None:
+            return False
+        if known[1] not in {digest, ""}:  # "": an older updaterd has stored it
+            return False
+        return known[0] > self._stream_from or event_id == self._resumed_after
+
     def _move(self, last_event_id: str, now: float) -> None:
+        if len(last_event_id) > _LONGEST_CURSOR:
+            return  # it could not be sent back: better go on after the one before
         if not last_event_id:  # the feed has reset it (an empty `id:`)
             self._connection.execute("DELETE FROM cursor WHERE feed = ?", (self._feed,))
             return
@@ -315,11 +370,13 @@ class Inbox:
             (self._feed, last_event_id, now),
         )
 
-    def _evict(self) -> int:
+    def _evict(self, came: int) -> int:
         """Bring the rows back under the cap; return how many there are.
 
         A tenth more goes than must, so that a flood does not pay for each event.
         """
+        self._rows -= self._connection.execute(_EVICT_QUARANTINED, (_NEWEST,)).rowcount
+        self._connection.execute(_SHORTEN, (came + _NEWEST, _NEWEST))
         if self._rows <= self._cap:
             return self._rows
         rows = self._count("1")
@@ -376,6 +433,12 @@ class Inbox:
     def _count(self, where: str) -> int:
         query = f"SELECT count(*) FROM inbox WHERE {where}"  # noqa: S608 # our words
         return int(self._connection.execute(query).fetchone()[0])
+
+
+def _digest(event: Event) -> str:
+    """Return what is the same for a repeat, and for no other event of that id."""
+    said = f"{event.event}\n{event.data}".encode("utf-8", "surrogatepass")
+    return hashlib.sha256(said).hexdigest()[:32]
 
 
 def read_feed(connection: sqlite3.Connection) -> FeedFacts:

@@ -17,6 +17,7 @@ from pathlib import Path
 from updaterd.errors import BrokenError
 
 _BUSY_S = 10.0
+_LOG_PAGES = 256  # 1 MiB of write-ahead log, not 4: it is as long as the disk has it
 
 _MIGRATIONS = (
     """
@@ -175,6 +176,10 @@ _MIGRATIONS = (
     ) STRICT;
     ALTER TABLE product ADD COLUMN repository TEXT NOT NULL DEFAULT '';
     """,
+    # A feed may use an id again for another event: what it said tells them apart.
+    """
+    ALTER TABLE inbox ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 
@@ -233,6 +238,7 @@ def open_state(path: Path) -> sqlite3.Connection:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         connection.execute("PRAGMA foreign_keys = ON")
         _migrate(connection, path)
     except sqlite3.Error as error:

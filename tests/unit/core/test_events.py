@@ -1,6 +1,7 @@
 import base64
 import contextlib
 import json
+import tracemalloc
 import zlib
 
 import pytest
@@ -183,3 +184,36 @@ JSON = st.recursive(
 def test_no_json_is_trouble(members):
     with contextlib.suppress(MalformedError):
         parse("update_available", json.dumps(members))
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        '{"product":"a","x":[' + ",".join(["[]"] * 300_000) + "]}",
+        '{"product":"a","x":[' + ",".join(["{}"] * 300_000) + "]}",
+        '{"product":"a","x":' + "[" * 10**6,
+        '{"product":"a","x":[' + "1," * 500_000 + "1]}",
+        '{"product":"a","x":[' + '"",' * 300_000 + '""]}',
+        '{"product":"a",' + ",".join(f'"{n}":0' for n in range(100_000)) + "}",
+        "[" * 2**20,
+        '{"product":"a"' + "," * 2**19,
+    ],
+    ids=["lists", "objects", "deep", "numbers", "texts", "names", "open", "commas"],
+)
+def test_json_bomb_is_refused_before_it_is_built(bomb):
+    """A megabyte of text is never thirty of objects: the daemon stays for months."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedError):
+            parse("update_available", bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 2**20
+
+
+def test_brackets_and_commas_within_a_text_are_no_values():
+    """Release notes of a foreign feed may be long."""
+    notes = "a, [b], {c} and \\" + chr(34) + "d" + "\\" + chr(34) + ". " * 10
+    data = json.dumps({"version": 5, "notes": notes * 5000})
+    assert parse("update_available", data).version == "5"

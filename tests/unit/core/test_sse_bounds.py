@@ -77,3 +77,22 @@ def test_a_stream_of_tiny_pieces_is_linear(piece):
     early = cost(6000)
     late = cost(6000)
     assert late < early + 2**16
+
+
+@pytest.mark.parametrize("cut", [1, 7, 4096, 10**6])
+@pytest.mark.parametrize("field", ["id: {}", "id:{}"])
+def test_an_id_beyond_its_limit_is_ignored(cut, field):
+    """As one with a NUL is: the stream is resumed from the id before it."""
+    parser = Parser(limits=Limits(id=100))
+    text = "".join(
+        field.format(value) + "\ndata: x\n\n" for value in ("1", "y" * 101, "z" * 100)
+    ).encode()
+    events = [
+        event
+        for start in range(0, len(text), cut)
+        for event in parser.feed(text[start : start + cut])
+    ]
+    assert [(e.id, e.identified) for e in events] == [
+        ("1", True), ("1", False), ("z" * 100, True),
+    ]  # fmt: skip
+    assert parser.last_event_id == "z" * 100

@@ -150,6 +150,67 @@ def test_a_batch_is_one_transaction(inbox, connection):
     assert inbox.cursor() == "2"
 
 
+# ---- a feed whose ids start over ----
+
+
+def test_ids_that_start_over_with_other_data_are_news(inbox, connection):
+    """The simplest feed there is counts in memory: restarted, it says 1 and 2 again."""
+    inbox.accept_all([event(1, version="1"), event(2, version="2")], now=0.0)
+    settle(inbox)
+    for number, version in ((1, "3"), (2, "4"), (1, "5")):
+        again = event(number, version=version)
+        assert inbox.accept(again, now=1.0).kind == "update"
+        assert inbox.accept(again, now=1.0).kind == "duplicate"
+    assert inbox.pending()[0].version == "5"
+    assert len(rows(connection)) == 5
+
+
+def test_ids_that_start_over_with_equal_data_are_news_on_another_stream(inbox):
+    """Asked to go on after 2, a feed that says 1 is not going on: it counts anew."""
+    inbox.accept_all([event(1), event(2)], now=0.0)
+    settle(inbox)
+    inbox.opened("2")
+    assert inbox.accept(event(2), now=1.0).kind == "duplicate"  # it was asked for
+    assert inbox.accept(event(1), now=1.0).kind == "update"
+    assert inbox.accept(event(1), now=1.0).kind == "duplicate"  # on this very stream
+
+
+def test_a_stream_that_was_not_resumed_makes_known_ids_news(inbox):
+    """Nobody asked it to begin anywhere: what it says it says now."""
+    inbox.accept(event(1), now=0.0)
+    settle(inbox)
+    inbox.opened("")
+    assert inbox.accept(event(1), now=1.0).kind == "update"
+
+
+def test_what_an_older_updaterd_has_stored_is_known_by_its_id_alone(inbox, connection):
+    inbox.accept(event(1), now=0.0)
+    connection.execute("UPDATE inbox SET digest = ''")
+    assert inbox.accept(event(1, version="2"), now=0.0).kind == "duplicate"
+
+
+def test_an_id_that_could_not_be_sent_back_does_not_move_the_cursor(inbox, path):
+    """A megabyte of id would be written with each event, and help nobody."""
+    inbox.accept(event(1), now=0.0)
+    inbox.accept(event("x" * 2**21), now=0.0)
+    inbox.advance("y" * 2**21, now=0.0)
+    assert inbox.cursor() == "1"
+    assert sum(file.stat().st_size for file in path.parent.iterdir()) < 2**19
+
+
+def test_a_flood_of_malformed_events_leaves_a_few(inbox, connection):
+    """The newest are enough to see what comes; the count of rows and bytes is small."""
+    connection.execute("PRAGMA synchronous = OFF")
+    for start in range(0, 2000, 100):
+        batch = [event(n, data="{" * 5000) for n in range(start, start + 100)]
+        inbox.accept_all(batch, now=0.0)
+        good = [event(f"g{n}", note="x" * 5000) for n in range(start, start + 100)]
+        inbox.accept_all(good, now=0.0)
+    assert inbox.quarantined() <= 60
+    ((size,),) = rows(connection, "sum(length(data)) OVER ()")[:1]
+    assert size < 2**20
+
+
 # ---- what events mean here ----
 
 
