@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from updaterd.core.names import check_name
+from updaterd.core.proxies import fault_of
 from updaterd.core.settings import (
     Directories,
     Download,
@@ -53,6 +54,8 @@ def _network(table: Table, inherit: Network | None = None) -> Network:
     headers = table.table("headers")
     ca_file = table.path("ca_file")
     proxy = table.text("proxy")
+    if proxy and (why := fault_of(proxy)):
+        table.wrong("proxy", why)
     return Network(
         headers={name: headers.text(name) for name in headers.names()},
         headers_file=table.path("headers_file"),

@@ -3,8 +3,12 @@
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from updaterd.cli.common import add_machine_options, settings_from
+
+if TYPE_CHECKING:
+    from updaterd.core.settings import Settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +112,7 @@ def check(arguments: argparse.Namespace) -> int:
         )
         if path is not None and not os.access(path, os.R_OK)
     )
+    mistakes.extend(_proxy_mistakes(settings))
     if not Path(settings.trust.root).is_file():
         mistakes.append(f"trust.root: {settings.trust.root} is not a readable file")
     mistakes.extend(
@@ -117,14 +122,42 @@ def check(arguments: argparse.Namespace) -> int:
     )
     if mistakes:
         raise ConfigError(f"{settings.directories.config} cannot work here", mistakes)
+    _print_good(settings)
+    return 0
+
+
+def _print_good(settings: "Settings") -> None:
     print(f"{settings.directories.config}: good")
     print(f"  feed        {settings.feed.url}")
     print(f"  repository  {settings.trust.repository}")
     for name, product in sorted(settings.products.items()):
         checks = "with" if product.health.command or product.health.url else "WITHOUT"
         print(f"  {name:<11} {product.root} ({product.channel}), {checks} health check")
+    for reason in _ignored_proxies(settings):
+        print(f"  note: {reason}")
     if not settings.products:
         print("  no product is configured: nothing will be installed")
     for kind in ("state", "cache", "runtime"):
         print(f"  {kind:<11} {getattr(settings.directories, kind)}")
-    return 0
+
+
+def _proxy_mistakes(settings: "Settings") -> list[str]:
+    from updaterd import net
+
+    given = {
+        "feed": settings.feed.network.proxy,
+        "trust": settings.trust.network.proxy,
+    }
+    return [
+        f"{table}.proxy {why}"
+        for table, proxy in given.items()
+        if proxy is not None and (why := net.proxy_fault(proxy))
+    ]
+
+
+def _ignored_proxies(settings: "Settings") -> tuple[str, ...]:
+    """Return what of this environment's proxies is left out, where it counts."""
+    from updaterd import net
+
+    given = settings.feed.network.proxy, settings.trust.network.proxy
+    return net.environment_proxies().ignored if None in given else ()

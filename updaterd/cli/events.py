@@ -92,12 +92,16 @@ def run(arguments: argparse.Namespace) -> int:
     import asyncio
 
     from updaterd.feed.resume import Resume
+    from updaterd.net import environment_proxies
 
     resume = None
     if arguments.state is not None:
         resume = Resume(arguments.state)
         if resume.set_aside is not None:
             _say(f"the state was damaged ({resume.why}), now {resume.set_aside}")
+    if arguments.proxy is None:
+        for reason in environment_proxies().ignored:
+            _say(reason)
     asyncio.run(_print_events(arguments, resume))
     return 0
 

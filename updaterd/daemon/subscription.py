@@ -6,7 +6,7 @@ again when a person runs `updaterd check`, at the safety poll, or after a restar
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from updaterd import log, status
 from updaterd.core.backoff import Backoff
@@ -19,11 +19,15 @@ from updaterd.daemon.repeats import Repeats
 from updaterd.errors import UpdaterError
 from updaterd.feed.client import ConnectionState, EventSource
 from updaterd.feed.connection import LONGEST_SENT_ID
+from updaterd.net import environment_proxies
 from updaterd.store.inbox import Inbox
 
 _STORE_RETRY_S = 5.0
 _MOST_FILTERS = 30
 _MAX_RATE = 4 * 2**20  # bytes a second: ten thousand events
+_GATHER_S = 0.25
+_GATHER_SIZE = 2**17  # bytes, about
+_EVENT_SIZE = 300  # an event's own, besides its texts
 _SHOWN_ID = 64
 _SHOWN_REASON = 500
 _LIMITS = Limits(line=MAX_DATA + 64, event=MAX_DATA + 64, id=LONGEST_SENT_ID)
@@ -58,6 +62,8 @@ class Subscription:
         self._log = log.get()
         self._repeats = Repeats()
         self._asked = asyncio.Event()
+        self._batch: list[Event] = []
+        self._stored_at = -_GATHER_S
         self._source: EventSource | None = None
         self._outage = False
         self.state: status.Subscription | None = None
@@ -76,12 +82,20 @@ class Subscription:
             self._repeats.close()
 
     async def _hold(self) -> None:
+        if self._settings.feed.network.proxy is None:
+            for reason in environment_proxies().ignored:
+                self._log.warning("proxy_ignored", reason=reason)
         while True:
             self._asked.clear()
+            self._batch = []
             try:
                 async with self._open() as self._source:
                     async for event in self._source:
-                        self._take([event, *self._source.take_ready()])
+                        self._batch += [event, *self._source.take_ready()]
+                        goes_on = await self._gather(self._source)
+                        self._store()
+                        if not goes_on:
+                            break
             except sqlite3.Error as error:
                 # Nothing was stored, so the cursor has not moved: it comes again.
                 self._repeats.error("inbox_failed", alike="", error=str(error))
@@ -117,9 +131,7 @@ class Subscription:
             limits=_LIMITS,
             max_rate=_MAX_RATE,
             on_state=self._tell,
-            on_cursor=lambda cursor: self._inbox.advance(
-                cursor, now=self._clocks.now()
-            ),
+            on_cursor=self._advance,
             draw=self._clocks.draw,
             wall=self._clocks.now,
         )
@@ -133,7 +145,43 @@ class Subscription:
             ("channel", channel) for channel in channels
         ]
 
-    def _take(self, events: Sequence[Event]) -> None:
+    async def _gather(self, source: EventSource) -> bool:
+        """In a flood, wait for more: each transaction costs what a thousand rows do.
+
+        What was gathered and not stored when this is cancelled has not moved the
+        cursor: it comes again.
+
+        Returns:
+            Whether the feed goes on.
+        """
+        loop = asyncio.get_running_loop()
+        until, self._stored_at = self._stored_at + _GATHER_S, loop.time()
+        if self._stored_at >= until:
+            return True
+        size = 0
+        try:
+            async with asyncio.timeout_at(until):
+                while size < _GATHER_SIZE:
+                    more = [await anext(source), *source.take_ready()]
+                    size += sum(
+                        _EVENT_SIZE + len(event.id) + len(event.data) for event in more
+                    )
+                    self._batch += more
+        except TimeoutError:
+            pass
+        except StopAsyncIteration:
+            return False
+        self._stored_at = loop.time()
+        return True
+
+    def _advance(self, cursor: str) -> None:
+        self._store()  # what came before it, first
+        self._inbox.advance(cursor, now=self._clocks.now())
+
+    def _store(self) -> None:
+        events, self._batch = self._batch, []
+        if not events:
+            return
         taken = self._inbox.accept_all(events, now=self._clocks.now())
         for event, accepted in zip(events, taken, strict=True):
             if accepted.products:

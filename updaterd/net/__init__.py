@@ -3,13 +3,15 @@
 Everything that speaks HTTP as a client gets its `httpx` from here.
 """
 
+from updaterd.net.authorities import tls_context
 from updaterd.net.connect import (
     USER_AGENT,
+    environment_proxies,
     open_client,
     origin_of,
+    proxy_fault,
     read_headers,
     require_secure,
-    tls_context,
 )
 from updaterd.net.fetcher import (
     DEADLINE_S,
@@ -28,8 +30,10 @@ __all__ = [
     "MisbehavedError",
     "NotFoundError",
     "Stream",
+    "environment_proxies",
     "open_client",
     "origin_of",
+    "proxy_fault",
     "read_headers",
     "require_secure",
     "tls_context",

@@ -1,25 +1,26 @@
 """Clients, TLS, headers files, and which addresses may be asked at all."""
 
-import contextlib
 import ipaddress
 import os
-import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.util import find_spec
 from pathlib import PurePath
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import httpx
 
 from updaterd import __version__
+from updaterd.core.proxies import Proxies, fault_of
+from updaterd.core.proxies import read as read_proxies
+from updaterd.core.text import public_url
 from updaterd.errors import BrokenError
+from updaterd.net.authorities import stream_contexts, tls_context
 from updaterd.net.direct import DirectTransport
+from updaterd.net.routed import RoutedTransport
 
 USER_AGENT = f"updaterd/{__version__}"
-
-_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # openssl-rehash(1)
 
 
 def require_secure(url: str) -> str:
@@ -90,45 +91,22 @@ def read_headers(path: PurePath) -> dict[str, str]:
     return found
 
 
-def tls_context(ca_file: PurePath | None) -> ssl.SSLContext:
-    """Return a verifying TLS context: the system's CAs, or only `ca_file`'s.
+def environment_proxies() -> Proxies:
+    """Return the proxies that this process's environment names."""
+    return read_proxies(os.environ, usable=proxy_fault)
 
-    `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured by OpenSSL itself.
 
-    Raises:
-        BrokenError: `ca_file` cannot be read or holds no certificate.
-    """
+def proxy_fault(address: str) -> str:
+    """Return why a proxy's address cannot be used on this machine; "" when it can."""
+    if why := fault_of(address):
+        return why
     try:
-        if ca_file is not None:
-            context = ssl.create_default_context(cafile=str(ca_file))
-        elif (folder := _hashed_store()) is not None:
-            context = ssl.create_default_context(capath=folder)
-        else:
-            context = ssl.create_default_context()
-    except (OSError, ssl.SSLError) as error:
-        raise BrokenError(
-            f"cannot use the CA file {ca_file}: {error}",
-            do="point ca_file at a PEM file with your CA's certificate",
-            code="ca_file",
-        ) from error
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def _hashed_store() -> str | None:
-    """Return the system's folder of CAs by hash, if it has one.
-
-    From there OpenSSL reads the one CA that it needs; of the bundle it keeps all,
-    which is 2 MiB.
-    """
-    paths = ssl.get_default_verify_paths()
-    named = {paths.openssl_cafile_env, paths.openssl_capath_env} & os.environ.keys()
-    if named or paths.capath is None:
-        return None
-    with contextlib.suppress(OSError), os.scandir(paths.capath) as entries:
-        if any(_HASHED.fullmatch(entry.name) for entry in entries):
-            return paths.capath
-    return None
+        httpx.Proxy(address)
+    except (ValueError, httpx.InvalidURL) as error:
+        return f"is no address: {error}"
+    if address.lower().startswith("socks") and find_spec("socksio") is None:
+        return "needs the package `socksio`"
+    return ""
 
 
 def open_client(
@@ -141,26 +119,25 @@ def open_client(
 ) -> httpx.AsyncClient:
     """Return an HTTP client that follows no redirect by itself.
 
-    Proxies and `no_proxy` come from the environment unless `proxy` is given.
+    Proxies and `no_proxy` come from the environment unless `proxy` is given; what
+    cannot be understood there is left out (`environment_proxies`).
 
     Raises:
         BrokenError: headers file, CA file or proxy cannot be used.
     """
-    try:
-        return httpx.AsyncClient(
-            headers=_with_file(headers, headers_file),
-            verify=tls_context(ca_file),
-            proxy=proxy,
-            timeout=timeout,
-            follow_redirects=False,
-            cookies=_no_cookies(),
-        )
-    except (ImportError, ValueError) as error:
-        raise BrokenError(
-            f"cannot use the proxy: {error}",
-            do="for socks5:// install the package `socksio` (updaterd[socks])",
-            code="proxy",
-        ) from error
+    tls = tls_context(ca_file)
+    return httpx.AsyncClient(
+        headers=_with_file(headers, headers_file),
+        transport=_transport(
+            proxy,
+            lambda address: _through(address, tls),
+            direct=lambda: _through(None, tls),
+        ),
+        trust_env=False,
+        timeout=timeout,
+        follow_redirects=False,
+        cookies=_no_cookies(),
+    )
 
 
 def open_stream_client(
@@ -171,20 +148,62 @@ def open_stream_client(
 ) -> httpx.AsyncClient:
     """Return a client for one stream that stays open: `open_client`, but small.
 
-    With a proxy, given or in the environment, it is `open_client`'s.
+    What goes through a proxy, given or in the environment, goes httpx's own way.
 
     Raises:
         BrokenError: headers file, CA file or proxy cannot be used.
     """
-    if proxy is not None or getproxies().keys() & {"http", "https", "all"}:
-        return open_client(headers_file=headers_file, ca_file=ca_file, proxy=proxy)
+    small, whole = stream_contexts(ca_file)
+
+    def through(address: str) -> httpx.AsyncBaseTransport:
+        return _through(address, tls_context(ca_file))
+
     return httpx.AsyncClient(
         headers=_with_file(None, headers_file),
-        transport=DirectTransport(tls_context(ca_file)),
+        transport=_transport(
+            proxy, through, direct=lambda: DirectTransport(small, whole)
+        ),
         trust_env=False,
         follow_redirects=False,
         cookies=_no_cookies(),
     )
+
+
+def _transport(
+    proxy: str | None,
+    through: Callable[[str], httpx.AsyncBaseTransport],
+    *,
+    direct: Callable[[], httpx.AsyncBaseTransport],
+) -> httpx.AsyncBaseTransport:
+    """Return what carries a client's requests.
+
+    Raises:
+        BrokenError: `proxy` cannot be used.
+    """
+    if proxy is not None:
+        if why := proxy_fault(proxy):
+            raise BrokenError(
+                f"cannot use the proxy {public_url(proxy)!r:.200}: it {why}",
+                do="install it: pip install 'updaterd[socks]'"
+                if "socksio" in why
+                else "correct `proxy`",
+                code="proxy",
+            )
+        return through(proxy)
+    proxies = environment_proxies()
+    if not proxies.addresses:
+        return direct()
+    return RoutedTransport(
+        proxies, lambda address: direct() if address is None else through(address)
+    )
+
+
+def _through(address: str | None, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+    proxy = None
+    if address is not None:
+        secure = address.lower().startswith("https:")
+        proxy = httpx.Proxy(address, ssl_context=tls if secure else None)
+    return httpx.AsyncHTTPTransport(verify=tls, trust_env=False, proxy=proxy)
 
 
 def _no_cookies() -> CookieJar:

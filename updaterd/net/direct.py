@@ -12,11 +12,13 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import cast
 
 import h11
 import httpx
+
+from updaterd.net.authorities import is_unknown_issuer
 
 _READ_SIZE = 2**16
 _LARGEST_HEADERS = 100 * 1024
@@ -32,10 +34,15 @@ class DirectTransport(httpx.AsyncBaseTransport):
 
     Args:
         tls: for https.
+        wider: makes a context that believes more CAs than `tls`, to be tried, and
+            kept if it helps, when no CA that `tls` knows vouches for a server.
     """
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext, wider: Callable[[], ssl.SSLContext] | None = None
+    ) -> None:
         self._tls = tls
+        self._wider = wider
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the answer, with its body still to come.
@@ -66,6 +73,19 @@ class DirectTransport(httpx.AsyncBaseTransport):
     async def _connect(
         self, url: httpx.URL, limits: dict[str, float | None]
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            return await self._open(url, limits, self._tls)
+        except httpx.ConnectError as error:
+            if self._wider is None or not is_unknown_issuer(error.__cause__):
+                raise
+        wider = self._wider()
+        opened = await self._open(url, limits, wider)
+        self._tls = wider
+        return opened
+
+    async def _open(
+        self, url: httpx.URL, limits: dict[str, float | None], tls: ssl.SSLContext
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if url.scheme not in {"http", "https"}:
             raise httpx.UnsupportedProtocol(f"not http or https: {url.scheme!r:.40}")
         # As bytes: httpx has encoded it, and Python would load the older IDNA of 2003
@@ -83,7 +103,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
                     return await asyncio.open_connection(
                         sock=sock,
                         limit=_READ_SIZE,
-                        ssl=self._tls if secure else None,
+                        ssl=tls if secure else None,
                         server_hostname=cast("str", host) if secure else None,
                     )
                 except BaseException:

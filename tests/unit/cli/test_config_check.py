@@ -41,3 +41,26 @@ def test_configuration_without_products_is_told(check, capsys):
 def test_address_that_cannot_be_used_is_named_with_its_key(tmp_path, check, capsys):
     assert 1 == check(feed="", rest="mirrors = ['ftp://mirror.example.com/']")
     assert "trust.mirrors: 'ftp://mirror.example.com" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("table", ["feed", "trust"])
+def test_a_proxy_without_a_scheme_is_told_as_that(check, capsys, table):
+    """Not as a package that is missing."""
+    proxy = "proxy = '127.0.0.1:3128'"
+    assert 1 == check(**{"feed" if table == "feed" else "rest": proxy})
+    told = capsys.readouterr().err
+    assert f"{table}.proxy has no scheme" in told
+    assert "socks" not in told.partition("socks5://")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("NO_PROXY", "localhost,<local>"), ("all_proxy", "socks://127.0.0.2:9/")],
+)
+def test_a_proxy_variable_that_makes_no_sense_is_named(
+    check, capsys, monkeypatch, name, value
+):
+    """It is left out, so the configuration is good."""
+    monkeypatch.setenv(name, value)
+    assert 0 == check()
+    assert f"{name}" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+import structlog
 from fakes.waiting import eventually
 
 from updaterd.core.lifecycle import State
@@ -394,3 +395,23 @@ async def test_database_that_is_taken_away_is_noticed_at_the_next_turn(rig, repl
         await settle()
 
         assert rig.supervisor.state_lost
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("NO_PROXY", "localhost,::1/128,<local>"), ("all_proxy", "socks://127.0.0.2:9/")],
+)
+async def test_an_odd_proxy_variable_is_named_once_and_ends_nothing(
+    rig, monkeypatch, name, value
+):
+    """The daemon looks on, and says what it has left out."""
+    monkeypatch.setenv(name, value)
+    with structlog.testing.capture_logs() as lines:
+        async with rig.running():
+            await rig.workers.next()
+            rig.pass_time(4000)
+            await rig.workers.next()
+    reasons = [one["reason"] for one in lines if one["event"] == "proxy_ignored"]
+    assert len(reasons) == 1
+    assert name in reasons[0]
+    assert rig.supervisor._subscription.state.code == "refused"
