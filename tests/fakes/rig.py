@@ -49,7 +49,7 @@ class Rig:
         self.machine.stop()
         self.origin.__exit__()
 
-    def push(self, version: str, *, channel="stable", deltas=1, bulk=0):
+    def push(self, version: str, *, channel="stable", deltas=1, bulk=0, floor=0):
         """Build and publish a real release, with so many zeros besides."""
         tree = make_tree(
             self.folder / "trees" / version,
@@ -63,7 +63,11 @@ class Rig:
         )
         space = self.publisher.space
         order = publish.Order(
-            product="acme", version=version, platform=PLATFORM, deltas=deltas
+            product="acme",
+            version=version,
+            platform=PLATFORM,
+            deltas=deltas,
+            floor_seq=floor,
         )
         built = publish.prepare(space, tree, order, now=self.publisher.now)
         repository = self.publisher.open()

@@ -15,6 +15,7 @@ from fakes.worker import killed, product_of, update, worker
 from updaterd.core import manifest as manifests
 from updaterd.core.lifecycle import State
 from updaterd.core.settings import Download
+from updaterd.core.words import Speakers
 from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.install import stage
 from updaterd.pipeline import order
@@ -240,7 +241,7 @@ def test_state_lost_is_rebuilt_from_the_disk_and_told(releases, machine, damage)
     assert runs(releases, machine, "1.1.0")
     with worker(machine) as services:
         assert "1.1.0" == services.journal.installed("acme").version
-        assert services.journal.product("acme").seq_floor < releases_floor
+        assert services.journal.floor("acme") < releases_floor
         (row, *_) = services.journal.history("acme")
         assert ("1.0.0", "1.1.0") == (row.from_version, row.version)
 
@@ -282,7 +283,7 @@ def test_clock_jumps_change_what_is_accepted_never_what_runs(releases, machine, 
 def test_roll_back_never_goes_below_the_floor(releases, machine):
     with worker(machine) as services:
         update(machine, services)
-        services.journal.raise_floor("acme", 2)
+        services.journal.hear_from_disk("acme", 2)
 
         with pytest.raises(RejectedError) as caught:
             order.roll_back(product_of(machine), services)
@@ -341,7 +342,18 @@ def test_replayed_metadata_is_refused_though_the_cache_was_lost(releases, machin
     with worker(machine) as services:
         update(machine, services)
         here = services.journal.product("acme").repository
-        services.journal.raise_authority("acme", "stable", (1, 10_000), repository=here)
+        (said,) = (
+            word
+            for word in services.journal.words("acme", repository=here)
+            if word.role == "acme.stable"
+        )
+        services.journal.hear(
+            "acme",
+            [replace(said, version=10_000)],
+            {"acme.stable": Speakers(keys=said.keys, threshold=1)},
+            repository=here,
+            root_version=1,
+        )
     shutil.rmtree(machine.root / "state" / "trust")
 
     with worker(machine) as services:

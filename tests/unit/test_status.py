@@ -18,6 +18,7 @@ from updaterd.core.settings import (
     Settings,
     Trust,
 )
+from updaterd.core.words import Speakers, Word
 from updaterd.status import Subscription
 from updaterd.store.journal import Journal
 from updaterd.store.records import Release, RoleSeen
@@ -169,7 +170,16 @@ def test_expiring_metadata_is_told_in_time_to_act(look, journal, role, days, cod
 
 
 def test_clock_behind_what_signed_metadata_vouched_for_is_suspect(look, journal):
-    journal.set_last_good_time(NOW + 2 * DAY)
+    signed = Word(
+        role="timestamp",
+        root_version=1,
+        version=1,
+        keys=frozenset({"k"}),
+        time=NOW + 2 * DAY,
+    )
+    who = {"timestamp": Speakers(keys=signed.keys, threshold=1)}
+    here = journal.follow("acme", ["root"])
+    journal.hear("acme", [signed], who, repository=here, root_version=1)
 
     document = look()
 

@@ -114,6 +114,14 @@ def parse_custom(item: Fields, *, product: str, channel: str) -> ChannelPointer:
         raise MalformedError(
             f"{item.where}: releases must be newest first, each seq once: {order}"
         )
+    if order and pointer.floor_seq > order[-1]:
+        raise MalformedError(
+            f"{item.where}: the floor {pointer.floor_seq} is above seq {order[-1]}, "
+            "which it offers",
+            means="it forbids what it offers",
+            do="tell the publisher; what is installed goes on running",
+            code="floor_over_offer",
+        )
     if (pointer.product, pointer.channel) != (product, channel):
         raise MalformedError(
             f"{item.where} is for {pointer.product}/{pointer.channel}, "

@@ -234,6 +234,8 @@ wrong_target: validly signed, for another product, channel or platform
   | your own signing, or a stolen key
 below_floor: the repository asks for a release below the signed floor
   | look at what was signed
+floor_over_offer: the channel's floor forbids a release that the channel offers
+  | a lower floor, or a stolen key
 """
 
 _NOBODY = """
@@ -330,6 +332,8 @@ other_file: another file than the one that waits | export it again
 passphrase: the passphrase is missing or wrong | the right one
 release_exists: that version is published with other contents | a new version
 repository_unreadable: the repository cannot be read | the file that is named
+seq_exhausted: no place in the order is left after that seq
+  | rotate the release key, yank that release
 seq_mismatch: the version has another seq | leave `--seq` out
 seq_not_above: the seq is not above the last | a higher one
 signing_failed: a key did not sign | the token, the KMS

@@ -39,8 +39,9 @@ class Facts:
     """What is true on this machine now. Times are Unix seconds.
 
     Attributes:
-        authority: (root version, channel role version) of the pointer at hand.
-        seen_authority: the highest such pair this machine ever accepted.
+        speaker: the role that the next two are about.
+        authority: (root version, role version) of the metadata at hand.
+        seen_authority: the highest such pair that was accepted here and still counts.
         hold_until: end of the hold; infinity for one without end; None: no hold.
         window_opens_at: start of the next maintenance window; None: open now.
         first_seen_at: when this machine first saw the target it now has, if known.
@@ -55,6 +56,7 @@ class Facts:
     installed_version: str | None = None
     installed_seq: int | None = None
     seq_floor: int = 0
+    speaker: str = "channel"
     authority: tuple[int, int] = (0, 0)
     seen_authority: tuple[int, int] = (0, 0)
     blocked: Mapping[str, Block] = field(default_factory=dict)
@@ -117,9 +119,9 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
     if facts.authority < facts.seen_authority:
         return Refuse(
             code="metadata_rollback",
-            reason=f"the repository shows channel metadata {facts.authority}, this "
-            f"machine has already accepted {facts.seen_authority}: a stale mirror "
-            "or a replay",
+            reason=f"the repository shows {facts.speaker} metadata "
+            f"{facts.authority}, this machine has already accepted "
+            f"{facts.seen_authority}: a stale mirror or a replay",
         )
     reached = [
         offer

@@ -218,7 +218,8 @@ class Supervisor:
 
     async def _work(self, product: str, trigger: str) -> None:
         waiting = self._waiting(product)
-        pushed = self._write_pushed(waiting)
+        # A poll asks the repository alone: what came along may be hours old.
+        pushed = self._write_pushed(waiting) if trigger == "event" else None
         before = self._journal.product(product), self._journal.installed(product)
         over = outcomes.ended(self._journal, product)
         self._log.info("worker_started", product=product, trigger=trigger)

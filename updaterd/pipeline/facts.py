@@ -10,9 +10,8 @@ import sqlite3
 from pathlib import Path
 
 from updaterd import locks
-from updaterd.core import codes, schedule
+from updaterd.core import codes, schedule, words
 from updaterd.core.backoff import Backoff
-from updaterd.core.channel import ChannelPointer
 from updaterd.core.lifecycle import TOUCHED, State
 from updaterd.core.planner import Act, Block, Decision, Facts, Wait
 from updaterd.core.recovery import retry_after_s
@@ -33,7 +32,13 @@ def gather(product: Product, services: Services, request: Request, view: View) -
     """Return what the planner wants to know, as of now."""
     journal, now = services.journal, services.clock()
     known = journal.product(product.name)
-    repository = journal.repository(view.lineage)
+    at_hand = view.words(product.name, product.channel)
+    standing = words.standing(
+        journal.words(product.name, repository=journal.repository(view.lineage)),
+        view.speakers,
+        root_version=view.root_version,
+    )
+    newer = words.step_back(at_hand, standing) or (at_hand[-1], at_hand[-1])
     installed = journal.installed(product.name)
     disk = stage.look(Path(product.root))
     opens_at = None
@@ -47,11 +52,10 @@ def gather(product: Product, services: Services, request: Request, view: View) -
         platform=services.platform,
         installed_version=installed.version if installed else None,
         installed_seq=installed.seq if installed else None,
-        seq_floor=journal.floor(product.name, repository=repository),
-        authority=view.authority(product.name, product.channel),
-        seen_authority=journal.authority(
-            product.name, product.channel, repository=repository
-        ),
+        seq_floor=words.lowest(standing),
+        speaker=newer[0].role,
+        authority=newer[0].place,
+        seen_authority=newer[1].place,
         blocked={
             failed.version: Block(
                 seq=failed.seq,
@@ -147,16 +151,19 @@ def note_end(product: Product, services: Services, outcome: Outcome) -> None:
     )
 
 
-def accept(
-    product: Product, services: Services, view: View, pointer: ChannelPointer
-) -> None:
-    """Keep, apart from the cache, what no later answer may go behind."""
+def accept(product: Product, services: Services, view: View) -> None:
+    """Keep, apart from the cache, what no later answer may go behind.
+
+    And forget what was said by keys that may not speak any more.
+    """
     journal, name = services.journal, product.name
-    channel = product.channel
-    repository = journal.follow(name, view.lineage)
-    authority = view.authority(name, channel)
-    journal.raise_authority(name, channel, authority, repository=repository)
-    journal.raise_floor(name, pointer.floor_seq)
+    journal.hear(
+        name,
+        view.words(name, product.channel),
+        view.speakers,
+        repository=journal.follow(name, view.lineage),
+        root_version=view.root_version,
+    )
     journal.set_roles(
         RoleSeen(role.name, role.version, role.expires.timestamp())
         for role in view.roles

@@ -17,7 +17,7 @@ from updaterd import locks
 from updaterd.core import planner
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Manifest
-from updaterd.core.planner import Act, Current, Decision, Facts, Refuse, Wait
+from updaterd.core.planner import Act, Current, Decision, Facts, Wait
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
 from updaterd.install import activate, hooks, stage
@@ -137,8 +137,8 @@ def _update(product: Product, services: Services, request: Request) -> Outcome:
     notes = tuple(warning.what for warning in view.warnings)
     if not request.dry:
         facts.note_decision(product, services, decision, first_seen)
-        if not isinstance(decision, Refuse):
-            facts.accept(product, services, view, pointer)
+        if decision.code != "metadata_rollback":
+            facts.accept(product, services, view)
     if not isinstance(decision, Act):
         if not request.dry:
             facts.supersede(product, services, decision)
@@ -150,21 +150,19 @@ def _update(product: Product, services: Services, request: Request) -> Outcome:
     if request.dry:
         return _explain(product, services, decision, manifest, notes)
     deployment = _open(product, services, decision, request)
+    services.journal.claim(deployment.id, view.word(manifest))
     outcome = _deploy(product, services, deployment, manifest, raw)
     return replace(outcome, notes=(*notes, *outcome.notes))
 
 
 def _refresh(services: Services, request: Request) -> View:
     """Return the repository's word, and journal what it says about itself."""
-    floor = services.journal.last_good_time()
     view = services.trust().refresh(
         now=datetime.fromtimestamp(services.clock(), UTC),
         pushed=request.pushed,
-        clock_floor=datetime.fromtimestamp(floor, UTC) if floor else None,
+        heard=services.journal.times(),
     )
     if not request.dry:
-        if view.time is not None:
-            services.journal.set_last_good_time(view.time.timestamp())
         told = [{"code": said.code, "what": said.what} for said in view.warnings]
         services.journal.set_meta("warnings", json.dumps(told))
     return view
@@ -271,8 +269,6 @@ def _deploy(
         raise
     staged = services.journal.deployment(deployment.id)
     outcome = trial.perform(product, staged, services)
-    if outcome.result == "installed":
-        services.journal.raise_floor(product.name, manifest.floor_seq)
     return replace(
         outcome,
         path=reason,

@@ -184,7 +184,7 @@ def _record(product: Product, version: str, services: Services) -> None:
     services.journal.record_installed(product.name, release, raw, now=services.clock())
     if raw:
         floor = manifests.parse(raw).floor_seq
-        services.journal.raise_floor(product.name, floor)
+        services.journal.hear_from_disk(product.name, floor)
 
 
 def _known(product: Product, version: str, services: Services) -> tuple[Release, bytes]:

@@ -109,7 +109,7 @@ def _checked(product: Product, services: Services, one: Earlier) -> bytes:
         BrokenError: it is damaged.
     """
     journal, name, target = services.journal, product.name, one.release
-    floor = journal.product(name).seq_floor
+    floor = journal.floor(name)
     if target.seq < floor:
         raise RejectedError(
             f"{name} {target.version} (seq {target.seq}) is below the floor {floor}",

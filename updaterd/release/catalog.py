@@ -22,6 +22,9 @@ from updaterd.errors import BrokenError, RejectedError
 from updaterd.release.repository import Repository
 
 KEPT = 20
+LAST_SEQ = 2**52
+"""No publisher counts so far: a seq beyond it was signed to spoil the order, and is
+not counted on from once it is yanked."""
 SEQ = "x-updaterd-seq"
 """The highest seq ever given: a yanked release's must not be given again."""
 
@@ -102,10 +105,24 @@ class Catalog:
         return found
 
     def next_seq(self) -> int:
-        """Return the next place in the order."""
+        """Return the next place in the order.
+
+        Raises:
+            BrokenError: a listed release has the last place that there is.
+        """
         role = self._repository.targets(self._main)
         said = int(role.unrecognized_fields.get(SEQ, 0))
-        return max(said, 0, *(each.seq for each in self.listed())) + 1
+        listed = max((each.seq for each in self.listed()), default=0)
+        if listed >= LAST_SEQ:
+            raise BrokenError(
+                f"a release of {self._product} has seq {listed}",
+                means="nobody counts so far: a stolen release key may have signed it, "
+                "and nothing can come after it",
+                do="replace the key (`updaterd release keys rotate`), then `updaterd "
+                "release yank` that release",
+                code="seq_exhausted",
+            )
+        return max(said if said < LAST_SEQ else 0, listed) + 1
 
     def path(self, target: TargetFile) -> Path:
         """Return where the file of a target is (consistent snapshots: 6.2)."""

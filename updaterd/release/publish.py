@@ -21,7 +21,7 @@ from updaterd.core.names import check_name, check_version
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import build
 from updaterd.release.build import Built, Progress
-from updaterd.release.catalog import Catalog
+from updaterd.release.catalog import LAST_SEQ, Catalog
 from updaterd.release.repository import Repository
 from updaterd.release.workspace import Workspace
 
@@ -181,6 +181,12 @@ def _place(catalog: Catalog, order: Order) -> int:
             means="machines only go forward in seq",
             do=f"leave --seq away, or use at least {lowest}",
             code="seq_not_above",
+        )
+    if seq >= LAST_SEQ:
+        raise RejectedError(
+            f"seq {seq} leaves no place for what comes later",
+            do=f"leave --seq away, or use less than {LAST_SEQ}",
+            code="seq_exhausted",
         )
     if order.floor_seq > seq:
         raise RejectedError(

@@ -5,16 +5,15 @@ disk. The order of states is `core/lifecycle`'s; a move that its table does not 
 is refused. Reading is in `store/records.py`. Times are Unix seconds.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from updaterd.core import lifecycle
+from updaterd.core import lifecycle, words
 from updaterd.core.lifecycle import State
+from updaterd.core.words import Speakers, Word
 from updaterd.store.records import (
-    LAST_GOOD,
     Deployment,
     Failed,
     Installed,
@@ -161,6 +160,7 @@ class Journal(Records):
     def install(self, ident: int, tree: str, note: Note) -> None:
         """Journal INSTALLED, the new installed release, and that it is not bad.
 
+        In the same transaction its signed floor begins to count (`claim`).
         The first one a week or more after a database was set aside ends telling of
         that: whoever missed a hold has had time to find out why.
         """
@@ -173,6 +173,21 @@ class Journal(Records):
                 "DELETE FROM blocked WHERE product = ? AND version = ?",
                 (row.product, row.version),
             )
+            claimed = self._db.execute(
+                "SELECT role, root_version, version, keys, floor, 0.0 AS time, "
+                "repository FROM claim WHERE deployment = ?",
+                (ident,),
+            ).fetchone()
+            if claimed is not None:
+                *values, repository = claimed
+                word = Word(
+                    role=values[0],
+                    root_version=values[1],
+                    version=values[2],
+                    keys=frozenset(values[3].split()),
+                    floor=values[4],
+                )
+                self._hear(row.product, word, repository)
             self._db.execute(
                 "DELETE FROM meta WHERE name = 'set_aside' AND NOT EXISTS (SELECT 1 "
                 "FROM meta WHERE name = 'set_aside_at' "
@@ -335,64 +350,117 @@ class Journal(Records):
             checked_at=now,
         )
 
-    def raise_floor(self, product: str, seq: int) -> None:
-        """Raise the lowest acceptable `seq` of the repository followed; never lower."""
-        with transaction(self._db):
-            self._db.execute(
-                "INSERT INTO product (name, seq_floor) VALUES (?1, ?2) ON CONFLICT "
-                "(name) DO UPDATE SET seq_floor = max(seq_floor, ?2)",
-                (product, seq),
-            )
-
     def follow(self, product: str, lineage: Sequence[str]) -> str:
         """Record which repository the product comes from; return its name.
 
-        The floor of another one it came from before is kept for its return.
+        What another one said, from which it came before, is kept for its return.
 
         Args:
             product: whose.
             lineage: ids of the repository's roots, oldest first (View.lineage).
         """
         repository = self.repository(lineage)
-        before = self.product(product)
         with transaction(self._db):
             self._db.executemany(
                 "INSERT OR IGNORE INTO lineage VALUES (?, ?)",
                 [(root, repository) for root in lineage],
             )
-            if before.repository == repository:
-                return repository
-            floor = self.floor(product, repository=repository)
-            if before.repository:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO floor VALUES (?, ?, ?)",
-                    (before.repository, product, before.seq_floor),
-                )
-            else:  # what an older layout remembers was said by this one
-                self._db.execute(
-                    "INSERT OR IGNORE INTO mark SELECT ?, product, channel, "
-                    "root_version, pointer_version FROM authority WHERE product = ?",
-                    (repository, product),
-                )
             self._db.execute(
-                "INSERT INTO product (name, seq_floor, repository) VALUES (?1, ?2, ?3) "
-                "ON CONFLICT (name) DO UPDATE SET seq_floor = ?2, repository = ?3",
-                (product, floor, repository),
+                "INSERT INTO product (name, repository) VALUES (?1, ?2) "
+                "ON CONFLICT (name) DO UPDATE SET repository = ?2",
+                (product, repository),
+            )
+            # what is known without a repository was said by this one
+            self._db.execute(
+                "UPDATE OR REPLACE word SET repository = ? "
+                "WHERE repository = '' AND product = ?",
+                (repository, product),
             )
         return repository
 
-    def raise_authority(
-        self, product: str, channel: str, authority: tuple[int, int], *, repository: str
+    def hear(
+        self,
+        product: str,
+        heard: Iterable[Word],
+        speakers: Mapping[str, Speakers],
+        *,
+        repository: str,
+        root_version: int,
     ) -> None:
-        """Keep the newest (root version, channel role version) ever accepted there."""
+        """Keep what a repository says, and forget what no longer counts of it.
+
+        Args:
+            product: whose; words of `root`, `targets` and `timestamp` are everybody's.
+            heard: the words at hand.
+            speakers: who may speak for each role now.
+            repository: its name (`follow`).
+            root_version: of the root that is trusted now.
+        """
         with transaction(self._db):
             self._db.execute(
-                "INSERT INTO mark VALUES (?1, ?2, ?3, ?4, ?5) "
-                "ON CONFLICT (repository, product, channel) DO UPDATE SET "
-                "root_version = ?4, pointer_version = ?5 "
-                "WHERE (root_version, pointer_version) < (?4, ?5)",
-                (repository, product, channel, *authority),
+                "UPDATE word SET root_version = ? WHERE repository = ? "
+                "AND product = ? AND keys = '' AND root_version = 0",
+                (root_version, repository, product),
             )
+            known = self.words(product, repository=repository)
+            standing = words.standing(known, speakers, root_version=root_version)
+            for word in set(known) - set(standing):
+                self._db.execute(
+                    "DELETE FROM word WHERE repository = ? AND product IN ('', ?) "
+                    "AND role = ? AND keys = ?",
+                    (repository, product, word.role, _keys(word)),
+                )
+            for word in heard:
+                self._hear(product, word, repository)
+
+    def hear_from_disk(self, product: str, floor: int) -> None:
+        """Keep the floor of a release found on the disk: nobody knows who said it."""
+        word = Word(
+            role=f"{product}.releases",
+            root_version=0,
+            version=0,
+            keys=frozenset(),
+            floor=floor,
+        )
+        with transaction(self._db):
+            self._hear(product, word, self.product(product).repository)
+
+    def claim(self, ident: int, word: Word) -> None:
+        """Keep what a release will have said when the deployment is INSTALLED."""
+        repository = self.product(self.deployment(ident).product).repository
+        with transaction(self._db):
+            self._db.execute(
+                "INSERT OR REPLACE INTO claim VALUES (?,?,?,?,?,?,?)",
+                (
+                    ident,
+                    repository,
+                    word.role,
+                    _keys(word),
+                    word.root_version,
+                    word.version,
+                    word.floor,
+                ),
+            )
+
+    def _hear(self, product: str, word: Word, repository: str) -> None:
+        self._db.execute(
+            "INSERT INTO word VALUES (?1,?2,?3,?4,?5,?6,?7,?8) "
+            "ON CONFLICT (repository, product, role, keys) DO UPDATE SET "
+            "floor = max(floor, ?7), "
+            "time = iif((root_version, version) <= (?5, ?6), ?8, time), "
+            "version = iif((root_version, version) <= (?5, ?6), ?6, version), "
+            "root_version = max(root_version, ?5)",
+            (
+                repository,
+                "" if word.role in words.EVERYBODYS else product,
+                word.role,
+                _keys(word),
+                word.root_version,
+                word.version,
+                word.floor,
+                word.time,
+            ),
+        )
 
     def hold(self, product: str, *, until: float = math.inf, reason: str = "") -> None:
         """Install nothing until `until`; infinity for a hold without end."""
@@ -416,11 +484,6 @@ class Journal(Records):
                 "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value)
             )
 
-    def set_last_good_time(self, now: float) -> None:
-        """Keep the latest time that signed metadata vouched for; it never falls."""
-        with transaction(self._db):
-            self._db.execute(
-                "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) "
-                "DO UPDATE SET value = ?2 WHERE CAST(value AS REAL) < ?3",
-                (LAST_GOOD, json.dumps(now), now),
-            )
+
+def _keys(word: Word) -> str:
+    return " ".join(sorted(word.keys))

@@ -8,9 +8,9 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from updaterd.core import words
 from updaterd.core.lifecycle import State
-
-LAST_GOOD = "last_good_time"
+from updaterd.core.words import Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,6 @@ class ProductFacts:
     """What is remembered about a product; the defaults are those of a new one."""
 
     name: str
-    seq_floor: int = 0
     repository: str = ""
     hold_until: float | None = None
     hold_reason: str = ""
@@ -111,6 +110,15 @@ class RoleSeen:
 
 _DEPLOYMENT = ", ".join(Deployment.__slots__)
 _PRODUCT = ", ".join(ProductFacts.__slots__)
+
+
+_WORD = "role, root_version, version, keys, floor, time"
+
+
+def _word(row: sqlite3.Row) -> Word:
+    values = dict(row)
+    values["keys"] = frozenset(values["keys"].split())
+    return Word(**values)
 
 
 def _deployment(row: sqlite3.Row) -> Deployment:
@@ -245,34 +253,27 @@ class Records:
         ).fetchone()
         return lineage[0] if row is None else str(row[0])
 
-    def authority(
-        self, product: str, channel: str, *, repository: str
-    ) -> tuple[int, int]:
-        """Return the newest (root, channel role) versions ever accepted there."""
-        if not self.product(product).repository:  # known from an older layout
-            row = self._db.execute(
-                "SELECT root_version, pointer_version FROM authority "
-                "WHERE product = ? AND channel = ?",
-                (product, channel),
-            ).fetchone()
-        else:
-            row = self._db.execute(
-                "SELECT root_version, pointer_version FROM mark "
-                "WHERE repository = ? AND product = ? AND channel = ?",
-                (repository, product, channel),
-            ).fetchone()
-        return (0, 0) if row is None else (int(row[0]), int(row[1]))
-
-    def floor(self, product: str, *, repository: str) -> int:
-        """Return the lowest `seq` that a repository may still offer."""
-        known = self.product(product)
-        if known.repository in {"", repository}:
-            return known.seq_floor
-        row = self._db.execute(
-            "SELECT seq FROM floor WHERE repository = ? AND product = ?",
+    def words(self, product: str, *, repository: str) -> tuple[Word, ...]:
+        """Return what was heard of a repository and of a product in it."""
+        rows = self._db.execute(
+            f"SELECT {_WORD} FROM word "  # noqa: S608 - our own columns
+            "WHERE repository = ? AND product IN ('', ?)",
             (repository, product),
-        ).fetchone()
-        return 0 if row is None else int(row[0])
+        )
+        return tuple(map(_word, rows))
+
+    def times(self) -> tuple[Word, ...]:
+        """Return what timestamps said, of all repositories."""
+        rows = self._db.execute(
+            f"SELECT {_WORD} FROM word WHERE role = ?",  # noqa: S608 - as above
+            (words.TIMESTAMP,),
+        )
+        return tuple(map(_word, rows))
+
+    def floor(self, product: str) -> int:
+        """Return the lowest `seq` acceptable, as far as is known offline."""
+        repository = self.product(product).repository
+        return words.lowest(self.words(product, repository=repository))
 
     def roles(self) -> tuple[RoleSeen, ...]:
         """Return the roles of the signed metadata as last seen."""
@@ -287,8 +288,13 @@ class Records:
         return None if row is None else str(row[0])
 
     def last_good_time(self) -> float:
-        """Return the latest time that was known to be right, 0.0 for none."""
-        return float(self.meta(LAST_GOOD) or 0.0)
+        """Return the latest time that was signed by who still counts, 0.0 for none."""
+        rows = self._db.execute(
+            f"SELECT {_WORD} FROM word WHERE role = ? "  # noqa: S608 - as above
+            "AND repository IN (SELECT repository FROM product)",
+            (words.TIMESTAMP,),
+        )
+        return words.passed(map(_word, rows))
 
     def next_attempt_at(self, product: str) -> float | None:
         """Return when the product should be looked at again, None: no plan."""

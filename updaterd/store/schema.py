@@ -180,6 +180,55 @@ _MIGRATIONS = (
     """
     ALTER TABLE inbox ADD COLUMN digest TEXT NOT NULL DEFAULT '';
     """,
+    # Numbers that only grow, each with who said it: what a stolen key said goes with
+    # the key (docs/decisions/0019). `mark`, `floor`, `product.seq_floor` and
+    # `last_good_time` stay what older updaterd read. Of those it is not known who said
+    # them: versions and floors end with the root they were heard under, the floor is
+    # at most what is installed, the time was the machine's own and is dropped.
+    """
+    CREATE TABLE word (
+        repository TEXT NOT NULL,
+        product TEXT NOT NULL,               -- '': said of the whole repository
+        role TEXT NOT NULL,
+        keys TEXT NOT NULL,                  -- ids of those who signed, '': not known
+        root_version INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        floor INTEGER NOT NULL,
+        time REAL NOT NULL,
+        PRIMARY KEY (repository, product, role, keys)
+    ) STRICT;
+    CREATE TABLE claim (                     -- what a release says once installed
+        deployment INTEGER PRIMARY KEY REFERENCES deployment (id),
+        repository TEXT NOT NULL,
+        role TEXT NOT NULL,
+        keys TEXT NOT NULL,
+        root_version INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        floor INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO word
+        SELECT repository, product, product || '.' || channel, '',
+               root_version, pointer_version, 0, 0.0 FROM mark;
+    INSERT OR IGNORE INTO word
+        SELECT '', product, product || '.' || channel, '',
+               root_version, pointer_version, 0, 0.0
+        FROM authority JOIN product ON name = product WHERE repository = '';
+    INSERT INTO word
+        SELECT repository, '', 'root', '', max(root_version), max(root_version), 0, 0.0
+        FROM mark GROUP BY repository;
+    INSERT INTO word
+        SELECT repository, name, name || '.releases', '',
+               coalesce((SELECT max(root_version) FROM mark
+                         WHERE mark.repository = product.repository), 0),
+               0, min(seq_floor, seq), 0.0
+        FROM product JOIN installed ON installed.product = name WHERE seq_floor > 0;
+    INSERT OR IGNORE INTO word
+        SELECT repository, product, product || '.releases', '',
+               coalesce((SELECT max(root_version) FROM mark
+                         WHERE mark.repository = floor.repository), 0),
+               0, seq, 0.0
+        FROM floor;
+    """,
 )
 
 

@@ -7,6 +7,7 @@ outcome.
 """
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -15,9 +16,11 @@ from tuf.api import exceptions
 from tuf.api.metadata import Metadata, Root, Timestamp
 
 from updaterd import durable
-from updaterd.errors import BrokenError
+from updaterd.core import words
+from updaterd.core.words import Speakers, Word
+from updaterd.errors import BrokenError, UpdaterError
 from updaterd.net import Fetcher
-from updaterd.trust.clock import Clock, Notice, ahead
+from updaterd.trust.clock import Clock, Notice, ahead, moment
 from updaterd.trust.engine import LIMITS, Source
 from updaterd.trust.failures import explain
 from updaterd.trust.lineage import lineage
@@ -71,6 +74,7 @@ class TrustClient:
         self._fetcher = fetcher
         self._demo = demo
         self._store = Store(cache, self._base, fetcher)
+        self._heard: tuple[Word, ...] = ()
 
     def roles(self) -> tuple[Role, ...]:
         """Return what the cache holds, verified when it was written."""
@@ -81,15 +85,18 @@ class TrustClient:
         *,
         now: datetime | None,
         pushed: Pushed | None = None,
-        clock_floor: datetime | None = None,
+        heard: Sequence[Word] = (),
     ) -> View:
         """Return the repository as it is now.
 
         Args:
             now: the machine's clock; None: python-tuf reads it itself.
-            pushed: from an event; used where it verifies, forgotten where not.
-            clock_floor: the latest time known to have passed (the journal's last
-                good time): a clock before it is not believed.
+            pushed: from an event; used where it verifies and the repository itself
+                has nothing newer, forgotten where not: it saves requests, and never
+                lowers what the repository says.
+            heard: what timestamps said before (the journal's): a clock before the
+                time that one of them was signed is not believed, as long as the
+                keys that signed it may sign timestamps.
 
         Raises:
             TransientError: unreachable, incomplete, expired, forged or stale;
@@ -103,17 +110,18 @@ class TrustClient:
             self._check_profile(_bootstrap_root(self._bootstrap))
             for path in self._cache.glob(".*.new"):  # of a power cut
                 path.unlink(missing_ok=True)
-            clock = Clock.judge(now, clock_floor, demo=self._demo)
-            warnings = list(clock.warnings)
-            engine = self._pushed_refresh(pushed, clock.time) if pushed else None
+            self._heard = tuple(heard)
+            warnings: list[Notice] = []
+            engine = self._pushed_refresh(pushed, now) if pushed else None
             if engine is None:
-                engine = self._full_refresh(clock.time, warnings)
+                engine = self._full_refresh(now, warnings)
             self._check_profile(engine.root)
+            clock = self._clock(now, engine.speakers()[Timestamp.type])
+            warnings[:0] = clock.warnings
             warnings += ahead(engine.timestamp, clock.time)
             return View(
                 engine=engine,
                 store=self._store,
-                time=clock.time,
                 warnings=tuple(warnings),
                 lineage=lineage(self._cache, self._bootstrap, engine.root.version),
             )
@@ -149,9 +157,6 @@ class TrustClient:
             LIMITS.timestamp_max_length
         ):
             return None
-        given = {"timestamp.json": pushed.timestamp}
-        if pushed.snapshot is not None:
-            given["snapshot.json"] = pushed.snapshot
         try:
             said = Metadata[Timestamp].from_bytes(pushed.timestamp).signed
             root = said.unrecognized_fields.get(ROOT_VERSION)
@@ -159,9 +164,16 @@ class TrustClient:
             known = _version(self._cached("timestamp.json"))
             if said.version <= known:
                 return None  # a replay, or nothing new: ask
+            url = self._url + "timestamp.json"
+            asked = self._fetcher.get(url, limit=LIMITS.timestamp_max_length)
+            if _version(asked) > said.version:
+                return None  # superseded since it was announced
+            given = {"timestamp.json": pushed.timestamp}
+            if pushed.snapshot is not None:
+                given["snapshot.json"] = pushed.snapshot
             source = Source(self._fetcher, self._url, given=given, probe=probe)
             engine = self._run(source, now)
-        except (exceptions.RepositoryError, exceptions.DownloadError):
+        except (exceptions.RepositoryError, exceptions.DownloadError, UpdaterError):
             return None
         except OSError as error:
             raise explain(error, name="timestamp.json") from error
@@ -177,10 +189,22 @@ class TrustClient:
 
     def _run(self, source: Source, now: datetime | None) -> Lookup:
         engine = Lookup(
-            self._cache, self._bootstrap, url=self._url, source=source, now=now
+            self._cache,
+            self._bootstrap,
+            url=self._url,
+            source=source,
+            now=lambda speakers: self._clock(now, speakers).time,
         )
         engine.refresh()
         return engine
+
+    def _clock(self, now: datetime | None, speakers: Speakers) -> Clock:
+        counting = (
+            word
+            for word in self._heard
+            if words.counts(word, speakers, root_version=word.root_version)
+        )
+        return Clock.judge(now, moment(words.passed(counting)), demo=self._demo)
 
     def _cached(self, name: str) -> bytes:
         try:

@@ -43,6 +43,23 @@ class Clock:
         return cls(time=lowest, warnings=warnings)
 
 
+def moment(seconds: float) -> datetime | None:
+    """Return the time that was signed; None: none was, or none that can be."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if seconds else None
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def signed_at(timestamp: Timestamp) -> float:
+    """Return when a timestamp was signed, Unix seconds; 0.0: it does not say."""
+    try:
+        said = str(timestamp.unrecognized_fields[SIGNED_AT])
+        return datetime.fromisoformat(said).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return 0.0
+
+
 def _suspect(now: datetime, why: str) -> Notice:
     return Notice(
         code="clock_suspect",

@@ -74,7 +74,7 @@ class ConformanceClient:
                     self._bootstrap,
                     url=self._url,
                     source=self._source,
-                    now=self._now,
+                    now=lambda _: self._now,
                 )
                 engine.refresh()
             except Exception as error:  # python-tuf's errors have no common root

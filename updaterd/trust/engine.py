@@ -1,23 +1,35 @@
 """python-tuf's client, tamed: our fetcher below it, a disk that keeps promises.
 
 The only module that touches python-tuf's private members; `pyproject.toml` pins the
-major version for that. Four of them, each with a test that would miss it:
+major version for that. Seven of them, each with a test that would miss it:
 `_trusted_set` (which root and versions are trusted now), its `reference_time` (the
 clock is ours, not the machine's), `_persist_file` (python-tuf does not fsync: a
 power cut would forget rollback protection) and `_update_root_symlink` (it removes
-the link before it makes the new one).
+the link before it makes the new one), `_load_root` (only the newest root tells whose
+word on the time counts), `_load_local_metadata` and `_download_metadata` (python-tuf
+drops the signatures: who signed is part of what is remembered).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from tuf.api import exceptions
-from tuf.api.metadata import Root, Snapshot, Timestamp
+from tuf.api.metadata import (
+    TOP_LEVEL_ROLE_NAMES,
+    Metadata,
+    Root,
+    Snapshot,
+    Targets,
+    Timestamp,
+)
+from tuf.api.metadata import Role as Authorised
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
 from updaterd import durable
+from updaterd.core.words import Speakers
 from updaterd.errors import UpdaterError
 from updaterd.net import Fetcher, NotFoundError
 from updaterd.trust.roles import Role
@@ -96,7 +108,8 @@ class Engine(Updater):
         cache: directory that keeps what was verified.
         bootstrap: the root this machine was given.
         source: where files come from.
-        now: what time it is; None: what the machine's clock says.
+        now: returns what time it is, given who may speak for the timestamp; None:
+            what the machine's clock says.
 
     Raises:
         RepositoryError: `bootstrap` is not a usable root.
@@ -112,11 +125,13 @@ class Engine(Updater):
         *,
         url: str,
         source: Source,
-        now: datetime | None,
+        now: Callable[[Speakers], datetime | None],
         targets_dir: str | None = None,
         targets_url: str | None = None,
     ) -> None:
         (cache / "root_history").mkdir(mode=0o700, exist_ok=True)
+        self._now = now
+        self._raw: dict[str, bytes] = {}
         super().__init__(
             str(cache),
             url,
@@ -127,8 +142,6 @@ class Engine(Updater):
             bootstrap=bootstrap,
         )
         self._made = True
-        if now is not None:
-            self._trusted_set.reference_time = now
 
     @property
     def root(self) -> Root:
@@ -156,6 +169,57 @@ class Engine(Updater):
         """Return all roles loaded so far, in the order they were verified."""
         names = list(self._trusted_set._trusted_set)  # noqa: SLF001 # see module
         return tuple(role for role in map(self.role, names) if role is not None)
+
+    def speakers(self) -> Mapping[str, Speakers]:
+        """Return who may speak for each role now."""
+        roles: dict[str, Authorised] = dict(self.root.roles)
+        targets = self._targets()
+        if targets and targets.delegations and targets.delegations.roles:
+            roles |= targets.delegations.roles
+        return {
+            name: Speakers(keys=frozenset(role.keyids), threshold=role.threshold)
+            for name, role in roles.items()
+        }
+
+    def signers(self, role: str) -> frozenset[str]:
+        """Return the ids of the keys that signed a role that was loaded."""
+        metadata: Metadata[Any] = Metadata.from_bytes(self._raw[role])
+        delegator = self.root if role in TOP_LEVEL_ROLE_NAMES else self._targets()
+        if delegator is None:
+            return frozenset()
+        result = delegator.get_verification_result(
+            role, metadata.signed_bytes, metadata.signatures
+        )
+        return frozenset(result.signed)
+
+    def lists(self, role: str, path: str) -> bool:
+        """Tell whether a role that was loaded has the target."""
+        signed = self._trusted_set.get(role)
+        return isinstance(signed, Targets) and path in signed.targets
+
+    def _targets(self) -> Targets | None:
+        signed = self._trusted_set.get(Targets.type)
+        return signed if isinstance(signed, Targets) else None
+
+    def _load_root(self) -> None:
+        super()._load_root()
+        role = self.root.roles[Timestamp.type]
+        speakers = Speakers(keys=frozenset(role.keyids), threshold=role.threshold)
+        time = self._now(speakers)
+        if time is not None:
+            self._trusted_set.reference_time = time
+
+    def _load_local_metadata(self, rolename: str) -> bytes:
+        self._raw[rolename] = data = super()._load_local_metadata(rolename)
+        return data
+
+    def _download_metadata(
+        self, rolename: str, length: int, version: int | None = None
+    ) -> bytes:
+        self._raw[rolename] = data = super()._download_metadata(
+            rolename, length, version
+        )
+        return data
 
     def _persist_file(self, filename: str, data: bytes) -> None:
         """Write it so that a power cut leaves the old file or the new.

@@ -4,7 +4,7 @@ Every target says itself what it is (product, channel, version, platform), and i
 believed only where that is what was asked for.
 """
 
-from datetime import datetime
+from collections.abc import Mapping
 
 from tuf.api.metadata import TargetFile
 
@@ -14,8 +14,9 @@ from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import Manifest
 from updaterd.core.names import check_name, check_version
 from updaterd.core.wire import Fields
+from updaterd.core.words import ROOT, TARGETS, TIMESTAMP, Speakers, Word
 from updaterd.errors import MalformedError, RejectedError, TransientError
-from updaterd.trust.clock import Notice
+from updaterd.trust.clock import Notice, signed_at
 from updaterd.trust.engine import Engine, Source
 from updaterd.trust.failures import explain
 from updaterd.trust.roles import Role
@@ -44,7 +45,6 @@ class View:
     """The repository at one moment: consistent, verified, not expired.
 
     Attributes:
-        time: the time it was judged by; the journal's next last good time.
         warnings: `stale_mirror`, `clock_suspect`.
         lineage: ids of the roots that lead to the newest, oldest first: which
             repository this is, whatever its address.
@@ -55,13 +55,11 @@ class View:
         *,
         engine: Lookup,
         store: Store,
-        time: datetime | None,
         warnings: tuple[Notice, ...],
         lineage: tuple[str, ...],
     ) -> None:
         self._engine = engine
         self._store = store
-        self.time = time
         self.warnings = warnings
         self.lineage = lineage
 
@@ -70,19 +68,56 @@ class View:
         """Return the roles that were needed so far."""
         return self._engine.roles()
 
-    def authority(self, product: str, channel: str) -> tuple[int, int]:
-        """Return versions of the root and of the role that signs the channel.
+    @property
+    def root_version(self) -> int:
+        """Return the version of the root that is trusted."""
+        return self._engine.root.version
 
-        A machine that remembers the highest pair it acted on notices a replay even
-        when its cache was lost; a new root starts the second number anew, which is
-        how a stolen online key that counted up to 2^31 is got rid of.
+    @property
+    def speakers(self) -> Mapping[str, Speakers]:
+        """Return who may speak for each role."""
+        return self._engine.speakers()
+
+    def words(self, product: str, channel: str) -> tuple[Word, ...]:
+        """Return what no later answer may go behind, and who said it.
+
+        A machine that remembers the highest versions it acted on notices a replay
+        even when its cache was lost. A new root starts them anew, which is how a
+        stolen online key that counted up to 2^31 is got rid of.
 
         Raises:
             TransientError: as `channel`.
+            MalformedError: as `channel`.
         """
-        self.channel(product, channel)
-        role = self._engine.role(f"{product}.{channel}")
-        return self._engine.root.version, role.version if role else 0
+        pointer = self.channel(product, channel)
+        floor = pointer.floor_seq if pointer.releases else 0
+        time = signed_at(self._engine.timestamp)
+        root = self.root_version
+        return (
+            Word(role=ROOT, root_version=root, version=root, keys=frozenset()),
+            self._word(TARGETS),
+            self._word(TIMESTAMP, time=time),
+            self._word(f"{product}.{channel}", floor=floor),
+        )
+
+    def word(self, manifest: Manifest) -> Word:
+        """Return what a release says beyond itself: its floor."""
+        name = f"{manifest.product}/releases/{manifest.version}/{manifest.platform}"
+        role = f"{manifest.product}.releases"
+        if not self._engine.lists(role, f"{name}.json"):
+            role = f"{manifest.product}.archive"
+        return self._word(role, floor=manifest.floor_seq)
+
+    def _word(self, role: str, *, floor: int = 0, time: float = 0.0) -> Word:
+        seen = self._engine.role(role)
+        return Word(
+            role=role,
+            root_version=self.root_version,
+            version=seen.version if seen else 0,
+            keys=self._engine.signers(role),
+            floor=floor,
+            time=time,
+        )
 
     def channel(self, product: str, channel: str) -> ChannelPointer:
         """Return what a channel offers.

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from updaterd.core.lifecycle import State
+from updaterd.core.words import Speakers, Word
 from updaterd.store import schema
 from updaterd.store.journal import Journal, Note, Release, RoleSeen
 from updaterd.store.rebuild import open_or_rebuild
@@ -100,32 +101,53 @@ def test_fault_of_the_machine_blocks_no_release(journal):
     assert {} == journal.failed("acme")
 
 
+def said(role: str, version: int, *, root: int = 1, by: str = "k", **more) -> Word:
+    return Word(
+        role=role,
+        root_version=root,
+        version=version,
+        keys=frozenset(by.split()),
+        **more,
+    )
+
+
+def hear(journal, here, *words, product="acme", root=1, trusted="k"):
+    """Hear these words where `trusted` may speak for every role."""
+    speakers = Speakers(keys=frozenset(trusted.split()), threshold=1)
+    roles = ("timestamp", "acme.stable", "acme.beta", "acme.releases")
+    journal.hear(
+        product, words, dict.fromkeys(roles, speakers),
+        repository=here, root_version=root,
+    )  # fmt: skip
+
+
+def places(journal, here, product="acme") -> dict[str, tuple[int, int]]:
+    return {w.role: w.place for w in journal.words(product, repository=here)}
+
+
 def test_each_channel_counts_on_its_own(journal):
     """An owner who changes channels must not look like the victim of a replay."""
     here = journal.follow("acme", ["root"])
-    journal.raise_authority("acme", "stable", (1, 57), repository=here)
+    hear(journal, here, said("acme.stable", 57))
 
-    assert (0, 0) == journal.authority("acme", "beta", repository=here)
+    assert {"acme.stable": (1, 57)} == places(journal, here)
 
 
 def test_each_repository_counts_on_its_own_and_is_remembered(journal):
     """Another repository starts at one; on the way back nothing was forgotten."""
     ours = journal.follow("acme", ["our-1"])
-    journal.raise_authority("acme", "stable", (3, 57), repository=ours)
-    journal.raise_floor("acme", 40)
+    hear(journal, ours, said("acme.stable", 57, root=3, floor=40), root=3)
 
     theirs = journal.follow("acme", ["their-1", "their-2"])
-    assert (0, 0) == journal.authority("acme", "stable", repository=theirs)
-    assert 0 == journal.product("acme").seq_floor
-    assert 40 == journal.floor("acme", repository=ours)
-    journal.raise_authority("acme", "stable", (1, 2), repository=theirs)
-    journal.raise_floor("acme", 1)
+    assert {} == places(journal, theirs)
+    assert 0 == journal.floor("acme")
+    hear(journal, theirs, said("acme.stable", 2, floor=1, by="t"), trusted="t")
 
     assert ours == journal.follow("acme", ["our-1"])
-    assert (3, 57) == journal.authority("acme", "stable", repository=ours)
-    assert 40 == journal.product("acme").seq_floor
+    assert {"acme.stable": (3, 57)} == places(journal, ours)
+    assert 40 == journal.floor("acme")
     assert theirs == journal.follow("acme", ["their-2"])
-    assert 1 == journal.product("acme").seq_floor
+    assert 1 == journal.floor("acme")
 
 
 def test_a_newer_root_of_the_same_repository_is_the_same_repository(journal):
@@ -137,11 +159,19 @@ def test_a_newer_root_of_the_same_repository_is_the_same_repository(journal):
     assert "root-9" == journal.repository(["root-9"])
 
 
+def older(path, layout: int) -> sqlite3.Connection:
+    """Make a database as an updaterd with that layout left it."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for step in schema._MIGRATIONS[:layout]:
+        for statement in step.split(";"):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {layout}")
+    return connection
+
+
 def test_authority_of_the_first_layout_is_kept(tmp_path):
-    connection = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
-    for statement in schema._MIGRATIONS[0].split(";"):
-        connection.execute(statement)
-    connection.execute("PRAGMA user_version = 1")
+    """It counts in the repository followed first, until that has a newer root."""
+    connection = older(tmp_path / "state.db", 1)
     connection.execute(
         "INSERT INTO product (name, root_version, pointer_version) "
         "VALUES ('acme', 2, 57)"
@@ -155,25 +185,93 @@ def test_authority_of_the_first_layout_is_kept(tmp_path):
 
     with closing(schema.open_state(tmp_path / "state.db")) as connection:
         journal = Journal(connection)
-        assert (2, 57) == journal.authority("acme", "beta", repository="any")
+        assert {"acme.beta": (2, 57)} == places(journal, "")
         here = journal.follow("acme", ["root"])
-        assert (2, 57) == journal.authority("acme", "beta", repository=here)
-        assert (0, 0) == journal.authority("acme", "beta", repository="other")
+        hear(journal, here, root=2)
+        assert {"acme.beta": (2, 57)} == places(journal, here)
+        assert {} == places(journal, "other")
+        hear(journal, here, root=3)
+        assert {} == places(journal, here)
 
 
-def test_floor_authority_and_good_time_never_fall(journal):
+def test_numbers_of_an_older_layout_are_kept_and_bound(tmp_path):
+    """Nobody noted who said them: floor at most what runs, all until the next root."""
+    connection = older(tmp_path / "state.db", 3)
+    connection.execute(
+        "INSERT INTO product (name, seq_floor, repository) VALUES ('acme', ?, 'r')",
+        (2**53 - 1,),
+    )
+    connection.execute("INSERT INTO installed VALUES ('acme', '1.0.0', 7, 't', 0)")
+    connection.execute("INSERT INTO mark VALUES ('r', 'acme', 'stable', 1, 9)")
+    connection.execute("INSERT INTO floor VALUES ('old', 'acme', 3)")
+    connection.execute("INSERT INTO meta VALUES ('last_good_time', '9e9')")
+    connection.close()
+
+    with closing(schema.open_state(tmp_path / "state.db")) as connection:
+        journal = Journal(connection)
+        assert 7 == journal.floor("acme")
+        assert 0.0 == journal.last_good_time()  # the machine's own clock had said it
+        assert (1, 9) == places(journal, "r")["acme.stable"]
+        assert (1, 1) == places(journal, "r")["root"]
+        assert 3 == max(word.floor for word in journal.words("acme", repository="old"))
+        hear(journal, "r", root=1)
+        assert 7 == journal.floor("acme")
+        hear(journal, "r", root=2)
+        assert 0 == journal.floor("acme")
+
+
+def test_words_of_the_same_keys_never_fall(journal):
     here = journal.follow("acme", ["root"])
     for seq in (5, 3):
-        journal.raise_floor("acme", seq)
-    for pair in ((1, 9), (2, 1), (1, 99)):
-        journal.raise_authority("acme", "stable", pair, repository=here)
-    for now in (10.0, 5.0):
-        journal.set_last_good_time(now)
+        hear(journal, here, said("acme.releases", 1, floor=seq))
+    for root, version in ((1, 9), (2, 1), (1, 99)):
+        hear(journal, here, said("acme.stable", version, root=root))
 
-    facts = journal.product("acme")
-    assert 5 == facts.seq_floor
-    assert (2, 1) == journal.authority("acme", "stable", repository=here)
-    assert 10.0 == journal.last_good_time()
+    assert 5 == journal.floor("acme")
+    assert (2, 1) == places(journal, here)["acme.stable"]
+
+
+def test_the_newest_timestamp_says_the_time(journal):
+    """Not the latest: a publisher whose clock was ahead puts it right by signing."""
+    here = journal.follow("acme", ["root"])
+    hear(journal, here, said("timestamp", 5, time=500.0))
+    hear(journal, here, said("timestamp", 4, time=900.0))  # a replay
+    assert 500.0 == journal.last_good_time()
+    hear(journal, here, said("timestamp", 6, time=400.0))
+    assert 400.0 == journal.last_good_time()
+
+
+def test_what_a_key_said_goes_with_the_key(journal):
+    """Floors, versions and times of a key that may not speak any more."""
+    here = journal.follow("acme", ["root"])
+    worst = 2**53 - 1
+    hear(
+        journal,
+        here,
+        said("acme.stable", worst, floor=worst),
+        said("acme.releases", worst, floor=worst),
+        said("timestamp", worst, time=9e9),
+    )
+    hear(journal, here, said("acme.stable", 3, root=2, by="n"), root=2, trusted="n")
+
+    assert 0 == journal.floor("acme")
+    assert 0.0 == journal.last_good_time()
+    assert {"acme.stable": (2, 3)} == places(journal, here)
+
+
+def test_the_floor_counts_in_the_transaction_that_installs(journal):
+    """Also where the run that began it is dead: the deployment carries it."""
+    journal.follow("acme", ["root"])
+    ident = begin(journal)
+    journal.claim(ident, said("acme.releases", 4, floor=2))
+    for state in (State.PLANNED, State.FETCHING, State.STAGING):
+        journal.move(ident, state, NOTE)
+    journal.stage(ident, b"manifest", NEW.tree, NOTE)
+    for state in (State.ACTIVATING, State.PROBATION):
+        journal.move(ident, state, NOTE)
+    assert 0 == journal.floor("acme")
+    journal.install(ident, NEW.tree, NOTE)
+    assert 2 == journal.floor("acme")
 
 
 def test_hold_without_end_and_its_end(journal):
@@ -196,7 +294,7 @@ def test_reading_needs_no_right_to_write(journal, path):
     assert "1.1.0" == records.history()[0].version
     assert 0 == records.failures("nobody")
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        Journal(connection).raise_floor("acme", 1)
+        Journal(connection).unhold("acme")
     connection.close()
 
 

@@ -1,11 +1,15 @@
 """The trust layer, over real HTTP, against a repository of the production code."""
 
+import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from fakes import origin as origins
 from fakes.repository import PLATFORM, T0, Pushed
 
 from updaterd.errors import BrokenError, MalformedError, RejectedError, TransientError
+from updaterd.release import publish
 
 
 def test_a_published_release_is_found_and_its_manifest_read(client):
@@ -19,7 +23,8 @@ def test_a_published_release_is_found_and_its_manifest_read(client):
     assert by_name["timestamp"].days_left(T0) == 7
     assert by_name["acme.stable"].days_left(T0) == 90
     assert view.warnings == ()
-    assert view.authority("acme", "stable") == (1, 2)
+    words = {word.role: word.place for word in view.words("acme", "stable")}
+    assert words["acme.stable"] == (1, 2)
 
 
 def test_nothing_new_costs_two_requests_and_less_than_a_kilobyte(client, origin):
@@ -32,15 +37,56 @@ def test_nothing_new_costs_two_requests_and_less_than_a_kilobyte(client, origin)
 
 
 def test_pushed_metadata_saves_the_round_trips(client, origin, publisher):
-    """With timestamp and snapshot pushed, three requests lead to the manifest."""
+    """With timestamp and snapshot pushed, four requests lead to the manifest."""
     client.refresh().channel("acme", "stable")
     publisher.release("1.1.0")
     origin.behave()
     view = client.refresh(pushed=publisher.pushed())
     version = view.channel("acme", "stable").releases[0].version
     assert view.manifest("acme", version, PLATFORM).version == "1.1.0"
-    assert len(origin.requests) == 3
-    assert not any("root" in path or "timestamp" in path for path in origin.requests)
+    assert len(origin.requests) == 4
+    assert not any("root" in path or "snapshot" in path for path in origin.requests)
+
+
+@pytest.mark.parametrize("gap", ["refresh", "yank"])
+def test_pushed_metadata_older_than_the_repository_lowers_nothing(
+    client, publisher, gap
+):
+    """1.1.0 announced, then yanked in silence: the event brings nobody to 1.1.0."""
+    client.refresh().channel("acme", "stable")
+    publisher.release("1.1.0")
+    announced = publisher.pushed()
+    if gap == "yank":
+        repository = publisher.open()
+        publish.yank(publish.catalog_of(publisher.space, repository, "acme"), "1.1.0")
+        repository.commit()
+    else:
+        publisher.refresh()
+    wanted = "1.0.0" if gap == "yank" else "1.1.0"
+    assert client.offered(pushed=announced) == wanted
+    now = json.loads((publisher.metadata / "timestamp.json").read_bytes())["signed"]
+    by_name = {role.name: role for role in client.refresh().roles}
+    assert by_name["timestamp"].version == now["version"]
+
+
+def test_pushed_metadata_newer_than_a_stale_edge_counts(client, origin, publisher):
+    """What the event brings may raise what a cache still says."""
+    client.refresh().channel("acme", "stable")
+    stale = (publisher.metadata / "timestamp.json").read_bytes()
+    publisher.release("1.1.0")
+    origin.misbehave(r"timestamp\.json", origins.body(stale))
+    assert client.offered(pushed=publisher.pushed()) == "1.1.0"
+
+
+def test_pushed_metadata_without_the_repository_is_not_acted_on(
+    client, origin, publisher
+):
+    """Nobody can say whether it is the newest: later, then."""
+    client.refresh().channel("acme", "stable")
+    publisher.release("1.1.0")
+    origin.misbehave(r"timestamp\.json", origins.status(503))
+    with pytest.raises(TransientError):
+        client.offered(pushed=publisher.pushed())
 
 
 @pytest.mark.parametrize("fault", ["forged", "replayed", "garbage", "other_snapshot"])
@@ -102,12 +148,21 @@ def test_expired_metadata_is_told_with_what_to_do(client, publisher):
 def test_a_clock_set_back_is_not_believed(client):
     """1970 on the clock: judged by the latest time known, and said."""
     late = T0 + timedelta(days=8)
+    before = client.refresh()
+    said = next(w for w in before.words("acme", "stable") if w.role == "timestamp")
+    heard = replace(said, time=late.timestamp())
     with pytest.raises(TransientError) as caught:
-        client.refresh(now=T0.replace(year=1970), clock_floor=late)
+        client.refresh(now=T0.replace(year=1970), heard=[heard])
     assert caught.value.code == "metadata_expired"
-    view = client.refresh(now=T0 - timedelta(days=3), clock_floor=T0)
+    view = client.refresh(now=T0 - timedelta(days=3), heard=[said])
     assert [each.code for each in view.warnings] == ["clock_suspect"]
-    assert view.time == T0
+
+
+def test_a_time_that_a_stranger_signed_is_not_believed(client):
+    """Whoever may not sign timestamps says nothing about the time, however late."""
+    said = client.refresh().words("acme", "stable")[2]
+    stranger = replace(said, keys=frozenset({"f" * 64}), time=9e18)
+    assert client.refresh(heard=[stranger]).warnings == ()
 
 
 def test_a_clock_behind_the_signature_is_suspected(client, publisher):
