@@ -163,3 +163,31 @@ def cut(at: int) -> Answer:
         handler.close_connection = True
 
     return answer
+
+
+def cut_each(most: int, *, politely: bool = False) -> Answer:
+    """Send at most so many bytes of each answer, as a proxy with a limit does.
+
+    `politely`: without a length, so that the end looks like the end.
+    """
+
+    def answer(handler: _Handler):
+        path = handler.server.root / handler.path.lstrip("/")
+        data = path.read_bytes()
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
+        start = int(wanted[1]) if wanted else 0
+        end = int(wanted[2]) + 1 if wanted and wanted[2] else len(data)
+        handler.send_response(206 if wanted else 200)
+        handler.send_header("ETag", f'"{path.name}"')
+        if wanted:
+            named = f"bytes {start}-{end - 1}/{len(data)}"
+            handler.send_header("Content-Range", named)
+        if politely:
+            handler.send_header("Connection", "close")
+        else:
+            handler.send_header("Content-Length", str(end - start))
+        handler.end_headers()
+        handler.wfile.write(data[start : min(end, start + most)])
+        handler.close_connection = True
+
+    return answer

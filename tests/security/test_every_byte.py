@@ -30,8 +30,8 @@ class Memory:
         }
         self.override: dict[str, bytes] = {}
 
-    def get(self, url: str, *, limit: int, deadline_s: float | None = None) -> bytes:
-        del limit, deadline_s
+    def get(self, url: str, *, limit: int, **_: object) -> bytes:
+        del limit
         name = url.removeprefix(BASE)
         data = self.override.get(name, self.files.get(name))
         if data is None:

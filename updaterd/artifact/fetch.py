@@ -10,14 +10,20 @@ import errno
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd import durable
 from updaterd.errors import RejectedError, TransientError, UpdaterError
-from updaterd.net import Fetcher, HttpError, MisbehavedError, NotFoundError, Stream
+from updaterd.net import (
+    Fetcher,
+    HttpError,
+    MisbehavedError,
+    NotFoundError,
+    ShortAnswerError,
+    Stream,
+)
 
 Progress = Callable[[int, int], None]
 """Bytes here, bytes in all."""
@@ -62,7 +68,6 @@ def fetch_blob(  # noqa: PLR0913
     length: int,
     *,
     into: Path,
-    max_rate: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Return the path of the blob, fetched from the first base that has it right.
@@ -73,7 +78,6 @@ def fetch_blob(  # noqa: PLR0913
         sha256: its name and what it must hash to.
         length: in bytes.
         into: private directory for whole blobs and parts of them.
-        max_rate: bytes per second; None: as fast as it comes.
         progress: is told after every piece.
 
     Raises:
@@ -92,7 +96,7 @@ def fetch_blob(  # noqa: PLR0913
             if progress is not None:
                 progress(length, length)
             return blob.final
-        return _from_any(fetcher, bases, blob, _Pace(max_rate), progress)
+        return _from_any(fetcher, bases, blob, progress)
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         raise TransientError(
@@ -119,7 +123,6 @@ def _from_any(
     fetcher: Fetcher,
     bases: Sequence[str],
     blob: Blob,
-    pace: "_Pace",
     progress: Progress | None,
 ) -> Path:
     failures: list[UpdaterError] = []
@@ -127,7 +130,7 @@ def _from_any(
         for _ in range(2):  # a second time from scratch, when the part was to blame
             resumed = _size(blob.part) > 0
             try:
-                _fetch(fetcher, base, blob, pace, progress)
+                _fetch(fetcher, base, blob, progress)
             except UpdaterError as error:
                 wrong = isinstance(error, WrongBytesError)
                 if wrong:
@@ -153,7 +156,6 @@ def _fetch(
     fetcher: Fetcher,
     base: str,
     blob: Blob,
-    pace: "_Pace",
     progress: Progress | None,
 ) -> None:
     """Bring the part to its full length and check it.
@@ -169,8 +171,10 @@ def _fetch(
     if start < blob.length:
         tag = _tag(blob, base) if start else None
         try:
-            with fetcher.stream(url, start=start, if_range=tag) as stream:
-                _write(stream, base, blob, start, pace, progress)
+            with fetcher.stream(
+                url, start=start, length=blob.length, if_range=tag
+            ) as stream:
+                _write(stream, base, blob, start, progress)
         except HttpError as error:
             if error.status == 416:
                 raise WrongBytesError(
@@ -188,19 +192,19 @@ def _fetch(
         )
 
 
-def _write(  # noqa: PLR0913, PLR0917
+def _write(
     stream: Stream,
     base: str,
     blob: Blob,
     start: int,
-    pace: "_Pace",
     progress: Progress | None,
 ) -> None:
     """Append the body to the part.
 
     Raises:
         MisbehavedError: the server answered with another range.
-        WrongBytesError: more bytes than were signed.
+        ShortAnswerError: the answer was cut; what came is kept.
+        WrongBytesError: more bytes than were signed, or fewer.
     """
     if stream.status == 200:
         start = 0
@@ -215,14 +219,24 @@ def _write(  # noqa: PLR0913, PLR0917
         file.seek(start)
         _remember(blob, base, stream.headers.get("etag", ""))
         here = start
-        for chunk in stream.chunks:
-            here += len(chunk)
-            if here > blob.length:
-                raise WrongBytesError(f"{blob.sha256[:12]} has more bytes than signed")
-            file.write(chunk)
-            if progress is not None:
-                progress(here, blob.length)
-            pace.wait(len(chunk))
+        try:
+            for chunk in stream.chunks:
+                here += len(chunk)
+                if here > blob.length:
+                    raise WrongBytesError(
+                        f"{blob.sha256[:12]} has more bytes than signed"
+                    )
+                file.write(chunk)
+                if progress is not None:
+                    progress(here, blob.length)
+        except ShortAnswerError as error:
+            # Cut on its way, or all that there is: the server says how much that is.
+            declared = stream.headers.get("content-length", str(blob.length))
+            if stream.status == 200 and declared != str(blob.length):
+                raise WrongBytesError(
+                    f"{blob.sha256[:12]} is shorter there than it should be"
+                ) from error
+            raise
 
 
 def _remember(blob: Blob, base: str, etag: str) -> None:
@@ -261,21 +275,3 @@ def _hash_of(path: Path) -> "hashlib._Hash":
         while piece := file.read(_PIECE):
             found.update(piece)
     return found
-
-
-class _Pace:
-    """Keep to a rate, over the whole download."""
-
-    def __init__(self, max_rate: int | None) -> None:
-        self._max_rate = max_rate
-        self._began = time.monotonic()
-        self._came = 0
-
-    def wait(self, came: int) -> None:
-        if self._max_rate is None:
-            return
-        self._came += came
-        due = self._began + self._came / self._max_rate
-        ahead = due - time.monotonic()
-        if ahead > 0:
-            time.sleep(ahead)

@@ -163,6 +163,7 @@ class Machine:
             ca_file=network.ca_file,
             proxy=network.proxy,
             origin=settings.trust.repository,
+            max_rate=settings.download.max_rate,
         )
         self.services: Services = open_services(
             settings,

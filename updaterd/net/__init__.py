@@ -4,6 +4,7 @@ Everything that speaks HTTP as a client gets its `httpx` from here.
 """
 
 from updaterd.net.authorities import tls_context
+from updaterd.net.body import WORTHWHILE, ShortAnswerError
 from updaterd.net.connect import (
     USER_AGENT,
     environment_proxies,
@@ -25,10 +26,12 @@ from updaterd.net.fetcher import (
 __all__ = [
     "DEADLINE_S",
     "USER_AGENT",
+    "WORTHWHILE",
     "Fetcher",
     "HttpError",
     "MisbehavedError",
     "NotFoundError",
+    "ShortAnswerError",
     "Stream",
     "environment_proxies",
     "open_client",

@@ -2,7 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -11,7 +12,9 @@ from urllib.parse import urljoin
 
 import httpx
 
+from updaterd.core.rate import Rate
 from updaterd.errors import BrokenError, TransientError
+from updaterd.net.body import Body
 from updaterd.net.connect import (
     open_client,
     origin_of,
@@ -83,6 +86,10 @@ class Fetcher:
         origin: address whose scheme, host and port the headers are for.
         deadline_s: seconds for a small request, where a call does not say.
         window_s: seconds of waiting over which a minimum rate is judged.
+        max_rate: bytes of bodies a second, over everything that is fetched; None:
+            as fast as it comes. No deadline counts the waits that this makes.
+        clock: seconds, never going back.
+        pause: waits so many of them.
 
     Raises:
         BrokenError: headers file, CA file or proxy cannot be used.
@@ -98,7 +105,13 @@ class Fetcher:
         origin: str | None = None,
         deadline_s: float = DEADLINE_S,
         window_s: float = WINDOW_S,
+        max_rate: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._rate = Rate(max_rate, clock())
+        self._clock = clock
+        self._pause = pause
         self.deadline_s = deadline_s
         self._window_s = window_s
         self._headers = dict(headers or {})
@@ -126,14 +139,23 @@ class Fetcher:
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
-    def get(self, url: str, *, limit: int, deadline_s: float | None = None) -> bytes:
-        """Return the body at `url`.
+    def get(
+        self,
+        url: str,
+        *,
+        limit: int,
+        deadline_s: float | None = None,
+        length: int | None = None,
+    ) -> bytes:
+        """Return the body at `url`; an answer that breaks is continued by Range.
 
         Args:
             url: https, or http to a loopback address.
             limit: largest accepted body in bytes.
             deadline_s: seconds for everything, redirects and body included; None:
                 the fetcher's.
+            length: bytes of the file, where a hash was signed with it, which the
+                caller compares.
 
         Raises:
             NotFoundError: 404 or 403.
@@ -144,21 +166,50 @@ class Fetcher:
             BrokenError: the address is neither https nor loopback.
         """
         deadline_s = self.deadline_s if deadline_s is None else deadline_s
-        return self._loop.run_until_complete(self._get(url, limit, deadline_s))
+        return self._loop.run_until_complete(self._get(url, limit, deadline_s, length))
 
-    async def _get(self, url: str, limit: int, deadline_s: float) -> bytes:
-        async with _mapped(url), asyncio.timeout(deadline_s):
+    async def _get(
+        self, url: str, limit: int, deadline_s: float, length: int | None
+    ) -> bytes:
+        async with _mapped(url), asyncio.timeout(deadline_s) as scope:
             response = await self._open(url, {})
+            body = Body(
+                response,
+                start=0,
+                end=length,
+                reopen=self._reopen(url, None),
+                by_hash=length is not None,
+            )
             try:
-                body = bytearray()
-                async for chunk in response.aiter_raw():
-                    body += chunk
-                    self.received += len(chunk)
-                    if len(body) > limit:
+                data = bytearray()
+                while chunk := await body.next():
+                    data += chunk
+                    if len(data) > limit:
                         raise _too_much(url, limit)
-                return bytes(body)
+                    waited = self._pay(len(chunk))
+                    scope.reschedule((scope.when() or 0.0) + waited)
+                return bytes(data)
             finally:
-                await response.aclose()
+                await body.close()
+
+    def _reopen(
+        self, url: str, end: int | None
+    ) -> Callable[[int, str | None], Awaitable[httpx.Response]]:
+        last = "" if end is None else str(end - 1)
+
+        def reopen(at: int, tag: str | None) -> Awaitable[httpx.Response]:
+            wanted = {"Range": f"bytes={at}-{last}"}
+            return self._open(url, wanted | ({"If-Range": tag} if tag else {}))
+
+        return reopen
+
+    def _pay(self, came: int) -> float:
+        """Wait until what came is within the rate; return how long it was."""
+        self.received += came
+        seconds = self._rate.take(came, self._clock())
+        if seconds > 0:
+            self._pause(seconds)
+        return seconds
 
     def post(
         self,
@@ -193,21 +244,26 @@ class Fetcher:
                 await response.aclose()
 
     @contextmanager
-    def stream(
+    def stream(  # noqa: PLR0913 - what to ask for, and when to give up
         self,
         url: str,
         *,
         start: int = 0,
         end: int | None = None,
+        length: int | None = None,
         if_range: str | None = None,
         min_rate: int = MIN_RATE,
     ) -> Iterator[Stream]:
         """Yield the answer for `url` from byte `start` on.
 
+        A body that breaks off is continued, as long as each answer brings something
+        (`net/body.py`): the caller compares the whole with a hash.
+
         Args:
             url: https, or http to a loopback address.
             start: first byte wanted; the answer may be 200 with all of them.
             end: the byte after the last one wanted; None: to the end.
+            length: bytes of the whole file, where it is known.
             if_range: strong `ETag` of what is already here (RFC 9110 13.1.5).
             min_rate: bytes per second below which a window of `window_s` seconds
                 of waiting gives up; the caller's own pauses do not count. Until
@@ -215,6 +271,7 @@ class Fetcher:
 
         Raises:
             HttpError: neither 200 nor 206; 416 when `start` is past the end.
+            ShortAnswerError: it ended before the file did.
             MisbehavedError: an encoded body, a redirect to another origin, or
                 slower than `min_rate`.
             TransientError: no connection, or the deadline passed.
@@ -227,23 +284,27 @@ class Fetcher:
             if if_range:
                 wanted["If-Range"] = if_range
         response = self._loop.run_until_complete(self._head(url, wanted))
+        body = Body(
+            response,
+            start=start if response.status_code == 206 else 0,
+            end=end if response.status_code == 206 and end is not None else length,
+            reopen=self._reopen(url, end),
+            by_hash=True,
+        )
         try:
             yield Stream(
                 status=response.status_code,
                 headers=dict(response.headers),
-                chunks=self._chunks(response, url, min_rate),
+                chunks=self._chunks(body, url, min_rate),
             )
         finally:
-            self._loop.run_until_complete(response.aclose())
+            self._loop.run_until_complete(body.close())
 
     async def _head(self, url: str, wanted: dict[str, str]) -> httpx.Response:
         async with _mapped(url), asyncio.timeout(self.deadline_s):
             return await self._open(url, wanted)
 
-    def _chunks(
-        self, response: httpx.Response, url: str, min_rate: int
-    ) -> Iterator[bytes]:
-        body = response.aiter_raw()
+    def _chunks(self, body: Body, url: str, min_rate: int) -> Iterator[bytes]:
         waited, came = 0.0, 0
         while True:
             before = self._loop.time()
@@ -254,7 +315,7 @@ class Fetcher:
                 return
             waited += self._loop.time() - before
             came += len(chunk)
-            self.received += len(chunk)
+            self._pay(len(chunk))
             yield chunk
             if waited >= self._window_s / 2:
                 if came < waited * min_rate:
@@ -315,14 +376,11 @@ async def _checked(response: httpx.Response, url: str) -> httpx.Response:
     )
 
 
-async def _next(body: AsyncIterator[bytes], url: str, patience_s: float) -> bytes:
+async def _next(body: Body, url: str, patience_s: float) -> bytes:
     # the next chunk, empty at the end
     try:
         async with _mapped(url), asyncio.timeout(patience_s):
-            async for chunk in body:
-                if chunk:
-                    return chunk
-            return b""
+            return await body.next()
     except TransientError as error:
         if error.code == "timeout":
             raise _too_slow(url) from error

@@ -25,7 +25,7 @@ from updaterd.core.settings import Product
 from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 from updaterd.install import stage
 from updaterd.install.stage import DiskFullError
-from updaterd.net import NotFoundError
+from updaterd.net import WORTHWHILE, NotFoundError
 from updaterd.pipeline import reuse
 from updaterd.pipeline.build import Job, build
 from updaterd.pipeline.services import Services
@@ -198,7 +198,6 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
                 step.sha256,
                 step.length,
                 into=folder,
-                max_rate=services.download.max_rate,
                 progress=lambda done, total: services.teller.progress(
                     f"downloading {job.manifest.version}", done, total
                 ),
@@ -208,8 +207,12 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
             job.spoilt = error.code
             raise RejectedError(str(error), code=error.code) from error
         finally:
-            job.fetched += services.fetcher.received - received
+            came = services.fetcher.received - received
+            job.fetched += came
             services.journal.progress(job.ident, bytes_fetched=job.fetched)
+            if came >= WORTHWHILE:
+                # The line carries something: the next wait is a first one again.
+                services.journal.remember(job.product.name, failures=0)
         found.append(bundle)
     return found
 

@@ -76,7 +76,9 @@ class Store:
         url = f"{self._base}targets/{folder}/{digest}.{name}"
         deadline_s = self._fetcher.deadline_s + target.length / 16384
         try:
-            data = self._fetcher.get(url, limit=target.length, deadline_s=deadline_s)
+            data = self._fetcher.get(
+                url, limit=target.length, deadline_s=deadline_s, length=target.length
+            )
             target.verify_length_and_hashes(data)
         except NotFoundError as error:
             raise TransientError(

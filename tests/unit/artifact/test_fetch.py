@@ -54,7 +54,7 @@ def test_a_blob_comes_whole_and_is_not_asked_for_again(fetch, origin):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("at", [1, 1000, 299_999])
+@pytest.mark.parametrize("at", [1, 1000, 16_000])
 def test_a_broken_download_goes_on_where_it_stopped(fetch, origin, at):
     """Only the missing bytes are sent the second time, asked for by Range."""
     origin.misbehave(HASH, origins.cut(at))
@@ -68,6 +68,34 @@ def test_a_broken_download_goes_on_where_it_stopped(fetch, origin, at):
     assert origin.headers_seen[0]["If-Range"] == f'"{HASH}"'
     assert origin.sent == len(DATA) - at
     assert seen[-1] == len(DATA)
+
+
+@pytest.mark.parametrize("politely", [False, True])
+def test_a_proxy_that_cuts_each_answer_costs_requests_not_runs(fetch, origin, politely):
+    """Each answer brings a part; all of them come in one run, no byte twice."""
+    origin.misbehave(HASH, origins.cut_each(70_000, politely=politely))
+    assert fetch(origin.url).read_bytes() == DATA
+    starts = [seen.get("Range") for seen in origin.headers_seen]
+    assert starts == [
+        None,
+        *(f"bytes={at}-" for at in range(70_000, len(DATA), 70_000)),
+    ]
+
+
+def test_a_file_that_is_shorter_on_the_server_is_no_cut_answer(fetch, origin):
+    """It can never become right there: another server is asked, or a verdict given."""
+    origin.misbehave(HASH, origins.body(DATA[:200_000]))
+    with pytest.raises(RejectedError) as caught:
+        fetch(origin.url)
+    assert caught.value.code == "hash_mismatch"
+
+
+def test_answers_that_bring_nothing_end_the_run(fetch, origin):
+    """What came stays for the next one."""
+    origin.misbehave(HASH, origins.cut_each(100))
+    with pytest.raises(TransientError):
+        fetch(origin.url)
+    assert len(origin.requests) == 1
 
 
 def test_a_part_of_something_else_is_thrown_away(fetch, origin, tmp_path):
