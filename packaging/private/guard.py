@@ -181,7 +181,7 @@ class Guard:
         done = subprocess.run(
             [
                 PYTHON,
-                "-I",
+                "-IB",  # nothing may appear in a signed, closed tree
                 "-c",
                 code,
                 site,

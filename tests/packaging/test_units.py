@@ -73,3 +73,9 @@ def test_the_daemon_never_stays_down():
     assert {"Restart=always", "StartLimitIntervalSec=0", "Type=notify"} <= {*unit}
     assert {"User=updaterd", "OOMPolicy=continue", "KillMode=mixed"} <= {*unit}
     assert any(line.startswith("WatchdogSec=") for line in unit)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_unit_may_take_all_memory(name):
+    """What runs wild is ended in its own group, before the machine is short."""
+    assert 1 == sum(line.startswith("MemoryMax=") for line in settings(name))

@@ -96,11 +96,15 @@ def run(job: Job, *, on_progress: Progress | None = None) -> Report:
 def command() -> list[str]:
     """Return how a worker is started: with this process's modules, and no others.
 
-    Without `site`, which would look through every `.pth` file again.
+    Without `site`, which would look through every `.pth` file again, and with what it
+    would have said about byte code: a release is closed, nothing is written below it.
     """
     mine = os.path.dirname(os.path.dirname(os.path.abspath(updaterd.__file__)))
     path = [mine, *(os.path.abspath(entry) for entry in sys.path if entry)]
-    return [sys.executable, "-I", "-S", "-c", _START, "\n".join(path)]
+    closed = ["-B"] if sys.dont_write_bytecode else []
+    if sys.pycache_prefix is not None:
+        closed += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+    return [sys.executable, "-I", "-S", *closed, "-c", _START, "\n".join(path)]
 
 
 def plain(job: Job) -> bytes:

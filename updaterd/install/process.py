@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import IO
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# A command may be a program of the release, and runs as the user who may write there.
+_CLOSED_TREE = {"PYTHONDONTWRITEBYTECODE": "1"}
 _KEEP = 4000
 _LAST_LINES = 5  # the first of them often names the cause
 _INHERITED = ("LANG", "TZ", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME")
@@ -49,7 +51,8 @@ def run(
     Args:
         argv: the command and its arguments.
         timeout_s: after this many seconds the whole process group is killed.
-        env: added to a closed environment (PATH, HOME, locale, session bus).
+        env: added to a closed environment (PATH, HOME, locale, session bus, and that
+            Python shall leave no byte code in a signed tree).
     """
     closed = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     try:
@@ -59,7 +62,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd="/",
-            env={"PATH": _PATH, **closed, **(env or {})},
+            env={"PATH": _PATH, **_CLOSED_TREE, **closed, **(env or {})},
             start_new_session=True,
         )
     except OSError as error:

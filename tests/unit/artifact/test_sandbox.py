@@ -1,11 +1,14 @@
 """What the end of the worker process means: the bundle's fault, or the machine's."""
 
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import updaterd
 from updaterd.artifact import codecs, sandbox
 from updaterd.artifact.codecs import ZSTD, Packed
 from updaterd.artifact.job import Job
@@ -99,3 +102,36 @@ def test_a_worker_without_zstd_says_so(monkeypatch):
     with pytest.raises(MalformedError) as caught:
         codecs.Stream(0, Packed(ZSTD, 5, 9, 0), "a stream")
     assert "unknown_codec" == caught.value.code
+
+
+@pytest.mark.parametrize(
+    "kept", ["sys.pycache_prefix = {cache!r}", "sys.dont_write_bytecode = True"]
+)
+def test_what_opens_bundles_leaves_no_byte_code_in_its_release(tmp_path, job, kept):
+    """
+    A release is closed: a file more, and `verify` calls it damaged and `rollback`
+    refuses it. The process that opens bundles starts without `site`, so that it must
+    be told where its parent keeps byte code, or that it keeps none.
+    """
+    release, cache = tmp_path / "release", tmp_path / "cache"
+    shutil.copytree(
+        Path(updaterd.__file__).parent,
+        release / "updaterd",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    code = (
+        f"import sys; {kept.format(cache=str(cache))};"
+        f"sys.path.insert(0, {str(release)!r});"
+        "import subprocess; from updaterd.artifact import sandbox;"
+        f"job = {sandbox.plain(job)!r};"
+        "done = subprocess.run(sandbox.command(), input=job, stdout=-1);"
+        "print(done.stdout.decode())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "hash_mismatch" in done.stdout
+    assert [] == list(release.rglob("__pycache__"))
+    # with a place for it, the next one need not compile anew
+    compiled = list(cache.rglob("child.*.pyc"))
+    assert bool(compiled) == ("prefix" in kept)

@@ -95,3 +95,14 @@ def test_command_that_is_not_there_says_so():
 
 def test_signal_is_named():
     assert "killed by SIGSEGV" == str(python("import os; os.kill(os.getpid(), 11)"))
+
+
+def test_a_command_of_the_release_leaves_no_byte_code_in_its_tree(tmp_path):
+    """A health command in Python may write there: it runs as the tree's owner."""
+    (tmp_path / "part.py").write_text("")
+    (tmp_path / "check.py").write_text("import part")
+
+    ran = run([sys.executable, str(tmp_path / "check.py")], timeout_s=20)
+
+    assert 0 == ran.code
+    assert not (tmp_path / "__pycache__").exists()
