@@ -11,6 +11,7 @@ from pathlib import Path
 from fakes.machine import Machine
 
 from updaterd import config
+from updaterd.install.restart_systemd import RefusedError
 from updaterd.net import Fetcher
 from updaterd.pipeline import order
 from updaterd.pipeline.services import Request, Services, open_services
@@ -19,20 +20,35 @@ from updaterd.store.schema import open_state
 
 
 class Units:
-    """A service manager that remembers what it was asked for."""
+    """A service manager that remembers what it was asked for.
+
+    With `linked`, its units are links into `app/current`, known once that is there.
+    """
 
     def __init__(
-        self, *, faults: dict[str, str] | None = None, app: Path | None = None
+        self,
+        *,
+        faults: dict[str, str] | None = None,
+        app: Path | None = None,
+        linked: tuple[str, ...] = (),
     ):
+        self._linked = linked
         self.asked: list[tuple[str, tuple[str, ...]]] = []
         self._faults = faults or {}
         self._app = app
 
     def check(self, units) -> None:
         self.asked.append(("check", tuple(units)))
+        self._refuse_unknown(units)
 
     def restart(self, units) -> None:
         self.asked.append(("restart", tuple(units)))
+        self._refuse_unknown(units)
+
+    def _refuse_unknown(self, units) -> None:
+        for unit in units:
+            if unit in self._linked and not (self._app / "current" / unit).exists():
+                raise RefusedError(f"Unit {unit} not found.")
 
     def stop(self, units) -> None:
         self.asked.append(("stop", tuple(units)))

@@ -74,7 +74,8 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
     """
     env = _environment(product, deployment)
     if deployment.state is State.STAGED:
-        if not product.hooks.post_activate:  # which may bring the units
+        # A first release may bring its units (links into `current`), a hook may too.
+        if deployment.from_version is not None and not product.hooks.post_activate:
             services.manager.check(product.units)
         hooks.run_hook("pre_activate", product, env)
     with undisturbed(services.teller):
