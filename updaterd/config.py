@@ -7,10 +7,11 @@ a safety setting must not pass for a default.
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from updaterd import ownership
 from updaterd.core.names import check_name
 from updaterd.core.proxies import fault_of
 from updaterd.core.settings import (
@@ -48,6 +49,20 @@ class ConfigError(BrokenError):
             means="updaterd does not start with settings that it may misread",
             do=do or "correct the file and run `updaterd config check`",
         )
+
+
+class UnsafeConfigError(ConfigError):
+    """Others than root and the daemon's user could change the configuration."""
+
+    code = "unsafe_config"
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__(
+            "the configuration could be changed by others",
+            mistakes,
+            do="let only root, or the daemon's user, write it and its directories",
+        )
+        self.means = "whoever may write it decides what is installed: it is not used"
 
 
 def _network(table: Table, inherit: Network | None = None) -> Network:
@@ -251,27 +266,53 @@ def load(
 
     Raises:
         ConfigError: no file, or one that cannot be used.
+        UnsafeConfigError: one that others could change.
     """
     found = file or _find_config()
     # Whoever asks about the system's daemon means the system's directories.
     named = _system_name(found)
     ours = bool(named) or os.getuid() < _SYSTEM_UIDS
     own = named or _SYSTEM_CONFIG.name
-    document = _read_file(found)
-    for part in sorted(found.parent.glob("conf.d/*.toml")):
-        _merge(document, _read_file(part))
     directories = Directories(
         config=found,
         state=state or _directory("state", f"/var/lib/{own}", ours=ours),
         cache=cache or _directory("cache", f"/var/cache/{own}", ours=ours),
         runtime=runtime or _directory("runtime", f"/run/{own}", ours=ours),
     )
+    trusted = ownership.owners(directories.state)
+    parts = sorted(found.parent.glob("conf.d/*.toml"))
+    files = [found, found.parent / "conf.d", *parts]
+    _require_ours([file.absolute() for file in files], trusted)
+    document = _read_file(found)
+    for part in parts:
+        _merge(document, _read_file(part))
     settings = read(document, directories)
+    _require_ours(_named(settings), trusted)
     if demo:
         from dataclasses import replace  # noqa: PLC0415 - only in demos
 
         settings = replace(settings, demo=True)
     return settings
+
+
+def _require_ours(files: Iterable[PurePath], trusted: frozenset[int]) -> None:
+    """Check that nobody else decides what the configuration says.
+
+    Raises:
+        UnsafeConfigError: others could change one of the files.
+    """
+    mistakes = [said for file in files if (said := ownership.fault(file, trusted))]
+    if mistakes:
+        raise UnsafeConfigError(list(dict.fromkeys(mistakes)))
+
+
+def _named(settings: Settings) -> Iterator[PurePath]:
+    """Yield the files of which the configuration says that they are believed."""
+    yield settings.trust.root
+    for network in (settings.feed.network, settings.trust.network):
+        for file in (network.ca_file, network.headers_file):
+            if file is not None:
+                yield file
 
 
 def _system_name(file: Path) -> str:

@@ -120,6 +120,7 @@ def check(arguments: argparse.Namespace) -> int:
         for product in settings.products.values()
         if product.health.command and not product.health.command[0].startswith("/")
     )
+    mistakes.extend(_unsafe_commands(settings))
     if mistakes:
         raise ConfigError(f"{settings.directories.config} cannot work here", mistakes)
     _print_good(settings)
@@ -139,6 +140,20 @@ def _print_good(settings: "Settings") -> None:
         print("  no product is configured: nothing will be installed")
     for kind in ("state", "cache", "runtime"):
         print(f"  {kind:<11} {getattr(settings.directories, kind)}")
+
+
+def _unsafe_commands(settings: "Settings") -> list[str]:
+    """Return which hooks and health commands others could change."""
+    from updaterd import ownership
+    from updaterd.install import commands
+
+    trusted = ownership.owners(settings.directories.state)
+    return [
+        f"{what}: {said}"
+        for product in settings.products.values()
+        for what, argv in commands.configured(product)
+        if (said := commands.fault(argv, trusted))
+    ]
 
 
 def _proxy_mistakes(settings: "Settings") -> list[str]:

@@ -132,6 +132,10 @@ disk_error: the disk refused to read or write | look at `dmesg` and the disk
 no_inodes: no room for more files | delete files on that file system
 not_writable: the daemon's user may not write there
   | `updaterd config grant --write`, then restart updaterd
+unsafe_command: others could change a hook or a health command: it is not run
+  | let only root, or the daemon's user, write it and its directories
+unsafe_config: others could change the configuration: it is not used
+  | let only root, or the daemon's user, write it and its directories
 unsafe_staging: others could change a release while it is built
   | the rights of the product's root
 cache_full: no room for metadata or bundles | free space below the cache

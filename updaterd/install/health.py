@@ -12,6 +12,7 @@ from typing import Protocol
 from updaterd.core.settings import Health
 from updaterd.core.text import printable
 from updaterd.errors import UpdaterError
+from updaterd.install.commands import require_safe
 from updaterd.install.process import run
 
 _BODY_LIMIT = 64 * 1024
@@ -40,10 +41,11 @@ class Getter(Protocol):
         """Return the body of a 2xx answer; raise UpdaterError for anything else."""
 
 
-def fault(
+def fault(  # noqa: PLR0913 - what is asked, and whom
     health: Health,
     units: Sequence[str],
     *,
+    trusted: frozenset[int],
     manager: Manager,
     getter: Getter,
     env: Mapping[str, str],
@@ -56,7 +58,12 @@ def fault(
         manager: the service manager.
         getter: asks the health address.
         env: added to the command's environment.
+        trusted: users who may change what the command runs.
+
+    Raises:
+        UnsafeCommandError: others could change it: there is no telling.
     """
+    require_safe("health command", health.command, trusted)
     if units and (found := manager.fault(units, active_s=health.active_s)):
         return found
     return _until_well(health, getter, env)

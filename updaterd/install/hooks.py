@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from updaterd.core.settings import Product
 from updaterd.core.text import printable
 from updaterd.errors import RejectedError, TransientError
+from updaterd.install.commands import require_safe
 from updaterd.install.process import Ran, run
 
 _NOT_NOW = "what is installed runs on; the update is tried again later"
@@ -46,13 +47,22 @@ def environment(
     }
 
 
-def run_hook(name: str, product: Product, env: Mapping[str, str]) -> None:
+def run_hook(
+    name: str, product: Product, env: Mapping[str, str], *, trusted: frozenset[int]
+) -> None:
     """Run the hook called `name`, if one is configured.
 
+    Args:
+        name: of the step.
+        product: the application.
+        env: what the hook finds in its environment.
+        trusted: users who may change what runs.
+
     Raises:
+        UnsafeCommandError: others could change it.
         HookError: it did not end with 0 in time.
     """
-    ran = _run(name, product, env)
+    ran = _run(name, product, env, trusted)
     if ran is not None and ran.code != 0:
         raise HookError(
             _said(name, product, ran),
@@ -61,7 +71,9 @@ def run_hook(name: str, product: Product, env: Mapping[str, str]) -> None:
         )
 
 
-def run_self_test(product: Product, env: Mapping[str, str]) -> None:
+def run_self_test(
+    product: Product, env: Mapping[str, str], *, trusted: frozenset[int]
+) -> None:
     """Ask a staged release whether it works here, if it can be asked.
 
     What says nothing about the release (no time, no such command, killed from
@@ -70,8 +82,9 @@ def run_self_test(product: Product, env: Mapping[str, str]) -> None:
     Raises:
         RejectedError: it does not.
         HookError: there is no telling now.
+        UnsafeCommandError: others than `trusted` could change what would be asked.
     """
-    ran = _run("self_test", product, env)
+    ran = _run("self_test", product, env, trusted)
     if ran is None or ran.code == 0:
         return
     if ran.code in _NO_VERDICT:
@@ -91,10 +104,13 @@ def run_self_test(product: Product, env: Mapping[str, str]) -> None:
     )
 
 
-def _run(name: str, product: Product, env: Mapping[str, str]) -> Ran | None:
+def _run(
+    name: str, product: Product, env: Mapping[str, str], trusted: frozenset[int]
+) -> Ran | None:
     argv: tuple[str, ...] = getattr(product.hooks, name)
     if not argv:
         return None
+    require_safe(f"hook {name} of {product.name}", argv, trusted)
     return run(
         argv, timeout_s=product.hooks.timeout_s, env={**env, "UPDATERD_HOOK": name}
     )

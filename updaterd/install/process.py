@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+from updaterd.install.commands import PATH
+
 # A command may be a program of the release, and runs as the user who may write there.
 _CLOSED_TREE = {"PYTHONDONTWRITEBYTECODE": "1"}
 _KEEP = 4000
@@ -62,7 +63,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd="/",
-            env={"PATH": _PATH, **_CLOSED_TREE, **closed, **(env or {})},
+            env={"PATH": PATH, **_CLOSED_TREE, **closed, **(env or {})},
             start_new_session=True,
         )
     except OSError as error:

@@ -20,7 +20,7 @@ from updaterd.core.manifest import Manifest
 from updaterd.core.planner import Act, Current, Decision, Facts, Wait
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
-from updaterd.install import activate, hooks, stage
+from updaterd.install import activate, commands, hooks, stage
 from updaterd.pipeline import acquire, facts, restore, resume, rollback, trial
 from updaterd.pipeline.build import Job
 from updaterd.pipeline.services import Outcome, Request, Services
@@ -46,6 +46,7 @@ def update(product: Product, services: Services, request: Request) -> Outcome:
     try:
         with _at_work(product, services):
             told = () if request.dry else resume.recover(product, services)
+            commands.check(product, services.trusted)
             told += () if request.dry else resume.reconsider(product, services)
             outcome = _update(product, services, request)
     except UpdaterError as error:
@@ -255,7 +256,7 @@ def _deploy(
     """
     try:
         reason = _stage(product, services, deployment, manifest, raw)
-        trial.examine(product, services.journal.deployment(deployment.id))
+        trial.examine(product, services.journal.deployment(deployment.id), services)
     except (RejectedError, BrokenError) as error:
         rejected = isinstance(error, RejectedError)
         services.journal.move(
@@ -327,7 +328,7 @@ def _stage(
         from_version=deployment.from_version,
         trigger=deployment.trigger,
     )
-    hooks.run_hook("pre_stage", product, env)
+    hooks.run_hook("pre_stage", product, env, trusted=services.trusted)
     same_tree = manifest.tree in job.have.values()  # under another label
     if same_tree or stage.look(root).running == activate.UNMANAGED:
         found = acquire.reassemble(job, services)

@@ -149,15 +149,16 @@ def _restart(product: Product, version: str, services: Services) -> str:
     )
     try:
         services.manager.restart(product.units)
+        said = health.fault(
+            product.health,
+            product.units,
+            trusted=services.trusted,
+            manager=services.manager,
+            getter=services.fetcher,
+            env=env,
+        )
     except UpdaterError as error:
         return error.what
-    said = health.fault(
-        product.health,
-        product.units,
-        manager=services.manager,
-        getter=services.fetcher,
-        env=env,
-    )
     order = tuple(r.version for r in services.journal.releases(product.name))
     prune.prune(Path(product.root), order, keep=max(product.keep, len(order)))
     return said

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from updaterd import durable
+from updaterd import durable, ownership
 from updaterd.core.manifest import Manifest
 from updaterd.core.settings import Download, Product, Schedule, Settings
 from updaterd.errors import BrokenError
@@ -79,6 +79,11 @@ class Services:
     def bundles(self, manifest: Manifest) -> Path:
         """Return where the bundles of a release's product are, whole or in part."""
         return self.cache / "bundles" / manifest.product
+
+    @property
+    def trusted(self) -> frozenset[int]:
+        """Return the users who may change what this machine obeys."""
+        return ownership.owners(self.state)
 
     def lock(self, product: Product) -> Path:
         """Return the lock file of a product: two workers never meet."""

@@ -18,6 +18,7 @@ from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.install import activate, health, hooks, prune, stage
+from updaterd.install.commands import UnsafeCommandError
 from updaterd.install.restart_systemd import RefusedError
 from updaterd.pipeline import earlier, facts
 from updaterd.pipeline.services import Outcome, Services, Teller
@@ -45,14 +46,16 @@ def undisturbed(teller: Teller) -> Iterator[None]:
             signal.raise_signal(got)
 
 
-def examine(product: Product, deployment: Deployment) -> None:
+def examine(product: Product, deployment: Deployment, services: Services) -> None:
     """Ask a staged release whether it works here, before anything moves.
 
     Raises:
         RejectedError: it does not.
         HookError: there is no telling now; the deployment stays STAGED.
+        UnsafeCommandError: others could change what would be asked.
     """
-    hooks.run_self_test(product, _environment(product, deployment))
+    env = _environment(product, deployment)
+    hooks.run_self_test(product, env, trusted=services.trusted)
 
 
 def perform(product: Product, deployment: Deployment, services: Services) -> Outcome:
@@ -77,7 +80,7 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
         # A first release may bring its units (links into `current`), a hook may too.
         if deployment.from_version is not None and not product.hooks.post_activate:
             services.manager.check(product.units)
-        hooks.run_hook("pre_activate", product, env)
+        hooks.run_hook("pre_activate", product, env, trusted=services.trusted)
     with undisturbed(services.teller):
         if deployment.state is State.STAGED:
             moving = services.note(reason=f"moving `current` to {deployment.version}")
@@ -118,11 +121,11 @@ def _trial(
 ) -> tuple[str, str] | None:
     """Return code and reason when the new release is not well."""
     try:
-        hooks.run_hook("post_activate", product, env)
+        hooks.run_hook("post_activate", product, env, trusted=services.trusted)
         services.manager.restart(product.units)
+        said = _fault(product, services, env)
     except UpdaterError as error:
         return error.code, str(error) if isinstance(error, RefusedError) else error.what
-    said = _fault(product, services, env)
     return ("unhealthy", said) if said else None
 
 
@@ -138,6 +141,7 @@ def _fault(product: Product, services: Services, env: dict[str, str]) -> str:
     return health.fault(
         product.health,
         product.units,
+        trusted=services.trusted,
         manager=services.manager,
         getter=services.fetcher,
         env=env,
@@ -183,8 +187,8 @@ def roll_back(product: Product, ident: int, services: Services) -> Outcome:
                 refused=deployment.code == RefusedError.code,
             )
         try:
-            hooks.run_hook("post_rollback", product, env)
-        except hooks.HookError as error:
+            hooks.run_hook("post_rollback", product, env, trusted=services.trusted)
+        except UpdaterError as error:
             services.teller.say(str(error))
         if said:
             reason = f"{deployment.reason}; then {target} is not well either: {said}"
@@ -261,7 +265,10 @@ def _bring_up(
             return error.what
     except UpdaterError as error:
         return error.what
-    return _fault(product, services, env)
+    try:
+        return _fault(product, services, env)
+    except UnsafeCommandError as error:
+        return error.what
 
 
 def _abandon(

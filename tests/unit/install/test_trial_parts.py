@@ -5,11 +5,14 @@ import sys
 import pytest
 from fakes.worker import Units
 
+from updaterd import ownership
 from updaterd.core import codes
 from updaterd.core.settings import Health, Hooks, Product
 from updaterd.errors import TransientError
 from updaterd.install import health, hooks
 from updaterd.install.restart_systemd import RefusedError, RestartError, Systemd
+
+OWNERS = ownership.owners()
 
 
 class Address:
@@ -26,7 +29,9 @@ class Address:
 
 
 def fault(found: Health, units=(), *, manager=None, getter=None):
-    return health.fault(found, units, manager=manager or Units(), getter=getter, env={})
+    return health.fault(
+        found, units, manager=manager or Units(), getter=getter, env={}, trusted=OWNERS
+    )
 
 
 def test_nothing_configured_is_well():
@@ -147,18 +152,18 @@ def test_hook_gets_the_documented_environment():
     found = product(pre_stage=(sys.executable, "-I", "-c", code))
     env = hooks.environment(found, version="2", from_version="1", trigger="event")
 
-    hooks.run_hook("pre_stage", found, env)
+    hooks.run_hook("pre_stage", found, env, trusted=OWNERS)
 
 
 def test_hook_that_says_no_is_named_and_may_be_tried_later():
     found = product(pre_activate=("/bin/sh", "-c", "echo busy now; exit 7"))
 
     with pytest.raises(TransientError, match="pre_activate of acme: exit code 7: busy"):
-        hooks.run_hook("pre_activate", found, {})
+        hooks.run_hook("pre_activate", found, {}, trusted=OWNERS)
 
 
 def test_hook_that_is_not_configured_is_nothing():
-    hooks.run_hook("post_rollback", product(), {})
+    hooks.run_hook("post_rollback", product(), {}, trusted=OWNERS)
 
 
 @pytest.fixture
