@@ -1,10 +1,14 @@
 """The repository's files: ranges, validators, and how long who may keep them."""
 
 import hashlib
+import subprocess
+import sys
 
 import pytest
 from fakes.serving import request
 
+from updaterd.errors import BrokenError
+from updaterd.server import files
 from updaterd.server.files import FRESH, IMMUTABLE, cache_rules
 
 CONTENT = hashlib.shake_256(b"a blob").digest(200_000)  # the same in every process
@@ -112,6 +116,38 @@ def test_what_is_not_ours_to_serve(repo, path):
     assert answer.status == 404
     assert answer.headers["cache-control"] == "no-store"
     assert b"secret" not in answer.body
+
+
+@pytest.mark.parametrize("named", ["ops", "ops/public"])
+def test_a_workspace_hands_out_no_key(start_feed, tmp_path, named):
+    """`serve --repo` on the folder that `push --repo` takes: what is public, no more."""
+    ops = tmp_path / "ops"
+    command = [sys.executable, "-m", "updaterd", "release", "init", ops]
+    subprocess.run([*command, "--profile", "demo", "--product", "acme"], check=True)
+    (ops / "public" / "metadata" / "online.json").symlink_to(ops / "keys/online.pem")
+    (ops / "public" / "metadata" / "copy.json").symlink_to("../backup/keyring.json")
+    foreign = ["index.html", "backup/keyring.json", ".well-known/security.txt",
+               "targets/notes.txt", "blobs/sha256/ab/short"]  # fmt: skip
+    for name in foreign:
+        path = ops / "public" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("not the repository's")
+    feed = start_feed("--repo", tmp_path / named)
+    assert request(f"{feed.url}/repo/metadata/1.root.json").status == 200
+    assert request(f"{feed.url}/repo/metadata/timestamp.json").status == 200
+    private = [f"keys/{path.name}" for path in (ops / "keys").iterdir()]
+    links = ["metadata/online.json", "metadata/copy.json"]
+    others = ["release.toml", "public/metadata/1.root.json", "lock"]
+    for name in [*private, *links, *others, *foreign]:
+        assert request(f"{feed.url}/repo/{name}").status == 404, name
+
+
+def test_a_workspace_without_what_is_public_is_refused(tmp_path):
+    """Nothing is served rather than its keys."""
+    (tmp_path / "ops" / "keys").mkdir(parents=True)
+    with pytest.raises(BrokenError) as caught:
+        files.public_folder(tmp_path / "ops")
+    assert caught.value.code == "no_repository"
 
 
 def test_nothing_can_be_written(repo):

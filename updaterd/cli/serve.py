@@ -63,7 +63,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = _EXPLAINED
     parser.add_argument(
-        "--repo", type=Path, metavar="DIR", help="repository to serve at /repo/"
+        "--repo",
+        type=Path,
+        metavar="DIR",
+        help="repository to serve at /repo/: its metadata, targets and blobs, nothing "
+        "else that lies there; of a workspace, its public folder",
     )
     parser.add_argument(
         "--state",

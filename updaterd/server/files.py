@@ -8,11 +8,15 @@ replica.
 
 import os
 import re
+from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
+
+from updaterd.errors import BrokenError
+from updaterd.log import get
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 FRESH = "no-cache"
@@ -21,6 +25,16 @@ FRESH = "no-cache"
 _BLOB = re.compile(r"blobs/sha256/[0-9a-f]{2}/([0-9a-f]{64})")
 _VERSIONED = re.compile(r"metadata/\d+\.[^/]+\.json")
 _HASHED = re.compile(r"targets/(?:[^/]+/)*([0-9a-f]{64,128})\.[^/]+")
+_OURS = (
+    re.compile(r"metadata/[^/]+\.json"),
+    re.compile(r"targets/(?:[^/]+/)*[^/]+\.json"),
+    _BLOB,
+)
+"""All that a repository is made of. Whatever else lies in its folder (keys, a site's
+own pages, a backup) was not put there to be handed out by us."""
+
+
+log = get()
 
 
 def cache_rules(path: str) -> tuple[str, str | None]:
@@ -37,14 +51,67 @@ def cache_rules(path: str) -> tuple[str, str | None]:
     return FRESH, None
 
 
+def is_ours(path: str) -> bool:
+    """Tell whether a path can be a repository's file: metadata, target or blob.
+
+    Args:
+        path: relative to the repository, with slashes.
+    """
+    if any(part.startswith(".") for part in path.split("/")):
+        return False  # half-written
+    return any(shape.fullmatch(path) for shape in _OURS)
+
+
+def public_folder(folder: Path) -> Path:
+    """Return the folder to serve: `public/` where a workspace was named.
+
+    A workspace (`updaterd release init`) holds the keys beside what is public.
+
+    Raises:
+        BrokenError: there is no such folder, or a workspace without `public/`.
+    """
+    if not folder.is_dir():
+        raise BrokenError(
+            f"there is no repository at {folder}",
+            do="make one with `updaterd release init`; --repo is its public folder",
+            code="no_repository",
+        )
+    if not ((folder / "release.toml").exists() or (folder / "keys").exists()):
+        return folder
+    public = folder / "public"
+    if not public.is_dir():
+        raise BrokenError(
+            f"{folder} is where releases are signed, and has no public folder",
+            means="nothing is served: the keys are in there",
+            do="give --repo the folder that holds metadata, targets and blobs",
+            code="no_repository",
+        )
+    log.warning("workspace_named", named=str(folder), serves=str(public))
+    return public
+
+
 class RepositoryFiles(StaticFiles):
-    """Static files: GET and HEAD, ranges, conditional requests."""
+    """Static files: GET and HEAD, ranges, conditional requests.
+
+    Args:
+        directory: the repository.
+    """
+
+    def __init__(self, *, directory: Path) -> None:
+        super().__init__(directory=directory)
+        self._real = os.path.realpath(directory)
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        """Find a file; hidden ones (half-written, or not ours) do not exist."""
-        if any(part.startswith(".") for part in path.split(os.sep)):
+        """Find a file of the repository; everything else does not exist.
+
+        A link counts for what it leads to.
+        """
+        if not is_ours(path.replace(os.sep, "/")):
             return "", None
-        return super().lookup_path(path)
+        found, stat = super().lookup_path(path)
+        if stat is not None and not is_ours(os.path.relpath(found, self._real)):
+            return "", None
+        return found, stat
 
     def file_response(
         self,

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from types import FrameType
 from typing import cast
 
@@ -18,6 +19,7 @@ from updaterd.log import get
 from updaterd.server.addresses import Proxies
 from updaterd.server.app import make_app
 from updaterd.server.certificate import Certificate
+from updaterd.server.files import public_folder
 from updaterd.server.guard import Guard
 from updaterd.server.hub import Hub
 from updaterd.server.log import LogDownError
@@ -75,14 +77,10 @@ class FeedServer:
     """
 
     def __init__(self, options: Options, world: World) -> None:
-        self.options = options
         make_state(options.state)
-        if options.repository is not None and not options.repository.is_dir():
-            raise BrokenError(
-                f"there is no repository at {options.repository}",
-                do="make one with `updaterd release init`; --repo is its public folder",
-                code="no_repository",
-            )
+        if options.repository is not None:
+            options = replace(options, repository=public_folder(options.repository))
+        self.options = options
         served = options.repository and options.repository / "metadata/timestamp.json"
         watch = MetadataWatch(served)
         self.metrics = Metrics(now=world.now)
