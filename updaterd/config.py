@@ -269,24 +269,15 @@ def load(
         UnsafeConfigError: one that others could change.
     """
     found = file or _find_config()
-    # Whoever asks about the system's daemon means the system's directories.
-    named = _system_name(found)
-    ours = bool(named) or os.getuid() < _SYSTEM_UIDS
-    own = named or _SYSTEM_CONFIG.name
-    directories = Directories(
-        config=found,
-        state=state or _directory("state", f"/var/lib/{own}", ours=ours),
-        cache=cache or _directory("cache", f"/var/cache/{own}", ours=ours),
-        runtime=runtime or _directory("runtime", f"/run/{own}", ours=ours),
-    )
-    trusted = ownership.owners(directories.state)
+    where = directories(found, state=state, cache=cache, runtime=runtime)
+    trusted = ownership.owners(where.state)
     parts = sorted(found.parent.glob("conf.d/*.toml"))
     files = [found, found.parent / "conf.d", *parts]
     _require_ours([file.absolute() for file in files], trusted)
     document = _read_file(found)
     for part in parts:
         _merge(document, _read_file(part))
-    settings = read(document, directories)
+    settings = read(document, where)
     _require_ours(_named(settings), trusted)
     if demo:
         from dataclasses import replace  # noqa: PLC0415 - only in demos
@@ -315,6 +306,37 @@ def _named(settings: Settings) -> Iterator[PurePath]:
                 yield file
 
 
+def directories(
+    file: Path | None = None,
+    *,
+    state: Path | None = None,
+    cache: Path | None = None,
+    runtime: Path | None = None,
+) -> Directories:
+    """Return where updaterd keeps its things; no file needs to be right for that.
+
+    Args:
+        file: the configuration; None for the one that `load` would find, or look for.
+        state: see `load`; the others too.
+        cache: as above.
+        runtime: as above.
+    """
+    try:
+        found = file or _find_config()
+    except ConfigError:
+        found = _places()[0] / "updaterd.toml"
+    # Whoever asks about the system's daemon means the system's directories.
+    named = _system_name(found)
+    ours = bool(named) or os.getuid() < _SYSTEM_UIDS
+    own = named or _SYSTEM_CONFIG.name
+    return Directories(
+        config=found,
+        state=state or _directory("state", f"/var/lib/{own}", ours=ours),
+        cache=cache or _directory("cache", f"/var/cache/{own}", ours=ours),
+        runtime=runtime or _directory("runtime", f"/run/{own}", ours=ours),
+    )
+
+
 def _system_name(file: Path) -> str:
     """Return "updaterd" or, of a further daemon, "updaterd-NAME"; "" elsewhere.
 
@@ -326,12 +348,8 @@ def _system_name(file: Path) -> str:
     return folder.name if same and (folder.name + "-").startswith(f"{own}-") else ""
 
 
-def _find_config() -> Path:
-    """Return the first configuration there is: systemd's, the user's, the system's.
-
-    Raises:
-        ConfigError: there is none.
-    """
+def _places() -> list[Path]:
+    """Return where a configuration may be: systemd's, the user's, the system's."""
     places = []
     if named := os.environ.get("CONFIGURATION_DIRECTORY"):
         places.append(Path(named.split(":")[0]))
@@ -339,7 +357,16 @@ def _find_config() -> Path:
         import platformdirs  # noqa: PLC0415 - never needed under systemd
 
         places.append(platformdirs.user_config_path("updaterd"))
-    places.append(_SYSTEM_CONFIG)
+    return [*places, _SYSTEM_CONFIG]
+
+
+def _find_config() -> Path:
+    """Return the first configuration there is.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    places = _places()
     for place in places:
         # not Path.exists: it raises for a folder that is closed to us
         if os.path.exists(place / "updaterd.toml"):

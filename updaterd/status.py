@@ -86,9 +86,27 @@ def iso(moment: float | None) -> str | None:
         return None
 
 
-def daemon_section(started_at: float, feed: Subscription | None) -> Document:
-    """Return what only the daemon itself knows."""
-    section: Document = {"pid": os.getpid(), "since": iso(started_at), "feed": None}
+def refusal(code: str, message: str, *, at: float) -> Document:
+    """Return why a configuration was not taken, as `configuration.refused`."""
+    return {"code": code, "message": message, "at": iso(at)}
+
+
+def daemon_section(
+    started_at: float, feed: Subscription | None, refused: Document | None = None
+) -> Document:
+    """Return what only the daemon itself knows.
+
+    Args:
+        started_at: Unix seconds.
+        feed: the subscription; None before it was tried.
+        refused: `refusal` of the last reload; None when it was taken.
+    """
+    section: Document = {
+        "pid": os.getpid(),
+        "since": iso(started_at),
+        "feed": None,
+        "refused": refused,
+    }
     if feed is not None:
         section["feed"] = {
             **asdict(feed),
@@ -130,6 +148,7 @@ def collect(
             if daemon
             else {"running": False}
         ),
+        "configuration": {"refused": daemon["refused"] if daemon else None},
         "feed": feed,
         "trust": _trust(journal, now),
         "notice": (journal and journal.meta("set_aside")) or None,
@@ -164,10 +183,25 @@ def unreadable(document: Document, why: str) -> Document:
     }
 
 
+def misread(document: Document, refused: Document) -> Document:
+    """Return what a daemon published, when the configuration cannot be read now."""
+    found = {**document, "configuration": {"refused": refused}}
+    old = _configuration_problems(document)
+    others = (problem for problem in document["problems"] if problem not in old)
+    degraded = "degraded" if document["state"] in _FINE else document["state"]
+    return {
+        **found,
+        "state": degraded,
+        "exit_code": EXIT_CODES[degraded],
+        "problems": [*_configuration_problems(found), *others],
+    }
+
+
 def judge(document: Document) -> Document:
     """Set `state`, `exit_code` and `problems` from the rest of the document."""
     products = document["products"]
     problems = [
+        *_configuration_problems(document),
         *_feed_problems(document),
         *_trust_problems(document),
         *document["abandoned"],
@@ -360,6 +394,16 @@ def _as_json(values: Mapping[str, Any]) -> Document:
         name: iso(value) if name.endswith("_at") else value
         for name, value in values.items()
     }
+
+
+def _configuration_problems(document: Document) -> list[str]:
+    refused = (document.get("configuration") or {}).get("refused")
+    if refused is None:
+        return []
+    goes_on = "the daemon goes on with what it read before; "
+    said = goes_on if document["daemon"]["running"] else ""
+    then = f"{said}correct it, then `systemctl reload updaterd`"
+    return [f"configuration refused: {refused['message']}. {then}"]
 
 
 def _feed_problems(document: Document) -> list[str]:

@@ -75,6 +75,14 @@ def test_the_daemon_never_stays_down():
     assert any(line.startswith("WatchdogSec=") for line in unit)
 
 
+@pytest.mark.parametrize("name", ["updaterd.service", "updaterd@.service"])
+def test_reload_fails_before_a_broken_configuration_reaches_the_daemon(name):
+    """A command that fails ends the reload, and those after it are not run."""
+    asked = [line for line in settings(name) if line.startswith("ExecReload=")]
+    assert "ExecReload=/usr/bin/updaterd config check --settings" == asked[0]
+    assert "kill -HUP" in asked[1]
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_no_unit_may_take_all_memory(name):
     """What runs wild is ended in its own group, before the machine is short."""

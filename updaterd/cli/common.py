@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from updaterd.daemon.clocks import random_draw, wall_clock
 
 if TYPE_CHECKING:
-    from updaterd.core.settings import Settings
+    from updaterd.core.settings import Directories, Settings
 
 __all__ = [
     "add_machine_options",
     "chosen_products",
+    "directories_from",
     "nudge_daemon",
     "random_draw",
     "settings_from",
@@ -63,6 +64,18 @@ def settings_from(arguments: argparse.Namespace) -> "Settings":
         cache=arguments.cache_dir,
         runtime=arguments.runtime_dir,
         demo=arguments.demo,
+    )
+
+
+def directories_from(arguments: argparse.Namespace) -> "Directories":
+    """Return where the daemon that the arguments mean keeps its things."""
+    from updaterd import config
+
+    return config.directories(
+        arguments.config,
+        state=arguments.state_dir,
+        cache=arguments.cache_dir,
+        runtime=arguments.runtime_dir,
     )
 
 

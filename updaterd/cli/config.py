@@ -20,6 +20,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         description="Reads the configuration as the daemon would, with conf.d/*.toml, "
         "and looks at what it names on this machine. Exit code 0: it can be used.",
     )
+    check.add_argument(
+        "--settings",
+        action="store_true",
+        help="only what the daemon itself would refuse; `systemctl reload` asks this",
+    )
     add_machine_options(check)
     grant = actions.add_parser(
         "grant",

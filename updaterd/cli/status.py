@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from updaterd.cli import EXIT_CODES
-from updaterd.cli.common import add_machine_options, settings_from, wall_clock
+from updaterd.cli.common import (
+    add_machine_options,
+    directories_from,
+    settings_from,
+    wall_clock,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print how things stand; return the exit code that says the same."""
-    settings = settings_from(arguments)
     while True:
-        document = look(settings, wall_clock())
+        document = _document(arguments)
         code: int = document["exit_code"]
         if arguments.json:
             from updaterd import status
@@ -44,6 +48,28 @@ def run(arguments: argparse.Namespace) -> int:
             return code
         print(f"\x1b[2J\x1b[H{page}", flush=True)
         time.sleep(1)
+
+
+def _document(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return how things stand, also when the configuration cannot be read.
+
+    Raises:
+        ConfigError: it cannot, and no daemon has left word here.
+    """
+    from updaterd import config, locks, status
+
+    try:
+        settings = settings_from(arguments)
+    except config.ConfigError as error:
+        runtime = Path(directories_from(arguments).runtime)
+        published = _published(runtime / "status.json")
+        if published is None:
+            raise
+        running = locks.is_held(runtime / "lock")
+        found = published if running else status.left_behind(published)
+        refused = status.refusal(error.code, str(error), at=wall_clock())
+        return status.misread(found, refused)
+    return look(settings, wall_clock())
 
 
 def look(settings: Any, now: float) -> dict[str, Any]:
@@ -69,9 +95,10 @@ def look(settings: Any, now: float) -> dict[str, Any]:
             "pid": published["daemon"].get("pid"),
             "since": published["daemon"].get("since"),
             "feed": published["feed"].get("connection"),
+            "refused": (published.get("configuration") or {}).get("refused"),
         }
     elif running:
-        daemon = {"pid": None, "since": None, "feed": None}
+        daemon = {"pid": None, "since": None, "feed": None, "refused": None}
     try:
         connection = open_for_reading(Path(settings.directories.state) / "state.db")
         if connection is None:

@@ -5,12 +5,12 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from updaterd import log
+from updaterd import log, status
 from updaterd.core.settings import Settings
 from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.supervisor import Supervisor
 from updaterd.daemon.workers import Workers, options
-from updaterd.errors import BrokenError
+from updaterd.errors import UpdaterError
 from updaterd.notify import Notifier
 from updaterd.store.rebuild import note_loss, open_or_rebuild
 
@@ -77,6 +77,7 @@ class _Service:
             Whether the state database was taken away from under it.
         """
         directories = settings.directories
+        self._notifier.watchdog()  # a damaged database takes its time below
         connection, told = open_or_rebuild(
             Path(directories.state) / "state.db", now=self._clocks.now()
         )
@@ -123,10 +124,15 @@ class _Service:
         self._notifier.reloading()
         try:
             self._next = self._load()
-        except BrokenError as error:
+        except (UpdaterError, OSError, ValueError) as error:
             # What works goes on: a typo must not stop the updates of a machine.
-            log.get().error("reload_refused", code=error.code, error=str(error))
+            code = error.code if isinstance(error, UpdaterError) else "config"
+            log.get().error("reload_refused", code=code, error=str(error))
             self._notifier.ready()
+            if self._supervisor is not None:
+                self._supervisor.refuse(
+                    status.refusal(code, str(error), at=self._clocks.now())
+                )
             return
         if self._supervisor is not None:
             self._supervisor.stop(patient=True)

@@ -84,6 +84,7 @@ class Supervisor:
         self._state_path = Path(settings.directories.state) / "state.db"
         self._state_file = _identity(self._state_path)
         self.state_lost = False
+        self._refused: status.Document | None = None
         self._turns = 0
         self._started_at = clocks.now()
 
@@ -94,6 +95,8 @@ class Supervisor:
             ExceptionGroup: a defect; systemd restarts the daemon, nothing is lost.
         """
         self._notifier.ready()
+        # A hand-over is progress: the next sign of life may be a period's third away.
+        self._notifier.watchdog()
         self._log.info(
             "daemon_started",
             version=__version__,
@@ -148,6 +151,11 @@ class Supervisor:
         It starts no worker by itself: `updaterd check` must not install anything.
         """
         self._subscription.connect_now()
+        self._turn()
+
+    def refuse(self, refused: status.Document) -> None:
+        """Go on as before, and tell why newer settings were not taken."""
+        self._refused = refused
         self._turn()
 
     def _turn(self) -> None:
@@ -328,7 +336,9 @@ class Supervisor:
         document = status.collect(
             self._connection,
             self._settings,
-            daemon=status.daemon_section(self._started_at, self._subscription.state),
+            daemon=status.daemon_section(
+                self._started_at, self._subscription.state, self._refused
+            ),
             now=self._clocks.now(),
         )
         path = Path(self._settings.directories.runtime) / "status.json"

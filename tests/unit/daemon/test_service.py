@@ -1,6 +1,7 @@
 """The daemon's signals: none is lost, and each does what the manual says."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -8,7 +9,8 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from updaterd import config
+from updaterd import config, locks
+from updaterd.cli import main
 from updaterd.daemon import service
 from updaterd.daemon.clocks import Clocks
 from updaterd.store.records import Records
@@ -71,6 +73,20 @@ async def test_reload_is_not_the_beginning_of_the_end(daemon):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+async def test_hand_over_is_a_sign_of_life(daemon, monkeypatch):
+    """Reloads that come faster than the watchdog's pace must not starve it."""
+    monkeypatch.setenv("WATCHDOG_USEC", "600000000")  # a third of it never passes
+    async with daemon.running():
+        await daemon.hears(b"WATCHDOG=1")
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await daemon.hears(b"RELOADING=1")
+            await daemon.hears(b"READY=1")
+            await daemon.hears(b"WATCHDOG=1")
+
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 async def test_end_that_comes_during_a_reload_is_not_lost(daemon):
     async with daemon.running():
         os.kill(os.getpid(), signal.SIGHUP)
@@ -88,6 +104,54 @@ async def test_reload_of_a_broken_file_changes_nothing(daemon):
         assert not daemon.task.done()
 
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
+def ask(daemon, tmp_path, capsys):
+    """Asks `updaterd status`."""
+
+    def _ask(*words):
+        where = [f"--{kind}-dir={tmp_path}" for kind in ("state", "cache", "runtime")]
+        code = main(["status", *words, f"--config={daemon.path}", *where])
+        return code, capsys.readouterr().out
+
+    return _ask
+
+
+async def test_status_tells_what_runs_and_what_is_wrong_with_the_file(daemon, ask):
+    """The daemon runs on what it read before: that is how things stand."""
+    good = daemon.path.read_text() + "[products.acme]\nroot = '/opt/acme'\n"
+    daemon.path.write_text(good)
+    async with daemon.running():
+        with locks.hold(daemon.path.with_name("lock"), what="as the process does"):
+            daemon.path.write_text("[feed")
+            os.kill(os.getpid(), signal.SIGHUP)
+            await daemon.hears(b"STATUS=degraded: configuration refused")
+
+            for words in ((), ("--json",)):
+                code, told = await asyncio.to_thread(ask, *words)
+                assert 20 == code
+                assert "acme" in told
+                assert "not valid TOML" in told
+                assert "goes on with what it read before" in told
+            assert "config" == json.loads(told)["configuration"]["refused"]["code"]
+
+            daemon.path.write_text(good)  # mended, and not yet read by the daemon
+            _, told = await asyncio.to_thread(ask)
+            assert "not valid TOML" in told
+
+            os.kill(os.getpid(), signal.SIGHUP)
+            await daemon.hears(b"READY=1")
+            await daemon.hears(b"STATUS=")
+            _, told = await asyncio.to_thread(ask)
+            assert "configuration" not in told
+
+        os.kill(os.getpid(), signal.SIGTERM)
+    daemon.path.write_text("[feed")
+    code, told = ask()
+    assert 4 == code
+    assert "acme" in told
+    assert "not valid TOML" in told
 
 
 async def test_database_that_is_removed_is_made_anew_and_that_is_told(daemon, tmp_path):
