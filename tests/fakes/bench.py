@@ -10,7 +10,8 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from fakes.site import Site
 from fakes.trees import make_tree, snapshot
 
 UPDATE = ("update", "acme")
+NOW = ("update", "acme", "--now")
 
 
 class Tracer(Protocol):
@@ -42,6 +44,12 @@ class Bench:
         healthy: whether 1.1.0 passes its health check.
         first: nothing is installed yet, 1.0.0 is offered.
     """
+
+    words: tuple[str, ...] = UPDATE
+    """The command that faults interrupt."""
+    follows = False
+    """Whether threads and processes of the command change files, whose calls no count
+    of one process can tell."""
 
     def __init__(self, root: Path, *, healthy: bool = True, first: bool = False):
         self.root = root
@@ -103,8 +111,23 @@ class Bench:
     def prepare(self) -> None:
         """Change each fork before it becomes the command: nothing, here."""
 
-    def run(self, words: tuple[str, ...] = UPDATE, tracer: Tracer | None = None) -> int:
+    def options(self, words: tuple[str, ...]) -> list[str]:
+        """What a command is told besides its words: where the machine is."""
+        return self.machine.options
+
+    def run(
+        self, words: tuple[str, ...] | None = None, tracer: Tracer | None = None
+    ) -> int:
         """Run a command in a fork; return its exit code, or minus the signal."""
+        with self.started(words or self.words, tracer) as pid:
+            _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    @contextmanager
+    def started(
+        self, words: tuple[str, ...], tracer: Tracer | None = None
+    ) -> Iterator[int]:
+        """Yield the process id of a fork that runs a command; the caller waits."""
         ready, go = os.pipe()
         log = self.root / "said"
 
@@ -115,16 +138,15 @@ class Bench:
 
         pid = os.fork()
         if pid == 0:
-            _child(ready, go, log, prepare, [*words, *self.machine.options])
+            _child(ready, go, log, prepare, [*words, *self.options(words)])
         os.close(ready)
         if tracer is not None:
             tracer.attach(pid)
         os.write(go, b"x")
         os.close(go)
-        _, status = os.waitpid(pid, 0)
+        yield pid
         if tracer is not None:
             tracer.detach()
-        return os.waitstatus_to_exitcode(status)
 
     def said(self) -> str:
         """What the last run said, at its end."""
@@ -132,12 +154,16 @@ class Bench:
 
     # -- what is left of it
 
+    def settle(self, code: int) -> list[str]:
+        """Go on after a run that a fault ended with `code`; return what is wrong."""
+        return self.recover() or self.there_and_back()
+
     def recover(self) -> list[str]:
         """Run without faults until it is done; return what is not as it should be."""
-        code = self.run()
+        code = self.run(UPDATE)
         if code == 10:
             # a retry may be waiting for its time: a person says now
-            code = self.run(("update", "acme", "--now"))
+            code = self.run(NOW)
         if code != (0 if self.healthy else 30):
             return [f"recovery ended with {code}: {self.said()}"]
         return self.unsettled(self.target)
@@ -146,16 +172,17 @@ class Bench:
         """Return what is wrong with the next changes of release."""
         if not self.healthy or self.first:
             return []
-        for words, target in (
-            (("rollback", "acme"), "1.0.0"),
-            (("update", "acme", "--retry"), "1.1.0"),
-        ):
-            code = self.run(words)
-            if code != 0:
-                return [f"afterwards, {words[0]} ended with {code}: {self.said()}"]
-            if found := self.unsettled(target):
-                return [f"afterwards, {words[0]}", *found]
-        return []
+        return self.well(("rollback", "acme"), "1.0.0") or self.well(
+            ("update", "acme", "--retry"), "1.1.0"
+        )
+
+    def well(self, words: tuple[str, ...], target: str | None) -> list[str]:
+        """Run a command without faults; return what is wrong with it or after it."""
+        code = self.run(words)
+        if code != 0:
+            return [f"afterwards, {' '.join(words)} ended with {code}: {self.said()}"]
+        found = self.unsettled(target)
+        return [f"afterwards, {' '.join(words)}", *found] if found else []
 
     def broken_tree(self) -> list[str]:
         """Return what is wrong with what `current` leads to, whatever it is."""
@@ -199,6 +226,16 @@ class Bench:
         left += [path.name for path in app.glob(".*.new")]
         return [*found, *([f"left over: {left}"] if left else [])]
 
+    def blocked(self) -> dict[str, str]:
+        """Return the code for which each blocked release is blocked."""
+        from updaterd.store.records import Records
+        from updaterd.store.schema import open_for_reading
+
+        connection = open_for_reading(self.machine.root / "state/state.db")
+        found = Records(connection).failed("acme").values()
+        connection.close()
+        return {row.version: row.code for row in found}
+
     def state(self) -> str:
         """The state of the open deployment, "" without one."""
         from updaterd.store.records import Records
@@ -241,7 +278,12 @@ def _child(
 
 def warm_up() -> None:
     """Import what an update imports, once for all forks."""
-    for name in ("cli.update", "pipeline.order", "store.rebuild", "config"):
+    for name in (
+        "cli.update", "cli.rollback", "cli.verify", "cli.hold", "cli.unhold",
+        "cli.status", "pipeline.order", "store.rebuild", "config", "cli.serve",
+        "cli.release.push", "release.publish", "release.build", "server.app",
+        "server.process",
+    ):  # fmt: skip
         importlib.import_module(f"updaterd.{name}")
 
 

@@ -1,9 +1,9 @@
-"""Fail a real update at every system call that changes a file, recover, check.
+"""Fail a real command at every system call that changes a file, recover, check.
 
-    python tests/faults/killpoints.py                 a sample, some minutes
+    python tests/faults/killpoints.py                 a sample of updates, some minutes
     python tests/faults/killpoints.py --all           every point; prints the figure
-    python tests/faults/killpoints.py --all --unhealthy     of an update rolled back
-    python tests/faults/killpoints.py --all --first         of a first install
+    python tests/faults/killpoints.py --all --of unhealthy,first,rollback,repair,adopt
+    python tests/faults/killpoints.py --all --of hold,push,serve
     python tests/faults/killpoints.py --all --recovery      kills of the recovery
     python tests/faults/killpoints.py --only worker/pwrite64:17:kill      to look into
 
@@ -20,11 +20,14 @@ Traps: with --seccomp-bpf strace ignores signal injection in silence; `when=N`
 counts per thread, so with -f the N-th call of a name is that of whichever process
 gets to N first, and the other's cannot be hit. Each process has a strace of its own
 here; a run with -f tells how many calls there are in all, and none may be missing.
+Where threads write (push, serve) that cannot be: there the fault comes to whichever
+thread or process gets to its N-th call, for every N that one of them reached.
 
-After each fault, before anything is repaired: `current` must lead to a tree that is
-one of the releases, byte for byte. Then, without faults: the next update must end
-well at the newest good release, journal and disk must agree, nothing may be left
-over, and a roll back and another update after that must work too.
+After each fault of an update, before anything is repaired: `current` must lead to a
+tree that is one of the releases, byte for byte. Then, without faults: the next update
+must end well at the newest good release, journal and disk must agree, nothing may be
+left over, and a roll back and another update after that must work too. What must hold
+for the others stands in tests/fakes/campaigns.py.
 """
 
 import argparse
@@ -46,6 +49,7 @@ if __name__ == "__main__":  # as a command; pytest has its own pythonpath
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fakes.bench import Bench, until_traced, warm_up
+from fakes.campaigns import CAMPAIGNS
 
 _NAMES = [
     "openat", "creat", "write", "pwrite64", "writev", "pwritev", "pwritev2",
@@ -87,15 +91,16 @@ class Point:
             else f"error={self.mode.removesuffix('+')}"
         )
         inject = f"inject={self.name}:{fault}:{when}"
+        follow = ["-f"] if self.where == "all" else []
         # -A: the opener may be started more than once
-        return ["-A", "-o", str(log), "-e", f"trace={self.name}", "-e", inject]
+        return [*follow, "-A", "-o", str(log), "-e", f"trace={self.name}", "-e", inject]
 
     def came(self, code: int, log: Path) -> bool:
         """Tell whether the fault came, from the run's end and what strace said."""
-        if self.mode == "kill":
+        if self.mode == "kill" and self.where != "all":
             return code == -signal.SIGKILL
         said = log.read_text(errors="replace") if log.exists() else ""
-        return ("killed by" if self.mode == "alone" else "(INJECTED)") in said
+        return ("killed by" if self.mode in ("kill", "alone") else "(INJECTED)") in said
 
 
 class Strace:
@@ -152,7 +157,7 @@ class Strace:
 def strace_for(bench: Bench, point: Point) -> Strace:
     """Return what makes the fault of a point."""
     options = point.options(bench.root / "strace")
-    if point.where == "worker":
+    if point.where in ("worker", "all"):
         return Strace(bench.root, worker=options)
     return Strace(bench.root, opener=options, together=point.mode == "kill")
 
@@ -163,6 +168,8 @@ def calls(bench: Bench) -> list[Point]:
     Raises:
         AssertionError: a call is made by a process that is not looked at.
     """
+    if bench.follows:
+        return _reached(bench)
     for _ in range(_TRIES):
         total, found = _follow_all(bench), _follow_each(bench)
         mine = Counter(point.name for point in found)
@@ -173,14 +180,27 @@ def calls(bench: Bench) -> list[Point]:
 
 def _follow_all(bench: Bench) -> Counter[str]:
     """Count the calls with one strace that follows everything that is started."""
-    bench.reset()
-    trace = bench.root / "trace-all"
-    bench.run(tracer=Strace(bench.root, worker=["-f", *_TRACE, "-o", str(trace)]))
+    trace = _trace_all(bench)
     return Counter(
         match[2]
         for line in trace.read_text(errors="replace").splitlines()
         if (match := _CALL.match(line)) and _changes(bench.root, match[2], match[3])
     )
+
+
+def _trace_all(bench: Bench) -> Path:
+    bench.reset()
+    trace = bench.root / "trace-all"
+    bench.run(tracer=Strace(bench.root, worker=["-f", *_TRACE, "-o", str(trace)]))
+    return trace
+
+
+def _reached(bench: Bench) -> list[Point]:
+    """Return each number that a call got to in any thread, of those that change."""
+    found: dict[tuple[str, int], Point] = {}
+    for point in _numbered(bench, "all", _trace_all(bench)):
+        found.setdefault((point.name, point.number), point)
+    return list(found.values())
 
 
 def _follow_each(bench: Bench) -> list[Point]:
@@ -195,6 +215,15 @@ def _follow_each(bench: Bench) -> list[Point]:
 
 
 def _parse(bench: Bench, where: str, trace: Path) -> Iterator[Point]:
+    text = trace.read_text(errors="replace") if trace.exists() else ""
+    calls = [found for line in text.splitlines() if (found := _CALL.match(line))]
+    threads = {found[1] for found in calls}
+    assert len(threads) <= 1, f"{where} has threads that change files: {threads}"
+    yield from _numbered(bench, where, trace)
+
+
+def _numbered(bench: Bench, where: str, trace: Path) -> Iterator[Point]:
+    """Yield the calls of a trace that change files, counted for each thread."""
     seen: Counter[tuple[str, str]] = Counter()
     text = trace.read_text(errors="replace") if trace.exists() else ""
     for line in text.splitlines():
@@ -205,8 +234,6 @@ def _parse(bench: Bench, where: str, trace: Path) -> Iterator[Point]:
         seen[thread, name] += 1
         if _changes(bench.root, name, rest):
             yield Point(where, name, seen[thread, name], "", rest[:120])
-    threads = {thread for thread, _ in seen}
-    assert len(threads) <= 1, f"{where} has threads that change files: {threads}"
 
 
 def _changes(root: Path, name: str, rest: str) -> bool:
@@ -229,7 +256,7 @@ def problems(bench: Bench, point: Point) -> list[str]:
         log.unlink(missing_ok=True)
         code = bench.run(tracer=strace_for(bench, point))
         if point.came(code, log):
-            return bench.broken_tree() or bench.recover() or bench.there_and_back()
+            return bench.broken_tree() or bench.settle(code)
     return [f"the fault did not come; the run ended with {code}: {bench.said()}"]
 
 
@@ -282,16 +309,25 @@ def main() -> int:
     parser.add_argument("--only", help="WHERE/NAME:NUMBER:MODE")
     parser.add_argument("--where", choices=("worker", "opener"), help="only there")
     parser.add_argument("--recovery", action="store_true", help="kills of recovery")
-    parser.add_argument("--unhealthy", action="store_true", help="health check fails")
-    parser.add_argument("--first", action="store_true", help="nothing is installed")
+    parser.add_argument(
+        "--of", default="update", help=f"one or more of {','.join(CAMPAIGNS)}"
+    )
     parser.add_argument("--modes", default=",".join(MODES))
     arguments = parser.parse_args()
     warm_up()
+    failures = 0
+    for name in arguments.of.split(","):
+        failures += campaign(name, arguments)
+    return 1 if failures else 0
+
+
+def campaign(name: str, arguments: argparse.Namespace) -> int:
+    """Try the points of one command; return how many failed."""
     began = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="killpoints-"))
     modes = tuple(arguments.modes.split(","))
     part, parts = map(int, arguments.part.split("/"))
-    bench = Bench(root, healthy=not arguments.unhealthy, first=arguments.first)
+    bench = CAMPAIGNS[name](root / "bench")
     failures = count = total = 0
     try:
         if arguments.only:
@@ -307,7 +343,7 @@ def main() -> int:
             every = [p for p in found_there if arguments.where in (None, p.where)]
             total += len(every)
             said = f"recovery from {state}: " if state else ""
-            print(f"{said}{len(every)} points", flush=True)
+            print(f"{name}: {said}{len(every)} points", flush=True)
             stride = 1 if arguments.all or arguments.only else arguments.step
             for point in every[::stride][part - 1 :: parts]:
                 count += 1
@@ -321,8 +357,11 @@ def main() -> int:
         bench.close()
         shutil.rmtree(root, ignore_errors=True)
     took = time.monotonic() - began
-    print(f"{count} of {total} points tried, {failures} failures, {took:.0f} s")
-    return 1 if failures else 0
+    print(
+        f"{name}: {count} of {total} points tried, {failures} failures, {took:.0f} s",
+        flush=True,
+    )
+    return failures
 
 
 if __name__ == "__main__":

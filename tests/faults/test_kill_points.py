@@ -1,11 +1,13 @@
 """A sample of the kill points; `python tests/faults/killpoints.py --all` has all."""
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from fakes.bench import Bench, warm_up
+from fakes.bench import warm_up
+from fakes.campaigns import CAMPAIGNS
 from fakes.tools import need, refuse
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -14,12 +16,11 @@ _SPEC = importlib.util.spec_from_file_location(
 killpoints = sys.modules["killpoints"] = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(killpoints)
 
-BENCHES = {
-    "update": ({}, 70),
-    "rolled-back": ({"healthy": False}, 35),
-    "first": ({"first": True}, 25),
-}
-"""What happens, and how many points of it: about two minutes in all."""
+COUNTS = {
+    "update": 60, "unhealthy": 25, "first": 20, "rollback": 20, "repair": 14,
+    "adopt": 14, "hold": 8, "push": 8, "serve": 14,
+}  # fmt: skip
+"""How many points of each campaign: about three minutes in all."""
 IN_RECOVERY = 5
 """Points in the recovery from each state."""
 
@@ -40,21 +41,25 @@ def sample(points, count):
 def bench(request, tmp_path):
     need("strace")
     warm_up()
-    found = Bench(tmp_path / "bench", **getattr(request, "param", {}))
+    found = CAMPAIGNS[getattr(request, "param", "update")](tmp_path / "bench")
     yield found
     found.close()
 
 
+def test_every_campaign_is_sampled():
+    assert set(CAMPAIGNS) == set(COUNTS)
+
+
 @pytest.mark.parametrize(
-    ("bench", "count"), BENCHES.values(), ids=BENCHES, indirect=["bench"]
+    ("bench", "count"), COUNTS.items(), ids=COUNTS, indirect=["bench"]
 )
-def test_update_survives_kills_and_a_failing_disk(bench, count):
+def test_survives_kills_and_a_failing_disk(bench, count):
     """At a spread of file-changing calls: killed, disk full or broken, then whole."""
     found = calls_of(bench)
-    assert 250 < len(found)  # or the traced run did not do what it should
+    assert 20 < len(found)  # or the traced run did not do what it should
     chosen = killpoints.points(found, step=5 * len(found) // count)
     assert set(killpoints.MODES) <= {point.mode for point in chosen}
-    assert {"worker", "opener"} == {point.where for point in chosen}
+    assert {point.where for point in found} == {point.where for point in chosen}
 
     problems = {str(point): killpoints.problems(bench, point) for point in chosen}
 
@@ -84,6 +89,26 @@ def test_harness_sees_a_mixed_tree_and_an_open_deployment(bench):
 
     assert bench.broken_tree()
     assert [] != bench.unsettled(bench.target)
+
+
+@pytest.mark.parametrize("bench", ["rollback"], indirect=True)
+def test_harness_sees_a_roll_back_that_was_not_done(bench):
+    """Negative control: what a person was told is compared with what runs."""
+    bench.reset()
+
+    assert ["the roll back said that it was done, and 1.1.0 runs"] == bench.settle(0)
+
+
+@pytest.mark.parametrize("bench", ["serve"], indirect=True)
+def test_harness_sees_a_lost_announcement(bench):
+    """Negative control: the log of the confirmed ones is put back."""
+    bench.reset()
+    assert 0 == bench.run()
+    shutil.copytree(bench.before, bench.site.state, dirs_exist_ok=True)
+
+    (found,) = bench.settle(0)
+
+    assert "confirmed, and not served" in found
 
 
 def test_harness_sees_a_fault_that_does_not_come(bench):
