@@ -2,6 +2,7 @@
 
     python tests/faults/powercuts.py --fs ext4 --states 500
     python tests/faults/powercuts.py --fs xfs --states 500
+    python tests/faults/powercuts.py --fs btrfs --states 500
     python tests/faults/powercuts.py --fs ext4 --states 100 --no-sync    must fail
 
 The machine lives on a loop-mounted file system whose image qemu-storage-daemon
@@ -39,7 +40,7 @@ from fakes.machine import Machine
 from fakes.site import Site
 
 SECTOR = 512
-SIZES = {"ext4": 64, "xfs": 320}
+SIZES = {"ext4": 64, "xfs": 320, "btrfs": 128}
 _FLUSH, _FUA, _DISCARD = 1, 2, 4
 _ENTRY = struct.Struct("<QQQQ")
 _SUPER = struct.Struct("<QQQI")
@@ -127,7 +128,7 @@ class Recorded(Bench):
                 if daemon.poll() is not None:
                     raise RuntimeError("qemu-storage-daemon did not start")
                 time.sleep(0.05)
-            with Mounted(export, self.mount_point):
+            with Mounted(export, self.mount_point, self.kind):
                 self._updates()
         finally:
             daemon.terminate()
@@ -206,7 +207,7 @@ class Recorded(Bench):
 
     def problems_of(self, state: Path, survived: list[str]) -> list[str]:
         """Mount a state as after a power cut; return what is wrong with it."""
-        with Mounted(state, self.mount_point):
+        with Mounted(state, self.mount_point, self.kind):
             found = self.broken_tree()
             order = ("1.0.0", "1.1.0", "1.3.0")
             if survived and not found:
@@ -223,14 +224,17 @@ class Recorded(Bench):
 class Mounted:
     """A file system image, mounted through a loop device."""
 
-    def __init__(self, image: Path, at: Path) -> None:
-        self._image, self._at = image, at
+    def __init__(self, image: Path, at: Path, kind: str) -> None:
+        self._image, self._at, self._kind = image, at, kind
 
     def __enter__(self) -> None:
         subprocess.run(["mount", "-o", "loop", self._image, self._at], check=True)
 
     def __exit__(self, *_: object) -> None:
         subprocess.run(["umount", self._at], check=True)
+        if self._kind == "btrfs":
+            # it remembers a device of this id, and refuses the next, older state
+            subprocess.run(["btrfs", "device", "scan", "--forget"], check=True)
 
 
 def stand_apart() -> None:
