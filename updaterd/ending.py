@@ -103,13 +103,16 @@ def _settle_output() -> None:
 
 def _refused(error: Exception) -> UpdaterError:
     """Return a refusal as one of our errors."""
+    from updaterd.places import refused_root  # noqa: PLC0415 - most commands succeed
+
     number = error.errno if isinstance(error, OSError) else None
     return BrokenError(
         f"the machine refused: {error}",
         means=""
         if number in _NOT_OURS
         else "what was begun is finished or undone by the next run",
-        do=_ADVICE.get(
+        do=refused_root(number)
+        or _ADVICE.get(
             number or 0, "look at free space (df), permissions, and the system's log"
         ),
         code="machine_refused",

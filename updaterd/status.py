@@ -10,7 +10,7 @@ members may be added, never changed. Times are ISO 8601 in UTC, durations second
     pending       10   an update is under way, waits, or is held
     degraded      20   feed down, metadata expired or expiring, last attempt failed,
                        or the repository asks for what this machine must not do
-    rolled_back   30   the last update of a product was rolled back
+    rolled_back   30   what a product's channel offers was rolled back here
 
 The first that applies of: not_running, rolled_back, degraded, pending, current.
 """
@@ -44,7 +44,8 @@ EXIT_CODES = {
 
 Document = dict[str, Any]
 
-_WAITING = frozenset({"held", "splay", "outside_window", "blocked"})
+_WAITING = frozenset({"held", "splay", "outside_window"})
+_LEFT = frozenset({"blocked", "rolled_back_by_hand"})
 # Nobody has looked yet, or there was nothing for this machine.
 _NOTHING_YET = frozenset({"", "paused", "nothing_offered", "not_in_rollout"})
 _REFUSED = frozenset({"metadata_rollback", "below_floor"})
@@ -217,10 +218,9 @@ def judge(document: Document) -> Document:
             if _is_refused(product)
         ),
     ]
-    last_states = [p["last"]["state"] for p in products if p["last"]]
     if not document["daemon"]["running"]:
         state = "not_running"
-    elif State.ROLLED_BACK in last_states:
+    elif any(_is_left(product) for product in products):
         state = "rolled_back"
     elif problems:
         state = "degraded"
@@ -243,6 +243,34 @@ def _is_refused(product: Document) -> bool:
     code, last = product["decision"]["code"], product["last"]
     rejected = last is not None and last["state"] in _WILL_NOT_DO
     return code in _REFUSED or (code == "blocked" and rejected)
+
+
+def of_block(last: str | None) -> str:
+    """Return the state of a product whose offered release is blocked here.
+
+    `update` and `status` end with its exit code.
+
+    Args:
+        last: the state in which the product's last deployment ended.
+    """
+    return "degraded" if last in _WILL_NOT_DO else "rolled_back"
+
+
+def _is_left(product: Document) -> bool:
+    """Tell whether what the channel offers ran here and was left.
+
+    It is over when the channel offers what is installed, as after the publisher's own
+    step back.
+    """
+    code, last = product["decision"]["code"], product["last"]
+    state = last["state"] if last else None
+    if code in _LEFT:
+        return of_block(state) == "rolled_back"
+    if state != State.ROLLED_BACK:
+        return False
+    target = product["target"]
+    offered = target is None or target["version"] == last["version"]
+    return offered or code != "current"
 
 
 def _is_pending(product: Document) -> bool:

@@ -330,7 +330,7 @@ def test_hold_stops_even_a_forced_update(releases, machine):
 
         outcome = update(machine, services, forced=True)
 
-        assert ("held", "updates are on hold: stocktaking") == (
+        assert ("held", "1.1.0 waits: updates are on hold: stocktaking") == (
             outcome.result, outcome.reason,
         )  # fmt: skip
         services.journal.unhold("acme")
@@ -512,7 +512,7 @@ def test_status_and_history_answer_from_a_read_only_disk(
     assert "1.0.0" == product["installed"]["version"]
     assert crashed == (product["hold"] is not None)
     assert "1.0.0" in machine("history").stdout
-    said = machine("hold", expect=1).stderr
+    said = machine("hold", "acme", expect=1).stderr
     assert "mount its file system writable" in said
 
 

@@ -201,7 +201,7 @@ units = ["{name}.service"]
 def test_what_root_asks_one_daemon_is_done_as_its_user(machine, daemons):
     """`--config /etc/updaterd-NAME/updaterd.toml` finds that daemon's state."""
     daemon, other = daemons
-    machine.must("updaterd", "hold", "--config", daemon.config)
+    machine.must("updaterd", "hold", daemon.name, "--config", daemon.config)
     machine.must("updaterd", "check", "--config", daemon.config)
     (product,) = daemon.status()["products"]
     assert product["hold"]

@@ -238,10 +238,25 @@ def test_release_that_was_rejected_here_is_not_up_to_date(look, journal):
     assert ["acme: 1.1.0 failed here"] == document["problems"]
 
 
-def test_release_that_a_person_went_back_from_is_pending(look, journal):
-    journal.remember("acme", decision="blocked", decision_reason="rolled back by hand")
+@pytest.mark.parametrize("code", ["blocked", "rolled_back_by_hand"])
+def test_release_that_a_person_went_back_from_is_rolled_back(look, journal, code):
+    """Right after it and at each later look, as `update` says."""
+    states = State.PLANNED, State.STAGED, State.ACTIVATING, State.PROBATION
+    deploy(journal, *states, State.INSTALLED)
+    journal.remember("acme", decision=code, decision_reason="rolled back by hand")
 
-    assert 10 == look()["exit_code"]
+    assert ("rolled_back", 30) == (look()["state"], look()["exit_code"])
+
+
+def test_roll_back_is_over_when_the_channel_offers_what_is_installed(look, journal):
+    """The publisher went back too: `update` says that nothing is left to do."""
+    states = State.PLANNED, State.STAGED, State.ACTIVATING, State.PROBATION
+    deploy(journal, *states, State.ROLLING_BACK, State.ROLLED_BACK)
+    journal.remember("acme", decision="blocked", decision_reason="1.1.0 failed")
+    assert 30 == look()["exit_code"]
+
+    journal.remember("acme", decision="current", target_version="1.0.0", target_seq=10)
+    assert 0 == look()["exit_code"]
 
 
 def test_machine_that_nobody_has_looked_at_is_not_up_to_date(look, journal):

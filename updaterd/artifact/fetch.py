@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd import durable
+from updaterd import durable, places
 from updaterd.errors import RejectedError, TransientError, UpdaterError
 from updaterd.net import (
     Fetcher,
@@ -90,8 +90,8 @@ def fetch_blob(  # noqa: PLR0913
     Power cut: the part loses its unwritten tail; the hash of the whole decides.
     """
     blob = Blob(sha256=sha256, length=length, into=into)
-    into.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
+        places.make(into)  # whoever deleted the cache may do so at any time
         if _is_whole(blob):
             if progress is not None:
                 progress(length, length)
@@ -102,7 +102,7 @@ def fetch_blob(  # noqa: PLR0913
         raise TransientError(
             f"cannot write to {into}: {error}",
             means="the download waits; what is installed keeps running",
-            do="free disk space" if full else "let the daemon's user own it",
+            do=places.advice(into, error.errno),
             code="disk_full" if full else "cache_unusable",
         ) from error
 

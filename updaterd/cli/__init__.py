@@ -31,7 +31,7 @@ exit codes:
    4  the daemon is not running
   10  an update is pending or held
   20  degraded: feed down, metadata expired or expiring
-  30  the last update was rolled back
+  30  what a channel offers was rolled back here, by health check or by hand
 """
 
 

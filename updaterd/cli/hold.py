@@ -1,9 +1,10 @@
-"""`updaterd hold`: install nothing until further notice, or for a time."""
+"""`updaterd hold`: install nothing until further notice, or for a time; show holds."""
 
 import argparse
 import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from updaterd.cli.common import (
     add_machine_options,
@@ -13,7 +14,11 @@ from updaterd.cli.common import (
     wall_clock,
 )
 
+if TYPE_CHECKING:
+    from updaterd.core.settings import Settings
+
 _LONGEST_S = 30 * 365 * 86400
+_ENDLESS = "unhold"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,17 +30,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         dest="duration",
         metavar="TIME",
         type=_duration,
-        help='how long, such as "36h" or "7d" (default: until `updaterd unhold`)',
+        help='how long, such as "36h" or "7d"',
     )
     ends.add_argument(
         "--until",
         metavar="DATE",
         type=_moment,
         help='when it ends, such as "2027-01-07" or "2027-01-07 06:00", in local time '
-        "unless it names an offset",
+        f'unless it names an offset; "{_ENDLESS}": not before somebody says so',
     )
-    parser.add_argument("--reason", default="", help="shown by `updaterd status`")
-    parser.epilog = "A hold also stops `update --now`. Roll back works during a hold."
+    parser.add_argument("--reason", help="shown by `updaterd status`")
+    parser.epilog = (
+        "Without product and options it shows the holds and changes nothing. What is\n"
+        "not given stays as it was: a new hold lasts until `updaterd unhold`, one\n"
+        "that stands keeps its end and its reason. A hold also stops `update --now`.\n"
+        "Roll back works during a hold."
+    )
     add_machine_options(parser)
 
 
@@ -61,13 +71,15 @@ def _duration(text: str) -> float:
 
 
 def _moment(text: str) -> float:
-    """Return a date, or a date and time, as Unix seconds.
+    """Return a date, or a date and time, as Unix seconds; infinity for no end.
 
     Raises:
         argparse.ArgumentTypeError: not a date.
     """
     from datetime import datetime
 
+    if text == _ENDLESS:
+        return math.inf
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
@@ -77,31 +89,59 @@ def _moment(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the hold into the journal."""
+    """Write the hold into the journal, or show what is there."""
     from updaterd.cli import EXIT_USAGE
-    from updaterd.cli.status import local
     from updaterd.status import iso
     from updaterd.store.journal import Journal
     from updaterd.store.schema import open_state
 
     settings = settings_from(arguments)
-    until = math.inf
+    given = arguments.product, arguments.duration, arguments.until, arguments.reason
+    if all(value is None for value in given):
+        return _show(settings)
+    now, until = wall_clock(), arguments.until
     if arguments.duration is not None:
-        until = wall_clock() + arguments.duration
-    elif arguments.until is not None:
-        until = arguments.until
-        if not 0 < until - wall_clock() <= _LONGEST_S:
-            said = f"{iso(until)} is past, or more than 30 years away"
-            print(f"updaterd: {said}; no hold was set", file=sys.stderr)
-            return EXIT_USAGE
+        until = now + arguments.duration
+    elif until not in (None, math.inf) and not 0 < until - now <= _LONGEST_S:
+        said = f"{iso(until)} is past, or more than 30 years away"
+        print(f"updaterd: {said}; no hold was set", file=sys.stderr)
+        return EXIT_USAGE
+    names = chosen_products(settings, arguments.product)
     connection = open_state(Path(settings.directories.state) / "state.db")
-    # what a terminal in another encoding typed is kept as far as it is text
-    reason = arguments.reason.encode(errors="replace").decode()
-    for name in chosen_products(settings, arguments.product):
-        Journal(connection).hold(name, until=until, reason=reason)
-        moment = iso(until)
-        end = local(moment) if moment else "you say `updaterd unhold`"
-        print(f"{name}: on hold until {end}")
+    journal = Journal(connection)
+    for name in names:
+        known = journal.product(name)
+        stands = known.hold_until is not None and now < known.hold_until
+        ends = until if until is not None else known.hold_until if stands else None
+        reason = known.hold_reason if stands else ""
+        if arguments.reason is not None:
+            # what a terminal in another encoding typed is kept as far as it is text
+            reason = arguments.reason.encode(errors="replace").decode()
+        ends = math.inf if ends is None else ends
+        journal.hold(name, until=ends, reason=reason)
+        print(_told(name, iso(ends), reason))
     connection.close()
     nudge_daemon(settings)
     return 0
+
+
+def _show(settings: "Settings") -> int:
+    """Print the holds there are."""
+    from updaterd.cli.status import look
+
+    for product in look(settings, wall_clock())["products"]:
+        hold = product["hold"]
+        if hold is None:
+            print(f"{product['name']}: no hold")
+        else:
+            print(_told(product["name"], hold["until"], hold["reason"]))
+    return 0
+
+
+def _told(name: str, moment: str | None, reason: str) -> str:
+    from updaterd.cli.status import local
+    from updaterd.core.text import printable
+
+    end = local(moment) if moment else "you say `updaterd unhold`"
+    why = f" ({reason})" if reason else ""
+    return printable(f"{name}: on hold until {end}{why}")

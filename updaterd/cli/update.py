@@ -120,9 +120,20 @@ def bring(
                 tell(error)
             else:
                 code = EXIT_OF[outcome.result]
+                if outcome.result == "blocked":
+                    code = _exit_of_block(machine, name)
                 show(outcome, code, as_json=as_json, dry=request.dry)
             worst = min(worst, code, key=_WORST.index)
     return worst
+
+
+def _exit_of_block(machine: "Machine", product: str) -> int:
+    """Return the exit code that `status` ends with for the same."""
+    from updaterd import status
+
+    last = machine.services.journal.history(product, limit=2)
+    ended = [one.state for one in last if one.ended_at is not None]
+    return status.EXIT_CODES[status.of_block(ended[0] if ended else None)]
 
 
 class Machine:
@@ -134,7 +145,7 @@ class Machine:
     """
 
     def __init__(self, settings: "Settings", teller: "Teller") -> None:
-        from updaterd import locks
+        from updaterd import locks, places
         from updaterd.net import Fetcher
         from updaterd.pipeline.services import open_services
         from updaterd.store.journal import Journal
@@ -143,9 +154,10 @@ class Machine:
 
         path = Path(settings.directories.state) / "state.db"
         told = ""
-        for own in (path.parent, Path(settings.directories.cache)):
-            # before a lock's parents are made: local users have no business in them
-            own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # before a lock's parents are made: local users have no business in them
+        places.require(path.parent, code="state_unusable")
+        cache = Path(settings.directories.cache)
+        places.require(cache, like=path.parent, code="cache_unusable")
         if locks.is_held(Path(settings.directories.runtime) / "lock"):
             connection = open_state(path)  # the daemon has it open
         else:

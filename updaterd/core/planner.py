@@ -216,7 +216,7 @@ def _delay(target: Offer, facts: Facts) -> Wait | None:
         why = f": {facts.hold_reason}" if facts.hold_reason else ""
         return Wait(
             code="held",
-            reason=f"updates are on hold{why}",
+            reason=f"{target.version} waits: updates are on hold{why}",
             offer=target,
             until=None if math.isinf(facts.hold_until) else facts.hold_until,
         )

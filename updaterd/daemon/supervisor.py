@@ -15,7 +15,7 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from updaterd import __version__, durable, log, status, successor
+from updaterd import __version__, durable, log, places, status, successor
 from updaterd.core.agenda import Agenda, Due, Waiting, due, settled
 from updaterd.core.backoff import Backoff
 from updaterd.core.lifecycle import TOUCHED
@@ -84,6 +84,13 @@ class Supervisor:
         self._state_path = Path(settings.directories.state) / "state.db"
         self._state_file = _identity(self._state_path)
         self.state_lost = False
+        directories = settings.directories
+        modes = {directories.cache: places.PRIVATE, directories.runtime: 0o755}
+        self._folders = {
+            Path(folder): mode
+            for folder, mode in modes.items()
+            if places.is_usable(Path(folder))
+        }
         self._refused: status.Document | None = None
         self._turns = 0
         self._started_at = clocks.now()
@@ -184,6 +191,9 @@ class Supervisor:
                 self.state_lost = True
                 self.stop(patient=True)
                 break
+            if self._needs_new_start():
+                self.stop(patient=True)
+                break
             now = self._clocks.now()
             pause_s = _LONGEST_SLEEP_S
             if work is None or work.done():
@@ -199,6 +209,28 @@ class Supervisor:
             self._publish()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause_s)
+
+    def _needs_new_start(self) -> bool:
+        """Make our folders again; tell whether only a new start of the unit can.
+
+        A folder that a unit gets from systemd cannot be made from within it.
+        """
+        for folder, mode in self._folders.items():
+            if places.is_usable(folder):
+                continue
+            try:
+                places.make(folder, mode=mode, like=self._state_path.parent)
+            except OSError as error:
+                reason = f"{folder} is gone and cannot be made: {error.strerror}"
+            else:
+                if places.is_usable(folder):
+                    self._log.warning("folder_made_again", path=str(folder))
+                    continue
+                reason = f"{folder} cannot be written any more"
+            del self._folders[folder]  # told once; a new start tells again
+            self._log.error("folder_lost", path=str(folder), reason=reason)
+            return self._notifier.connected  # who listens there starts us again
+        return False
 
     def _due(self, name: str, now: float) -> Due:
         waiting = self._waiting(name)

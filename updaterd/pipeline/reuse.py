@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from updaterd import durable
+from updaterd import durable, places
 from updaterd.artifact import sandbox, unpack
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.job import entries, rows
@@ -160,7 +160,7 @@ def fetch_missing(
     """
     full = manifest.full
     sparse = services.bundles(manifest) / f"{full.sha256}.sparse"
-    sparse.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    places.make(sparse.parent)
     failure: UpdaterError | None = None
     for base in services.bases:
         url = f"{base}/blobs/sha256/{full.sha256[:2]}/{full.sha256}"

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from updaterd import places
 from updaterd.errors import BrokenError
 
 _BUSY_S = 10.0
@@ -255,6 +256,8 @@ def _advice(path: Path) -> str:
     """Return what a person can do about a database that cannot be used."""
     if path.parent.is_dir() and _is_read_only(path):
         return "mount its file system writable, and look for why it is not (dmesg)"
+    if not path.parent.is_dir() and os.geteuid() == 0:
+        return f"look for why {path.parent} cannot be made: `findmnt -T`, `lsattr -d`"
     if not os.access(path.parent, os.R_OK | os.W_OK | os.X_OK):
         return "run this as root, or as the user that the daemon runs as"
     return (
@@ -279,7 +282,7 @@ def open_state(path: Path) -> sqlite3.Connection:
     Power cut: the file is as before the last commit that did not return.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        places.make(path.parent)
         connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise StateError(path, error) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from tuf.api import exceptions
 from tuf.api.metadata import TargetFile
 
-from updaterd import durable, locks
+from updaterd import durable, locks, places
 from updaterd.errors import MalformedError, RejectedError, TransientError
 from updaterd.net import Fetcher, NotFoundError
 from updaterd.trust.failures import explain
@@ -39,7 +39,7 @@ class Store:
             explain: one of these.
         """
         try:
-            self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            places.make(self.cache)
             with locks.hold(self.cache / "lock", what="trust", wait=True):
                 yield
         except OSError as error:

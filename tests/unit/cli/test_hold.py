@@ -7,6 +7,8 @@ import pytest
 from fakes.machine import Machine
 
 from updaterd.cli import EXIT_USAGE, build_parser, main
+from updaterd.store.journal import Journal
+from updaterd.store.schema import open_state
 
 
 @pytest.mark.parametrize("said", ["", "0s", "nonsense", "9999999w", "7dd"])
@@ -85,3 +87,59 @@ def test_reason_in_another_encoding_is_kept_as_far_as_it_is_text(tmp_path):
     machine("hold", "--reason", os.fsdecode(b"f\xfcr Messe"))
 
     assert "f?r Messe" == machine.product_status()["hold"]["reason"]
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(
+        tmp_path, feed="http://127.0.0.1:9/", repository="http://127.0.0.1:9",
+        bootstrap=tmp_path / "root.json",
+    )  # fmt: skip
+
+
+def hold(machine, capsys, *words, expect=0):
+    assert expect == main(["hold", *words, *machine.options])
+    return capsys.readouterr().out
+
+
+def test_hold_alone_shows_and_changes_nothing(machine, capsys):
+    """Who wants to know until when must not make it endless."""
+    assert "acme: no hold\n" == hold(machine, capsys)
+    assert not (machine.root / "state" / "state.db").exists()
+
+    hold(machine, capsys, "--for", "12h", "--reason", "month end")
+    before = machine.product_status()["hold"]
+
+    shown = hold(machine, capsys)
+
+    assert "month end" in shown
+    assert "on hold until 2" in shown
+    assert before == machine.product_status()["hold"]
+
+
+def test_what_is_not_given_stays_as_it_was(machine, capsys):
+    """An end and a reason are somebody's word; another word takes them away."""
+    hold(machine, capsys, "--for", "12h", "--reason", "month end")
+    before = machine.product_status()["hold"]
+
+    for words, changed in (
+        (["acme"], {}),
+        (["--reason", "year end"], {"reason": "year end"}),
+        (["acme", "--until", "unhold"], {"until": None}),
+    ):
+        hold(machine, capsys, *words)
+        before |= changed
+        assert before == machine.product_status()["hold"]
+    hold(machine, capsys, "--for", "1h")
+    after = machine.product_status()["hold"]
+    assert after["until"]
+    assert "year end" == after["reason"]
+
+
+def test_hold_that_is_over_lends_nothing_to_the_next(machine, capsys):
+    connection = open_state(machine.root / "state" / "state.db")
+    Journal(connection).hold("acme", until=1.0, reason="long ago")
+    connection.close()
+
+    assert "you say `updaterd unhold`\n" in hold(machine, capsys, "acme")
+    assert {"until": None, "reason": ""} == machine.product_status()["hold"]

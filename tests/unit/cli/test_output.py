@@ -63,6 +63,7 @@ def test_mistakes_in_a_configuration_are_told_one_a_line(machine):
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
+        # whoever is not root is told to become it, root to look further
         (PermissionError(13, "Permission denied", "/var/lib/x"), "as root"),
         (OSError(30, "Read-only file system", "/var/lib/x"), "writable"),
         (OSError(28, "No space left on device"), "free disk space"),

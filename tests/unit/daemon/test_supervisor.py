@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import sqlite3
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 
 import pytest
@@ -88,15 +88,15 @@ class Rig:
         self.status_file = tmp_path / "status.json"
 
     @asynccontextmanager
-    async def running(self):
+    async def running(self, notifier=None):
         self.supervisor = Supervisor(
             self.settings,
             connection=self.connection,
             workers=self.workers,
             clocks=Clocks(now=lambda: self.now, draw=lambda: 0.5),
-            notifier=Notifier(),
+            notifier=notifier or Notifier(),
         )
-        task = asyncio.create_task(self.supervisor.run())
+        self.task = task = asyncio.create_task(self.supervisor.run())
         try:
             yield
         finally:
@@ -415,3 +415,58 @@ async def test_an_odd_proxy_variable_is_named_once_and_ends_nothing(
     assert len(reasons) == 1
     assert name in reasons[0]
     assert rig.supervisor._subscription.state.code == "refused"
+
+
+class TestFoldersThatAreDeleted:
+    async def test_cache_is_made_again_by_the_daemon(self, tmp_path):
+        """`rm -rf /var/cache/updaterd` is allowed: no update fails for it."""
+        rig = Rig(tmp_path)
+        cache = tmp_path / "cache"
+        cache.mkdir()
+        rig.settings = with_cache(rig.settings, cache)
+        async with rig.running():
+            await rig.workers.next()
+            cache.rmdir()
+
+            rig.pass_time(4000)
+            await rig.workers.next()
+
+            assert cache.is_dir()
+            assert 0o700 == cache.stat().st_mode & 0o777
+
+    async def test_daemon_that_cannot_is_started_again_by_its_unit(self, tmp_path):
+        """systemd made the folder, and will again; within the unit it is read-only."""
+        rig = Rig(tmp_path)
+        cache = tmp_path / "cache"
+        cache.mkdir()
+        rig.settings = with_cache(rig.settings, cache)
+        notifier = Notifier("@nobody-listens")
+        async with rig.running(notifier), closing(notifier):
+            await rig.workers.next()
+            cache.rmdir()
+            cache.write_text("what cannot be made again, even by root")
+
+            rig.pass_time(4000)
+            await asyncio.wait_for(rig.task, 20)
+
+            assert rig.workers.started.empty()
+
+    async def test_daemon_without_a_unit_tells_and_goes_on(self, tmp_path):
+        rig = Rig(tmp_path)
+        cache = tmp_path / "cache"
+        cache.mkdir()
+        rig.settings = with_cache(rig.settings, cache)
+        with structlog.testing.capture_logs() as told:
+            async with rig.running():
+                await rig.workers.next()
+                cache.rmdir()
+                cache.write_text("in the way")
+                for _ in range(2):
+                    rig.pass_time(4000)
+                    await rig.workers.next()
+
+        assert 1 == sum(line["event"] == "folder_lost" for line in told)
+
+
+def with_cache(settings, cache):
+    return replace(settings, directories=replace(settings.directories, cache=cache))
