@@ -12,9 +12,10 @@ from fakes.trees import make_tree, snapshot
 class Releases:
     """1.0.0 is installed, 1.1.0 is offered; more can be pushed."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, *, product: str = "acme"):
         self.root = root
-        self.site = Site(root / "site")
+        self.product = product
+        self.site = Site(root / "site", product=product)
         self.site.start()
         self.trees: dict[str, dict] = {}
         self.folders: dict[str, Path] = {}
@@ -44,7 +45,8 @@ class Releases:
             feed=self.site.feed_url,
             repository=f"{self.site.address}/repo",
             bootstrap=self.site.bootstrap,
-            health=[str(root / "opt/acme/current/bin/healthcheck")],
+            product=self.product,
+            health=[str(root / f"opt/{self.product}/current/bin/healthcheck")],
             **options,
         )
 

@@ -58,6 +58,9 @@ class Units:
         running = (self._app / "current").readlink().name if self._app else ""
         return self._faults.get(running, "")
 
+    def is_stopping(self) -> bool | None:
+        return False
+
 
 class DyingJournal(Journal):
     """Kills its process at a state: once journalled, or when it is about to be left."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 import updaterd
+from updaterd import oom
 from updaterd.artifact.job import Job, Report, entries, rows
 from updaterd.core.records import values
 from updaterd.errors import (
@@ -61,6 +62,7 @@ def run(job: Job, *, on_progress: Progress | None = None) -> Report:
     Power cut: the destination holds some of the tree; it counts only once the
         caller has synced and renamed it.
     """  # noqa: DOC501  raised through _error and _died
+    memory = oom.Watch()
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(  # noqa: S603 - this interpreter, with our own arguments
@@ -90,7 +92,8 @@ def run(job: Job, *, on_progress: Progress | None = None) -> Report:
         if "error" in last:
             raise _error(last["error"])
         errors.seek(max(0, errors.tell() - 2000), os.SEEK_SET)
-        raise _died(code, errors.read().decode(errors="replace"))
+        starved = code == -signal.SIGKILL and memory.has_killed
+        raise _died(code, errors.read().decode(errors="replace"), starved=starved)
 
 
 def command() -> list[str]:
@@ -143,14 +146,22 @@ def _error(plain: dict[str, str]) -> UpdaterError:
     return kind(plain["what"], means=plain["means"], do=plain["do"], code=plain["code"])
 
 
-def _died(code: int, said: str) -> UpdaterError:
+def _killed(*, starved: bool) -> TransientError:
+    if starved:
+        return TransientError(
+            "the process that opens bundles was killed: out of memory",
+            do=oom.CURE,
+            code="out_of_memory",
+        )
+    return TransientError(
+        "the worker was killed", means="by a person, perhaps", code="worker_killed"
+    )
+
+
+def _died(code: int, said: str, *, starved: bool) -> UpdaterError:
     """Return what the end of a worker without an answer means."""
     if code == -signal.SIGKILL:
-        return TransientError(
-            "the worker was killed",
-            means="by a person, or because the machine ran out of memory",
-            code="worker_killed",
-        )
+        return _killed(starved=starved)
     if code == -signal.SIGBUS:
         # Without the compiled module long old files are mapped; what a bad sector or a
         # cut takes away is fatal then.

@@ -54,31 +54,82 @@ def run(arguments: argparse.Namespace) -> int:
 def _grant(arguments: argparse.Namespace) -> int:
     """Print or write what the machine must grant the daemon.
 
+    Raises:
+        BrokenError: the daemon has no user, or the files cannot be written or applied.
+
     Power cut: each file is whole, old or new; running it again completes them.
     """
-    import subprocess
-
     from updaterd import durable
     from updaterd.core.grants import grants
+    from updaterd.errors import BrokenError
 
     unit = arguments.unit
     user = unit.removesuffix(".service").replace("@", "-")
     found = grants(settings_from(arguments).products.values(), user=user, unit=unit)
-    for grant in found:
-        if not arguments.write:
+    if not arguments.write:
+        for grant in found:
             print(f"# {grant.path}\n{grant.text}")
-            continue
+        return 0
+    _require_user(user)
+    for grant in found:
         path = Path(grant.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        durable.write_file(path, grant.text.encode(), mode=0o644)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            durable.write_file(path, grant.text.encode(), mode=0o644)
+        except OSError as error:
+            raise BrokenError(
+                f"cannot write {path}: {error.strerror}",
+                means="the daemon may do no more than before",
+                do="run it as root",
+                code="not_granted",
+            ) from error
         print(f"wrote {path}")
-    if arguments.write:
-        folders = str(found[1].path)
-        create = ["/usr/bin/systemd-tmpfiles", "--create", folders]
-        subprocess.run(create, check=True)  # noqa: S603 # a path of ours
-        subprocess.run(["/usr/bin/systemctl", "daemon-reload"], check=True)
-        print(f"applied; now: systemctl restart {unit}")
+    _apply("systemd-tmpfiles", "--create", str(found[1].path))
+    _apply("systemctl", "daemon-reload")
+    print(f"applied; now: systemctl restart {unit}")
     return 0
+
+
+def _require_user(user: str) -> None:
+    """Check that there is somebody to grant it to.
+
+    Raises:
+        BrokenError: there is not.
+    """
+    import pwd
+
+    from updaterd.errors import BrokenError
+
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        raise BrokenError(
+            f"there is no user {user!r:.60}",
+            means="nothing was written: the grants are for that user",
+            do="install updaterd's package, or for an instance: "
+            f"echo 'u {user} - \"updaterd\" /var/lib/{user}' | systemd-sysusers -",
+            code="no_such_user",
+        ) from None
+
+
+def _apply(tool: str, *words: str) -> None:
+    """Run what applies a grant that is written.
+
+    Raises:
+        BrokenError: it could not.
+    """
+    from updaterd.errors import BrokenError
+    from updaterd.install.process import run
+
+    ran = run([f"/usr/bin/{tool}", *words], timeout_s=60.0)
+    if ran.code != 0:
+        command = " ".join((tool, *words))
+        raise BrokenError(
+            f"`{command}`: {ran}",
+            means="the files are written and not applied",
+            do=f"run `{command}` by hand",
+            code="not_granted",
+        )
 
 
 def check(arguments: argparse.Namespace) -> int:

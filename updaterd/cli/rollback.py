@@ -4,7 +4,12 @@ import argparse
 from contextlib import closing
 
 from updaterd.cli import EXIT_CODES
-from updaterd.cli.common import add_machine_options, chosen_products, settings_from
+from updaterd.cli.common import (
+    add_machine_options,
+    chosen_products,
+    nudge_daemon,
+    settings_from,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         outcome = order.roll_back(
             settings.products[name], machine.services, to=arguments.to
         )
+    nudge_daemon(settings)
     code = update.EXIT_OF[outcome.result]
     if outcome.result == "installed" and not arguments.json:
         for note in outcome.notes:

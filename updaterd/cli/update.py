@@ -19,6 +19,7 @@ from updaterd.cli import (
 from updaterd.cli.common import (
     add_machine_options,
     chosen_products,
+    nudge_daemon,
     random_draw,
     settings_from,
     wall_clock,
@@ -42,6 +43,7 @@ EXIT_OF = {
 }
 _WORST = (EXIT_ERROR, EXIT_ROLLED_BACK, EXIT_DEGRADED, EXIT_PENDING, EXIT_CURRENT)
 _BUSY_CODE = "busy"
+_CHANGES = frozenset({"installed", "rolled_back"})
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +58,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retry",
         action="store_true",
-        help="try a release again that failed on this machine",
+        help="try a release again that failed on this machine; install an application "
+        "anew that was deleted",
     )
     parser.add_argument(
         "--explain",
@@ -103,7 +106,7 @@ def bring(
     from updaterd.errors import UpdaterError
     from updaterd.pipeline import order
 
-    worst = EXIT_CURRENT
+    worst, changed = EXIT_CURRENT, False
     if not names and not as_json:
         print(f"no product is configured in {settings.directories.config}")
     with closing(Machine(settings, teller(as_json=as_json))) as machine:
@@ -122,8 +125,11 @@ def bring(
                 code = EXIT_OF[outcome.result]
                 if outcome.result == "blocked":
                     code = _exit_of_block(machine, name)
+                changed |= outcome.result in _CHANGES
                 show(outcome, code, as_json=as_json, dry=request.dry)
             worst = min(worst, code, key=_WORST.index)
+    if changed and request.trigger == "manual":
+        nudge_daemon(settings)  # it may be of an older release, by its own disk
     return worst
 
 

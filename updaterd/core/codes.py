@@ -164,11 +164,18 @@ rollback_unhealthy: the release that was returned to is not well either
 hook_failed: a hook said no, or took too long | run the hook by hand
 restart_refused: systemd would not restart the units: no grant, no such unit
   | `updaterd config grant --write`; see the text
-worker_killed: the worker was killed | free memory; `journalctl -k`
+out_of_memory: the kernel killed a process of updaterd for want of memory
+  | free memory, or raise `MemoryMax=` of the unit
+worker_killed: the worker was killed, by a person perhaps | `journalctl -k`
 worker_died: the worker ended early | the worker's lines in the journal
 bad_old_files: an installed file was changed, or cannot be read
   | `updaterd verify PRODUCT --repair`
 bad_root: the first root metadata cannot be used | install `trust.root` again
+no_such_user: the daemon's user does not exist
+  | install the package, or make it with systemd-sysusers
+not_granted: the grants could not be written or applied | run it as root; see the text
+tree_gone: the journal has a release installed and there is none on disk
+  | mount its file system; if all was deleted, `updaterd update PRODUCT --retry`
 no_such_product: the configuration has no such product | see the configuration
 no_such_zone: the time zone is not known here | correct it, or install tzdata
 clock_suspect: the clock shows a time that cannot be | set the clock
@@ -258,6 +265,8 @@ held: `updaterd hold` | `updaterd unhold`, or wait
 outside_window: waits for the maintenance window | nothing
 blocked: it failed or was rolled back here
   | a newer release, or `updaterd update --retry`
+system_stopping: the machine, or updaterd, was told to stop during a trial
+  | nothing: the trial is held again at the next start
 superseded: another release came before it was done | nothing
 resumed: a run that was cut short went on | nothing
 on_disk: its tree was on disk already | nothing
@@ -265,7 +274,9 @@ adopted: made of the files that were here already | nothing
 adopting: an application that others installed was taken over | nothing
 found_on_disk: the journal took over what the disk says | nothing
 current_restored: `current` was gone and is back | nothing
-nothing_on_disk: no release is left on disk; starting anew | nothing
+nothing_on_disk: no release is left on disk; a person had it installed anew | nothing
+left_for_package: somebody removed `current` of updaterd itself: its package runs
+  | `updaterd unhold updaterd`
 http_204: the feed told this machine to go away | asked again at the next poll
 """
 

@@ -81,11 +81,39 @@ def grants(
         Grant(
             PurePath(f"/etc/systemd/system/{unit}.d/50-products.conf"),
             _header("#")
+            + _mounts(roots)
             + "[Service]\n# the first line forgets the packaged, wider list\n"
             + "ReadWritePaths=\n"
             + "".join(f"ReadWritePaths=-{root}\n" for root in roots),
         ),
     )
+
+
+def _mounts(roots: Sequence[str]) -> str:
+    """Return that the daemon starts after what a root lies on is mounted.
+
+    Not `RequiresMountsFor=`: one disk that does not come, or is taken out, would end
+    the updates of all that is elsewhere. A tree that is gone is noticed
+    (docs/decisions/0022).
+    """
+    folders = {
+        str(folder)
+        for root in roots
+        for folder in (PurePath(root), *PurePath(root).parents)
+    }
+    units = " ".join(mount_unit(folder) for folder in sorted(folders - {"/"}))
+    return f"[Unit]\nWants={units}\nAfter={units}\n" if units else ""
+
+
+def mount_unit(folder: str) -> str:
+    """Return the unit by which systemd mounts at `folder` (systemd-escape --path)."""
+    name = "".join(
+        "-" if char == "/"
+        else char if char.isascii() and (char.isalnum() or char in ":_.")
+        else "".join(f"\\x{byte:02x}" for byte in char.encode())
+        for char in folder.strip("/")
+    )  # fmt: skip
+    return (f"\\x2e{name[1:]}" if name.startswith(".") else name) + ".mount"
 
 
 def polkit_rule(units: Sequence[str], *, user: str = USER) -> str:

@@ -11,7 +11,8 @@ after everything in it is durable.
 - In PROBATION nobody watched the end of the trial. That is not a pass: go back.
   After a reboot the release itself may have brought the machine down, so it counts
   as a failure; when only the worker died, the release may be tried again at once,
-  a few times.
+  a few times. When the machine, or updaterd, had been told to stop, nobody is to
+  blame: the trial is held again, a few times.
 - A roll back that a person ordered is finished, from STAGED on: its target has run
   here, and what is left is what that person wanted to leave. Only when its trial was
   cut short again and again does it count as failed, and is undone.
@@ -19,6 +20,11 @@ after everything in it is durable.
   told, once: the deployment ends, and the next release may heal the machine.
 - With nothing open, `current` should be what the journal says is installed. Where
   it names another whole release a person moved it, and the disk is right.
+- Without any release on disk, although the journal has one installed, a disk is
+  missing more likely than everything was deleted: nothing is installed in its place
+  until a person says so.
+- updaterd itself runs without `current`, too: its package. Who removes that link
+  wants this, and it stands until a person ends it.
 
 Pure: `decide` is a table over values, tested over every combination.
 """
@@ -31,6 +37,8 @@ from updaterd.core.lifecycle import TOUCHED, State
 MAX_BLOCK_S = 30 * 86400.0
 _FREE_RETRIES = 3
 """Interrupted trials that are held against nobody."""
+_FREE_STOPS = 5
+"""Trials in a row that ended with the machine; one more, and the release did it."""
 
 
 class Link(StrEnum):
@@ -68,6 +76,7 @@ class Unfinished:
         same_boot: the machine was not restarted since.
         by_hand: a person ordered it, back to a release that has run here.
         trials: how often its trial was begun.
+        excused: the trial ended because the machine, or updaterd, was told to stop.
     """
 
     state: State
@@ -76,6 +85,7 @@ class Unfinished:
     same_boot: bool = True
     by_hand: bool = False
     trials: int = 0
+    excused: bool = False
 
 
 class Step(StrEnum):
@@ -89,6 +99,8 @@ class Step(StrEnum):
     RECORD = "record"  # the journal takes over what the disk says
     RESTORE = "restore"  # `current` is gone: point it at `version` again
     FORGET = "forget"  # nothing left on disk: as if never installed
+    GONE = "gone"  # the same, and nobody said that it should be so: wait
+    STAND_ASIDE = "stand_aside"  # a person removed `current`: leave it so
     ADOPT = "adopt"  # an application stands there that updaterd did not put there
     BROKEN = "broken"  # a person must look
 
@@ -103,14 +115,60 @@ class Verdict:
     reason: str
 
 
-def decide(disk: Disk, open_: Unfinished | None, installed: str | None) -> Verdict:
+def decide(
+    disk: Disk,
+    open_: Unfinished | None,
+    installed: str | None,
+    *,
+    anew: bool = False,
+    packaged: bool = False,
+) -> Verdict:
     """Return what to do first, before any new update.
 
     Args:
         disk: what is on disk.
         open_: the deployment that did not end, if there is one.
         installed: the version that the journal says is installed.
+        anew: a person wants it installed, whatever was there.
+        packaged: without `current` the product's package runs: updaterd itself.
     """
+    verdict = _decide(disk, open_, installed)
+    removed = disk.current is Link.ABSENT and disk.whole
+    if packaged and removed and _was_there(open_, installed):
+        return _stood_aside()
+    if verdict.step is Step.FORGET and not anew:
+        return Verdict(
+            Step.GONE,
+            None,
+            "tree_gone",
+            f"the journal has {installed or 'a release'} installed, and there is no "
+            "release on disk",
+        )
+    return verdict
+
+
+def _was_there(open_: Unfinished | None, installed: str | None) -> bool:
+    """Tell whether `current` has been, and no step of updaterd took it away."""
+    match open_:
+        case Unfinished(state=State.ROLLING_BACK, from_version=None):
+            return False
+        case Unfinished(state=State.PROBATION):
+            return True
+        case _:
+            return installed is not None
+
+
+def _stood_aside() -> Verdict:
+    return Verdict(
+        Step.STAND_ASIDE,
+        None,
+        "left_for_package",
+        "`current` was removed by hand: the packaged release runs; "
+        "`updaterd unhold updaterd` ends that",
+    )
+
+
+def _decide(disk: Disk, open_: Unfinished | None, installed: str | None) -> Verdict:
     if open_ is not None and (open_.state in TOUCHED or _is_ordered(disk, open_)):
         return _touched(disk, open_)
     settled = _settled(disk, installed)
@@ -136,6 +194,7 @@ def _goes_forward(disk: Disk, open_: Unfinished) -> bool:
     if open_.state in (State.STAGED, State.ACTIVATING):
         return True
     again = open_.by_hand and open_.trials <= _FREE_RETRIES
+    again = again or (open_.excused and open_.trials <= _FREE_STOPS)
     return open_.state is State.PROBATION and again
 
 
@@ -145,6 +204,8 @@ def _touched(disk: Disk, open_: Unfinished) -> Verdict:
         return _occupied()
     if _goes_forward(disk, open_):
         what = "rolling back by hand to" if open_.by_hand else "activating"
+        if open_.excused:
+            what += ", by a stop of the machine,"
         return Verdict(
             Step.FORWARD,
             open_.version,

@@ -1,9 +1,13 @@
 """How deployments ended, as one event each: what an operator's alert listens to."""
 
+import sqlite3
+
 from updaterd import log
 from updaterd.core.lifecycle import State
+from updaterd.store.journal import Journal, Note
 from updaterd.store.records import Deployment, Records
 
+_STOPPED = "system_stopping"  # as install/going_down.py
 _LOOK_BACK = 5  # a run ends what a dead one left, and its own
 
 
@@ -27,6 +31,23 @@ def tell(records: Records, product: str, before: frozenset[int]) -> None:
     for one in reversed(records.history(product, limit=_LOOK_BACK)):
         if one.id in now - before:
             _tell(one)
+
+
+def excuse(journal: Journal, *, now: float) -> None:
+    """Journal of trials that nobody ended: it was the daemon that was told to end.
+
+    When the workers are gone, and the machine perhaps goes down.
+
+    Power cut: the trial counts as one that nobody watched.
+    """
+    try:
+        for one in journal.open_deployments():
+            if one.state is State.PROBATION and one.code != _STOPPED:
+                reason = f"updaterd was told to stop while {one.version} was on trial"
+                note = Note(now=now, code=_STOPPED, reason=reason, boot=one.boot)
+                journal.move(one.id, State.PROBATION, note)
+    except sqlite3.Error as error:
+        log.get().error("journal_refused", error=str(error))
 
 
 def _tell(one: Deployment) -> None:

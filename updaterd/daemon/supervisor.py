@@ -117,6 +117,7 @@ class Supervisor:
             await self._schedule(group)
             side[0].cancel()
             await self._end_workers()
+            outcomes.excuse(self._journal, now=self._clocks.now())
             side[1].cancel()
         self._log.info("daemon_stopped")
 
@@ -197,6 +198,8 @@ class Supervisor:
             now = self._clocks.now()
             pause_s = _LONGEST_SLEEP_S
             if work is None or work.done():
+                if self._is_replaced():
+                    break
                 first, name = min(
                     ((self._due(name, now), name) for name in self._agendas),
                     key=lambda item: item[0].at,
@@ -284,10 +287,21 @@ class Supervisor:
             share=self._clocks.draw(),
             pace=self._agendas[product].pace.after(now=now, useful=useful),
         )
-        if successor.waits():
-            self._log.info("self_replaced")
-            self.stop()  # systemd starts the release that is installed now
         self._turn()
+
+    def _is_replaced(self) -> bool:
+        """Make way, if updaterd itself is another release by now, whoever did it.
+
+        Not for one that is on trial: it may be left again.
+        """
+        if not successor.waits():
+            return False
+        open_ = self._journal.open_deployment(successor.PRODUCT)
+        if open_ is not None and open_.state in TOUCHED:
+            return False
+        self._log.info("self_replaced")
+        self.stop()  # systemd starts the release that is installed now
+        return True
 
     def _settle(
         self,
@@ -332,7 +346,7 @@ class Supervisor:
             delay = 0.0  # an unproven release runs, and nobody watches it
         self._journal.note_failure(
             product,
-            code="worker_died",
+            code="out_of_memory" if ended.starved else "worker_died",
             reason=f"the worker ended early: {ended}",
             next_attempt_at=now + delay,
             now=now,

@@ -8,11 +8,11 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd import log
+from updaterd import log, oom
 
 _NOT_STARTED = 127  # as nice(1) and every shell say it
 _SAID = frozenset({0, 4, 10, 20, 30})  # codes of a worker that knows how things stand
@@ -20,9 +20,13 @@ _SAID = frozenset({0, 4, 10, 20, 30})  # codes of a worker that knows how things
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a worker ended: its exit code, or minus the signal that killed it."""
+    """How a worker ended: its exit code, or minus the signal that killed it.
+
+    `starved`: by the kernel, for want of memory.
+    """
 
     code: int
+    starved: bool = False
 
     @property
     def crashed(self) -> bool:
@@ -31,6 +35,8 @@ class Ended:
 
     def __str__(self) -> str:
         """Return "killed by SIGKILL" or "exit code 1, see its log"."""
+        if self.starved:
+            return f"the kernel killed it: out of memory; {oom.CURE}"
         if self.code < 0:
             named = {number.value: number.name for number in signal.Signals}
             return f"killed by {named.get(-self.code, f'signal {-self.code}')}"
@@ -45,9 +51,17 @@ class Workers:
     Args:
         arguments: command-line options that every worker gets (`--config`, ...).
         niceness: added to the worker's own; applications come first.
+        oom_kills: counts what the kernel killed here for want of memory.
     """
 
-    def __init__(self, arguments: Sequence[str], *, niceness: int = 10) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        niceness: int = 10,
+        oom_kills: Callable[[], int] = oom.kills,
+    ) -> None:
+        self._oom_kills = oom_kills
         self._arguments = tuple(arguments)
         self._niceness = niceness
         self._running: asyncio.subprocess.Process | None = None
@@ -69,6 +83,7 @@ class Workers:
         async with self._spawning:
             if self._closed:
                 return Ended(code=-signal.SIGTERM)
+            memory = oom.Watch(self._oom_kills)
             try:
                 process = await self._spawn(product, trigger, pushed)
             except OSError as error:  # no memory, no processes left, no interpreter
@@ -77,7 +92,7 @@ class Workers:
             self._running = process
         code = await process.wait()
         self._running = None
-        return Ended(code=code)
+        return Ended(code=code, starved=code == -signal.SIGKILL and memory.has_killed)
 
     async def _spawn(
         self, product: str, trigger: str, pushed: Path | None

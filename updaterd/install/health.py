@@ -33,6 +33,9 @@ class Manager(Protocol):
     def fault(self, units: Sequence[str], *, active_s: float) -> str:
         """Return what is wrong with the units within `active_s`, or nothing."""
 
+    def is_stopping(self) -> bool | None:
+        """Tell whether it stops everything; None: it does not answer."""
+
 
 class Getter(Protocol):
     """What is needed to ask an address; `net.Fetcher` is one."""
@@ -66,13 +69,16 @@ def fault(  # noqa: PLR0913 - what is asked, and whom
     require_safe("health command", health.command, trusted)
     if units and (found := manager.fault(units, active_s=health.active_s)):
         return found
-    return _until_well(health, getter, env)
+    return _until_well(health, manager, getter, env)
 
 
-def _until_well(health: Health, getter: Getter, env: Mapping[str, str]) -> str:
+def _until_well(
+    health: Health, manager: Manager, getter: Getter, env: Mapping[str, str]
+) -> str:
     """Ask command and address until both are well or the time is up.
 
-    Being well must last `stable_s`; what was said last before the end is the fault.
+    Being well must last `stable_s`; what was said last before the end is the fault. A
+    machine that goes down is not waited for.
     """
     if not health.command and not health.url:
         return ""
@@ -84,6 +90,8 @@ def _until_well(health: Health, getter: Getter, env: Mapping[str, str]) -> str:
         well_since = None if found else now if well_since is None else well_since
         if well_since is not None and now - well_since >= health.stable_s:
             return ""
+        if found and manager.is_stopping():
+            return found
         time.sleep(min(health.every_s, max(0.0, ends - now)))
     return found or f"was not well for {health.stable_s:g} s on end"
 

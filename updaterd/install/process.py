@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from updaterd import oom
 from updaterd.install.commands import PATH
 
 # A command may be a program of the release, and runs as the user who may write there.
@@ -23,15 +24,21 @@ _INHERITED = ("LANG", "TZ", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How a command ended: None for a timeout, minus the signal, or the exit code."""
+    """How a command ended: None for a timeout, minus the signal, or the exit code.
+
+    `starved`: the kernel killed it for want of memory.
+    """
 
     code: int | None
     tail: str
+    starved: bool = False
 
     def __str__(self) -> str:
         """Return "exit code 3: last words", the last lines in one."""
         if self.code is None:
             how = "took too long"
+        elif self.starved:
+            how = f"the kernel killed it: out of memory; {oom.CURE}"
         elif self.code < 0:
             named = {number.value: number.name for number in signal.Signals}
             how = f"killed by {named.get(-self.code, f'signal {-self.code}')}"
@@ -55,6 +62,7 @@ def run(
         env: added to a closed environment (PATH, HOME, locale, session bus, and that
             Python shall leave no byte code in a signed tree).
     """
+    memory = oom.Watch()
     closed = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     try:
         process = subprocess.Popen(  # noqa: S603 - argv from the owner's configuration
@@ -75,7 +83,8 @@ def run(
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         code = None
-    return Ran(code, tail.text())
+    starved = code == -signal.SIGKILL and memory.has_killed
+    return Ran(code, tail.text(), starved=starved)
 
 
 class _Tail:

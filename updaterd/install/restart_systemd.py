@@ -5,6 +5,7 @@ restart the configured units. In a person's session (XDG_RUNTIME_DIR is set) the
 """
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,15 @@ _ASK_TIMEOUT_S = 15.0
 _POLL_S = 0.5
 _CANNOT_RUN = frozenset({126, 127})
 _NOT_LOADED = frozenset({"not-found", "masked", "bad-setting", "error"})
+_STATES = frozenset([
+    "initializing",
+    "starting",
+    "running",
+    "degraded",
+    "maintenance",
+    "offline",
+])
+_CANCELED = re.compile(r"(?i)\bjob for \S+ cancell?ed")
 _NO_RIGHT = ("authentication required", "access denied", "permission denied")
 
 
@@ -99,6 +109,14 @@ class Systemd:
                 return ""
             time.sleep(min(_POLL_S, left))
 
+    def is_stopping(self) -> bool | None:
+        """Tell whether the manager stops everything; None: it does not answer."""
+        ran = run(self._argv("is-system-running"), timeout_s=_ASK_TIMEOUT_S)
+        lines = {line.strip() for line in ran.tail.splitlines()}
+        if "stopping" in lines:
+            return True
+        return False if ran.code in _CANNOT_RUN or lines & _STATES else None
+
     def _argv(self, *words: str) -> list[str]:
         session = os.geteuid() != 0 and "XDG_RUNTIME_DIR" in os.environ
         user = ["--user"] if session else []
@@ -139,9 +157,12 @@ def _is_refused(ran: Ran) -> bool:
     """Tell a call that systemd refused from a job that failed.
 
     "Failed to restart acme.service: Unit acme.service not found." is the first, "Job
-    for acme.service failed because ..." the second; no systemctl is the first too.
+    for acme.service failed because ..." the second; no systemctl is the first too, and
+    so is a job that another took the place of: "Job for acme.service canceled."
     """
     lines = ran.tail.splitlines()
+    if any(_CANCELED.search(line) for line in lines):
+        return True
     if any(" job for " in f" {line.lower()}" for line in lines):
         return False
     return ran.code in _CANNOT_RUN or any(

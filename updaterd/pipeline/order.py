@@ -45,7 +45,10 @@ def update(product: Product, services: Services, request: Request) -> Outcome:
     """
     try:
         with _at_work(product, services):
-            told = () if request.dry else resume.recover(product, services)
+            told: tuple[str, ...] = ()
+            if not request.dry:
+                anew = request.retry_blocked
+                told = resume.recover(product, services, anew=anew)
             commands.check(product, services.trusted)
             told += () if request.dry else resume.reconsider(product, services)
             outcome = _update(product, services, request)

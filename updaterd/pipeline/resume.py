@@ -10,19 +10,36 @@ from updaterd.core import recovery
 from updaterd.core.lifecycle import TOUCHED, State
 from updaterd.core.recovery import Step, Unfinished, Verdict
 from updaterd.core.settings import Product
-from updaterd.errors import BrokenError, MalformedError
+from updaterd.errors import (
+    BrokenError,
+    MalformedError,
+    TransientError,
+    UpdaterError,
+)
 from updaterd.install import activate, hooks, prune, stage
+from updaterd.install.going_down import StoppingError
 from updaterd.pipeline import rollback, trial
 from updaterd.pipeline.services import Outcome, Services
 from updaterd.store.journal import Deployment, Release
 
+ITSELF = "updaterd"
+"""The product whose package runs when there is no `current`."""
 
-def recover(product: Product, services: Services) -> tuple[str, ...]:
+
+def recover(
+    product: Product, services: Services, *, anew: bool = False
+) -> tuple[str, ...]:
     """Bring journal and disk into agreement; return what was done, in sentences.
 
     Safe to repeat and to be killed at any instant.
 
+    Args:
+        product: the application.
+        services: the machine.
+        anew: a person said that a tree that is gone shall be installed anew.
+
     Raises:
+        TransientError: no release is on disk, and the journal has one installed.
         BrokenError: a person must look: `current` was replaced, or there is no
             release left to return to.
         OSError: the disk refused; the next run tries again.
@@ -37,6 +54,8 @@ def recover(product: Product, services: Services) -> tuple[str, ...]:
         stage.look(root),
         None if deployment is None else _unfinished(deployment, services),
         None if installed is None else installed.version,
+        anew=anew,
+        packaged=product.name == ITSELF,
     )
     told = _perform(verdict, product, deployment, services)
     _reconcile(product, services)
@@ -53,8 +72,9 @@ def _unfinished(deployment: Deployment, services: Services) -> Unfinished:
         from_version=deployment.from_version,
         same_boot=deployment.boot == services.boot,
         by_hand=deployment.trigger == rollback.TRIGGER,
+        excused=deployment.code == StoppingError.code,
         trials=sum(
-            step.state is State.PROBATION
+            step.state is State.PROBATION and step.code != StoppingError.code
             for step in services.journal.transitions(deployment.id)
         ),
     )
@@ -69,7 +89,7 @@ def _perform(
     """Take the step; return what a person should know about it.
 
     Raises:
-        BrokenError: see `recover`.
+        _stuck: see `recover`.
     """
     root = Path(product.root)
     match verdict.step:
@@ -95,24 +115,48 @@ def _perform(
                 previous=previous if previous in whole else None,
             )
             _record(product, verdict.version, services)
-        case Step.FORGET:
+        case Step.FORGET | Step.STAND_ASIDE:
             _close(deployment, services, verdict)
-            services.journal.forget_installed(product.name)
+            _forget(product, services, verdict)
         case Step.ADOPT:
             activate.take_over(root)
             _record(product, activate.UNMANAGED, services)
         case _:
             if verdict.code == "nothing_to_return_to":
                 _close(deployment, services, verdict)  # else no release could heal it
-            raise BrokenError(
-                f"{root}: {verdict.reason}",
-                means="what `current` names was not proven, and goes on running"
-                if verdict.code == "nothing_to_return_to"
-                else "updaterd touches nothing there until this is settled",
-                do=_advice(verdict, product),
-                code=verdict.code,
-            )
+            raise _stuck(verdict, product)
     return (f"{product.name}: {verdict.reason}",)
+
+
+def _forget(product: Product, services: Services, verdict: Verdict) -> None:
+    """Journal that nothing is installed; and that this is wanted, if it is.
+
+    Power cut: the hold comes first; without it the next run finds the same.
+    """
+    if verdict.step is Step.STAND_ASIDE:
+        services.journal.hold(product.name, reason=verdict.reason)
+    services.journal.forget_installed(product.name)
+
+
+def _stuck(verdict: Verdict, product: Product) -> UpdaterError:
+    what = f"{product.root}: {verdict.reason}"
+    if verdict.step is Step.GONE:
+        return TransientError(
+            what,
+            means="its file system may not be mounted; nothing is installed below "
+            "where it belongs",
+            do="mount it; if everything was deleted, "
+            f"`updaterd update {product.name} --retry` installs it anew",
+            code=verdict.code,
+        )
+    return BrokenError(
+        what,
+        means="what `current` names was not proven, and goes on running"
+        if verdict.code == "nothing_to_return_to"
+        else "updaterd touches nothing there until this is settled",
+        do=_advice(verdict, product),
+        code=verdict.code,
+    )
 
 
 def _forward(product: Product, deployment: Deployment, services: Services) -> str:

@@ -97,7 +97,7 @@ class Request:
     Attributes:
         trigger: manual, event, poll or boot.
         forced: `--now`: overrides window, splay and deferral; never a hold.
-        retry_blocked: `--retry`: overrides a block.
+        retry_blocked: `--retry`: overrides a block, and that a tree is gone.
         dry: only say what would be done (`check`, `update --explain`).
         pushed: metadata that came with the event, unverified.
     """

@@ -5,20 +5,23 @@
                    +--> ROLLING_BACK --> ROLLED_BACK | FAILED
 
 Each arrow is journalled before the disk is touched. A signal that would end the
-process waits until the stretch is over.
+process waits until the stretch is over. What fails while the machine goes down is
+nobody's fault: the deployment stays where it is, and the next start goes on.
 """
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from updaterd.core.lifecycle import State
 from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, UpdaterError
-from updaterd.install import activate, health, hooks, prune, stage
+from updaterd.install import activate, going_down, health, hooks, prune, stage
 from updaterd.install.commands import UnsafeCommandError
+from updaterd.install.going_down import StoppingError
 from updaterd.install.restart_systemd import RefusedError
 from updaterd.pipeline import earlier, facts
 from updaterd.pipeline.services import Outcome, Services, Teller
@@ -28,15 +31,19 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
-def undisturbed(teller: Teller) -> Iterator[None]:
-    """Put off the signals that would end this process until the block is over."""
+def undisturbed(teller: Teller) -> Iterator[list[int]]:
+    """Put off the signals that would end this process until the block is over.
+
+    Yields:
+        Those that have come.
+    """
     caught: list[int] = []
     old = {
         number: signal.signal(number, lambda got, _: caught.append(got))
         for number in _SIGNALS
     }
     try:
-        yield
+        yield caught
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
@@ -69,11 +76,13 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
     Raises:
         HookError: `pre_activate` said no; the deployment stays STAGED.
         RefusedError: systemd does not have the units; the deployment stays STAGED.
+        StoppingError: the machine goes down; the deployment stays in PROBATION or
+            ROLLING_BACK.
         OSError: the disk refused; the old release runs, the deployment is FAILED.
         BrokenError: neither release could be brought up.
 
     Power cut: see `core/recovery`: forward from ACTIVATING, back from PROBATION unless
-        a person ordered it.
+        a person ordered it, or the machine was going down.
     """
     env = _environment(product, deployment)
     if deployment.state is State.STAGED:
@@ -81,7 +90,7 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
         if deployment.from_version is not None and not product.hooks.post_activate:
             services.manager.check(product.units)
         hooks.run_hook("pre_activate", product, env, trusted=services.trusted)
-    with undisturbed(services.teller):
+    with undisturbed(services.teller) as told:
         if deployment.state is State.STAGED:
             moving = services.note(reason=f"moving `current` to {deployment.version}")
             services.journal.move(deployment.id, State.ACTIVATING, moving)
@@ -94,6 +103,8 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
         services.journal.move(deployment.id, State.PROBATION, on_trial)
         services.teller.say(f"{deployment.version} is active, on trial")
         found = _trial(product, services, env)
+        if found and going_down.is_going_down(services.manager, told):
+            put_off(deployment, services, found[1])
         if found:
             code, reason = found
             services.teller.say(f"rolling back: {reason}")
@@ -129,6 +140,18 @@ def _trial(
     return ("unhealthy", said) if said else None
 
 
+def put_off(deployment: Deployment, services: Services, said: str) -> NoReturn:
+    """Leave a trial to the next start of the machine.
+
+    Raises:
+        StoppingError: always.
+    """
+    what = f"{deployment.version} was on trial when the machine was told to stop"
+    note = services.note(StoppingError.code, f"{what} ({said})")
+    services.journal.move(deployment.id, State.PROBATION, note)
+    raise StoppingError(what, means="nobody's fault: its trial is held again")
+
+
 def unwell(product: Product, services: Services, *, version: str) -> str:
     """Return what is wrong with the installed release as it runs, or nothing."""
     env = hooks.environment(
@@ -158,6 +181,7 @@ def roll_back(product: Product, ident: int, services: Services) -> Outcome:
 
     Raises:
         BrokenError: there is nothing to return to, or it is not well either.
+        StoppingError: the machine goes down; the deployment stays ROLLING_BACK.
         OSError: the disk refused; the deployment stays ROLLING_BACK.
 
     Power cut: the deployment stays ROLLING_BACK and the next start goes on here.
@@ -174,7 +198,7 @@ def roll_back(product: Product, ident: int, services: Services) -> Outcome:
         )
         raise
     env = _environment(product, deployment)
-    with undisturbed(services.teller):
+    with undisturbed(services.teller) as told:
         if target is None:
             said = _withdraw(product, deployment, services)
         else:
@@ -190,6 +214,12 @@ def roll_back(product: Product, ident: int, services: Services) -> Outcome:
             hooks.run_hook("post_rollback", product, env, trusted=services.trusted)
         except UpdaterError as error:
             services.teller.say(str(error))
+        if said and going_down.is_going_down(services.manager, told):
+            raise StoppingError(
+                f"{product.name}: {deployment.version} was being left for {target} "
+                "when the machine was told to stop",
+                means="the next start goes on",
+            )
         if said:
             reason = f"{deployment.reason}; then {target} is not well either: {said}"
             services.journal.move(

@@ -1,6 +1,7 @@
 """`updaterd config check` finds what would only fail at night."""
 
 import pytest
+from fakes.machine import cli
 
 from updaterd.cli import main
 
@@ -64,3 +65,22 @@ def test_a_proxy_variable_that_makes_no_sense_is_named(
     monkeypatch.setenv(name, value)
     assert 0 == check()
     assert f"{name}" in capsys.readouterr().out
+
+
+def test_grant_for_a_user_that_does_not_exist_writes_nothing(tmp_path):
+    """An instance whose user was forgotten: what is missing, and how to make it."""
+    path = tmp_path / "updaterd.toml"
+    path.write_text(
+        '[feed]\nurl = "https://f.example/"\n[trust]\nroot = "/r.json"\n'
+        'repository = "https://r.example/"\n[products.acme]\nroot = "/opt/acme"\n'
+    )
+    done = cli(
+        *("config", "grant", "--write", "--config", path),
+        *("--unit", "updaterd@nobodyhere.service"),
+        expect=None,
+    )
+    assert 0 != done.returncode
+    assert "no user 'updaterd-nobodyhere'" in done.stderr
+    assert "systemd-sysusers" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "wrote" not in done.stdout

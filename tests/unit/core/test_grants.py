@@ -53,6 +53,15 @@ def test_product_trees_are_made_for_the_daemon_and_are_all_it_can_write():
     ] == paths
 
 
+def test_the_daemon_starts_after_what_its_roots_lie_on_is_mounted():
+    """Named as systemd-escape does; no disk that fails to come keeps it down."""
+    found = texts(product(root="/srv/big-disk/.app"))
+    drop_in = found["/etc/systemd/system/updaterd.service.d/50-products.conf"]
+    units = r"srv.mount srv-big\x2ddisk.mount srv-big\x2ddisk-.app.mount"
+    assert f"[Unit]\nWants={units}\nAfter={units}\n" in drop_in
+    assert "Requires" not in drop_in
+
+
 def test_an_instance_has_grants_of_its_own():
     found = grants([product()], user="updaterd-x", unit="updaterd@x.service")
     assert "/etc/polkit-1/rules.d/50-updaterd@x.rules" == str(found[0].path)

@@ -83,7 +83,7 @@ def test_the_dangerous_stretch_is_never_left_as_it_is():
             step = decide(disk, open_, installed).step
 
             way_out = (Step.FORWARD, Step.BACK, Step.WITHDRAW, Step.BROKEN)
-            assert step in way_out or (step is Step.FORGET and not disk.whole)
+            assert step in way_out or (step is Step.GONE and not disk.whole)
 
 
 def test_a_trial_nobody_watched_is_never_a_pass():
@@ -154,8 +154,44 @@ def test_deciding_again_after_the_step_finds_nothing_left_to_do():
                 previous=disk.previous,
             )
             assert decide(after, None, verdict.version).step is Step.NOTHING
-        if verdict.step is Step.FORGET and disk.current is Link.ABSENT:
+        if verdict.step is Step.GONE and disk.current is Link.ABSENT:
+            assert decide(disk, open_, installed, anew=True).step is Step.FORGET
             assert decide(disk, None, None).step is Step.NOTHING
+
+
+def test_what_is_gone_is_installed_anew_only_when_a_person_says_so():
+    """A disk that is not mounted looks the same."""
+    for disk, open_, installed in EVERY:
+        assert decide(disk, open_, installed).step is not Step.FORGET
+        if installed is not None and not disk.whole and open_ is None:
+            step = decide(disk, open_, installed, anew=False).step
+            assert step in (Step.GONE, Step.BROKEN)
+
+
+def test_only_what_has_a_package_may_stand_aside():
+    """`current` of an application comes back; that of updaterd a person removed."""
+    for disk, open_, installed in EVERY:
+        assert decide(disk, open_, installed).step is not Step.STAND_ASIDE
+        verdict = decide(disk, open_, installed, packaged=True)
+        if verdict.step is Step.STAND_ASIDE:
+            assert disk.current is Link.ABSENT
+        if disk.current is Link.ABSENT:
+            assert verdict.step is not Step.RESTORE
+
+
+def test_stop_of_the_machine_excuses_a_trial_a_few_times():
+    disk = Disk(current=Link.RELEASE, running=NEW, whole=frozenset({OLD, NEW}))
+    for trials, same_boot in product(range(1, 9), (True, False)):
+        open_ = Unfinished(
+            state=State.PROBATION,
+            version=NEW,
+            from_version=OLD,
+            same_boot=same_boot,
+            trials=trials,
+            excused=True,
+        )
+        forward = decide(disk, open_, OLD).step is Step.FORWARD
+        assert forward == (trials <= 5)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import sqlite3
+import sys
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 
@@ -470,3 +471,37 @@ class TestFoldersThatAreDeleted:
 
 def with_cache(settings, cache):
     return replace(settings, directories=replace(settings.directories, cache=cache))
+
+
+class Chooser:
+    """The package's: which release an interpreter would run that starts now."""
+
+    CHOSEN = "/opt/updaterd/releases/1"
+
+    def __init__(self):
+        self.now = self.CHOSEN
+
+    def choose(self):
+        return self.now
+
+
+async def test_updaterd_that_a_person_updated_makes_way_at_once(rig, monkeypatch):
+    """By hand, the daemon's own workers have no part in it; a trial is waited for."""
+    chooser = Chooser()
+    monkeypatch.setitem(sys.modules, "_updaterd_site", chooser)
+    async with rig.running():
+        await rig.workers.next()
+        ident = rig.journal.begin(
+            "updaterd", "stable", Release("2", 2, "t"), "manual", Note(START)
+        )
+        for state in (State.PLANNED, State.STAGED, State.ACTIVATING, State.PROBATION):
+            rig.journal.move(ident, state, Note(START))
+        chooser.now = "/opt/updaterd/releases/2"
+        rig.supervisor.look_again()
+        await settle()
+        assert not rig.task.done()
+
+        rig.journal.install(ident, "t", Note(START))
+        rig.supervisor.look_again()
+
+        await asyncio.wait_for(rig.task, 20)
