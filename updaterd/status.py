@@ -9,7 +9,8 @@ members may be added, never changed. Times are ISO 8601 in UTC, durations second
     not_running    4   nobody listens to the feed
     pending       10   an update is under way, waits, or is held
     degraded      20   feed down, metadata expired or expiring, last attempt failed,
-                       or the repository asks for what this machine must not do
+                       the repository asks for what this machine must not do, or
+                       something stands in the way of deleting old releases
     rolled_back   30   what a product's channel offers was rolled back here
 
 The first that applies of: not_running, rolled_back, degraded, pending, current.
@@ -53,7 +54,7 @@ _WILL_NOT_DO = frozenset({State.REJECTED, State.FAILED})
 _FINE = frozenset({"current", "pending"})
 _ACTING = frozenset({"install", "upgrade", "step_back"})
 _DAY_S = 86400.0
-_NAMED = 5  # products in one line
+_NAMED = 5  # products in one line, obstacles of one product
 # Days before expiry at which a person should know. A timestamp lives a week and is
 # signed daily; root and targets need people to meet.
 _WARN_DAYS = {"timestamp": 2.0, "root": 60.0, "targets": 60.0}
@@ -208,6 +209,11 @@ def judge(document: Document) -> Document:
         *document["abandoned"],
         *(_about(p, p["at_odds"]) for p in products if p["at_odds"]),
         *(
+            _about(p, f"cannot be deleted: {path}")
+            for p in products
+            for path in p["in_the_way"][:_NAMED]
+        ),
+        *(
             _about(product, product["last_error"]["message"])
             for product in products
             if product["failures"] and product["last_error"]
@@ -340,6 +346,7 @@ def _product(
         "root": str(product.root),
         "installed": None,
         "at_odds": None,
+        "in_the_way": [],
         "target": None,
         "decision": {"code": "", "reason": "not checked yet"},
         "hold": None,
@@ -355,6 +362,7 @@ def _product(
     facts = journal.product(product.name)
     installed = journal.installed(product.name)
     document["at_odds"] = at_odds(journal, product)
+    document["in_the_way"] = list(journal.in_the_way(product.name))
     if installed is not None:
         document["installed"] = {
             "version": installed.version,

@@ -25,6 +25,11 @@ class Folders:
         self._last = ""
         self._fds = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
 
+    @property
+    def top(self) -> int:
+        """Return the open directory that all of it is in."""
+        return self._fds[0]
+
     def parent(self, path: str) -> tuple[int, str]:
         """Return the open directory that holds `path`, and its last name.
 

@@ -2,11 +2,11 @@
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from updaterd import volumes
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.sources import digest
 from updaterd.core.manifest import Entry, File, Link
@@ -24,7 +24,8 @@ def verify_tree(root: Path, files: Sequence[Entry]) -> tuple[Problem, ...]:
     """Return every difference between the tree at `root` and its listing.
 
     Contents, modes, link targets, and anything that should not be there. Links are
-    never followed.
+    never followed; a place where another file system is mounted is a difference, and
+    what is in that is not looked for.
 
     Raises:
         OSError: `root` itself cannot be opened.
@@ -43,10 +44,17 @@ def verify_tree(root: Path, files: Sequence[Entry]) -> tuple[Problem, ...]:
                 parents.add(path[:cut])
                 cut = path.rfind("/", 0, cut)
         found += [
-            Problem(path, "is not part of the release")
-            for path in _walk(root, "", parents)
-            if path not in listed
+            Problem(item.path, item.why or "is not part of the release")
+            for item in volumes.walk(folders.top, parents.__contains__)
+            if not item.entered and item.path not in listed
         ]
+    base = os.path.realpath(root)
+    for place in volumes.mounted_below(Path(base)):
+        path = os.path.relpath(place, base)
+        inside = "" if path == "." else f"{path}/"
+        # whatever else is wrong there is wrong because of it
+        found = [p for p in found if p.path != path and not p.path.startswith(inside)]
+        found.append(Problem(path, volumes.WHY))
     return tuple(sorted(found, key=lambda problem: problem.path))
 
 
@@ -80,16 +88,3 @@ def _content(directory: int, name: str, entry: File, size: int) -> str:
             os.close(fd)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-
-
-def _walk(root: Path, inside: str, parents: set[str]) -> Iterator[str]:
-    """Yield every path that is not a directory the listing implies."""
-    names: list[os.DirEntry[str]] = []
-    with suppress(OSError), os.scandir(root / inside) as scan:
-        names = list(scan)
-    for item in names:
-        path = f"{inside}/{item.name}" if inside else item.name
-        if item.is_dir(follow_symlinks=False) and path in parents:
-            yield from _walk(root, path, parents)
-        else:
-            yield path

@@ -136,6 +136,8 @@ unsafe_command: others could change a hook or a health command: it is not run
   | let only root, or the daemon's user, write it and its directories
 unsafe_config: others could change the configuration: it is not used
   | let only root, or the daemon's user, write it and its directories
+in_the_way: something that is not updaterd's own, a file system that is mounted there
+  for one, is where a release must be replaced | unmount it, or move it away
 unsafe_staging: others could change a release while it is built
   | the rights of the product's root
 cache_full: no room for metadata or bundles | free space below the cache

@@ -14,12 +14,13 @@ import fcntl
 import os
 import signal
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from updaterd import volumes
+
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_GONE = {errno.ENOENT, errno.ELOOP}
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 def is_open(tree: Path) -> bool | None:
@@ -29,26 +30,27 @@ def is_open(tree: Path) -> bool | None:
     may be the other one that is in use, and it stays. Directories cannot be asked.
     """
     unknown = False
-    for path in _files(tree):
-        found = _is_open(path)
-        if found:
-            return True
-        unknown = unknown or found is None
+    try:
+        top = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        return False if error.errno in _GONE else None
+    try:
+        for item in volumes.walk(top):
+            found = None if item.why else item.folder is False and _is_open(item)
+            if found:
+                return True
+            unknown = unknown or found is None
+    finally:
+        os.close(top)
     return None if unknown else False
 
 
-def _files(tree: Path) -> Iterator[str]:
-    for folder, _, names in os.walk(tree):
-        for name in names:
-            yield os.path.join(folder, name)
-
-
-def _is_open(path: str) -> bool | None:
+def _is_open(item: volumes.Found) -> bool | None:
     try:
-        status = os.lstat(path)
+        status = os.lstat(item.name, dir_fd=item.directory)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             return False
-        fd = os.open(path, _OPEN)
+        fd = os.open(item.name, _OPEN, dir_fd=item.directory)
     except OSError as error:
         return False if error.errno in _GONE else None
     try:

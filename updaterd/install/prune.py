@@ -21,18 +21,26 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from updaterd import durable
-from updaterd.install import leases, stage
+from updaterd import volumes
+from updaterd.install import beside, layout, leases, stage
+from updaterd.volumes import Obstacle
 
 _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
 class Old:
-    """Releases beyond those that are kept: which can go, and why others stay."""
+    """Releases beyond those that are kept: which can go, and why others stay.
+
+    Attributes:
+        free: those that can go, or are gone.
+        busy: why something may still run from the others.
+        stuck: what stands in the way of deleting one, or what is left of one.
+    """
 
     free: tuple[str, ...] = ()
     busy: Mapping[str, str] = field(default_factory=dict)
+    stuck: tuple[Obstacle, ...] = ()
 
 
 def survey(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC) -> Old:
@@ -59,20 +67,27 @@ def survey(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC)
     if not doomed:
         return Old()
     used = in_use(root, proc=proc)
-    why = {
-        version: _why_busy(
-            stage.releases(root) / version, used.everything, version in used.releases
-        )
-        for version in sorted(doomed)
-    }
-    return Old(
-        free=tuple(version for version, reason in why.items() if not reason),
-        busy={version: reason for version, reason in why.items() if reason},
-    )
+    free: list[str] = []
+    busy: dict[str, str] = {}
+    stuck: list[Obstacle] = []
+    for version in sorted(doomed):
+        tree = stage.releases(root) / version
+        try:
+            if foreign := volumes.foreign(tree):
+                stuck += foreign
+            elif why := _why_busy(tree, used.everything, version in used.releases):
+                busy[version] = why
+            else:
+                free.append(version)
+        except OSError as error:
+            stuck.append(Obstacle(str(tree), error.strerror or str(error)))
+    return Old(tuple(free), busy, tuple(stuck))
 
 
 def prune(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC) -> Old:
     """Delete releases beyond the newest `keep`; return which, and what stays.
+
+    One that cannot be deleted keeps no other.
 
     Args:
         root: the install root.
@@ -84,18 +99,26 @@ def prune(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC) 
         in the trash is deleted by the next call.
     """
     old = survey(root, order, keep=keep, proc=proc)
+    free: list[str] = []
+    stuck = list(old.stuck)
     for version in old.free:
-        stage.set_aside(root, stage.releases(root) / version)
-        durable.remove(stage.manifest_path(root, version))
-    empty_trash(root, proc=proc)
-    return old
+        try:
+            stage.discard(root, version)  # what is left of it is told below
+        except OSError as error:
+            tree = stage.releases(root) / version
+            stuck.append(Obstacle(str(tree), error.strerror or str(error)))
+        else:
+            free.append(version)
+    stuck += empty_trash(root, proc=proc)
+    return Old(tuple(free), old.busy, tuple(stuck))
 
 
 def _why_busy(tree: Path, everything: bool, seen: bool) -> str:
     """Return why a tree must not be deleted now, or nothing."""
     if everything:
         return "a process that was started before `current` moved may run from it"
-    opened = leases.is_open(tree)
+    # a link (what others installed, elsewhere) is deleted, not what it leads to
+    opened = False if tree.is_symlink() else leases.is_open(tree)
     if seen or opened:
         return "a process runs from it or has a file of it open"
     if opened is None and os.geteuid() != 0:
@@ -106,18 +129,33 @@ def _why_busy(tree: Path, everything: bool, seen: bool) -> str:
     return ""
 
 
-def empty_trash(root: Path, *, proc: Path = _PROC) -> None:
+def empty_trash(root: Path, *, proc: Path = _PROC) -> tuple[Obstacle, ...]:
     """Delete the trees that were set aside and that nothing runs from.
+
+    And what is left of releases that are deleted where they are.
+
+    Returns:
+        What stays, though nothing runs from it.
 
     Power cut: part of it is deleted; the next call deletes the rest.
     """
-    trash = list((root / stage.PRIVATE).glob("trash-*"))
+    obstacles: list[Obstacle] = []
+    for version in sorted(layout.marked(root)):
+        try:
+            obstacles += beside.delete_in_place(root, version)
+        except OSError as error:
+            tree = stage.releases(root) / version
+            obstacles.append(Obstacle(str(tree), error.strerror or str(error)))
+    trash = [path for place in layout.places(root) for path in place.glob("trash-*")]
     if not trash:
-        return
+        return tuple(obstacles)
     used = in_use(root, proc=proc)
     for path in trash:
-        if not _why_busy(path, used.everything, path.name in used.trash):
-            stage.delete_tree(path)
+        if foreign := volumes.foreign(path):
+            obstacles += foreign
+        elif not _why_busy(path, used.everything, path.name in used.trash):
+            obstacles += stage.delete_tree(path)
+    return tuple(obstacles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +177,9 @@ def in_use(root: Path, *, proc: Path = _PROC) -> Used:
         if not process.name.isdigit() or process.name == str(os.getpid()):
             continue
         for path in _paths(process):
-            parts = path.removeprefix(base + "/").split("/", 2)
+            parts = path.removeprefix(base + "/").split("/", 3)
+            if parts[:2] == ["releases", stage.PRIVATE]:
+                parts = parts[1:]
             if path.startswith(base + "/") and len(parts) > 1 and parts[0] in folders:
                 folders[parts[0]].add(parts[1])
         everything = everything or _older(process, root, moved_at)

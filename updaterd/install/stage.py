@@ -1,12 +1,11 @@
 """Where a release grows up, and how it becomes one of `releases/`.
 
-On disk, under the install root, beside what `activate` lists:
-    .updaterd/                   0700, updaterd's own; same file system as `releases`
+On disk, under the install root (`layout.py` has all of it):
+    .updaterd/                   updaterd's own; in the same mount as `releases`
         stage-RANDOM/            a tree being built
         stage-TREE/              the same, under its tree id: one that is killed is
         stage-TREE.json          continued; the listing of a tree between two deltas
         trash-RANDOM/            a tree on its way out
-        manifests/VERSION.json   the signed listing of releases/VERSION
 
 A directory in `releases` is whole and durable by construction: it gets its name by
 one rename, after a syncfs of everything in it. So a half-built tree can never be
@@ -20,61 +19,43 @@ damaged release. So `reflink` falls back to copying; `hardlink` is for applicati
 that are known to leave their tree alone.
 """
 
+import errno
 import os
-import shutil
 import stat
 import tempfile
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from pathlib import Path
 
-from updaterd import durable
+from updaterd import deletion, durable, volumes
 from updaterd.core.manifest import File, Manifest
-from updaterd.core.recovery import Disk, Link
 from updaterd.core.units import format_bytes
 from updaterd.errors import BrokenError, TransientError, UpdaterError
+from updaterd.install import beside, layout
+from updaterd.install.layout import (
+    PRIVATE,
+    look,
+    manifest_path,
+    private,
+    releases,
+    saved_manifests,
+)
+from updaterd.volumes import Obstacle
 
-PRIVATE = ".updaterd"
+__all__ = ["PRIVATE", "look", "manifest_path", "private", "releases", "saved_manifests"]
+
 _SPARE_INODES = 64
+_CANNOT_RENAME = frozenset({
+    errno.EXDEV,  # a lower layer of an overlay
+    errno.EINVAL,  # no exchange on this file system (NFS)
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+})
 
 
 class DiskFullError(TransientError):
     """There is no room for the release; nothing was changed."""
 
     code = "disk_full"
-
-
-def releases(root: Path) -> Path:
-    """Return where whole releases stand."""
-    return root / "releases"
-
-
-def private(root: Path) -> Path:
-    """Return updaterd's own directory under `root`, made when it is missing.
-
-    Raises:
-        BrokenError: another user's, or not a directory: what is built in there
-            could be changed after it was verified.
-        OSError: the disk refused.
-
-    Power cut: the directory is there, empty, or not.
-    """
-    path = root / PRIVATE
-    durable.make_dir(root)
-    durable.make_dir(releases(root))
-    if not path.is_symlink():
-        durable.make_dir(path, mode=0o700)
-    status = path.lstat()
-    if path.is_symlink() or status.st_uid != os.geteuid():
-        raise BrokenError(
-            f"{path} is not a directory of this user",
-            means="another user could change a release after it was verified",
-            do=f"remove {path}; updaterd makes it anew",
-            code="unsafe_staging",
-        )
-    if status.st_mode & 0o077:
-        path.chmod(0o700)
-    durable.make_dir(path / "manifests", mode=0o700)
-    return path
 
 
 def open_staging(root: Path, tree: str | None = None) -> Path:
@@ -112,28 +93,65 @@ def staging_name(tree: str) -> str:
 def commit(staging: Path, root: Path, version: str, manifest: bytes) -> None:
     """Make the whole tree in `staging` the release `version`.
 
-    An older directory of that name is set aside in the same step (repair).
+    An older directory of that name is set aside in the same step (repair); where
+    that cannot be done, the tree is built beside it, see `beside`.
 
     Raises:
+        BrokenError: another file system is mounted in the older directory, or what
+            is left of it cannot be deleted.
         OSError: the disk refused; `releases/VERSION` is as it was.
 
     Power cut: `releases/VERSION` is absent (or the older tree), or whole: it gets
         its name only after everything in it is on the disk.
     """
     target = releases(root) / version
-    durable.write_file(manifest_path(root, version), manifest)
+    require_ours(root, version)
+    listing = private(root) / "manifests" / f"{version}.json"
+    durable.write_file(listing, manifest)
     staging.chmod(0o755)
     durable.sync_fs(staging)
-    if target.is_dir() or target.is_symlink():
-        durable.exchange(staging, target)
-        set_aside(root, staging)
-    else:
+    if version in layout.marked(root):
+        _require(beside.delete_in_place(root, version), version)
+    if not os.path.lexists(target):
         durable.rename(staging, target)
+        return
+    try:
+        durable.exchange(staging, target)
+    except OSError as error:
+        if error.errno not in _CANNOT_RENAME:
+            raise
+        if look(root).running == version:
+            beside.switch(staging, root, version)
+        else:
+            _require(beside.delete_in_place(root, version), version)
+            durable.rename(staging, target)
+    else:
+        set_aside(root, staging)
 
 
-def manifest_path(root: Path, version: str) -> Path:
-    """Return where the listing of a release is kept, for a day without a journal."""
-    return root / PRIVATE / "manifests" / f"{version}.json"
+def require_ours(root: Path, version: str) -> None:
+    """Check that no other file system is mounted where a release is to be replaced.
+
+    Raises:
+        BrokenError: one is.
+    """
+    _require(volumes.foreign(releases(root) / version), version)
+
+
+def _require(obstacles: tuple[Obstacle, ...], version: str) -> None:
+    """Go on only when nothing stands in the way.
+
+    Raises:
+        BrokenError: something does.
+    """
+    if obstacles:
+        more = f" (and {len(obstacles) - 1} more)" if obstacles[1:] else ""
+        raise BrokenError(
+            f"{version} cannot be replaced: {obstacles[0]}{more}",
+            means="updaterd touches no other file system; nothing was changed there",
+            do="unmount it or move it away, then run this again",
+            code="in_the_way",
+        )
 
 
 def set_aside(root: Path, path: Path) -> Path:
@@ -146,10 +164,43 @@ def set_aside(root: Path, path: Path) -> Path:
     return trash
 
 
+def discard(root: Path, version: str) -> tuple[Obstacle, ...]:
+    """Make `releases/VERSION` a release no more; return what of it stays on disk.
+
+    It is set aside where it can be renamed, else deleted where it is. With another
+    file system in it it stays whole.
+
+    Raises:
+        OSError: the disk refused; it is whole.
+
+    Power cut: it is whole, or no release any more; `prune.empty_trash` deletes what
+        is left.
+    """
+    tree = releases(root) / version
+    obstacles = volumes.foreign(tree)
+    if obstacles:
+        return obstacles
+    linked = tree.readlink() if tree.is_symlink() else None
+    try:
+        set_aside(root, tree)
+        if linked == Path("..", layout.OTHERS):
+            trash = layout.own(root) / f"trash-{os.urandom(6).hex()}"
+            durable.rename(root / layout.OTHERS, trash)
+    except OSError as error:
+        if error.errno not in _CANNOT_RENAME:
+            raise
+        obstacles = beside.delete_in_place(root, version)
+    for place in layout.places(root):
+        durable.remove(place / "manifests" / f"{version}.json")
+    return obstacles
+
+
 def clear_leftovers(
     root: Path, *, trash: bool = False, keep: Container[str] = ()
-) -> None:
-    """Delete what dead runs left: half-built trees, half-made links.
+) -> tuple[Obstacle, ...]:
+    """Delete what dead runs left; return what of it stays.
+
+    Half-built trees, half-made links.
 
     Args:
         root: the install root.
@@ -159,24 +210,21 @@ def clear_leftovers(
     Power cut: part of it is deleted; the next call deletes the rest.
     """
     kinds = ["stage-*", "trash-*"] if trash else ["stage-*"]
-    for kind in kinds:
-        for path in (root / PRIVATE).glob(kind):
-            if path.name.removesuffix(".json") not in keep:
-                delete_tree(path)
+    obstacles: list[Obstacle] = []
+    for place in layout.places(root):
+        for kind in kinds:
+            for path in place.glob(kind):
+                if path.name.removesuffix(".json") not in keep:
+                    obstacles += deletion.delete_tree(path)
     for path in root.glob(".*.new"):
         if path.is_symlink():
             path.unlink(missing_ok=True)
+    return tuple(obstacles)
 
 
-def delete_tree(path: Path) -> None:
-    """Delete a tree that has no name of a release any more, as far as possible."""
-    if path.is_symlink() or path.is_file():
-        path.unlink(missing_ok=True)
-        return
-    for folder, _, _ in os.walk(path):
-        # a release may hold directories without the right to write
-        Path(folder).chmod(0o700)
-    shutil.rmtree(path, ignore_errors=True)
+def delete_tree(path: Path) -> tuple[Obstacle, ...]:
+    """Delete a tree that has no name of a release; return what stood in the way."""
+    return deletion.delete_tree(path)
 
 
 def check_room(root: Path, manifest: Manifest, download: int, min_free: int) -> None:
@@ -226,56 +274,8 @@ def _folders(manifest: Manifest) -> int:
     return len({entry.path.rpartition("/")[0] for entry in manifest.files})
 
 
-def look(root: Path) -> Disk:
-    """Return what is on disk, as `core/recovery` wants to know it."""
-    folder = releases(root)
-    try:
-        whole = frozenset(
-            path.name
-            for path in folder.iterdir()
-            if _is_label(path.name) and path.is_dir()
-        )
-    except OSError:
-        whole = frozenset()
-    kind, running = _named(root, root / "current")
-    _, previous = _named(root, root / "previous")
-    return Disk(current=kind, running=running, whole=whole, previous=previous)
-
-
-def _named(root: Path, link: Path) -> tuple[Link, str | None]:
-    """Return what stands at `link`, and the release it names."""
-    if not link.is_symlink():
-        return (Link.OCCUPIED if link.exists() else Link.ABSENT), None
-    target = link.readlink()
-    if target.is_absolute() and target.is_relative_to(root):
-        target = target.relative_to(root)
-    parts = target.parts
-    if len(parts) != 2 or parts[0] != "releases" or not _is_label(parts[1]):
-        # to nowhere: what stood there is gone, nothing can run from it
-        return (Link.FOREIGN if link.exists() else Link.ABSENT), None
-    return (Link.RELEASE if link.is_dir() else Link.DANGLING), parts[1]
-
-
-def _is_label(name: str) -> bool:
-    """Tell whether a release could have this name: others are not updaterd's."""
-    return not name.startswith(".") and name.isprintable()  # bytes that are no text
-
-
-def saved_manifests(root: Path, versions: Iterable[str]) -> dict[str, bytes]:
-    """Return the listings kept beside the releases, for those that have one."""
-    found = {}
-    for version in versions:
-        try:
-            found[version] = manifest_path(root, version).read_bytes()
-        except OSError:
-            continue
-    return found
-
-
 def failure(error: OSError, what: str) -> UpdaterError:
     """Return what a refusal of the disk means: no room, or a person is needed."""
-    import errno  # noqa: PLC0415 - only when something failed
-
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
             f"{what}: {error.strerror}",

@@ -1,7 +1,7 @@
 """By hand: compare the installed tree with its listing, and repair it.
 
 Repair makes a whole new tree beside the damaged one (`reuse.py`) and swaps the two
-directories in one step.
+directories in one step, or where that cannot be done, in several (`install/beside`).
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from updaterd.core.manifest import Manifest
 from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
-from updaterd.install import activate, health, hooks, prune, stage
+from updaterd.install import activate, beside, health, hooks, prune, stage
 from updaterd.pipeline import reuse
 from updaterd.pipeline.services import Services
 
@@ -60,6 +60,7 @@ def verify(product: Product, services: Services, *, repair: bool) -> Checked:
     )
     if not problems or not repair:
         return found
+    stage.require_ours(root, manifest.version)  # before anything is fetched
     received = services.fetcher.received
     _repair(product, manifest, raw, services)
     said = _restart(product, manifest.version, services)
@@ -75,12 +76,16 @@ def _stays(product: Product, services: Services) -> tuple[str, ...]:
     """Return why releases beyond `keep` are still on disk."""
     order = tuple(r.version for r in services.journal.releases(product.name))
     old = prune.survey(Path(product.root), order, keep=product.keep)
-    return tuple(f"old release {name} stays: {why}" for name, why in old.busy.items())
+    return (
+        *(f"old release {name} stays: {why}" for name, why in old.busy.items()),
+        *(f"in the way: {obstacle}" for obstacle in old.stuck),
+    )
 
 
 def relink(product: Product, services: Services) -> tuple[str, ...]:
     """Put a `current` that a person replaced right; what stood there is kept."""
     root = Path(product.root)
+    beside.finish(root)
     installed = services.journal.installed(product.name)
     kind = stage.look(root).current
     if installed is None or kind not in (Link.OCCUPIED, Link.FOREIGN):

@@ -16,9 +16,9 @@ from updaterd.errors import (
     TransientError,
     UpdaterError,
 )
-from updaterd.install import activate, hooks, prune, stage
+from updaterd.install import activate, beside, hooks, stage
 from updaterd.install.going_down import StoppingError
-from updaterd.pipeline import rollback, trial
+from updaterd.pipeline import pruning, rollback, trial
 from updaterd.pipeline.services import Outcome, Services
 from updaterd.store.journal import Deployment, Release
 
@@ -48,6 +48,7 @@ def recover(
     """
     root = Path(product.root)
     activate.finish_take_over(root)
+    left = beside.finish(root)
     deployment = services.journal.open_deployment(product.name)
     installed = services.journal.installed(product.name)
     verdict = recovery.decide(
@@ -60,8 +61,9 @@ def recover(
     told = _perform(verdict, product, deployment, services)
     _reconcile(product, services)
     if services.journal.open_deployment(product.name) is None:
-        stage.clear_leftovers(root)  # else `acquire` goes on with what is of use
-    prune.empty_trash(root)
+        # else `acquire` goes on with what is of use
+        left += stage.clear_leftovers(root)
+    pruning.look_again(product, services, left)
     return told
 
 

@@ -7,13 +7,11 @@ the frames that hold it, by Range. Every byte is hashed on its way.
 
 import json
 import os
-import shutil
-import stat
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from updaterd import durable, places
+from updaterd import deletion, durable, places
 from updaterd.artifact import sandbox, unpack
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.job import entries, rows
@@ -22,7 +20,7 @@ from updaterd.artifact.verify import verify_tree
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Entry, File, Manifest, tree_id
 from updaterd.core.settings import Product
-from updaterd.errors import MalformedError, TransientError, UpdaterError
+from updaterd.errors import BrokenError, MalformedError, TransientError, UpdaterError
 from updaterd.install import stage
 from updaterd.install.activate import UNMANAGED
 from updaterd.pipeline.services import Services
@@ -43,6 +41,7 @@ def salvage(staging: Path, files: Sequence[Entry]) -> frozenset[str]:
     or not exactly as listed, is gone afterwards.
 
     Raises:
+        BrokenError: something of it cannot be deleted.
         OSError: the disk refused.
 
     Power cut: some of what is wrong is deleted; the next call deletes the rest.
@@ -53,7 +52,14 @@ def salvage(staging: Path, files: Sequence[Entry]) -> frozenset[str]:
     wrong = {problem.path for problem in verify_tree(staging, files)}
     stubborn = [path for path in wrong if not _delete(staging, path)]
     if stubborn:
-        stage.delete_tree(staging)
+        obstacles = stage.delete_tree(staging)
+        if obstacles:
+            raise BrokenError(
+                f"what a killed run left cannot be deleted: {obstacles[0]}",
+                means="the release cannot be built there; what is installed goes on",
+                do="unmount it or move it away, then run this again",
+                code="in_the_way",
+            )
         staging.mkdir(mode=0o700)
         return frozenset()
     return frozenset(entry.path for entry in files) - wrong
@@ -64,15 +70,11 @@ def _delete(staging: Path, path: str) -> bool:
     try:
         with Folders(staging) as folders:
             directory, name = folders.parent(path)
-            if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
-                shutil.rmtree(name, dir_fd=directory)
-            else:
-                os.unlink(name, dir_fd=directory)
+            return not deletion.delete_at(directory, name, staging / path)
     except (FileNotFoundError, NotADirectoryError):
         return True  # nothing there, or a link on the way, which is itself deleted
     except OSError:
         return False
-    return True
 
 
 def listing(staging: Path, tree: str) -> tuple[Entry, ...] | None:

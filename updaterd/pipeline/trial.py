@@ -19,11 +19,11 @@ from updaterd.core.lifecycle import State
 from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, UpdaterError
-from updaterd.install import activate, going_down, health, hooks, prune, stage
+from updaterd.install import activate, going_down, health, hooks, stage
 from updaterd.install.commands import UnsafeCommandError
 from updaterd.install.going_down import StoppingError
 from updaterd.install.restart_systemd import RefusedError
-from updaterd.pipeline import earlier, facts
+from updaterd.pipeline import earlier, facts, pruning
 from updaterd.pipeline.services import Outcome, Services, Teller
 from updaterd.store.journal import Deployment
 
@@ -123,7 +123,7 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
             version=deployment.version,
         )
         facts.note_end(product, services, outcome)
-    _tidy(product, services)
+    pruning.tidy(product, services)
     return outcome
 
 
@@ -339,20 +339,3 @@ def _environment(
         from_version=deployment.version if back_to else deployment.from_version,
         trigger=deployment.trigger,
     )
-
-
-def _tidy(product: Product, services: Services) -> None:
-    """Delete releases that are not kept any more; a refusal of the disk can wait."""
-    order = tuple(
-        release.version for release in services.journal.releases(product.name)
-    )
-    try:
-        old = prune.prune(Path(product.root), order, keep=product.keep)
-    except OSError as error:
-        services.teller.say(f"old releases stay for now: {error}")
-        return
-    for version in old.free:
-        services.journal.forget_release(product.name, version)
-        services.teller.say(f"deleted old release {version}")
-    for version, why in old.busy.items():
-        services.teller.say(f"old release {version} stays: {why}")

@@ -56,7 +56,7 @@ def _contradiction(root: PurePath, version: str) -> str | None:
             return None
         said = "is not a link any more"
     else:
-        if named == version:
+        if named.removeprefix(".beside-") == version:  # of install/beside
             return None
         said = f"names {named}"
     return f"{version} was installed, but {current} {said}"

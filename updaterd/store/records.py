@@ -4,6 +4,7 @@ Works on a connection without the right to write: `status` and `history` use it
 while a worker is writing. Times are Unix seconds.
 """
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,6 +113,8 @@ _DEPLOYMENT = ", ".join(Deployment.__slots__)
 _PRODUCT = ", ".join(ProductFacts.__slots__)
 
 
+IN_THE_WAY = "in_the_way:"
+"""Name in `meta`, before a product's, of what old releases could not be deleted for."""
 _WORD = "role, root_version, version, keys, floor, time"
 
 
@@ -286,6 +289,10 @@ class Records:
             "SELECT value FROM meta WHERE name = ?", (name,)
         ).fetchone()
         return None if row is None else str(row[0])
+
+    def in_the_way(self, product: str) -> tuple[str, ...]:
+        """Return what stood in the way when old releases were last deleted."""
+        return tuple(json.loads(self.meta(f"{IN_THE_WAY}{product}") or "[]"))
 
     def last_good_time(self) -> float:
         """Return the latest time that was signed by who still counts, 0.0 for none."""

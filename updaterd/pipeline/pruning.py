@@ -1,0 +1,61 @@
+"""Old releases go, and what stands in their way is remembered for `status`.
+
+What could not be deleted is tried again by each run, until it is gone.
+"""
+
+import json
+from pathlib import Path
+
+from updaterd.core.settings import Product
+from updaterd.install import prune
+from updaterd.pipeline.services import Services
+from updaterd.store.records import IN_THE_WAY
+from updaterd.volumes import Obstacle
+
+
+def tidy(product: Product, services: Services) -> None:
+    """Delete releases that are not kept any more; a refusal of the disk can wait.
+
+    Power cut: as `prune.prune`; the next update, or the next run where something
+        stood in the way, deletes the rest.
+    """
+    order = tuple(
+        release.version for release in services.journal.releases(product.name)
+    )
+    try:
+        old = prune.prune(Path(product.root), order, keep=product.keep)
+    except OSError as error:
+        services.teller.say(f"old releases stay for now: {error}")
+        return
+    for version in old.free:
+        services.journal.forget_release(product.name, version)
+        services.teller.say(f"deleted old release {version}")
+    for version, why in old.busy.items():
+        services.teller.say(f"old release {version} stays: {why}")
+    remember(product, services, old.stuck)
+
+
+def look_again(
+    product: Product, services: Services, left: tuple[Obstacle, ...]
+) -> None:
+    """Delete what could not be deleted before, if anything could not.
+
+    Args:
+        product: the application.
+        services: the machine.
+        left: what this run could not delete of what dead runs left.
+    """
+    if services.journal.in_the_way(product.name):
+        tidy(product, services)
+    elif stuck := (*left, *prune.empty_trash(Path(product.root))):
+        remember(product, services, stuck)
+
+
+def remember(product: Product, services: Services, stuck: tuple[Obstacle, ...]) -> None:
+    """Journal what stands in the way, for `status`; nothing is remembered as well."""
+    told = tuple(dict.fromkeys(map(str, stuck)))
+    if told == services.journal.in_the_way(product.name):
+        return
+    services.journal.set_meta(f"{IN_THE_WAY}{product.name}", json.dumps(told))
+    for line in told:
+        services.teller.say(f"in the way: {line}")
