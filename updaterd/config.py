@@ -8,10 +8,9 @@ a safety setting must not pass for a default.
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path, PurePath
 
-from updaterd import ownership
+from updaterd import ownership, roots
 from updaterd.core.names import check_name
 from updaterd.core.proxies import fault_of
 from updaterd.core.settings import (
@@ -196,7 +195,8 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
     listed = top.table("products")
     products = {name: _product(listed.table(name), name) for name in listed.names()}
     top.done()
-    _check_roots(products, mistakes)
+    # Two products in one tree would prune each other's releases.
+    mistakes += roots.shared(products.values())
     if mistakes:
         raise ConfigError(
             f"{directories.config} has {len(mistakes)} "
@@ -211,19 +211,6 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
         products=products,
         directories=directories,
     )
-
-
-def _check_roots(products: Mapping[str, Product], mistakes: list[str]) -> None:
-    """Two products in one tree would prune each other's releases.
-
-    By whatever name: through a link or `..` it is the same tree.
-    """
-    roots = sorted(
-        (Path(os.path.realpath(p.root)), name) for name, p in products.items()
-    )
-    for (outer, one), (inner, other) in pairwise(roots):
-        if inner.is_relative_to(outer):
-            mistakes.append(f"products.{one} and products.{other} share {outer}")
 
 
 def _merge(into: dict[str, object], more: Mapping[str, object]) -> None:

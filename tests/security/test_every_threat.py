@@ -11,9 +11,12 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "threat-model.md"
 
 
-def rows() -> dict[str, list[str]]:
-    """Return the attacks of the table, each with its tests."""
-    section = DOCUMENT.read_text().split("## Attack by attack", 1)[1].split("\n## ")[0]
+REMOTE, LOCAL = "\n## Attack by attack", "\n## The machine's own users"
+
+
+def rows(heading: str = REMOTE) -> dict[str, list[str]]:
+    """Return the attacks of a table, each with its tests."""
+    section = DOCUMENT.read_text().split(heading, 1)[1].split("\n## ")[0]
     found = {}
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -28,11 +31,11 @@ def test_every_attack_has_tests_and_the_table_is_whole():
     assert all(rows().values())
 
 
-@pytest.mark.parametrize("attack", rows())
+@pytest.mark.parametrize("attack", rows(REMOTE) | rows(LOCAL))
 def test_the_named_tests_exist(attack):
     """`module::test`, or `attacks::name` for an attack on the daemon's repository."""
     known = {each.name for each in ATTACKS}
-    for name in rows()[attack]:
+    for name in (rows(REMOTE) | rows(LOCAL))[attack]:
         module, _, test = name.partition("::")
         if module == "attacks":
             assert test in known, name

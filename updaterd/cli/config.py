@@ -55,17 +55,22 @@ def _grant(arguments: argparse.Namespace) -> int:
     """Print or write what the machine must grant the daemon.
 
     Raises:
+        ConfigError: a root that others could write.
         BrokenError: the daemon has no user, or the files cannot be written or applied.
 
     Power cut: each file is whole, old or new; running it again completes them.
     """
     from updaterd import durable
+    from updaterd.config import ConfigError
     from updaterd.core.grants import grants
     from updaterd.errors import BrokenError
 
     unit = arguments.unit
     user = unit.removesuffix(".service").replace("@", "-")
-    found = grants(settings_from(arguments).products.values(), user=user, unit=unit)
+    settings = settings_from(arguments)
+    found = grants(settings.products.values(), user=user, unit=unit)
+    if mistakes := _unsafe_roots(settings):
+        raise ConfigError(f"{settings.directories.config} cannot work here", mistakes)
     if not arguments.write:
         for grant in found:
             print(f"# {grant.path}\n{grant.text}")
@@ -177,6 +182,7 @@ def check(arguments: argparse.Namespace) -> int:
         if product.health.command and not product.health.command[0].startswith("/")
     )
     mistakes.extend(_unsafe_commands(settings))
+    mistakes.extend(_unsafe_roots(settings))
     if mistakes:
         raise ConfigError(f"{settings.directories.config} cannot work here", mistakes)
     _print_good(settings)
@@ -210,6 +216,20 @@ def _unsafe_commands(settings: "Settings") -> list[str]:
         for what, argv in commands.configured(product)
         if (said := commands.fault(argv, trusted))
     ]
+
+
+def _unsafe_roots(settings: "Settings") -> list[str]:
+    """Return which products' roots others could write or put another in place of."""
+    from updaterd import ownership, roots
+
+    trusted = ownership.owners(settings.directories.state)
+    mistakes = []
+    for product in settings.products.values():
+        try:
+            roots.check(product, trusted)
+        except roots.UnsafeRootError as error:
+            mistakes.append(error.what)
+    return mistakes
 
 
 def _proxy_mistakes(settings: "Settings") -> list[str]:

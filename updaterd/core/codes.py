@@ -186,6 +186,8 @@ headers_file: the file of headers cannot be used | correct it, or its rights
 bad_header: a configured header cannot be sent | correct it
 insecure_url: an address is not https | use https
 bad_url: what should be an address is none | correct it
+unsafe_root: a product's root is not the product's alone
+  | another root, or its owner and mode
 grant_root: a product's root that no grant can name | choose another root
 grant_unit: a unit that no grant can name | correct `units`
 missing_extra: a part of updaterd is not installed | install the extra that is named

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from updaterd.core import reserved
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError
 
@@ -23,25 +24,6 @@ _UNIT = re.compile(
     r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.(service|socket|timer|target|path)"
 )
 _PATH = re.compile(r"/[A-Za-z0-9/_.+@-]+")
-# A product here would own what the whole machine stands on, or be out of reach.
-_TAKEN = frozenset([
-    "bin",
-    "boot",
-    "dev",
-    "etc",
-    "home",
-    "lib",
-    "lib32",
-    "lib64",
-    "proc",
-    "root",
-    "run",
-    "sbin",
-    "sys",
-    "tmp",
-    "usr",
-])
-_OURS = re.compile(r"/var/(lib|cache)/updaterd(-[^/]*)?")  # of any instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +130,16 @@ def _check(product: Product) -> None:
                 code="grant_unit",
             )
     root, parts = str(product.root), product.root.parts[1:]
-    deep = 3 if parts[:1] == ("var",) else 2
-    if (
-        not _PATH.fullmatch(root)
-        or len(parts) < deep
-        or parts[0] in _TAKEN
-        or ".." in parts
-        or _OURS.fullmatch(root)
-    ):
+    why = reserved.fault(product.root)
+    if not _PATH.fullmatch(root) or ".." in parts:
+        why = "it has characters that no grant can hold"
+    elif parts[0] in reserved.PEOPLES:
+        why = f"/{parts[0]} is no place for what a daemon owns"
+    elif len(parts) < 2:
+        why = "it is a folder of the machine's"
+    if why:
         raise BrokenError(
-            f"{root!r:.100} cannot be the root of product {product.name}",
+            f"{root!r:.100} cannot be the root of product {product.name}: {why}",
             means="the daemon would own a folder that is not the product's alone",
             do="give the product a folder of its own, such as /opt/acme",
             code="grant_root",

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from updaterd import locks
+from updaterd import locks, roots
 from updaterd.core import planner
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Manifest
@@ -111,11 +111,12 @@ def _at_work(product: Product, services: Services) -> Iterator[None]:
 
     Raises:
         TransientError: no room, or another process is at work on the product.
-        BrokenError: nothing can be written there.
+        BrokenError: nothing can be written there, or others may write there too.
         stage.failure: one of these.
     """
     with locks.hold(services.lock(product), what=f"product {product.name}"):
         try:
+            roots.check(product)
             yield
         except OSError as error:
             raise stage.failure(error, f"{product.name}: the disk refused") from error

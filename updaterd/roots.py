@@ -1,0 +1,147 @@
+"""Product roots: where one may be, whose it must be, and that no two are one tree.
+
+Asked by `config check`, by the daemon when it starts, and by every run before it
+touches anything: a folder that was right yesterday may be another's today.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from updaterd import ownership
+from updaterd.core import reserved
+from updaterd.core.settings import Product
+from updaterd.errors import BrokenError
+
+_INSIDE = ("releases", ".updaterd", "releases/.updaterd")
+_LAYOUT = frozenset({"releases", ".updaterd", "current", "previous"})
+
+Id = tuple[int, int]
+
+
+class UnsafeRootError(BrokenError):
+    """A product's root is not the product's alone."""
+
+    code = "unsafe_root"
+
+
+def check(product: Product, trusted: frozenset[int] | None = None) -> Path:
+    """Check a product's root; return it without links.
+
+    Args:
+        product: what is kept there.
+        trusted: users who may own and write it; by default root and the one who asks:
+            root itself never works in a tree that another user may write.
+
+    Raises:
+        UnsafeRootError: others can write it or put another folder in its place, it
+            is the system's, or a part of it is a link.
+    """
+    if trusted is None:
+        trusted = ownership.owners()
+    root = Path(os.path.realpath(product.root))
+    if why := ownership.fault(product.root, trusted) or _inside(root, trusted):
+        raise UnsafeRootError(
+            f"product {product.name} cannot be kept in {product.root}: {why}",
+            means="another user could put something else in place of a release",
+            do="let only root, or the daemon's user, own and write it and the folders "
+            "on the way; or choose another root",
+        )
+    if why := reserved.fault(product.root) or reserved.fault(root) or _foreign(root):
+        raise UnsafeRootError(
+            f"product {product.name} cannot be kept in {product.root}: {why}",
+            means="updaterd would replace and delete what is not the product's",
+            do="give the product a folder of its own, such as /opt/acme",
+        )
+    return root
+
+
+def _inside(root: Path, trusted: frozenset[int]) -> str:
+    """Return what is wrong with the folders that updaterd makes in a root."""
+    for path in (root, *(root / name for name in _INSIDE)):
+        try:
+            mode = path.lstat().st_mode
+        except OSError:
+            continue  # what is not there, or closed, is told by whoever needs it
+        if stat.S_ISLNK(mode):
+            return f"{path} is a link; for another disk, mount it there"
+        if not stat.S_ISDIR(mode):
+            return f"{path} is not a folder"
+        if why := ownership.fault(path, trusted):
+            return why
+    return ""
+
+
+def _foreign(root: Path) -> str:
+    """Return why a folder in /var/lib is not a product's, or nothing."""
+    if root.parent != Path("/var/lib"):
+        return ""
+    try:
+        held = os.listdir(root)
+    except OSError:
+        return ""
+    if held and not _LAYOUT & set(held):
+        return f"it holds {held[0]!r:.60}, and nothing of updaterd's"
+    return ""
+
+
+def shared(products: Iterable[Product]) -> list[str]:
+    """Return which products would share a tree, whatever the spelling.
+
+    By a link, `..` or a bind mount it is the same tree: names and inodes count.
+    """
+    ordered = sorted(
+        (Path(os.path.realpath(product.root)), product.name) for product in products
+    )
+    found = [
+        _shared(one, other, outer)
+        for (outer, one), (inner, other) in pairwise(ordered)
+        if inner.is_relative_to(outer)
+    ]
+    if found:
+        return found
+    owned: dict[Id, tuple[str, Path]] = {}
+    pairs: dict[tuple[str, str], Path] = {}
+    for root, name in ordered:
+        for folder in _own(root):
+            other, there = owned.setdefault(folder.id, (name, folder.path))
+            if other != name:
+                pairs.setdefault((other, name), there)
+    for root, name in ordered:
+        for ident in filter(None, map(_id, root.parents)):
+            other, there = owned.get(ident, (name, root))
+            if other != name:
+                pairs.setdefault((min(other, name), max(other, name)), there)
+    return [_shared(one, other, where) for (one, other), where in pairs.items()]
+
+
+def _shared(one: str, other: str, where: Path) -> str:
+    return f"products.{one} and products.{other} share {where}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    path: Path
+    id: Id
+
+
+def _own(root: Path) -> Iterator[_Folder]:
+    """Yield the folders that are a product's: its root and what updaterd has there."""
+    try:
+        versions = list((root / "releases").iterdir())
+    except OSError:
+        versions = []
+    for path in (root, *(root / name for name in _INSIDE), *versions):
+        if (found := _id(path)) is not None:
+            yield _Folder(path, found)
+
+
+def _id(path: Path) -> Id | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None
