@@ -120,7 +120,7 @@ def test_what_is_not_ours_to_serve(repo, path):
 
 @pytest.mark.parametrize("named", ["ops", "ops/public"])
 def test_a_workspace_hands_out_no_key(start_feed, tmp_path, named):
-    """`serve --repo` on the folder that `push --repo` takes: what is public, no more."""
+    """`serve --repo` on the folder that `push --repo` takes: only what is public."""
     ops = tmp_path / "ops"
     command = [sys.executable, "-m", "updaterd", "release", "init", ops]
     subprocess.run([*command, "--profile", "demo", "--product", "acme"], check=True)
