@@ -441,16 +441,16 @@ class TestFoldersThatAreDeleted:
         cache = tmp_path / "cache"
         cache.mkdir()
         rig.settings = with_cache(rig.settings, cache)
-        notifier = Notifier("@nobody-listens")
-        async with rig.running(notifier), closing(notifier):
-            await rig.workers.next()
-            cache.rmdir()
-            cache.write_text("what cannot be made again, even by root")
+        with closing(Notifier("@nobody-listens")) as notifier:
+            async with rig.running(notifier):
+                await rig.workers.next()
+                cache.rmdir()
+                cache.write_text("what cannot be made again, even by root")
 
-            rig.pass_time(4000)
-            await asyncio.wait_for(rig.task, 20)
+                rig.pass_time(4000)
+                await asyncio.wait_for(rig.task, 20)
 
-            assert rig.workers.started.empty()
+                assert rig.workers.started.empty()
 
     async def test_daemon_without_a_unit_tells_and_goes_on(self, tmp_path):
         rig = Rig(tmp_path)
