@@ -313,7 +313,7 @@ def directories(
     except ConfigError:
         found = _places()[0] / "updaterd.toml"
     # Whoever asks about the system's daemon means the system's directories.
-    named = _system_name(found)
+    named = system_name(found)
     ours = bool(named) or os.getuid() < _SYSTEM_UIDS
     own = named or _SYSTEM_CONFIG.name
     return Directories(
@@ -324,7 +324,7 @@ def directories(
     )
 
 
-def _system_name(file: Path) -> str:
+def system_name(file: Path) -> str:
     """Return "updaterd" or, of a further daemon, "updaterd-NAME"; "" elsewhere.
 
     updaterd@NAME.service has directories of its own by that name.

@@ -60,7 +60,10 @@ def test_every_setting_is_documented():
     page = text.partition("### The configuration")[2].partition("\n### ")[0]
     named = set(re.findall(r"`(?:\w+\.)*(\w+)`", page))
     assert read - {"feed", "trust", "download", "schedule", "products"} <= named
-    keys = {row.rpartition(".")[2] for row in table("changes nothing.\nDurations")}
+    keys = {
+        row.rpartition(".")[2]
+        for row in table("without asking the servers.\nDurations")
+    }
     assert keys <= read | {"max_rate", "min_free"}
 
 

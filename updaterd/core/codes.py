@@ -169,6 +169,8 @@ restart_refused: systemd would not restart the units: no grant, no such unit
 out_of_memory: the kernel killed a process of updaterd for want of memory
   | free memory, or raise `MemoryMax=` of the unit
 worker_killed: the worker was killed, by a person perhaps | `journalctl -k`
+no_such_command: a configured command is not there, or cannot be run
+  | correct it, or its rights
 worker_died: the worker ended early | the worker's lines in the journal
 bad_old_files: an installed file was changed, or cannot be read
   | `updaterd verify PRODUCT --repair`

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from updaterd import log, status
 from updaterd.core.settings import Settings
+from updaterd.daemon import findings
 from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.supervisor import Supervisor
 from updaterd.daemon.workers import Workers, options
@@ -102,10 +103,13 @@ class _Service:
             notifier=self._notifier,
         )
         supervisor = self._supervisor
+        look = asyncio.create_task(findings.tell(arguments))
         try:
             await supervisor.run()
         finally:
             self._supervisor = None
+            look.cancel()
+            await asyncio.wait({look})
             connection.close()
         self._state_lost = supervisor.state_lost
         return supervisor.state_lost

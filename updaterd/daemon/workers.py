@@ -113,7 +113,7 @@ class Workers:
             trigger,
             *pushed_option,
             *self._arguments,
-            env=_environment(),
+            env=environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=None,  # the daemon's own: the journal keeps the worker's fields
@@ -148,7 +148,7 @@ class Workers:
                 continue
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return the daemon's environment without what is between systemd and it."""
     own = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
     return {name: value for name, value in os.environ.items() if name not in own}

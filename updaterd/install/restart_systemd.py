@@ -55,8 +55,7 @@ class Systemd:
             RefusedError: there is no such unit, it is masked, or cannot be read.
         """
         for unit in units:
-            ran = self._properties(unit, "LoadState")
-            state = ran.get("LoadState", "")
+            state = self.properties(unit, "LoadState").get("LoadState", "")
             if state in _NOT_LOADED:
                 raise RefusedError(
                     f"{unit} cannot be restarted: systemd says {state}",
@@ -64,6 +63,32 @@ class Systemd:
                     do=f"install {unit}, then `systemctl daemon-reload`; or correct "
                     "`units` in the configuration",
                 )
+
+    def check_right(self, unit: str) -> None:
+        """Ask systemd whether it would restart `unit` for us; it does not.
+
+        `isolate` is a mode of starting alone: systemd first asks polkit, as for every
+        restart, and then says that it makes no sense. Nothing else asks the question
+        itself and leaves the unit alone (pkcheck takes a unit's name from root only).
+
+        Raises:
+            RefusedError: it would not, or cannot be asked.
+        """
+        words = self._argv("--job-mode=isolate", "restart", "--", unit)
+        ran = run(words, timeout_s=_ASK_TIMEOUT_S)
+        if ran.code == 0 or "only valid for start" in ran.tail.lower():
+            return
+        if self._is_unauthorized(ran):
+            raise RefusedError(
+                f"{unit} may not be restarted by this user: {ran}",
+                means="systemd refused the call; the release is not to blame",
+                do="run `updaterd config grant --write` as root",
+            )
+        raise RefusedError(
+            f"{unit} cannot be restarted: {ran}",
+            means="nothing was moved; the release is not to blame",
+            do="look at why systemd does not answer, or leave `units` out",
+        )
 
     def restart(self, units: Sequence[str]) -> None:
         """Restart `units` and wait until systemd says they are up.
@@ -131,21 +156,25 @@ class Systemd:
         what = f"systemctl {verb} {' '.join(units)}: {ran}"
         if not _is_refused(ran):
             raise RestartError(what, do=f"see `systemctl status {units[0]}`")
-        unauthorized = any(words in ran.tail.lower() for words in _NO_RIGHT)
         raise RefusedError(
             what,
             means="systemd refused the call; the release is not to blame",
             do="run `updaterd config grant --write` as root"
-            if unauthorized
+            if self._is_unauthorized(ran)
             else f"see `systemctl status {units[0]}`, and `units` in the configuration",
         )
 
+    @staticmethod
+    def _is_unauthorized(ran: Ran) -> bool:
+        return any(words in ran.tail.lower() for words in _NO_RIGHT)
+
     def _show(self, unit: str) -> tuple[str, str]:
         """Return a unit's ActiveState and how often systemd restarted it."""
-        found = self._properties(unit, "ActiveState,NRestarts")
+        found = self.properties(unit, "ActiveState,NRestarts")
         return found.get("ActiveState", ""), found.get("NRestarts", "")
 
-    def _properties(self, unit: str, names: str) -> dict[str, str]:
+    def properties(self, unit: str, names: str) -> dict[str, str]:
+        """Return properties of a unit, by name; none where systemd does not answer."""
         ran = run(
             self._argv("show", f"--property={names}", "--", unit),
             timeout_s=_ASK_TIMEOUT_S,

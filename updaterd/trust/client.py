@@ -107,7 +107,7 @@ class TrustClient:
         Power cut: the cache holds verified files, old or new, each of them whole.
         """
         with self._store.locked():
-            self._check_profile(_bootstrap_root(self._bootstrap))
+            check_bootstrap(self._bootstrap, demo=self._demo)
             for path in self._cache.glob(".*.new"):  # of a power cut
                 path.unlink(missing_ok=True)
             self._heard = tuple(heard)
@@ -115,7 +115,7 @@ class TrustClient:
             engine = self._pushed_refresh(pushed, now) if pushed else None
             if engine is None:
                 engine = self._full_refresh(now, warnings)
-            self._check_profile(engine.root)
+            _check_profile(engine.root, demo=self._demo)
             clock = self._clock(now, engine.speakers()[Timestamp.type])
             warnings[:0] = clock.warnings
             warnings += ahead(engine.timestamp, clock.time)
@@ -233,15 +233,25 @@ class TrustClient:
         # lost in a power cut: one request more, so it is not worth an fsync
         durable.publish_file(self._cache / "probe", note, mode=0o600)
 
-    def _check_profile(self, root: Root) -> None:
-        if root.unrecognized_fields.get(PROFILE) == "demo" and not self._demo:
-            raise BrokenError(
-                "the repository was made with the demo profile",
-                means="its keys protect nothing, so nothing from it is installed",
-                do="publish from a repository of the prod profile, or run updaterd "
-                "with --demo to play",
-                code="demo_repository",
-            )
+
+def check_bootstrap(raw: bytes, *, demo: bool) -> None:
+    """Check that bytes are a root that a machine can begin with.
+
+    Raises:
+        BrokenError: they are not; or, without `demo`, a demonstration's.
+    """
+    _check_profile(_bootstrap_root(raw), demo=demo)
+
+
+def _check_profile(root: Root, *, demo: bool) -> None:
+    if root.unrecognized_fields.get(PROFILE) == "demo" and not demo:
+        raise BrokenError(
+            "the repository was made with the demo profile",
+            means="its keys protect nothing, so nothing from it is installed",
+            do="publish from a repository of the prod profile, or run updaterd "
+            "with --demo to play",
+            code="demo_repository",
+        )
 
 
 def _version(raw: bytes) -> int:

@@ -8,6 +8,8 @@ import socket
 from contextlib import asynccontextmanager, closing
 
 import pytest
+import structlog
+from fakes.waiting import eventually
 
 from updaterd import config, locks
 from updaterd.cli import main
@@ -93,6 +95,21 @@ async def test_end_that_comes_during_a_reload_is_not_lost(daemon):
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGUSR1)
+
+
+async def test_what_would_not_work_is_in_the_log_from_the_start(daemon):
+    """With fields: not found out at night by an update that fails."""
+    with structlog.testing.capture_logs() as told:
+        async with daemon.running():
+            await asyncio.to_thread(
+                eventually, lambda: [line for line in told if "remedy" in line]
+            )
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    (found,) = [line for line in told if line["event"] == "config_finding"]
+    assert ("warning", "bad_root") == (found["log_level"], found["code"])
+    assert "/root.json" in found["cause"]
+    assert found["remedy"]
 
 
 async def test_reload_of_a_broken_file_changes_nothing(daemon):

@@ -1,11 +1,11 @@
 """`updaterd config`: is it right, and what must the machine grant for it?"""
 
 import argparse
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from updaterd.cli.common import add_machine_options, settings_from
+from updaterd.cli import EXIT_ERROR
+from updaterd.cli.common import add_machine_options, directories_from, settings_from
 
 if TYPE_CHECKING:
     from updaterd.core.settings import Settings
@@ -16,14 +16,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     check = actions.add_parser(
         "check",
-        help="read it as the daemon would and name every mistake",
+        help="would the daemon work with it on this machine?",
         description="Reads the configuration as the daemon would, with conf.d/*.toml, "
-        "and looks at what it names on this machine. Exit code 0: it can be used.",
+        "and tests all of it that can be tested without a change: as the daemon's "
+        "user, which needs root. Exit code 0: it can work.",
+    )
+    check.add_argument(
+        "--offline", action="store_true", help="ask no server whether it is there"
     )
     check.add_argument(
         "--settings",
         action="store_true",
-        help="only what the daemon itself would refuse; `systemctl reload` asks this",
+        help="only the settings and the files that they name, nothing of the machine; "
+        "`systemctl reload` asks this",
+    )
+    check.add_argument(
+        "--as-is", action="store_true", help="as the user who runs this, also root"
+    )
+    check.add_argument("--json", action="store_true", help="findings for scripts")
+    check.add_argument(
+        "--unit",
+        metavar="UNIT",
+        help="the daemon's unit (default: the one that has this configuration)",
+    )
+    check.add_argument(
+        "--user", metavar="NAME", help="the daemon's user (default: its unit's)"
     )
     add_machine_options(check)
     grant = actions.add_parser(
@@ -61,6 +78,7 @@ def _grant(arguments: argparse.Namespace) -> int:
     Power cut: each file is whole, old or new; running it again completes them.
     """
     from updaterd import durable
+    from updaterd.cli.config.machine import unsafe_roots
     from updaterd.config import ConfigError
     from updaterd.core.grants import grants
     from updaterd.errors import BrokenError
@@ -69,7 +87,7 @@ def _grant(arguments: argparse.Namespace) -> int:
     user = unit.removesuffix(".service").replace("@", "-")
     settings = settings_from(arguments)
     found = grants(settings.products.values(), user=user, unit=unit)
-    if mistakes := _unsafe_roots(settings):
+    if mistakes := unsafe_roots(settings):
         raise ConfigError(f"{settings.directories.config} cannot work here", mistakes)
     if not arguments.write:
         for grant in found:
@@ -138,117 +156,49 @@ def _apply(tool: str, *words: str) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Read the configuration and print what it means.
+    """Look at everything that can be looked at, as the daemon's user; print it.
 
     Raises:
-        ConfigError: what it names cannot work on this machine.
-        BrokenError: the same: a time zone, an address.
+        ConfigError: it cannot work on this machine; with every finding.
     """
-    from updaterd import net
-    from updaterd.config import ConfigError
-    from updaterd.core import schedule
-    from updaterd.errors import BrokenError
-    from updaterd.pipeline.services import zones
+    import json
 
-    settings = settings_from(arguments)
-    mistakes: list[str] = []
-    for key, url in (
-        ("feed.url", settings.feed.url),
-        ("trust.repository", settings.trust.repository),
-        *(("trust.mirrors", mirror) for mirror in settings.trust.mirrors),
-    ):
-        try:
-            net.require_secure(url)
-        except BrokenError as error:
-            mistakes.append(f"{key}: {error}")
-    if settings.schedule.window is not None:
-        for window in schedule.parse_window(settings.schedule.window):
-            zones(window.zone)
-    network = settings.feed.network
-    mistakes.extend(
-        f"feed.{key}: {path} is not a readable file"
-        for key, path in (
-            ("ca_file", network.ca_file),
-            ("headers_file", network.headers_file),
-        )
-        if path is not None and not os.access(path, os.R_OK)
+    from updaterd.cli.config import subject
+    from updaterd.config import ConfigError
+
+    asked = subject.Asked(
+        unit=arguments.unit,
+        user=arguments.user,
+        settings_only=arguments.settings,
+        offline=arguments.offline,
+        as_is=arguments.as_is,
     )
-    mistakes.extend(_proxy_mistakes(settings))
-    if not Path(settings.trust.root).is_file():
-        mistakes.append(f"trust.root: {settings.trust.root} is not a readable file")
-    mistakes.extend(
-        f"products.{product.name}.health.command must start with an absolute path"
-        for product in settings.products.values()
-        if product.health.command and not product.health.command[0].startswith("/")
-    )
-    mistakes.extend(_unsafe_commands(settings))
-    mistakes.extend(_unsafe_roots(settings))
-    if mistakes:
-        raise ConfigError(f"{settings.directories.config} cannot work here", mistakes)
-    _print_good(settings)
+    report = subject.examine(arguments, asked)
+    if arguments.json:
+        print(json.dumps({"schema": 1, **report}))
+        return EXIT_ERROR if report["findings"] else 0
+    if report["findings"]:
+        told = [
+            ". ".join(part.rstrip(".") for part in (one["what"], one["do"]) if part)
+            for one in report["findings"]
+        ]
+        as_user = f" for the user {report['user']}" if report["user"] else ""
+        where = directories_from(arguments).config
+        raise ConfigError(f"{where} cannot work here{as_user}", told)
+    _print_good(settings_from(arguments), report)
     return 0
 
 
-def _print_good(settings: "Settings") -> None:
+def _print_good(settings: "Settings", report: dict[str, Any]) -> None:
     print(f"{settings.directories.config}: good")
     print(f"  feed        {settings.feed.url}")
     print(f"  repository  {settings.trust.repository}")
     for name, product in sorted(settings.products.items()):
         checks = "with" if product.health.command or product.health.url else "WITHOUT"
         print(f"  {name:<11} {product.root} ({product.channel}), {checks} health check")
-    for reason in _ignored_proxies(settings):
-        print(f"  note: {reason}")
+    for note in report["notes"]:
+        print(f"  note: {note}")
     if not settings.products:
         print("  no product is configured: nothing will be installed")
     for kind in ("state", "cache", "runtime"):
         print(f"  {kind:<11} {getattr(settings.directories, kind)}")
-
-
-def _unsafe_commands(settings: "Settings") -> list[str]:
-    """Return which hooks and health commands others could change."""
-    from updaterd import ownership
-    from updaterd.install import commands
-
-    trusted = ownership.owners(settings.directories.state)
-    return [
-        f"{what}: {said}"
-        for product in settings.products.values()
-        for what, argv in commands.configured(product)
-        if (said := commands.fault(argv, trusted))
-    ]
-
-
-def _unsafe_roots(settings: "Settings") -> list[str]:
-    """Return which products' roots others could write or put another in place of."""
-    from updaterd import ownership, roots
-
-    trusted = ownership.owners(settings.directories.state)
-    mistakes = []
-    for product in settings.products.values():
-        try:
-            roots.check(product, trusted)
-        except roots.UnsafeRootError as error:
-            mistakes.append(error.what)
-    return mistakes
-
-
-def _proxy_mistakes(settings: "Settings") -> list[str]:
-    from updaterd import net
-
-    given = {
-        "feed": settings.feed.network.proxy,
-        "trust": settings.trust.network.proxy,
-    }
-    return [
-        f"{table}.proxy {why}"
-        for table, proxy in given.items()
-        if proxy is not None and (why := net.proxy_fault(proxy))
-    ]
-
-
-def _ignored_proxies(settings: "Settings") -> tuple[str, ...]:
-    """Return what of this environment's proxies is left out, where it counts."""
-    from updaterd import net
-
-    given = settings.feed.network.proxy, settings.trust.network.proxy
-    return net.environment_proxies().ignored if None in given else ()

@@ -1,0 +1,30 @@
+"""One thing that would not work, and what to do about it."""
+
+from dataclasses import dataclass
+
+from updaterd.errors import UpdaterError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found.
+
+    Attributes:
+        code: as in `core/codes.py`.
+        what: what is wrong, with the key of the setting that it is about.
+        do: what to do.
+    """
+
+    code: str
+    what: str
+    do: str = ""
+
+    def document(self) -> dict[str, str]:
+        """Return it for JSON."""
+        return {"code": self.code, "what": self.what, "do": self.do}
+
+
+def of_error(key: str, error: UpdaterError) -> Finding:
+    """Return an error as a finding about the setting `key`."""
+    what = "; ".join((error.what, *error.details))
+    return Finding(code=error.code, what=f"{key}: {what}" if key else what, do=error.do)

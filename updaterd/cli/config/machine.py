@@ -1,0 +1,153 @@
+"""Findings on the machine: units, grants, folders, commands. Nothing is changed."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from updaterd import config, ownership, places, roots
+from updaterd.cli.config.finding import Finding, of_error
+from updaterd.core.settings import Product, Settings
+from updaterd.errors import UpdaterError
+from updaterd.install import commands
+from updaterd.install.restart_systemd import Systemd
+
+UNIT_PROPERTIES = "LoadState,User,ReadWritePaths,ProtectSystem"
+_GRANT = "run `updaterd config grant --write` as root, then restart updaterd"
+
+
+def findings(
+    given: Settings, *, manager: Systemd, unit: Mapping[str, str]
+) -> list[Finding]:
+    """Return what on this machine would keep updates away.
+
+    Args:
+        given: the settings.
+        manager: the service manager.
+        unit: properties of the daemon's unit; empty when there is none.
+    """
+    trusted = ownership.owners(given.directories.state)
+    found = list(_folders(given, unit))
+    for product in given.products.values():
+        found += _root(product, unit, trusted)
+        found += _commands(product)
+        found += _units(product, manager)
+    return found
+
+
+def notes(given: Settings) -> Iterator[str]:
+    """Return what could not be tested yet."""
+    for product in given.products.values():
+        for what, argv in commands.configured(product):
+            if _comes_with_a_release(product, argv[0]):
+                yield f"{what}: {argv[0]} comes with the first release, not tested"
+
+
+def unsafe_roots(given: Settings) -> list[str]:
+    """Return which products' roots others could write or put another in place of."""
+    trusted = ownership.owners(given.directories.state)
+    return [
+        said
+        for product in given.products.values()
+        if (said := _unsafe_root(product, trusted))
+    ]
+
+
+def _unsafe_root(product: Product, trusted: frozenset[int]) -> str:
+    try:
+        roots.check(product, trusted)
+    except roots.UnsafeRootError as error:
+        return error.what
+    return ""
+
+
+def _folders(given: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
+    where = given.directories
+    for code, folder in (
+        ("state_unusable", Path(where.state)),
+        ("cache_unusable", Path(where.cache)),
+        ("not_writable", Path(where.runtime)),
+    ):
+        by_unit = unit and config.system_name(Path(where.config)) == folder.name
+        if (by_unit and not folder.exists()) or _can_write(folder):
+            continue  # systemd makes it when it starts the unit
+        yield Finding(
+            code=code,
+            what=f"{folder} cannot be written by this user",
+            do=places.advice(folder, None),
+        )
+
+
+def _can_write(folder: Path) -> bool:
+    """Tell whether a folder is usable, or could be made."""
+    if os.path.lexists(folder):
+        return places.is_usable(folder)
+    there = folder.parent
+    while not there.exists():
+        there = there.parent
+    return places.is_usable(there)
+
+
+def _root(
+    product: Product, unit: Mapping[str, str], trusted: frozenset[int]
+) -> Iterator[Finding]:
+    root = Path(product.root)
+    key = f"products.{product.name}.root"
+    if said := _unsafe_root(product, trusted):
+        yield Finding(
+            code=roots.UnsafeRootError.code,
+            what=f"{key}: {said}",
+            do="let root or the daemon's user alone write the folders that lead to it",
+        )
+    if not _can_write(root):
+        yield Finding(
+            code="not_writable",
+            what=f"{key}: {root} cannot be written by the daemon's user",
+            do=_GRANT,
+        )
+    elif unit.get("ProtectSystem") == "strict" and not _is_below(
+        root, unit.get("ReadWritePaths", "")
+    ):
+        yield Finding(
+            code="not_writable",
+            what=f"{key}: {root} is read-only for the daemon's unit",
+            do=_GRANT,
+        )
+
+
+def _is_below(root: Path, listed: str) -> bool:
+    """Tell whether a root is below one of the paths that a unit may write."""
+    return any(
+        root.is_relative_to(word.lstrip("-+!"))
+        for word in listed.split()
+        if word.lstrip("-+!").startswith("/")
+    )
+
+
+def _comes_with_a_release(product: Product, program: str) -> bool:
+    nothing_yet = not os.path.lexists(Path(product.root) / "current")
+    return nothing_yet and Path(program).is_relative_to(product.root)
+
+
+def _commands(product: Product) -> Iterator[Finding]:
+    for what, argv in commands.configured(product):
+        program = argv[0]
+        if _comes_with_a_release(product, program):
+            continue
+        if shutil.which(program, path=commands.PATH) is None:
+            missing = not os.path.exists(program)
+            how = "is not there" if missing else "cannot be run by the daemon's user"
+            yield Finding(
+                code="no_such_command",
+                what=f"{what}: {program} {how}",
+                do="correct the configuration, or install it with the right to run it",
+            )
+
+
+def _units(product: Product, manager: Systemd) -> Iterator[Finding]:
+    for unit in product.units:
+        try:
+            manager.check([unit])
+            manager.check_right(unit)
+        except UpdaterError as error:
+            yield of_error(f"products.{product.name}.units", error)
