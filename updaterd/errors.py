@@ -64,6 +64,12 @@ class MalformedError(RejectedError):
     code = "malformed"
 
 
+class NotUnderstoodError(MalformedError):
+    """Made for a newer updaterd: passed over, without a verdict on it."""
+
+    code = "not_understood"
+
+
 class NotStagedError(RejectedError):
     """Asked to activate a release that is not on disk."""
 

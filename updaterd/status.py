@@ -45,7 +45,9 @@ EXIT_CODES = {
 
 Document = dict[str, Any]
 
-_WAITING = frozenset({"held", "splay", "outside_window"})
+_WAITING = frozenset({
+    "held", "splay", "outside_window", "not_understood", "newer_schema"
+})  # fmt: skip
 _LEFT = frozenset({"blocked", "rolled_back_by_hand"})
 # Nobody has looked yet, or there was nothing for this machine.
 _NOTHING_YET = frozenset({"", "paused", "nothing_offered", "not_in_rollout"})

@@ -8,11 +8,14 @@ the release key made; what a release *is* stands in its manifest.
 from dataclasses import dataclass
 
 from updaterd.core.names import check_name, check_version
+from updaterd.core.understanding import check_understood, marks, needed
 from updaterd.core.wire import Fields
 from updaterd.errors import MalformedError
 
-SCHEMA = 1
 MAX_OFFERS = 16
+_KNOWN = frozenset({
+    "schema", "must_understand", "product", "channel", "paused", "floor_seq", "releases"
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +39,23 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelPointer:
-    """What one channel of one product offers, newest `seq` first."""
+    """What one channel of one product offers, newest `seq` first.
+
+    Attributes:
+        must_understand: names of members without which the rest is not to be used.
+    """
 
     product: str
     channel: str
     paused: bool
     floor_seq: int
     releases: tuple[Offer, ...]
+    must_understand: tuple[str, ...] = ()
 
     def as_custom(self) -> dict[str, object]:
         """Return the JSON object that is signed."""
         return {
-            "schema": SCHEMA,
+            **marks(self.must_understand),
             "product": self.product,
             "channel": self.channel,
             "paused": self.paused,
@@ -94,20 +102,16 @@ def parse_custom(item: Fields, *, product: str, channel: str) -> ChannelPointer:
     Raises:
         MalformedError: broken, or of another product or channel: a validly
             signed pointer in the wrong place is an attack, not a typo.
+        NotUnderstoodError: made for a newer updaterd.
     """
-    schema = item.integer("schema", low=1)
-    if schema != SCHEMA:
-        raise MalformedError(
-            f"{item.where} has schema {schema}, this updaterd reads {SCHEMA}",
-            do="update updaterd itself",
-            code="newer_schema",
-        )
+    check_understood(item, _KNOWN)
     pointer = ChannelPointer(
         product=check_name("product", item.text("product")),
         channel=check_name("channel", item.text("channel")),
         paused=item.flag("paused"),
         floor_seq=item.integer("floor_seq") if "floor_seq" in item else 0,
         releases=item.each("releases", _offer, most=MAX_OFFERS),
+        must_understand=needed(item),
     )
     order = [offer.seq for offer in pointer.releases]
     if order != sorted(set(order), reverse=True):

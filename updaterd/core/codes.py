@@ -109,7 +109,8 @@ too_large: more bytes than the format allows | publish less at once
 unknown_codec: a bundle is compressed in a way this updaterd does not know
   | update updaterd
 newer_bundle: a bundle is of a newer format | update updaterd
-newer_schema: a document is of a newer format | update updaterd
+newer_schema: a document is of a newer format; a release or channel of it is passed over
+  | update updaterd
 min_updater: the release needs a newer updaterd | update updaterd first
 bad_path: a file name that no release may have | publish without it
 bad_link: a link that leads out of the release | publish without it
@@ -263,6 +264,8 @@ upgrade: a newer release is under way | nothing
 step_back: the publisher's signed wish to go back is under way | nothing
 nothing_offered: the channel is empty | nothing
 paused: the publisher paused the channel | nothing
+not_understood: made for a newer updaterd: passed over, what is installed goes on
+  | update updaterd
 not_in_rollout: the release is not rolled out to this machine yet | nothing
 ahead_of_rollout: what is installed is newer than this machine's share of the rollout
   | nothing

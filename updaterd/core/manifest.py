@@ -9,12 +9,15 @@ they start from and which they make.
 """
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
-from updaterd.core import wire
+from updaterd.core import window, wire
 from updaterd.core.names import check_name, check_version
 from updaterd.core.tree import (
     MAX_FILES,
+    MAX_MEMORY,
     MODE_MASK,
     Entry,
     File,
@@ -22,16 +25,19 @@ from updaterd.core.tree import (
     check_link,
     check_path,
     check_tree,
+    check_weight,
+    weight,
 )
+from updaterd.core.understanding import check_understood, marks, needed
+from updaterd.core.window import Read, Window
 from updaterd.core.wire import Fields
-from updaterd.errors import MalformedError
+from updaterd.errors import MalformedError, NotUnderstoodError
 
 __all__ = [
     "MAX_BYTES",
     "MAX_DELTAS",
     "MAX_FILES",
     "MODE_MASK",
-    "SCHEMA",
     "Delta",
     "Entry",
     "File",
@@ -42,12 +48,14 @@ __all__ = [
     "check_path",
     "check_tree",
     "parse",
+    "read",
     "tree_id",
 ]
 
-SCHEMA = 1
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 24 * 2**20
 """Largest accepted manifest; a tree of 100,000 files needs about 15 MiB."""
+MAX_VALUES = 1_000_000
+"""Most items, members and containers in all; each listed file has five."""
 MAX_DELTAS = 256
 
 
@@ -77,7 +85,12 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One release of one product on one platform (contracts: `releases/VERSION`)."""
+    """One release of one product on one platform (contracts: `releases/VERSION`).
+
+    Attributes:
+        must_understand: names of members without which the rest is not to be used; an
+            updaterd that does not know one passes the release over.
+    """
 
     product: str
     version: str
@@ -88,6 +101,7 @@ class Manifest:
     files: tuple[Entry, ...]
     full: Full
     deltas: tuple[Delta, ...] = ()
+    must_understand: tuple[str, ...] = ()
 
     @property
     def tree(self) -> str:
@@ -98,7 +112,7 @@ class Manifest:
         """Return the bytes that are signed and served."""
         tree = self.tree if self.deltas else ""
         return wire.encode({
-            "schema": SCHEMA,
+            **marks(self.must_understand),
             "product": self.product,
             "version": self.version,
             "seq": self.seq,
@@ -122,7 +136,7 @@ def _as_dict(item: Full | Delta) -> dict[str, object]:
     return {name: getattr(item, name) for name in item.__dataclass_fields__}
 
 
-def _listing(files: tuple[Entry, ...]) -> list[dict[str, object]]:
+def _listing(files: Iterable[Entry]) -> list[dict[str, object]]:
     out: list[dict[str, object]] = []
     for entry in files:
         if isinstance(entry, Link):
@@ -137,10 +151,16 @@ def _listing(files: tuple[Entry, ...]) -> list[dict[str, object]]:
     return out
 
 
-def tree_id(files: tuple[Entry, ...]) -> str:
+def tree_id(files: Iterable[Entry]) -> str:
     """Return the sha256 of the canonical listing, entries sorted by path."""
-    ordered = tuple(sorted(files, key=lambda entry: entry.path.encode()))
-    return hashlib.sha256(wire.encode(_listing(ordered))).hexdigest()
+    ordered = sorted(files, key=attrgetter("path"))  # by code points, as bytes are
+    state = hashlib.sha256(b"[")
+    for start in range(0, len(ordered), _BATCH):
+        batch = wire.encode(_listing(ordered[start : start + _BATCH]))
+        state.update(b"," if start else b"")
+        state.update(batch[1:-2])  # without brackets and the end of the line
+    state.update(b"]\n")
+    return state.hexdigest()
 
 
 def _entry(item: Fields) -> Entry:
@@ -148,6 +168,7 @@ def _entry(item: Fields) -> Entry:
     if "symlink" in item:
         return Link(path, check_link(path, item.text("symlink", longest=1024)))
     mode = item.integer("mode", high=0o777)
+    mode = _SHARED.get(mode, mode)  # one number for all files
     if mode & ~MODE_MASK:
         raise MalformedError(f"{item.where}: mode {mode:o} is not allowed")
     return File(path, item.hexdigest("sha256"), item.integer("length"), mode)
@@ -162,13 +183,14 @@ def _full(item: Fields) -> Full:
     )
 
 
-def _delta(item: Fields, version: str, tree: str) -> Delta:
+def _delta(item: Fields) -> Delta:
+    """Return an edge; without a target it is one to the tree of the manifest itself."""
     here = "to_version" not in item and "to_tree" not in item
     return Delta(
         from_version=check_version(item.text("from_version")),
         from_tree=item.hexdigest("from_tree"),
-        to_version=version if here else check_version(item.text("to_version")),
-        to_tree=tree if here else item.hexdigest("to_tree"),
+        to_version="" if here else check_version(item.text("to_version")),
+        to_tree="" if here else item.hexdigest("to_tree"),
         sha256=item.hexdigest("sha256"),
         length=item.integer("length", low=1),
         codec=item.text("codec", longest=32),
@@ -177,22 +199,117 @@ def _delta(item: Fields, version: str, tree: str) -> Delta:
 
 
 def parse(raw: bytes, *, where: str = "manifest") -> Manifest:
-    """Return the manifest in `raw`, checked whole.
+    """Return the manifest in `raw`, checked whole; see `read`.
 
     Raises:
         MalformedError: anything is missing, out of range, or unsafe.
+        NotUnderstoodError: it is made for a newer updaterd.
     """
-    item = wire.parse_object(raw, where=where, limit=MAX_BYTES)
-    schema = item.integer("schema", low=1)
-    if schema != SCHEMA:
+    return read(window.of(raw), len(raw), where=where)
+
+
+def read(source: Read, length: int, *, where: str = "manifest") -> Manifest:
+    """Return a manifest, checked whole; what it is read from is never held whole.
+
+    Args:
+        source: the bytes; read more than once.
+        length: how many there are.
+        where: what the document is, for messages.
+
+    Raises:
+        MalformedError: anything is missing, out of range, or unsafe.
+        NotUnderstoodError: it is made for a newer updaterd: what else is wrong with it
+            here means nothing.
+    """
+    if length > MAX_BYTES:
         raise MalformedError(
-            f"{where} has schema {schema}, this updaterd reads {SCHEMA}",
-            do="update updaterd itself",
-            code="newer_schema",
+            f"{where} has {length} bytes, the limit is {MAX_BYTES}", code="too_large"
         )
+    window.check_count(source, where, MAX_VALUES)
+    try:
+        item, files, deltas = _members(source, where)
+        check_understood(item, _KNOWN)
+        return _assembled(item, files, deltas)
+    except NotUnderstoodError:
+        raise
+    except MalformedError:
+        check_understood(_header(source, where), _KNOWN)
+        raise
+
+
+_KNOWN = frozenset(Manifest.__dataclass_fields__) | {"schema"}
+_SMALL = _KNOWN - {"files", "deltas"}
+_BATCH = 512
+_SHARED = {0o644: 0o644, 0o755: 0o755}
+
+
+def _members(
+    source: Read, where: str
+) -> tuple[Fields, list[Entry] | None, list[Delta] | None]:
+    """Return what a manifest holds: small members, the listing, the edges.
+
+    Raises:
+        MalformedError: anything is out of range, unsafe, or no JSON.
+    """
+    document = Window(source, where)
+    small: dict[str, object] = {}
+    files: list[Entry] | None = None
+    deltas: list[Delta] | None = None
+    for name in document.members():
+        if name == "files":
+            files, room = [], MAX_MEMORY
+            for item in _each(document, name, MAX_FILES):
+                entry = _entry(item)
+                room -= weight(entry)
+                check_weight(room)
+                files.append(entry)
+        elif name == "deltas":
+            deltas = [_delta(item) for item in _each(document, name, MAX_DELTAS)]
+        elif name in _SMALL:
+            small[name] = document.value()
+        else:
+            document.skip()
+    return Fields(small, where), files, deltas
+
+
+def _header(source: Read, where: str) -> Fields:
+    """Return the members that say whether the rest is for this updaterd.
+
+    Raises:
+        MalformedError: it is no JSON.
+    """
+    document = Window(source, where)
+    found: dict[str, object] = {}
+    for name in document.members():
+        if name in ("schema", "must_understand"):
+            found[name] = document.value()
+        else:
+            document.skip()
+    return Fields(found, where)
+
+
+def _each(document: Window, name: str, most: int) -> Iterator[Fields]:
+    for index, item in enumerate(document.items(most)):
+        where = f"{document.where}: {name}[{index}]"
+        if not isinstance(item, dict):
+            raise MalformedError(f"{where} is not an object")
+        yield Fields(item, where)
+
+
+def _assembled(
+    item: Fields, files: list[Entry] | None, deltas: list[Delta] | None
+) -> Manifest:
+    """Return the manifest from its parts.
+
+    Raises:
+        MalformedError: they do not fit together, or one is missing.
+    """
+    if files is None or deltas is None:
+        missing = "files" if files is None else "deltas"
+        raise MalformedError(f"{item.where}: {missing!r} is missing")
     version = check_version(item.text("version"))
-    files = item.each("files", _entry, most=MAX_FILES)
     check_tree(files)
+    files.sort(key=attrgetter("path"))
     tree = tree_id(files)
     manifest = Manifest(
         product=check_name("product", item.text("product")),
@@ -201,19 +318,18 @@ def parse(raw: bytes, *, where: str = "manifest") -> Manifest:
         platform=check_name("platform", item.text("platform")),
         min_updater=check_version(item.text("min_updater")),
         floor_seq=item.integer("floor_seq"),
-        files=files,
+        files=tuple(files),
         full=_full(item.fields("full")),
-        deltas=item.each(
-            "deltas", lambda edge: _delta(edge, version, tree), most=MAX_DELTAS
+        deltas=tuple(
+            edge if edge.to_tree else replace(edge, to_version=version, to_tree=tree)
+            for edge in deltas
         ),
+        must_understand=needed(item),
     )
     total = sum(f.length for f in manifest.files if isinstance(f, File))
     if total != manifest.full.unpacked:
         raise MalformedError(
-            f"{where}: the files add up to {total} bytes, "
+            f"{item.where}: the files add up to {total} bytes, "
             f"`unpacked` says {manifest.full.unpacked}"
         )
-    return replace(
-        manifest,
-        files=tuple(sorted(manifest.files, key=lambda entry: entry.path.encode())),
-    )
+    return manifest

@@ -27,10 +27,16 @@ from updaterd.errors import RejectedError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A release that failed on this machine, and until when it is not retried."""
+    """A release that this machine does not take, and until when.
+
+    Attributes:
+        code: why, when it is no verdict on the release: it is passed over, whatever
+            a person says about retrying.
+    """
 
     seq: int
     reason: str
+    code: str = ""
     until: float = math.inf
 
 
@@ -165,7 +171,7 @@ def _is_blocked(offer: Offer, facts: Facts) -> bool:
         block is not None
         and block.seq == offer.seq
         and facts.now < block.until
-        and not facts.retry_blocked
+        and not (facts.retry_blocked and not block.code)
     )
 
 
@@ -183,6 +189,12 @@ def _first_allowed(reached: list[Offer], facts: Facts) -> Offer | None:
 
 def _blocked(offer: Offer, pointer: ChannelPointer, facts: Facts) -> Wait:
     block = facts.blocked[offer.version]
+    if block.code:
+        return Wait(
+            code=block.code,
+            reason=f"{offer.version} is passed over: {block.reason}",
+            offer=offer,
+        )
     return Wait(
         code="blocked",
         reason=f"{offer.version} is blocked here ({block.reason}) until a newer "

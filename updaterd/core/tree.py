@@ -6,15 +6,22 @@ these only, and starts the faster the less it imports.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from functools import cache
+from operator import attrgetter
+
 from updaterd.core.records import record
 from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Mapping, Sequence
 
-MAX_FILES = 500_000
+MAX_FILES = 131_072
 """Most files and links of a tree."""
+MAX_MEMORY = 38 * 2**20
+"""Most bytes that a listing may take in memory, as `weight` counts them."""
 MAX_FOLDERS = 500_000
 """Most directories of a tree."""
 MAX_DEPTH = 96
@@ -24,6 +31,7 @@ MAX_PATH = 1024
 MAX_NAME = 255
 MAX_HOPS = 40
 """Links that Linux follows within one path (path_resolution(7))."""
+_FEW = 4  # names of a target that is followed again faster than it is kept
 MODE_MASK = 0o755
 """Bits of a listed mode: no setuid, no group or world write."""
 
@@ -66,12 +74,17 @@ def unseen(text: str) -> str:
     """Return the first character that no name may have, as "U+202E"; or nothing."""
     if text.isascii() and text.isprintable():
         return ""
-    for character in text:
-        code = ord(character)
-        plane_end = code & 0xFFFE == 0xFFFE
-        if plane_end or any(low <= code <= high for low, high in _UNSEEN):
-            return f"U+{code:04X}"
-    return ""
+    found = _no_reader_sees().search(text)
+    return f"U+{ord(found[0]):04X}" if found else ""
+
+
+@cache
+def _no_reader_sees() -> re.Pattern[str]:
+    import re  # noqa: PLC0415 - only for names that are not ASCII
+
+    ends = [(plane + 0xFFFE, plane + 0xFFFF) for plane in range(0, 0x110000, 0x10000)]
+    ranges = (f"\\U{low:08x}-\\U{high:08x}" for low, high in (*_UNSEEN, *ends))
+    return re.compile(f"[{''.join(ranges)}]")
 
 
 def check_path(path: str) -> str:
@@ -107,6 +120,40 @@ def check_path(path: str) -> str:
             code="bad_path",
         )
     return path
+
+
+def weight(entry: Entry) -> int:
+    """Return about how many bytes an entry takes in memory.
+
+    By the same rule everywhere, whatever the interpreter: what a publisher may push, a
+    machine can read.
+    """
+    if isinstance(entry, Link):
+        return 160 + _width(entry.path) + _width(entry.target)
+    return 290 + _width(entry.path)
+
+
+def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return len(text) * (4 if max(text) > "\uffff" else 2)
+
+
+def check_weight(room: int) -> None:
+    """Check that a listing is not too heavy.
+
+    Args:
+        room: bytes that are left of `MAX_MEMORY`.
+
+    Raises:
+        MalformedError: none are.
+    """
+    if room < 0:
+        raise MalformedError(
+            f"the listing takes more than {MAX_MEMORY // 2**20} MiB of memory: its "
+            "names are too many and too long",
+            code="too_large",
+        )
 
 
 def _bytes(text: str) -> int:
@@ -147,15 +194,22 @@ def check_tree(files: Sequence[Entry]) -> None:
     """Check that the listing describes one possible, harmless directory tree.
 
     Every link is followed through the listing's own links, as the kernel would. Takes
-    time and memory in proportion to the listing, whatever it says.
+    time in proportion to the listing, whatever it says, and next to no memory.
 
     Raises:
         MalformedError: a path stands twice; a file or link is also a parent; too
-            many directories; or a link leads out of the tree, in a circle, or
-            through more links than Linux follows.
+            many files or directories, or names too long for all of them; or a link
+            leads out of the tree, in a circle, or through more links than Linux
+            follows.
     """
-    # "/" before every other character: what stands in a directory follows it at once
-    ordered = sorted(files, key=lambda entry: entry.path.replace("/", "\0"))
+    if len(files) > MAX_FILES:
+        raise MalformedError(
+            f"the tree has more than {MAX_FILES} files and links", code="too_large"
+        )
+    room = MAX_MEMORY - sum(map(weight, files))
+    check_weight(room)
+    path_of = attrgetter("path")
+    ordered = sorted(files, key=path_of)
     before, folders = "", 0
     for entry in ordered:
         path = entry.path
@@ -163,36 +217,44 @@ def check_tree(files: Sequence[Entry]) -> None:
             raise MalformedError(
                 f"{path!r:.80} stands twice in the listing", code="bad_path"
             )
-        if before and path.startswith(before + "/"):
-            raise MalformedError(
-                f"{before!r:.80} is both a file and a directory", code="bad_path"
-            )
-        folders += _parents_of(path, before)
+        # What has one folder stands together, so each is met for the first time once.
+        for folder in _entered(path, before):
+            folders += 1
+            if folders > MAX_FOLDERS:
+                raise MalformedError(
+                    f"the tree has more than {MAX_FOLDERS} directories",
+                    code="too_large",
+                )
+            place = bisect_left(ordered, folder, key=path_of)
+            if place < len(ordered) and ordered[place].path == folder:
+                raise MalformedError(
+                    f"{folder!r:.80} is both a file and a directory", code="bad_path"
+                )
         before = path
-    if folders > MAX_FOLDERS:
-        raise MalformedError(
-            f"the tree has more than {MAX_FOLDERS} directories", code="too_large"
-        )
     del ordered
-    Links({e.path: e.target for e in files if isinstance(e, Link)}).check()
+    Links({e.path: e.target for e in files if isinstance(e, Link)}, room).check()
 
 
-def _parents_of(path: str, before: str) -> int:
-    """Return how many directories of `path` are none of those of `before`."""
-    shared = 0
-    for one, other in zip(path, before, strict=False):
-        if one != other:
-            break
-        shared += one == "/"
-    return path.count("/") - shared
+def _entered(path: str, before: str) -> list[str]:
+    """Return the directories of `path` that are none of those of `before`."""
+    found = []
+    folder = path.rpartition("/")[0]
+    while folder and not before.startswith(folder + "/"):
+        found.append(folder)
+        folder = folder.rpartition("/")[0]
+    return found
 
 
 class Links:
-    """The links of a tree, followed as the kernel does, each at most once."""
+    """The links of a tree, followed as the kernel does.
 
-    def __init__(self, targets: Mapping[str, str]) -> None:
-        """Take the links: targets by path."""
+    Where one leads is kept when it took long to find, so that none is followed often.
+    """
+
+    def __init__(self, targets: Mapping[str, str], room: int = MAX_MEMORY) -> None:
+        """Take the links: targets by path, and how many bytes may be kept."""
         self._targets = targets
+        self._room = room
         self._known: dict[str, tuple[str, int]] = {}
 
     def check(self) -> None:
@@ -222,7 +284,8 @@ class Links:
         if path in self._known:
             return self._known[path]
         at, hops = path.rpartition("/")[0], 1
-        for part in self._targets[path].split("/"):
+        parts = self._targets[path].split("/")
+        for part in parts:
             if part == ".." and not at:
                 raise MalformedError(
                     f"link {path!r:.80} leads out of the tree", code="bad_link"
@@ -240,7 +303,10 @@ class Links:
                     f"{MAX_HOPS} links",
                     code="bad_link",
                 )
-        self._known[path] = at, hops
+        if hops > 1 or len(parts) > _FEW:
+            self._room -= 205 + _width(at)
+            check_weight(self._room)
+            self._known[path] = at, hops
         return at, hops
 
     def _deeper(self, path: str, nested: int) -> tuple[str, int]:

@@ -18,7 +18,8 @@ MAX_INTEGER = 2**53 - 1
 """Largest integer in any document: I-JSON (RFC 7493 section 2.2)."""
 
 _MAX_DIGITS = 16
-_MAX_DEPTH = 32
+MAX_DEPTH = 32
+"""Most levels of nesting."""
 
 # A string, or what comes with a further value; possessive, so nothing is read twice.
 _VALUE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{,]', re.DOTALL)
@@ -46,8 +47,24 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _check_depth(text: str, where: str) -> None:
+DECODER = json.JSONDecoder(
+    parse_constant=_no_constant, parse_int=_short_int, object_pairs_hook=_unique
+)
+"""As strict as `parse_object`, for one value at a time."""
+
+
+def check_depth(text: str, where: str) -> None:
     """Refuse deep nesting before the recursive parser sees it.
+
+    Raises:
+        MalformedError: it nests too deep.
+    """
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _count_depth(text, where)
+
+
+def _count_depth(text: str, where: str) -> None:
+    """Refuse nesting deeper than `MAX_DEPTH`.
 
     Raises:
         MalformedError: it nests too deep.
@@ -66,8 +83,8 @@ def _check_depth(text: str, where: str) -> None:
             in_string = True
         elif character in "[{":
             depth += 1
-            if depth > _MAX_DEPTH:
-                raise MalformedError(f"{where} nests deeper than {_MAX_DEPTH} levels")
+            if depth > MAX_DEPTH:
+                raise MalformedError(f"{where} nests deeper than {MAX_DEPTH} levels")
         elif character in "]}":
             depth -= 1
 
@@ -108,16 +125,10 @@ def parse_object(
         )
     try:
         text = raw.decode("utf-8")
-        if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH:
-            _check_depth(text, where)
+        check_depth(text, where)
         if most is not None:
             _check_count(raw, where, most)
-        value = json.loads(
-            text,
-            parse_constant=_no_constant,
-            parse_int=_short_int,
-            object_pairs_hook=_unique,
-        )
+        value = DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"{where} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
@@ -208,6 +219,22 @@ class Fields:
             MalformedError: missing or another type.
         """
         return Fields(self._get(name, dict), f"{self.where}: {name}")
+
+    def texts(self, name: str, *, most: int) -> tuple[str, ...]:
+        """Return an array member of strings; nothing, when it is missing.
+
+        Raises:
+            MalformedError: another type, too many, or one of them too long.
+        """
+        if name not in self:
+            return ()
+        items = self._get(name, list)
+        if len(items) > most:
+            raise MalformedError(
+                f"{self.where}: {name!r} has {len(items)} items, the limit is {most}"
+            )
+        where = f"{self.where}: {name}"
+        return tuple(Fields({"item": each}, where).text("item") for each in items)
 
     def each(
         self, name: str, read: Callable[["Fields"], T], *, most: int

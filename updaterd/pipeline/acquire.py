@@ -102,7 +102,7 @@ def acquire(job: Job, services: Services) -> Route:
             break
     services.journal.progress(job.ident, path=_shown(job, route))
     services.journal.stage(
-        job.ident, job.raw, job.manifest.tree, services.note(reason=route.reason)
+        job.ident, job.raw(), job.manifest.tree, services.note(reason=route.reason)
     )
     _clear_bundles(job, services)
     return route
@@ -248,7 +248,7 @@ def reassemble(job: Job, services: Services) -> str | None:
                 return None  # in one piece, then
         if verify_tree(staging, job.manifest.files):
             return None
-        stage.commit(staging, job.root, job.manifest.version, job.raw)
+        stage.commit(staging, job.root, job.manifest.version, job.raw())
     finally:
         stage.delete_tree(staging)
     job.fetched += services.fetcher.received - received
@@ -257,7 +257,7 @@ def reassemble(job: Job, services: Services) -> str | None:
         job.ident, bytes_fetched=job.fetched, bytes_full=job.manifest.full.length
     )
     services.journal.stage(
-        job.ident, job.raw, job.manifest.tree, services.note("adopted", reason)
+        job.ident, job.raw(), job.manifest.tree, services.note("adopted", reason)
     )
     return reason
 

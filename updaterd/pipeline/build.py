@@ -25,6 +25,7 @@ class Job:
     """One release to be built, and what was learned on the way.
 
     Attributes:
+        raw: returns the signed bytes of the manifest.
         bases: listings of the trees that a delta may start from, by version.
         have: their tree ids; one that turns out to be damaged is taken out.
         skip: bundles that failed in this run, by sha256.
@@ -35,7 +36,7 @@ class Job:
 
     product: Product
     manifest: Manifest
-    raw: bytes
+    raw: Callable[[], bytes]
     ident: int
     bases: dict[str, tuple[Entry, ...]]
     have: dict[str, str] = field(default_factory=dict)
@@ -84,7 +85,7 @@ def build(job: Job, route: Route, bundles: list[Path], services: Services) -> No
             staging = stage.open_staging(job.root, tree)
             if tree == job.manifest.tree:
                 _make(job, route, (step, bundle), staging, base, services)
-                stage.commit(staging, job.root, job.manifest.version, job.raw)
+                stage.commit(staging, job.root, job.manifest.version, job.raw())
             else:
                 base = _between(job, (step, bundle), staging, base, services)
     except BaseException as error:

@@ -7,16 +7,18 @@ repository may go behind.
 
 import math
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 from updaterd import locks
-from updaterd.core import codes, schedule, words
+from updaterd.core import codes, planner, schedule, words
 from updaterd.core.backoff import Backoff
+from updaterd.core.channel import ChannelPointer
 from updaterd.core.lifecycle import TOUCHED, State
 from updaterd.core.planner import Act, Block, Decision, Facts, Wait
 from updaterd.core.recovery import retry_after_s
 from updaterd.core.settings import Product
-from updaterd.errors import TransientError, UpdaterError
+from updaterd.errors import NotUnderstoodError, TransientError, UpdaterError
 from updaterd.install import stage
 from updaterd.pipeline.services import Outcome, Request, Services
 from updaterd.store.journal import RoleSeen
@@ -78,6 +80,27 @@ def gather(product: Product, services: Services, request: Request, view: View) -
         forced=request.forced,
         retry_blocked=request.retry_blocked,
     )
+
+
+def passing_over(name: str, view: View, pointer: ChannelPointer, known: Facts) -> Facts:
+    """Return the facts, with releases that are not for this updaterd passed over.
+
+    They may do for a newer one, so nothing is remembered about them.
+    """
+    while True:
+        decision = planner.decide(pointer, known)
+        if not isinstance(decision, Act):
+            return known
+        target = decision.target
+        try:
+            view.manifest(name, target.version, known.platform)
+        except NotUnderstoodError as error:
+            passed = Block(seq=target.seq, reason=error.what, code=error.code)
+            known = replace(known, blocked={**known.blocked, target.version: passed})
+        except UpdaterError:
+            return known  # asked for again, by who has an answer to that
+        else:
+            return known
 
 
 def first_seen(

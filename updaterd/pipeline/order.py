@@ -7,7 +7,7 @@ finds there when to look again.
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +19,13 @@ from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Manifest
 from updaterd.core.planner import Act, Current, Decision, Facts, Wait
 from updaterd.core.settings import Product
-from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
+from updaterd.errors import (
+    BrokenError,
+    NotUnderstoodError,
+    RejectedError,
+    TransientError,
+    UpdaterError,
+)
 from updaterd.install import activate, commands, hooks, stage
 from updaterd.pipeline import acquire, facts, restore, resume, rollback, trial
 from updaterd.pipeline.build import Job
@@ -132,8 +138,12 @@ def _at_work(product: Product, services: Services) -> Iterator[None]:
 def _update(product: Product, services: Services, request: Request) -> Outcome:
     name = product.name
     view = _refresh(services, request)
-    pointer = view.channel(name, product.channel)
+    try:
+        pointer = view.channel(name, product.channel)
+    except NotUnderstoodError as error:
+        return _passed_over(product, services, request, error)
     known = facts.gather(product, services, request, view)
+    known = facts.passing_over(name, view, pointer, known)
     decision = planner.decide(pointer, known)
     first_seen = facts.first_seen(product, services, decision, now=known.now)
     if first_seen != known.first_seen_at:
@@ -150,7 +160,7 @@ def _update(product: Product, services: Services, request: Request) -> Outcome:
         return _standing(product, decision, known, notes)
     manifest = view.manifest(name, decision.target.version, services.platform)
     planner.check_manifest(manifest, product=name, target=decision.target, facts=known)
-    raw = view.manifest_bytes(name, manifest.version, services.platform)
+    raw = view.signed(name, manifest.version, services.platform).whole
     services.teller.say(f"{name}: {decision.reason}")
     if request.dry:
         return _explain(product, services, decision, manifest, notes)
@@ -158,6 +168,24 @@ def _update(product: Product, services: Services, request: Request) -> Outcome:
     services.journal.claim(deployment.id, view.word(manifest))
     outcome = _deploy(product, services, deployment, manifest, raw)
     return replace(outcome, notes=(*notes, *outcome.notes))
+
+
+def _passed_over(
+    product: Product, services: Services, request: Request, error: NotUnderstoodError
+) -> Outcome:
+    """Return the outcome of a look at a channel that is not for this updaterd."""
+    decision = Wait(code=error.code, reason=error.what)
+    if not request.dry:
+        facts.note_decision(product, services, decision, None)
+    installed = services.journal.installed(product.name)
+    return Outcome(
+        product=product.name,
+        result="pending",
+        code=error.code,
+        reason=error.what,
+        from_version=installed.version if installed else None,
+        notes=(error.do,),
+    )
 
 
 def _refresh(services: Services, request: Request) -> View:
@@ -204,7 +232,7 @@ def _explain(
     notes: tuple[str, ...],
 ) -> Outcome:
     bases = acquire.base_trees(product, services)
-    job = Job(product=product, manifest=manifest, raw=b"", ident=0, bases=bases)
+    job = Job(product=product, manifest=manifest, raw=bytes, ident=0, bases=bases)
     here = manifest.tree in job.have.values()
     route = None if here else acquire.choose(job)
     installed = services.journal.installed(product.name)
@@ -249,7 +277,7 @@ def _deploy(
     services: Services,
     deployment: Deployment,
     manifest: Manifest,
-    raw: bytes,
+    raw: Callable[[], bytes],
 ) -> Outcome:
     """Take a deployment from where it stands to its end.
 
@@ -287,7 +315,7 @@ def _stage(
     services: Services,
     deployment: Deployment,
     manifest: Manifest,
-    raw: bytes,
+    raw: Callable[[], bytes],
 ) -> str:
     """Bring the release to STAGED; return how, for a person.
 
@@ -306,7 +334,7 @@ def _stage(
         reason = "its tree is on disk already"
         if not deployment.bytes_fetched:  # by a run that was cut short
             reason += ": nothing downloaded"
-        journal.stage(ident, raw, manifest.tree, services.note("on_disk", reason))
+        journal.stage(ident, raw(), manifest.tree, services.note("on_disk", reason))
         return reason
     if stage.look(root).running == manifest.version:
         raise RejectedError(

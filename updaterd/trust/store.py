@@ -1,5 +1,6 @@
 """The trust cache: a lock for python-tuf's files, and manifests beside them."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from updaterd import durable, locks, places
 from updaterd.errors import MalformedError, RejectedError, TransientError
 from updaterd.net import Fetcher, NotFoundError
 from updaterd.trust.failures import explain
+from updaterd.trust.signed import Signed
 
 _KEPT = 8
 
@@ -45,8 +47,8 @@ class Store:
         except OSError as error:
             raise explain(error, name="the trust cache") from error
 
-    def fetch_target(self, target: TargetFile, *, limit: int) -> bytes:
-        """Return the bytes of a verified target.
+    def fetch_target(self, target: TargetFile, *, limit: int) -> Signed:
+        """Return a verified target.
 
         Raises:
             TransientError: not there, or not the bytes that were signed.
@@ -66,13 +68,9 @@ class Store:
             # it becomes a file name: a stolen release key may sign anything
             raise MalformedError(f"{target.path} has no usable sha256")
         kept = self.cache / "manifests" / digest
-        try:
-            data = kept.read_bytes()
-            target.verify_length_and_hashes(data)
-        except (OSError, exceptions.LengthOrHashMismatchError):
-            pass
-        else:
-            return data
+        found = self._kept(kept, target)
+        if found is not None:
+            return found
         url = f"{self._base}targets/{folder}/{digest}.{name}"
         deadline_s = self._fetcher.deadline_s + target.length / 16384
         try:
@@ -90,7 +88,17 @@ class Store:
         except exceptions.LengthOrHashMismatchError as error:
             raise explain(error, name=target.path) from error
         self._keep(kept, data)
-        return data
+        return self._kept(kept, target) or Signed.of(data)
+
+    @staticmethod
+    def _kept(path: Path, target: TargetFile) -> Signed | None:
+        """Return the file of an earlier attempt, when it is still what was signed."""
+        try:
+            with path.open("rb") as file:
+                target.verify_length_and_hashes(file)
+                return Signed(os.dup(file.fileno()))
+        except (OSError, exceptions.LengthOrHashMismatchError):
+            return None
 
     def _keep(self, path: Path, data: bytes) -> None:
         """Keep a manifest for the next attempt; only the few newest.

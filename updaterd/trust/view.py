@@ -20,6 +20,7 @@ from updaterd.trust.clock import Notice, signed_at
 from updaterd.trust.engine import Engine, Source
 from updaterd.trust.failures import explain
 from updaterd.trust.roles import Role
+from updaterd.trust.signed import Signed
 from updaterd.trust.store import Store
 
 
@@ -60,6 +61,8 @@ class View:
     ) -> None:
         self._engine = engine
         self._store = store
+        self._read_as = ("", "", "")
+        self._read: Manifest | None = None  # the last one: it is asked for twice
         self.warnings = warnings
         self.lineage = lineage
 
@@ -126,6 +129,7 @@ class View:
             TransientError: there is no such channel (yet), or its role cannot be
                 fetched or verified.
             MalformedError: signed, but not a pointer, or another channel's.
+            NotUnderstoodError: signed for a newer updaterd.
         """
         check_name("product", product)
         check_name("channel", channel)
@@ -149,21 +153,25 @@ class View:
             TransientError: it cannot be fetched or verified now.
             RejectedError: there is no such release for the platform.
             MalformedError: signed, but not a manifest, or another release's.
+            NotUnderstoodError: signed for a newer updaterd.
         """
-        raw = self.manifest_bytes(product, version, platform)
-        where = f"manifest of {product} {version} for {platform}"
-        found = manifests.parse(raw, where=where)
         asked = (product, version, platform)
+        if self._read is not None and asked == self._read_as:
+            return self._read
+        signed = self.signed(product, version, platform)
+        where = f"manifest of {product} {version} for {platform}"
+        found = manifests.read(signed.read, signed.length, where=where)
         if (found.product, found.version, found.platform) != asked:
             raise MalformedError(
                 f"{where} says it is {found.product} {found.version} for "
                 f"{found.platform}",
                 code="wrong_target",
             )
+        self._read_as, self._read = asked, found
         return found
 
-    def manifest_bytes(self, product: str, version: str, platform: str) -> bytes:
-        """Return the signed bytes of a manifest.
+    def signed(self, product: str, version: str, platform: str) -> Signed:
+        """Return the signed bytes of a manifest, not in memory.
 
         Raises:
             TransientError: they cannot be fetched or verified now.

@@ -258,7 +258,7 @@ def path(base):
         job = build.Job(
             product=product,
             manifest=manifest,
-            raw=b"{}",
+            raw=lambda: b"{}",
             ident=1,
             bases={"1": trees["old"]},
         )

@@ -120,7 +120,7 @@ def test_sizes_that_do_not_add_up_are_refused():
 
 def test_newer_schema_says_to_update_the_updater():
     document = json.loads(GOOD.encode())
-    document["schema"] = 2
+    document["schema"] = 3
 
     error = refused(document)
     assert "newer_schema" == error.code

@@ -18,7 +18,7 @@ def test_a_published_release_is_found_and_its_manifest_read(client):
     (offer,) = view.channel("acme", "stable").releases
     manifest = view.manifest("acme", offer.version, PLATFORM)
     assert (manifest.version, manifest.seq) == ("1.0.0", 1)
-    assert view.manifest_bytes("acme", "1.0.0", PLATFORM) == manifest.encode()
+    assert view.signed("acme", "1.0.0", PLATFORM).whole() == manifest.encode()
     by_name = {role.name: role for role in view.roles}
     assert by_name["timestamp"].days_left(T0) == 7
     assert by_name["acme.stable"].days_left(T0) == 90

@@ -1,0 +1,62 @@
+"""A signed file at hand: verified, read in parts, held open until nobody needs it.
+
+A large manifest is read through a window (`core/window.py`), and again when a release
+is recorded: meanwhile it is on the disk, not in memory.
+"""
+
+import os
+import weakref
+from pathlib import Path
+from typing import Self
+
+
+class Signed:
+    """The bytes of one file; its place on the disk may be deleted meanwhile.
+
+    Args:
+        fd: open for reading; closed when this object goes.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.length = os.fstat(fd).st_size
+        weakref.finalize(self, os.close, fd)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Return a file on the disk.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """Return bytes that no disk had room for.
+
+        Raises:
+            OSError: there is no memory either.
+        """
+        fd = os.memfd_create("manifest", os.MFD_CLOEXEC)
+        made = cls(fd)
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(data)
+        made.length = len(data)
+        return made
+
+    def read(self, at: int, count: int) -> bytes:
+        """Return up to `count` bytes from `at` on.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        return os.pread(self._fd, count, at)
+
+    def whole(self) -> bytes:
+        """Return all of it.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        return self.read(0, self.length)
