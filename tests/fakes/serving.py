@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import redis
+
 DEADLINE_S = 30.0
 """How long a test waits for what must happen; none waits for nothing to happen."""
 
@@ -342,6 +344,11 @@ class RedisProcess:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    def ask(self, *words):
+        """Send one command, as somebody else who shares the database."""
+        with contextlib.closing(redis.Redis(port=self.port)) as client:
+            return client.execute_command(*words)
 
     def flush(self):
         with socket.create_connection(("127.0.0.1", self.port), 5) as sock:

@@ -131,6 +131,69 @@ async def test_readers_from_everywhere_get_everything_after_their_cursor(hub, lo
         assert reader.numbers() == list(range(start, 200))
 
 
+class TrimmedLog(SqliteLog):
+    """Trimmed by its upkeep whenever somebody is about to read a page."""
+
+    async def read(self, after, limit):
+        await self.trim()
+        return await super().read(after, limit)
+
+
+async def test_slow_catch_up_during_trimming_misses_nothing_in_silence(tmp_path, clock):
+    """What a reader got is without a hole, or it was told `resync`."""
+    log = TrimmedLog(tmp_path / "feed.db", retention=Retention(count=50), now=clock)
+    hub = Hub(log, observer=Silence(), heartbeat_s=15, ring_bytes=300)
+    await hub.start()
+    task = asyncio.create_task(hub.run())
+    places = [
+        (await log.append(event(n, size=100), f"k{n}")).position for n in range(49)
+    ]
+    await hub.reached(places[-1])
+    for start in (0, 10, 30):
+        reader, count = Reader(), len(places)
+
+        async def drained(reader=reader):
+            """Be slow: new events come, and old ones are trimmed, between two pages."""
+            for n in range(len(places), min(len(places) + 20, count + 200)):
+                places.append((await log.append(event(n, size=100), f"k{n}")).position)
+            await asyncio.sleep(0)
+
+        cursor = write_id(hub.epoch, places[start])
+        opening = await hub.backlog(EVERYTHING, cursor, reader.write, drained, most=100)
+        for block in opening.missed:
+            reader.write(block)
+        numbers = reader.numbers()
+        assert numbers == list(range(start + 1, start + 1 + len(numbers)))
+        if opening.kind != "resync":
+            assert numbers[-1] >= count - 1
+    task.cancel()
+    await log.close()
+
+
+async def test_gap_in_the_log_makes_everybody_look_anew(tmp_path, clock):
+    """Trimmed before the hub read it: `resync`, and older cursors are not believed."""
+    log = SqliteLog(tmp_path / "feed.db", retention=Retention(count=10), now=clock)
+    hub = Hub(log, observer=Silence(), heartbeat_s=15)
+    before = (await log.append(event(0), "k0")).position
+    await hub.start()
+    reader = Reader()
+    await enter(hub, reader, "")
+    for number in range(1, 60):
+        await log.append(event(number), f"k{number}")
+    await log.trim()
+
+    task = asyncio.create_task(hub.run())
+    await hub.reached((await log.bounds()).last)
+    await until(lambda: 59 in reader.numbers())
+
+    assert list(range(50, 60)) == reader.numbers()
+    assert b"event: resync" in reader.blocks[1].plain
+    assert isinstance(hub.opening(EVERYTHING, write_id(hub.epoch, before)), Behind)
+    assert "resync" == await enter(hub, Reader(), write_id(hub.epoch, before))
+    task.cancel()
+    await log.close()
+
+
 async def test_crowd_far_behind_holds_one_copy_of_a_small_page(hub, log):
     """Old cursors of readers that do not read: the log is not copied for each."""
     for number in range(60):

@@ -1,10 +1,13 @@
 """Three in the morning: what broke is said, what was acknowledged stays."""
 
 import asyncio
+import contextlib
 import resource
+import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fakes.serving import (
@@ -15,6 +18,7 @@ from fakes.serving import (
     request,
     wait_until,
 )
+from fakes.tools import need, need_root
 
 from updaterd.server.tokens import Tokens
 
@@ -42,6 +46,105 @@ async def test_full_disk_loses_nothing_that_was_acknowledged(start_feed):
             assert publish(feed.url, token, body, f"k{number}").status == 201
         got = await reader.take(11)
     assert [event.json["seq"] for event in got] == list(range(1, 12))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on an ext4 of 4 MiB whose blocks are smaller than a page."""
+    need_root()
+    image, folder = tmp_path / "disk.img", tmp_path / "small"
+    with image.open("wb") as file:
+        file.truncate(4 << 20)
+    folder.mkdir()
+    make = [need("mkfs.ext4"), "-q", "-F", "-b", "1024", "-m", "0", image]
+    subprocess.run(make, check=True)
+    subprocess.run([need("mount"), "-o", "loop", image, folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def fill(folder):
+    with (folder / "ballast").open("ab", buffering=0) as file:
+        for size in (4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+
+
+async def test_restart_on_a_full_disk_serves_what_is_there(
+    small_disk, start_feed, tmp_path
+):
+    """Streams and their catch-up go on; announcements wait, and say for what."""
+    state = small_disk / "state"
+    feed = start_feed(state=state)
+    token = feed.token("publish:acme/stable")
+    first = publish(feed.url, token, announcement(seq=1), "k1").json["id"]
+    assert publish(feed.url, token, announcement(seq=2), "k2").status == 201
+    feed.log = tmp_path / "serve.log"
+    for stop in (signal.SIGTERM, signal.SIGKILL):
+        feed.stop(stop)
+        fill(small_disk)
+        feed.start()
+        async with Reader(feed.url, headers={"Last-Event-ID": first}) as reader:
+            assert (await reader.next()).json["seq"] == 2
+        refused = publish(feed.url, token, announcement(seq=3), "k3")
+        assert refused.status == 503
+        assert "free disk space" in refused.json["message"]
+    (small_disk / "ballast").unlink()
+
+    assert publish(feed.url, token, announcement(seq=3), "k3").status == 201
+
+
+def test_sighup_reloads_and_ends_nothing(start_feed):
+    """As its unit's ExecReload sends it, or a terminal that closes."""
+    feed = start_feed("--private")
+    token = feed.token("read")
+    url = f"{feed.url}/v1/events"
+    feed.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: '"reloaded"' in feed.log.read_text(), "the reload")
+
+    bearer = {"authorization": f"Bearer {token}"}
+    assert request(url, "HEAD", **bearer).status == 200
+    assert feed.process.poll() is None
+    unit = Path(__file__).parents[2] / "systemd/updaterd-feed.service"
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in unit.read_text()
+
+
+@pytest.mark.parametrize("damage", ["{", '{"schema": 1, "tokens": [{}]}', None])
+def test_damaged_tokens_are_told_once_and_to_the_operator_only(
+    start_feed, tmp_path, damage
+):
+    """A stranger gets 503 without detail, the log one line for all requests."""
+    (tmp_path / "public/metadata").mkdir(parents=True)
+    feed = start_feed("--private", "--repo", tmp_path / "public")
+    publisher, kept = feed.token("publish:acme/*"), (feed.state / "tokens.json")
+    whole = kept.read_bytes()
+    if damage is None:
+        kept.unlink()
+        kept.mkdir()
+    else:
+        kept.write_text(damage)
+    bearer = {"authorization": "Bearer upd_x"}
+    for _ in range(3):
+        answers = [
+            request(f"{feed.url}/metrics", **bearer),
+            request(f"{feed.url}/repo/metadata/timestamp.json", **bearer),
+            request(f"{feed.url}/v1/events", **bearer),
+            publish(feed.url, publisher, announcement()),
+        ]
+        assert [503] * 4 == [answer.status for answer in answers]
+        for answer in answers:
+            assert (
+                str(feed.state).encode()
+                not in answer.body + str(answer.headers).encode()
+            )
+    text = feed.log.read_text()
+    assert 1 == text.count("tokens_unreadable")
+    assert "Traceback" not in text
+    if damage is None:
+        kept.rmdir()
+    kept.write_bytes(whole)
+    assert publish(feed.url, publisher, announcement()).status == 201
 
 
 def test_damaged_pages_are_told_at_the_start(start_feed):

@@ -15,11 +15,11 @@ from updaterd.core.settings import Settings
 from updaterd.core.sse import Event, Limits
 from updaterd.core.text import printable
 from updaterd.daemon.clocks import Clocks
-from updaterd.daemon.repeats import Repeats
 from updaterd.errors import UpdaterError
 from updaterd.feed.client import ConnectionState, EventSource
 from updaterd.feed.connection import LONGEST_SENT_ID
 from updaterd.net import environment_proxies
+from updaterd.repeats import Repeats
 from updaterd.store.inbox import Inbox
 
 _STORE_RETRY_S = 5.0

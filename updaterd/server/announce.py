@@ -13,7 +13,7 @@ from updaterd.errors import MalformedError, RejectedError, UpdaterError
 from updaterd.log import get
 from updaterd.server import publish
 from updaterd.server.admission import Bucket
-from updaterd.server.answers import problem
+from updaterd.server.answers import problem, unavailable
 from updaterd.server.log import Appended, Event, write_topic
 from updaterd.server.parts import Parts
 from updaterd.server.request import read_bearer
@@ -71,8 +71,7 @@ class Announcements:
             _refused(error, publisher)
             return problem(_STATUS.get(error.code, 400), error.code, str(error))
         except UpdaterError as error:
-            _refused(error, publisher)
-            return problem(503, error.code, str(error), {"retry-after": "2"})
+            return _not_now(error, publisher)
 
     async def _take(self, request: Request, token: Token) -> Response:
         """Store one announcement.
@@ -125,6 +124,13 @@ class Announcements:
         return self._buckets.setdefault(
             token.id, Bucket(self._rate, 5 * self._rate, 5 * self._rate, self._clock())
         )
+
+
+def _not_now(error: UpdaterError, publisher: str) -> Response:
+    if not publisher:  # a stranger: the tokens cannot be read, and our log has it
+        return unavailable(error.code)
+    _refused(error, publisher)
+    return problem(503, error.code, str(error), {"retry-after": "2"})
 
 
 def _refused(error: UpdaterError, publisher: str) -> None:

@@ -12,3 +12,13 @@ def problem(
         status,
         {"cache-control": "no-store", **(headers or {})},
     )
+
+
+def unavailable(code: str) -> Response:
+    """Return 503 for a fault on this side: why, and where, is for our log only."""
+    return problem(
+        503,
+        code,
+        "the server cannot answer this now; its log says why",
+        {"retry-after": "5"},
+    )

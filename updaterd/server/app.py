@@ -1,5 +1,6 @@
 """The HTTP surface of the feed server (Starlette)."""
 
+import errno
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -9,11 +10,12 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from updaterd.errors import MalformedError
+from updaterd.errors import MalformedError, UpdaterError
+from updaterd.repeats import Repeats
 from updaterd.server import sink_asgi
 from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.announce import Announcements
-from updaterd.server.answers import problem
+from updaterd.server.answers import problem, unavailable
 from updaterd.server.files import RepositoryFiles
 from updaterd.server.parts import Parts
 from updaterd.server.peer import peer_of
@@ -103,6 +105,27 @@ async def _on_http(_: Request, error: Exception) -> Response:
     return problem(status, f"http_{status}", str(error), dict(headers or {}))
 
 
+class _Faults:
+    """Answers for what goes wrong on this side: one line a kind and minute, no detail.
+
+    Any stranger can make it happen again and again.
+    """
+
+    def __init__(self) -> None:
+        self._repeats = Repeats()
+
+    async def on_ours(self, _: Request, error: Exception) -> Response:
+        code = error.code if isinstance(error, UpdaterError) else "unavailable"
+        if isinstance(error, OSError):
+            self._repeats.error(
+                "request_failed",
+                alike=errno.errorcode.get(error.errno or 0, ""),
+                error=error.strerror or str(error),
+                means="files or connections are at their limit, or the disk refuses",
+            )
+        return unavailable(code)
+
+
 def make_app(parts: Parts) -> ASGIApp:
     """Return the application: feed, files, health and metrics."""
     options = parts.options
@@ -118,8 +141,15 @@ def make_app(parts: Parts) -> ASGIApp:
         if options.private:
             files = _Private(files, parts.tokens)
         routes.append(Mount("/repo", files))
-    events = Events(parts)
-    rest = Starlette(routes=routes, exception_handlers={HTTPException: _on_http})
+    events, faults = Events(parts), _Faults()
+    rest = Starlette(
+        routes=routes,
+        exception_handlers={
+            HTTPException: _on_http,
+            UpdaterError: faults.on_ours,
+            OSError: faults.on_ours,
+        },
+    )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         # the way through the router would be a tenth of what an announcement costs

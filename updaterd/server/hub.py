@@ -172,6 +172,9 @@ class Hub:
                 self._keep(record)
                 self._observer.recalled(record)
             at = records[-1].position
+        # another process may have trimmed what was still to be read
+        trimmed = (await self._log.bounds()).floor
+        self._ring.floor = max(self._ring.floor, trimmed)
         self.last = max(at, bounds.last)
 
     def _reset(self, bounds: Bounds) -> None:
@@ -188,16 +191,20 @@ class Hub:
                 self._observer.log_down(batch)
                 continue
             self._observer.log_up()
-            if batch.epoch != self.epoch:
-                await self._lost(batch.epoch)
+            if batch.epoch != self.epoch or batch.gap is not None:
+                await self._lost(batch.epoch, batch.gap or ZERO)
             for record in batch.records:
                 await self._deliver(record)
 
-    async def _lost(self, epoch: str) -> None:
-        """Begin with an empty log: every cursor out there is void."""
-        self._reset(Bounds(epoch, ZERO, ZERO))
-        block = frames.resync(epoch, ZERO, "log_lost")
-        await self._write(block, self._groups)
+    async def _lost(self, epoch: str, at: Position) -> None:
+        """Begin at a position with an empty ring: nobody's cursor is sure any more."""
+        reason = "log_lost" if epoch != self.epoch else "id_trimmed"
+        self._reset(Bounds(epoch, at, at))
+        # of everyone: which topics had events up to there is not known
+        self._ring.newest = {Topic(None, None): at}
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+        await self._write(frames.resync(epoch, at, reason), self._groups)
 
     async def _deliver(self, record: Record) -> None:
         block = self._keep(record)
@@ -331,28 +338,30 @@ class Hub:
             The page, and how many to read for the next one: large events make
             small pages, and what is read beyond a page is read in vain.
         """
-        bounds = await self._log.bounds()
+        async with self._reads:
+            records = await self._log.read(after, limit)
+            # asked afterwards: what was trimmed before the read is missing from it
+            bounds = await self._log.bounds()
         if bounds.epoch != self.epoch or after > bounds.last:
             return self._resync("id_ahead"), limit
+        if after < bounds.floor:
+            return self._resync("id_trimmed"), limit
         if after > self.last:
             await self._moved.wait()
             return Opening((), self.hello(), "replay", after), limit
-        if after < bounds.floor:
-            return self._resync("id_trimmed"), limit
         missed, size, upto, count = [], 0, after, 0
-        async with self._reads:
-            for record in await self._log.read(after, limit):
-                count += 1
-                upto = record.position
-                if wanted.wants(record.event.topic):
-                    block = self._shelf.frame(
-                        upto, partial(frames.of_record, self.epoch, record)
-                    )
-                    missed.append(block)
-                    size += len(block.plain)
-                if size > _PAGE_BYTES:
-                    break
-        # without events the hub has caught up meanwhile, or it was just trimmed
+        for record in records:
+            count += 1
+            upto = record.position
+            if wanted.wants(record.event.topic):
+                block = self._shelf.frame(
+                    upto, partial(frames.of_record, self.epoch, record)
+                )
+                missed.append(block)
+                size += len(block.plain)
+            if size > _PAGE_BYTES:
+                break
+        # without events the hub has caught up meanwhile
         page = Opening(tuple(missed), self.hello(), "replay", upto)
         return page, min(_PAGE, max(_FIRST_READ, 2 * count))
 

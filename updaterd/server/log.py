@@ -118,10 +118,18 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events that came after the last batch; a new epoch means the log was lost."""
+    """Events that came after the last batch; a new epoch means the log was lost.
+
+    Attributes:
+        epoch: this life of the log.
+        records: the events, oldest first; all of them after `gap`.
+        gap: where to go on from, when events up to there may never have been handed
+            on: trimmed before they were read, or lost by a fail-over of the log.
+    """
 
     epoch: str
     records: tuple[Record, ...]
+    gap: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,9 @@ All keys share the hash tag `{updaterd}`, so that a cluster keeps them together.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
-
+from updaterd.log import get
 from updaterd.server.log import (
     ZERO,
     Appended,
@@ -39,17 +30,21 @@ from updaterd.server.log import (
     read_topic,
     write_topic,
 )
+from updaterd.server.redis_wire import (
+    connect,
+    read_position,
+    read_record,
+    send,
+    write_position,
+)
+
+log = get()
 
 _BATCH = 50  # an event may be half a megabyte
 _BLOCK_MS = 5000
 _TIMEOUT_S = 5.0
 _AGAIN_S = 0.25
 _TRIM_STEP = 1000
-
-_REMEDIES: dict[type[ResponseError], str] = {
-    OutOfMemoryError: "raise Redis' maxmemory, or lower --keep-events",
-    ReadOnlyError: "point --log at the primary: this Redis is a replica",
-}
 
 _STREAM = "{updaterd}:events"
 _NEWEST = "{updaterd}:newest"
@@ -90,6 +85,43 @@ end
 return gone
 """
 
+# What a reader at ARGV[1] must know: is it still in the log that it has read so far?
+_LIFE = """
+local known = redis.call('HMGET', KEYS[2], 'epoch', 'floor', 'since')
+if not known[1] then
+    redis.call('HSET', KEYS[2], 'epoch', ARGV[2])
+    known[1] = ARGV[2]
+end
+return {known[1], known[2] or '0-0', known[3] or '0-0',
+    #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])}
+"""
+
+# Events that a reader had are gone (a fail-over to a replica that was behind), and ids
+# may come again: a new life begins after what is there, once, whoever notices first.
+_NEW_LIFE = """
+if redis.call('HGET', KEYS[2], 'epoch') == ARGV[1] then
+    local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+    redis.call('HSET', KEYS[2], 'epoch', ARGV[2],
+        'since', newest[1] and newest[1][1] or '0-0')
+end
+"""
+
+
+class _Life(NamedTuple):
+    """One life of the log, as seen by a reader.
+
+    Attributes:
+        epoch: its name.
+        floor: everything after it is there.
+        since: where it began, when events of the life before are still there.
+        here: whether the reader's last event is.
+    """
+
+    epoch: str
+    floor: Position
+    since: Position
+    here: bool
+
 
 class RedisLog:
     """See `EventLog`.
@@ -105,12 +137,13 @@ class RedisLog:
     ) -> None:
         self._retention = retention
         self._now = now
-        self._redis = _connect(url, _TIMEOUT_S)
+        self._redis = connect(url, _TIMEOUT_S)
         # its answers take as long as it blocks
-        self._reader = _connect(url, _BLOCK_MS / 1000 + _TIMEOUT_S)
+        self._reader = connect(url, _BLOCK_MS / 1000 + _TIMEOUT_S)
+        self._foreign = ZERO  # the newest entry of somebody else that was told
 
     async def _ask(self, *command: Any) -> Any:
-        return await _send(self._redis, *command)
+        return await send(self._redis, *command)
 
     async def append(self, event: Event, key: str) -> Appended:
         """See `EventLog.append`.
@@ -137,7 +170,7 @@ class RedisLog:
         )
         if used:
             check_key(key, used.decode(), event)
-        return Appended(epoch.decode(), _position(wire_id), fresh=not used)
+        return Appended(epoch.decode(), read_position(wire_id), fresh=not used)
 
     async def find(self, event: Event, key: str) -> Appended | None:
         """See `EventLog.find`."""
@@ -145,7 +178,7 @@ class RedisLog:
         if used is None:
             return None
         check_key(key, used.decode(), event)
-        return Appended(await self._epoch(), _position(wire_id), fresh=False)
+        return Appended(await self._epoch(), read_position(wire_id), fresh=False)
 
     async def _epoch(self) -> str:
         """Return this life's name: a new one when Redis has forgotten it."""
@@ -157,10 +190,16 @@ class RedisLog:
 
     async def read(self, after: Position, limit: int) -> tuple[Record, ...]:
         """See `EventLog.read`."""
-        rows = await self._ask(
-            "XRANGE", _STREAM, f"({_write(after)}", "+", "COUNT", limit
-        )
-        return _records(rows)
+        found: list[Record] = []
+        while len(found) < limit:
+            rows = await self._ask(
+                "XRANGE", _STREAM, f"({write_position(after)}", "+", "COUNT", limit
+            )
+            if not rows:
+                break
+            found += self._records(rows)
+            after = read_position(rows[-1][0])
+        return tuple(found[:limit])
 
     async def bounds(self) -> Bounds:
         """See `EventLog.bounds`."""
@@ -168,14 +207,35 @@ class RedisLog:
         floor = await self._ask("HGET", _META, "floor")
         newest = await self.newest()
         last = max(newest.values(), default=ZERO)
-        return Bounds(epoch, _position(floor) if floor else ZERO, last)
+        return Bounds(epoch, read_position(floor) if floor else ZERO, last)
 
     async def newest(self) -> Mapping[Topic, Position]:
         """See `EventLog.newest`."""
         pairs = await self._ask("HGETALL", _NEWEST)
         if not isinstance(pairs, dict):
             pairs = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        return {read_topic(k.decode()): _position(v) for k, v in pairs.items()}
+        return {read_topic(k.decode()): read_position(v) for k, v in pairs.items()}
+
+    def _records(self, rows: list[Any]) -> list[Record]:
+        """Return the events of a stream's rows; what others put there is passed over.
+
+        The database may be shared, and one `XADD` of a stranger must end nothing.
+        """
+        found = []
+        for wire_id, flat in rows:
+            record = read_record(wire_id, flat)
+            if record is not None:
+                found.append(record)
+            elif (position := read_position(wire_id)) > self._foreign:
+                self._foreign = position
+                log.warning(
+                    "foreign_entry",
+                    id=wire_id.decode(),
+                    key=_STREAM,
+                    means="something else writes to the event log; it was passed over",
+                    do="give updaterd a Redis database of its own",
+                )
+        return found
 
     async def tail(
         self, epoch: str, after: Position
@@ -184,27 +244,73 @@ class RedisLog:
         failed = False
         while True:
             try:
-                # asked each time: a Redis that lost everything answers XREAD gladly
-                current = await self._epoch()
-                if current != epoch or failed:
-                    if current != epoch:
-                        epoch, after = current, ZERO
+                if failed:
+                    await self._life(after)
                     failed = False
                     yield Batch(epoch, ())
-                records = await self._wait(after)
-                if not records or await self._epoch() != epoch:
-                    continue  # nothing new, or lost while we waited
+                batch, after = await self._next(epoch, after)
             except LogDownError as error:
                 if not failed:
                     failed = True
                     yield error
                 await asyncio.sleep(_AGAIN_S)
                 continue
-            after = records[-1].position
-            yield Batch(epoch, records)
+            if batch is not None:
+                epoch = batch.epoch
+                yield batch
 
-    async def _wait(self, after: Position) -> tuple[Record, ...]:
-        answer = await _send(
+    async def _next(self, epoch: str, after: Position) -> tuple[Batch | None, Position]:
+        """Wait for what comes after a position; return it, and where to go on."""
+        # asked first: a Redis that lost everything answers XREAD gladly
+        life = await self._life(after)
+        if life.epoch != epoch:
+            gap = life.since if life.since != ZERO else None
+            return Batch(life.epoch, (), gap), life.since
+        rows = await self._wait(after)
+        # and afterwards: what was lost or trimmed meanwhile is missing from them
+        life = await self._life(after)
+        if life.epoch != epoch:
+            return None, after
+        if after > max(life.floor, life.since) and not life.here:
+            await self._begin_anew(epoch)
+            return None, after
+        gap = life.floor if after < life.floor else None
+        upto = max(read_position(rows[-1][0]) if rows else after, gap or after)
+        records = tuple(r for r in self._records(rows) if r.position > (gap or after))
+        if not records and gap is None:
+            return None, upto
+        return Batch(epoch, records, gap), upto
+
+    async def _life(self, after: Position) -> _Life:
+        epoch, floor, since, here = await self._ask(
+            "EVAL",
+            _LIFE,
+            2,
+            _STREAM,
+            _META,
+            write_position(after),
+            secrets.token_hex(4),
+        )
+        return _Life(
+            epoch.decode(),
+            read_position(floor),
+            read_position(since),
+            here=bool(here) or after == ZERO,
+        )
+
+    async def _begin_anew(self, epoch: str) -> None:
+        await self._ask(
+            "EVAL", _NEW_LIFE, 2, _STREAM, _META, epoch, secrets.token_hex(4)
+        )
+        log.error(
+            "log_rewound",
+            means="Redis has lost announcements that it had acknowledged, as after a "
+            "fail-over to a replica that was behind; all subscribers look anew",
+            do="announce again what was pushed lately; see docs/scale.md",
+        )
+
+    async def _wait(self, after: Position) -> list[Any]:
+        answer = await send(
             self._reader,
             "XREAD",
             "COUNT",
@@ -213,12 +319,12 @@ class RedisLog:
             _BLOCK_MS,
             "STREAMS",
             _STREAM,
-            _write(after),
+            write_position(after),
         )
         if not answer:
-            return ()
+            return []
         streams = answer.values() if isinstance(answer, dict) else [answer[0][1]]
-        return _records([row for rows in streams for row in rows])
+        return [row for rows in streams for row in rows]
 
     async def trim(self) -> int:
         """See `EventLog.trim`: floor and trimming are one script."""
@@ -261,67 +367,3 @@ class RedisLog:
         """See `EventLog.close`."""
         await self._redis.aclose()
         await self._reader.aclose()
-
-
-def _connect(url: str, timeout_s: float) -> redis.Redis:
-    # no retries of its own: `_send` knows what may be repeated, and for how long
-    return redis.Redis.from_url(
-        url,
-        protocol=2,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-    )
-
-
-async def _send(client: redis.Redis, *command: Any) -> Any:
-    """Send one command.
-
-    Raises:
-        LogDownError: no answer, or a refusal.
-    """
-    try:
-        try:
-            return await client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except redis.ConnectionError:
-            # a pooled connection that died while it rested. All that is sent here
-            # may be sent twice: the append knows its key
-            return await client.execute_command(*command)  # type: ignore[no-untyped-call]
-    except ResponseError as error:
-        raise LogDownError(
-            f"the event log in Redis refused: {error}",
-            means="what was asked of it was not done",
-            do=_REMEDIES.get(type(error), "check Redis"),
-        ) from error
-    # uvloop's RuntimeError: redis-py wrote to a transport that was closed meanwhile.
-    except (RedisError, OSError, TimeoutError, RuntimeError) as error:
-        raise LogDownError(
-            f"the event log in Redis failed: {type(error).__name__} {error}",
-            means="an announcement may or may not have been stored",
-            do="check Redis; send it again with the same Idempotency-Key",
-        ) from error
-
-
-def _write(position: Position) -> str:
-    return f"{position.ms}-{position.seq}"
-
-
-def _position(raw: bytes) -> Position:
-    ms, _, seq = raw.decode().partition("-")
-    return Position(int(ms), int(seq))
-
-
-def _records(rows: list[Any]) -> tuple[Record, ...]:
-    found = []
-    for wire_id, flat in rows:
-        fields = flat
-        if not isinstance(flat, dict):
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        event = Event(
-            fields[b"name"].decode(),
-            read_topic(fields[b"topic"].decode()),
-            fields[b"data"],
-        )
-        found.append(Record(_position(wire_id), event))
-    return tuple(found)

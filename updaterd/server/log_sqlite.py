@@ -11,10 +11,10 @@ import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from updaterd.errors import BrokenError
 from updaterd.server.log import (
     ZERO,
     Appended,
@@ -31,38 +31,11 @@ from updaterd.server.log import (
     read_topic,
     write_topic,
 )
+from updaterd.server.log_file import DAMAGED, LogFile
 
 _BATCH = 50  # an event may be half a megabyte
 _MOST_HANDED = 16  # so may these; a tail that is further behind reads the file
 _AGAIN_S = 1.0
-_LAYOUT = 1
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE event (
-    ms INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    product TEXT,
-    channel TEXT,
-    data BLOB NOT NULL,
-    PRIMARY KEY (ms, seq)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE newest (              -- of each topic, also when it was trimmed
-    topic TEXT PRIMARY KEY,        -- PRODUCT/CHANNEL, '/' for everyone
-    ms INTEGER NOT NULL,
-    seq INTEGER NOT NULL
-) STRICT;
-CREATE TABLE used (                -- idempotency keys
-    key TEXT PRIMARY KEY,
-    digest TEXT NOT NULL,
-    ms INTEGER NOT NULL,
-    seq INTEGER NOT NULL
-) STRICT;
-CREATE INDEX used_age ON used (ms);
-INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(4)))), ('floor', '0-0');
-PRAGMA user_version = 1;
-"""
 
 T = TypeVar("T")
 
@@ -95,74 +68,21 @@ class SqliteLog:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="event-log")
         self._moved = asyncio.Event()
         self._handed: deque[_Added] = deque(maxlen=_MOST_HANDED)
-        self._db: sqlite3.Connection | None = None
-        self._opened = (0, 0)
+        self._file = LogFile(path)
+        self._closed = False
 
-    def _open(self) -> sqlite3.Connection:
-        """Open the file, making the tables on first use.
-
-        Raises:
-            BrokenError: not a usable log.
-            LogDownError: the file that was opened is no longer there.
-
-        Power cut: the tables are made in one transaction, or not at all.
-        """
-        if self._db is not None:
-            if self._file() != self._opened:
-                # what is written to a file without a name is gone with the process
-                raise LogDownError(
-                    f"the event log {self.path} was moved or deleted",
-                    means="nothing can be announced",
-                    do="put it back, or restart the server: it begins with an empty "
-                    "log, and subscribers reconcile from signed metadata",
-                )
-            return self._db
-        try:
-            db = sqlite3.connect(
-                self.path, timeout=10, isolation_level=None, check_same_thread=False
-            )
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            (layout,) = db.execute("PRAGMA user_version").fetchone()
-            if layout == 0:
-                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-            (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
-        if layout not in {0, _LAYOUT}:
-            raise self._unusable(f"layout {layout}, a newer updaterd wrote it")
-        if found != "ok":
-            raise self._unusable(f"it is damaged: {found.splitlines()[-1]}")
-        self._db = db
-        self._opened = self._file()
-        return db
-
-    def _file(self) -> tuple[int, int]:
-        try:
-            stat = self.path.stat()
-        except OSError:
-            return 0, 0
-        return stat.st_dev, stat.st_ino
-
-    def _unusable(self, why: object) -> BrokenError:
-        return BrokenError(
-            f"cannot use the event log {self.path}: {why}",
-            means="nothing can be announced or replayed",
-            do="free disk space or fix permissions; a damaged log may be moved "
-            "away: subscribers then reconcile from signed metadata",
-            code="log_unusable",
-        )
-
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _run(
+        self, work: Callable[[sqlite3.Connection], T], *, writes: bool = False
+    ) -> T:
         def call() -> T:
             try:
-                return work(self._open())
+                return work(self._file.open(writes=writes))
             except sqlite3.Error as error:
                 raise LogDownError(
                     f"the event log {self.path} failed: {error}",
                     means="the event may not have been stored",
                     do="restart the server: it says how to begin anew"
-                    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+                    if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED
                     else "free disk space, then send it again with the same key",
                 ) from error
 
@@ -192,7 +112,7 @@ class SqliteLog:
                 loop.call_soon_threadsafe(self._moved.set)
             return answer
 
-        return await self._run(work)
+        return await self._run(work, writes=True)
 
     async def find(self, event: Event, key: str) -> Appended | None:
         """See `EventLog.find`."""
@@ -200,28 +120,13 @@ class SqliteLog:
 
     async def read(self, after: Position, limit: int) -> tuple[Record, ...]:
         """See `EventLog.read`."""
-
-        def work(db: sqlite3.Connection) -> tuple[Record, ...]:
-            rows = db.execute(
-                "SELECT ms, seq, name, product, channel, data FROM event "
-                "WHERE (ms, seq) > (?, ?) ORDER BY ms, seq LIMIT ?",
-                (*after, limit),
-            )
-            return tuple(
-                Record(Position(ms, seq), Event(name, Topic(product, channel), data))
-                for ms, seq, name, product, channel, data in rows
-            )
-
-        return await self._run(work)
+        return await self._run(lambda db: _read(db, after, limit))
 
     async def bounds(self) -> Bounds:
         """See `EventLog.bounds`."""
-
-        def work(db: sqlite3.Connection) -> Bounds:
-            ms, _, seq = _meta(db, "floor").partition("-")
-            return Bounds(_meta(db, "epoch"), Position(int(ms), int(seq)), _last(db))
-
-        return await self._run(work)
+        return await self._run(
+            lambda db: Bounds(_meta(db, "epoch"), _floor(db), _last(db))
+        )
 
     async def newest(self) -> Mapping[Topic, Position]:
         """See `EventLog.newest`."""
@@ -239,19 +144,23 @@ class SqliteLog:
         failed = False
         while True:
             self._moved.clear()
-            records = self._after(after)
-            if records is None:
+            gap: Position | None = None
+            handed = self._after(after)
+            if handed is not None:
+                records = handed
+            else:
                 try:
-                    records = await self.read(after, _BATCH)
+                    records, gap = await self._run(partial(_read_on, after=after))
                 except LogDownError as error:
                     if not failed:
                         failed = True
                         yield error
                     await asyncio.sleep(_AGAIN_S)
                     continue
-            if records or failed:
+            if records or failed or gap is not None:
                 failed = False
-                yield Batch(epoch, records)
+                yield Batch(epoch, records, gap)
+            after = gap or after
             if records:
                 after = records[-1].position
             elif not self._moved.is_set():
@@ -310,7 +219,7 @@ class SqliteLog:
                 raise
             return gone
 
-        return await self._run(work)
+        return await self._run(work, writes=True)
 
     async def warnings(self) -> tuple[str, ...]:
         """See `EventLog.warnings`: WAL and full syncs leave nothing to say."""
@@ -318,11 +227,36 @@ class SqliteLog:
 
     async def close(self) -> None:
         """See `EventLog.close`."""
-        loop = asyncio.get_running_loop()
-        if self._db is not None:
-            await loop.run_in_executor(self._thread, self._db.close)
-            self._db = None
-        self._thread.shutdown()
+        if not self._closed:
+            self._closed = True
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._file.close)
+            self._thread.shutdown()
+
+
+def _read(db: sqlite3.Connection, after: Position, limit: int) -> tuple[Record, ...]:
+    rows = db.execute(
+        "SELECT ms, seq, name, product, channel, data FROM event "
+        "WHERE (ms, seq) > (?, ?) ORDER BY ms, seq LIMIT ?",
+        (*after, limit),
+    )
+    return tuple(
+        Record(Position(ms, seq), Event(name, Topic(product, channel), data))
+        for ms, seq, name, product, channel, data in rows
+    )
+
+
+def _read_on(
+    db: sqlite3.Connection, after: Position
+) -> tuple[tuple[Record, ...], Position | None]:
+    """Return what comes next, and the floor if more was trimmed than was read."""
+    floor = _floor(db)  # the only thread: nothing is trimmed in between
+    return _read(db, max(after, floor), _BATCH), floor if after < floor else None
+
+
+def _floor(db: sqlite3.Connection) -> Position:
+    ms, _, seq = _meta(db, "floor").partition("-")
+    return Position(int(ms), int(seq))
 
 
 def _meta(db: sqlite3.Connection, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import signal
 import socket
 import ssl
 from collections.abc import Callable
@@ -92,7 +93,7 @@ class FeedServer:
             heartbeat_s=options.heartbeat_s,
             ring_bytes=options.ring_bytes,
         )
-        tokens = Tokens(options.state)
+        tokens = self._tokens = Tokens(options.state)
         self.streams = Streams(
             options,
             self.hub,
@@ -160,6 +161,17 @@ class FeedServer:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.stop)
 
+    def reload(self) -> None:
+        """Look anew at what can be changed under a server: certificate and tokens."""
+        parts = ["tokens"]
+        self._tokens.forget()
+        if self._certificate is not None and self._tls is not None:
+            parts.append("certificate")
+            self._certificate.watch(self._tls)
+        log.info(
+            "reloaded", parts=parts, means="options take effect with a restart only"
+        )
+
     def stop(self) -> None:
         """Begin to drain; said twice, stop at once."""
         if self._stopping is not None:
@@ -185,6 +197,8 @@ class FeedServer:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
+        # a terminal that closes, and administrators, send it: it must end nothing
+        self._loop.add_signal_handler(signal.SIGHUP, self.reload)
         if self.options.address_file is not None:
             self.options.address_file.unlink(missing_ok=True)
         sock = listen(self.options)

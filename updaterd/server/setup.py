@@ -1,5 +1,6 @@
 """What a server process stands on: log, lock, socket, limits of the system."""
 
+import errno
 import resource
 import socket
 from collections.abc import Callable, Iterator
@@ -137,12 +138,17 @@ def lock_embedded(event_log: EventLog) -> Iterator[None]:
 def write_address(path: Path, url: str) -> None:
     """Tell scripts where the server listens.
 
+    A full disk is told and does not end the server: its clients know where it is.
+
     Raises:
         BrokenError: the file cannot be written.
     """
     try:
         publish_file(path, f"{url}\n".encode())
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            log.warning("address_unwritten", path=str(path), error=str(error), url=url)
+            return
         raise BrokenError(
             f"cannot write {path}: {error}",
             do="choose another --address-file",

@@ -18,6 +18,9 @@ from updaterd.core.names import check_name
 from updaterd.core.wire import Fields, encode, parse_object
 from updaterd.durable import write_file
 from updaterd.errors import BrokenError, MalformedError, RejectedError
+from updaterd.log import get
+
+log = get()
 
 FILE = "tokens.json"
 _PREFIX = "upd_"
@@ -137,12 +140,32 @@ class Tokens:
         self._tokens: tuple[Token, ...] = ()
         self._by_id: dict[str, Token] = {}
         self._damage = ""
+        self._refused = False  # said in the log
 
     def all(self) -> tuple[Token, ...]:
         """Return every token, reading the file again when it changed.
 
         Raises:
             BrokenError: the file is unreadable or damaged.
+        """
+        try:
+            self._look()
+        except BrokenError as error:
+            if not self._refused:
+                # once: any stranger's request asks
+                self._refused = True
+                log.error("tokens_unreadable", error=error.what, do=error.do)  # noqa: TRY400  the text has it all
+            raise
+        if self._refused:
+            self._refused = False
+            log.info("tokens_readable")
+        return self._tokens
+
+    def _look(self) -> None:
+        """Read the file when it has changed.
+
+        Raises:
+            BrokenError: see `all`.
         """
         try:
             stat = os.stat(self._path)
@@ -156,7 +179,10 @@ class Tokens:
             raise self._unreadable(error) from error
         if self._damage:
             raise self._unreadable(self._damage)
-        return self._tokens
+
+    def forget(self) -> None:
+        """Read the file again when it is next asked for."""
+        self._stamp = None
 
     def _unreadable(self, why: object) -> BrokenError:
         return BrokenError(

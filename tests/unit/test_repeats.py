@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from updaterd import log
-from updaterd.daemon.repeats import Repeats
+from updaterd.repeats import Repeats
 
 
 @pytest.fixture
