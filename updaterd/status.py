@@ -141,7 +141,7 @@ def collect(
     journal = Records(connection) if connection is not None else None
     feed: Document = {"url": public_url(settings.feed.url)}
     if connection is not None:
-        feed.update(_as_json(asdict(read_feed(connection))))
+        feed.update(_as_json(asdict(read_feed(connection, settings.products))))
     feed["connection"] = daemon["feed"] if daemon else None
     document: Document = {
         "schema": SCHEMA,

@@ -206,7 +206,12 @@ def test_database_that_was_set_aside_is_told_and_is_no_problem(look, journal):
 
 def test_failed_attempts_are_told_with_their_reason_and_the_next(look, journal):
     journal.note_failure(
-        "acme", code="unreachable", reason="no route", next_attempt_at=NOW + 60, now=NOW
+        "acme",
+        code="unreachable",
+        reason="no route",
+        next_attempt_at=NOW + 60,
+        now=NOW,
+        looked_up_to=0,
     )
 
     document = look()
@@ -295,6 +300,7 @@ def test_plan_of_a_clock_that_was_ahead_is_not_shown(
         reason="no route",
         next_attempt_at=NOW + ahead_s + 30 * DAY,
         now=NOW + ahead_s,
+        looked_up_to=0,
     )
 
     (product,) = look()["products"]
@@ -362,7 +368,12 @@ def test_link_that_moves_is_no_contradiction(look, journal, state):
 
 def test_problem_names_its_product_once(look, journal):
     journal.note_failure(
-        "acme", code="busy", reason="acme: no disk", next_attempt_at=None, now=NOW
+        "acme",
+        code="busy",
+        reason="acme: no disk",
+        next_attempt_at=None,
+        now=NOW,
+        looked_up_to=0,
     )
 
     assert ["acme: no disk"] == look()["problems"]

@@ -21,8 +21,12 @@ from dataclasses import dataclass, field
 
 from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.manifest import Manifest
-from updaterd.core.rollout import is_reached, splay_s
+from updaterd.core.rollout import is_reached
+from updaterd.core.schedule import Span
+from updaterd.core.turn import Waiting, turn_at
 from updaterd.errors import RejectedError
+
+_SETTLED = frozenset({"current", "ahead_of_rollout", "blocked"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +36,15 @@ class Block:
     Attributes:
         code: why, when it is no verdict on the release: it is passed over, whatever
             a person says about retrying.
+        until: for who asks now.
+        retried_at: when it is tried again without being asked for once more.
     """
 
     seq: int
     reason: str
     code: str = ""
     until: float = math.inf
+    retried_at: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +56,9 @@ class Facts:
         authority: (root version, role version) of the metadata at hand.
         seen_authority: the highest such pair that was accepted here and still counts.
         hold_until: end of the hold; infinity for one without end; None: no hold.
-        window_opens_at: start of the next maintenance window; None: open now.
+        window: the open maintenance window, or the next; None: none is configured.
         first_seen_at: when this machine first saw the target it now has, if known.
+        pending_since: since when it has had an update to install, if known.
         forced: a person said `--now`: overrides window, splay and deferral.
         retry_blocked: a person said `--retry`: overrides a block.
     """
@@ -69,8 +77,9 @@ class Facts:
     on_disk: frozenset[str] = frozenset()
     hold_until: float | None = None
     hold_reason: str = ""
-    window_opens_at: float | None = None
+    window: Span | None = None
     first_seen_at: float | None = None
+    pending_since: float | None = None
     max_deferral_s: float = math.inf
     forced: bool = False
     retry_blocked: bool = False
@@ -200,7 +209,7 @@ def _blocked(offer: Offer, pointer: ChannelPointer, facts: Facts) -> Wait:
         reason=f"{offer.version} is blocked here ({block.reason}) until a newer "
         f"release, or `updaterd update {pointer.product} --retry`",
         offer=offer,
-        until=None if math.isinf(block.until) else block.until,
+        until=None if math.isinf(block.retried_at) else block.retried_at,
     )
 
 
@@ -235,24 +244,58 @@ def _delay(target: Offer, facts: Facts) -> Wait | None:
     if facts.forced or facts.installed_seq is None:
         return None  # nothing runs yet: no window to respect, nothing to spread
     seen = facts.now if facts.first_seen_at is None else facts.first_seen_at
-    starts = seen + splay_s(target.rollout, facts.machine_id)
-    if facts.now < starts:
-        return Wait(
-            code="splay",
-            reason=f"{target.version} is spread over "
-            f"{target.rollout.window_s} s; this machine's turn is later",
-            offer=target,
-            until=starts,
-        )
-    overdue = facts.now - seen >= facts.max_deferral_s
-    if facts.window_opens_at is None or target.urgency == "critical" or overdue:
-        return None
-    return Wait(
-        code="outside_window",
-        reason=f"{target.version} waits for the maintenance window",
-        offer=target,
-        until=min(facts.window_opens_at, seen + facts.max_deferral_s),
+    window = None if target.urgency == "critical" else facts.window
+    turn = turn_at(
+        target.rollout,
+        facts.machine_id,
+        Waiting(
+            seen_at=seen,
+            pending_since=seen if facts.pending_since is None else facts.pending_since,
+            hold_ended_at=facts.hold_until or 0.0,
+            max_deferral_s=facts.max_deferral_s,
+            window=window,
+        ),
     )
+    if facts.now >= turn:
+        return None
+    if window is not None and facts.now < window[0]:
+        return Wait(
+            code="outside_window",
+            reason=f"{target.version} waits for the maintenance window",
+            offer=target,
+            until=turn,
+        )
+    return Wait(
+        code="splay",
+        reason=f"{target.version} is spread over "
+        f"{target.rollout.window_s} s; this machine's turn is later",
+        offer=target,
+        until=turn,
+    )
+
+
+def pending_since(decision: Decision, facts: Facts) -> float | None:
+    """Return since when an update has been pending here, now that this was decided.
+
+    From the first one on, whatever newer ones follow it, until the machine is where
+    its channel wants it, or has tried. A channel that is paused meanwhile wants
+    nothing: the wait goes on when it is resumed, but nobody is overdue before.
+
+    Args:
+        decision: what was decided.
+        facts: what it was decided from.
+    """
+    before = facts.pending_since
+    if decision.code in _SETTLED:
+        return None
+    if decision.offer is None or isinstance(decision, Refuse):
+        return before
+    if before is None:
+        return facts.now
+    since = min(before, facts.now)  # a clock that was set back must not defer longer
+    if facts.first_seen_at is None:  # nothing was wanted when it was last looked
+        return max(since, facts.now - facts.max_deferral_s)
+    return since
 
 
 def _act(target: Offer, facts: Facts) -> Act:

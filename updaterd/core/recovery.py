@@ -321,13 +321,13 @@ def retry_after_s(code: str, failures: int, *, asked: bool) -> float:
     """Return how long a release that failed here is left alone, in seconds.
 
     A newer `seq` is never delayed by this: the block names one release. One that was
-    not well stays away until it is pushed again or a person asks, and even then for
+    not well stays away until it is announced anew or a person asks, and even then for
     a time that grows; what may have been bad luck is tried again by itself.
 
     Args:
         code: why it failed.
         failures: how often it failed on this machine, this time included.
-        asked: somebody wants it now: an event came in, or a person typed.
+        asked: somebody wants it: it was announced anew since, or a person typed.
     """
     if not asked and code not in _PASSING:
         return float("inf")

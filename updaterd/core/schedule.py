@@ -27,6 +27,9 @@ _TIMES = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]{0,63}", re.ASCII)
 _LOOK_AHEAD_D = 15  # a weekly window that falls into a skipped hour comes a week later
 
+Span = tuple[float, float]
+"""Start and end of one window, in Unix seconds."""
+
 Zones = Callable[[str | None], tzinfo]
 """Returns the zone of a name; of None, the machine's own."""
 
@@ -105,7 +108,19 @@ def opens_at(windows: tuple[Window, ...], now: float, zones: Zones) -> float | N
         now: Unix seconds.
         zones: see `Zones`.
     """
-    upcoming = []
+    start, _ = nearest(windows, now, zones)
+    return None if start <= now else start
+
+
+def nearest(windows: tuple[Window, ...], now: float, zones: Zones) -> Span:
+    """Return the window that is open now, the longest of them; else the next.
+
+    Args:
+        windows: from `parse_window`.
+        now: Unix seconds.
+        zones: see `Zones`.
+    """
+    upcoming, open_now = [], []
     for window in windows:
         zone = zones(window.zone)
         today = datetime.fromtimestamp(now, zone).date()
@@ -115,15 +130,19 @@ def opens_at(windows: tuple[Window, ...], now: float, zones: Zones) -> float | N
                 continue
             start, end = _span(window, day, zone)
             if start <= now < end:
-                return None
-            if now < start < end:
-                upcoming.append(start)
+                open_now.append((start, end))
                 break
+            if now < start < end:
+                upcoming.append((start, end))
+                break
+    if open_now:
+        return min(start for start, _ in open_now), max(end for _, end in open_now)
     # Every window is met within the days looked at, unless it is empty each time.
-    return min(upcoming, default=now + _LOOK_AHEAD_D * 86400.0)
+    never = now + _LOOK_AHEAD_D * 86400.0
+    return min(upcoming, default=(never, never))
 
 
-def _span(window: Window, day: date, zone: tzinfo) -> tuple[float, float]:
+def _span(window: Window, day: date, zone: tzinfo) -> Span:
     """Return start and end of the window that starts on `day`, in Unix seconds."""
     later = day + timedelta(days=window.end <= window.start)
     return (

@@ -323,9 +323,11 @@ class Supervisor:
         # One that could speak has left a decision, and a plan if it came to an error.
         left_word = facts.checked_at != before.checked_at and facts.next_attempt_at
         if ended.crashed and not left_word:
-            self._note_crash(product, ended, self._clocks.now())
+            self._note_crash(product, ended, self._clocks.now(), waiting)
             facts = self._journal.product(product)
         looked = facts.checked_at != before.checked_at
+        if waiting is not None and facts.looked_up_to < waiting.up_to_row:
+            looked = False  # who did, beside us, had begun before the event came
         if waiting is not None and looked:
             self._inbox.done(product, waiting.up_to_row)
         self._log.info(
@@ -337,7 +339,9 @@ class Supervisor:
         )
         return looked
 
-    def _note_crash(self, product: str, ended: Ended, now: float) -> None:
+    def _note_crash(
+        self, product: str, ended: Ended, now: float, waiting: Pending | None
+    ) -> None:
         """Schedule a retry for a worker that died without leaving word."""
         failures = self._journal.failures(product) + 1
         delay = _CRASH_RETRY.delay(failures, draw=self._clocks.draw())
@@ -350,6 +354,7 @@ class Supervisor:
             reason=f"the worker ended early: {ended}",
             next_attempt_at=now + delay,
             now=now,
+            looked_up_to=waiting.up_to_row if waiting else 0,
         )
         self._log.error("worker_died", product=product, how=str(ended))
 

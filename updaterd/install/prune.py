@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from updaterd import volumes
+from updaterd import durable, volumes
 from updaterd.install import beside, layout, leases, stage
 from updaterd.volumes import Obstacle
 
@@ -46,7 +46,9 @@ class Old:
 def survey(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC) -> Old:
     """Return which releases beyond the newest `keep` can go, and why others stay.
 
-    What `current` and `previous` name is not among them in any case.
+    What `current` names is not among them in any case. What `previous` names counts
+    as one that is kept, where more than one is: with `keep` 1 it is there to go back
+    to while a trial lasts, and this is asked when none does.
 
     Args:
         root: the install root.
@@ -56,8 +58,8 @@ def survey(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC)
     """
     disk = stage.look(root)
     ranked = [*order, *sorted(disk.whole - set(order))]
-    named = [version for version in (disk.running, disk.previous) if version]
-    kept = set(named)
+    named = (disk.running, disk.previous if keep > 1 else None)
+    kept = {version for version in named if version}
     for version in ranked:
         if len(kept) >= keep:
             break
@@ -96,13 +98,16 @@ def prune(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC) 
         proc: where processes are listed.
 
     Power cut: a release is there, whole, or is not one any more; what is left of it
-        in the trash is deleted by the next call.
+        in the trash is deleted by the next call. `previous` may be gone before it.
     """
     old = survey(root, order, keep=keep, proc=proc)
+    previous = stage.look(root).previous
     free: list[str] = []
     stuck = list(old.stuck)
     for version in old.free:
         try:
+            if version == previous:
+                durable.remove(root / "previous")
             stage.discard(root, version)  # what is left of it is told below
         except OSError as error:
             tree = stage.releases(root) / version

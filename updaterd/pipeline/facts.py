@@ -21,11 +21,11 @@ from updaterd.core.settings import Product
 from updaterd.errors import NotUnderstoodError, TransientError, UpdaterError
 from updaterd.install import stage
 from updaterd.pipeline.services import Outcome, Request, Services
-from updaterd.store.journal import RoleSeen
+from updaterd.store.journal import Failed, RoleSeen
 from updaterd.trust.client import View
 
 _RETRY = Backoff(base=30.0, cap=3600.0)
-_ASKED = ("manual", "event")
+_TYPED = "manual"
 _BROKEN_RETRY_S = 3600.0
 """A person may have put it right; looking again is cheap."""
 
@@ -43,10 +43,10 @@ def gather(product: Product, services: Services, request: Request, view: View) -
     newer = words.step_back(at_hand, standing) or (at_hand[-1], at_hand[-1])
     installed = journal.installed(product.name)
     disk = stage.look(Path(product.root))
-    opens_at = None
+    window = None
     if services.schedule.window is not None:
         windows = schedule.parse_window(services.schedule.window)
-        opens_at = schedule.opens_at(windows, now, services.zone)
+        window = schedule.nearest(windows, now, services.zone)
     return Facts(
         now=now,
         machine_id=services.machine_id,
@@ -59,26 +59,32 @@ def gather(product: Product, services: Services, request: Request, view: View) -
         authority=newer[0].place,
         seen_authority=newer[1].place,
         blocked={
-            failed.version: Block(
-                seq=failed.seq,
-                reason=failed.reason,
-                until=failed.blocked_at
-                + retry_after_s(
-                    failed.code,
-                    failed.failures,
-                    asked=request.trigger in _ASKED,
-                ),
-            )
+            failed.version: _block(failed, typed=request.trigger == _TYPED)
             for failed in journal.failed(product.name).values()
         },
         on_disk=disk.whole,
         hold_until=known.hold_until,
         hold_reason=known.hold_reason,
-        window_opens_at=opens_at,
+        window=window,
         first_seen_at=known.first_seen_at,
+        pending_since=known.pending_since,
         max_deferral_s=services.schedule.max_deferral_s,
         forced=request.forced,
         retry_blocked=request.retry_blocked,
+    )
+
+
+def without_a_view(product: Product, services: Services) -> Facts:
+    """Return what is true here when the channel cannot be read."""
+    known = services.journal.product(product.name)
+    installed = services.journal.installed(product.name)
+    return Facts(
+        now=services.clock(),
+        machine_id=services.machine_id,
+        updater=services.updater,
+        platform=services.platform,
+        installed_version=installed.version if installed else None,
+        pending_since=known.pending_since,
     )
 
 
@@ -103,6 +109,23 @@ def passing_over(name: str, view: View, pointer: ChannelPointer, known: Facts) -
             return known
 
 
+def _block(failed: Failed, *, typed: bool) -> Block:
+    """Return until when a release that failed here is left alone.
+
+    Args:
+        failed: as the journal has it.
+        typed: a person asks, and need not have said `--retry` when the time is over.
+    """
+    announced = failed.announced_at is not None
+    known = failed.code, failed.failures
+    return Block(
+        seq=failed.seq,
+        reason=failed.reason,
+        until=failed.blocked_at + retry_after_s(*known, asked=typed or announced),
+        retried_at=failed.blocked_at + retry_after_s(*known, asked=announced),
+    )
+
+
 def first_seen(
     product: Product, services: Services, decision: Decision, *, now: float
 ) -> float | None:
@@ -120,9 +143,18 @@ def note_decision(
     product: Product,
     services: Services,
     decision: Decision,
-    first_seen_at: float | None,
+    known: Facts,
+    heard: int,
 ) -> None:
-    """Journal what was decided, why, and when to look again."""
+    """Journal what was decided, why, and when to look again.
+
+    Args:
+        product: the application.
+        services: the machine.
+        decision: what was decided.
+        known: what it was decided from.
+        heard: the newest row of the inbox when the look began.
+    """
     until = decision.until if isinstance(decision, Wait) else None
     offer = decision.offer
     services.journal.remember(
@@ -132,7 +164,9 @@ def note_decision(
         decision=decision.code,
         decision_reason=decision.reason,
         checked_at=services.clock(),
-        first_seen_at=first_seen_at,
+        first_seen_at=known.first_seen_at,
+        pending_since=known.pending_since,
+        looked_up_to=heard,
         next_attempt_at=None if until is None or math.isinf(until) else until,
     )
     if not isinstance(decision, Act):
@@ -151,9 +185,9 @@ def note_end(product: Product, services: Services, outcome: Outcome) -> None:
             decision_reason=f"{outcome.from_version} could not be activated here, "
             f"through no fault of its own: {outcome.reason}",
         )
-        note_failure(
-            product, services, TransientError(outcome.reason, code=outcome.code)
-        )
+        error = TransientError(outcome.reason, code=outcome.code)
+        heard = services.journal.product(product.name).looked_up_to
+        note_failure(product, services, error, heard)
         return
     failed = services.journal.failed(product.name).get(outcome.from_version or "")
     until = None
@@ -167,6 +201,7 @@ def note_end(product: Product, services: Services, outcome: Outcome) -> None:
         decision_reason=f"{outcome.version} is installed"
         if installed
         else f"{outcome.from_version} is blocked here ({outcome.reason})",
+        pending_since=None,
         failures=0,
         next_attempt_at=None if until is None or math.isinf(until) else until,
         last_error="",
@@ -209,8 +244,17 @@ def supersede(product: Product, services: Services, decision: Decision) -> None:
     )
 
 
-def note_failure(product: Product, services: Services, error: UpdaterError) -> None:
-    """Journal an error and when to try again; a journal that is full cannot."""
+def note_failure(
+    product: Product, services: Services, error: UpdaterError, heard: int
+) -> None:
+    """Journal an error and when to try again; a journal that is full cannot.
+
+    Args:
+        product: the application.
+        services: the machine.
+        error: what the run ended with.
+        heard: the newest row of the inbox when the run began.
+    """
     if isinstance(error, locks.BusyError):
         return
     now = services.clock()
@@ -225,6 +269,7 @@ def note_failure(product: Product, services: Services, error: UpdaterError) -> N
             reason=str(error),
             next_attempt_at=now + delay,
             now=now,
+            looked_up_to=heard,
         )
     except sqlite3.Error as second:
         services.teller.say(f"the journal cannot be written: {second}")

@@ -1,37 +1,33 @@
-"""The order of the stages: recover, trust, decide, acquire, activate.
+"""The order of the stages: recover, trust, decide, acquire, decide again, activate.
 
 `update` is the worker's whole work for one product. What it learns is journalled as
 it goes, so `status` can say at any moment what was decided and why, and the daemon
 finds there when to look again.
 """
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from updaterd import locks, roots
-from updaterd.core import planner
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Manifest
 from updaterd.core.planner import Act, Current, Decision, Facts, Wait
 from updaterd.core.settings import Product
 from updaterd.errors import (
     BrokenError,
-    NotUnderstoodError,
     RejectedError,
     TransientError,
     UpdaterError,
 )
 from updaterd.install import activate, commands, hooks, stage
-from updaterd.pipeline import acquire, facts, restore, resume, rollback, trial
+from updaterd.pipeline import acquire, facts, look, restore, resume, rollback, trial
 from updaterd.pipeline.build import Job
+from updaterd.pipeline.look import Look, Wanted
 from updaterd.pipeline.services import Outcome, Request, Services
 from updaterd.store.journal import Deployment
-from updaterd.trust.client import View
 
 __all__ = ["Outcome", "Request", "recover", "roll_back", "update", "verify"]
 
@@ -49,6 +45,7 @@ def update(product: Product, services: Services, request: Request) -> Outcome:
 
     Power cut: see the stages; the next run resumes or undoes what was begun.
     """
+    heard = services.journal.newest_event()
     try:
         with _at_work(product, services):
             told: tuple[str, ...] = ()
@@ -60,7 +57,7 @@ def update(product: Product, services: Services, request: Request) -> Outcome:
             outcome = _update(product, services, request)
     except UpdaterError as error:
         if not request.dry:
-            facts.note_failure(product, services, error)
+            facts.note_failure(product, services, error, heard)
         raise
     return replace(outcome, notes=(*told, *outcome.notes))
 
@@ -137,68 +134,25 @@ def _at_work(product: Product, services: Services) -> Iterator[None]:
 
 def _update(product: Product, services: Services, request: Request) -> Outcome:
     name = product.name
-    view = _refresh(services, request)
-    try:
-        pointer = view.channel(name, product.channel)
-    except NotUnderstoodError as error:
-        return _passed_over(product, services, request, error)
-    known = facts.gather(product, services, request, view)
-    known = facts.passing_over(name, view, pointer, known)
-    decision = planner.decide(pointer, known)
-    first_seen = facts.first_seen(product, services, decision, now=known.now)
-    if first_seen != known.first_seen_at:
-        known = replace(known, first_seen_at=first_seen)
-        decision = planner.decide(pointer, known)
-    notes = tuple(warning.what for warning in view.warnings)
-    if not request.dry:
-        facts.note_decision(product, services, decision, first_seen)
-        if decision.code != "metadata_rollback":
-            facts.accept(product, services, view)
-    if not isinstance(decision, Act):
-        if not request.dry:
-            facts.supersede(product, services, decision)
-        return _standing(product, decision, known, notes)
-    manifest = view.manifest(name, decision.target.version, services.platform)
-    planner.check_manifest(manifest, product=name, target=decision.target, facts=known)
-    raw = view.signed(name, manifest.version, services.platform).whole
-    services.teller.say(f"{name}: {decision.reason}")
-    if request.dry:
-        return _explain(product, services, decision, manifest, notes)
-    deployment = _open(product, services, decision, request)
-    services.journal.claim(deployment.id, view.word(manifest))
-    outcome = _deploy(product, services, deployment, manifest, raw)
-    return replace(outcome, notes=(*notes, *outcome.notes))
-
-
-def _passed_over(
-    product: Product, services: Services, request: Request, error: NotUnderstoodError
-) -> Outcome:
-    """Return the outcome of a look at a channel that is not for this updaterd."""
-    decision = Wait(code=error.code, reason=error.what)
-    if not request.dry:
-        facts.note_decision(product, services, decision, None)
-    installed = services.journal.installed(product.name)
-    return Outcome(
-        product=product.name,
-        result="pending",
-        code=error.code,
-        reason=error.what,
-        from_version=installed.version if installed else None,
-        notes=(error.do,),
-    )
-
-
-def _refresh(services: Services, request: Request) -> View:
-    """Return the repository's word, and journal what it says about itself."""
-    view = services.trust().refresh(
-        now=datetime.fromtimestamp(services.clock(), UTC),
-        pushed=request.pushed,
-        heard=services.journal.times(),
-    )
-    if not request.dry:
-        told = [{"code": said.code, "what": said.what} for said in view.warnings]
-        services.journal.set_meta("warnings", json.dumps(told))
-    return view
+    notes: tuple[str, ...] = ()
+    while True:
+        found = look.take(product, services, request)
+        decision, view = found.decision, found.view
+        notes = (*notes, *(note for note in found.notes if note not in notes))
+        if not isinstance(decision, Act):
+            if not request.dry:
+                facts.supersede(product, services, decision)
+            return _standing(product, decision, found.known, notes)
+        wanted = look.wanted(found, name)
+        services.teller.say(f"{name}: {decision.reason}")
+        if request.dry:
+            return _explain(product, services, decision, wanted.manifest, notes)
+        deployment = _open(product, services, decision, request)
+        services.journal.claim(deployment.id, view.word(wanted.manifest))
+        outcome = _deploy(product, services, request, deployment, wanted)
+        if outcome is not None:
+            return replace(outcome, notes=(*notes, *outcome.notes))
+        request = replace(request, pushed=None)
 
 
 def _standing(
@@ -275,19 +229,23 @@ def _open(
 def _deploy(
     product: Product,
     services: Services,
+    request: Request,
     deployment: Deployment,
-    manifest: Manifest,
-    raw: Callable[[], bytes],
-) -> Outcome:
+    wanted: Wanted,
+) -> Outcome | None:
     """Take a deployment from where it stands to its end.
+
+    Returns:
+        How it ended; None when the channel wants another release by now.
 
     Raises:
         RejectedError: the release will never do; the deployment ended.
         BrokenError: a person must look; the deployment ended.
         TransientError: not now; the deployment stays open, to be resumed.
     """
+    manifest = wanted.manifest
     try:
-        reason = _stage(product, services, deployment, manifest, raw)
+        reason = _stage(product, services, deployment, manifest, wanted.signed.whole)
         trial.examine(product, services.journal.deployment(deployment.id), services)
     except (RejectedError, BrokenError) as error:
         rejected = isinstance(error, RejectedError)
@@ -301,13 +259,45 @@ def _deploy(
             services.journal.block(product.name, manifest, note)
         raise
     staged = services.journal.deployment(deployment.id)
-    outcome = trial.perform(product, staged, services)
+    found = _look_again(product, services, request, staged, wanted)
+    if not isinstance(found.decision, Act):
+        facts.supersede(product, services, found.decision)
+        outcome = _standing(product, found.decision, found.known, ())
+    elif look.is_wanted(found, wanted):
+        outcome = trial.perform(product, staged, services)
+    else:
+        return None
     return replace(
         outcome,
         path=reason,
         bytes_fetched=staged.bytes_fetched,
         bytes_full=manifest.full.length,
     )
+
+
+def _look_again(
+    product: Product,
+    services: Services,
+    request: Request,
+    staged: Deployment,
+    wanted: Wanted,
+) -> Look:
+    """Decide once more, now that only activation is left, and again after a hook.
+
+    Raises:
+        TransientError: the repository cannot be asked, or a hook said no; the
+            deployment stays STAGED.
+        RejectedError: nobody vouches for the release any more; it stays STAGED.
+    """
+    asked = replace(request, pushed=None)
+    found = look.take(product, services, asked, staged=wanted)
+    if not look.is_wanted(found, wanted):
+        return found
+    if trial.prepare(product, staged, services):  # a hook may take its time
+        found = look.take(product, services, asked, staged=wanted)
+    if look.is_wanted(found, wanted):
+        services.journal.claim(staged.id, found.view.word(wanted.manifest))
+    return found
 
 
 def _stage(

@@ -12,6 +12,8 @@ from updaterd.pipeline.services import Services
 from updaterd.store.records import IN_THE_WAY
 from updaterd.volumes import Obstacle
 
+_GUARDED = "updaterd"
+
 
 def tidy(product: Product, services: Services) -> None:
     """Delete releases that are not kept any more; a refusal of the disk can wait.
@@ -22,8 +24,10 @@ def tidy(product: Product, services: Services) -> None:
     order = tuple(
         release.version for release in services.journal.releases(product.name)
     )
+    # The guard of updaterd's own release watches on when its trial here is over.
+    keep = max(2, product.keep) if product.name == _GUARDED else product.keep
     try:
-        old = prune.prune(Path(product.root), order, keep=product.keep)
+        old = prune.prune(Path(product.root), order, keep=keep)
     except OSError as error:
         services.teller.say(f"old releases stay for now: {error}")
         return

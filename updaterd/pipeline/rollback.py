@@ -164,6 +164,8 @@ def finish(product: Product, deployment: Deployment, services: Services) -> Outc
     journal, name, ident = services.journal, product.name, deployment.id
     began, *_ = journal.transitions(ident)
     try:
+        if deployment.state is State.STAGED:
+            trial.prepare(product, deployment, services)
         outcome = trial.perform(product, deployment, services)
     except UpdaterError as error:
         if journal.deployment(ident).state is State.STAGED:

@@ -65,17 +65,33 @@ def examine(product: Product, deployment: Deployment, services: Services) -> Non
     hooks.run_self_test(product, env, trusted=services.trusted)
 
 
+def prepare(product: Product, deployment: Deployment, services: Services) -> bool:
+    """Ask who must agree before a staged release is activated: systemd and the owner.
+
+    Returns:
+        Whether a hook was asked, which may have taken its time.
+
+    Raises:
+        HookError: `pre_activate` said no; the deployment stays STAGED.
+        RefusedError: systemd does not have the units; the deployment stays STAGED.
+    """
+    # A first release may bring its units (links into `current`), a hook may too.
+    if deployment.from_version is not None and not product.hooks.post_activate:
+        services.manager.check(product.units)
+    env = _environment(product, deployment)
+    hooks.run_hook("pre_activate", product, env, trusted=services.trusted)
+    return bool(product.hooks.pre_activate)
+
+
 def perform(product: Product, deployment: Deployment, services: Services) -> Outcome:
     """Activate a staged release and put it on trial.
 
     Args:
         product: the application.
-        deployment: in STAGED, or where it was interrupted.
+        deployment: in STAGED, and prepared, or where it was interrupted.
         services: the machine.
 
     Raises:
-        HookError: `pre_activate` said no; the deployment stays STAGED.
-        RefusedError: systemd does not have the units; the deployment stays STAGED.
         StoppingError: the machine goes down; the deployment stays in PROBATION or
             ROLLING_BACK.
         OSError: the disk refused; the old release runs, the deployment is FAILED.
@@ -85,11 +101,6 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
         a person ordered it, or the machine was going down.
     """
     env = _environment(product, deployment)
-    if deployment.state is State.STAGED:
-        # A first release may bring its units (links into `current`), a hook may too.
-        if deployment.from_version is not None and not product.hooks.post_activate:
-            services.manager.check(product.units)
-        hooks.run_hook("pre_activate", product, env, trusted=services.trusted)
     with undisturbed(services.teller) as told:
         if deployment.state is State.STAGED:
             moving = services.note(reason=f"moving `current` to {deployment.version}")

@@ -9,7 +9,7 @@ starts no flood.
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from updaterd.core.events import (
@@ -25,6 +25,7 @@ from updaterd.core.events import (
 from updaterd.core.sse import Event
 from updaterd.core.text import printable
 from updaterd.errors import MalformedError
+from updaterd.store import concern
 from updaterd.store.schema import transaction
 
 _KEPT_DATA = 4096  # characters of each event, for people; actions need none of it
@@ -153,6 +154,7 @@ class Inbox:
         self._products = dict(products)
         self._cap = cap
         self._pushed: dict[str, PushedMetadata] = {}
+        concern.settle_others(connection, self._products)
         self._rows = self._count("1")  # an upper bound, see _evict
         self._stream_from = 0  # rows up to here came with earlier streams
         self._resumed_after = ""
@@ -279,6 +281,8 @@ class Inbox:
             return accepted  # the cursor moves, nothing waits
         if not self._row(event, hint, accepted, now):
             return Accepted(kind="duplicate")
+        if hint.product in accepted.products and hint.version is not None:
+            concern.announce(self._connection, hint.product, hint.version, now)
         return accepted
 
     def _judge(self, message: Message) -> Accepted:
@@ -441,23 +445,28 @@ def _digest(event: Event) -> str:
     return hashlib.sha256(said).hexdigest()[:32]
 
 
-def read_feed(connection: sqlite3.Connection) -> FeedFacts:
-    """Return what `status` tells about the feed; a read-only connection will do."""
+def read_feed(connection: sqlite3.Connection, products: Collection[str]) -> FeedFacts:
+    """Return what `status` tells about the feed; a read-only connection will do.
+
+    Args:
+        connection: `state.db`.
+        products: those that are configured: nobody waits for what others should do.
+    """
     cursor = connection.execute(
         "SELECT last_event_id, updated_at FROM cursor ORDER BY updated_at DESC LIMIT 1"
     ).fetchone()
-    counts = dict(
-        map(tuple, connection.execute("SELECT state, count(*) FROM inbox GROUP BY 1"))
-    )
+    quarantined, last = connection.execute(
+        "SELECT count(*) FILTER (WHERE state = 'quarantined'), max(received_at) "
+        "FROM inbox"
+    ).fetchone()
     reason = connection.execute(
         "SELECT reason FROM inbox WHERE state = 'quarantined' ORDER BY row DESC LIMIT 1"
     ).fetchone()
-    (last,) = connection.execute("SELECT max(received_at) FROM inbox").fetchone()
     return FeedFacts(
         cursor=cursor[0] if cursor else None,
         cursor_at=cursor[1] if cursor else None,
-        pending=counts.get("pending", 0),
-        quarantined=counts.get("quarantined", 0),
+        pending=concern.waiting(connection, products),
+        quarantined=quarantined,
         quarantine_reason=reason[0] if reason else "",
         last_event_at=last,
     )

@@ -305,7 +305,7 @@ class Journal(Records):
             "ON CONFLICT (product, version) DO UPDATE SET code = ?4, reason = ?5, "
             # another seq under the same label is another release
             "failures = CASE WHEN seq = ?3 THEN failures + 1 ELSE 1 END, "
-            "seq = ?3, blocked_at = ?6 RETURNING failures",
+            "seq = ?3, blocked_at = ?6, announced_at = NULL RETURNING failures",
             (product, version, seq, note.code, note.reason, note.now),
         ).fetchone()
         return int(row[0])
@@ -331,7 +331,7 @@ class Journal(Records):
                     (value, product),
                 )
 
-    def note_failure(
+    def note_failure(  # noqa: PLR0913 - all by name
         self,
         product: str,
         *,
@@ -339,8 +339,12 @@ class Journal(Records):
         reason: str,
         next_attempt_at: float | None,
         now: float,
+        looked_up_to: int,
     ) -> None:
-        """Record that a run ended in an error, and when to try again."""
+        """Record that a run ended in an error, and when to try again.
+
+        What the feed had said by then (`looked_up_to`) needs no other look.
+        """
         self.remember(
             product,
             failures=self.failures(product) + 1,
@@ -348,6 +352,7 @@ class Journal(Records):
             last_error=reason,
             next_attempt_at=next_attempt_at,
             checked_at=now,
+            looked_up_to=looked_up_to,
         )
 
     def follow(self, product: str, lineage: Sequence[str]) -> str:

@@ -70,7 +70,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A release that failed here, `failures` times, last at `blocked_at`."""
+    """A release that failed here, `failures` times, last at `blocked_at`.
+
+    `announced_at` is when the feed named it again since.
+    """
 
     version: str
     seq: int
@@ -78,11 +81,18 @@ class Failed:
     reason: str
     failures: int
     blocked_at: float
+    announced_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProductFacts:
-    """What is remembered about a product; the defaults are those of a new one."""
+    """What is remembered about a product; the defaults are those of a new one.
+
+    Attributes:
+        first_seen_at: when the current target was first seen.
+        pending_since: since when there has been an update to install.
+        looked_up_to: the newest row of the inbox when the last look began.
+    """
 
     name: str
     repository: str = ""
@@ -94,6 +104,8 @@ class ProductFacts:
     decision_reason: str = ""
     checked_at: float | None = None
     first_seen_at: float | None = None
+    pending_since: float | None = None
+    looked_up_to: int = 0
     failures: int = 0
     next_attempt_at: float | None = None
     last_error_code: str = ""
@@ -232,8 +244,8 @@ class Records:
     def failed(self, product: str) -> dict[str, Failed]:
         """Return the releases that failed here, by version."""
         rows = self._db.execute(
-            "SELECT version, seq, code, reason, failures, blocked_at FROM blocked "
-            "WHERE product = ?",
+            "SELECT version, seq, code, reason, failures, blocked_at, announced_at "
+            "FROM blocked WHERE product = ?",
             (product,),
         )
         return {row[0]: Failed(*row) for row in rows}
@@ -302,6 +314,11 @@ class Records:
             (words.TIMESTAMP,),
         )
         return words.passed(map(_word, rows))
+
+    def newest_event(self) -> int:
+        """Return the newest row of the inbox: what the feed had said by now."""
+        (row,) = self._db.execute("SELECT max(row) FROM inbox").fetchone()
+        return int(row or 0)
 
     def next_attempt_at(self, product: str) -> float | None:
         """Return when the product should be looked at again, None: no plan."""

@@ -230,6 +230,16 @@ _MIGRATIONS = (
                0, seq, 0.0
         FROM floor;
     """,
+    # Waits are counted from the first pending update, and an announcement is one of a
+    # release that failed only if it came later (docs/decisions/0023).
+    """
+    ALTER TABLE product ADD COLUMN pending_since REAL;
+    ALTER TABLE product ADD COLUMN looked_up_to INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE blocked ADD COLUMN announced_at REAL;
+    ALTER TABLE deployment ADD COLUMN bytes_cached INTEGER NOT NULL DEFAULT 0;
+    UPDATE product SET pending_since = first_seen_at
+        WHERE decision IN ('outside_window', 'splay', 'held');
+    """,
 )
 
 

@@ -63,7 +63,7 @@ def test_newer_release_is_an_upgrade():
 
 
 def test_first_install_waits_for_neither_window_nor_splay():
-    facts = replace(FRESH, window_opens_at=NOW + 60)
+    facts = replace(FRESH, window=(NOW + 60, NOW + 120))
 
     decision = decide(pointer(offer("1.2.0", 12, window_s=3600)), facts)
 
@@ -186,7 +186,7 @@ def test_hold_ends_on_its_date():
     )
 
 
-CLOSED = replace(FACTS, window_opens_at=NOW + 3600, max_deferral_s=86400)
+CLOSED = replace(FACTS, window=(NOW + 3600, NOW + 7200), max_deferral_s=86400)
 
 
 def test_outside_the_window_it_waits_until_the_window_opens():
@@ -199,7 +199,7 @@ def test_outside_the_window_it_waits_until_the_window_opens():
     "facts",
     [
         replace(CLOSED, forced=True),
-        replace(CLOSED, first_seen_at=NOW - 86400),
+        replace(CLOSED, pending_since=NOW - 86400),
     ],
     ids=["now", "deferred long enough"],
 )

@@ -53,7 +53,12 @@ class FakeWorkers:
         if code in (0, *self.decided):
             self.looks += 1  # as a decision does, of which no two are at one instant
             at = self.now + self.looks / 1e3
-            self.journal.remember(product, checked_at=at, next_attempt_at=None)
+            self.journal.remember(
+                product,
+                checked_at=at,
+                next_attempt_at=None,
+                looked_up_to=self.journal.newest_event(),
+            )
         await self.started.put((product, trigger))
         return Ended(code=code)
 
@@ -230,6 +235,39 @@ async def test_event_waits_until_a_worker_has_looked(rig, code):
         rig.pass_time(60)
 
         await rig.workers.next()
+
+
+async def test_a_look_that_began_before_the_event_does_not_settle_it(rig):
+    """Our worker found another at work, which then decided on what it had seen."""
+    async with rig.running():
+        await rig.workers.next()
+        rig.receive("1", urgency="critical")
+        seen_by_the_other = rig.journal.newest_event() - 1
+        update = rig.workers.update
+
+        async def busy(product, *, trigger, pushed=None):
+            rig.journal.remember(
+                product,
+                checked_at=rig.now + 0.5,
+                next_attempt_at=None,
+                looked_up_to=seen_by_the_other,
+            )
+            rig.workers.update = update
+            await rig.workers.started.put((product, trigger))
+            return Ended(code=10)
+
+        rig.workers.update = busy
+        rig.pass_time(1)
+        assert ("acme", "event") == await rig.workers.next()
+        await settle()
+
+        assert "critical" == rig.supervisor._inbox.waiting("acme").urgency
+
+        rig.pass_time(60)
+        await rig.workers.next()
+        await settle()
+
+        assert rig.supervisor._inbox.waiting("acme") is None
 
 
 async def test_busy_product_is_looked_at_again_soon_after_the_start(rig):

@@ -44,10 +44,21 @@ def test_the_newest_stay_and_the_rest_goes(root, no_processes):
     assert ["manifests"] == os.listdir(root / stage.PRIVATE)
 
 
-def test_current_and_previous_stay_whatever_keep_says(root, no_processes):
+def test_keep_1_keeps_one(root, no_processes):
+    """The one to go back to stays while a trial lasts; then it is one too many."""
     prune(root, ("4", "3", "2", "1"), keep=1, proc=no_processes)
 
-    assert ["3", "4"] == left(root)
+    assert ["4"] == left(root)
+    assert not os.path.lexists(root / "previous")
+
+
+def test_previous_is_among_those_that_are_kept(root, no_processes):
+    """Whatever its place in the order: a roll back by hand goes there."""
+    activate.go_back(root, "4", previous="1")
+
+    prune(root, ("4", "3", "2", "1"), keep=2, proc=no_processes)
+
+    assert ["1", "4"] == left(root)
 
 
 def test_release_on_trial_in_the_past_counts_by_order_not_by_name(root, no_processes):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from updaterd.core.events import PushedMetadata
 from updaterd.core.sse import Event
 from updaterd.store.inbox import Inbox, read_feed
+from updaterd.store.journal import Journal, Note, Release
 from updaterd.store.schema import open_for_reading, open_state
 
 PRODUCTS = {"acme": "stable", "beta": "edge"}
@@ -388,7 +389,7 @@ def test_status_reads_without_writing(path, inbox):
     inbox.accept(event(1), now=3.0)
     inbox.accept(event(2, data="{"), now=4.0)
     reader = open_for_reading(path)
-    facts = read_feed(reader)
+    facts = read_feed(reader, PRODUCTS)
     reader.close()
     assert (facts.cursor, facts.cursor_at) == ("2", 4.0)
     assert (facts.pending, facts.quarantined) == (1, 1)
@@ -397,5 +398,82 @@ def test_status_reads_without_writing(path, inbox):
 
 
 def test_status_of_nothing(path, connection):
-    facts = read_feed(connection)
+    facts = read_feed(connection, PRODUCTS)
     assert (facts.cursor, facts.pending, facts.last_event_at) == (None, 0, None)
+
+
+# ---- products that come and go, releases that failed ----
+
+
+def test_what_waits_for_a_product_that_was_removed_is_settled(connection, inbox):
+    """ "1 events waiting" was told for ever."""
+    inbox.accept(event(1, product="acme"), now=0.0)
+    inbox.accept(event(2, product="beta", channel="edge"), now=0.0)
+    left = {"acme": "stable"}
+
+    assert read_feed(connection, left).pending == 1  # by `status`, before a restart
+    started = Inbox(connection, feed="https://f/", products=left)
+
+    assert started.depth() == 1
+    settle(started)
+    assert started.depth() == 0
+
+
+def test_what_concerns_everybody_waits_for_those_that_are_left(connection, inbox):
+    inbox.accept(event(1, data='{"version": 5}'), now=0.0)
+    inbox.done("acme", 1)
+    assert read_feed(connection, PRODUCTS).pending == 1
+    left = {"acme": "stable"}
+
+    assert read_feed(connection, left).pending == 0
+    assert Inbox(connection, feed="https://f/", products=left).depth() == 0
+    assert Inbox(connection, feed="https://f/", products={}).depth() == 0
+
+
+@pytest.fixture
+def failed(connection):
+    """1.2.0 failed on this machine."""
+    journal = Journal(connection)
+    journal.block("acme", Release("1.2.0", 12, "t"), Note(5.0, "unhealthy", "no"))
+    return lambda: journal.failed("acme")["1.2.0"].announced_at
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        event(1, kind="metadata", data='{"schema": 1, "metadata": {}}'),
+        event(1, kind="resync", data="{}"),
+        event(1),
+        event(1, version="1.3.0"),
+        event(1, product="beta", channel="edge", version="1.2.0"),
+        event(1, channel="edge", version="1.2.0"),
+        event(1, data='{"version": "1.2.0"}'),
+    ],
+    ids=[
+        "metadata",
+        "resync",
+        "no version",
+        "another version",
+        "another product",
+        "another channel",
+        "no product",
+    ],
+)
+def test_an_event_about_something_else_does_not_announce_what_failed(
+    inbox, failed, said
+):
+    inbox.accept(said, now=9.0)
+
+    assert failed() is None
+
+
+def test_a_release_that_failed_is_announced_anew_once(connection, inbox, failed):
+    """By an event that names it; what it said before it failed again is over."""
+    inbox.accept(event(1, version="1.2.0"), now=9.0)
+    inbox.accept(event(1, version="1.2.0"), now=10.0)  # the same, delivered twice
+    assert failed() == 9.0
+
+    journal = Journal(connection)
+    journal.block("acme", Release("1.2.0", 12, "t"), Note(20.0, "unhealthy", "no"))
+
+    assert failed() is None

@@ -1,0 +1,161 @@
+"""One look at the repository: its word, what is decided from it, and that journalled.
+
+A run looks when it begins, and again when the release is staged: hours may lie between
+the two, in which a person holds updates, the publisher pauses the channel or withdraws
+the release, or the maintenance window ends.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from updaterd.core import planner
+from updaterd.core.channel import ChannelPointer
+from updaterd.core.manifest import Manifest
+from updaterd.core.planner import Act, Decision, Facts, Wait
+from updaterd.core.settings import Product
+from updaterd.errors import NotUnderstoodError
+from updaterd.pipeline import facts
+from updaterd.pipeline.services import Request, Services
+from updaterd.trust.client import View
+from updaterd.trust.signed import Signed
+
+_NOT_ACCEPTED = frozenset({"metadata_rollback", NotUnderstoodError.code})
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What was seen, and what it means for the product.
+
+    Attributes:
+        notes: what the repository says about itself that a person should know.
+    """
+
+    view: View
+    known: Facts
+    decision: Decision
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The release that was decided for: its manifest, and the same as signed."""
+
+    manifest: Manifest
+    signed: Signed
+
+
+def take(
+    product: Product,
+    services: Services,
+    request: Request,
+    *,
+    staged: Wanted | None = None,
+) -> Look:
+    """Ask the repository, decide, and journal both; a dry run journals nothing.
+
+    Args:
+        product: the application.
+        services: the machine.
+        request: what the caller asked for.
+        staged: the release that was decided for before, whose listing is known.
+
+    Raises:
+        TransientError: the repository cannot be asked or believed now.
+        MalformedError: what it signed makes no sense.
+
+    Power cut: decided anew by the next run.
+    """
+    heard = services.journal.newest_event()  # before asking: later ones are news
+    view = _refresh(services, request)
+    notes = tuple(warning.what for warning in view.warnings)
+    try:
+        pointer = view.channel(product.name, product.channel)
+    except NotUnderstoodError as error:
+        known = facts.without_a_view(product, services)
+        decision: Decision = Wait(code=error.code, reason=error.what)
+        notes = (*notes, error.do)
+    else:
+        known, decision = _decide(product, services, request, view, pointer, staged)
+    if not request.dry:
+        facts.note_decision(product, services, decision, known, heard)
+        if decision.code not in _NOT_ACCEPTED:
+            facts.accept(product, services, view)
+    return Look(view=view, known=known, decision=decision, notes=notes)
+
+
+def _decide(  # noqa: PLR0913, PLR0917 - what one decision needs
+    product: Product,
+    services: Services,
+    request: Request,
+    view: View,
+    pointer: ChannelPointer,
+    staged: Wanted | None,
+) -> tuple[Facts, Decision]:
+    known = facts.gather(product, services, request, view)
+    decision = planner.decide(pointer, known)
+    if staged is None or not _is_same(view, decision, staged):
+        known = facts.passing_over(product.name, view, pointer, known)
+        decision = planner.decide(pointer, known)
+    known = replace(
+        known,
+        first_seen_at=facts.first_seen(product, services, decision, now=known.now),
+        pending_since=planner.pending_since(decision, known),
+    )
+    return known, planner.decide(pointer, known)
+
+
+def wanted(found: Look, name: str) -> Wanted:
+    """Return the release that was decided for.
+
+    Raises:
+        TransientError: its listing cannot be fetched or verified now.
+        RejectedError: nobody signed it, or it does not fit here.
+        TypeError: nothing is to be done.
+    """
+    decision, platform = found.decision, found.known.platform
+    if not isinstance(decision, Act):
+        raise TypeError(decision)
+    target = decision.target
+    manifest = found.view.manifest(name, target.version, platform)
+    planner.check_manifest(manifest, product=name, target=target, facts=found.known)
+    return Wanted(manifest, found.view.signed(name, target.version, platform))
+
+
+def is_wanted(found: Look, staged: Wanted) -> bool:
+    """Tell whether a staged release is what is decided for now.
+
+    The same name with another signed listing is another release.
+
+    Raises:
+        TransientError: its listing cannot be fetched or verified now.
+        RejectedError: nobody vouches for it any more.
+    """
+    return _is_same(found.view, found.decision, staged)
+
+
+def _is_same(view: View, decision: Decision, staged: Wanted) -> bool:
+    known = staged.manifest
+    if not isinstance(decision, Act):
+        return False
+    if (decision.target.version, decision.target.seq) != (known.version, known.seq):
+        return False
+    again = view.signed(known.product, known.version, known.platform)
+    return again.length == staged.signed.length and all(
+        again.read(at, _PIECE) == staged.signed.read(at, _PIECE)
+        for at in range(0, again.length, _PIECE)
+    )
+
+
+def _refresh(services: Services, request: Request) -> View:
+    """Return the repository's word, and journal what it says about itself."""
+    view = services.trust().refresh(
+        now=datetime.fromtimestamp(services.clock(), UTC),
+        pushed=request.pushed,
+        heard=services.journal.times(),
+    )
+    if not request.dry:
+        told = [{"code": said.code, "what": said.what} for said in view.warnings]
+        services.journal.set_meta("warnings", json.dumps(told))
+    return view
