@@ -72,7 +72,22 @@ def _have_streams() -> None:
 
 
 def tell(error: UpdaterError) -> None:
-    """Print on stderr what happened, what it means and what to do."""
+    """Print on stderr what happened, what it means and what to do.
+
+    In the journal it is one entry, an error with a field for each of these.
+    """
+    from updaterd import log  # noqa: PLC0415 - most commands succeed
+
+    if log.stderr_is_journal():
+        log.configure("journal")
+        log.get().error(
+            "command_failed",
+            code=error.code,
+            cause="; ".join((error.what, *error.details)),
+            meaning=error.means or None,
+            remedy=error.do or None,
+        )
+        return
     from updaterd.core.text import printable  # noqa: PLC0415 - most commands succeed
 
     lines = [f"updaterd: {printable(error.what)}"]

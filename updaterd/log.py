@@ -89,7 +89,7 @@ def configure(
     """
     out = file or sys.stderr
     if stream == "auto":
-        stream = "journal" if _stderr_is_journal() else "human"
+        stream = "journal" if stderr_is_journal() else "human"
     terminal = out.isatty()
     sink: _Lines | _Journal
     sink = lines = _Lines(out)
@@ -130,7 +130,7 @@ def redact(text: str) -> str:
     return text
 
 
-def _stderr_is_journal() -> bool:
+def stderr_is_journal() -> bool:
     """Tell by JOURNAL_STREAM=device:inode, as systemd.exec(5) says to."""
     try:
         there = os.fstat(2)

@@ -120,7 +120,8 @@ def bring(
                 if as_json:
                     _print({"product": name, "result": "error", "code": error.code,
                             "reason": str(error), "exit": code})  # fmt: skip
-                tell(error)
+                if request.trigger == "manual":
+                    tell(error)  # else the daemon, which knows whether it is new
             else:
                 code = EXIT_OF[outcome.result]
                 if outcome.result == "blocked":

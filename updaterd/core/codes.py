@@ -69,6 +69,30 @@ def blocks(code: str) -> bool:
     return row is None or row.kind is Kind.RELEASE
 
 
+# Published incompletely, or asked for by a wrong name: nobody was deceived.
+NOT_THERE = frozenset({
+    "metadata_missing",
+    "no_such_channel",
+    "no_such_release",
+    "no_such_target",
+    "stale_mirror",
+})
+OF_TRUST = frozenset({"bad_root", "demo_repository"})  # this machine's, and no trust
+
+
+def is_trust(code: str) -> bool:
+    """Tell whether a code says that what was signed must not be believed."""
+    row = find(code)
+    signed = row is not None and row.kind is Kind.PUBLISHER
+    return (signed and code not in NOT_THERE) or code in OF_TRUST
+
+
+def remedy(code: str) -> str:
+    """Return what to do about a code; "" for one that this version does not have."""
+    row = find(code)
+    return row.remedy if row else ""
+
+
 @cache
 def table() -> dict[str, Code]:
     """Return every code with its row, kind by kind."""

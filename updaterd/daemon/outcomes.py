@@ -59,6 +59,10 @@ def _tell(one: Deployment) -> None:
         code=one.code,
         reason=one.reason,
     )
+    if one.state in (State.ROLLED_BACK, State.REJECTED, State.FAILED):
+        from updaterd.core import codes  # noqa: PLC0415 - a quiet daemon never needs it
+
+        logger = logger.bind(cause=one.reason, remedy=codes.remedy(one.code))
     match one.state:
         case State.INSTALLED:
             logger.info("release_installed")

@@ -15,6 +15,7 @@ from updaterd.core.settings import Settings
 from updaterd.core.sse import Event, Limits
 from updaterd.core.text import printable
 from updaterd.daemon.clocks import Clocks
+from updaterd.daemon.troubles import Outage
 from updaterd.errors import UpdaterError
 from updaterd.feed.client import ConnectionState, EventSource
 from updaterd.feed.connection import LONGEST_SENT_ID
@@ -66,6 +67,7 @@ class Subscription:
         self._stored_at = -_GATHER_S
         self._source: EventSource | None = None
         self._outage = False
+        self._absence = Outage()
         self.state: status.Subscription | None = None
 
     def connect_now(self) -> None:
@@ -110,7 +112,9 @@ class Subscription:
                 await asyncio.sleep(_STORE_RETRY_S)
                 continue
             except UpdaterError as error:
-                self._log.error("feed_unusable", code=error.code, error=str(error))
+                self._log.error(
+                    "feed_unusable", code=error.code, cause=error.what, remedy=error.do
+                )
                 self._tell(
                     ConnectionState(phase="stopped", code=error.code, error=str(error))
                 )
@@ -228,7 +232,10 @@ class Subscription:
         # A stream that ends and comes back at once is how a server rotates them.
         if state.phase == "waiting" and (state.code != "closed" or state.attempt > 1):
             self._outage = True
-        elif state.phase == "open" and self._outage:
+            self._absence.failed(state.code, state.error, now=now)
+        elif state.phase == "open":
+            self._absence.over(now=now)
+        if state.phase == "open" and self._outage:
             self._outage = False
             self._on_return()
         self._on_change()

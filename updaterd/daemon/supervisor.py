@@ -23,6 +23,7 @@ from updaterd.core.settings import Settings
 from updaterd.daemon import outcomes
 from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.subscription import Subscription
+from updaterd.daemon.troubles import Looks
 from updaterd.daemon.workers import Ended, Workers
 from updaterd.notify import Notifier
 from updaterd.store.inbox import Inbox, Pending
@@ -92,6 +93,7 @@ class Supervisor:
             if places.is_usable(Path(folder))
         }
         self._refused: status.Document | None = None
+        self._looks = Looks()
         self._turns = 0
         self._started_at = clocks.now()
 
@@ -274,6 +276,7 @@ class Supervisor:
         try:
             looked = self._settle(product, ended, before[0], waiting)
             outcomes.tell(self._journal, product, over)
+            self._looks.note(self._journal, product, now=self._clocks.now())
             useful = self._journal.installed(product) != before[1]
         except sqlite3.OperationalError as error:
             # Locked or full. The events still wait, so it comes again.
