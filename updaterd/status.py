@@ -50,7 +50,13 @@ _WAITING = frozenset({
 })  # fmt: skip
 _LEFT = frozenset({"blocked", "rolled_back_by_hand"})
 # Nobody has looked yet, or there was nothing for this machine.
-_NOTHING_YET = frozenset({"", "paused", "nothing_offered", "not_in_rollout"})
+_NOTHING_YET = frozenset({
+    "",
+    "paused",
+    "nothing_offered",
+    "not_in_rollout",
+    "not_for_platform",
+})
 _REFUSED = frozenset({"metadata_rollback", "below_floor"})
 _WILL_NOT_DO = frozenset({State.REJECTED, State.FAILED})
 _FINE = frozenset({"current", "pending"})

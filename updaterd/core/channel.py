@@ -14,8 +14,10 @@ from updaterd.errors import MalformedError
 
 MAX_OFFERS = 16
 _KNOWN = frozenset({
-    "schema", "must_understand", "product", "channel", "paused", "floor_seq", "releases"
+    "schema", "must_understand", "product", "channel", "paused", "floor_seq",
+    "releases", "platforms",
 })  # fmt: skip
+MAX_PLATFORMS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +31,44 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """One release a channel points to."""
+    """One release a channel points to.
+
+    Attributes:
+        platforms: whose machines it is for, sorted; None: not said, so for all.
+    """
 
     version: str
     seq: int
     rollout: Rollout
     urgency: str = "normal"
+    platforms: tuple[str, ...] | None = None
+
+    def is_for(self, platform: str) -> bool:
+        """Tell whether it is for machines of this platform."""
+        return self.platforms is None or platform in self.platforms
+
+    def as_custom(self) -> dict[str, object]:
+        """Return the JSON object that is signed."""
+        item: dict[str, object] = {
+            "version": self.version,
+            "seq": self.seq,
+            "urgency": self.urgency,
+            "rollout": {
+                "permille": self.rollout.permille,
+                "salt": self.rollout.salt,
+                "window_s": self.rollout.window_s,
+            },
+        }
+        if self.platforms is not None:
+            item["platforms"] = list(self.platforms)
+        return item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelPointer:
     """What one channel of one product offers, newest `seq` first.
+
+    A machine's target is the first offer for its platform whose rollout reaches it.
 
     Attributes:
         must_understand: names of members without which the rest is not to be used.
@@ -60,20 +89,22 @@ class ChannelPointer:
             "channel": self.channel,
             "paused": self.paused,
             "floor_seq": self.floor_seq,
-            "releases": [
-                {
-                    "version": offer.version,
-                    "seq": offer.seq,
-                    "urgency": offer.urgency,
-                    "rollout": {
-                        "permille": offer.rollout.permille,
-                        "salt": offer.rollout.salt,
-                        "window_s": offer.rollout.window_s,
-                    },
-                }
-                for offer in self.releases
-            ],
+            "releases": [offer.as_custom() for offer in self.releases],
         }
+
+
+def _platforms(item: Fields) -> tuple[str, ...] | None:
+    """Return whom an offer is for.
+
+    Raises:
+        MalformedError: no names, or too many, or for nobody.
+    """
+    if "platforms" not in item:
+        return None
+    names = item.texts("platforms", most=MAX_PLATFORMS)
+    if not names:
+        raise MalformedError(f"{item.where} is for no platform")
+    return tuple(sorted({check_name("platform", name) for name in names}))
 
 
 def _offer(item: Fields) -> Offer:
@@ -83,6 +114,7 @@ def _offer(item: Fields) -> Offer:
         version=check_version(item.text("version")),
         seq=item.integer("seq", low=1),
         urgency=urgency if urgency == "critical" else "normal",
+        platforms=_platforms(item),
         rollout=Rollout(
             permille=rollout.integer("permille", high=1000),
             salt=rollout.text("salt"),

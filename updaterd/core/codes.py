@@ -290,6 +290,8 @@ nothing_offered: the channel is empty | nothing
 paused: the publisher paused the channel | nothing
 not_understood: made for a newer updaterd: passed over, what is installed goes on
   | update updaterd
+not_for_platform: nothing that is offered was made for this machine's platform
+  | nothing; the publisher may add it
 not_in_rollout: the release is not rolled out to this machine yet | nothing
 ahead_of_rollout: what is installed is newer than this machine's share of the rollout
   | nothing
@@ -372,23 +374,35 @@ no_repository: there is no repository | `release init`
 no_say: the key's signature would not count | another key
 no_such_key: there is no such key | `release keys list`
 no_such_role: there is no such role | `release status`
+nothing_beneath: nothing else was offered that the other machines could get
+  | push a release that works; pause, or yank
 no_workspace: that is no repository of ours | `release init`; `--repo`
 not_a_feed: what answers is no feed | `--feed`
 not_confirmed: it was not confirmed | say yes, or `--yes`
 not_metadata: the file is no metadata | the right file
 not_newest: the channel offers a later release | `release publish` to go back
 other_file: another file than the one that waits | export it again
+partial_step_back: a part of the machines would go back
+  | offer the older release to all
 passphrase: the passphrase is missing or wrong | the right one
-release_exists: that version is published with other contents | a new version
+platform_missing: the release lacks a platform that the channel has
+  | `--tree` for each; `--without` to leave those machines with what they have
+release_exists: that version is, or was, published with other contents
+  | a new version
 repository_unreadable: the repository cannot be read | the file that is named
 seq_exhausted: no place in the order is left after that seq
   | rotate the release key, yank that release
 seq_mismatch: the version has another seq | leave `--seq` out
 seq_not_above: the seq is not above the last | a higher one
+source_paused: the channel to promote from is paused | resume it; `release publish`
 signing_failed: a key did not sign | the token, the KMS
+taken_back: the channel offered it before and was taken back
+  | `release publish` to offer it again
 token: the announcer's token cannot be used | `--token-file`
 token_refused: the feed refused the token | another token
 too_few_keys: fewer keys than signatures are asked for | add keys first
+too_many_rollouts: more rollouts would be under way than a channel can say
+  | finish one
 tree_changed: the folder changed while it was read | run it again
 unknown_matcher: the matcher is not known | see `--help`
 unreadable: a file cannot be read | its rights

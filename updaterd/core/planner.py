@@ -1,7 +1,9 @@
 """What to do about a product, and why: the one place that decides.
 
 Theory. The channel pointer lists offers, newest first. The target of this machine
-is the first offer whose rollout reaches it and that is not blocked here. Then:
+is the first offer for its platform whose rollout reaches it and that is not blocked
+here; where a newer one is for other platforms only, this machine goes on as if that
+were not there. Then:
 
     target is installed                        Current
     target is newer (higher seq)               Act, or Wait for hold, window, splay
@@ -16,8 +18,8 @@ decision has a stable `code` and a `reason`, which `updaterd status` prints as i
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.manifest import Manifest
@@ -138,11 +140,13 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
             f"{facts.authority}, this machine has already accepted "
             f"{facts.seen_authority}: a stale mirror or a replay",
         )
-    reached = [
-        offer
-        for offer in pointer.releases
-        if is_reached(offer.rollout, facts.machine_id)
-    ]
+    ours = tuple(o for o in pointer.releases if o.is_for(facts.platform))
+    if pointer.releases and not ours and not pointer.paused:
+        first = pointer.releases[0].version
+        reason = f"neither {first} nor what is below was made for {facts.platform}"
+        return _standing_by(code="not_for_platform", reason=reason, facts=facts)
+    pointer = replace(pointer, releases=ours)
+    reached = [o for o in ours if is_reached(o.rollout, facts.machine_id)]
     if pointer.paused or not reached:
         return _nothing_for_us(pointer, facts)
     target = _first_allowed(reached, facts)
@@ -154,6 +158,21 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
     return _toward(target, pointer, facts)
 
 
+def restricted(
+    pointer: ChannelPointer, version: str, platforms: Iterable[str]
+) -> ChannelPointer:
+    """Return the pointer where a release is offered to these platforms only.
+
+    For pointers that do not say it: which manifests are signed says it, too.
+    """
+    only = tuple(sorted(platforms))
+    offers = (
+        replace(offer, platforms=only) if offer.version == version else offer
+        for offer in pointer.releases
+    )
+    return replace(pointer, releases=tuple(offers))
+
+
 def _nothing_for_us(pointer: ChannelPointer, facts: Facts) -> Decision:
     """Return why nothing is to be done: for a machine without a release, a wait."""
     if pointer.paused:
@@ -163,6 +182,11 @@ def _nothing_for_us(pointer: ChannelPointer, facts: Facts) -> Decision:
     else:
         code = "not_in_rollout"
         reason = f"{pointer.releases[0].version} is not rolled out to this machine"
+    return _standing_by(code=code, reason=reason, facts=facts)
+
+
+def _standing_by(*, code: str, reason: str, facts: Facts) -> Decision:
+    """Return that there is nothing to do, or to wait where nothing is installed."""
     if facts.installed_seq is None:
         return Wait(code=code, reason=f"{reason}; nothing is installed yet")
     return Current(code=code, reason=reason)

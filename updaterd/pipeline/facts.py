@@ -88,25 +88,35 @@ def without_a_view(product: Product, services: Services) -> Facts:
     )
 
 
-def passing_over(name: str, view: View, pointer: ChannelPointer, known: Facts) -> Facts:
-    """Return the facts, with releases that are not for this updaterd passed over.
+def passing_over(
+    view: View, pointer: ChannelPointer, known: Facts
+) -> tuple[ChannelPointer, Facts]:
+    """Return pointer and facts as they are once what is not for us is passed over.
 
-    They may do for a newer one, so nothing is remembered about them.
+    That is a release that is not for this updaterd: it may do for a newer one, so
+    nothing is remembered about it. And one that was made for other platforms only,
+    where the pointer does not say so: what is below it counts.
     """
+    name = pointer.product
     while True:
         decision = planner.decide(pointer, known)
         if not isinstance(decision, Act):
-            return known
+            return pointer, known
         target = decision.target
         try:
+            if target.platforms is None:
+                made_for = view.platforms(name, target.version, known.platform)
+                if made_for and known.platform not in made_for:
+                    pointer = planner.restricted(pointer, target.version, made_for)
+                    continue
             view.manifest(name, target.version, known.platform)
         except NotUnderstoodError as error:
             passed = Block(seq=target.seq, reason=error.what, code=error.code)
             known = replace(known, blocked={**known.blocked, target.version: passed})
         except UpdaterError:
-            return known  # asked for again, by who has an answer to that
+            return pointer, known  # asked for again, by who has an answer to that
         else:
-            return known
+            return pointer, known
 
 
 def _block(failed: Failed, *, typed: bool) -> Block:

@@ -96,7 +96,7 @@ def _decide(  # noqa: PLR0913, PLR0917 - what one decision needs
     known = facts.gather(product, services, request, view)
     decision = planner.decide(pointer, known)
     if staged is None or not _is_same(view, decision, staged):
-        known = facts.passing_over(product.name, view, pointer, known)
+        pointer, known = facts.passing_over(view, pointer, known)
         decision = planner.decide(pointer, known)
     known = replace(
         known,

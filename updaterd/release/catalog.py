@@ -6,19 +6,23 @@ older ones, so that what a client downloads does not grow with a product's histo
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import TargetFile, Targets
 
 from updaterd import durable
 from updaterd.core import channel as channels
 from updaterd.core import manifest as manifests
-from updaterd.core.channel import ChannelPointer
+from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.manifest import Manifest
 from updaterd.core.wire import Fields, encode
-from updaterd.errors import BrokenError, RejectedError
+from updaterd.errors import BrokenError, MalformedError, RejectedError
+from updaterd.release import labels, offered
+from updaterd.release.labels import Label
+from updaterd.release.offered import Offered
 from updaterd.release.repository import Repository
 
 KEPT = 20
@@ -47,12 +51,15 @@ class Catalog:
         repository: its roles.
         public: directory with `targets/`.
         product: name of the product.
+
+    Attributes:
+        product: name of the product.
     """
 
     def __init__(self, repository: Repository, public: Path, product: str) -> None:
         self._repository = repository
         self._targets = public / "targets"
-        self._product = product
+        self.product = product
         self._main = f"{product}.releases"
         self._old = f"{product}.archive"
 
@@ -98,7 +105,7 @@ class Catalog:
         found = self.find(version)
         if found is None:
             raise BrokenError(
-                f"there is no release {version} of {self._product}",
+                f"there is no release {version} of {self.product}",
                 do="`updaterd release status` lists them",
                 code="no_such_release",
             )
@@ -115,7 +122,7 @@ class Catalog:
         listed = max((each.seq for each in self.listed()), default=0)
         if listed >= LAST_SEQ:
             raise BrokenError(
-                f"a release of {self._product} has seq {listed}",
+                f"a release of {self.product} has seq {listed}",
                 means="nobody counts so far: a stolen release key may have signed it, "
                 "and nothing can come after it",
                 do="replace the key (`updaterd release keys rotate`), then `updaterd "
@@ -175,6 +182,7 @@ class Catalog:
         name = (
             f"{manifest.product}/releases/{manifest.version}/{manifest.platform}.json"
         )
+        self.check_label(manifest.version, manifest.platform, manifest.tree)
         raw = manifest.encode()
         manifests.parse(raw)  # never sign what every machine would refuse
         highest = max(manifest.seq, self.next_seq() - 1)
@@ -198,13 +206,52 @@ class Catalog:
                 if each.version in surplus:
                     old.targets[each.target.path] = main.targets.pop(each.target.path)
 
+    def withdrawn(self, version: str) -> Label | None:
+        """Return what is remembered of a label whose release is listed no more."""
+        fields = self._repository.targets(self._old).unrecognized_fields
+        return labels.read(fields.get(labels.FIELD), version)
+
+    def check_label(self, version: str, platform: str, tree: str) -> None:
+        """Make sure that a label was never another tree's.
+
+        Raises:
+            RejectedError: it was, before that release was withdrawn.
+        """
+        label = self.withdrawn(version)
+        if label is None or label.trees.get(platform, tree) == tree:
+            return
+        raise RejectedError(
+            f"{self.product} {version} was withdrawn, and had other contents",
+            means="machines that have it know it by this label: with other contents "
+            "they could neither replace nor repair it",
+            do="release under a new version",
+            code="release_exists",
+        )
+
     def drop(self, version: str) -> int:
-        """Take a release out of the roles, on every platform; return how many."""
+        """Take a release out of the roles, on every platform; return how many.
+
+        Its label stays taken: see `labels`.
+        """
         gone = [each for each in self.listed() if each.version == version]
+        if not gone:
+            return 0
+        trees = [(each.platform, self._tree(each)) for each in gone]
         for each in gone:
             with self._repository.edit(each.role) as role:
                 del role.targets[each.target.path]
+        with self._repository.edit(self._old) as role:
+            role.unrecognized_fields[labels.FIELD] = labels.remembering(
+                role.unrecognized_fields.get(labels.FIELD), version, gone[0].seq, trees
+            )
         return len(gone)
+
+    def _tree(self, each: Listed) -> str:
+        """Return the tree of a listed release; empty where nobody knows any more."""
+        try:
+            return self.manifest(each).tree
+        except BrokenError:
+            return ""
 
     def pointer(self, channel: str) -> ChannelPointer:
         """Return what a channel offers now; nothing, when it never did.
@@ -212,23 +259,69 @@ class Catalog:
         Raises:
             BrokenError: there is no such channel.
         """
-        role = self._repository.targets(f"{self._product}.{channel}")
-        path = f"{self._product}/channels/{channel}.json"
+        return self._pointer_of(
+            self._repository.targets(f"{self.product}.{channel}"), channel
+        )
+
+    def _pointer_of(self, role: Targets, channel: str) -> ChannelPointer:
+        path = f"{self.product}/channels/{channel}.json"
         target = role.targets.get(path)
         if target is None:
             return ChannelPointer(
-                product=self._product,
+                product=self.product,
                 channel=channel,
                 paused=False,
                 floor_seq=0,
                 releases=(),
             )
         custom = Fields(target.unrecognized_fields["custom"], path)
-        return channels.parse_custom(custom, product=self._product, channel=channel)
+        return channels.parse_custom(custom, product=self.product, channel=channel)
+
+    def offered(self, channel: str) -> Offered:
+        """Return what a channel offered so far.
+
+        Raises:
+            BrokenError: there is no such channel.
+        """
+        name = f"{self.product}.{channel}"
+        role = self._repository.targets(name)
+        found = offered.read(role.unrecognized_fields.get(offered.FIELD))
+        if found is not None:
+            return found
+        seqs, made_for = self.releases()
+        editions = [
+            *self._repository.editions(name),
+            *([role] if role.targets else []),
+        ]
+        pointers = []
+        for each in editions:
+            with suppress(MalformedError):  # no machine took it either
+                pointers.append(self._pointer_of(each, channel))
+        return offered.replay(pointers, seqs=seqs, made_for=made_for)
+
+    def floor(self, channel: str) -> int:
+        """Return the lowest `seq` that a channel's machines may still be sent to."""
+        return max(self.pointer(channel).floor_seq, self._said_floor(channel))
+
+    def _said_floor(self, channel: str) -> int:
+        """Return the floor that releases have set, as far as their keys count."""
+        known = self.offered(channel)
+        keyids, threshold = self._repository.authority(self._main)
+        counts = len(set(known.floor_keys) & set(keyids)) >= threshold
+        return known.floor if counts else 0
+
+    def releases(self) -> tuple[dict[str, int], dict[str, tuple[str, ...]]]:
+        """Return the `seq` of every listed release, and its platforms."""
+        listed = self.listed()
+        made_for: dict[str, tuple[str, ...]] = {}
+        for each in listed:
+            names = (*made_for.get(each.version, ()), each.platform)
+            made_for[each.version] = tuple(sorted(names))
+        return {each.version: each.seq for each in listed}, made_for
 
     def channels(self) -> tuple[str, ...]:
         """Return the names of the product's channels."""
-        prefix = self._product + "."
+        prefix = self.product + "."
         return tuple(
             sorted(
                 role.removeprefix(prefix)
@@ -246,15 +339,42 @@ class Catalog:
         Power cut: the pointer's file is whole or absent; no role names it yet.
         """
         custom = pointer.as_custom()
-        path = f"{self._product}/channels/{pointer.channel}.json"
+        path = f"{self.product}/channels/{pointer.channel}.json"
         channels.parse_custom(
             Fields(custom, "the channel"),
-            product=self._product,
+            product=self.product,
             channel=pointer.channel,
         )
+        history = self._history(pointer)
         target = self._write(path, encode(custom), custom)
-        with self._repository.edit(f"{self._product}.{pointer.channel}") as role:
+        with self._repository.edit(f"{self.product}.{pointer.channel}") as role:
             role.targets[path] = target
+            role.unrecognized_fields[offered.FIELD] = history.as_member()
+
+    def _history(self, pointer: ChannelPointer) -> Offered:
+        """Return what the channel offered, once it says this, too."""
+        seqs, made_for = self.releases()
+        channel = pointer.channel
+        before: tuple[Offer, ...] = ()
+        with suppress(MalformedError):  # signed by others: no machine takes it
+            before = self.pointer(channel).releases
+        history = offered.after(
+            self.offered(channel), pointer, seqs=seqs, made_for=made_for
+        )
+        standing = {(each.version, each.platforms) for each in before}
+        fresh = {
+            each.version
+            for each in pointer.releases
+            if (each.version, each.platforms) not in standing
+        }
+        floors = [
+            self.manifest(each).floor_seq
+            for each in self.listed()
+            if each.version in fresh
+        ]
+        floor = max([self._said_floor(channel), *floors])
+        keyids, _ = self._repository.authority(self._main)
+        return replace(history, floor=floor, floor_keys=tuple(keyids))
 
     def _write(self, path: str, data: bytes, custom: dict[str, Any]) -> TargetFile:
         digest = hashlib.sha256(data).hexdigest()

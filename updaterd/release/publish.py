@@ -8,22 +8,41 @@ announcement makes all of them visible at once. Dying anywhere costs nothing but
 work: the same command, run again, finishes it.
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from updaterd.core.channel import ChannelPointer, Offer, Rollout
+from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import Entry, Manifest, tree_id
 from updaterd.core.names import check_name, check_version
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import build
+from updaterd.release import build, steering
 from updaterd.release.build import Built, Progress
 from updaterd.release.catalog import LAST_SEQ, Catalog
+from updaterd.release.offers import offer
 from updaterd.release.repository import Repository
+from updaterd.release.steering import newest
 from updaterd.release.workspace import Workspace
+
+__all__ = [
+    "Added",
+    "Built",
+    "Order",
+    "Planned",
+    "build_planned",
+    "catalog_of",
+    "check_not_back",
+    "check_wish",
+    "enter",
+    "examine",
+    "newest",
+    "offer",
+    "open_repository",
+    "prepare",
+    "yank",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +91,25 @@ def catalog_of(workspace: Workspace, repository: Repository, product: str) -> Ca
     return Catalog(repository, workspace.public, product)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A release that may be built.
+
+    Attributes:
+        order: what it is.
+        root: the directory.
+        files: its listing.
+        previous: releases to make deltas from, newest first.
+        given: patches made elsewhere, and what each starts from.
+    """
+
+    order: Order
+    root: Path
+    files: tuple[Entry, ...]
+    previous: tuple[Manifest, ...]
+    given: tuple[tuple[Manifest, Path], ...]
+
+
 def prepare(
     workspace: Workspace,
     root: Path,
@@ -87,6 +125,21 @@ def prepare(
             what no release may hold, or the order what no machine would accept.
         BrokenError: the repository does not know the product or the channel, or
             keys that must sign cannot be used here.
+    """
+    found = examine(workspace, root, order, now=now)
+    if isinstance(found, Added):
+        return found
+    return build_planned(workspace, found, progress=progress)
+
+
+def examine(
+    workspace: Workspace, root: Path, order: Order, *, now: datetime
+) -> Planned | Added:
+    """Return a release as it may be built; what would be refused at the end, is now.
+
+    Raises:
+        RejectedError: as `prepare`.
+        BrokenError: as `prepare`.
     """
     check_name("product", order.product)
     check_version(order.version)
@@ -110,24 +163,77 @@ def prepare(
     existing = _existing(catalog, order, files)
     if existing is not None:
         return existing
-    # What would be refused at the end is refused before hours of building.
     below = _place(catalog, order)
     pointed = [f"{order.product}.{order.channel}"] if order.channel else []
     repository.require_keys(
         f"{order.product}.releases", *pointed, "snapshot", "timestamp"
     )
-    return build.build(
-        workspace,
-        root,
-        files,
-        version=order.version,
+    return Planned(
+        order=order,
+        root=root,
+        files=files,
         previous=catalog.newest(order.platform, order.deltas, below),
-        given=[
+        given=tuple(
             (_base(catalog, version, order.platform), patch)
             for version, patch in order.patches
-        ],
+        ),
+    )
+
+
+def build_planned(
+    workspace: Workspace, planned: Planned, *, progress: Progress | None = None
+) -> Built:
+    """Build a release; see `build.build`.
+
+    Raises:
+        RejectedError: the directory changed meanwhile, or a given patch does not
+            make this release.
+        OSError: the disk refused.
+
+    Power cut: blobs are whole or absent; nothing refers to them yet.
+    """
+    return build.build(
+        workspace,
+        planned.root,
+        planned.files,
+        version=planned.order.version,
+        previous=planned.previous,
+        given=planned.given,
         progress=progress,
     )
+
+
+def check_wish(
+    workspace: Workspace,
+    orders: Sequence[Order],
+    wish: steering.Wish,
+    *,
+    now: datetime,
+) -> None:
+    """Refuse, before anything is built, what the channel could not offer.
+
+    Raises:
+        RejectedError: the release would lack a platform that the channel has.
+        BrokenError: the repository does not know the product or the channel.
+    """
+    for order in orders:
+        check_version(order.version)
+        check_name("platform", order.platform)
+    first = orders[0]
+    catalog = catalog_of(workspace, open_repository(workspace, now), first.product)
+    if first.channel is None:
+        return
+    pointer = steering.spelled_out(catalog, first.channel)
+    listed = catalog.releases()[1].get(first.version, ())
+    seq = next((one.seq for one in catalog.listed() if one.version == first.version), 0)
+    later = {
+        name
+        for each in pointer.releases
+        if seq and each.seq > seq
+        for name in each.platforms or ()
+    }
+    made_for = {order.platform for order in orders} | set(listed) | later
+    steering.check_platforms(pointer, first.version, made_for, wish.without)
 
 
 def _base(catalog: Catalog, version: str, platform: str) -> Manifest:
@@ -148,6 +254,7 @@ def _existing(catalog: Catalog, order: Order, files: tuple[Entry, ...]) -> Added
     """
     listed = catalog.find(order.version, order.platform)
     if listed is None:
+        catalog.check_label(order.version, order.platform, tree_id(files))
         return None
     manifest = catalog.manifest(listed)
     if manifest.tree != tree_id(files):
@@ -168,11 +275,13 @@ def _place(catalog: Catalog, order: Order) -> int:
             or the floor asked for forbids the release itself.
     """
     lowest = catalog.next_seq()
-    same = catalog.find(order.version)  # another platform of the same release
+    # Another platform of the same release, or that release before it was withdrawn.
+    same = catalog.find(order.version) or catalog.withdrawn(order.version)
     seq = same.seq if same else order.seq or lowest
     if same and order.seq not in {None, same.seq}:
         raise RejectedError(
-            f"{order.version} has seq {same.seq} on another platform",
+            f"{order.version} has seq {same.seq} already",
+            do="leave --seq away",
             code="seq_mismatch",
         )
     if not same and seq < lowest:
@@ -228,80 +337,20 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
     )
 
 
-def salt_of(product: str, version: str, seq: int) -> str:
-    """Return the draw of a rollout: another for each release, the same on a re-run."""
-    return hashlib.sha256(f"{product}/{version}/{seq}".encode()).hexdigest()[:16]
-
-
-def offer(  # noqa: PLR0913
-    pointer: ChannelPointer,
-    version: str,
-    seq: int,
-    *,
-    permille: int = 1000,
-    window_s: int = 0,
-    urgency: str = "normal",
-) -> ChannelPointer:
-    """Return the pointer with this release on top.
-
-    What lies under a partial rollout stays: the rest of the machines gets that.
-    """
-    rollout = Rollout(
-        permille=permille,
-        salt=salt_of(pointer.product, version, seq),
-        window_s=window_s,
-    )
-    top = Offer(version=version, seq=seq, rollout=rollout, urgency=urgency)
-    below = [each for each in pointer.releases if each.version != version]
-    return replace(pointer, releases=tuple(_needed([top, *below])))
-
-
-def _needed(offers: Sequence[Offer]) -> list[Offer]:
-    """Return the offers up to the first that reaches every machine."""
-    found: list[Offer] = []
-    for each in offers[:16]:
-        found.append(each)
-        if each.rollout.permille >= 1000:
-            break
-    return found
-
-
 def check_not_back(pointer: ChannelPointer, manifest: Manifest) -> None:
     """Refuse to offer an old release by pushing it again.
 
     Raises:
         RejectedError: the channel already offers a later one.
+        steering.not_newest: that refusal.
     """
     later = max((each.seq for each in pointer.releases), default=0)
     if later > manifest.seq:
-        raise RejectedError(
-            f"{manifest.product} {manifest.version} exists, and {pointer.channel} "
-            f"already offers a later release (seq {later})",
-            means="pushing it again would take machines back",
-            do="if that is what you want: `updaterd release publish`",
-            code="not_newest",
-        )
-
-
-def newest(pointer: ChannelPointer) -> Offer:
-    """Return what a channel offers first.
-
-    Raises:
-        BrokenError: nothing.
-    """
-    if not pointer.releases:
-        raise BrokenError(
-            f"{pointer.product}/{pointer.channel} offers nothing yet",
-            do="publish a release there first",
-            code="empty_channel",
-        )
-    return pointer.releases[0]
+        raise steering.not_newest(pointer, manifest.version)
 
 
 def yank(catalog: Catalog, version: str) -> list[ChannelPointer]:
-    """Withdraw a release from every channel and from its role.
-
-    A channel that offered it alone goes back to the newest release below it.
+    """Withdraw a release everywhere; see `steering.yank`.
 
     Returns:
         The pointers that changed.
@@ -309,18 +358,4 @@ def yank(catalog: Catalog, version: str) -> list[ChannelPointer]:
     Raises:
         BrokenError: there is no such release.
     """
-    gone = catalog.require(version)
-    catalog.drop(version)
-    changed = []
-    for channel in catalog.channels():
-        pointer = catalog.pointer(channel)
-        left = tuple(each for each in pointer.releases if each.version != version)
-        if len(left) == len(pointer.releases):
-            continue
-        pointer = replace(pointer, releases=left)
-        below = next((each for each in catalog.listed() if each.seq < gone.seq), None)
-        if not left and below is not None:
-            pointer = offer(pointer, below.version, below.seq)
-        catalog.point(pointer)
-        changed.append(pointer)
-    return changed
+    return [each.pointer for each in steering.yank(catalog, version)]

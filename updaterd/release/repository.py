@@ -265,6 +265,17 @@ class Repository:
         name = f"{version}.{role}.json"
         return self._parse(name, role) if (self._folder / name).exists() else None
 
+    def editions(self, role: str) -> Iterator[Targets]:
+        """Yield the editions of a targets role on disk that count, oldest first.
+
+        Only those before the present one: a dead run may have left later ones.
+        """
+        present = self._roles[role].signed.version
+        for version in sorted(versions(self._folder, role)):
+            found = self.edition(role, version) if version < present else None
+            if found is not None and isinstance(found.signed, Targets):
+                yield found.signed
+
     def next_version(self, role: str) -> int:
         """Return a version that neither the repository nor a dead run has used."""
         begun = role in self._begun

@@ -197,6 +197,11 @@ class Engine(Updater):
         signed = self._trusted_set.get(role)
         return isinstance(signed, Targets) and path in signed.targets
 
+    def listing(self, role: str) -> tuple[str, ...]:
+        """Return the targets of a role that was loaded; none of one that was not."""
+        signed = self._trusted_set.get(role)
+        return tuple(signed.targets) if isinstance(signed, Targets) else ()
+
     def _targets(self) -> Targets | None:
         signed = self._trusted_set.get(Targets.type)
         return signed if isinstance(signed, Targets) else None

@@ -146,6 +146,30 @@ class View:
             _custom(target, path), product=product, channel=channel
         )
 
+    def platforms(self, product: str, version: str, platform: str) -> tuple[str, ...]:
+        """Return the platforms that a release was made for, sorted.
+
+        Args:
+            product: its product.
+            version: its label.
+            platform: asked for first: more is loaded only where it is not listed.
+
+        Raises:
+            TransientError: the roles cannot be fetched or verified now.
+        """
+        if self._find(f"{product}/releases/{version}/{platform}.json") is not None:
+            return (platform,)
+        folder = f"{product}/releases/{version}/"
+        roles = (f"{product}.releases", f"{product}.archive")
+        found = (path for role in roles for path in self._engine.listing(role))
+        return tuple(
+            sorted(
+                path.removeprefix(folder).removesuffix(".json")
+                for path in found
+                if path.startswith(folder)
+            )
+        )
+
     def manifest(self, product: str, version: str, platform: str) -> Manifest:
         """Return what a release is on a platform.
 

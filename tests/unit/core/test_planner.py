@@ -25,8 +25,9 @@ from updaterd.errors import RejectedError
 NOW = 1_800_000_000.0
 
 
-def offer(version, seq, *, permille=1000, window_s=0, urgency="normal"):
+def offer(version, seq, *, permille=1000, window_s=0, urgency="normal", on=None):
     return Offer(
+        platforms=on,
         version=version,
         seq=seq,
         rollout=Rollout(permille=permille, salt=version, window_s=window_s),
@@ -69,6 +70,36 @@ def test_first_install_waits_for_neither_window_nor_splay():
 
     assert isinstance(decision, Act)
     assert "install" == decision.code
+
+
+ARM, X86 = ("linux-aarch64",), ("linux-x86_64",)
+
+
+def test_a_release_for_other_platforms_leaves_what_is_installed():
+    """Neither an error nor a step: as if the newer one were not there."""
+    decision = decide(pointer(offer("1.2.0", 12, on=ARM), offer("1.1.0", 11)), FACTS)
+
+    assert isinstance(decision, Current)
+    assert "current" == decision.code
+
+
+def test_a_release_for_other_platforms_alone_is_no_error():
+    decision = decide(pointer(offer("1.2.0", 12, on=ARM)), FACTS)
+    first = decide(pointer(offer("1.2.0", 12, on=ARM)), FRESH)
+
+    assert isinstance(decision, Current)
+    assert isinstance(first, Wait)
+    assert ["not_for_platform"] * 2 == [decision.code, first.code]
+
+
+def test_a_release_that_is_for_others_now_is_gone_back_from():
+    """1.1.0 is still offered, and to others only: that is a signed step back."""
+    said = pointer(offer("1.1.0", 11, on=ARM), offer("1.0.0", 10, on=X86))
+
+    decision = decide(said, FACTS)
+
+    assert isinstance(decision, Act)
+    assert ("step_back", "1.0.0") == (decision.code, decision.target.version)
 
 
 def test_label_is_never_compared():

@@ -77,8 +77,10 @@ def test_a_release_from_beta_to_everyone_and_back(release, tmp_path):
     assert pointer(release, "stable")["paused"] is False
     release("publish", *on, "--version", "1.0.0", "--channel", "stable")
     assert pointer(release, "stable")["releases"][0]["seq"] == 1
-    release("yank", *on, "--version", "1.1.0")
-    assert pointer(release, "beta")["releases"][0]["version"] == "1.0.0"
+    said = release("yank", *on, "--version", "1.1.0")
+    assert "nothing that acme/beta offered before is left" in said
+    assert pointer(release, "beta")["releases"] == [], "1.0.0 was never in beta"
+    assert pointer(release, "stable")["releases"][0]["version"] == "1.0.0"
     assert "all well" in release("verify", "--deep")
     assert "signed: timestamp" in release("refresh")
     assert "deleted" in release("gc", "--older-than-days", "0")
@@ -104,6 +106,104 @@ def test_another_platform_joins_its_release(release, tmp_path):
     release("add", one, *on, "--platform", "linux-riscv64")
     found = json.loads(release("status", "--json"))["products"]["acme"]["releases"]
     assert [each["seq"] for each in found] == [1, 1]
+
+
+def test_platforms_go_out_together(release, tmp_path):
+    """One command, one release; a later one that lacks one of them is refused."""
+    on = ["--product", "acme", "--channel", "stable"]
+    x86, arm = tree(tmp_path, "x86"), tree(tmp_path, "arm")
+    both = ["--tree", f"linux-x86_64={x86}", "--tree", f"linux-aarch64={arm}"]
+    said = release("push", *both, *on, "--version", "1.0.0", "--json")
+    found = json.loads(said.splitlines()[0])
+    assert list(found["platforms"]) == ["linux-x86_64", "linux-aarch64"]
+    assert found["changed"] == ["stable"]
+    offered = pointer(release, "stable")["releases"]
+    assert offered[0]["platforms"] == ["linux-aarch64", "linux-x86_64"]
+    stamp = release.folder / "public" / "metadata" / "timestamp.json"
+    before = stamp.read_bytes()
+    one = ["push", "--tree", f"linux-aarch64={arm}", *on, "--version", "1.1.0"]
+    said = release(*one, expect=1)
+    assert "linux-x86_64" in said
+    assert "building" not in said, "it was built before it was refused"
+    assert stamp.read_bytes() == before
+    release(*one, "--without", "linux-x86_64")
+    offered = pointer(release, "stable")["releases"]
+    assert [(each["version"], each["platforms"]) for each in offered] == [
+        ("1.1.0", ["linux-aarch64"]),
+        ("1.0.0", ["linux-x86_64"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--platform", "linux-x86_64"),
+        ("--tree", "linux-x86_64=a", "--tree", "linux-x86_64=b"),
+        ("--tree", "a=x", "--tree", "b=y", "--bsdiff", "1.0.0=patch"),
+    ],
+)
+def test_directories_that_make_no_sense_are_wrong_usage(release, words):
+    """None, or two for one platform."""
+    on = ["--product", "acme", "--version", "1.0.0", "--channel", "stable"]
+    assert "updaterd release:" in release("push", *words, *on, expect=2)
+
+
+def test_a_build_log_gets_a_line_at_the_start_and_one_at_the_end(release, tmp_path):
+    """However long it takes, and however many stages it has."""
+    on = ["--product", "acme", "--channel", "stable"]
+    release("push", tree(tmp_path, "1.0.0"), *on, "--version", "1.0.0")
+    said = release("push", tree(tmp_path, "1.1.0"), *on, "--version", "1.1.0")
+    lines = [line for line in said.splitlines() if line.startswith("buil")]
+    assert lines == [
+        "building acme 1.1.0 (linux-x86_64): bundle and deltas",
+        "built acme 1.1.0 (linux-x86_64)",
+    ]
+
+
+def test_every_command_answers_programs(release, tmp_path):
+    """One object on stdout, also when it is refused."""
+    on = ["--product", "acme"]
+    stable = [*on, "--channel", "stable"]
+    one = ["push", tree(tmp_path, "1.0.0"), *stable, "--version", "1.0.0"]
+    for words in (
+        one,
+        ["add", tree(tmp_path, "1.1.0"), *on, "--version", "1.1.0"],
+        ["publish", *stable, "--version", "1.1.0"],
+        ["promote", *on, "--from", "stable", "--to", "beta"],
+        ["rollout", *stable, "--permille", "100"],
+        ["pause", *stable],
+        ["resume", *stable],
+        ["yank", *on, "--version", "1.1.0", "--dry-run"],
+        ["yank", *on, "--version", "1.1.0"],
+        ["refresh"],
+        ["verify"],
+        ["gc"],
+        ["status"],
+        ["keys", "list"],
+    ):
+        said = release(*words, "--json").splitlines()
+        found = json.loads(said[0])
+        assert (found["schema"], len(found) > 1) == (1, True), words
+        assert "{" not in "".join(said[1:]), words
+    said = release("publish", *stable, "--version", "9.9", "--json", expect=1)
+    assert json.loads(said.splitlines()[0])["error"]["code"] == "no_such_release"
+
+
+def test_a_yank_says_first_what_comes_of_it(release, tmp_path):
+    """`--dry-run` says it and does nothing."""
+    on = ["--product", "acme"]
+    for version in ("1.0.0", "1.1.0"):
+        release("push", tree(tmp_path, version), *on, "--version", version,
+                "--channel", "stable")  # fmt: skip
+    stamp = release.folder / "public" / "metadata" / "timestamp.json"
+    before = stamp.read_bytes()
+    said = release("yank", *on, "--version", "1.1.0", "--dry-run")
+    assert "1.0.0 (seq 1): 1000 of 1000 machines" in said
+    assert "yanked" not in said
+    assert stamp.read_bytes() == before
+    said = release("yank", *on, "--version", "1.1.0")
+    assert said.index("1.0.0 (seq 1)") < said.index("yanked acme 1.1.0")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +255,7 @@ def test_a_mistake_is_told_and_publishes_nothing(release, tmp_path, words, says)
     first, *rest = [word.format(**places) for word in words]
     said = release(first, *rest, "--product", "acme", expect=1)
     assert says in said
-    assert "bundle" not in said, "it was built before it was refused"
+    assert "building" not in said, "it was built before it was refused"
     assert stamp.read_bytes() == before
 
 
@@ -226,7 +326,7 @@ def test_a_key_that_is_not_here_is_missed_before_the_build(release, tmp_path):
                    "1.0.0", "--channel", "stable", expect=1)  # fmt: skip
     assert "not here: release-acme" in said
     assert "keys rotate" in said, "if it is lost"
-    assert "bundle" not in said
+    assert "building" not in said
 
 
 def test_a_feed_that_could_not_be_told_is_told_later(release, tmp_path, monkeypatch):

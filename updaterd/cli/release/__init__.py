@@ -39,7 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
         BrokenPipeError: whoever read the output has left.
     """
     try:
-        code: int = arguments.release_run(arguments)
+        return (
+            _answered(arguments)
+            if getattr(arguments, "json", False)
+            else _run(arguments)
+        )
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -51,4 +55,32 @@ def run(arguments: argparse.Namespace) -> int:
             do="see to the disk, then run the same command again: it finishes",
             code="disk",
         ) from error
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    code: int = arguments.release_run(arguments)
     return code
+
+
+def _answered(arguments: argparse.Namespace) -> int:
+    """Do it; print one object for programs instead of what is for people.
+
+    Raises:
+        UpdaterError: as the command; the object says it, too.
+    """
+    import io
+    import json
+    from contextlib import redirect_stdout
+
+    from updaterd.errors import UpdaterError
+
+    fault: dict[str, object] = {}
+    try:
+        with redirect_stdout(io.StringIO()):
+            return _run(arguments)
+    except UpdaterError as error:
+        told = {"code": error.code, "what": error.what}
+        fault = {"error": {**told, "means": error.means, "do": error.do}}
+        raise
+    finally:
+        print(json.dumps({"schema": 1, **arguments.answer, **fault}))

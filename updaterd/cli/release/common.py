@@ -3,14 +3,14 @@
 import argparse
 import os
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from updaterd.core.channel import ChannelPointer
+    from updaterd.release.announce import Announced
     from updaterd.release.repository import Repository
     from updaterd.release.workspace import Workspace
 
@@ -18,14 +18,25 @@ Subcommands = Any
 """What `add_subparsers` returns; argparse keeps the class to itself."""
 
 
-def add(
+def add(  # noqa: PLR0913 # what argparse wants to know
     commands: Subcommands,
     name: str,
     run: Callable[[argparse.Namespace], int],
     what: str,
     more: str = "",
+    *,
+    json: bool = True,
 ) -> argparse.ArgumentParser:
-    """Declare one subcommand and return its parser."""
+    """Declare one subcommand and return its parser.
+
+    Args:
+        commands: where it goes.
+        name: what is typed.
+        run: does it.
+        what: one line about it.
+        more: what else there is to know.
+        json: it has an answer for programs.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=what,
@@ -33,8 +44,19 @@ def add(
         epilog=more,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(release_run=run)
+    parser.set_defaults(release_run=run, json=False, answer={})
+    if json:
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help="print one JSON object, for programs",
+        )
     return parser
+
+
+def answer(arguments: argparse.Namespace, **fields: object) -> None:
+    """Put members into what `--json` prints."""
+    arguments.answer = {**arguments.answer, **fields}
 
 
 def add_workspace(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +132,18 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
         "--critical",
         action="store_true",
         help="urgent: machines ignore their maintenance windows",
+    )
+
+
+def add_without(parser: argparse.ArgumentParser) -> None:
+    """Declare whose machines may be left with what they have."""
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="PLATFORM",
+        help="publish although it lacks this platform of the channel: those machines "
+        "keep what they have; may be repeated",
     )
 
 
@@ -237,32 +271,32 @@ def open_workspace(arguments: argparse.Namespace, *, new: bool = False) -> "Work
 
 
 class Bar:
-    """Progress: a bar on a terminal, a plain line now and then elsewhere."""
+    """Progress: a bar on a terminal; elsewhere a line at the start and one at the end.
 
-    def __init__(self) -> None:
+    Args:
+        what: is being made.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._title = what
         self._what = ""
         self._bar: Any = None
-        self._last = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show it."""
         # A dumb terminal cannot go back to the beginning of a line.
         if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             self._draw(what, done, total)
-            return
-        now = time.monotonic()
-        if what != self._what:
-            print(what, file=sys.stderr, flush=True)
-            self._what, self._last = what, now
-        elif now - self._last >= 5 and total:
-            print(f"{what}: {100 * done // total} %", file=sys.stderr, flush=True)
-            self._last = now
+        elif not self._what:
+            self._what = what
+            print(f"building {self._title}: bundle and deltas", file=sys.stderr)
+            sys.stderr.flush()
 
     def _draw(self, what: str, done: int, total: int) -> None:
         from tqdm import tqdm
 
         if what != self._what:
-            self.close()
+            self._clear()
             self._what = what
             self._bar = tqdm(
                 total=total, desc=what, unit="B", unit_scale=True, unit_divisor=1024
@@ -270,11 +304,21 @@ class Bar:
         self._bar.total = total
         self._bar.update(done - self._bar.n)
 
-    def close(self) -> None:
-        """End the bar."""
+    def _clear(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """End the bar; say that it is done, if it is."""
+        drawn = self._bar is not None
+        self._clear()
+        if self._what and kind is None and not drawn:
+            print(f"built {self._title}", file=sys.stderr)
 
 
 def _feed(arguments: argparse.Namespace, workspace: "Workspace") -> str | None:
@@ -337,7 +381,10 @@ def tell_feed(
     from updaterd.errors import TransientError, UpdaterError
 
     try:
-        print(_tell(arguments, workspace, feed, repository, pointer))
+        told = _tell(arguments, workspace, feed, repository, pointer)
+        print(told)
+        before = arguments.answer.get("announced", [])
+        answer(arguments, announced=[*before, *announced_as(told)])
     except UpdaterError as error:
         error.means = (
             "it is published, and the feed was not told: machines find it when they "
@@ -355,7 +402,7 @@ def _tell(
     feed: str,
     repository: "Repository",
     pointer: "ChannelPointer | None",
-) -> str:
+) -> "Announced | str":
     from updaterd.net import Fetcher, require_secure
     from updaterd.release import announce
 
@@ -371,4 +418,11 @@ def _tell(
                 return f"{feed} knows newer metadata already"
             body = announce.body_of(pointer, None)
             told = announce.announce(fetcher, feed, token, body)
-    return str(told)
+    return told
+
+
+def announced_as(told: "Announced | str") -> list[dict[str, object]]:
+    """Return what the feed answered, for programs; nothing, where nothing was new."""
+    if isinstance(told, str):
+        return []
+    return [{"id": told.id, "feed": told.url, "streams": told.streams}]

@@ -96,8 +96,16 @@ def run(arguments: argparse.Namespace) -> int:
             critical=arguments.critical,
         )
     _check_there(space, products, channels)
+    root = space.public / "metadata" / "1.root.json"
+    common.answer(
+        arguments,
+        public=str(space.public),
+        root=str(root),
+        keys=str(folder / "keys"),
+        profile=arguments.profile,
+    )
     print(f"repository: {space.public} (serve it as /repo/)")
-    print(f"root for machines: {space.public / 'metadata' / '1.root.json'}")
+    print(f"root for machines: {root}")
     if arguments.profile == "prod":
         print(f"keys: {folder / 'keys'}; take root-*.pem offline: docs/operations.md")
     else:

@@ -29,7 +29,12 @@ ROLES = "root, targets, snapshot, timestamp, PRODUCT.releases or PRODUCT.CHANNEL
 def configure(commands: common.Subcommands) -> None:
     """Declare the arguments."""
     parser = common.add(
-        commands, "keys", lambda _: 2, "list, make, rotate, add and revoke keys", MORE
+        commands,
+        "keys",
+        lambda _: 2,
+        "list, make, rotate, add and revoke keys",
+        MORE,
+        json=False,
     )
     verbs = parser.add_subparsers(dest="keys_command", metavar="VERB", required=True)
     _verb(verbs, "list", run_list, "list the keys and what they sign")
@@ -134,11 +139,12 @@ def _change(
         repository = common.opened(workspace)
         change = make(workspace, repository)
         left = keychange.propose(workspace, repository, change)
-    _tell(left, done)
+    _tell(arguments, left, done)
     return 0
 
 
-def _tell(left: "list[Waiting]", done: str) -> None:
+def _tell(arguments: argparse.Namespace, left: "list[Waiting]", done: str) -> None:
+    common.answer(arguments, published=not left, waiting=_waiting(left))
     if not left:
         print(done)
         return
@@ -148,6 +154,13 @@ def _tell(left: "list[Waiting]", done: str) -> None:
     print("next: `updaterd release keys export DIR`, `sign` elsewhere, `import`")
 
 
+def _waiting(left: "list[Waiting]") -> list[dict[str, str]]:
+    return [
+        {"role": each.role, "path": str(each.path), "missing": each.missing}
+        for each in left
+    ]
+
+
 def run_list(arguments: argparse.Namespace) -> int:
     """List the keys."""
     from updaterd.release import keychange
@@ -155,18 +168,28 @@ def run_list(arguments: argparse.Namespace) -> int:
     workspace = common.open_workspace(arguments)
     repository = common.opened(workspace)
     signs = keychange.authorities(repository)
+    keys = []
     for entry in workspace.keyring:
         keyid = entry.public.keyid
         roles = [role for role, (keyids, _) in signs.items() if keyid in keyids]
         place = entry.uri or "elsewhere"
         if not workspace.keyring.is_here(keyid):
             place = "elsewhere"
+        keys.append({
+            "name": entry.name,
+            "keyid": keyid,
+            "scheme": entry.public.scheme,
+            "place": place,
+            "signs": roles,
+        })
         print(
             f"{entry.name:<20} {entry.public.scheme:<22} {keyid[:12]}  {place}\n"
             f"{'':<20} signs: {', '.join(roles) or 'nothing'}"
         )
-    for each in keychange.waiting(workspace):
+    left = keychange.waiting(workspace)
+    for each in left:
         print(f"waiting: {each.path}: {each.missing}")
+    common.answer(arguments, keys=keys, waiting=_waiting(left))
     return 0
 
 
@@ -178,6 +201,7 @@ def run_generate(arguments: argparse.Namespace) -> int:
         arguments.folder, arguments.name, common.passphrase(arguments, new=True)
     )
     print(f"private: {private}\npublic:  {public}")
+    common.answer(arguments, private=str(private), public=str(public))
     return 0
 
 
@@ -265,8 +289,10 @@ def run_export(arguments: argparse.Namespace) -> int:
     from updaterd.release import keychange
 
     workspace = common.open_workspace(arguments)
-    for path in keychange.export(workspace, arguments.folder):
+    paths = keychange.export(workspace, arguments.folder)
+    for path in paths:
         print(path)
+    common.answer(arguments, files=[str(path) for path in paths])
     return 0
 
 
@@ -309,7 +335,7 @@ def run_import(arguments: argparse.Namespace) -> int:
     with workspace.locked():
         repository = common.opened(workspace)
         left = keychange.take_in(workspace, repository, arguments.files)
-    _tell(left, "published")
+    _tell(arguments, left, "published")
     return 0
 
 

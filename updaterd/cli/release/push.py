@@ -1,6 +1,8 @@
-"""`updaterd release push` and `add`: a directory becomes a release."""
+"""`updaterd release push` and `add`: directories become a release."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,11 @@ if TYPE_CHECKING:
 
 MORE = """\
 Builds the full bundle and deltas from the last releases, signs the manifest, points
-the channel to it, publishes and announces. If it dies, run it again: it finishes.
+the channel to it, publishes and announces. If it dies, run it again: it finishes, and
+changes nothing that stands.
+
+Several platforms go out together:
+  updaterd release push --tree linux-x86_64=build/x86 --tree linux-aarch64=build/arm ...
 """
 
 
@@ -25,6 +31,7 @@ def configure(commands: common.Subcommands) -> None:
     _add_tree(push)
     common.add_release(push)
     _add_build(push)
+    common.add_without(push)
     common.add_rollout(push)
     common.add_feed(push)
     common.add_workspace(push)
@@ -33,7 +40,8 @@ def configure(commands: common.Subcommands) -> None:
         "add",
         run_add,
         "build and sign a release without pointing a channel to it",
-        "Another platform of a release gets the seq of the first.\n",
+        "Another platform of a release gets the seq of the first. Channels offer it "
+        "for that\nplatform once it is pushed or published there.\n",
     )
     _add_tree(add)
     common.add_release(add, channel=False)
@@ -43,13 +51,27 @@ def configure(commands: common.Subcommands) -> None:
 
 def _add_tree(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "tree", type=Path, metavar="TREE", help="directory that holds the application"
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="TREE",
+        help="directory that holds the application, for --platform",
+    )
+    parser.add_argument(
+        "--tree",
+        action="append",
+        default=[],
+        type=_tree,
+        metavar="PLATFORM=DIR",
+        help="directory that holds it for this platform; may be repeated",
     )
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("release")
-    group.add_argument("--platform", metavar="NAME", help="default: release.toml")
+    group.add_argument(
+        "--platform", metavar="NAME", help="of TREE (default: release.toml)"
+    )
     group.add_argument(
         "--seq",
         type=common.SEQ,
@@ -87,33 +109,82 @@ def _patch(text: str) -> tuple[str, Path]:
     return version, Path(path)
 
 
-def _order(
-    arguments: argparse.Namespace, workspace: "Workspace", channel: str | None = None
-) -> "Order":
+def _tree(text: str) -> tuple[str, Path]:
+    platform, equals, path = text.partition("=")
+    if not (platform and equals and path):
+        raise argparse.ArgumentTypeError("PLATFORM=DIR, as in linux-aarch64=build/arm")
+    return platform, Path(path)
+
+
+def _trees(
+    arguments: argparse.Namespace, workspace: "Workspace"
+) -> list[tuple[str, Path]]:
+    """Return each platform's directory; nothing, when the command makes no sense."""
+    named = list(arguments.tree)
+    if arguments.folder is not None:
+        platform = arguments.platform or workspace.settings.platform
+        named.insert(0, (platform, arguments.folder))
+    wrong = ""
+    if not named:
+        wrong = "which directory is to be released? Name TREE, or --tree PLATFORM=DIR"
+    elif arguments.platform and arguments.folder is None:
+        wrong = "--platform is of TREE, and none is named"
+    elif len({platform for platform, _ in named}) < len(named):
+        wrong = "a platform has one directory: one is named twice"
+    elif arguments.bsdiff and len(named) > 1:
+        wrong = "--bsdiff goes with one directory: its platform is not said"
+    if wrong:
+        print(f"updaterd release: {wrong}", file=sys.stderr)
+        return []
+    return named
+
+
+def _orders(
+    arguments: argparse.Namespace,
+    workspace: "Workspace",
+    trees: Sequence[tuple[str, Path]],
+    channel: str | None = None,
+) -> "list[Order]":
     from updaterd.release.publish import Order
 
     deltas = arguments.deltas
-    return Order(
-        product=arguments.product,
-        version=arguments.version,
-        channel=channel,
-        platform=arguments.platform or workspace.settings.platform,
-        seq=arguments.seq,
-        deltas=workspace.settings.deltas if deltas is None else deltas,
-        patches=tuple(arguments.bsdiff),
-        min_updater=arguments.min_updater,
-        floor_seq=arguments.floor_seq,
-    )
+    return [
+        Order(
+            product=arguments.product,
+            version=arguments.version,
+            channel=channel,
+            platform=platform,
+            seq=arguments.seq,
+            deltas=workspace.settings.deltas if deltas is None else deltas,
+            patches=tuple(arguments.bsdiff),
+            min_updater=arguments.min_updater,
+            floor_seq=arguments.floor_seq,
+        )
+        for platform, _ in trees
+    ]
 
 
-def _make(workspace: "Workspace", tree: Path, order: "Order") -> "Built | Added":
+def _make(
+    workspace: "Workspace",
+    trees: Sequence[tuple[str, Path]],
+    orders: "Sequence[Order]",
+) -> "list[Built | Added]":
+    """Build what is to be built, after all of it was looked at."""
     from updaterd.release import publish
 
-    bar = common.Bar()
-    try:
-        return publish.prepare(workspace, tree, order, now=common.clock(), progress=bar)
-    finally:
-        bar.close()
+    now = common.clock()
+    found = [
+        publish.examine(workspace, root, order, now=now)
+        for order, (_, root) in zip(orders, trees, strict=True)
+    ]
+    names = ", ".join(order.platform for order in orders)
+    with common.Bar(f"{orders[0].product} {orders[0].version} ({names})") as bar:
+        return [
+            each
+            if isinstance(each, publish.Added)
+            else publish.build_planned(workspace, each, progress=bar)
+            for each in found
+        ]
 
 
 def _show(added: "Added") -> None:
@@ -136,62 +207,98 @@ def _show(added: "Added") -> None:
         print(f"  {each}")
 
 
+def _answer(arguments: argparse.Namespace, every: "Sequence[Added]") -> None:
+    """Show what there is now, to people and to programs."""
+    for each in every:
+        _show(each)
+    first = every[0].manifest
+    common.answer(
+        arguments,
+        product=first.product,
+        version=first.version,
+        seq=first.seq,
+        platforms={
+            each.manifest.platform: {
+                "fresh": each.fresh,
+                "files": len(each.manifest.files),
+                "full": each.manifest.full.length,
+                "deltas": {
+                    edge.from_version: edge.length
+                    for edge in each.manifest.deltas
+                    if edge.to_version == first.version
+                },
+                "skipped": each.skipped,
+                "notes": each.notes,
+            }
+            for each in every
+        },
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Do it."""
-    from updaterd.release import publish
+    from updaterd.cli import EXIT_USAGE
+    from updaterd.cli.release.channel import told
+    from updaterd.release import publish, steering
 
     workspace = common.open_workspace(arguments)
     common.check_feed(arguments, workspace)
-    order = _order(arguments, workspace, arguments.channel)
-    made = _make(workspace, arguments.tree, order)
+    trees = _trees(arguments, workspace)
+    if not trees:
+        return EXIT_USAGE
+    orders = _orders(arguments, workspace, trees, arguments.channel)
+    wish = steering.Wish(
+        version=arguments.version,
+        permille=arguments.permille,
+        window_s=arguments.window_s,
+        urgency="critical" if arguments.critical else "normal",
+        without=arguments.without,
+    )
+    publish.check_wish(workspace, orders, wish, now=common.clock())
+    made = _make(workspace, trees, orders)
     with workspace.locked():
         repository = common.opened(workspace)
-        catalog = publish.catalog_of(workspace, repository, order.product)
-        added = (
-            made
-            if isinstance(made, publish.Added)
-            else publish.enter(catalog, order, made)
-        )
-        before = catalog.pointer(arguments.channel)
-        if not added.fresh:
-            publish.check_not_back(before, added.manifest)
-        pointer = publish.offer(
-            before,
-            order.version,
-            added.manifest.seq,
-            permille=arguments.permille,
-            window_s=arguments.window_s,
-            urgency="critical" if arguments.critical else "normal",
-        )
-        if pointer != before:
-            catalog.point(pointer)
+        catalog = publish.catalog_of(workspace, repository, arguments.product)
+        every = [
+            each
+            if isinstance(each, publish.Added)
+            else publish.enter(catalog, order, each)
+            for order, each in zip(orders, made, strict=True)
+        ]
+        steered = steering.put(catalog, arguments.channel, wish)
+        if steered.changed:
+            catalog.point(steered.pointer)
         repository.commit()
-    _show(added)
+    _answer(arguments, every)
     print(f"published in channel {arguments.channel}")
-    if pointer.paused:
-        print(
-            "the channel is paused, machines install nothing from it: "
-            "`updaterd release resume`"
-        )
-    common.tell_feed(arguments, workspace, repository, pointer)
+    told(arguments, steered)
+    common.tell_feed(arguments, workspace, repository, steered.pointer)
     return 0
 
 
 def run_add(arguments: argparse.Namespace) -> int:
     """Do it."""
+    from updaterd.cli import EXIT_USAGE
     from updaterd.release import publish
 
     workspace = common.open_workspace(arguments)
-    order = _order(arguments, workspace)
-    made = _make(workspace, arguments.tree, order)
-    if isinstance(made, publish.Added):
-        _show(made)
-        return 0
-    with workspace.locked():
-        repository = common.opened(workspace)
-        catalog = publish.catalog_of(workspace, repository, order.product)
-        added = publish.enter(catalog, order, made)
-        repository.commit()
-    _show(added)
-    print("no channel points to it yet: `updaterd release publish`")
+    trees = _trees(arguments, workspace)
+    if not trees:
+        return EXIT_USAGE
+    orders = _orders(arguments, workspace, trees)
+    made = _make(workspace, trees, orders)
+    every = [each for each in made if isinstance(each, publish.Added)]
+    if len(every) < len(made):
+        with workspace.locked():
+            repository = common.opened(workspace)
+            catalog = publish.catalog_of(workspace, repository, arguments.product)
+            every = [
+                each
+                if isinstance(each, publish.Added)
+                else publish.enter(catalog, order, each)
+                for order, each in zip(orders, made, strict=True)
+            ]
+            repository.commit()
+        print("no channel offers what is new yet: `updaterd release publish`")
+    _answer(arguments, every)
     return 0

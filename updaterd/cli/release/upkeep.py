@@ -1,7 +1,6 @@
 """`updaterd release status|refresh|verify|gc`: keep a repository fit."""
 
 import argparse
-import json
 import sys
 from datetime import timedelta
 from itertools import groupby
@@ -14,7 +13,6 @@ def configure(commands: common.Subcommands) -> None:
     status = common.add(
         commands, "status", run_status, "show roles, keys, expiries, channels, releases"
     )
-    status.add_argument("--json", action="store_true", help="for programs")
     refresh = common.add(
         commands,
         "refresh",
@@ -49,45 +47,40 @@ def run_status(arguments: argparse.Namespace) -> int:
         name: publish.catalog_of(workspace, repository, name)
         for name in catalog.products(repository)
     }
-    if arguments.json:
-        print(
-            json.dumps({
-                "schema": 1,
-                "profile": workspace.settings.profile,
-                "roles": [
-                    {
-                        "name": role.name,
-                        "version": role.version,
-                        "expires": f"{role.expires:%Y-%m-%dT%H:%M:%SZ}",
-                        "days_left": round(role.days_left, 2),
-                        "threshold": role.threshold,
-                        "keys": role.keys,
-                        "keys_here": role.here,
-                        "warning": role.warning,
-                    }
-                    for role in roles
+    common.answer(
+        arguments,
+        profile=workspace.settings.profile,
+        roles=[
+            {
+                "name": role.name,
+                "version": role.version,
+                "expires": f"{role.expires:%Y-%m-%dT%H:%M:%SZ}",
+                "days_left": round(role.days_left, 2),
+                "threshold": role.threshold,
+                "keys": role.keys,
+                "keys_here": role.here,
+                "warning": role.warning,
+            }
+            for role in roles
+        ],
+        products={
+            name: {
+                "channels": [
+                    each.pointer(channel).as_custom() for channel in each.channels()
                 ],
-                "products": {
-                    name: {
-                        "channels": [
-                            each.pointer(channel).as_custom()
-                            for channel in each.channels()
-                        ],
-                        "releases": [
-                            {
-                                "version": one.version,
-                                "seq": one.seq,
-                                "platform": one.platform,
-                                "archived": one.role.endswith(".archive"),
-                            }
-                            for one in each.listed()
-                        ],
+                "releases": [
+                    {
+                        "version": one.version,
+                        "seq": one.seq,
+                        "platform": one.platform,
+                        "archived": one.role.endswith(".archive"),
                     }
-                    for name, each in listing.items()
-                },
-            })
-        )
-        return 0
+                    for one in each.listed()
+                ],
+            }
+            for name, each in listing.items()
+        },
+    )
     print(f"{'role':<24} {'version':>7} {'days left':>9}  keys")
     for role in roles:
         keys = f"{role.threshold} of {', '.join(role.keys)} ({role.here} here)"
@@ -117,6 +110,7 @@ def run_refresh(arguments: argparse.Namespace) -> int:
         repository = common.opened(workspace)
         signed, missing = care.refresh(workspace, repository, now)
     print(f"signed: {', '.join(signed)}")
+    common.answer(arguments, signed=signed, missing=missing)
     for line in missing:
         print(f"not signed: {line}", file=sys.stderr)
     if arguments.feed or workspace.settings.feed:
@@ -136,6 +130,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     problems = care.verify(workspace, repository, deep=arguments.deep)
     for line in problems:
         print(line, file=sys.stderr)
+    common.answer(arguments, problems=problems)
     print(f"{len(problems)} problems" if problems else "all well")
     return EXIT_ERROR if problems else 0
 
@@ -156,6 +151,12 @@ def run_gc(arguments: argparse.Namespace) -> int:
                 print(path)
             else:
                 path.unlink()
+    common.answer(
+        arguments,
+        files=[str(path) for path in paths],
+        bytes=freed,
+        deleted=not arguments.dry_run,
+    )
     word = "could delete" if arguments.dry_run else "deleted"
     print(f"{word} {len(paths)} files, {freed:,} bytes")
     return 0

@@ -1,0 +1,404 @@
+"""Steering a channel: what it is to offer, judged before it is signed.
+
+Every way to a new pointer goes through `settled`: a channel always says what
+everybody else gets, and only what it offered before, for each of its platforms, and
+never what its machines would refuse.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from updaterd.core.channel import ChannelPointer, Offer, Rollout
+from updaterd.errors import BrokenError, RejectedError
+from updaterd.release import offers
+from updaterd.release.catalog import Catalog
+from updaterd.release.offers import EVERYBODY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody wants a channel to offer.
+
+    Attributes:
+        platforms: whose machines it is for; None: all that it was made for.
+        without: platforms of the channel that may be left behind: their machines
+            keep what they have.
+        back: the channel may go back to an older release.
+    """
+
+    version: str
+    permille: int = EVERYBODY
+    window_s: int = 0
+    urgency: str = "normal"
+    platforms: Collection[str] | None = None
+    without: Collection[str] = ()
+    back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steered:
+    """What a channel is to say, and what its publisher should be told.
+
+    Attributes:
+        before: what it says now.
+        pointer: what it is to say.
+        notes: sentences.
+    """
+
+    before: ChannelPointer
+    pointer: ChannelPointer
+    notes: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Tell whether anything changes."""
+        return self.pointer != self.before
+
+
+def newest(pointer: ChannelPointer) -> Offer:
+    """Return what a channel offers first.
+
+    Raises:
+        BrokenError: nothing.
+    """
+    if not pointer.releases:
+        raise BrokenError(
+            f"{pointer.product}/{pointer.channel} offers nothing yet",
+            do="publish a release there first",
+            code="empty_channel",
+        )
+    return pointer.releases[0]
+
+
+def spelled_out(catalog: Catalog, channel: str) -> ChannelPointer:
+    """Return a channel's pointer where every offer says whom it is for.
+
+    Those made before offers said so are for all that the release was made for.
+    """
+    pointer = catalog.pointer(channel)
+    _, made_for = catalog.releases()
+    spelled = [
+        replace(each, platforms=each.platforms or made_for.get(each.version))
+        for each in pointer.releases
+    ]
+    if all(each.platforms for each in spelled):
+        return replace(pointer, releases=offers.needed(spelled))
+    return replace(pointer, releases=tuple(spelled))
+
+
+def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
+    """Return a channel with a release on offer; what stands already is left alone.
+
+    Raises:
+        BrokenError: there is no such release or channel.
+        RejectedError: its machines would refuse it, some would be left without, or
+            it takes machines back unasked.
+    """
+    listed = catalog.require(wish.version)
+    before, pointer = catalog.pointer(channel), spelled_out(catalog, channel)
+    made_for = set(catalog.releases()[1][wish.version])
+    later = {
+        name
+        for each in pointer.releases
+        if each.seq > listed.seq
+        for name in each.platforms or ()
+    }
+    wanted = made_for if wish.platforms is None else made_for & set(wish.platforms)
+    if not wish.back:
+        _check_not_back(catalog, pointer, wish, wanted & later or made_for <= later)
+        wanted -= later
+    check_platforms(pointer, wish.version, wanted | later, wish.without)
+    standing = next(
+        (one for one in pointer.releases if one.version == wish.version), None
+    )
+    if standing is not None and not (wish.back and wanted & later):
+        return _left_standing(catalog, before, pointer, standing, wanted)
+    _check_floor(catalog, channel, wish.version, listed.seq)
+    made = offers.offer(
+        pointer,
+        wish.version,
+        listed.seq,
+        permille=wish.permille,
+        window_s=wish.window_s,
+        urgency=wish.urgency,
+        platforms=wanted,
+    )
+    return settled(catalog, before, made)
+
+
+def _left_standing(
+    catalog: Catalog,
+    before: ChannelPointer,
+    pointer: ChannelPointer,
+    standing: Offer,
+    wanted: Collection[str],
+) -> Steered:
+    """Return a channel that offers the release already, to more platforms at most."""
+    every = tuple(sorted({*(standing.platforms or ()), *wanted}))
+    reach = standing.rollout.permille
+    note = (
+        f"{standing.version} is on offer in {pointer.channel} already, to {reach} of "
+        "1000 machines, and stays so: `updaterd release rollout` changes that"
+    )
+    if every == standing.platforms:
+        return Steered(before=before, pointer=before, notes=(note,))
+    wider = replace(standing, platforms=every)
+    below = [each for each in pointer.releases if each is not standing]
+    made = replace(pointer, releases=offers.needed([wider, *below]))
+    found = settled(catalog, before, made)
+    return replace(found, notes=(note, *found.notes))
+
+
+def reach(
+    catalog: Catalog, channel: str, permille: int, window_s: int | None
+) -> Steered:
+    """Return a channel whose newest offer reaches more machines, or fewer.
+
+    Raises:
+        BrokenError: it offers nothing.
+        RejectedError: the others would be left with what is not offered to them.
+    """
+    before, pointer = catalog.pointer(channel), spelled_out(catalog, channel)
+    top = newest(pointer)
+    catalog.require(top.version)
+    made = offers.offer(
+        pointer,
+        top.version,
+        top.seq,
+        permille=permille,
+        window_s=top.rollout.window_s if window_s is None else window_s,
+        urgency=top.urgency,
+        platforms=top.platforms,
+    )
+    return settled(catalog, before, made)
+
+
+def settled(catalog: Catalog, before: ChannelPointer, made: ChannelPointer) -> Steered:
+    """Return a channel that says what everybody else gets, where anything will do.
+
+    Raises:
+        RejectedError: everybody had it and nothing that was offered before is left:
+            machines would keep what is withdrawn.
+    """
+    had = set(offers.platforms_of(before)) | set(offers.platforms_of(made))
+    found, notes = list(made.releases), []
+    for platform, lowest in offers.baseless(made, had).items():
+        base = _base(catalog, made.channel, platform, lowest or _above(before))
+        if base is not None:
+            found.append(base)
+            notes.append(
+                f"machines for {platform} that the rollout does not reach get "
+                f"{base.version}, as this channel offered it before"
+            )
+            continue
+        if _had_it_all(catalog, made, platform):
+            raise RejectedError(
+                f"{made.product}/{made.channel} offered nothing before "
+                f"{made.releases[0].version} for {platform} that is left",
+                means="the machines that it does not reach any more would keep it and "
+                "say that they are current",
+                do="push a release that works, `updaterd release pause`, or `yank`",
+                code="nothing_beneath",
+            )
+        if lowest:
+            notes.append(
+                f"nothing else was ever offered here for {platform}: machines that "
+                "the rollout does not reach get nothing"
+            )
+    whole = replace(made, releases=offers.needed(_merged(found)))
+    return Steered(before=before, pointer=offers.marked(whole), notes=tuple(notes))
+
+
+def _above(pointer: ChannelPointer) -> int:
+    return max((each.seq for each in pointer.releases), default=0) + 1
+
+
+def _merged(found: Iterable[Offer]) -> list[Offer]:
+    """Return the offers with those of one release and one reach made one."""
+    merged: dict[str, Offer] = {}
+    for each in found:
+        known = merged.get(each.version)
+        if known is None:
+            merged[each.version] = each
+            continue
+        names = {*(known.platforms or ()), *(each.platforms or ())}
+        merged[each.version] = replace(known, platforms=tuple(sorted(names)))
+    return list(merged.values())
+
+
+def _base(catalog: Catalog, channel: str, platform: str, below: int) -> Offer | None:
+    """Return the newest release that was everybody's here, under a place; or None."""
+    history, floor = catalog.offered(channel), catalog.floor(channel)
+    for each in catalog.listed():
+        if each.platform != platform or not floor <= each.seq < below:
+            continue
+        if platform in history.releases.get(each.version, ()):
+            salt = offers.salt_of(catalog.product, each.version, each.seq)
+            whole = Rollout(permille=EVERYBODY, salt=salt)
+            return Offer(
+                version=each.version,
+                seq=each.seq,
+                rollout=whole,
+                platforms=(platform,),
+            )
+    return None
+
+
+def _had_it_all(catalog: Catalog, made: ChannelPointer, platform: str) -> bool:
+    """Tell whether what is on offer only in part now was everybody's before."""
+    history = catalog.offered(made.channel)
+    return any(
+        platform in history.releases.get(each.version, ())
+        for each in made.releases
+        if each.is_for(platform)
+    )
+
+
+def _check_not_back(
+    catalog: Catalog, pointer: ChannelPointer, wish: Wish, later: object
+) -> None:
+    """Refuse to take machines back, or to bring back what was taken back, unasked.
+
+    Raises:
+        RejectedError: that is what it would do.
+        not_newest: the former.
+    """
+    where = f"{pointer.product}/{pointer.channel}"
+    if later:
+        raise not_newest(pointer, wish.version)
+    offered = any(one.version == wish.version for one in pointer.releases)
+    if not offered and catalog.offered(pointer.channel).was(wish.version):
+        raise RejectedError(
+            f"{where} offered {wish.version} before, and does not any more",
+            means="somebody took it back; pushing it again would not tell them",
+            do="if it is to be offered again: `updaterd release publish`",
+            code="taken_back",
+        )
+
+
+def not_newest(pointer: ChannelPointer, version: str) -> RejectedError:
+    """Return the refusal to take machines back unasked."""
+    return RejectedError(
+        f"{pointer.product} {version} exists, and {pointer.channel} already offers a "
+        f"later release (seq {pointer.releases[0].seq})",
+        means="offering it again would take machines back",
+        do="if that is what you want: `updaterd release publish`",
+        code="not_newest",
+    )
+
+
+def check_platforms(
+    pointer: ChannelPointer,
+    version: str,
+    made_for: Collection[str],
+    without: Collection[str] = (),
+) -> None:
+    """Refuse a release that some of the channel's machines could not install.
+
+    Raises:
+        RejectedError: it lacks a platform that the channel has.
+    """
+    has = offers.platforms_of(pointer)
+    lacking = [name for name in has if name not in made_for and name not in without]
+    if lacking:
+        names = ", ".join(lacking)
+        raise RejectedError(
+            f"{pointer.product} {version} is not there for {names}, which "
+            f"{pointer.channel} has machines for",
+            means="nothing was published",
+            do="push all platforms at once (--tree PLATFORM=DIR for each), add what "
+            "is missing first (`updaterd release add`), or leave those machines with "
+            f"what they have: {' '.join(f'--without {name}' for name in lacking)}",
+            code="platform_missing",
+        )
+
+
+def _check_floor(catalog: Catalog, channel: str, version: str, seq: int) -> None:
+    floor = catalog.floor(channel)
+    if seq < floor:
+        raise RejectedError(
+            f"{version} (seq {seq}) is below the floor {floor} that a release offered "
+            f"in {channel} has set",
+            means="the machines that installed it would refuse to go back",
+            do="push what is to run there as a new release",
+            code="below_floor",
+        )
+
+
+def promotion(catalog: Catalog, source: str, wish: Wish | None = None) -> Wish:
+    """Return the wish for what another channel offers first.
+
+    Raises:
+        BrokenError: it offers nothing.
+        RejectedError: it is paused: somebody stopped what it offers.
+    """
+    pointer = spelled_out(catalog, source)
+    top = newest(pointer)
+    if pointer.paused:
+        raise RejectedError(
+            f"{pointer.product}/{source} is paused",
+            means=f"somebody stopped {top.version} there; nothing was published",
+            do="`updaterd release resume` it first, or name the release: "
+            f"`updaterd release publish --version {top.version}`",
+            code="source_paused",
+        )
+    wish = wish or Wish(version=top.version)
+    urgency = "critical" if "critical" in {wish.urgency, top.urgency} else "normal"
+    return replace(wish, version=top.version, platforms=top.platforms, urgency=urgency)
+
+
+def yank(catalog: Catalog, version: str) -> list[Steered]:
+    """Withdraw a release from every channel and from its role.
+
+    A channel that lacks something for everybody then goes back to the newest release
+    that it offered them before.
+
+    Returns:
+        The channels that change.
+
+    Raises:
+        BrokenError: there is no such release.
+    """
+    gone = catalog.require(version)
+    names = catalog.channels()
+    spelled = {name: spelled_out(catalog, name) for name in names}
+    made_for = {name: offers.platforms_of(spelled[name]) for name in names}
+    catalog.drop(version)
+    found = []
+    for name in names:
+        before = catalog.pointer(name)
+        offered = spelled[name].releases
+        left = tuple(one for one in offered if one.version != version)
+        if len(left) == len(offered):
+            continue
+        found.append(
+            _refilled(catalog, before, left, made_for=made_for[name], gone=gone.seq)
+        )
+        catalog.point(found[-1].pointer)
+    return found
+
+
+def _refilled(
+    catalog: Catalog,
+    before: ChannelPointer,
+    left: tuple[Offer, ...],
+    *,
+    made_for: Collection[str],
+    gone: int,
+) -> Steered:
+    """Return a channel without a release, with what its machines get instead."""
+    found, notes = list(left), []
+    bare = replace(before, releases=left)
+    for platform, lowest in offers.baseless(bare, made_for).items():
+        below = min(lowest or gone, gone)
+        base = _base(catalog, before.channel, platform, below)
+        if base is not None:
+            found.append(base)
+            continue
+        notes.append(
+            f"nothing that {before.product}/{before.channel} offered before is left "
+            f"for {platform}: machines that have the withdrawn release keep it until "
+            "the next push"
+        )
+    whole = replace(before, releases=offers.needed(_merged(found)))
+    return Steered(before=before, pointer=offers.marked(whole), notes=tuple(notes))
