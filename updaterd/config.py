@@ -373,5 +373,24 @@ def _directory(kind: str, system: str, *, ours: bool) -> Path:
         return Path(system)
     import platformdirs  # noqa: PLC0415 - never needed under systemd
 
+    if kind == "runtime":
+        return _session() or platformdirs.user_state_path("updaterd") / "run"
     path: Path = getattr(platformdirs, f"user_{kind}_path")("updaterd")
     return path
+
+
+def _session() -> Path | None:
+    """Return this user's folder for as long as he is logged on; None: there is none.
+
+    Never one in a shared folder (`/tmp/runtime-1000`), whose name others know and take.
+    """
+    own = os.geteuid()
+    for text in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{own}"):
+        path = Path(text)
+        try:
+            is_own = path.is_absolute() and path.stat().st_uid == own
+            if is_own and not ownership.fault(path, frozenset({0, own})):
+                return path / "updaterd"
+        except OSError:
+            continue
+    return None

@@ -121,6 +121,8 @@ def _refused(error: Exception) -> UpdaterError:
     from updaterd.places import refused_root  # noqa: PLC0415 - most commands succeed
 
     number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, PermissionError) and number is None:
+        number = errno.EACCES  # a library's own
     return BrokenError(
         f"the machine refused: {error}",
         means=""

@@ -30,7 +30,8 @@ def hold(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
     """Hold the lock at `path` while the block runs.
 
     Args:
-        path: the lock file; made when absent, readable to all, never removed.
+        path: the lock file; made when absent, never removed. Closed to other users:
+            who may open it, if only to read, may lock it.
         what: what is locked, for the message ("product acme").
         wait: wait for the holder to end instead of failing.
 
@@ -39,9 +40,10 @@ def hold(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
         OSError: the file cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(path, flags, 0o644)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    fd = os.open(path, flags, 0o600)
     try:
+        _close_to_others(fd)
         command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
         try:
             fcntl.fcntl(fd, command, _FLOCK.pack(fcntl.F_WRLCK, *_WHOLE_FILE))
@@ -55,10 +57,24 @@ def hold(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
         os.close(fd)
 
 
+def _close_to_others(fd: int) -> None:
+    """Take the rights of others from a lock file that an older release made."""
+    found = os.fstat(fd)
+    if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+        os.fchmod(fd, 0o600)
+
+
 def is_held(path: Path) -> bool:
-    """Tell whether a process holds the lock at `path`, without taking it."""
+    """Tell whether a process holds the lock at `path`, without taking it.
+
+    Raises:
+        PermissionError: it is another user's.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, flags)
+    except PermissionError:
+        raise
     except OSError:
         return False
     try:

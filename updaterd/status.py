@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from updaterd import __version__
+from updaterd import __version__, presence
 from updaterd.core import lifecycle
 from updaterd.core.lifecycle import State
 from updaterd.core.settings import Product, Settings
@@ -44,6 +44,7 @@ EXIT_CODES = {
 }
 
 Document = dict[str, Any]
+_PROCESS = ("pid", "since", "ticks")
 
 _WAITING = frozenset({
     "held", "splay", "outside_window", "not_understood", "newer_schema"
@@ -113,6 +114,7 @@ def daemon_section(
     """
     section: Document = {
         "pid": os.getpid(),
+        "ticks": presence.ticks(),
         "since": iso(started_at),
         "feed": None,
         "refused": refused,
@@ -154,7 +156,7 @@ def collect(
         "generated_at": iso(now),
         "updaterd": __version__,
         "daemon": (
-            {"running": True, "pid": daemon["pid"], "since": daemon["since"]}
+            {"running": True, **{name: daemon[name] for name in _PROCESS}}
             if daemon
             else {"running": False}
         ),

@@ -1,8 +1,6 @@
 """Arguments that several commands share, and how they become settings."""
 
 import argparse
-import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,16 +99,6 @@ def chosen_products(settings: "Settings", named: str | None) -> list[str]:
 
 def nudge_daemon(settings: "Settings") -> bool:
     """Tell a running daemon to look again; return whether there was one to tell."""
-    import json
+    from updaterd import wake
 
-    from updaterd import locks
-
-    runtime = Path(settings.directories.runtime)
-    if not locks.is_held(runtime / "lock"):
-        return False
-    try:
-        published = json.loads((runtime / "status.json").read_bytes())
-        os.kill(int(published["daemon"]["pid"]), signal.SIGUSR1)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # another user's daemon; it will see the change by itself
-    return True
+    return wake.nudge(Path(settings.directories.runtime))

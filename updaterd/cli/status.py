@@ -15,6 +15,8 @@ from updaterd.cli.common import (
     wall_clock,
 )
 
+_LONGEST = 16 * 2**20  # of status.json
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -56,7 +58,7 @@ def _document(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot, and no daemon has left word here.
     """
-    from updaterd import config, locks, status
+    from updaterd import config, presence, status
 
     try:
         settings = settings_from(arguments)
@@ -65,7 +67,7 @@ def _document(arguments: argparse.Namespace) -> dict[str, Any]:
         published = _published(runtime / "status.json")
         if published is None:
             raise
-        running = locks.is_held(runtime / "lock")
+        running = presence.is_running(runtime, published)
         found = published if running else status.left_behind(published)
         refused = status.refusal(error.code, str(error), at=wall_clock())
         return status.misread(found, refused)
@@ -83,22 +85,23 @@ def look(settings: Any, now: float) -> dict[str, Any]:
     import sqlite3
     from contextlib import closing
 
-    from updaterd import locks, status
+    from updaterd import presence, status
     from updaterd.store.schema import StateError, open_for_reading
 
     runtime = Path(settings.directories.runtime)
-    running = locks.is_held(runtime / "lock")
     published = _published(runtime / "status.json")
+    running = presence.is_running(runtime, published)
     daemon = None
     if running and published:
         daemon = {
             "pid": published["daemon"].get("pid"),
             "since": published["daemon"].get("since"),
+            "ticks": published["daemon"].get("ticks"),
             "feed": published["feed"].get("connection"),
             "refused": (published.get("configuration") or {}).get("refused"),
         }
     elif running:
-        daemon = {"pid": None, "since": None, "feed": None, "refused": None}
+        daemon = dict.fromkeys(("pid", "since", "ticks", "feed", "refused"))
     try:
         connection = open_for_reading(Path(settings.directories.state) / "state.db")
         if connection is None:
@@ -122,10 +125,16 @@ def _published(path: Path) -> dict[str, Any] | None:
     from updaterd.status import SCHEMA
 
     try:
-        found = json.loads(path.read_bytes())
+        # whatever stands there by that name, no command may wait for it
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(file, "rb") as opened:
+            found = json.loads(opened.read(_LONGEST))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and found.get("schema") == SCHEMA else None
+    whole = isinstance(found, dict) and all(
+        isinstance(found.get(part), dict) for part in ("daemon", "feed", "trust")
+    )
+    return found if whole and found.get("schema") == SCHEMA else None
 
 
 def render(document: dict[str, Any], now: float) -> str:

@@ -152,7 +152,7 @@ class Machine:
     """
 
     def __init__(self, settings: "Settings", teller: "Teller") -> None:
-        from updaterd import locks, places
+        from updaterd import locks, places, presence
         from updaterd.net import Fetcher
         from updaterd.pipeline.services import open_services
         from updaterd.store.journal import Journal
@@ -165,7 +165,7 @@ class Machine:
         places.require(path.parent, code="state_unusable")
         cache = Path(settings.directories.cache)
         places.require(cache, like=path.parent, code="cache_unusable")
-        if locks.is_held(Path(settings.directories.runtime) / "lock"):
+        if presence.is_running(Path(settings.directories.runtime), None):
             connection = open_state(path)  # the daemon has it open
         else:
             # two workers must not both set a damaged database aside

@@ -2,10 +2,11 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from updaterd import log, status
+from updaterd import log, status, wake
 from updaterd.core.settings import Settings
 from updaterd.daemon import findings
 from updaterd.daemon.clocks import Clocks
@@ -51,6 +52,7 @@ class _Service:
         self._next: Settings | None = None
         self._ending = False
         self._state_lost = False
+        self._ear: socket.socket | None = None
 
     async def run(self) -> None:
         """Serve until told to end."""
@@ -64,11 +66,15 @@ class _Service:
             loop.add_signal_handler(number, act)
         try:
             self._next = self._load()
+            self._listen(Path(self._next.directories.runtime))
             while self._next is not None and not self._ending:
                 settings, self._next = self._next, None
                 if await self._supervise(settings) and self._next is None:
                     self._next = settings
         finally:
+            if self._ear is not None:
+                loop.remove_reader(self._ear)
+                self._ear.close()
             self._notifier.close()
 
     async def _supervise(self, settings: Settings) -> bool:
@@ -119,6 +125,19 @@ class _Service:
         self._notifier.stopping()  # not for a reload: systemd would wait for the end
         if self._supervisor is not None:
             self._supervisor.stop()
+
+    def _listen(self, runtime: Path) -> None:
+        """Hear who wants the daemon to look again; without, it does so by the clock."""
+        try:
+            self._ear = wake.listen(runtime)
+        except OSError as error:
+            log.get().warning("wake_unusable", path=str(runtime), error=str(error))
+            return
+        asyncio.get_running_loop().add_reader(self._ear, self._woken, self._ear)
+
+    def _woken(self, ear: socket.socket) -> None:
+        wake.hear(ear)
+        self._look_again()
 
     def _look_again(self) -> None:
         if self._supervisor is not None:

@@ -72,7 +72,7 @@ def test_published_document_of_another_layout_is_left_alone(settings, tmp_path, 
 
 
 def test_daemon_withdraws_what_the_last_one_published(tmp_path):
-    """It names a process, to which `updaterd check` would send a signal."""
+    """It names a process that may be anybody's by now."""
     (tmp_path / "status.json").write_text(json.dumps({"daemon": {"pid": 1}}))
     (tmp_path / "state.db").mkdir()  # so that the daemon cannot start
     config = tmp_path / "updaterd.toml"
