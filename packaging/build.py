@@ -290,6 +290,7 @@ class Build:
             (private / "lib" / f"python{python}").symlink_to(f"python{PYTHONS[0]}")
         for source, target in (
             ("private/guard.py", "usr/lib/updaterd/guard"),
+            ("private/guard_journal.py", "usr/lib/updaterd/guard_journal.py"),
             ("private/self_test.py", "usr/lib/updaterd/self-test"),
             ("private/updaterd", "usr/bin/updaterd"),
             ("files/updaterd.sysusers", "usr/lib/sysusers.d/updaterd.conf"),

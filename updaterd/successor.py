@@ -4,6 +4,7 @@ updaterd is a product like any other. What differs is who watches the trial: a d
 cannot see itself hang. So the package brings a guard that self-updates never touch
 (packaging/private/guard.py); it counts failed starts of a release on trial, puts the
 last good one back, and has *that* one's `condemn` write the verdict into the journal.
+The guard's own note keeps it too (pipeline/itself.py).
 """
 
 import sys

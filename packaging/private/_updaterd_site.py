@@ -5,20 +5,32 @@ Imported by updaterd.pth at every start of /usr/lib/updaterd/bin/python, so that
 
 The packaged release is the default. A self-updated one is used only by the user that
 owns it, who could run it anyway: root, or an administrator who types `updaterd
-status`, never executes what the daemon's user can write.
+status`, never executes what the daemon's user can write. Each daemon has its own:
+`updaterd` below /opt/updaterd, the instance `updaterd@NAME` below /opt/updaterd-NAME.
 """
 
 import os
+import pwd
 import stat
 import sys
 
 PACKAGED = "/usr/lib/updaterd/site"
 EXTRA = "/usr/lib/updaterd/site-feed"  # the package updaterd-feed
-OWN = "/opt/updaterd"
+PLACES = "/opt"
 
 
-def choose(own=OWN, packaged=PACKAGED):
+def daemon():
+    """Return whose process this is: `updaterd`, or `updaterd-NAME` by its user."""
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return "updaterd"
+    return name if name.startswith("updaterd-") else "updaterd"
+
+
+def choose(own=None, packaged=PACKAGED):
     """Return the folder to import from."""
+    own = own or os.path.join(PLACES, daemon())
     try:
         real = os.path.realpath(os.path.join(own, "current"), strict=True)
         found = os.stat(real)
@@ -37,7 +49,8 @@ def install():
     chosen = choose()
     if chosen != PACKAGED:
         # The tree is signed and closed: nothing may appear in it.
-        cache = os.environ.get("CACHE_DIRECTORY", "/var/cache/updaterd").split(":")[0]
+        cache = os.environ.get("CACHE_DIRECTORY", f"/var/cache/{daemon()}")
+        cache = cache.split(":")[0]
         sys.pycache_prefix = os.path.join(cache, "pycache")
     sys.path.append(chosen)
     if os.path.isdir(EXTRA):

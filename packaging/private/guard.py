@@ -5,10 +5,15 @@ Called by updaterd.service before it starts, when it is ready and after it stopp
 as the daemon's user. Part of the package, not of what self-updates replace; only the
 standard library; nothing here may fail in a way that keeps the daemon from starting.
 
-A release is on trial until it has been ready for PROVEN_S seconds. MOST_FAILURES
-starts that end in a crash, a hang (the watchdog) or no readiness, or MOST_SHORT runs
-that merely end early, and the last good release is put back and the other condemned.
-A reboot or a power cut is nobody's failure.
+A release is on trial until it has been ready for PROVEN_S seconds, and its own worker
+has shown, as soon as it is ready, that it can update something (`self-test`). One that
+cannot, MOST_FAILURES starts that end in a crash, a hang (the watchdog) or no
+readiness, or MOST_SHORT runs that merely end early, and the last good release is put
+back and the other condemned. A stop that was ordered, of the service or the machine,
+and a power cut are nobody's failure.
+
+What was condemned stays in the note, `guard.json`, which the daemon's workers read: the
+journal may be lost, or made anew, and the loop must not begin again.
 """
 
 import contextlib
@@ -16,16 +21,25 @@ import functools
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import guard_journal
 
 PROVEN_S = 120.0
 MOST_FAILURES = 2
 MOST_SHORT = 10
 PACKAGED = "/usr/lib/updaterd/site"
 PYTHON = "/usr/lib/updaterd/bin/python"
+SELF_TEST = "/usr/lib/updaterd/self-test"
+SELF_TEST_S = 50  # less than the unit's TimeoutStartSec
+SYSTEMCTL = "/usr/bin/systemctl"
+MOST_LEFT = 20  # condemned releases that are remembered
 
 
 class Guard:
@@ -33,7 +47,7 @@ class Guard:
 
     Args:
         own: root of the product `updaterd`.
-        state: updaterd's state directory.
+        state: updaterd's state directory; of an instance, `updaterd-NAME`.
         cache: its cache directory.
         clock: seconds since boot.
         start: what systemd calls this start of the service (INVOCATION_ID).
@@ -41,7 +55,10 @@ class Guard:
 
     def __init__(self, own, state, cache, clock, start):
         self.own = own
+        self.unit = os.path.basename(state).replace("-", "@", 1) + ".service"
         self.note = os.path.join(state, "guard.json")
+        self.journal = os.path.join(state, "state.db")
+        self.kept = self.note + ".state.db"
         self.state = state
         self.cache = cache
         self.clock = clock
@@ -72,8 +89,13 @@ class Guard:
         os.replace(fresh, self.note)
 
     def starting(self):
-        note, release = self.load(), self.running()
+        note = self.load()
         self.finish_condemning(note)
+        release = self.running()
+        if release is None and (note.get("good") or note.get("trial")):
+            note["aside"] = True  # a person removed `current`: the package runs
+        elif release:
+            note.pop("aside", None)
         if release != note.get("good") and release != note.get("trial"):
             before = note.get("trial")
             if before and note.get("ready_at") is not None and not note.get("failures"):
@@ -86,25 +108,67 @@ class Guard:
         note.setdefault("good", None)
         self.save(note)
 
-    def ready(self):
+    def ready(self, pid):
         note = self.load()
         note["ready_at"] = self.clock()
         self.save(note)
         self.forget_bytecode()
+        release = self.running()
+        if release is None or note.get("trial") != release:
+            return
+        why = self.prove(release)
+        note = self.load()  # it may have ended meanwhile
+        if why and note.get("trial") == release:
+            note["unproven"] = why
+            self.save(note)
+            if pid > 1:
+                os.kill(pid, signal.SIGTERM)  # `stopped` leaves it
+
+    def prove(self, release):
+        """Let a release's own worker update something; return why it cannot, or None.
+
+        Only its own "no" counts: not that it took too long, or was killed.
+        """
+        tree = os.path.join(os.path.realpath(self.own), "releases", release)
+        try:
+            done = subprocess.run(
+                [SELF_TEST],
+                env={**os.environ, "UPDATERD_RELEASE": tree},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=SELF_TEST_S,
+                check=False,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            say(f"the self-test of updaterd {release} gave no answer: {error}")
+            return None
+        if done.returncode != 1:
+            return None
+        return "self-test: " + (done.stderr.strip().splitlines() or ["no"])[-1][:300]
 
     def stopped(self, result):
         note, release = self.load(), self.running()
-        if release is None or note.get("trial") != release:
-            return
-        since = note.get("ready_at")
-        seen = note.get("start") == self.start
-        if seen and since is not None and self.clock() - since >= PROVEN_S:
+        since, seen = note.get("ready_at"), note.get("start") == self.start
+        proven = seen and since is not None and self.clock() - since >= PROVEN_S
+        if release is not None and note.get("trial") == release:
+            self.judge(note, release, result, seen=seen, proven=proven)
+        elif release == note.get("good") and note.get("returned"):
+            self.look_after_return(note, result, seen=seen, proven=proven)
+
+    def judge(self, note, release, result, *, seen, proven):
+        """Count the end of a start on trial, and leave what has failed enough."""
+        why = note.pop("unproven", None)
+        if not why and proven:
             note["good"] = note.pop("trial")
-        elif result == "success":
-            note["short"] = note.get("short", 0) + 1
-        elif seen:
-            note["failures"] = note.get("failures", 0) + 1
-        why = None
+            note.pop("returned", None)
+            note.get("left", {}).pop(release, None)  # a person tried it again
+        elif not why and not self.is_ordered(result):
+            if result == "success":
+                note["short"] = note.get("short", 0) + 1
+            elif seen:
+                note["failures"] = note.get("failures", 0) + 1
         if note.get("failures", 0) >= MOST_FAILURES:
             why = f"it failed {note['failures']} times on trial, last: {result}"
         elif note.get("short", 0) >= MOST_SHORT:
@@ -112,9 +176,43 @@ class Guard:
         if why and "trial" in note:
             note.pop("trial")
             note.update(failures=0, short=0, condemned={"release": release, "why": why})
+            left = note.setdefault("left", {})
+            left[release] = {"why": why, "at": time.time(), "seq": self.seq(release)}
+            for name in sorted(left, key=lambda name: left[name]["at"])[:-MOST_LEFT]:
+                del left[name]
             self.save(note)  # first: whatever happens next can be repeated
             self.finish_condemning(note)
         self.save(note)
+
+    def look_after_return(self, note, result, *, seen, proven):
+        """Put the copy of the journal back if the good release fails with what is left.
+
+        Not by its layout: by what is in it.
+        """
+        if proven:
+            note.pop("returned")
+        elif seen and result != "success" and not self.is_ordered(result):
+            note["returned"]["failures"] = note["returned"].get("failures", 0) + 1
+            if note["returned"]["failures"] >= MOST_FAILURES:
+                bad = note.pop("returned")["from"]
+                self.put_back(bad, "the good release fails with what is in it")
+        self.save(note)
+
+    def is_ordered(self, result):
+        """Tell whether a person, or the machine's own end, stopped the service."""
+        if "stopping" in ask("is-system-running").split():
+            return True
+        jobs = ask("list-jobs", "--no-legend", "--plain", self.unit).split()
+        return result == "success" and bool({"stop", "restart"} & {*jobs})
+
+    def seq(self, release):
+        """Return a release's place in the order, as its listing says it; else None."""
+        name = os.path.join(self.own, ".updaterd", "manifests", f"{release}.json")
+        try:
+            with open(name, encoding="utf-8") as file:
+                return int(json.load(file)["seq"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def forget_bytecode(self):
         """Delete what was compiled of releases that are gone (_updaterd_site.py)."""
@@ -128,20 +226,27 @@ class Guard:
     def keep_database(self):
         """Copy the journal before a new release may change its layout."""
         try:
-            copy(os.path.join(self.state, "state.db"), self.note + ".state.db")
+            guard_journal.keep(self.journal, self.kept)
         except (OSError, sqlite3.Error) as error:
             say(f"the journal could not be copied: {error}")
 
-    def restore_database(self):
-        """Take the copy back if the condemned release changed the journal's layout.
-
-        The copy is older: what was installed meanwhile is found on disk again.
-        """
-        kept, used = self.note + ".state.db", os.path.join(self.state, "state.db")
+    def restore_database(self, bad):
+        """Take the copy back if the condemned release changed the journal's tables."""
         try:
-            if os.path.exists(kept) and layout(kept) < layout(used):
-                copy(kept, used)
-                say("the journal is that of before the trial: its layout had changed")
+            changed = guard_journal.has_changed(self.journal, self.kept)
+        except (OSError, sqlite3.Error) as error:
+            say(f"the copy of the journal cannot be read: {error}")
+            return
+        if changed:
+            self.put_back(bad, "its tables had changed")
+
+    def put_back(self, bad, why):
+        """Take the copy back; what was installed meanwhile is found on disk again."""
+        aside = f"{self.journal}.left-by-{bad}"
+        try:
+            if os.path.exists(self.kept):
+                guard_journal.restore(self.journal, self.kept, aside)
+                say(f"the journal is that of before the trial: {why}; kept as {aside}")
         except (OSError, sqlite3.Error) as error:
             say(f"the journal could not be put back: {error}")
 
@@ -169,7 +274,8 @@ class Guard:
                 f"updaterd {bad} is left for {good or 'the packaged one'}: "
                 f"{verdict['why']}"
             )
-        self.restore_database()
+        self.restore_database(bad)
+        note["returned"] = {"from": bad}
         site = os.path.join(releases, good) if good else PACKAGED
         if not os.path.isdir(site):
             site = PACKAGED
@@ -203,21 +309,19 @@ class Guard:
             )
 
 
-def layout(path):
-    """Return the version of a database's tables."""
-    with contextlib.closing(sqlite3.connect(path, timeout=10)) as database:
-        return database.execute("PRAGMA user_version").fetchone()[0]
-
-
-def copy(source, target):
-    """Copy a database, whole or not at all, whoever has it open."""
-    if not os.path.exists(source):
-        return
-    with (
-        contextlib.closing(sqlite3.connect(source, timeout=10)) as there,
-        contextlib.closing(sqlite3.connect(target, timeout=10)) as here,
-    ):
-        there.backup(here)
+def ask(*words):
+    """Return what systemctl says; nothing when it does not."""
+    try:
+        return subprocess.run(
+            [SYSTEMCTL, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def say(text):
@@ -225,8 +329,9 @@ def say(text):
 
 
 def main(argv):
-    own = os.environ.get("UPDATERD_GUARD_OWN", "/opt/updaterd")
     state = os.environ.get("STATE_DIRECTORY", "/var/lib/updaterd").split(":")[0]
+    own = f"/opt/{os.path.basename(state)}"
+    own = os.environ.get("UPDATERD_GUARD_OWN", own)
     if not os.path.islink(os.path.join(own, "current")) and not os.path.exists(
         os.path.join(state, "guard.json")
     ):
@@ -238,7 +343,7 @@ def main(argv):
     if argv[1:] == ["starting"]:
         guard.starting()
     elif argv[1:] == ["ready"]:
-        guard.ready()
+        guard.ready(int(os.environ.get("MAINPID", "0")))
     elif argv[1:] == ["stopped"]:
         guard.stopped(os.environ.get("SERVICE_RESULT", "success"))
     else:

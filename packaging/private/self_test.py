@@ -7,6 +7,7 @@ one that UPDATERD_RELEASE names, else the one that `current` leads to.
 """
 
 import os
+import pwd
 import sys
 
 sys.dont_write_bytecode = True  # nothing may appear in a signed, closed tree
@@ -21,5 +22,8 @@ if release and os.path.commonpath([release, updaterd.__file__]) != release:
 
 from updaterd.cli import main
 
+# Run as a hook it has no environment of the unit's: an instance is known by its user.
+name = pwd.getpwuid(os.geteuid()).pw_name
+instance = ["--config", f"/etc/{name}/updaterd.toml"] if name[:9] == "updaterd-" else []
 sys.argv[0] = "updaterd"
-sys.exit(main(["self-test"]))
+sys.exit(main(["self-test", *instance]))

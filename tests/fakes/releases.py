@@ -1,5 +1,6 @@
 """A site with releases, and a machine that is put back as it was for each test."""
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -49,6 +50,14 @@ class Releases:
             health=[str(root / f"opt/{self.product}/current/bin/healthcheck")],
             **options,
         )
+
+    def seq(self, version: str) -> int:
+        """The place of a release in the order, as it was signed."""
+        for path in self.site.public.rglob("*.json"):
+            found = json.loads(path.read_bytes())
+            if isinstance(found, dict) and found.get("version") == version:
+                return found["seq"]
+        raise KeyError(version)
 
     def close(self) -> None:
         self.site.hard_stop()

@@ -25,7 +25,15 @@ class Machine:
         self.python = root / "python"
         self.python.write_text(f'#!/bin/sh\necho "$@" >> {self.called}\n')
         self.python.chmod(0o755)
+        self.self_test = self.program("self-test", "exit 0")
+        self.systemctl = self.program("systemctl", "echo running")
         self.now, self.starts = 1000.0, 0
+
+    def program(self, name: str, script: str) -> Path:
+        path = self.state.parent / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return path
 
     def install(self, version: str):
         (self.own / "releases" / version).mkdir()
@@ -41,12 +49,14 @@ class Machine:
         link = self.own / "current"
         return link.readlink().name if link.is_symlink() else None
 
-    def call(self, what: str, result: str = "success"):
+    def call(self, what: str, result: str = "success", **env: str):
         code = (
             "import runpy, sys, time; now = float(sys.argv.pop(1));"
             "time.clock_gettime = lambda _: now;"
             "space = runpy.run_path(sys.argv.pop(1));"
-            "space['main'].__globals__['PYTHON'] = sys.argv.pop(1);"
+            "at = space['main'].__globals__;"
+            "at['PYTHON'], at['SELF_TEST'], at['SYSTEMCTL'] = sys.argv[1:4];"
+            "del sys.argv[1:4];"
             "sys.exit(space['main'](sys.argv))"
         )
         return subprocess.run(
@@ -58,6 +68,8 @@ class Machine:
                 str(self.now),
                 GUARD,
                 self.python,
+                self.self_test,
+                self.systemctl,
                 what,
             ],
             env={
@@ -66,6 +78,7 @@ class Machine:
                 "CACHE_DIRECTORY": str(self.cache),
                 "INVOCATION_ID": str(self.starts),
                 "SERVICE_RESULT": result,
+                **env,
             },
             capture_output=True,
             text=True,
@@ -217,6 +230,193 @@ def test_the_journal_is_put_back_only_if_its_layout_changed(machine, layout, row
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.close()
     assert (3, rows) == (version, found)
+
+
+def restored(machine):
+    """What is in the journal's table, and in what the guard kept of the other."""
+    connection = sqlite3.connect(machine.state / "state.db")
+    names = {row[1] for row in connection.execute("PRAGMA table_info(t)")}
+    (count,) = connection.execute("SELECT count(*) FROM t").fetchone()
+    connection.close()
+    aside = machine.state / "state.db.left-by-2.0"
+    return names, count, aside.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE t RENAME COLUMN n TO m",
+        "ALTER TABLE t ADD COLUMN more INTEGER NOT NULL DEFAULT 0",
+        "DROP TABLE t",
+        "CREATE TRIGGER no BEFORE INSERT ON t BEGIN SELECT raise(abort, 'no'); END",
+        None,
+    ],
+)
+def test_tables_that_changed_without_a_new_version_are_put_back(machine, change):
+    """The good release would fail with them, again and again."""
+    path = machine.state / "state.db"
+    database(path, 3, 5)
+    machine.install("2.0")
+    machine.start()
+    if change is None:
+        path.write_bytes(b"not a database at all")
+    else:
+        connection = sqlite3.connect(path)
+        connection.execute(change)
+        connection.commit()
+        connection.close()
+    machine.call("stopped", "exit-code")
+    said = machine.run(1, "exit-code").stderr
+
+    assert ({"n"}, 5, True) == restored(machine)
+    assert "its tables had changed" in said
+
+
+def test_good_release_that_fails_after_the_return_gets_the_old_journal(machine):
+    """What is in the tables, not their layout, is what it fails with."""
+    path = machine.state / "state.db"
+    database(path, 3, 5)
+    machine.install("2.0")
+    machine.start()
+    database(path, 3, 99)
+    machine.call("stopped", "exit-code")
+    machine.run(1, "exit-code")
+    assert ({"n"}, 99, False) == restored(machine)
+
+    machine.run(1, "exit-code")
+    said = machine.run(1, "exit-code").stderr
+
+    assert ({"n"}, 5, True) == restored(machine)
+    assert "1.0" == machine.running
+    assert "the good release fails with what is in it" in said
+
+
+def test_good_release_that_is_well_after_the_return_keeps_its_journal(machine):
+    path = machine.state / "state.db"
+    database(path, 3, 5)
+    machine.install("2.0")
+    for _ in range(2):
+        machine.run(1, "exit-code")
+    database(path, 3, 7)
+    machine.run(500, "exit-code")
+    for _ in range(3):
+        machine.run(1, "exit-code")
+
+    assert ({"n"}, 7, False) == restored(machine)
+
+
+def test_what_was_condemned_stays_in_the_note_with_its_seq(machine):
+    """The journal may be moved away: the workers read it here (pipeline/itself.py)."""
+    listing = machine.own / ".updaterd/manifests/2.0.json"
+    listing.parent.mkdir(parents=True)
+    listing.write_text('{"seq": 20}')
+    machine.install("2.0")
+    for _ in range(2):
+        machine.run(1, "exit-code")
+    (machine.state / "guard.json.state.db").unlink(missing_ok=True)
+    machine.run(500)
+
+    found = json.loads((machine.state / "guard.json").read_text())["left"]["2.0"]
+    assert 20 == found["seq"]
+    assert "failed 2 times" in found["why"]
+
+
+def test_condemned_release_that_a_person_tries_again_and_is_well_is_forgiven(machine):
+    machine.install("2.0")
+    for _ in range(2):
+        machine.run(1, "exit-code")
+    machine.switch("2.0")
+    machine.run(500)
+
+    assert {} == json.loads((machine.state / "guard.json").read_text())["left"]
+
+
+@pytest.mark.parametrize(
+    ("systemctl", "result"),
+    [
+        ("case $1 in is-system-running) echo stopping;; esac", "success"),
+        ("case $1 in is-system-running) echo stopping;; esac", "timeout"),
+        ("case $1 in list-jobs) echo 7 updaterd.service restart running;; esac",
+         "success"),
+        ("case $1 in list-jobs) echo 7 updaterd.service stop running;; esac",
+         "success"),
+    ],
+)  # fmt: skip
+def test_stop_that_was_ordered_is_nobodys_failure(machine, systemctl, result):
+    """Ten reboots, or restarts by a person, within two minutes of the start."""
+    machine.program("systemctl", systemctl)
+    machine.install("2.0")
+    for _ in range(3 if result == "timeout" else 11):
+        machine.run(1, result)
+    assert "2.0" == machine.running
+
+
+def test_release_whose_worker_cannot_work_is_left_as_soon_as_it_is_ready(machine):
+    """It would run well for ever, and no fix would ever arrive."""
+    machine.program("self-test", 'echo "$UPDATERD_RELEASE: no worker" >&2; exit 1')
+    machine.install("2.0")
+    daemon = subprocess.Popen(["/bin/sleep", "600"])
+    machine.starts += 1
+    machine.call("starting")
+
+    machine.call("ready", MAINPID=str(daemon.pid))
+
+    assert -15 == daemon.wait(30)
+    said = machine.call("stopped").stderr
+    assert "1.0" == machine.running
+    assert f"self-test: {machine.own}/releases/2.0: no worker" in said
+
+
+@pytest.mark.parametrize("script", ["exit 75", "kill -KILL $$", "exit 127"])
+def test_self_test_without_an_answer_condemns_nothing(machine, script):
+    machine.program("self-test", script)
+    machine.install("2.0")
+    machine.run(500)
+    assert "2.0" == machine.running
+
+
+def test_only_a_release_on_trial_is_asked(machine):
+    machine.program("self-test", "exit 1")
+    machine.run(500)
+    assert "1.0" == machine.running
+
+
+def test_current_that_a_person_removed_is_noted_until_it_is_back(machine):
+    def aside():
+        return json.loads((machine.state / "guard.json").read_text()).get("aside")
+
+    (machine.own / "current").unlink()
+    machine.run(1)
+    assert aside() is True
+    machine.switch("1.0")
+    machine.run(1)
+    assert aside() is None
+
+
+def test_each_instance_has_its_own_root_and_unit(tmp_path):
+    """By its state directory, which systemd names."""
+    code = (
+        "import runpy, sys; space = runpy.run_path(sys.argv.pop(1));"
+        "made = space['Guard']; at = space['main'].__globals__;"
+        "at['Guard'] = lambda *words: at.update(it=made(*words)) or"
+        " type('', (), {'starting': lambda _: None})();"
+        "space['main'](['guard', 'starting']); print(at['it'].own, at['it'].unit)"
+    )
+    for name, said in (
+        ("updaterd", "/opt/updaterd updaterd.service"),
+        ("updaterd-lab", "/opt/updaterd-lab updaterd@lab.service"),
+        ("updaterd-a-b", "/opt/updaterd-a-b updaterd@a-b.service"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "guard.json").write_text("{}")
+        done = subprocess.run(
+            [sys.executable, "-IS", "-c", code, GUARD],
+            env={"STATE_DIRECTORY": str(tmp_path / name)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert said == done.stdout.strip()
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", "null"])

@@ -1,6 +1,7 @@
 """Status tells the truth in one word, one exit code and one reason."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -416,3 +417,38 @@ def test_product_taken_out_on_trial_is_not_forgotten(settings, journal, states, 
 
     assert (20 if told else 0) == document["exit_code"]
     assert told == any("taken out" in problem for problem in document["problems"])
+
+
+class Chooser:
+    """The package's: which release of updaterd an interpreter runs."""
+
+    PLACES = "/opt"
+
+    def __init__(self, chosen):
+        self._chosen = str(chosen)
+
+    def daemon(self):
+        return "updaterd"
+
+    def choose(self):
+        return self._chosen
+
+
+def test_updaterd_that_is_installed_and_never_run_is_told(tmp_path, monkeypatch):
+    """Another root than the package's: `status` must not say that all is well."""
+    from updaterd.core.settings import Product
+    from updaterd.store.contradiction import at_odds
+    from updaterd.store.journal import Journal, Release
+    from updaterd.store.schema import open_state
+
+    release = tmp_path / "own/releases/2"
+    release.mkdir(parents=True)
+    (tmp_path / "own/current").symlink_to("releases/2")
+    product = Product(name="updaterd", root=tmp_path / "own")
+    journal = Journal(open_state(tmp_path / "state.db"))
+    journal.record_installed("updaterd", Release("2", 2, "t"), b"", now=1)
+    monkeypatch.setattr("os.geteuid", lambda: 997)
+
+    for chosen, said in (("/usr/lib/updaterd/site", True), (release, False)):
+        monkeypatch.setitem(sys.modules, "_updaterd_site", Chooser(chosen))
+        assert said == ("/opt/updaterd" in (at_odds(journal, product) or ""))

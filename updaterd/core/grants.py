@@ -45,6 +45,13 @@ def grants(
     ordered = sorted(products, key=lambda product: product.name)
     for product in ordered:
         _check(product)
+        if product.name == USER and str(product.root) != f"/opt/{user}":
+            raise BrokenError(
+                f"{str(product.root)!r:.100} cannot be the root of updaterd itself",
+                means=f"{unit} runs a release of its own only from /opt/{user}",
+                do=f'set products.updaterd.root = "/opt/{user}"',
+                code="grant_root",
+            )
     name = unit.removesuffix(".service")
     units = sorted({u for product in ordered for u in product.units})
     if any(product.name == USER for product in ordered):

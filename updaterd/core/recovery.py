@@ -41,6 +41,12 @@ _FREE_STOPS = 5
 """Trials in a row that ended with the machine; one more, and the release did it."""
 
 
+STOOD_ASIDE = (
+    "`current` was removed by hand: the packaged release runs; "
+    "`updaterd unhold updaterd` ends that"
+)
+
+
 class Link(StrEnum):
     """What is found at the name `current`."""
 
@@ -163,8 +169,7 @@ def _stood_aside() -> Verdict:
         Step.STAND_ASIDE,
         None,
         "left_for_package",
-        "`current` was removed by hand: the packaged release runs; "
-        "`updaterd unhold updaterd` ends that",
+        STOOD_ASIDE,
     )
 
 

@@ -18,12 +18,9 @@ from updaterd.errors import (
 )
 from updaterd.install import activate, beside, hooks, stage
 from updaterd.install.going_down import StoppingError
-from updaterd.pipeline import pruning, rollback, trial
+from updaterd.pipeline import itself, pruning, rollback, trial
 from updaterd.pipeline.services import Outcome, Services
 from updaterd.store.journal import Deployment, Release
-
-ITSELF = "updaterd"
-"""The product whose package runs when there is no `current`."""
 
 
 def recover(
@@ -49,6 +46,7 @@ def recover(
     root = Path(product.root)
     activate.finish_take_over(root)
     left = beside.finish(root)
+    itself.recall(product, services)
     deployment = services.journal.open_deployment(product.name)
     installed = services.journal.installed(product.name)
     verdict = recovery.decide(
@@ -56,7 +54,7 @@ def recover(
         None if deployment is None else _unfinished(deployment, services),
         None if installed is None else installed.version,
         anew=anew,
-        packaged=product.name == ITSELF,
+        packaged=product.name == itself.NAME,
     )
     told = _perform(verdict, product, deployment, services)
     _reconcile(product, services)
@@ -119,7 +117,7 @@ def _perform(
             _record(product, verdict.version, services)
         case Step.FORGET | Step.STAND_ASIDE:
             _close(deployment, services, verdict)
-            _forget(product, services, verdict)
+            itself.forget(product, services, wanted=verdict.step is Step.STAND_ASIDE)
         case Step.ADOPT:
             activate.take_over(root)
             _record(product, activate.UNMANAGED, services)
@@ -128,16 +126,6 @@ def _perform(
                 _close(deployment, services, verdict)  # else no release could heal it
             raise _stuck(verdict, product)
     return (f"{product.name}: {verdict.reason}",)
-
-
-def _forget(product: Product, services: Services, verdict: Verdict) -> None:
-    """Journal that nothing is installed; and that this is wanted, if it is.
-
-    Power cut: the hold comes first; without it the next run finds the same.
-    """
-    if verdict.step is Step.STAND_ASIDE:
-        services.journal.hold(product.name, reason=verdict.reason)
-    services.journal.forget_installed(product.name)
 
 
 def _stuck(verdict: Verdict, product: Product) -> UpdaterError:

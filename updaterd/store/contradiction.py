@@ -5,12 +5,16 @@ Apart from `install.stage.look`, whose imports the daemon does without.
 
 import errno
 import os
+import sys
 from collections.abc import Container
 from pathlib import PurePath
 
 from updaterd.core.lifecycle import TOUCHED
 from updaterd.core.settings import Product
 from updaterd.store.records import Records
+
+_ITSELF = "updaterd"
+_CHOOSER = "_updaterd_site"
 
 
 def abandoned(journal: Records, products: Container[str]) -> list[str]:
@@ -21,6 +25,22 @@ def abandoned(journal: Records, products: Container[str]) -> list[str]:
         for one in journal.open_deployments()
         if one.product not in products and one.state in TOUCHED
     ]
+
+
+def _never_runs(product: Product) -> str | None:
+    """Return that updaterd's own release is installed where none is run from."""
+    chooser = sys.modules.get(_CHOOSER)  # the package's, if this is the package
+    if product.name != _ITSELF or chooser is None:
+        return None
+    named = os.path.realpath(product.root / "current")
+    chosen: str = chooser.choose()
+    if os.geteuid() == 0 or named == chosen or not os.path.isdir(named):
+        return None  # root never runs it
+    where = os.path.join(chooser.PLACES, chooser.daemon())
+    return (
+        f"{named} is installed, and {chosen} runs: set its root to {where}, and let it "
+        "belong to the daemon's user alone"
+    )
 
 
 def at_odds(journal: Records, product: Product) -> str | None:
@@ -36,7 +56,7 @@ def at_odds(journal: Records, product: Product) -> str | None:
             return None
         said = _contradiction(product.root, installed.version)
         if said is None:
-            return None
+            return _never_runs(product)
     return f"{said}; `updaterd update {product.name}` looks into it"
 
 

@@ -368,7 +368,8 @@ class Inbox:
             self._connection.execute("DELETE FROM cursor WHERE feed = ?", (self._feed,))
             return
         self._connection.execute(
-            "INSERT INTO cursor VALUES (?, ?, ?) ON CONFLICT (feed) DO UPDATE "
+            "INSERT INTO cursor (feed, last_event_id, updated_at) VALUES (?, ?, ?) "
+            "ON CONFLICT (feed) DO UPDATE "
             "SET last_event_id = excluded.last_event_id, "
             "updated_at = excluded.updated_at",
             (self._feed, last_event_id, now),

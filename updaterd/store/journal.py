@@ -367,7 +367,7 @@ class Journal(Records):
         repository = self.repository(lineage)
         with transaction(self._db):
             self._db.executemany(
-                "INSERT OR IGNORE INTO lineage VALUES (?, ?)",
+                "INSERT OR IGNORE INTO lineage (root, repository) VALUES (?, ?)",
                 [(root, repository) for root in lineage],
             )
             self._db.execute(
@@ -435,7 +435,8 @@ class Journal(Records):
         repository = self.product(self.deployment(ident).product).repository
         with transaction(self._db):
             self._db.execute(
-                "INSERT OR REPLACE INTO claim VALUES (?,?,?,?,?,?,?)",
+                "INSERT OR REPLACE INTO claim (deployment, repository, role, keys, "
+                "root_version, version, floor) VALUES (?,?,?,?,?,?,?)",
                 (
                     ident,
                     repository,
@@ -449,7 +450,8 @@ class Journal(Records):
 
     def _hear(self, product: str, word: Word, repository: str) -> None:
         self._db.execute(
-            "INSERT INTO word VALUES (?1,?2,?3,?4,?5,?6,?7,?8) "
+            "INSERT INTO word (repository, product, role, keys, root_version, version, "
+            "floor, time) VALUES (?1,?2,?3,?4,?5,?6,?7,?8) "
             "ON CONFLICT (repository, product, role, keys) DO UPDATE SET "
             "floor = max(floor, ?7), "
             "time = iif((root_version, version) <= (?5, ?6), ?8, time), "
@@ -480,7 +482,9 @@ class Journal(Records):
         rows = [(role.name, role.version, role.expires_at) for role in roles]
         with transaction(self._db):
             self._db.execute("DELETE FROM role")
-            self._db.executemany("INSERT INTO role VALUES (?,?,?)", rows)
+            self._db.executemany(
+                "INSERT INTO role (name, version, expires_at) VALUES (?,?,?)", rows
+            )
 
     def set_meta(self, name: str, value: str) -> None:
         """Keep a remark (`Records.meta`)."""

@@ -1,5 +1,8 @@
 """A state database that cannot be used any more, and life after it.
 
+Damaged, of a layout that is too new, or with tables that are not those of its layout:
+a release of updaterd that failed may have left them.
+
 What is installed stands on the disk, with its signed listing beside it; the journal
 is made again from there by the next run (`core/recovery`: RECORD). Lost are the
 history, holds, what failed here, and the place in the feed (it answers with a
@@ -10,7 +13,8 @@ import sqlite3
 from pathlib import Path
 
 from updaterd import durable
-from updaterd.store.schema import StateError, open_state, transaction
+from updaterd.store import layout
+from updaterd.store.schema import StateError, empty, open_state, transaction
 
 NOTE = "set_aside"
 """Name in `meta` of what happened, for `status`; `Journal.install` ends it."""
@@ -18,7 +22,7 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA
 
 
 def open_or_rebuild(path: Path, *, now: float) -> tuple[sqlite3.Connection, str]:
-    """Open `state.db`; one that is damaged or too new is set aside first.
+    """Open `state.db`; one that is damaged, too new or altered is set aside first.
 
     Not while another process has it open: the daemon calls this when it starts, a
     worker only when no daemon runs.
@@ -62,7 +66,12 @@ def _damage(connection: sqlite3.Connection) -> str:
         (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         return str(error)
-    return "" if said == "ok" else str(said)
+    if said != "ok":
+        return str(said)
+    try:
+        return layout.oddity(connection, empty())
+    except sqlite3.DatabaseError as error:
+        return str(error)
 
 
 def _start_anew(path: Path, why: str, now: float) -> tuple[sqlite3.Connection, str]:
@@ -105,6 +114,6 @@ def note_loss(connection: sqlite3.Connection, *, now: float) -> str:
 def _note(connection: sqlite3.Connection, told: str, now: float) -> None:
     with transaction(connection):
         connection.executemany(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)",
             [(NOTE, told), (f"{NOTE}_at", now)],
         )

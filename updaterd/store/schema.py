@@ -249,6 +249,14 @@ _READABLE_FROM = 2
 step that changes or drops what older ones use. Adding tables or columns does not."""
 
 
+_BLAMELESS_DISK = frozenset({
+    sqlite3.SQLITE_ERROR,  # no such table, no such column
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_SCHEMA,
+})
+
+
 class StateError(BrokenError):
     """The state database cannot be used; what is installed is not affected."""
 
@@ -258,11 +266,11 @@ class StateError(BrokenError):
         super().__init__(
             f"cannot use the state database {path}: {error}",
             means="installed applications are untouched; updates wait",
-            do=_advice(path),
+            do=_advice(path, error),
         )
 
 
-def _advice(path: Path) -> str:
+def _advice(path: Path, error: object) -> str:
     """Return what a person can do about a database that cannot be used."""
     if path.parent.is_dir() and _is_read_only(path):
         return "mount its file system writable, and look for why it is not (dmesg)"
@@ -270,6 +278,12 @@ def _advice(path: Path) -> str:
         return f"look for why {path.parent} cannot be made: `findmnt -T`, `lsattr -d`"
     if not os.access(path.parent, os.R_OK | os.W_OK | os.X_OK):
         return "run this as root, or as the user that the daemon runs as"
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_FULL) & 0xFF
+    if isinstance(error, sqlite3.Error) and code in _BLAMELESS_DISK:
+        return (
+            "restart the daemon: it sets aside a file whose tables are not what they "
+            "should be, and makes it anew from what is installed"
+        )
     return (
         "free disk space or fix permissions; if the file is damaged, move it away: "
         "updaterd rebuilds it from the disk"
@@ -309,6 +323,14 @@ def open_state(path: Path) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+def empty() -> sqlite3.Connection:
+    """Return an empty database of the newest layout, in memory."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for step in _MIGRATIONS:
+        connection.executescript(step)
     return connection
 
 
@@ -428,7 +450,8 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             for statement in step.split(";"):
                 connection.execute(statement)
         connection.execute(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)", (_OLDEST, str(_READABLE_FROM))
+            "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)",
+            (_OLDEST, str(_READABLE_FROM)),
         )
         connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
         connection.execute("COMMIT")

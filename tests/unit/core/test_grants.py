@@ -53,6 +53,18 @@ def test_product_trees_are_made_for_the_daemon_and_are_all_it_can_write():
     ] == paths
 
 
+@pytest.mark.parametrize(
+    ("user", "root"),
+    [("updaterd", "/srv/updaterd"), ("updaterd-lab", "/opt/updaterd"),
+     ("updaterd", "/opt/updaterd-lab")],
+)  # fmt: skip
+def test_updaterd_is_granted_no_root_from_which_it_would_not_run(user, root):
+    unit = user.replace("-", "@") + ".service"
+    with pytest.raises(BrokenError, match=f"/opt/{user}"):
+        grants([product("updaterd", root, [])], user=user, unit=unit)
+    assert grants([product("updaterd", f"/opt/{user}", [])], user=user, unit=unit)
+
+
 def test_the_daemon_starts_after_what_its_roots_lie_on_is_mounted():
     """Named as systemd-escape does; no disk that fails to come keeps it down."""
     found = texts(product(root="/srv/big-disk/.app"))

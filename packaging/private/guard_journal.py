@@ -1,0 +1,61 @@
+"""The journal's copy from before a trial: kept, compared, put back. For the guard.
+
+By what is in a database, not by the version that it claims: a release on trial may
+have changed its tables without a word.
+"""
+
+import contextlib
+import os
+import sqlite3
+
+SUFFIXES = ("-wal", "-shm", "")  # the database last: then it is all done
+
+
+def keep(used, kept):
+    """Copy the journal, whole or not at all, whoever has it open."""
+    if not os.path.exists(used):
+        return
+    fresh = kept + ".new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(fresh)
+    with reading(used) as there, contextlib.closing(sqlite3.connect(fresh)) as here:
+        there.backup(here)
+    os.replace(fresh, kept)
+
+
+def has_changed(used, kept):
+    """Tell whether the tables are not those of the copy, or cannot be read."""
+    if not os.path.exists(kept):
+        return False
+    before = shape(kept)
+    try:
+        return shape(used) != before
+    except sqlite3.Error:
+        return True
+
+
+def shape(path):
+    """Return what a release relies on: the version of the layout, and all of it."""
+    if not os.path.exists(path):
+        return None
+    with reading(path) as database:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        rows = database.execute("SELECT type, name, sql FROM sqlite_schema")
+        return version, sorted((kind, name, sql or "") for kind, name, sql in rows)
+
+
+def restore(used, kept, name):
+    """Put the copy back; what stood there is kept as `NAME`, for whoever wants it.
+
+    Power cut: the old one, or none, or the copy; repeating it ends it.
+    """
+    for suffix in SUFFIXES:
+        if os.path.exists(used + suffix):
+            os.replace(used + suffix, name + suffix)
+    with reading(kept) as there, contextlib.closing(sqlite3.connect(used)) as here:
+        there.backup(here)
+
+
+def reading(path):
+    """Open a database for one block."""
+    return contextlib.closing(sqlite3.connect(path, timeout=10))
