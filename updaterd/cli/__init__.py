@@ -15,6 +15,7 @@ from types import ModuleType
 from updaterd import __version__
 from updaterd.ending import EXIT_ERROR as EXIT_ERROR  # one of ours
 from updaterd.ending import ended
+from updaterd.orphans import hand_down
 
 EXIT_CURRENT = 0
 EXIT_USAGE = 2
@@ -129,4 +130,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return EXIT_USAGE
     arguments = parser.parse_args(words)
+    hand_down()
     return ended(lambda: arguments.run(arguments))

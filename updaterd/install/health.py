@@ -13,7 +13,7 @@ from updaterd.core.settings import Health
 from updaterd.core.text import printable
 from updaterd.errors import UpdaterError
 from updaterd.install.commands import require_safe
-from updaterd.install.process import run
+from updaterd.install.process import Output, run
 
 _BODY_LIMIT = 64 * 1024
 
@@ -32,6 +32,9 @@ class Manager(Protocol):
 
     def fault(self, units: Sequence[str], *, active_s: float) -> str:
         """Return what is wrong with the units within `active_s`, or nothing."""
+
+    def states(self, units: Sequence[str]) -> Mapping[str, tuple[str, str]]:
+        """Return of each unit its ActiveState and how often systemd restarted it."""
 
     def is_stopping(self) -> bool | None:
         """Tell whether it stops everything; None: it does not answer."""
@@ -69,23 +72,34 @@ def fault(  # noqa: PLR0913 - what is asked, and whom
     require_safe("health command", health.command, trusted)
     if units and (found := manager.fault(units, active_s=health.active_s)):
         return found
-    return _until_well(health, manager, getter, env)
+    return _until_well(health, units, manager, getter, env)
 
 
 def _until_well(
-    health: Health, manager: Manager, getter: Getter, env: Mapping[str, str]
+    health: Health,
+    units: Sequence[str],
+    manager: Manager,
+    getter: Getter,
+    env: Mapping[str, str],
 ) -> str:
-    """Ask command and address until both are well or the time is up.
+    """Ask command and address, and look at the units, until all are well.
 
-    Being well must last `stable_s`; what was said last before the end is the fault. A
+    Being well must last `stable_s`; what was said last before the time is up is the
+    fault. A unit that systemd has given up does not come back by being asked, and a
     machine that goes down is not waited for.
     """
-    if not health.command and not health.url:
+    if not health.command and not health.url and not (units and health.stable_s):
         return ""
     ends = time.monotonic() + health.timeout_s
     found, well_since = "no time to ask", None
+    before = manager.states(units) if units else {}
     while (left := ends - time.monotonic()) > 0:
         found = _ask(health, getter, env, left)
+        states = manager.states(units) if units else {}
+        fallen, before = _fallen(before, states), states
+        if fallen and any(state == "failed" for state, _ in states.values()):
+            return f"{fallen}; {found}" if found else fallen
+        found = found or fallen
         now = time.monotonic()
         well_since = None if found else now if well_since is None else well_since
         if well_since is not None and now - well_since >= health.stable_s:
@@ -96,10 +110,22 @@ def _until_well(
     return found or f"was not well for {health.stable_s:g} s on end"
 
 
+def _fallen(
+    before: Mapping[str, tuple[str, str]], states: Mapping[str, tuple[str, str]]
+) -> str:
+    """Return which unit is not up, or was down since the look before."""
+    for unit, (state, restarts) in states.items():
+        if state != "active":
+            return f"{unit} is {state or 'unknown'}"
+        if restarts != before[unit][1]:
+            return f"{unit} fell and was restarted by systemd"
+    return ""
+
+
 def _ask(health: Health, getter: Getter, env: Mapping[str, str], left_s: float) -> str:
     """Ask once; return what is wrong, or nothing."""
     if health.command:
-        ran = run(health.command, timeout_s=left_s, env=env)
+        ran = run(health.command, timeout_s=left_s, env=env, output=Output.LASTING)
         if ran.code != 0:
             return printable(f"health command: {ran}", longest=800)
     if health.url:

@@ -17,7 +17,7 @@ from updaterd.core.settings import Product
 from updaterd.core.text import printable
 from updaterd.errors import RejectedError, TransientError
 from updaterd.install.commands import require_safe
-from updaterd.install.process import Ran, run
+from updaterd.install.process import Output, Ran, run
 
 _NOT_NOW = "what is installed runs on; the update is tried again later"
 # took too long; killed by the kernel or a person; cannot be run
@@ -112,7 +112,10 @@ def _run(
         return None
     require_safe(f"hook {name} of {product.name}", argv, trusted)
     return run(
-        argv, timeout_s=product.hooks.timeout_s, env={**env, "UPDATERD_HOOK": name}
+        argv,
+        timeout_s=product.hooks.timeout_s,
+        env={**env, "UPDATERD_HOOK": name},
+        output=Output.JOURNAL,
     )
 
 

@@ -1,25 +1,43 @@
 """Run a configured command: no shell, a closed environment, a deadline, a bounded tail.
 
-For hooks, health commands and systemctl. What a bundle or a manifest says never
+For hooks, health commands and systemctl. What a command says goes through a process of
+its own (`relay.py`) to us and, for hooks, to the journal; so what it leaves running can
+go on speaking when we are gone. What a bundle or a manifest says never
 gets here: argv comes from the owner's configuration.
 """
 
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from enum import Enum, auto
+from pathlib import Path
 
-from updaterd import oom
+from updaterd import log, oom
 from updaterd.install.commands import PATH
 
 # A command may be a program of the release, and runs as the user who may write there.
 _CLOSED_TREE = {"PYTHONDONTWRITEBYTECODE": "1"}
 _KEEP = 4000
+_RELAY = Path(__file__).with_name("relay.py")
 _LAST_LINES = 5  # the first of them often names the cause
 _INHERITED = ("LANG", "TZ", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME")
+
+
+class Output(Enum):
+    """Who listens to a command.
+
+    OURS: we do, to the end of the command and of ourselves. LASTING: what it leaves
+    running is listened to when we are gone. JOURNAL: and all of it is in the journal,
+    if that is where our own goes.
+    """
+
+    OURS = auto()
+    LASTING = auto()
+    JOURNAL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +67,11 @@ class Ran:
 
 
 def run(
-    argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+    output: Output = Output.OURS,
 ) -> Ran:
     """Run a command in its own process group and wait for it.
 
@@ -61,22 +83,26 @@ def run(
         timeout_s: after this many seconds the whole process group is killed.
         env: added to a closed environment (PATH, HOME, locale, session bus, and that
             Python shall leave no byte code in a signed tree).
+        output: who may go on listening.
     """
     memory = oom.Watch()
+    pipe = _Pipe(output)
     closed = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     try:
         process = subprocess.Popen(  # noqa: S603 - argv from the owner's configuration
             list(argv),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=pipe.mouth,
             stderr=subprocess.STDOUT,
             cwd="/",
             env={"PATH": PATH, **_CLOSED_TREE, **closed, **(env or {})},
             start_new_session=True,
         )
     except OSError as error:
+        pipe.close_mouth()
+        pipe.text()
         return Ran(127, f"cannot run {argv[0]}: {error.strerror}")
-    tail = _Tail(process.stdout)
+    pipe.close_mouth()
     try:
         code: int | None = process.wait(timeout_s)
     except subprocess.TimeoutExpired:
@@ -84,25 +110,68 @@ def run(
         process.wait()
         code = None
     starved = code == -signal.SIGKILL and memory.has_killed
-    return Ran(code, tail.text(), starved=starved)
+    return Ran(code, pipe.text(), starved=starved)
 
 
-class _Tail:
-    """Reads a pipe to its end, keeps the last bytes, never blocks the writer."""
+class _Pipe:
+    """Where a command's output goes: its last bytes are kept, nobody is blocked.
 
-    def __init__(self, pipe: IO[bytes] | None) -> None:
-        self._pipe = pipe
+    Attributes:
+        mouth: for the command to write to.
+    """
+
+    def __init__(self, output: Output) -> None:
+        ear, self.mouth = os.pipe()
+        self._relay: int | None = None
+        if output is not Output.OURS:
+            ear = self._relayed(ear, output)
+        self._ear = ear
         self._kept = b""
         self._thread = threading.Thread(target=self._drain, daemon=True)
         self._thread.start()
 
+    def close_mouth(self) -> None:
+        """Leave the writing to the command."""
+        os.close(self.mouth)
+
+    def _relayed(self, ear: int, output: Output) -> int:
+        """Put a relay between; return where we listen then.
+
+        Where no process can be made, the command speaks to us directly.
+        """
+        ours, relayed = os.pipe()
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                heard = output is Output.JOURNAL and log.stderr_is_journal()
+                journal = 2 if heard else nowhere.fileno()
+                self._relay = os.posix_spawn(
+                    sys.executable,
+                    [sys.executable, "-I", "-S", str(_RELAY)],
+                    os.environ,
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, journal, 2),
+                        (os.POSIX_SPAWN_DUP2, ear, 0),
+                        (os.POSIX_SPAWN_DUP2, relayed, 1),
+                    ],
+                    setsid=True,  # not killed with the command's group
+                )
+        except (OSError, NotImplementedError):
+            os.close(ours)
+            os.close(relayed)
+            return ear
+        os.close(ear)
+        os.close(relayed)
+        return ours
+
     def _drain(self) -> None:
-        while self._pipe is not None and (piece := os.read(self._pipe.fileno(), 65536)):
+        while piece := os.read(self._ear, 65536):
             self._kept = (self._kept + piece)[-_KEEP:]
-        if self._pipe is not None:
-            self._pipe.close()
+        os.close(self._ear)
+        if self._relay is not None:
+            os.waitpid(self._relay, 0)  # it ends with its last word
 
     def text(self) -> str:
+        """Return the last words."""
         # A child that lives on may hold the pipe open: do not wait for it.
         self._thread.join(timeout=0.5)
         return self._kept.decode(errors="replace")

@@ -164,6 +164,10 @@ class Systemd:
             else f"see `systemctl status {units[0]}`, and `units` in the configuration",
         )
 
+    def states(self, units: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Return of each unit its ActiveState and how often systemd restarted it."""
+        return {unit: self._show(unit) for unit in units}
+
     @staticmethod
     def _is_unauthorized(ran: Ran) -> bool:
         return any(words in ran.tail.lower() for words in _NO_RIGHT)

@@ -1,10 +1,14 @@
 """Commands run without a shell, in a closed environment, and never for too long."""
 
 import os
+import subprocess
 import sys
 import time
 
-from updaterd.install.process import run
+import pytest
+from fakes.waiting import eventually
+
+from updaterd.install.process import Output, run
 
 
 def python(code: str, **options):
@@ -106,3 +110,85 @@ def test_a_command_of_the_release_leaves_no_byte_code_in_its_tree(tmp_path):
 
     assert 0 == ran.code
     assert not (tmp_path / "__pycache__").exists()
+
+
+class TestWhatAHookStarts:
+    """It goes on when the worker is gone, and what it says is heard or dropped."""
+
+    @pytest.fixture
+    def started(self, tmp_path):
+        """A command that leaves a process which speaks when it is told to."""
+        script = tmp_path / "hook"
+        script.write_text(
+            "#!/bin/sh\n"
+            f"cd {tmp_path}\n"
+            "( while ! [ -e go ]; do sleep 0.05; done\n"
+            "  for word in one two three; do echo $word; done\n"
+            "  touch survived ) &\n"
+            "echo started it\n"
+            'eval "$1"\n'
+        )
+        script.chmod(0o755)
+        yield str(script)
+        (tmp_path / "go").touch()
+
+    def worker(self, script, *words, log=subprocess.DEVNULL, journal=False):
+        code = (
+            "import sys; from updaterd.install.process import Output, run; "
+            "print(run(sys.argv[1:], timeout_s=60, output=Output.JOURNAL), flush=True)"
+        )
+        env = dict(os.environ)
+        if journal:
+            there = os.fstat(log.fileno())
+            env["JOURNAL_STREAM"] = f"{there.st_dev}:{there.st_ino}"
+        return subprocess.Popen(
+            [sys.executable, "-c", code, script, *words],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=env,
+        )
+
+    def test_it_outlives_the_end_of_the_worker(self, started, tmp_path):
+        with self.worker(started) as worker:
+            said, _ = worker.communicate(timeout=60)
+        assert b"exit code 0: started it" in said
+
+        (tmp_path / "go").touch()
+
+        eventually((tmp_path / "survived").exists)
+
+    def test_it_outlives_a_worker_that_is_killed_in_the_hook(self, started, tmp_path):
+        """The pipe must not be the worker's, not even while it is there."""
+        with self.worker(started, "touch reached; sleep 2") as worker:
+            eventually((tmp_path / "reached").exists)
+            worker.kill()
+
+        (tmp_path / "go").touch()
+
+        eventually((tmp_path / "survived").exists)
+
+    def test_journal_hears_all_of_it_as_of_a_service(self, started, tmp_path):
+        """Where our own log is the journal; the error still has the last words."""
+        with (tmp_path / "journal").open("wb") as journal:
+            with self.worker(started, log=journal, journal=True) as worker:
+                said, _ = worker.communicate(timeout=60)
+            assert b"started it" in said
+            (tmp_path / "go").touch()
+            eventually((tmp_path / "survived").exists)
+        eventually(lambda: "three" in (tmp_path / "journal").read_text())
+        assert ["started it", "one", "two", "three"] == (
+            (tmp_path / "journal").read_text().split("\n")[:-1]
+        )
+
+
+def test_command_that_says_nothing_has_no_words_after_a_relay():
+    assert "exit code 3" == str(python("raise SystemExit(3)", output=Output.LASTING))
+
+
+def test_what_is_left_running_is_not_waited_for():
+    """A service that a hook started holds the output open, for as long as it lives."""
+    code = "import subprocess; subprocess.Popen(['sleep', '60']); print('started')"
+
+    ran = python(code, output=Output.LASTING)
+
+    assert (0, "started\n") == (ran.code, ran.tail)

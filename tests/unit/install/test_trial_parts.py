@@ -246,3 +246,54 @@ def test_no_units_ask_systemd_nothing(systemctl):
     Systemd((str(tool),)).restart([])
 
     assert not log.exists()
+
+
+class Falling(Units):
+    """Units whose states a test wrote, one look after the other."""
+
+    def __init__(self, *looks):
+        super().__init__()
+        self.looks = list(looks)
+
+    def states(self, units):
+        found = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return dict.fromkeys(units, found)
+
+
+UP, AGAIN, DOWN = ("active", "0"), ("active", "1"), ("activating", "1")
+
+
+def test_unit_that_dies_while_all_must_be_well_is_the_fault(tmp_path):
+    """The command is well all the time: it asks something else."""
+    found = Health(command=("/bin/true",), timeout_s=0.5, every_s=0.05, stable_s=0.3)
+
+    said = fault(found, ("acme.service",), manager=Falling(UP, UP, DOWN))
+
+    assert "acme.service is activating" == said
+
+
+def test_unit_that_fell_between_two_looks_begins_the_time_anew():
+    """And is well in the end: a failure must last too."""
+    found = Health(command=("/bin/true",), timeout_s=30, every_s=0.05, stable_s=0.2)
+    manager = Falling(UP, UP, AGAIN, AGAIN)
+
+    assert "" == fault(found, ("acme.service",), manager=manager)
+    assert 1 == len(manager.looks)
+
+
+def test_unit_that_systemd_gave_up_is_not_asked_to_the_end():
+    """Two minutes of a dead application are two minutes too many."""
+    manager = Falling(UP, ("failed", "3"))
+    found = Health(command=("/bin/false",), timeout_s=3600, every_s=0.05)
+
+    said = fault(found, ("acme.service",), manager=manager)
+
+    assert said == "acme.service is failed; health command: exit code 1"
+
+
+def test_units_alone_must_be_well_for_as_long_as_is_asked():
+    found = Health(timeout_s=0.5, every_s=0.05, stable_s=0.2)
+
+    assert "acme.service is activating" == fault(
+        found, ("acme.service",), manager=Falling(UP, UP, DOWN)
+    )
