@@ -57,6 +57,12 @@ def untar(archive: Path, out: Path) -> None:
 class Updaterd:
     """This project, through its public functions."""
 
+    APPLY = (
+        "import sys; sys.path[:] = sys.argv.pop().split(chr(10));"
+        "from updaterd.artifact import child, sandbox;"
+        "sandbox.run(child.read(sys.stdin.buffer.read()))"
+    )
+
     def create(self, work: Path, old: Path, new: Path) -> int:
         import pickle
 
@@ -76,10 +82,16 @@ class Updaterd:
         return delta.length
 
     def direct(self, work: Path) -> tuple[list[str], Path, dict[str, str]]:
-        """Return the worker as the pipeline starts it: argv, stdin, environment."""
+        """Return what applies a delta as the pipeline does: argv, stdin, environment.
+
+        The process that opens the bundle, and the one that hashes what it made. In an
+        update the latter is the worker, whose start is paid for already; here it is in.
+        """
         from updaterd.artifact import sandbox
 
-        return sandbox.command(), work / "updaterd.stdin", sandbox.ENVIRONMENT
+        argv = sandbox.command()
+        argv[argv.index("-c") + 1] = self.APPLY
+        return argv, work / "updaterd.stdin", sandbox.ENVIRONMENT
 
     def prepare(self, work: Path, old: Path, new: Path) -> None:
         import compileall

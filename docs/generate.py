@@ -7,10 +7,12 @@ after a change fails them.
 import sys
 from pathlib import Path
 
+from updaterd.confine import seccomp
 from updaterd.core import codes, lifecycle
 
 HERE = Path(__file__).parent
 DIAGRAM = ("reliability.md", "<!-- lifecycle -->\n```mermaid\n", "```\n")
+CALLS = ("threat-model.md", "<!-- calls -->\n", "<!-- end of calls -->\n")
 CODES = ("operations.md", "<!-- codes -->\n", "<!-- end of codes -->\n")
 
 
@@ -29,7 +31,22 @@ def code_table() -> str:
     return "".join([*parts, "\n"])
 
 
-PARTS = {DIAGRAM: lifecycle.diagram, CODES: code_table}
+def call_table() -> str:
+    """Return the system calls that the process that opens bundles may make."""
+    free = sorted(f"`{row[0]}`" for row in seccomp.ALLOWED if row[3] == seccomp.ANY)
+    rows = [
+        f"| `{name}` | {seccomp.CONDITIONS[condition]} |\n"
+        for name, _, _, condition in seccomp.ALLOWED
+        if condition != seccomp.ANY
+    ]
+    return "".join([
+        "| call | on the condition |\n|---|---|\n",
+        *rows,
+        f"| {', '.join(free)} | - |\n",
+    ])
+
+
+PARTS = {DIAGRAM: lifecycle.diagram, CALLS: call_table, CODES: code_table}
 
 
 def render(text: str, begin: str, end: str, part: str) -> str:

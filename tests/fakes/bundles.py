@@ -4,11 +4,13 @@ import hashlib
 import lzma
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
-from updaterd.artifact import container
+from updaterd.artifact import child, completion, container
 from updaterd.artifact.codecs import WINDOW, XZ
-from updaterd.artifact.job import Job
+from updaterd.artifact.destination import Destination
+from updaterd.artifact.job import Job, Report
 from updaterd.artifact.sandbox import run
 from updaterd.core.manifest import Delta, Entry, Link, tree_id
 from updaterd.release import deltas, tree
@@ -86,4 +88,12 @@ def links(files: tuple[Entry, ...]) -> dict[str, str]:
     return {entry.path: entry.target for entry in files if isinstance(entry, Link)}
 
 
-__all__ = ["assemble", "delta_job", "grow", "links", "make_delta", "pack", "run"]
+def perform(job: Job) -> Report:
+    """Do both parts of a job in this process: without a cage, and much faster."""
+    with closing(Destination(job.destination)) as destination:
+        return completion.complete(job, child.make(job), destination)
+
+
+__all__ = [
+    "assemble", "delta_job", "grow", "links", "make_delta", "pack", "perform", "run",
+]  # fmt: skip

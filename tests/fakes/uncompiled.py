@@ -7,6 +7,8 @@ import pytest
 
 import updaterd.artifact
 from updaterd.artifact import sandbox
+from updaterd.artifact.job import Job
+from updaterd.artifact.sandbox import Answer
 
 BOTH = ("compiled", "interpreted")
 """Loops that apply deltas."""
@@ -21,6 +23,14 @@ def use(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_native", "compiled"):
         monkeypatch.setitem(sys.modules, f"updaterd.artifact.{name}", None)
         monkeypatch.delattr(updaterd.artifact, name, raising=False)
+
+
+def ask(which: str, job: Job) -> Answer:
+    """Return what the process that opens bundles says, with one of BOTH loops."""
+    answer = sandbox.ask(job, argv=command(which))
+    assert answer.confined is not None, answer.text
+    assert answer.end is not None, answer
+    return answer
 
 
 def command(which: str) -> list[str]:

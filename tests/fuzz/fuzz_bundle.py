@@ -32,7 +32,6 @@ sys.path[:0] = [str(ROOT), str(ROOT.parent), str(ROOT / "unit" / "artifact")]
 with atheris.instrument_imports(include=["updaterd"]):
     from updaterd.artifact import (
         bsdiff,
-        child,
         codecs,
         container,
         interpreted,
@@ -48,7 +47,7 @@ with atheris.instrument_imports(include=["updaterd"]):
     from updaterd.core.manifest import tree_id
     from updaterd.errors import RejectedError
 
-from fakes.bundles import assemble, grow  # noqa: E402 # after the path is set
+from fakes.bundles import assemble, grow, perform  # noqa: E402 # after the path is set
 from fakes.programs import delta, moved  # noqa: E402 # as above
 from test_golden import GOLDEN, NEW, OLD  # noqa: E402 # as above
 
@@ -149,7 +148,7 @@ class Target:
         job = Job(**(fields | changes))
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                child.perform(job)
+                perform(job)
         except RejectedError:
             self.counts["refused"] += 1
         else:

@@ -5,17 +5,16 @@ outside the destination; memory bounded.
 """
 
 import bz2
-import json
 import random
 import struct
-import subprocess
 from functools import cache
 
 import pytest
-from fakes.bundles import assemble, delta_job, grow, make_delta, pack
-from fakes.uncompiled import BOTH, command, use
+from fakes.bundles import assemble, delta_job, grow, make_delta, pack, perform
+from fakes.uncompiled import BOTH, ask, use
 
-from updaterd.artifact import child, codecs, container, operations, sandbox, script
+from updaterd.artifact import codecs, container, operations, sandbox, script
+from updaterd.artifact.answers import Done
 from updaterd.artifact.codecs import BZ2, STORED, XZ, ZSTD, zstd
 from updaterd.artifact.script import COPY, LINK, MADE, SAME, Item
 from updaterd.artifact.varint import pack as number
@@ -73,7 +72,7 @@ def _attack(base, data: bytes, **changes):
     outside = _outside(base)
     job = delta_job(base, path, before, after, **changes)
     try:
-        child.perform(job)
+        perform(job)
     except RejectedError as error:
         return error
     finally:
@@ -281,18 +280,6 @@ def test_mutated_bundles_are_refused_or_harmless(base, kind):
         _attack(base, _mutate(draw, data), **changes)
 
 
-def _worker(job, loops) -> dict:
-    """Run the real worker process on a job; return its last line."""
-    done = subprocess.run(
-        command(loops),
-        input=sandbox.plain(job),
-        capture_output=True,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stderr.decode()
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def test_the_worker_stays_small(base, loops):
     """The greediest bundles, in the process that opens them: 96 MB at most."""
     before, after = _trees(base)
@@ -308,9 +295,9 @@ def test_the_worker_stays_small(base, loops):
     for data in bombs:
         path = base / "hostile"
         path.write_bytes(data)
-        answer = _worker(delta_job(base, path, before, after), loops)
-        assert "rejected" == answer["error"]["kind"]
-        peaks.append(answer["used"]["peak_rss"])
+        end = ask(loops, delta_job(base, path, before, after)).end
+        assert end.code in {"malformed", "bad_bundle", "wrong_tree", "memory_limit"}
+        peaks.append(end.used.peak_rss)
     print(f"{len(peaks)} greedy deltas: the worker's peak is {_mib(peaks)}")
     assert max(peaks) < 96 * 2**20
 
@@ -335,10 +322,11 @@ def test_reading_all_over_a_long_file_takes_no_memory(tmp_path, loops):
     path = tmp_path / "hostile"
     path.write_bytes(assemble(container.DELTA, *map(pack, streams)))
 
-    report = _worker(delta_job(tmp_path, path, before, after), loops)["report"]
+    end = ask(loops, delta_job(tmp_path, path, before, after)).end
 
-    print(f"{count} far reads: the worker's peak is {_mib([report['peak_rss']])}")
-    assert report["peak_rss"] < 64 * 2**20
+    assert isinstance(end, Done)
+    print(f"{count} far reads: the worker's peak is {_mib([end.used.peak_rss])}")
+    assert end.used.peak_rss < 64 * 2**20
 
 
 def _mib(peaks: list[int]) -> str:

@@ -4,16 +4,15 @@ Nobody but who signs releases can send them; still they may neither crash the wo
 take more memory than it has.
 """
 
-import json
 import random
-import subprocess
 
 import pytest
-from fakes.bundles import delta_job, grow
+from fakes.bundles import delta_job, grow, perform
 from fakes.programs import control, delta, moved, program, rows
-from fakes.uncompiled import BOTH, command, use
+from fakes.uncompiled import BOTH, ask, use
 
-from updaterd.artifact import child, images, projection, sandbox, script
+from updaterd.artifact import images, projection, script
+from updaterd.artifact.answers import Done, Failure
 from updaterd.artifact.blocks import MAX_BLOCK
 from updaterd.artifact.operations import encode
 from updaterd.artifact.programs import FRAMES, TABLE
@@ -45,14 +44,6 @@ def _job(root, before, after, streams, **changes):
     return delta_job(root, root / "hostile", before, after, **changes)
 
 
-def _worker(job, loops):
-    done = subprocess.run(
-        command(loops), input=sandbox.plain(job), capture_output=True, check=False
-    )
-    assert 0 == done.returncode, done.stderr.decode()
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def _mutated(draw, data):
     out = bytearray(data)
     for _ in range(draw.choice((1, 1, 2, 6))):
@@ -81,7 +72,7 @@ def test_mutated_images_are_refused_or_harmless(base, seed):
         files = after if draw.randrange(2) else None
         job = _job(root, before, after, changed, files=files)
         try:
-            child.perform(job)
+            perform(job)
         except RejectedError:
             refused += 1
         else:
@@ -100,7 +91,7 @@ def test_mutated_programs_cost_no_more_than_their_files(base, seed):
             _mutated(draw, old).ljust(len(old))[: len(old)]
         )
         job = _job(root, before, after, streams)
-        report = child.perform(job)
+        report = perform(job)
         assert set(report.bad_old_files) <= {"p"}
         assert set(report.missing) <= {"b", "d"}
 
@@ -136,19 +127,18 @@ def test_greedy_images_stay_within_the_worker(tmp_path, loops, name):
     plan = script.encode(before, [Item("z", MADE, 0o644, 100)], [0] * 4096, [], set())
     assert len(GREEDY[name]) <= images.MAX_BYTES
     streams = [plan, control([(0, 100, 0)]), b"", b"", b"", GREEDY[name]]
-    answer = _worker(_job(tmp_path, before, after, streams), loops)
+    end = ask(loops, _job(tmp_path, before, after, streams)).end
 
-    used = answer["used"] if "error" in answer else answer["report"]
-    print(name, answer.get("error", "made it"), _mib(used))
+    print(name, end, _mib(end.used))
     harmless = {"segments", "regions", "tables"}
-    assert ("error" in answer) == (name not in harmless)
-    if "error" in answer:
-        assert "malformed" == answer["error"]["code"]
-    assert used["peak_rss"] < 64 * 2**20
+    assert isinstance(end, Failure) == (name not in harmless)
+    if isinstance(end, Failure):
+        assert "malformed" == end.code
+    assert end.used.peak_rss < 64 * 2**20
 
 
 def _mib(used):
-    return f"{used['peak_rss'] / 2**20:.0f} MiB, {used['cpu_s']:.1f} s"
+    return f"{used.peak_rss / 2**20:.0f} MiB, {used.cpu_s:.1f} s"
 
 
 @pytest.mark.parametrize("kind", [TABLE, FRAMES])
@@ -178,13 +168,12 @@ def test_greedy_lists_do_not_fit_into_the_worker(tmp_path, loops, kind, sources)
     )
     reads = [(size * number + size - 16, 16, 0) for number in range(sources)]
     streams = [plan, control(reads), b"", b"", b"", stream]
-    answer = _worker(_job(tmp_path, before, after, streams), loops)
+    end = ask(loops, _job(tmp_path, before, after, streams)).end
 
-    used = answer["used"] if "error" in answer else answer["report"]
-    print(kind, sources, answer.get("error", "made it"), _mib(used))
-    assert used["peak_rss"] < 128 * 2**20
+    print(kind, sources, end, _mib(end.used))
+    assert end.used.peak_rss < 128 * 2**20
     if sources == 1:
-        assert not answer["report"]["missing"]
+        assert isinstance(end, Done)
 
 
 def test_copies_that_go_into_two_programs_are_refused_before_anything_is_made(base):
@@ -193,7 +182,7 @@ def test_copies_that_go_into_two_programs_are_refused_before_anything_is_made(ba
     streams[1] = control([(0, 10**4, 0)] * 8)
     job = _job(root, before, after, streams)
     with pytest.raises(RejectedError, match="two programs"):
-        child.perform(job)
+        perform(job)
 
     assert not list(job.destination.iterdir())
 
@@ -214,7 +203,7 @@ def test_operations_that_copy_nothing_need_no_old_files(tmp_path, codec):
     streams = [b"".join(encode([(0, 8, 0)] * 2)), b"", b"", new]
     streams += [b"\0"] * (codec == CODEC)
     job = _plain(tmp_path, new, streams, codec=codec)
-    child.perform(job)
+    perform(job)
 
     assert new == (job.destination / "z").read_bytes()
 
@@ -230,7 +219,7 @@ def test_a_copy_of_nothing_may_lie_in_a_file_that_is_not_made_yet(tmp_path):
     streams = [plan, control(reads), b"", b"", old[4999:] + zeros]
     job = _job(tmp_path, before, after, streams, codec="delta1+xz")
 
-    assert not child.perform(job).missing
+    assert not perform(job).missing
 
 
 @pytest.mark.parametrize("codec", ["delta1+xz", CODEC])
@@ -239,7 +228,7 @@ def test_operations_that_make_more_than_a_number_holds_are_refused(tmp_path, cod
     many = [(0, 2**48 - 1, 0)] * (10 * MAX_BLOCK)
     streams = [b"".join(encode(many)), b"", b"", b""] + [b"\0"] * (codec == CODEC)
     with pytest.raises(MalformedError):
-        child.perform(_plain(tmp_path, b"1", streams, codec=codec))
+        perform(_plain(tmp_path, b"1", streams, codec=codec))
 
 
 @pytest.mark.parametrize("codec", ["delta1+xz", CODEC])
@@ -251,7 +240,7 @@ def test_files_longer_than_any_disk_are_refused(tmp_path, codec):
     plan = script.encode(before, items, [0], range(1100), set())
     streams = [plan, control([(0, 1, 0)]), b"", b"", b""] + [b"\0"] * (codec == CODEC)
     with pytest.raises(MalformedError, match="longer than any disk"):
-        child.perform(_job(tmp_path, before, after, streams, codec=codec))
+        perform(_job(tmp_path, before, after, streams, codec=codec))
 
 
 def test_blocks_of_one_operation_each_do_not_fill_the_worker(tmp_path, loops):
@@ -259,7 +248,7 @@ def test_blocks_of_one_operation_each_do_not_fill_the_worker(tmp_path, loops):
     count = projection.MAX_OPERATIONS
     one = b"".join(encode([(0, 1, 0)]))
     job = _plain(tmp_path, bytes(count), [one * count, b"", b"", bytes(count), b"\0"])
-    answer = _worker(job, loops)
+    end = ask(loops, job).end
 
-    assert "malformed" == answer["error"]["code"]
-    assert answer["used"]["peak_rss"] < 48 * 2**20
+    assert "malformed" == end.code
+    assert end.used.peak_rss < 48 * 2**20

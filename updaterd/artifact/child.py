@@ -1,8 +1,10 @@
 """The worker process that opens bundles; `sandbox` starts it.
 
-A job comes on stdin, marshalled by the same Python; progress and one report go to
-stdout as lines of JSON. For a small delta most of its life would go into importing,
-so it imports little, and of the standard library nothing that imports much itself.
+A job comes on stdin, marshalled by the same Python; numbers go to stdout (`answers`).
+For a small delta most of its life would go into importing, so it imports little, and
+of the standard library nothing that imports much itself. Everything it will need is
+imported and opened before it gives up its rights: afterwards it can open nothing but
+the old tree and its own.
 """
 
 from __future__ import annotations
@@ -15,49 +17,38 @@ import resource
 import sys
 from hashlib import sha256
 
-from updaterd.artifact.job import Job, entries, rows
+from updaterd.artifact import answers
+from updaterd.artifact.job import Job, Used, entries
 from updaterd.artifact.limits import give_up
 from updaterd.confine import confine
-from updaterd.core.records import values
 from updaterd.core.tree import File
-from updaterd.errors import (
-    BrokenError,
-    MalformedError,
-    RejectedError,
-    TransientError,
-    UpdaterError,
-)
+from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
-    from updaterd.artifact.job import Report
+    from updaterd.artifact.job import Made
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
-_EVERY = 1 << 22  # bytes between two progress lines
+_EVERY = 1 << 22  # bytes between two times that progress is told
 
 
-def _say(line: dict[str, Any]) -> None:
-    import json  # noqa: PLC0415 - only what is not told by `_tell` needs it
-
-    _tell(json.dumps(line))
-
-
-def _tell(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+def _tell(frame: bytes) -> None:
+    view = memoryview(frame)
+    while view:
+        view = view[os.write(1, view) :]
 
 
 def _progress() -> Callable[[int, int], None]:
-    said = 0
+    last = 0
 
     def tell(done: int, total: int) -> None:
-        nonlocal said
-        if done - said >= _EVERY or done == total:
-            said = done
-            _tell(f'{{"done": {done}, "total": {total}}}')
+        nonlocal last
+        if done - last >= _EVERY or done == total:
+            last = done
+            _tell(answers.progress(done, total))
 
     return tell
 
@@ -84,8 +75,8 @@ def _check_bundle(fd: int, job: Job) -> None:
         )
 
 
-def perform(job: Job) -> Report:
-    """Do the job in this process.
+def make(job: Job, progress: Callable[[int, int], None] | None = None) -> Made:
+    """Make the files that need the bundle, in this process.
 
     Raises:
         RejectedError: the bundle is not what it should be.
@@ -93,16 +84,16 @@ def perform(job: Job) -> Report:
         TransientError: the disk is full or failing.
     """
     try:
-        fd = os.open(job.bundle, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = _opened(job.bundle)
         try:
             _check_bundle(fd, job)
             if job.kind == "delta":
                 from updaterd.artifact import patch  # noqa: PLC0415 - one of the two
 
-                return patch.apply(job, fd, _progress())
+                return patch.apply(job, fd, progress)
             from updaterd.artifact import unpack  # noqa: PLC0415 - one of the two
 
-            return unpack.apply(job, fd, _progress())
+            return unpack.apply(job, fd, progress)
         finally:
             os.close(fd)
     except MemoryError:
@@ -125,6 +116,13 @@ def perform(job: Job) -> Report:
         ) from error
 
 
+def _opened(bundle: object) -> int:
+    """Return a descriptor of a bundle."""
+    if isinstance(bundle, int):
+        return os.dup(bundle)
+    return os.open(str(bundle), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
 def read(data: bytes) -> Job:
     """Return the job in the form that `sandbox.plain` gave it."""
     line = marshal.loads(data)  # noqa: S302 - from our own parent, not from a bundle
@@ -133,68 +131,88 @@ def read(data: bytes) -> Job:
     return Job(**line)
 
 
-def answer(report: Report) -> dict[str, Any]:
-    """Return the report in its JSON form, with what the process used."""
-    out = dict(zip(type(report).__match_args__, values(report), strict=True))
-    out["files"] = rows(report.files)
-    return out | used()
+class _Usage:
+    """What this process takes; opened before it may open nothing more."""
 
+    def __init__(self) -> None:
+        try:
+            self._status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # the disk fails, or /proc is not there: the verdict counts
+            self._status = -1
 
-def used() -> dict[str, float]:
-    """Return CPU seconds and peak memory of this process, 0 where it cannot be read."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    # Not ru_maxrss: across fork it starts at what the parent had.
-    try:
-        with open("/proc/self/status", "rb") as file:
-            status = file.read()
-    except OSError:  # the disk fails, or /proc is not there: the verdict must get out
-        status = b"VmHWM: 0"
-    peak = status.split(b"VmHWM:", 1)[1].split(None, 1)[0]
-    return {"cpu_s": usage.ru_utime + usage.ru_stime, "peak_rss": int(peak) * 1024}
-
-
-def refusal(error: UpdaterError) -> dict[str, Any]:
-    """Return an error in its JSON form."""
-    kind = "rejected"
-    if isinstance(error, TransientError):
-        kind = "transient"
-    elif isinstance(error, BrokenError):
-        kind = "broken"
-    parts = ("what", "means", "do", "code")
-    return {"kind": kind, **{name: getattr(error, name) for name in parts}}
+    def used(self) -> Used:
+        """Return CPU seconds and peak memory, 0 where it cannot be read."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        # Not ru_maxrss: across fork it starts at what the parent had.
+        try:
+            status = os.pread(self._status, 1 << 14, 0)
+        except OSError:
+            status = b"VmHWM: 0"
+        peak = status.split(b"VmHWM:", 1)[1].split(None, 1)[0]
+        return Used(usage.ru_utime + usage.ru_stime, int(peak) * 1024)
 
 
 def main() -> int:
     """Do one job."""
-    job = read(sys.stdin.buffer.read())
-    lengths = [e.length for e in job.old_files if isinstance(e, File)]
-    lengths += [e.length for e in job.files or () if isinstance(e, File)]
-    give_up(
-        memory=job.memory,
-        cpu_s=60 + sum(lengths) // 2**22,
-        file_bytes=max(lengths, default=0) if job.files is not None else 2**48,
-    )
-    # What this kernel lacks of it is no reason to refuse: nothing else rests on it.
-    confine(job.destination, link_from=job.old if job.unchanged == "hardlink" else None)
+    with open(0, "rb", closefd=False) as stdin:
+        job = read(stdin.read())
+    usage = _Usage()
+    _import_for(job)
+    give_up(memory=job.memory, cpu_s=cpu_limit(job), file_bytes=_longest(job))
     try:
-        report = perform(job)
-        if report.files is None and not report.missing and not report.bad_old_files:
-            numbers = answer(report)
-            _tell(_REPORT % numbers)
-        else:
-            _say({"report": answer(report)})
+        confined = confine(job.destination, read=() if job.old is None else (job.old,))
+    except OSError as error:
+        _tell(answers.failure(error, "worker_crashed", usage.used()))
+        return 0
+    _tell(answers.cage(confined))
+    try:
+        result = make(job, _progress())
     except UpdaterError as error:
-        _say({"error": refusal(error), "used": used()})
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        entry = getattr(error, "entry", answers.NOWHERE)
+        _tell(answers.failure(cause, error.code, usage.used(), entry=entry))
+    except Exception as error:  # noqa: BLE001 - nobody would read a trace
+        _tell(answers.failure(error, "worker_crashed", usage.used()))
+    else:
+        _tell(answers.made(result, usage.used()))
     return 0
+
+
+def cpu_limit(job: Job) -> int:
+    """Return how many CPU seconds a job may take."""
+    return 60 + sum(_lengths(job)) // 2**22
+
+
+def _longest(job: Job) -> int:
+    """Return how long a file may become."""
+    return max(_lengths(job), default=0) if job.files is not None else 2**48
+
+
+def _lengths(job: Job) -> list[int]:
+    lengths = [e.length for e in job.old_files if isinstance(e, File)]
+    return lengths + [e.length for e in job.files or () if isinstance(e, File)]
 
 
 def leave() -> NoReturn:
     """Do one job and end at once: there is nothing to tidy up that the kernel won't."""
     gc.disable()  # one job makes no rubbish worth looking for
     _import_less()
-    code = main()
-    sys.stdout.flush()
-    os._exit(code)
+    os._exit(main())
+
+
+def _import_for(job: Job) -> None:
+    """Import what the job will need: later on nothing can be."""
+    from updaterd.artifact import codecs  # noqa: PLC0415 - see above
+
+    codecs.prepare(job.codec)
+    if job.kind != "delta":
+        from updaterd.artifact import unpack  # noqa: F401, PLC0415 - see above
+
+        return
+    from updaterd.artifact import loops, patch  # noqa: PLC0415 - see above
+
+    patch.prepare(job.codec)
+    loops.prepare()
 
 
 def _import_less() -> None:
@@ -215,15 +233,6 @@ def _import_less() -> None:
         folder = name.replace(".", "/")
         package.__path__ = [f"{entry}/{folder}" for entry in sys.path]
         sys.modules.setdefault(name, package)
-
-
-_REPORT = (
-    '{"report": {"bytes_written": %(bytes_written)d,'
-    ' "files_changed": %(files_changed)d, "files_shared": %(files_shared)d,'
-    ' "files_done": %(files_done)d, "bad_old_files": [], "missing": [], "files": null,'
-    ' "cpu_s": %(cpu_s)f, "peak_rss": %(peak_rss)d}}'
-)
-"""A report as `json` would write it: of the usual kind, without importing that."""
 
 
 if __name__ == "__main__":

@@ -84,15 +84,11 @@ def _decompressor(codec: int) -> tuple[Any, tuple[type[Exception], ...]]:
     Raises:
         MalformedError: this machine has no such decoder.
     """
-    if codec == XZ:
-        import lzma  # noqa: PLC0415
-
+    if codec == XZ and (lzma := _first("lzma")) is not None:
         filters = [{"id": lzma.FILTER_LZMA2, "dict_size": WINDOW}]
         decoder: Any = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=filters)
         return decoder, (lzma.LZMAError, EOFError, ValueError)
-    if codec == BZ2:
-        import bz2  # noqa: PLC0415
-
+    if codec == BZ2 and (bz2 := _first("bz2")) is not None:
         return bz2.BZ2Decompressor(), (OSError, EOFError, ValueError)
     if codec == ZSTD:
         # Their compiled parts: what is around them imports `enum` and more, which takes
@@ -105,6 +101,16 @@ def _decompressor(codec: int) -> tuple[Any, tuple[type[Exception], ...]]:
         f"a stream has codec {codec}, which this machine cannot decode",
         code="unknown_codec",
     )
+
+
+def prepare(name: str) -> None:
+    """Import what the streams of a bundle need, by its codec: later nothing can be."""
+    for codec, compression in NAMES.items():
+        if compression in name.split("+") or (codec == BZ2 and "+" not in name):
+            try:
+                _decompressor(codec)
+            except MalformedError:
+                continue  # said when a stream needs it
 
 
 class Stream:

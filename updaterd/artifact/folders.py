@@ -19,11 +19,26 @@ class Folders:
     Listings are sorted, so neighbours mostly share their directory.
     """
 
-    def __init__(self, root: Path | str, *, make: bool = False) -> None:
+    def __init__(
+        self, root: Path | str | int, *, make: bool = False, exact: bool = True
+    ) -> None:
+        """Open the root.
+
+        Args:
+            root: a path, or a descriptor.
+            make: whether directories that are missing are made.
+            exact: whether all of them then get mode 0755, whatever the umask says: a
+                confined process may not, and its parent does it afterwards.
+        """
         self._make = make
+        self._exact = exact
         self._names: list[str] = []
         self._last = ""
-        self._fds = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+        self._fds = [
+            os.dup(root)
+            if isinstance(root, int)
+            else os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        ]
 
     @property
     def top(self) -> int:
@@ -57,14 +72,15 @@ class Folders:
         return self._fds[-1], last
 
     def _enter(self, name: str) -> int:
-        if self._make:
-            try:  # noqa: SIM105 - contextlib takes the worker as long as all of this
-                os.mkdir(name, 0o755, dir_fd=self._fds[-1])
-            except FileExistsError:
-                pass
-        fd = os.open(name, _OPEN, dir_fd=self._fds[-1])
-        if self._make:
-            os.fchmod(fd, 0o755)  # whatever the umask made of it
+        try:
+            fd = os.open(name, _OPEN, dir_fd=self._fds[-1])
+        except FileNotFoundError:
+            if not self._make:
+                raise
+            os.mkdir(name, 0o755, dir_fd=self._fds[-1])
+            fd = os.open(name, _OPEN, dir_fd=self._fds[-1])
+        if self._make and self._exact:
+            os.fchmod(fd, 0o755)
         return fd
 
     def close(self) -> None:

@@ -23,10 +23,11 @@ class Job:
     Attributes:
         kind: "full" or "delta".
         codec: as the manifest names it.
-        bundle: the file, already fetched.
+        bundle: the file, already fetched; a path, or an open descriptor.
         bundle_sha256: what it must be; checked before anything is parsed.
         bundle_length: bytes.
-        destination: an existing private directory; empty, but for `done`.
+        destination: an existing private directory; empty, but for `done`. A path,
+            or a descriptor, like `old`.
         files: signed listing of the tree to make. None for a step in the middle
             of a path: then `tree` alone is compared and the report has the listing.
         tree: tree id of the tree to make.
@@ -43,19 +44,46 @@ class Job:
 
     kind: str
     codec: str
-    bundle: Path | str
+    bundle: Path | str | int
     bundle_sha256: str
     bundle_length: int
-    destination: Path | str
+    destination: Path | str | int
     files: tuple[Entry, ...] | None
     tree: str
-    old: Path | str | None = None
+    old: Path | str | int | None = None
     old_files: tuple[Entry, ...] = ()
     unchanged: str = "reflink"
     only: frozenset[str] | None = None
     done: frozenset[str] = frozenset()
     partial: bool = False
     memory: int = MEMORY
+
+
+@record
+class Made:
+    """What the process that opens bundles says of what it made: numbers, no words.
+
+    None of it is believed: `completion` hashes the tree after that process ended.
+
+    Attributes:
+        bytes_written: bytes made by operations or unpacked.
+        files_changed: files made that way.
+        short: places in `Job.old_files` of files that had fewer bytes than they should.
+        script: the tree script, when `Job.files` is None.
+    """
+
+    bytes_written: int
+    files_changed: int
+    short: tuple[int, ...] = ()
+    script: bytes = b""
+
+
+@record
+class Used:
+    """What the process that opens bundles took: CPU seconds, peak memory in bytes."""
+
+    cpu_s: float = 0.0
+    peak_rss: int = 0
 
 
 @record

@@ -11,8 +11,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+_prepared: list[ModuleType] = []
+
+
 def best() -> ModuleType:
     """Return the compiled loops, where updaterd was built with a compiler."""
+    if _prepared:
+        return _prepared[0]
     try:
         from updaterd.artifact import compiled  # noqa: PLC0415 - one of the two
     except ImportError:
@@ -20,3 +25,15 @@ def best() -> ModuleType:
 
         return interpreted
     return compiled
+
+
+def prepare() -> None:
+    """Import and open what the loops will need: in the cage nothing can be."""
+    _prepared.append(best())
+    if _prepared[0].__name__.endswith("interpreted"):
+        import mmap  # noqa: F401, PLC0415 - for long files
+        import zlib  # noqa: F401, PLC0415 - as above
+
+        from updaterd.artifact import sources  # noqa: PLC0415 - as above
+
+        sources.watch_memory()

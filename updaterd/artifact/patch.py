@@ -1,9 +1,9 @@
 """A delta bundle applied to an old tree.
 
-Everything is checked against the signed listing before a byte is written; what is
-made is hashed while it is written. An old file that turns out not to be what its
-listing says costs only the new files that depend on it: they are reported as
-missing, the rest is in place.
+Everything is checked against the signed listing before a byte is written. Made here
+are the files that the operations make, and nothing else: what stays, moved or is a
+link needs no bundle. `completion` does that, hashes all of it, and finds what came out
+wrong because an old file was not what its listing says.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from updaterd.artifact import codecs, container, loops, script
 from updaterd.artifact.blocks import MAX_BLOCK
 from updaterd.artifact.codecs import Stream
 from updaterd.artifact.engine import Engine
-from updaterd.artifact.folders import Folders
-from updaterd.artifact.job import Report
-from updaterd.artifact.output import Destination
+from updaterd.artifact.job import Made
+from updaterd.artifact.output import Outputs
 from updaterd.artifact.script import COPY, LINK, MADE
 from updaterd.artifact.sink import Sink
 from updaterd.core.tree import File, Link
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from updaterd.artifact.job import Job
     from updaterd.artifact.script import Item, Script
     from updaterd.artifact.sink import Progress
-    from updaterd.artifact.sources import Concatenation
     from updaterd.core.tree import Entry
 
 BSDIFF = "bsdiff40"
@@ -42,12 +40,22 @@ _GROWTH, _GROUND = 16, 1 << 28
 _SCRIPT, _CONTROL, _RUNS, _CHANGES, _EXTRA = range(5)
 
 
+def prepare(codec: str) -> None:
+    """Import what the deltas of a codec need: in the cage nothing can be."""
+    if codec == BSDIFF:
+        from updaterd.artifact import bsdiff  # noqa: F401, PLC0415 - few need it
+    if codec.startswith(PROJECTED):
+        from updaterd.artifact import projection  # noqa: PLC0415 - few need it
+
+        projection.load()
+
+
 def apply(
     job: Job,
     fd: int,
     progress: Progress | None = None,
     using: ModuleType | None = None,
-) -> Report:
+) -> Made:
     """Apply the delta bundle open at `fd`, whose hash was already checked.
 
     Args:
@@ -58,8 +66,7 @@ def apply(
 
     Raises:
         MalformedError: the bundle is not what its format says.
-        RejectedError: it makes something else than what is signed; or, in the
-            middle of a path, an old file is not (`bad_old_files`).
+        RejectedError: it makes something else than what is signed.
         OSError: the disk refused.
     """
     if job.old is None:
@@ -70,6 +77,7 @@ def apply(
         plan = bsdiff.plan(fd, job)
         control, *packed = bsdiff.streams(fd, job.bundle_length, plan)
         images: tuple[Packed, ...] = ()
+        data = b""
     else:
         table = container.read(fd, container.DELTA, length=job.bundle_length)
         if len(table) != (6 if job.codec.startswith(PROJECTED) else 5):
@@ -89,7 +97,7 @@ def apply(
     using = using or loops.best()
     *diff, extra = packed
     streams = [Stream(fd, piece, "diff stream") for piece in diff]
-    destination = Destination(job.destination)
+    outputs = Outputs(job.destination)
     old = using.Concatenation(job.old, plan.sources, job.destination, plan.again)
     try:
         blocks: Iterable[Block] = _blocks(
@@ -101,8 +109,7 @@ def apply(
 
             projected = projection.prepare(fd, images[0], plan, blocks, old.read)
             blocks, project = projected.blocks(), projected.project
-        making = _Making(job, plan, destination)
-        sink = Sink(destination, plan_rows(plan), progress, making.done())
+        sink = Sink(outputs, plan_rows(plan), progress, job.done)
         engine = Engine(
             old,
             using.Sparse(*streams) if len(streams) == 2 else using.Dense(*streams),
@@ -113,12 +120,22 @@ def apply(
         )
         engine.run(blocks)
         sink.finish()
-        making.share()
-        making.judge(sink.digests, old)
-        return making.report(sink)
+        return Made(
+            bytes_written=sink.written,
+            files_changed=sink.count,
+            short=_places(job.old_files, old.short()),
+            script=data if job.files is None else b"",
+        )
     finally:
         old.close()
-        destination.close()
+        outputs.close()
+
+
+def _places(files: Sequence[Entry], paths: Sequence[str]) -> tuple[int, ...]:
+    """Return where in a listing some paths stand."""
+    if not paths:
+        return ()
+    return tuple(place for place, file in enumerate(files) if file.path in paths)
 
 
 def plan_rows(plan: Script) -> list[tuple[str, int, int]]:
@@ -164,16 +181,16 @@ def _check_plan(plan: Script, old: Sequence[Entry], files: tuple[Entry, ...]) ->
 
     Raises:
         RejectedError: it makes something else.
-    """  # noqa: DOC501  raised through _other
+    """  # noqa: DOC501  as OtherTreeError
     target = {entry.path: entry for entry in files}
     if len(plan.kept) + len(plan.items) != len(target):
-        raise _other("the number of files")
+        raise OtherTreeError("the number of files")
     for entry in plan.kept:
         if target.get(entry.path) != entry:
-            raise _other(entry.path)
+            raise OtherTreeError(entry.path, files)
     for item in plan.items:
         if not _agrees(item, target.get(item.path), old):
-            raise _other(item.path)
+            raise OtherTreeError(item.path, files)
 
 
 def _agrees(item: Item, entry: Entry | None, old: Sequence[Entry]) -> bool:
@@ -187,142 +204,19 @@ def _agrees(item: Item, entry: Entry | None, old: Sequence[Entry]) -> bool:
     return isinstance(source, File) and source.sha256 == entry.sha256
 
 
-def _other(what: str) -> RejectedError:
-    return RejectedError(
-        f"the delta makes another tree than the manifest lists: {what:.80}",
-        do="publish the delta again",
-        code="wrong_tree",
-    )
+class OtherTreeError(RejectedError):
+    """A delta makes another tree than the manifest lists.
 
+    Attributes:
+        entry: place in the listing of what is other; less than 0 for what is not in it.
+    """
 
-class _Making:
-    """One tree in the making: what was shared, what came out, what is missing."""
+    code = "wrong_tree"
 
-    def __init__(self, job: Job, plan: Script, destination: Destination) -> None:
-        self.job = job
-        self.plan = plan
-        self.destination = destination
-        self.target = {entry.path: entry for entry in job.files or ()}
-        self.shared = 0
-        self.bad: set[str] = set()
-        self.missing: set[str] = set()
-        self.made: list[Entry] = []
-
-    def done(self) -> dict[str, str]:
-        """Return the sha256 of what is in place already, by path."""
-        entries = (self.target.get(path) for path in self.job.done)
-        return {e.path: e.sha256 for e in entries if isinstance(e, File)}
-
-    def share(self) -> None:
-        """Take over what did not change, and what only moved."""
-        assert self.job.old is not None
-        with Folders(self.job.old) as folders:
-            for entry in self.plan.kept:
-                if isinstance(entry, Link):
-                    self._link(entry.path, entry.target)
-                else:
-                    self._take(folders, entry, entry.path, entry.mode)
-            for item in self.plan.items:
-                if item.kind == LINK:
-                    self._link(item.path, item.target)
-                elif item.kind == COPY:
-                    source = self.job.old_files[item.number]
-                    assert isinstance(source, File)
-                    self._take(folders, source, item.path, item.mode)
-
-    def _link(self, path: str, target: str) -> None:
-        if path not in self.job.done:
-            self.destination.symlink(path, target)
-        self.made.append(Link(path, target))
-
-    def _take(self, folders: Folders, old: File, path: str, mode: int) -> None:
-        how = self.job.unchanged
-        made = old
-        if path != old.path or mode != old.mode:
-            made = File(path, old.sha256, old.length, mode)
-        if path in self.job.done:
-            self.made.append(made)
-        elif self.destination.share(folders, old, path, mode, how):
-            self.shared += 1
-            self.made.append(made)
-        else:
-            self.bad.add(old.path)
-            self.missing.add(path)
-
-    def judge(self, digests: list[str], old: Concatenation) -> None:
-        """Compare what came out with what is signed.
-
-        Raises:
-            RejectedError: it is something else, and the delta is to blame; or no
-                single file can be named, because the listing is not known.
-        """
-        rows = plan_rows(self.plan)
-        files = [
-            File(path, digest, length, mode)
-            for (path, length, mode), digest in zip(rows, digests, strict=True)
-        ]
-        target = self.target
-        wrong = {f.path for f in files if target and target[f.path] != f}
-        self._copy_same(files, wrong)
-        self.made += [file for file in files if file.path not in wrong]
-        self.missing |= wrong
-        if not self.missing and self._is_signed():
-            return
-        if wrong or not self.missing:
-            self.bad.update(old.bad())
-        for path in wrong:
-            self.destination.remove(path)
-        if not self.bad:
-            raise RejectedError(
-                "the delta makes other bytes than the signed ones",
-                do="publish the delta again",
-                code="bad_output",
-            )
-        if self.job.files is None:
-            raise RejectedError(
-                f"{len(self.bad)} installed files are not what was installed",
-                means=f"a delta cannot start from them: {min(self.bad)!r:.80}",
-                do="fetch the full bundle",
-                code="bad_old_files",
-            )
-
-    def _is_signed(self) -> bool:
-        """Tell whether the tree that was made is the signed one."""
-        if self.job.files is not None:
-            return len(self.made) == len(self.target) and all(
-                self.target.get(entry.path) == entry for entry in self.made
-            )
-        from updaterd.core.manifest import tree_id  # noqa: PLC0415 - as above
-
-        return tree_id(tuple(self.made)) == self.job.tree
-
-    def _copy_same(self, files: list[File], wrong: set[str]) -> None:
-        with Folders(self.job.destination) as folders:
-            for item in self.plan.items:
-                if item.kind != script.SAME:
-                    continue
-                source = files[item.number]
-                made = File(item.path, source.sha256, source.length, item.mode)
-                if item.path in self.job.done:
-                    self.made.append(made)
-                    continue
-                # Never a hard link: two paths of one tree stay two files.
-                if source.path in wrong or not self.destination.share(
-                    folders, source, item.path, item.mode, "copy"
-                ):
-                    self.missing.add(item.path)
-                else:
-                    self.made.append(made)
-
-    def report(self, sink: Sink) -> Report:
-        """Return what became of it."""
-        made = tuple(sorted(self.made, key=lambda entry: entry.path.encode()))
-        return Report(
-            bytes_written=sink.written,
-            files_changed=sink.count,
-            files_shared=self.shared,
-            files_done=len(self.job.done),
-            bad_old_files=tuple(sorted(self.bad)),
-            missing=tuple(sorted(self.missing)),
-            files=made if self.job.files is None else None,
+    def __init__(self, what: str, files: Sequence[Entry] = ()) -> None:
+        super().__init__(
+            f"the delta makes another tree than the manifest lists: {what:.80}",
+            do="publish the delta again",
         )
+        paths = [entry.path for entry in files]
+        self.entry = paths.index(what) if what in paths else -1

@@ -63,8 +63,18 @@ def prepare(
     return Projection(data, plan, blocks, read, implementation())
 
 
+_prepared: list[ModuleType] = []
+
+
+def load() -> None:
+    """Import what re-aims references: in the cage nothing can be."""
+    _prepared.append(implementation())
+
+
 def implementation() -> ModuleType:
     """Return what re-aims references: compiled, where there was a compiler."""
+    if _prepared:
+        return _prepared[0]
     try:
         from updaterd.artifact import _native  # noqa: PLC0415 - few bundles need it
     except ImportError:

@@ -1,28 +1,36 @@
-"""Run a job in a process of its own, which a hostile bundle may take down alone."""
+"""Run a job in a process of its own, which a hostile bundle may take down alone.
 
-import json
+The process is confined, makes the files that need the bundle, and says in numbers what
+became of it. When it and all that it may have started are dead, the tree is hashed and
+completed here (`completion`): nothing that the process says is believed.
+"""
+
+import errno
 import marshal
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from typing import IO, Any
 
 import updaterd
 from updaterd import oom
-from updaterd.artifact.job import Job, Report, entries, rows
-from updaterd.core.records import values
-from updaterd.errors import (
-    BrokenError,
-    MalformedError,
-    RejectedError,
-    TransientError,
-    UpdaterError,
-)
+from updaterd.artifact import answers, completion, descendants
+from updaterd.artifact.answers import Done, Failure
+from updaterd.artifact.child import cpu_limit
+from updaterd.artifact.destination import Destination
+from updaterd.artifact.job import Job, Report, rows
+from updaterd.confine import Confined
+from updaterd.core import codes
+from updaterd.core.records import record, replaced, values
+from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 
-__all__ = ["ENVIRONMENT", "Job", "Report", "command", "plain", "run"]
+__all__ = ["ENVIRONMENT", "Answer", "Job", "Report", "ask", "command", "plain", "run"]
 
 Progress = Callable[[int, int], None]
 
@@ -40,60 +48,175 @@ _START = (
     "import updaterd.artifact.child as child; child.leave()"
 )
 _NOT_FLUSHED = 120  # what Python exits with when its last words cannot be written
-_LINE = 256 * 2**20
-_KINDS: dict[str, type[UpdaterError]] = {
-    "transient": TransientError,
-    "rejected": RejectedError,
-    "broken": BrokenError,
-}
+_PIECE = 1 << 16
+_MOST_PROGRESS = 1 << 16  # times that it is passed on
+_PATIENCE_S = 600  # without a word, beyond the CPU seconds that it may take
+_TEXT = 2000
+_FULL_DISK = "disk_full"
+_TRANSIENT = frozenset({_FULL_DISK, "disk_error"})
+_at_work: set[int] = set()
+_changing = threading.Lock()
 
 
-def run(job: Job, *, on_progress: Progress | None = None) -> Report:
+@record
+class Answer:
+    """What a confined process said, and how it ended.
+
+    Attributes:
+        confined: the layers of its cage; None when it never got that far.
+        end: how the job ended, as it says; None when it did not.
+        code: its exit code, or minus a signal.
+        starved: whether it was killed because memory was short.
+        text: its last words from before it was confined, for a person.
+    """
+
+    confined: Confined | None
+    end: Done | Failure | None
+    code: int
+    starved: bool
+    text: str
+
+
+def run(
+    job: Job,
+    *,
+    on_progress: Progress | None = None,
+    argv: Sequence[str] = (),
+    on_confined: Callable[[Confined], None] | None = None,
+) -> Report:
     """Do the job in a worker process and return its report.
 
     Args:
         job: what to make of which bundle.
         on_progress: called with bytes made and bytes in all.
+        argv: how the process is started, if not as `command` says.
+        on_confined: called with the layers of its cage.
 
     Raises:
         RejectedError: the bundle is not what it should be, or broke its limits.
         TransientError: the disk is full, or the worker was killed.
+        OSError: the disk refused.
 
     Power cut: the destination holds some of the tree; it counts only once the
         caller has synced and renamed it.
     """  # noqa: DOC501  raised through _error and _died
+    with closing(Destination(job.destination)) as destination:
+        answer = ask(
+            replaced(job, destination=destination.root),
+            on_progress=on_progress,
+            argv=argv,
+        )
+        if answer.confined is not None and on_confined is not None:
+            on_confined(answer.confined)
+        if isinstance(answer.end, Failure):
+            raise _error(answer.end, job, is_confined=answer.confined is not None)
+        if answer.end is None or answer.code != 0:
+            raise _died(answer)
+        try:
+            return completion.complete(
+                job, answer.end.made, destination, answer.end.used
+            )
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise _trouble(_FULL_DISK, job, error.errno) from error
+
+
+def ask(
+    job: Job, *, on_progress: Progress | None = None, argv: Sequence[str] = ()
+) -> Answer:
+    """Let a confined process do its part of a job; return what it said.
+
+    It and all that it may have started are dead then.
+
+    Args:
+        job: what to make of which bundle.
+        on_progress: called with bytes made and bytes in all.
+        argv: how the process is started, if not as `command` says.
+
+    Raises:
+        TransientError: it said nothing for too long, or left others running.
+
+    Power cut: see `run`.
+    """
+    reader = answers.Reader()
     memory = oom.Watch()
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(  # noqa: S603 - this interpreter, with our own arguments
-            command(),
+        _opened(job) as (given, fds),
+        descendants.guarded(),
+    ):
+        process = subprocess.Popen(  # noqa: S603 - this interpreter, our own arguments
+            list(argv) or command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            close_fds=True,
+            pass_fds=fds,
             cwd="/",
             env=ENVIRONMENT,
-        ) as process,
-    ):
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            with process.stdin as pipe:
-                pipe.write(plain(job))
-            last = _listen(process.stdout, on_progress)
-        except BrokenPipeError:
-            last = {}
-        except BaseException:
-            process.kill()
-            raise
-        code = process.wait()
-        if "report" in last and code == 0:
-            return _report(last["report"])
-        if "error" in last:
-            raise _error(last["error"])
-        errors.seek(max(0, errors.tell() - 2000), os.SEEK_SET)
-        starved = code == -signal.SIGKILL and memory.has_killed
-        raise _died(code, errors.read().decode(errors="replace"), starved=starved)
+            start_new_session=True,
+        )
+        with process, _registered(process.pid):
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                with suppress(BrokenPipeError), process.stdin as pipe:
+                    pipe.write(plain(given))
+                _listen(process, reader, on_progress, _PATIENCE_S + cpu_limit(job))
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                code = process.wait()
+                process.stdout.close()
+                with _changing:
+                    descendants.end(_at_work - {process.pid})
+        text = "" if reader.confined else _tail(errors)
+    starved = code == -signal.SIGKILL and memory.has_killed
+    return Answer(reader.confined, reader.end, code, starved, text)
+
+
+@contextmanager
+def _registered(pid: int) -> Iterator[None]:
+    """Keep a process from being taken for another one's orphan."""
+    with _changing:
+        _at_work.add(pid)
+    try:
+        yield
+    finally:
+        with _changing:
+            _at_work.discard(pid)
+
+
+@contextmanager
+def _opened(job: Job) -> Iterator[tuple[Job, list[int]]]:
+    """Open what a job names; yield it with descriptors in place of paths.
+
+    Raises:
+        OSError: something is not there, or not readable.
+    """
+    fds: list[int] = []
+    given: dict[str, int] = {}
+    passed: list[int] = []
+    folder = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    wanted = (
+        ("bundle", job.bundle, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC),
+        ("destination", job.destination, folder),
+        ("old", job.old, folder),
+    )
+    try:
+        for name, place, flags in wanted:
+            if place is None:
+                continue
+            if not isinstance(place, int):
+                place = os.open(place, flags)  # noqa: PLW2901 - the same, opened
+                fds.append(place)
+            given[name] = place
+            passed.append(place)
+        yield replaced(job, **given), passed
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def command() -> list[str]:
@@ -116,34 +239,105 @@ def plain(job: Job) -> bytes:
     line["files"] = rows(job.files)
     line["old_files"] = rows(job.old_files)
     for name in ("bundle", "destination", "old"):
-        if line[name] is not None:
+        if line[name] is not None and not isinstance(line[name], int):
             line[name] = os.path.abspath(line[name])
     return marshal.dumps(line)
 
 
-def _listen(pipe: IO[bytes], on_progress: Progress | None) -> dict[str, Any]:
-    """Return the worker's last line; progress is passed on as it comes."""
-    last: dict[str, Any] = {}
-    while text := pipe.readline(_LINE):
-        try:
-            last = json.loads(text)
-        except ValueError:
-            return {}
-        if on_progress is not None and "done" in last:
-            on_progress(last["done"], last["total"])
-    return last
+def _listen(
+    process: subprocess.Popen[bytes],
+    reader: answers.Reader,
+    on_progress: Progress | None,
+    patience_s: float,
+) -> None:
+    """Hear a worker until it ends; whoever else holds its pipe is not waited for.
+
+    Raises:
+        MalformedError: it says what cannot be said.
+        TransientError: it says nothing, and does not end.
+    """
+    assert process.stdout is not None
+    pipe = process.stdout.fileno()
+    os.set_blocking(pipe, False)
+    ending = os.pidfd_open(process.pid)
+    last, count, is_open = -1, 0, True
+    try:
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        poll.register(ending, select.POLLIN)
+        while True:
+            events = dict(poll.poll(patience_s * 1000))
+            if not events:
+                raise TransientError(
+                    f"the process that opens bundles was silent for {patience_s:.0f} s",
+                    means="what it made is not used",
+                    do="look at the disk",
+                    code="worker_silent",
+                )
+            # What it said before its end is read after that, as far as it is there.
+            data = _read(pipe) if is_open else b""
+            while data:
+                for done, total in reader.feed(data):
+                    if done > last and count < _MOST_PROGRESS:
+                        last, count = done, count + 1
+                        if on_progress is not None:
+                            on_progress(done, total)
+                data = _read(pipe) if reader.end is None else b""
+            if ending in events:
+                return
+            if data is None:
+                is_open = False
+                poll.unregister(pipe)
+    finally:
+        os.close(ending)
 
 
-def _report(plain: dict[str, Any]) -> Report:
-    plain["files"] = entries(plain["files"])
-    plain["bad_old_files"] = tuple(plain["bad_old_files"])
-    plain["missing"] = tuple(plain["missing"])
-    return Report(**plain)
+def _read(pipe: int) -> bytes | None:
+    """Return what is in a pipe now, nothing when that is nothing; None at its end."""
+    try:
+        return os.read(pipe, _PIECE) or None
+    except BlockingIOError:
+        return b""
 
 
-def _error(plain: dict[str, str]) -> UpdaterError:
-    kind = _KINDS.get(plain["kind"], RejectedError)
-    return kind(plain["what"], means=plain["means"], do=plain["do"], code=plain["code"])
+def _tail(errors: IO[bytes]) -> str:
+    """Return the end of what was written to stderr."""
+    errors.seek(max(0, errors.seek(0, os.SEEK_END) - _TEXT))
+    return errors.read(_TEXT).decode(errors="replace")
+
+
+def _error(failure: Failure, job: Job, *, is_confined: bool) -> UpdaterError:
+    """Return what a failure means, in words that are found here."""
+    if not is_confined:
+        return TransientError(
+            "the process that opens bundles could not be confined: "
+            f"{os.strerror(failure.errno)}",
+            means="no bundle is opened outside of its cage",
+            code="cage_not_built",
+        )
+    if failure.code in _TRANSIENT:
+        return _trouble(failure.code, job, failure.errno)
+    known = codes.find(failure.code)
+    what = known.meaning if known else "it is not what it should be"
+    place = f" ({failure.module}, line {failure.line})" if failure.module else ""
+    if job.files is not None and failure.entry < len(job.files):
+        place = f": {job.files[failure.entry].path:.80}"
+    kind = MalformedError if failure.code == "malformed" else RejectedError
+    return kind(
+        f"bundle {job.bundle_sha256[:12]}: {what}{place}",
+        do=known.remedy if known else "",
+        code=failure.code,
+    )
+
+
+def _trouble(code: str, job: Job, number: int) -> TransientError:
+    """Return what it means that the disk refused."""
+    if code == _FULL_DISK:
+        return TransientError(
+            f"no space left for {job.destination}", do="free some space", code=code
+        )
+    why = os.strerror(number) if number else "it cannot be read or written"
+    return TransientError(f"{job.destination}: {why}", do="look at the disk", code=code)
 
 
 def _killed(*, starved: bool) -> TransientError:
@@ -158,10 +352,11 @@ def _killed(*, starved: bool) -> TransientError:
     )
 
 
-def _died(code: int, said: str, *, starved: bool) -> UpdaterError:
+def _died(answer: Answer) -> UpdaterError:
     """Return what the end of a worker without an answer means."""
+    code = answer.code
     if code == -signal.SIGKILL:
-        return _killed(starved=starved)
+        return _killed(starved=answer.starved)
     if code == -signal.SIGBUS:
         # Without the compiled module long old files are mapped; what a bad sector or a
         # cut takes away is fatal then.
@@ -175,19 +370,17 @@ def _died(code: int, said: str, *, starved: bool) -> UpdaterError:
         return RejectedError(
             "the bundle takes too long to apply", code="cpu_limit", do="publish again"
         )
-    if code == _NOT_FLUSHED or "OSError: [Errno " in said:
-        # The machine's trouble: it must not count against the release.
-        line = said.strip().rsplit("\n", 1)[-1]
+    if answer.confined is None:
+        # It had not seen a byte of the bundle.
+        line = answer.text.strip().rsplit("\n", 1)[-1]
+        is_disk = code == _NOT_FLUSHED or "OSError: [Errno " in answer.text
         return TransientError(
-            f"the worker ended early: {line or 'it could not answer':.200}",
-            do="look at the disk",
-            code="disk_error",
+            "the process that opens bundles ended before it opened one: "
+            f"{line or f'exit code {code}':.200}",
+            do="look at the disk, and at the installation of updaterd",
+            code="disk_error" if is_disk else "cage_not_built",
         )
-    if "MemoryError" in said:
-        return RejectedError(
-            "the bundle needs more memory than it may have", code="memory_limit"
-        )
-    line = said.strip().rsplit("\n", 1)[-1]
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
     return MalformedError(
-        f"the worker ended with {code}: {line:.200}", code="worker_crashed"
+        f"the process that opens bundles crashed: {how}", code="worker_crashed"
     )

@@ -1,4 +1,4 @@
-"""Where new bytes go: one stream, cut into files by their lengths, each hashed."""
+"""Where new bytes go: one stream, cut into files by their lengths."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from updaterd.artifact.output import Destination, Output
+    from updaterd.artifact.output import Output, Outputs
 
     Progress = Callable[[int, int], None]
     """Called with bytes made and bytes in all."""
@@ -22,32 +22,30 @@ class Sink:
 
     def __init__(
         self,
-        destination: Destination,
+        outputs: Outputs,
         files: Sequence[tuple[str, int, int]],
         progress: Progress | None = None,
-        done: Mapping[str, str] | None = None,
+        done: Collection[str] = (),
     ) -> None:
         """Prepare for the files (path, length, mode), in stream order.
 
         Args:
-            destination: where they go.
+            outputs: where they go.
             files: what to write.
             progress: told how far it is.
-            done: sha256 of those that are there already, by path.
+            done: paths of those that are there already.
         """
-        self._destination = destination
+        self._outputs = outputs
         self._files = files
         self._next = 0
         self._open: Output | None = None
         self._left = 0
-        self._digest = ""  # of the file that is passed over, because it is there
         self._made = 0
         self._progress = progress
-        self.digests: list[str] = []
         self.total = sum(length for _, length, _ in files)
         self.written = 0
         self.count = 0
-        self._done = done or {}
+        self._done = done
         starts = accumulate((length for _, length, _ in files), initial=0)
         wanted = (path not in self._done for path, _, _ in files)
         self._wanted = [*compress(starts, wanted), self.total]
@@ -57,17 +55,13 @@ class Sink:
         """Close the file that is full, and open the next that is not empty."""
         while not self._left:
             if self._open is not None:
-                self.digests.append(self._open.close())
+                self._open.close()
                 self._open = None
-            elif self._digest:
-                self.digests.append(self._digest)
-                self._digest = ""
             if self._next == len(self._files):
                 return
             path, self._left, mode = self._files[self._next]
-            self._digest = self._done.get(path, "")
-            if not self._digest:
-                self._open = self._destination.create(path, mode)
+            if path not in self._done:
+                self._open = self._outputs.create(path, mode)
                 self.count += 1
             self._next += 1
 

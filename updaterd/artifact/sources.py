@@ -108,15 +108,24 @@ def is_sound(folders: Folders, file: File) -> bool:
         os.close(fd)
 
 
+_STATM: list[int] = []
+
+
+def watch_memory() -> None:
+    """Open what tells `resident`: in the cage nothing of /proc can be opened."""
+    try:
+        _STATM.append(os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return
+
+
 def resident() -> int:
     """Return bytes of this process in memory; without /proc, more than it may have."""
+    if not _STATM:
+        watch_memory()
     try:
-        fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return int(os.read(fd, 64).split(None, 2)[1]) * _PAGE
-        finally:
-            os.close(fd)
-    except OSError:
+        return int(os.pread(_STATM[0], 64, 0).split(None, 2)[1]) * _PAGE
+    except (OSError, IndexError):
         return _MUCH + 1
 
 
@@ -125,9 +134,9 @@ class Concatenation:
 
     def __init__(
         self,
-        old: Path | str,
+        old: Path | str | int,
         files: Sequence[File],
-        new: Path | str,
+        new: Path | str | int,
         made: Sequence[File] = (),
     ) -> None:
         """Prepare to read.
@@ -290,16 +299,15 @@ class Concatenation:
             self._cut.add(index)
         return data
 
-    def bad(self) -> tuple[str, ...]:
-        """Return the paths of the old files that are not what the listing says.
+    def short(self) -> tuple[str, ...]:
+        """Return the paths of the old files that had fewer bytes than they should.
 
-        Or were not while they were read: somebody may have installed them again.
+        They may be whole again: somebody installed them anew while they were read.
         """
-        files = self._files[: self._old_count]
         return tuple(
-            file.path
-            for index, file in enumerate(files)
-            if index in self._cut or not is_sound(self._old, file)
+            self._files[index].path
+            for index in sorted(self._cut)
+            if index < self._old_count
         )
 
     def _close(self, index: int) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from updaterd.artifact import container
 from updaterd.artifact.codecs import Stream
-from updaterd.artifact.folders import Folders
-from updaterd.artifact.job import Report
-from updaterd.artifact.output import Destination
-from updaterd.core.tree import File, Link
+from updaterd.artifact.job import Made
+from updaterd.artifact.output import Outputs
+from updaterd.core.tree import File
 from updaterd.errors import MalformedError, RejectedError
 
 TYPE_CHECKING = False
@@ -83,12 +82,12 @@ class _Frames:
             self._stream.finish()
 
 
-def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
+def apply(job: Job, fd: int, progress: Progress | None = None) -> Made:
     """Unpack the full bundle open at `fd`, whose hash was already checked.
 
     Raises:
         MalformedError: the bundle is not what its format says.
-        RejectedError: it holds other bytes than the signed ones.
+        RejectedError: it came without a listing.
         OSError: the disk refused.
     """
     if job.files is None:
@@ -97,65 +96,49 @@ def apply(job: Job, fd: int, progress: Progress | None = None) -> Report:
     firsts = contents(job.files)
     if sum(p.raw for p in table) != sum(file.length for file, _ in firsts):
         raise MalformedError("the bundle holds another tree", code="bad_bundle")
-    wanted = [
-        entry
-        for entry in job.files
-        if entry.path not in job.done and (job.only is None or entry.path in job.only)
-    ]
-    destination = Destination(job.destination)
+    outputs = Outputs(job.destination)
     try:
-        return _unpack(job, wanted, firsts, _Frames(fd, table), destination, progress)
+        return _unpack(_wanted(job), firsts, _Frames(fd, table), outputs, progress)
     finally:
-        destination.close()
+        outputs.close()
 
 
-def _unpack(  # noqa: PLR0913, PLR0917
-    job: Job,
-    wanted: list[Entry],
-    firsts: list[tuple[File, int]],
+def _wanted(job: Job) -> list[File]:
+    """Return the first file of each content that is wanted."""
+    seen: set[str] = set()
+    out = []
+    for entry in job.files or ():
+        if not isinstance(entry, File) or entry.sha256 in seen:
+            continue
+        if entry.path in job.done or (
+            job.only is not None and entry.path not in job.only
+        ):
+            continue
+        seen.add(entry.sha256)
+        out.append(entry)
+    return out
+
+
+def _unpack(
+    files: Sequence[File],
+    firsts: Sequence[tuple[File, int]],
     frames: _Frames,
-    destination: Destination,
+    outputs: Outputs,
     progress: Progress | None,
-) -> Report:
+) -> Made:
+    """Make the files; others of the same content are copied afterwards, hashed."""
     starts = {file.sha256: at for file, at in firsts}
-    groups: dict[str, list[File]] = {}
-    for entry in wanted:
-        if isinstance(entry, Link):
-            destination.symlink(entry.path, entry.target)
-        else:
-            groups.setdefault(entry.sha256, []).append(entry)
-    done, total = 0, sum(group[0].length for group in groups.values())
-    for digest, group in sorted(groups.items(), key=lambda g: starts.get(g[0], -1)):
-        first = group[0]
-        output = destination.create(first.path, first.mode)
-        for piece in frames.read(starts.get(digest, 0), first.length):
+    done, total = 0, sum(file.length for file in files)
+    for file in sorted(files, key=lambda f: starts.get(f.sha256, -1)):
+        output = outputs.create(file.path, file.mode)
+        for piece in frames.read(starts.get(file.sha256, 0), file.length):
             output.write(piece)
             done += len(piece)
             if progress is not None:
                 progress(done, total)
-        if output.close() != digest:
-            raise RejectedError(
-                f"the bundle makes other bytes than the signed ones: {first.path:.80}",
-                do="publish the release again",
-                code="bad_output",
-            )
-        with Folders(job.destination) as folders:
-            for other in group[1:]:
-                if not destination.share(
-                    folders, first, other.path, other.mode, "copy"
-                ):
-                    raise RejectedError(
-                        f"{first.path:.80} changed while it was copied",
-                        code="bad_output",
-                    )
+        output.close()
     frames.finish()
-    files = sum(len(group) for group in groups.values())
-    return Report(
-        bytes_written=done,
-        files_changed=files,
-        files_shared=0,
-        files_done=len(job.done),
-    )
+    return Made(bytes_written=done, files_changed=len(files))
 
 
 def ranges(

@@ -197,6 +197,11 @@ worker_killed: the worker was killed, by a person perhaps | `journalctl -k`
 no_such_command: a configured command is not there, or cannot be run
   | correct it, or its rights
 worker_died: the worker ended early | the worker's lines in the journal
+worker_silent: the process that opens bundles stood still | look at the disk
+worker_left_others: the process that opens bundles left others that cannot be ended
+  | restart the machine; report it, with the bundle
+cage_not_built: the process that opens bundles could not start, or not be confined
+  | see the text; `updaterd config check`
 bad_old_files: an installed file was changed, or cannot be read
   | `updaterd verify PRODUCT --repair`
 bad_root: the first root metadata cannot be used | install `trust.root` again

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from updaterd import deletion, durable, places
 from updaterd.artifact import sandbox, unpack
+from updaterd.artifact.destination import Destination
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.job import entries, rows
-from updaterd.artifact.output import Destination
 from updaterd.artifact.verify import verify_tree
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Entry, File, Manifest, tree_id

@@ -6,7 +6,7 @@ import random
 from types import SimpleNamespace
 
 import pytest
-from fakes.bundles import assemble, delta_job, grow, make_delta, pack
+from fakes.bundles import assemble, delta_job, grow, make_delta, pack, perform
 
 from updaterd.artifact import container, operations, sandbox, script
 from updaterd.artifact.codecs import STORED
@@ -205,10 +205,9 @@ def test_any_leftover_of_any_bundle_is_continued(tmp_path):
 
 
 def _in_process(job):
-    from updaterd.artifact import child
 
     done = reuse.salvage(job.destination, job.files)
-    return done, child.perform(replaced(job, done=done))
+    return done, perform(replaced(job, done=done))
 
 
 class Teller:

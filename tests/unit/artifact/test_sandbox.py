@@ -14,6 +14,8 @@ from updaterd.artifact.codecs import ZSTD, Packed
 from updaterd.artifact.job import Job
 from updaterd.errors import MalformedError, RejectedError, TransientError
 
+CONFINED = "printf 'C\\007\\001'"
+"""What a worker says when its cage is built."""
 FULL = "OSError: [Errno 28] No space left on device: '/proc/self/status'"
 
 
@@ -62,13 +64,29 @@ def test_trouble_of_the_machine_does_not_count_against_the_release(
 
 
 @pytest.mark.parametrize("how", ["exit 1", "kill -SEGV $$"])
-def test_worker_that_crashes_is_the_bundles_doing(tmp_path, monkeypatch, job, how):
+def test_worker_that_crashes_before_it_opened_a_bundle_is_not_its_doing(
+    tmp_path, monkeypatch, job, how
+):
+    """Nothing of the bundle was looked at: the release must not be blocked for it."""
     ends(tmp_path, monkeypatch, 'echo "ValueError: nonsense" >&2', how)
+
+    with pytest.raises(TransientError) as caught:
+        sandbox.run(job)
+
+    assert "cage_not_built" == caught.value.code
+    assert "nonsense" in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["exit 1", "kill -SEGV $$"])
+def test_worker_that_crashes_is_the_bundles_doing(tmp_path, monkeypatch, job, how):
+    """And what it printed is nobody's to read: only numbers leave the cage."""
+    ends(tmp_path, monkeypatch, CONFINED, 'echo "ValueError: nonsense" >&2', how)
 
     with pytest.raises(RejectedError) as caught:
         sandbox.run(job)
 
     assert "worker_crashed" == caught.value.code
+    assert "nonsense" not in str(caught.value)
 
 
 def test_an_old_file_that_cannot_be_read_sends_to_another_bundle(
@@ -125,7 +143,8 @@ def test_what_opens_bundles_leaves_no_byte_code_in_its_release(tmp_path, job, ke
         "import subprocess; from updaterd.artifact import sandbox;"
         f"job = {sandbox.plain(job)!r};"
         "done = subprocess.run(sandbox.command(), input=job, stdout=-1);"
-        "print(done.stdout.decode())"
+        "from updaterd.artifact import answers; reader = answers.Reader();"
+        "reader.feed(done.stdout); print(reader.end.code)"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True

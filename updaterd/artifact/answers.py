@@ -1,0 +1,233 @@
+"""What the process that opens bundles may say: numbers of known size, and no words.
+
+It could be anybody's after its first look at a bundle. So it says by number what became
+of its job, and its parent finds the words: no byte that it chose reaches a log, a
+terminal or `status.json`. Frames on its stdout, each a letter and numbers:
+
+    C  layers of its cage that are in force, before it looks at the bundle
+    P  bytes made, bytes in all
+    E  what went wrong: place in CODES, entry of the listing, errno, module, line; used
+    M  what it made: bytes, files; used; places of short old files, a tree script
+"""
+
+from __future__ import annotations
+
+import struct
+
+from updaterd.artifact.job import Made, Used
+from updaterd.confine import Confined
+from updaterd.core.records import record
+from updaterd.errors import MalformedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CODES = (
+    "malformed", "bad_bundle", "wrong_tree", "too_large", "unknown_codec",
+    "hash_mismatch", "memory_limit", "rejected", "disk_full", "disk_error",
+    "worker_crashed", "bad_path", "bad_link", "too_deep",
+)  # fmt: skip
+"""What can go wrong in there, by `core.codes`."""
+
+MODULES = (
+    "blocks", "bsdiff", "child", "codecs", "compiled", "container", "engine", "folders",
+    "images", "listed", "loops", "operations", "output", "patch", "programs",
+    "projection", "references", "script", "sink", "sources", "sparse", "tree",
+    "unpack", "varint",
+)  # fmt: skip
+"""Where: for who looks into it."""
+
+NOWHERE = 0xFFFFFFFF
+MAX_SCRIPT = 16 * 2**20
+"""Most bytes of a script: as `script.MAX_BYTES`, which costs more to import."""
+MAX_SHORT = 1 << 12
+"""Most short files that are told: those beyond are found by their hash."""
+
+_CAGE = struct.Struct("<cBB")
+_PROGRESS = struct.Struct("<cQQ")
+_ERROR = struct.Struct("<cBIHBIQQ")
+_MADE = struct.Struct("<cQIQQII")
+_SIZES = {b"C": _CAGE, b"P": _PROGRESS, b"E": _ERROR, b"M": _MADE}
+_MOST = 2**64 - 1
+
+
+@record
+class Failure:
+    """What went wrong, by number.
+
+    Attributes:
+        code: of CODES.
+        entry: place in the listing of what it went wrong with, or NOWHERE.
+        errno: of the system, or 0.
+        module: of MODULES, where it was noticed; "" elsewhere.
+        line: in it.
+        used: what the process took.
+    """
+
+    code: str
+    entry: int
+    errno: int
+    module: str
+    line: int
+    used: Used
+
+
+@record
+class Done:
+    """The job is done: what was made, and what that took."""
+
+    made: Made
+    used: Used
+
+
+def cage(confined: Confined) -> bytes:
+    """Return the frame that says which layers are in force."""
+    flags = confined.seccomp | confined.namespaces << 1
+    return _CAGE.pack(b"C", min(confined.landlock_abi, 255), flags)
+
+
+def progress(done: int, total: int) -> bytes:
+    """Return the frame that says how far it is."""
+    return _PROGRESS.pack(b"P", min(done, _MOST), min(total, _MOST))
+
+
+def made(result: Made, used: Used) -> bytes:
+    """Return the frame that says what was made."""
+    short = result.short[:MAX_SHORT]
+    head = _MADE.pack(
+        b"M",
+        min(result.bytes_written, _MOST),
+        result.files_changed,
+        int(used.cpu_s * 1e6),
+        used.peak_rss,
+        len(short),
+        len(result.script),
+    )
+    return head + struct.pack(f"<{len(short)}I", *short) + result.script
+
+
+def failure(
+    error: BaseException, code: str, used: Used, *, entry: int = NOWHERE
+) -> bytes:
+    """Return the frame that says what went wrong.
+
+    Args:
+        error: where it was noticed is told by its trace.
+        code: of CODES; one that is not among them is told as the first.
+        used: what the process took.
+        entry: place in the listing of what it went wrong with.
+    """
+    module, line = "", 0
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename.rpartition("/")[2].removesuffix(".py")
+        if name in MODULES:
+            module, line = name, trace.tb_lineno
+        trace = trace.tb_next
+    number = getattr(error, "errno", None)
+    return _ERROR.pack(
+        b"E",
+        CODES.index(code) if code in CODES else 0,
+        entry if 0 <= entry < NOWHERE else NOWHERE,
+        number if isinstance(number, int) and 0 <= number < 0x10000 else 0,
+        MODULES.index(module) if module else 0xFF,
+        line,
+        int(used.cpu_s * 1e6),
+        used.peak_rss,
+    )
+
+
+class Reader:
+    """Frames put together from the pieces in which they come; what is kept is bounded.
+
+    Attributes:
+        confined: layers of the cage; None until it says so.
+        end: how the job ended; None until it says so, and nothing is heard after that.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._kept = b""
+        self._need = 1
+        self.confined: Confined | None = None
+        self.end: Done | Failure | None = None
+
+    def feed(self, data: bytes) -> Sequence[tuple[int, int]]:
+        """Take the next bytes; return the progress that they tell.
+
+        Raises:
+            MalformedError: they are no frames.
+        """
+        out = []
+        self._kept += data
+        while self.end is None and len(self._kept) >= self._need:
+            shape = _SIZES.get(self._kept[:1])
+            if shape is None:
+                raise MalformedError("the worker answers in another language")
+            self._need = max(self._need, shape.size)
+            if len(self._kept) < self._need:
+                break
+            kind, *numbers = shape.unpack_from(self._kept)
+            told = self._frame(shape.size, kind, numbers)
+            if told is not None:
+                out.append(told)
+        return out
+
+    def _frame(
+        self, size: int, kind: bytes, numbers: Sequence[int]
+    ) -> tuple[int, int] | None:
+        """Take one frame, as far as it is here; return the progress that it tells.
+
+        Raises:
+            MalformedError: it says what cannot be.
+        """
+        told = None
+        if kind == b"C":
+            abi, flags = numbers
+            if self.confined is None:
+                self.confined = Confined(abi, bool(flags & 1), bool(flags & 2))
+        elif kind == b"P":
+            done, total = numbers
+            told = (min(done, total), total)
+        elif kind == b"E":
+            self.end = _failure(numbers)
+        else:
+            shorts, script = numbers[4:]
+            if shorts > MAX_SHORT or script > MAX_SCRIPT:
+                raise MalformedError("the worker says more than it may")
+            self._need = size + 4 * shorts + script
+            if len(self._kept) < self._need:
+                return None
+            at = size + 4 * shorts
+            self.end = Done(
+                Made(
+                    bytes_written=numbers[0],
+                    files_changed=numbers[1],
+                    short=struct.unpack_from(f"<{shorts}I", self._kept, size),
+                    script=self._kept[at : self._need],
+                ),
+                Used(numbers[2] / 1e6, numbers[3]),
+            )
+        self._kept = self._kept[self._need :]
+        self._need = 1
+        return told
+
+
+def _failure(numbers: Sequence[int]) -> Failure:
+    """Return what a frame says went wrong.
+
+    Raises:
+        MalformedError: a number stands for nothing.
+    """
+    code, entry, errno, module, line, cpu, peak = numbers
+    if code >= len(CODES):
+        raise MalformedError("the worker names an error that there is not")
+    return Failure(
+        code=CODES[code],
+        entry=entry,
+        errno=errno,
+        module=MODULES[module] if module < len(MODULES) else "",
+        line=line,
+        used=Used(cpu / 1e6, peak),
+    )
