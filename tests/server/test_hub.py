@@ -152,10 +152,11 @@ async def test_slow_catch_up_during_trimming_misses_nothing_in_silence(tmp_path,
     for start in (0, 10, 30):
         reader, count = Reader(), len(places)
 
-        async def drained(reader=reader):
+        async def drained(reader=reader, last=count + 200):
             """Be slow: new events come, and old ones are trimmed, between two pages."""
-            for n in range(len(places), min(len(places) + 20, count + 200)):
-                places.append((await log.append(event(n, size=100), f"k{n}")).position)
+            for n in range(len(places), min(len(places) + 20, last)):
+                added = await log.append(event(n, size=100), f"k{n}")
+                places.append(added.position)
             await asyncio.sleep(0)
 
         cursor = write_id(hub.epoch, places[start])

@@ -331,7 +331,8 @@ log_url: the log's address is none | correct it
 extra_missing: the server's libraries are not installed | install `updaterd[server]`
 tokens_unreadable: the tokens cannot be read | the file's rights
 tokens_unwritable: the tokens cannot be written | the folder's rights
-unavailable: the feed server cannot answer now: files or connections at their limit, or its disk refuses | its log
+unavailable: the feed server cannot answer now: files or connections at their limit, or
+  its disk refuses | its log
 too_many_tokens: there are too many tokens | revoke some
 bad_scope: a scope that is none | `read` or `announce`
 no_such_token: there is no such token | `updaterd token list`
