@@ -21,12 +21,12 @@ def prctl(option: int, *values: int | ctypes.Array[ctypes.c_char]) -> int:
 
     Raises:
         OSError: it refuses.
-    """  # noqa: DOC501  raised through error
+    """  # noqa: DOC501  raised through refusal
     padded = [*values, *([0] * (4 - len(values)))]
     arguments = [ctypes.c_ulong(v) if isinstance(v, int) else v for v in padded]
     answer: int = libc.prctl(ctypes.c_int(option), *arguments)
     if answer < 0:
-        raise error("prctl")
+        raise refusal("prctl")
     return answer
 
 
@@ -35,14 +35,14 @@ def is_subreaper() -> bool:
 
     Raises:
         OSError: the kernel does not tell.
-    """  # noqa: DOC501  raised through error
+    """  # noqa: DOC501  raised through refusal
     answer = ctypes.c_int(0)
     if libc.prctl(GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) != 0:
-        raise error("prctl")
+        raise refusal("prctl")
     return bool(answer.value)
 
 
-def error(what: str) -> OSError:
+def refusal(what: str) -> OSError:
     """Return what the call that just failed means."""
     number = ctypes.get_errno()
     return OSError(number, f"{what}: {os.strerror(number)}")

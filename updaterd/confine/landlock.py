@@ -60,7 +60,7 @@ def restrict(
 
     Raises:
         OSError: one of them cannot be opened.
-    """  # noqa: DOC501  raised through kernel.error
+    """  # noqa: DOC501  raised through kernel.refusal
     handled = _CHANGES | _EXECUTE
     for since, right in _SINCE:
         if abi >= since:
@@ -81,7 +81,7 @@ def restrict(
         ctypes.c_uint(0),
     )
     if ruleset < 0:
-        raise kernel.error("landlock_create_ruleset")
+        raise kernel.refusal("landlock_create_ruleset")
     try:
         _allow(ruleset, write, (_BELOW | reading) & handled)
         for path in read or ():
@@ -92,7 +92,7 @@ def restrict(
             )
             != 0
         ):
-            raise kernel.error("landlock_restrict_self")
+            raise kernel.refusal("landlock_restrict_self")
     finally:
         os.close(ruleset)
 
@@ -116,7 +116,7 @@ def _allow(ruleset: int, path: Path | str | int, rights: int) -> None:
             )
             != 0
         ):
-            raise kernel.error(f"landlock_add_rule {path}")
+            raise kernel.refusal(f"landlock_add_rule {path}")
     finally:
         if there != path:
             os.close(there)
