@@ -391,6 +391,7 @@ other_file: another file than the one that waits | export it again
 partial_step_back: a part of the machines would go back
   | offer the older release to all
 passphrase: the passphrase is missing or wrong | the right one
+pin: a token's PIN is missing | `UPDATERD_PIN`, `--pin-file`
 platform_missing: the release lacks a platform that the channel has
   | `--tree` for each; `--without` to leave those machines with what they have
 release_exists: that version is, or was, published with other contents
@@ -414,6 +415,7 @@ unknown_matcher: the matcher is not known | see `--help`
 unreadable: a file cannot be read | its rights
 unused_key: no role uses the key | nothing
 useless_patch: a patch does not make the file | leave it out
+weak_passphrase: the passphrase for a new key is too short | a longer one
 workspace_exists: there is a repository already | another folder
 """
 

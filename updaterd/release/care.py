@@ -13,10 +13,13 @@ from tuf.api.metadata import Metadata, Root, Targets
 from updaterd.core.manifest import Delta, Full
 from updaterd.errors import UpdaterError
 from updaterd.release.catalog import Catalog, products
+from updaterd.release.garbage import collectable as garbage
 from updaterd.release.keychange import authorities, names_of
 from updaterd.release.lifetimes import days_of
 from updaterd.release.repository import Repository
 from updaterd.release.workspace import Workspace
+
+__all__ = ["RoleReport", "garbage", "refresh", "report", "verify"]
 
 WARN_DAYS = 60
 """Root and targets need people; say so this many days before they expire."""
@@ -183,33 +186,3 @@ def _offers(catalog: Catalog, channel: str) -> Iterator[str]:
                 f"{pointer.product}/{channel} offers {each.version}, "
                 "which no release key signed"
             )
-
-
-def garbage(
-    workspace: Workspace, repository: Repository, older_than: datetime
-) -> list[Path]:
-    """Return files that nothing refers to and that are older than a moment.
-
-    The age keeps what machines in the middle of a refresh, and publishers in the
-    middle of a push, still need. Roots are never garbage.
-    """
-    metadata, public = workspace.public / "metadata", workspace.public
-    kept = set(metadata.glob("*.root.json")) | {metadata / "timestamp.json"}
-    for name, found in repository.roles.items():
-        kept.add(metadata / f"{found.signed.version}.{name}.json")
-    for product in products(repository):
-        catalog = Catalog(repository, public, product)
-        for each in catalog.listed():
-            kept.add(catalog.path(each.target))
-            manifest = catalog.manifest(each)
-            blobs: list[Full | Delta] = [manifest.full, *manifest.deltas]
-            kept.update(workspace.blob(blob.sha256) for blob in blobs)
-        for channel in catalog.channels():
-            role = repository.targets(f"{product}.{channel}")
-            kept.update(catalog.path(target) for target in role.targets.values())
-    limit = older_than.timestamp()
-    return sorted(
-        path
-        for path in public.rglob("*")
-        if path.is_file() and path not in kept and path.stat().st_mtime < limit
-    )

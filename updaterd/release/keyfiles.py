@@ -10,6 +10,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -31,6 +32,10 @@ SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 5
 """16 MiB and about 0.2 s; OWASP's equal of N=2^17, p=1, within OpenSSL's 32 MiB."""
 
 CREDENTIAL = "updaterd.passphrase"
+
+SHORTEST, ADVISED = 8, 15
+"""Characters of a passphrase: what is refused below, and told to be little. A key file
+is guessed at offline, at 0.2 s a try and core."""
 
 Passphrase = Callable[[str], bytes]
 """Asked for a key by name when an encrypted file is made or opened."""
@@ -96,9 +101,15 @@ def write_private(
 ) -> None:
     """Write a private key, encrypted when there is somebody to ask.
 
+    Raises:
+        BrokenError: the passphrase is too short to protect it.
+
     Power cut: the file is whole or absent.
     """
-    durable.write_file(path, private_pem(signer, ask(name) if ask else None))
+    secret = None
+    if ask is not None:
+        secret = ask.new(name) if isinstance(ask, Secrets) else ask(name)
+    durable.write_file(path, private_pem(signer, secret))
 
 
 def open_key(
@@ -166,6 +177,124 @@ def signer_from_file(path: Path, passphrase: Passphrase) -> CryptoSigner:
         ) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of secret, and where it may stand.
+
+    Attributes:
+        what: for people.
+        variable: of the environment; `<variable>_<KEY>` for one key comes first.
+        credential: of the unit; `<credential>-<key>` for one key comes first.
+        option: of the command line.
+    """
+
+    what: str
+    variable: str
+    credential: str
+    option: str
+
+
+PASSPHRASE = Kind(
+    what="passphrase",
+    variable="UPDATERD_PASSPHRASE",
+    credential=CREDENTIAL,
+    option="--passphrase-file",
+)
+PIN = Kind(
+    what="PIN",
+    variable="UPDATERD_PIN",
+    credential="updaterd.pin",
+    option="--pin-file",
+)
+"""Of a token. Apart from passphrases: a token that is tried with another secret counts
+that as a wrong PIN, and locks after a few."""
+
+
+class Secrets:
+    """Where the secrets of one kind come from: a file, the environment, a person.
+
+    Args:
+        kind: what they are.
+        file: its first line; must not be readable for others.
+        environ: the process's, credentials of its unit included.
+        ask: prompts; None: nobody is there.
+        ask_new: prompts for one that is about to be made.
+        warn: is told what is weak.
+    """
+
+    def __init__(  # noqa: PLR0913 # each a place of its own
+        self,
+        kind: Kind,
+        *,
+        file: Path | None,
+        environ: Mapping[str, str],
+        ask: Passphrase | None,
+        ask_new: Passphrase | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self._kind = kind
+        self._file = file
+        self._environ = environ
+        self._ask = ask
+        self._ask_new = ask_new or ask
+        self._warn = warn
+        self._known: dict[str, bytes] = {}
+
+    def __call__(self, name: str) -> bytes:
+        """Return the secret of a key.
+
+        Raises:
+            BrokenError: there is none.
+        """
+        if name not in self._known:
+            self._known[name] = self._find(name, self._ask)
+        return self._known[name]
+
+    def new(self, name: str) -> bytes:
+        """Return the secret of a key that is about to be made.
+
+        Raises:
+            BrokenError: there is none, or it is too short to protect anything.
+        """
+        if name not in self._known:
+            self._known[name] = self._find(name, self._ask_new)
+        found = self._known[name]
+        length = len(found.decode("utf-8", "replace"))
+        if length < SHORTEST:
+            raise BrokenError(
+                f"the passphrase for the new key {name} has {length} characters",
+                means="whoever gets the file would guess it; nothing was made",
+                do=f"use at least {SHORTEST}, better {ADVISED}: several words do",
+                code="weak_passphrase",
+            )
+        if length < ADVISED and self._warn is not None:
+            self._warn(
+                f"the passphrase for the new key {name} has {length} characters; "
+                f"{ADVISED} or more are hard to guess, as several words are"
+            )
+        return found
+
+    def _find(self, name: str, ask: Passphrase | None) -> bytes:
+        if self._file is not None:
+            return _first_line(self._file, self._kind)
+        kind = self._kind
+        own = f"{kind.variable}_{name.upper().replace('-', '_')}"
+        for variable in (own, kind.variable):
+            if self._environ.get(variable):
+                return self._environ[variable].encode()
+        kept = credential(self._environ, f"{kind.credential}-{name}", kind.credential)
+        if kept is not None:
+            return kept
+        if ask is not None:
+            return ask(name)
+        raise BrokenError(
+            f"the key {name} needs a {kind.what} and nobody is there to ask",
+            do=f"use {kind.option}, set {kind.variable}, or give the unit "
+            f"LoadCredential={kind.credential}",
+            code="passphrase" if kind is PASSPHRASE else "pin",
+        )
+
+
 def passphrase_from(
     *, file: Path | None, environ: Mapping[str, str], ask: Passphrase | None
 ) -> Passphrase:
@@ -177,48 +306,22 @@ def passphrase_from(
             unit's credentials `updaterd.passphrase-<key>`, `updaterd.passphrase`.
         ask: prompts; None: nobody is there.
     """
-    known: dict[str, bytes] = {}
-
-    def find(name: str) -> bytes:
-        if name not in known:
-            known[name] = _find(name)
-        return known[name]
-
-    def _find(name: str) -> bytes:
-        if file is not None:
-            return _first_line(file)
-        own = "UPDATERD_PASSPHRASE_" + name.upper().replace("-", "_")
-        for variable in (own, "UPDATERD_PASSPHRASE"):
-            if environ.get(variable):
-                return environ[variable].encode()
-        kept = credential(environ, f"{CREDENTIAL}-{name}", CREDENTIAL)
-        if kept is not None:
-            return kept
-        if ask is not None:
-            return ask(name)
-        raise BrokenError(
-            f"the key {name} needs a passphrase and nobody is there to ask",
-            do="use --passphrase-file, set UPDATERD_PASSPHRASE, or give the unit "
-            f"LoadCredential={CREDENTIAL}",
-            code="passphrase",
-        )
-
-    return find
+    return Secrets(PASSPHRASE, file=file, environ=environ, ask=ask)
 
 
-def _first_line(path: Path) -> bytes:
+def _first_line(path: Path, kind: Kind) -> bytes:
     try:
         if path.stat().st_mode & 0o077:
             raise BrokenError(
-                f"others may read the passphrase file {path}",
+                f"others may read the {kind.what} file {path}",
                 do=f"chmod 600 {path}",
                 code="passphrase",
             )
         line = path.read_bytes().split(b"\n", 1)[0].rstrip(b"\r")
     except OSError as error:
         raise BrokenError(
-            f"cannot read the passphrase file: {error}", code="passphrase"
+            f"cannot read the {kind.what} file: {error}", code="passphrase"
         ) from error
     if not line:
-        raise BrokenError(f"the passphrase file {path} is empty", code="passphrase")
+        raise BrokenError(f"the {kind.what} file {path} is empty", code="passphrase")
     return line

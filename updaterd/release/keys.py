@@ -34,11 +34,18 @@ class Keyring:
     Args:
         folder: `keys/`, 0700.
         passphrase: None: key files are written and read without one (demo).
+        pin: opens tokens; None: as key files are opened.
     """
 
-    def __init__(self, folder: Path, passphrase: Passphrase | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        passphrase: Passphrase | None = None,
+        pin: Passphrase | None = None,
+    ) -> None:
         self._folder = folder
         self._passphrase = passphrase
+        self._pin = pin or passphrase
         self._signers: dict[str, Signer] = {}
         self._entries = dict(_read_entries(folder / "keyring.json"))
 
@@ -170,7 +177,7 @@ class Keyring:
             return open_key(path, entry.public, entry.name, self._passphrase)
         if not kind:
             return None
-        return _open_remote(entry, self._passphrase)
+        return _open_remote(entry, self._pin)
 
 
 def _read_entries(path: Path) -> Iterator[tuple[str, KeyEntry]]:
@@ -205,7 +212,7 @@ def read_public(path: Path, name: str) -> KeyEntry:
     return KeyEntry(name=name, public=key, uri="")
 
 
-def _open_remote(entry: KeyEntry, passphrase: Passphrase | None) -> Signer:
+def _open_remote(entry: KeyEntry, pin: Passphrase | None) -> Signer:
     """Return a signer for a key that never leaves its device or service.
 
     Raises:
@@ -213,15 +220,26 @@ def _open_remote(entry: KeyEntry, passphrase: Passphrase | None) -> Signer:
     """
 
     def ask(_what: str) -> str:
-        return passphrase(entry.name).decode() if passphrase else ""
+        return pin(entry.name).decode() if pin else ""
 
+    if entry.uri.startswith("hsm:"):
+        ask("PIN")  # now: it is opened when it signs, which may be hours from here
     try:
         return Signer.from_priv_key_uri(entry.uri, entry.public, ask)
+    except BrokenError:
+        raise  # there is no PIN to try
     except Exception as error:
         raise BrokenError(
-            f"cannot use the key {entry.name} at {entry.uri}: {error}",
+            f"cannot use the key {entry.name} at {entry.uri}: {named(error)}",
             means="nothing was signed",
             do="for hsm: install python-pkcs11 and set PYKCS11LIB; for hv: install "
             "hvac and set VAULT_ADDR and VAULT_TOKEN; for awskms: install boto3",
             code="key_unreachable",
         ) from error
+
+
+def named(error: BaseException) -> str:
+    """Return what an error says, with its name: some libraries' say nothing else."""
+    said = str(error.__cause__ or error).strip()
+    name = type(error.__cause__ or error).__name__
+    return f"{name}: {said}" if said and said != name else name

@@ -11,7 +11,7 @@ from securesystemslib.signer import Key
 
 from updaterd.errors import BrokenError
 from updaterd.release.keyfiles import Passphrase
-from updaterd.release.keys import KeyEntry
+from updaterd.release.keys import KeyEntry, named
 
 Ask = Callable[[str], str]
 
@@ -49,7 +49,7 @@ _KINDS: dict[str, Callable[[str, str, Ask], tuple[str, Key]]] = {
 }
 
 
-def find_key(uri: str, name: str, passphrase: Passphrase) -> KeyEntry:
+def find_key(uri: str, name: str, pin: Passphrase) -> KeyEntry:
     """Return the key that a URI names, asked for at its device or service.
 
     Raises:
@@ -64,12 +64,12 @@ def find_key(uri: str, name: str, passphrase: Passphrase) -> KeyEntry:
             code="bad_key_uri",
         )
     try:
-        found, public = read(
-            parts.path, parts.query, lambda _what: passphrase(name).decode()
-        )
+        found, public = read(parts.path, parts.query, lambda _what: pin(name).decode())
+    except BrokenError:
+        raise  # there is no PIN to try
     except Exception as error:
         raise BrokenError(
-            f"cannot get the public key of {uri}: {error}",
+            f"cannot get the public key of {uri}: {named(error)}",
             means="nothing was changed",
             do="see docs/operations.md for what each kind needs",
             code="key_unreachable",

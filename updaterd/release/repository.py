@@ -28,7 +28,7 @@ from tuf.api.serialization.json import JSONSerializer
 
 from updaterd import durable
 from updaterd.errors import BrokenError, TransientError
-from updaterd.release.keys import Keyring
+from updaterd.release.keys import Keyring, named
 from updaterd.release.lifetimes import days_of
 
 _COMPACT = JSONSerializer(compact=True)
@@ -108,6 +108,11 @@ class Repository:
         if found.signed.type != kind:
             raise ValueError(f"{name} is a {found.signed.type}")
         return found
+
+    @property
+    def now(self) -> datetime:
+        """Return the time of this publication."""
+        return self._now
 
     @property
     def roles(self) -> dict[str, Metadata[Any]]:
@@ -384,9 +389,10 @@ def _sign_one(found: Metadata[Any], signer: Signer, role: str) -> None:
         found.sign(signer, append=True)
     except Exception as error:  # each device and service has errors of its own
         raise BrokenError(
-            f"cannot sign {role}: {error.__cause__ or error}",
+            f"cannot sign {role}: {named(error)}",
             means="nothing was published",
-            do="check the token's PIN, or that the service can be reached",
+            do="check the token's PIN (UPDATERD_PIN, --pin-file; it locks after a few "
+            "wrong ones), or that the service can be reached",
             code="signing_failed",
         ) from error
 

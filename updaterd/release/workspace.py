@@ -45,16 +45,24 @@ class Workspace:
     Args:
         folder: DIR.
         passphrase: for key files of the prod profile.
+        pin: for keys in tokens; None: as for key files.
 
     Raises:
         BrokenError: there is no workspace, or its settings cannot be read.
     """
 
-    def __init__(self, folder: Path, passphrase: Passphrase | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        passphrase: Passphrase | None = None,
+        pin: Passphrase | None = None,
+    ) -> None:
         self.folder = folder
         self.settings = _read_settings(folder / "release.toml")
         self.keyring = Keyring(
-            folder / "keys", passphrase if self.settings.profile != "demo" else None
+            folder / "keys",
+            passphrase if self.settings.profile != "demo" else None,
+            pin,
         )
 
     @property

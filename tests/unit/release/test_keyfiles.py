@@ -112,3 +112,49 @@ def test_a_key_made_elsewhere_brings_only_its_public_half(tmp_path):
     assert entry.uri == ""
     with pytest.raises(BrokenError):
         keyfiles.generate(tmp_path, "root-9", lambda _: b"p")
+
+
+def test_a_pin_is_never_looked_for_where_passphrases_are(tmp_path):
+    """A token that is tried with another secret counts that, and locks."""
+    (tmp_path / "updaterd.passphrase").write_bytes(b"of the key files\n")
+    others = {
+        "UPDATERD_PASSPHRASE": "of the key files",
+        "UPDATERD_PASSPHRASE_RELEASE_ACME": "of the key files",
+        "CREDENTIALS_DIRECTORY": str(tmp_path),
+    }
+
+    def pin(**environ):
+        environ = {**others, **environ}
+        return keyfiles.Secrets(keyfiles.PIN, file=None, environ=environ, ask=None)
+
+    with pytest.raises(BrokenError, match="UPDATERD_PIN") as caught:
+        pin()("release-acme")
+    assert caught.value.code == "pin"
+    assert pin(UPDATERD_PIN="1234")("release-acme") == b"1234"
+    own = pin(UPDATERD_PIN="1234", UPDATERD_PIN_RELEASE_ACME="9")
+    assert own("release-acme") == b"9"
+    (tmp_path / "updaterd.pin").write_bytes(b"77\n")
+    assert pin()("release-acme") == b"77"
+
+
+def test_a_passphrase_that_protects_nothing_is_refused_for_a_new_key(tmp_path):
+    """Short ones are told; an old key with one still opens."""
+    told = []
+
+    def secrets(text):
+        environ = {"UPDATERD_PASSPHRASE": text}
+        return keyfiles.Secrets(
+            keyfiles.PASSPHRASE, file=None, environ=environ, ask=None, warn=told.append
+        )
+
+    with pytest.raises(BrokenError) as caught:
+        keyfiles.generate(tmp_path, "online", secrets("x"))
+    assert caught.value.code == "weak_passphrase"
+    assert not (tmp_path / "online.pem").exists()
+    keyfiles.generate(tmp_path, "online", secrets("eight..."))
+    assert "online has 8 characters" in told.pop()
+    keyfiles.generate(tmp_path, "other", secrets("correct horse battery staple"))
+    assert told == []
+    keyfiles.generate(tmp_path, "old", lambda _: b"x")
+    signer = keyfiles.signer_from_file(tmp_path / "old.pem", secrets("x"))
+    assert signer.public_key.keyid

@@ -15,7 +15,7 @@ from fakes.repository import Client, Publisher
 from fakes.tools import need
 
 from updaterd.errors import BrokenError
-from updaterd.release import changes, keychange, remote
+from updaterd.release import changes, keychange, keyfiles, remote, workspace
 
 LIBRARIES = (
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -24,13 +24,14 @@ LIBRARIES = (
 )
 
 
-def publishes_with(uri: str, tmp_path: Path, passphrase):
+def publishes_with(uri: str, tmp_path: Path, passphrase, pin=None):
     """Move the release key to `uri`, publish with it, look as a machine does."""
     publisher = Publisher(tmp_path / "ops", profile="prod", passphrase=passphrase)
+    publisher.space = workspace.Workspace(publisher.folder, passphrase, pin)
     publisher.release("1.0.0")
     ring = publisher.space.keyring
     old = ring.retire("release-acme")
-    new = ring.add(remote.find_key(uri, "release-acme", passphrase))
+    new = ring.add(remote.find_key(uri, "release-acme", pin or passphrase))
     change = changes.replace_key(old.public, new.public)
     assert keychange.propose(publisher.space, publisher.open(), change) == []
     publisher.release("1.1.0")
@@ -70,7 +71,19 @@ def test_a_release_key_on_a_pkcs11_token_signs(tmp_path, monkeypatch):
             local=True,
         )
         parameters.generate_keypair(store=True, id=b"\x02", label="release")
-    publishes_with("hsm:2?label=release", tmp_path, lambda _: b"1234")
+    phrase = b"correct horse battery staple"
+    publishes_with(
+        "hsm:2?label=release", tmp_path, lambda _: phrase, pin=lambda _: b"1234"
+    )
+    other = Publisher(tmp_path / "ops", profile="prod", passphrase=lambda _: phrase)
+    with pytest.raises(BrokenError, match="PinIncorrect") as caught:
+        other.release("1.2.0")
+    assert "locks" in caught.value.do
+    nobody = keyfiles.Secrets(keyfiles.PIN, file=None, environ={}, ask=None)
+    other.space = workspace.Workspace(other.folder, lambda _: phrase, nobody)
+    with pytest.raises(BrokenError, match="PIN") as caught:
+        other.open().require_keys("acme.releases")
+    assert caught.value.code == "pin", "before anything is built"
 
 
 class Vault(ThreadingHTTPServer):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from updaterd.core.channel import ChannelPointer
     from updaterd.release.announce import Announced
+    from updaterd.release.keyfiles import Secrets
     from updaterd.release.repository import Repository
     from updaterd.release.workspace import Workspace
 
@@ -81,6 +82,13 @@ def add_passphrase(group: Any) -> None:
         help="first line opens the key files, mode 0600 (default: "
         "$UPDATERD_PASSPHRASE_<KEY>, $UPDATERD_PASSPHRASE, a credential of the unit, "
         "else asks)",
+    )
+    group.add_argument(
+        "--pin-file",
+        type=Path,
+        metavar="FILE",
+        help="first line opens tokens (hsm:), mode 0600 (default: $UPDATERD_PIN_<KEY>, "
+        "$UPDATERD_PIN, a credential of the unit, else asks)",
     )
 
 
@@ -222,15 +230,28 @@ def ask_passphrase(name: str) -> bytes:
     Raises:
         BrokenError: they closed it (Ctrl-D).
     """
+    return _asked(f"passphrase of the key {name}", name)
+
+
+def ask_pin(name: str) -> bytes:
+    """Ask a person on the terminal for a token's PIN.
+
+    Raises:
+        BrokenError: they closed it (Ctrl-D).
+    """
+    return _asked(f"PIN of the token with the key {name}", name)
+
+
+def _asked(what: str, name: str) -> bytes:
     import getpass
 
     try:
-        return getpass.getpass(f"passphrase of the key {name}: ").encode()
+        return getpass.getpass(f"{what}: ").encode()
     except EOFError as error:
         from updaterd.errors import BrokenError
 
         raise BrokenError(
-            f"no passphrase for the key {name} was given",
+            f"what opens the key {name} was not given",
             means="nothing was signed",
             do="run the same command again",
             code="passphrase",
@@ -239,27 +260,47 @@ def ask_passphrase(name: str) -> bytes:
 
 def ask_twice(name: str) -> bytes:
     """Ask a person for a new passphrase: a slip here would lose the key."""
+    from updaterd.release.keyfiles import SHORTEST
+
     while True:
         first = ask_passphrase(name)
-        if first and first == ask_passphrase(f"{name} (again)"):
+        if len(first.decode("utf-8", "replace")) < SHORTEST:
+            print(f"at least {SHORTEST} characters: once more", file=sys.stderr)
+        elif first == ask_passphrase(f"{name} (again)"):
             return first
-        print("they differ, or are empty: once more", file=sys.stderr)
+        else:
+            print("they differ: once more", file=sys.stderr)
 
 
-def passphrase(
-    arguments: argparse.Namespace, *, new: bool = False
-) -> Callable[[str], bytes]:
-    """Return where passphrases come from; `new`: keys are about to be made."""
-    from updaterd.release.keyfiles import passphrase_from
+def passphrase(arguments: argparse.Namespace) -> "Secrets":
+    """Return where passphrases come from."""
+    from updaterd.release.keyfiles import PASSPHRASE, Secrets
 
-    return passphrase_from(
+    there = sys.stdin.isatty()
+    return Secrets(
+        PASSPHRASE,
         file=arguments.passphrase_file,
         environ=os.environ,
-        ask=(ask_twice if new else ask_passphrase) if sys.stdin.isatty() else None,
+        ask=ask_passphrase if there else None,
+        ask_new=ask_twice if there else None,
+        warn=lambda text: print(f"note: {text}", file=sys.stderr),
     )
 
 
-def open_workspace(arguments: argparse.Namespace, *, new: bool = False) -> "Workspace":
+def pin(arguments: argparse.Namespace) -> "Secrets":
+    """Return where PINs of tokens come from: never from where passphrases do."""
+    from updaterd.release.keyfiles import PIN, Secrets
+
+    there = sys.stdin.isatty()
+    return Secrets(
+        PIN,
+        file=arguments.pin_file,
+        environ=os.environ,
+        ask=ask_pin if there else None,
+    )
+
+
+def open_workspace(arguments: argparse.Namespace) -> "Workspace":
     """Return the workspace that the arguments name.
 
     Raises:
@@ -267,7 +308,7 @@ def open_workspace(arguments: argparse.Namespace, *, new: bool = False) -> "Work
     """
     from updaterd.release.workspace import Workspace
 
-    return Workspace(arguments.repo, passphrase(arguments, new=new))
+    return Workspace(arguments.repo, passphrase(arguments), pin(arguments))
 
 
 class Bar:

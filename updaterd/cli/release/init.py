@@ -86,7 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
     channels = arguments.channel or ["stable"]
     folder = arguments.folder
     workspace.create(folder, settings)
-    space = workspace.Workspace(folder, common.passphrase(arguments, new=True))
+    space = workspace.Workspace(
+        folder, common.passphrase(arguments), common.pin(arguments)
+    )
     with space.locked():
         delegation.found(
             space,

@@ -120,8 +120,8 @@ def _source(
     if arguments.public is not None:
         return workspace.keyring.add(read_public(arguments.public, name))
     if arguments.uri is not None:
-        ask = common.passphrase(arguments)
-        return workspace.keyring.add(remote.find_key(arguments.uri, name, ask))
+        found = remote.find_key(arguments.uri, name, common.pin(arguments))
+        return workspace.keyring.add(found)
     return workspace.keyring.ensure(name)
 
 
@@ -198,7 +198,7 @@ def run_generate(arguments: argparse.Namespace) -> int:
     from updaterd.release.keyfiles import generate
 
     private, public = generate(
-        arguments.folder, arguments.name, common.passphrase(arguments, new=True)
+        arguments.folder, arguments.name, common.passphrase(arguments)
     )
     print(f"private: {private}\npublic:  {public}")
     common.answer(arguments, private=str(private), public=str(public))

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from itertools import groupby
 
@@ -25,9 +26,20 @@ def configure(commands: common.Subcommands) -> None:
         commands, "verify", run_verify, "check every signature, manifest and blob"
     )
     verify.add_argument("--deep", action="store_true", help="hash every blob, too")
-    gc = common.add(commands, "gc", run_gc, "delete files that nothing refers to")
+    gc = common.add(
+        commands,
+        "gc",
+        run_gc,
+        "delete files that nothing refers to",
+        "What is not of the repository's making (a site's pages) is never touched.\n",
+    )
     gc.add_argument(
-        "--older-than-days", type=float, default=7.0, metavar="DAYS", help="default: 7"
+        "--older-than-days",
+        type=float,
+        default=7.0,
+        metavar="DAYS",
+        help="days since nothing refers to them, as `gc` and `refresh` noted it "
+        "(default, and at least: 7, as long as a machine's metadata counts)",
     )
     gc.add_argument("--dry-run", action="store_true", help="only list them")
     for parser in (status, refresh, verify, gc):
@@ -102,13 +114,16 @@ def run_status(arguments: argparse.Namespace) -> int:
 def run_refresh(arguments: argparse.Namespace) -> int:
     """Sign what needs it."""
     from updaterd.cli import EXIT_DEGRADED
-    from updaterd.release import care
+    from updaterd.errors import UpdaterError
+    from updaterd.release import care, garbage
 
     workspace = common.open_workspace(arguments)
     now = common.clock()
     with workspace.locked():
         repository = common.opened(workspace)
         signed, missing = care.refresh(workspace, repository, now)
+        with suppress(UpdaterError):  # a damaged file: `verify` says which
+            garbage.note(workspace, repository)
     print(f"signed: {', '.join(signed)}")
     common.answer(arguments, signed=signed, missing=missing)
     for line in missing:
@@ -137,14 +152,14 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 def run_gc(arguments: argparse.Namespace) -> int:
     """Delete what nothing refers to."""
-    from updaterd.release import care
+    from updaterd.release import garbage
 
     workspace = common.open_workspace(arguments)
     now = common.clock()
+    days = max(arguments.older_than_days, garbage.LEAST_DAYS)
     with workspace.locked():
         repository = common.opened(workspace)
-        limit = now - timedelta(days=arguments.older_than_days)
-        paths = care.garbage(workspace, repository, limit)
+        paths = garbage.collectable(workspace, repository, now - timedelta(days=days))
         freed = sum(path.stat().st_size for path in paths)
         for path in paths:
             if arguments.dry_run:
@@ -159,4 +174,9 @@ def run_gc(arguments: argparse.Namespace) -> int:
     )
     word = "could delete" if arguments.dry_run else "deleted"
     print(f"{word} {len(paths)} files, {freed:,} bytes")
+    if days > arguments.older_than_days:
+        print(
+            f"what was referred to in the last {days:g} days stays: machines may still "
+            "go by metadata of that age"
+        )
     return 0
