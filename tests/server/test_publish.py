@@ -7,11 +7,13 @@ import json
 import zlib
 
 import pytest
+from fakes.repository import Publisher
 from fakes.serving import Reader, announcement, make_token, publish, request
 from hypothesis import given
 from hypothesis import strategies as st
 
 from updaterd.errors import MalformedError, RejectedError
+from updaterd.release import changes, keychange
 from updaterd.server.log import Event, Position, Record, Topic
 from updaterd.server.publish import (
     MetadataWatch,
@@ -47,11 +49,11 @@ def pack(document):
     return base64.b64encode(zlib.compress(raw)).decode()
 
 
-def event_with(document, snapshot=None):
+def event_with(document, snapshot=None, **changes):
     tuf = {"timestamp": pack(document)}
     if snapshot is not None:
         tuf["snapshot"] = pack(snapshot)
-    return read_announcement(json.dumps(announcement(tuf=tuf)).encode())
+    return read_announcement(json.dumps(announcement(tuf=tuf, **changes)).encode())
 
 
 def test_announcement_is_stored_as_the_contract_has_it():
@@ -150,6 +152,84 @@ def test_metadata_older_than_announced_is_refused():
     watch.saw(Record(Position(1, 0), event_with(timestamp(9))))
     with pytest.raises(StaleMetadataError):
         watch.check(event_with(timestamp(8)))
+
+
+LAST = 2**53 - 1
+
+
+def test_one_products_token_cannot_end_anothers_announcements():
+    """Unsigned, of the highest version there is: it counts for that product alone."""
+    watch = MetadataWatch(None)
+    watch.saw(Record(Position(1, 0), event_with(timestamp(LAST), product="other")))
+    watch.check(event_with(timestamp(8)))
+    tuf = {"schema": 1, "tuf": {"timestamp": pack(timestamp(8))}}
+    watch.check(read_announcement(json.dumps(tuf).encode()))
+    with pytest.raises(StaleMetadataError):
+        watch.check(event_with(timestamp(8), product="other"))
+
+
+class TestWithTheRoot:
+    """The repository is at hand: only what its keys signed passes, and counts."""
+
+    @pytest.fixture
+    def publisher(self, tmp_path):
+        made = Publisher(tmp_path / "ops", products=("acme", "other"))
+        made.release("1.0.0")
+        return made
+
+    @staticmethod
+    def event(publisher, **changes):
+        pushed = publisher.pushed()
+        return event_with(pushed.timestamp, pushed.snapshot, **changes)
+
+    @pytest.mark.parametrize("by", ["repository", "file"])
+    def test_a_stolen_token_cannot_say_what_is_newest(self, publisher, tmp_path, by):
+        """Neither now, nor with what an older server has left in the log."""
+        root = tmp_path / "root.json"
+        root.write_bytes(publisher.bootstrap)
+        served = publisher.metadata / "timestamp.json"
+        watch = (
+            MetadataWatch(served) if by == "repository" else MetadataWatch(None, root)
+        )
+        forged = json.loads(publisher.pushed().timestamp)
+        forged["signed"]["version"] = LAST
+        for wrong in (timestamp(LAST), forged):
+            with pytest.raises(MalformedError) as caught:
+                watch.check(event_with(wrong, product="other"))
+            assert caught.value.code == "metadata_forged"
+            watch.saw(Record(Position(1, 0), event_with(wrong, product="other")))
+        watch.check(self.event(publisher))
+        old = self.event(publisher)
+        publisher.release("1.1.0")
+        watch.check(self.event(publisher))
+        watch.saw(Record(Position(1, 1), self.event(publisher, product="other")))
+        with pytest.raises(StaleMetadataError):
+            watch.check(old)
+
+    def test_a_snapshot_that_nobody_signed_is_refused(self, publisher):
+        watch = MetadataWatch(publisher.metadata / "timestamp.json")
+        forged = json.loads(publisher.pushed().snapshot)
+        forged["signed"]["meta"]["acme.stable.json"]["version"] += 1
+        with pytest.raises(MalformedError):
+            watch.check(event_with(publisher.pushed().timestamp, forged))
+
+    def test_what_a_stolen_key_counted_to_goes_with_the_key(self, publisher):
+        """Online key stolen and used at its worst; a new root: announcements go on."""
+        watch = MetadataWatch(publisher.metadata / "timestamp.json")
+        before = publisher.pushed().timestamp
+        repository = publisher.open()
+        repository.timestamp.version = 2**40
+        repository.touch("timestamp")
+        repository.commit()
+        stolen = Record(Position(1, 0), self.event(publisher))
+        watch.check(stolen.event)
+        watch.saw(stolen)
+        (publisher.metadata / "timestamp.json").write_bytes(before)
+        ring = publisher.space.keyring
+        old = ring.retire("online")
+        change = changes.replace_key(old.public, ring.ensure("online").public)
+        keychange.propose(publisher.space, publisher.open(), change)
+        watch.check(self.event(publisher))
 
 
 def test_unreadable_event_of_the_log_is_no_reason_to_stop():

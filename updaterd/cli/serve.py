@@ -70,6 +70,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "else that lies there; of a workspace, its public folder",
     )
     parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="FILE",
+        help="newest root of a repository that is served elsewhere: announced metadata "
+        "must be signed by its keys, as with --repo",
+    )
+    parser.add_argument(
         "--state",
         type=Path,
         required=True,
@@ -251,6 +258,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = Options(
         state=arguments.state.absolute(),
         repository=arguments.repo and arguments.repo.absolute(),
+        root=arguments.root and arguments.root.absolute(),
         log_url=_log_url(arguments.log),
         host=arguments.host,
         port=arguments.port,

@@ -12,6 +12,8 @@ class Options:
 
     Attributes:
         repository: served under `/repo/`; None when a CDN does it.
+        root: the repository's root, to judge pushed metadata by where it is served
+            elsewhere.
         state: tokens, and the log when it is embedded.
         log_url: `sqlite:///PATH` or `redis://HOST:PORT/DB`.
         sink: how streams are written: auto, fast or asgi.
@@ -38,6 +40,7 @@ class Options:
 
     state: Path
     repository: Path | None = None
+    root: Path | None = None
     log_url: str = ""
     host: str = "127.0.0.1"
     port: int = 8080

@@ -83,7 +83,7 @@ class FeedServer:
             options = replace(options, repository=public_folder(options.repository))
         self.options = options
         served = options.repository and options.repository / "metadata/timestamp.json"
-        watch = MetadataWatch(served)
+        watch = MetadataWatch(served, options.root)
         self.metrics = Metrics(now=world.now)
         self.log = open_log(options, now=world.now)
         self._observer = Observer(self.metrics, watch)

@@ -1,19 +1,25 @@
 """What may be announced: the body of `POST /v1/events`, checked.
 
-The server holds no keys and believes nothing, but it need not pass on what every
-client would refuse: an announcement must be well-formed, and metadata that rides in
-it must parse and must not be older than what is served.
+The server holds no signing keys and believes nothing, but it need not pass on what
+every client would refuse: an announcement must be well-formed, and metadata that rides
+in it must parse, be signed where the root is known (`roots`), and not be older than
+what is served.
 """
 
 import base64
 import binascii
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from updaterd.core.names import check_name, check_version
 from updaterd.core.wire import Fields, encode, parse_object
 from updaterd.errors import MalformedError, RejectedError
 from updaterd.server.log import Event, Record, Topic
+from updaterd.server.roots import Roots, check_signed
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import Root
 
 BODY_LIMIT = 512 << 10
 """Largest accepted announcement, in bytes."""
@@ -23,6 +29,10 @@ _MAX_SPREAD_S = 30 * 86400
 _TIMESTAMP_LIMIT = 16 << 10
 _SNAPSHOT_LIMIT = 256 << 10
 _ROLE_LIMITS = {"timestamp": _TIMESTAMP_LIMIT, "snapshot": _SNAPSHOT_LIMIT}
+
+
+_MOST_HEARD = 64
+"""Timestamps kept until somebody asks which is the newest."""
 
 
 class StaleMetadataError(RejectedError):
@@ -127,17 +137,26 @@ def _signed(raw: bytes, role: str) -> Fields:
 class MetadataWatch:
     """The newest timestamp that clients can have from here.
 
+    Where the repository's root is at hand, only what its keys signed counts, and
+    nothing else passes. Elsewhere what one product's publishers say counts for that
+    product, and what came with no product for what comes with none.
+
     Args:
         served: `timestamp.json` of the repository this server serves, or None.
+        root: a root file to judge by where the repository is served elsewhere.
     """
 
-    def __init__(self, served: Path | None) -> None:
+    def __init__(self, served: Path | None, root: Path | None = None) -> None:
         self._served = served
-        self._announced = 0
+        self._roots = Roots(served.parent if served else None, root)
+        self._heard: dict[str | None, dict[int, bytes]] = {}
 
-    def newest(self) -> int:
-        """Return the newest version known, 0 when none is."""
-        newest = self._announced
+    def newest(self, product: str | None = None) -> int:
+        """Return the newest version known to a product's publishers, 0 for none."""
+        root, newest = self._roots.newest(), 0
+        for speaker, heard in self._heard.items():
+            if root is not None or speaker == product:
+                newest = max(newest, self._newest(heard, root))
         if self._served is not None:
             try:
                 raw = self._served.read_bytes()
@@ -146,34 +165,77 @@ class MetadataWatch:
                 pass  # not our file to judge; clients will
         return newest
 
+    @staticmethod
+    def _newest(heard: dict[int, bytes], root: "Root | None") -> int:
+        """Return the newest version that counts; forget what can never count again."""
+        for version in sorted(heard, reverse=True):
+            try:
+                if root is not None:
+                    check_signed(root, "timestamp", heard[version])
+            except MalformedError:
+                # a stranger's, of an older server; or its key was taken out
+                del heard[version]
+                continue
+            for older in [one for one in heard if one < version]:
+                del heard[older]
+            return version
+        return 0
+
     def check(self, event: Event) -> None:
-        """Refuse metadata that does not parse or is older than what is known.
+        """Refuse metadata that does not parse or count, or is older than is known.
 
         Raises:
-            MalformedError: it does not parse, or its parts do not fit.
+            MalformedError: it does not parse, its parts do not fit, or its signature
+                is nobody's.
             StaleMetadataError: it is older.
         """
         timestamp = _pushed(event, "timestamp")
         if timestamp is None:
             return
         _check_snapshot(event, timestamp)
-        version, newest = timestamp.integer("version"), self.newest()
+        root = self._roots.newest()
+        for role in _ROLE_LIMITS if root is not None else ():
+            raw = _raw(event, role)
+            if root is not None and raw is not None:
+                check_signed(root, role, raw)
+        version = timestamp.integer("version")
+        newest = self.newest(event.topic.product)
         if version < newest:
             raise StaleMetadataError(
                 f"pushed timestamp has version {version}, {newest} is already served",
                 means="clients would refuse it as a rollback",
-                do="publish again from the newest repository; if it was made anew and "
-                "counts from 1 again, move the event log away and restart the server",
+                do="publish again from the newest repository; if it was restored from "
+                "a backup, `updaterd release recover`; if it was made anew and counts "
+                "from 1 again, move the event log away and restart the server",
             )
 
     def saw(self, record: Record) -> None:
         """Remember what was announced, here or by another replica."""
         try:
-            timestamp = _pushed(record.event, "timestamp")
-            version = timestamp.integer("version") if timestamp else 0
+            raw = _raw(record.event, "timestamp")
+            if raw is None:
+                return
+            version = _signed(raw, "timestamp").integer("version")
         except MalformedError:
             return  # an older server let it in
-        self._announced = max(self._announced, version)
+        heard = self._heard.setdefault(record.event.topic.product, {})
+        heard[version] = raw
+        if len(heard) > _MOST_HEARD:
+            self._newest(heard, self._roots.newest())
+
+
+def _raw(event: Event, role: str) -> bytes | None:
+    """Return the bytes of a role that rides in the event, if one does.
+
+    Raises:
+        MalformedError: they do not unpack.
+    """
+    if b'"tuf"' not in event.data:  # most have none, and need not be parsed to see it
+        return None
+    fields = parse_object(event.data, where="the event", limit=BODY_LIMIT * 2)
+    if "tuf" not in fields or role not in (tuf := fields.fields("tuf")):
+        return None
+    return _inflate(tuf.text(role, longest=BODY_LIMIT), role)
 
 
 def _pushed(event: Event, role: str) -> Fields | None:
@@ -182,12 +244,8 @@ def _pushed(event: Event, role: str) -> Fields | None:
     Raises:
         MalformedError: it does not parse.
     """
-    if b'"tuf"' not in event.data:  # most have none, and need not be parsed to see it
-        return None
-    fields = parse_object(event.data, where="the event", limit=BODY_LIMIT * 2)
-    if "tuf" not in fields or role not in (tuf := fields.fields("tuf")):
-        return None
-    return _signed(_inflate(tuf.text(role, longest=BODY_LIMIT), role), role)
+    raw = _raw(event, role)
+    return None if raw is None else _signed(raw, role)
 
 
 def _check_snapshot(event: Event, timestamp: Fields) -> None:
