@@ -1,13 +1,20 @@
 """A release that says that it does not work here is never switched to."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fakes.machine import Machine
 from fakes.trees import make_tree
 from fakes.waiting import eventually
+
+import updaterd
+
+SELF_TEST = Path(__file__).parents[2] / "packaging/private/self_test.py"
 
 # runs the staged release's own test, as /usr/lib/updaterd/self-test does for updaterd
 ASK = ["/bin/sh", "-c", 'exec "$UPDATERD_RELEASE/bin/works-here"']
@@ -59,7 +66,7 @@ def test_failing_it_is_a_verdict_before_anything_moves(tmp_path, site, machine):
     machine.wait_for("1.2.0")
 
 
-@pytest.mark.parametrize("test", ["exec sleep 60", "kill -KILL $$"])
+@pytest.mark.parametrize("test", ["exec sleep 60", "kill -KILL $$", "exit 75"])
 def test_no_answer_is_no_verdict(tmp_path, site, machine, test):
     """Out of time or killed from outside says nothing: it is asked again."""
     site.push(release(tmp_path, "1.0.0", test), "1.0.0")
@@ -80,6 +87,39 @@ def test_updaterd_knows_whether_it_works(machine):
     machine.config.write_text("[feed]\n")
     done = machine("self-test", expect=1)
     assert "cannot use the configuration" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("part", "sabotage"),
+    [
+        ("pipeline/order.py", 'def update(*_): raise RuntimeError("born broken")'),
+        ("artifact/child.py", 'def perform(*_): raise RuntimeError("born broken")'),
+    ],
+)
+def test_release_whose_worker_cannot_work_says_so(machine, tmp_path, part, sabotage):
+    """All its parts load; but it could never bring its own successor."""
+    tree = tmp_path / "release"
+    shutil.copytree(
+        Path(updaterd.__file__).parent,
+        tree / "updaterd",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    with (tree / "updaterd" / part).open("a") as file:
+        file.write(f"\n\n{sabotage}\n")
+    done = subprocess.run(
+        [sys.executable, "-I", SELF_TEST],
+        env={
+            **os.environ,
+            "UPDATERD_RELEASE": str(tree),
+            "CONFIGURATION_DIRECTORY": str(machine.config.parent),
+            "HTTP_PROXY": "http://127.0.0.1:9",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 1 == done.returncode, done.stderr
+    assert "cannot install and update" in done.stderr.splitlines()[-1]
 
 
 def test_a_part_that_is_missing_is_named():

@@ -2,7 +2,8 @@
 
 Asked of a new updaterd before it is switched to, and again before the old daemon
 makes way for it (docs/operations.md). Each release brings its own: only it knows
-what it needs. Nothing is changed, and no server is asked.
+what it needs. Nothing is changed, and no server is asked but its own, on the loopback
+interface (cli/rehearsal.py).
 """
 
 import argparse
@@ -13,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from updaterd import __version__
-from updaterd.cli.common import add_machine_options
+from updaterd.cli.common import add_machine_options, settings_from
+
+EXIT_NO_VERDICT = 75  # sysexits(3): EX_TEMPFAIL
 
 # daemon, worker, the worker's child, and what the guard calls
 _PARTS = (
@@ -30,17 +33,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = (
         "Loads every part with this machine's Python and libraries, puts the native\n"
-        "ones to work, and checks the configuration. Exit code 0: it works here."
+        "ones to work, reads the configuration, and lets its own worker install and\n"
+        "update something tiny in a scratch folder.\n\n"
+        "exit codes:\n"
+        "   0  it works here\n"
+        "   1  it does not, told on stderr\n"
+        "  75  there is no telling now: no space, no memory\n"
     )
     add_machine_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Try everything; the last line says what does not work."""
-    from updaterd.cli import config
+    import errno
+
+    from updaterd.cli import rehearsal
 
     def configuration() -> None:
-        config.check(arguments)
+        # What the machine lacks besides is no fault of a release: `config check`.
+        settings_from(arguments)
 
     steps: tuple[tuple[str, Callable[[], None]], ...] = (
         ("load its parts", _load),
@@ -49,17 +60,24 @@ def run(arguments: argparse.Namespace) -> int:
         ("open a database", _open_a_database),
         ("use the system's certificates", _trust_the_system),
         ("use the configuration", configuration),
+        ("install and update", rehearsal.rehearse),
     )
     for what, attempt in steps:
         try:
             attempt()
         except Exception as error:  # noqa: BLE001 # whatever it is, it does not work
+            short = getattr(error, "errno", 0) in {
+                errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE,
+                errno.EAGAIN, errno.EROFS, errno.EIO,
+            }  # fmt: skip
+            no_verdict = short or isinstance(error, rehearsal.NoVerdictError)
             why = " ".join(str(error).split()) or type(error).__name__
+            how = "cannot tell whether it can" if no_verdict else "cannot"
             print(
-                f"self-test: updaterd {__version__} cannot {what}: {why}",
+                f"self-test: updaterd {__version__} {how} {what}: {why}",
                 file=sys.stderr,
             )
-            return 1
+            return EXIT_NO_VERDICT if no_verdict else 1
     print(f"self-test: updaterd {__version__} works here")
     return 0
 

@@ -51,6 +51,7 @@ class Workers:
     Args:
         arguments: command-line options that every worker gets (`--config`, ...).
         niceness: added to the worker's own; applications come first.
+        command: what starts updaterd; empty for the daemon's own (`-m updaterd`).
         oom_kills: counts what the kernel killed here for want of memory.
     """
 
@@ -59,8 +60,10 @@ class Workers:
         arguments: Sequence[str],
         *,
         niceness: int = 10,
+        command: Sequence[str] = (),
         oom_kills: Callable[[], int] = oom.kills,
     ) -> None:
+        self._command = tuple(command)
         self._oom_kills = oom_kills
         self._arguments = tuple(arguments)
         self._niceness = niceness
@@ -103,10 +106,7 @@ class Workers:
         nice = ["/usr/bin/nice", f"-n{self._niceness}"] if self._niceness else []
         return await asyncio.create_subprocess_exec(
             *(nice if os.access("/usr/bin/nice", os.X_OK) else []),
-            sys.executable,
-            "-I",
-            "-m",
-            "updaterd",
+            *(self._command or (sys.executable, "-I", "-m", "updaterd")),
             "update",
             product,
             "--trigger",

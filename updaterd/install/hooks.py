@@ -20,8 +20,9 @@ from updaterd.install.commands import require_safe
 from updaterd.install.process import Output, Ran, run
 
 _NOT_NOW = "what is installed runs on; the update is tried again later"
-# took too long; killed by the kernel or a person; cannot be run
-_NO_VERDICT = (None, -signal.SIGKILL, -signal.SIGTERM, 126, 127)
+# took too long; killed by the kernel or a person; says so itself (EX_TEMPFAIL of
+# sysexits(3)); cannot be run
+_NO_VERDICT = (None, -signal.SIGKILL, -signal.SIGTERM, 75, 126, 127)
 
 
 class HookError(TransientError):
