@@ -173,15 +173,30 @@ def remove(path: Path) -> None:
 def make_dir(path: Path, *, mode: int = 0o755) -> None:
     """Make a directory and its parents where they are missing, durably.
 
+    Args:
+        path: one that is there is left as it is.
+        mode: of the directory, whatever the umask; parents that are made get 0755.
+
     Raises:
-        OSError: the disk refused, or something else stands there.
+        FileExistsError: something else stands there.
+        OSError: the disk refused.
 
     Power cut: some of the directories are there, empty.
     """
     if path.is_dir():
         return
     make_dir(path.parent)
-    path.mkdir(mode=mode, exist_ok=True)
+    try:
+        path.mkdir(mode=mode)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return  # by another process, meanwhile
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchmod(fd, mode)  # the umask took bits away
+    finally:
+        os.close(fd)
     sync_dir(path.parent)
 
 
@@ -190,7 +205,7 @@ def settle(fresh: Path, path: Path, *, mode: int = 0o644) -> None:
 
     Args:
         fresh: on the same file system; written and closed, not yet synced.
-        path: its directory is made when absent.
+        path: its directory is made when absent, for everybody to enter.
         mode: of the final file.
 
     Raises:
@@ -198,9 +213,7 @@ def settle(fresh: Path, path: Path, *, mode: int = 0o644) -> None:
 
     Power cut: `fresh` is there under its old name, or whole under its new one.
     """
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sync_dir(path.parent.parent)
+    make_dir(path.parent)
     fd = os.open(fresh, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fchmod(fd, mode)

@@ -42,6 +42,13 @@ SYSTEMCTL = "/usr/bin/systemctl"
 MOST_LEFT = 20  # condemned releases that are remembered
 
 
+def holds_mount(folder):
+    """Tell whether something is mounted in a folder: that is not ours to delete."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        places = [line.split()[4] for line in file]
+    return any(place == folder or place.startswith(folder + "/") for place in places)
+
+
 class Guard:
     """The trial of one product root.
 
@@ -220,8 +227,10 @@ class Guard:
         compiled = self.cache + "/pycache" + releases
         with contextlib.suppress(OSError):
             for name in os.listdir(compiled):
-                if not os.path.isdir(os.path.join(releases, name)):
-                    shutil.rmtree(os.path.join(compiled, name), ignore_errors=True)
+                path = os.path.join(compiled, name)
+                gone = not os.path.isdir(os.path.join(releases, name))
+                if gone and not holds_mount(path):
+                    shutil.rmtree(path, ignore_errors=True)
 
     def keep_database(self):
         """Copy the journal before a new release may change its layout."""

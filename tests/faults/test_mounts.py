@@ -33,18 +33,23 @@ def template(releases):
 
 
 @pytest.fixture
-def mount():
-    """Return what mounts as mount(8) does; all is unmounted in the end."""
+def mount(machine):
+    """Return what mounts as mount(8) does; all is unmounted in the end.
+
+    Wherever it is by then: a directory that is renamed takes along what is mounted in
+    it.
+    """
     need_root()
-    tool, where = need("mount"), []
+    tool = need("mount")
+    yield lambda *words: subprocess.run([tool, *map(str, words)], check=True)
+    for path in reversed(mounts()):
+        if path.startswith(f"{machine.root.resolve()}/"):
+            subprocess.run(["umount", "-l", path], check=True)
 
-    def act(*words) -> None:
-        subprocess.run([tool, *map(str, words)], check=True)
-        where.append(words[-1])
 
-    yield act
-    for path in reversed(where):
-        subprocess.run(["umount", "-l", str(path)], check=False, capture_output=True)
+def mounts() -> list[str]:
+    with open("/proc/self/mountinfo") as file:
+        return [line.split()[4] for line in file]
 
 
 def unmount(path) -> None:
@@ -72,8 +77,7 @@ def untouched(volume) -> bool:
 
 def mounted(place) -> bool:
     """Whether something is: `os.path.ismount` does not see a bind mount."""
-    with open("/proc/self/mountinfo") as file:
-        return any(line.split()[4] == str(place.resolve()) for line in file)
+    return str(place.resolve()) in mounts()
 
 
 def update(machine, **asked):

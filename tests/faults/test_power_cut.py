@@ -11,7 +11,8 @@ import pytest
 from fakes.disk import install_root
 
 from updaterd import durable
-from updaterd.install import activate, stage
+from updaterd.errors import NotStagedError
+from updaterd.install import activate, beside, layout, stage
 
 
 def version(root: Path) -> str:
@@ -82,6 +83,68 @@ def test_going_back(tmp_path, cut_before, previous):
         assert previous == (link.readlink().name if link.is_symlink() else None)
 
     until_complete(tmp_path, cut_before, make, act, check)
+
+
+def whole(root: Path) -> bool:
+    """Whether what `current` leads to is a complete tree, old or new."""
+    names = {path.name for path in (root / "current").iterdir()}
+    return names == {"VERSION", "lib"} and bool(version(root))
+
+
+def test_replacing_what_runs_where_names_cannot_be_exchanged(tmp_path, cut_before):
+    """`current` leads to the old tree or the new one at each instant."""
+    staged = {}
+
+    def make(path):
+        root = install_root(path, running="1.0.0")
+        (root / "releases" / "1.0.0" / "lib").mkdir()
+        staged[root] = tree(root)
+        (staged[root] / "lib").mkdir()
+        (staged[root] / "lib" / "link").symlink_to("../VERSION")
+        return root
+
+    def check(root, *, cut):
+        assert whole(root)
+        beside.finish(root)
+        assert whole(root)
+        assert "releases/1.0.0" == str((root / "current").readlink())
+        assert (root / "current" / "lib" / "link").is_symlink() == (
+            version(root) == "1.1.0"
+        )
+        assert cut or "1.1.0" == version(root)
+        assert ["1.0.0"] == [path.name for path in (root / "releases").iterdir()]
+        assert frozenset() == layout.marked(root)
+
+    until_complete(
+        tmp_path,
+        cut_before,
+        make,
+        lambda root: beside.switch(staged[root], root, "1.0.0"),
+        check,
+    )
+
+
+def test_deleting_a_release_that_cannot_be_moved(tmp_path, cut_before):
+    """It is whole, or no release any more for anybody who looks."""
+
+    def check(root, *, cut):
+        release = root / "releases" / "1.1.0"
+        if "1.1.0" in stage.look(root).whole:
+            assert "1.1.0" == (release / "VERSION").read_text()
+        else:
+            with pytest.raises(NotStagedError):
+                activate.activate(root, "1.1.0")
+        assert () == beside.delete_in_place(root, "1.1.0")
+        assert not release.exists()
+        assert frozenset() == layout.marked(root)
+
+    until_complete(
+        tmp_path,
+        cut_before,
+        lambda path: install_root(path, running="1.0.0", staged="1.1.0"),
+        lambda root: beside.delete_in_place(root, "1.1.0"),
+        check,
+    )
 
 
 def test_withdrawing_a_first_install(tmp_path, cut_before):

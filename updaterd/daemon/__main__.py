@@ -6,6 +6,7 @@ What parsed the command line would otherwise stay in memory for as long as the d
 lives (docs/decisions/0012). Each argument is NAME=VALUE, as `cli/run.py` gives it.
 """
 
+import os
 import sys
 
 from updaterd.daemon import deferred
@@ -45,4 +46,5 @@ def _run(stream: str, load: Callable[[], Settings]) -> int:
 
 
 if __name__ == "__main__":
+    os.umask(0o022)  # as every process of ours: `updaterd.__main__`
     sys.exit(main(sys.argv[1:]))

@@ -9,7 +9,6 @@ for the very Python that is there; a daemon that finds none does without
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,9 +57,11 @@ def make() -> None:
     Power cut: the stamp comes last, after all else is on the disk (a file of the right
         length without its bytes would end every start); without it, nothing is used.
     """
+    from updaterd import deletion  # noqa: PLC0415 - not for the daemon
+
     folder = _folder()
     (folder / _MADE_FOR).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)  # an older Python's
+    deletion.delete_tree(folder)  # an older Python's
     subprocess.run(  # noqa: S603 - ourselves
         [
             *(sys.executable, "-I", *_options(folder)),

@@ -60,7 +60,7 @@ def salvage(staging: Path, files: Sequence[Entry]) -> frozenset[str]:
                 do="unmount it or move it away, then run this again",
                 code="in_the_way",
             )
-        staging.mkdir(mode=0o700)
+        durable.make_dir(staging, mode=0o700)
         return frozenset()
     return frozenset(entry.path for entry in files) - wrong
 

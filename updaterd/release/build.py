@@ -5,14 +5,13 @@ the same files again and nothing else.
 """
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd import durable
+from updaterd import deletion, durable
 from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import UpdaterError
@@ -204,7 +203,7 @@ class _Deltas:
             self._tell(number, 1, 1)
             return error
         finally:
-            shutil.rmtree(before, ignore_errors=True)
+            deletion.delete_tree(before)
 
     def _tell(self, number: int, done: int, total: int) -> None:
         if self._progress is None:

@@ -380,7 +380,7 @@ class Catalog:
         digest = hashlib.sha256(data).hexdigest()
         target = TargetFile(len(data), {"sha256": digest}, path, {"custom": custom})
         final = self.path(target)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_dir(final.parent)
         durable.write_file(final, data, mode=0o644)
         return target
 

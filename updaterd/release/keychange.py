@@ -139,7 +139,7 @@ def _keep(
     workspace: Workspace, files: dict[str, Metadata[Any]], resign: Iterable[str]
 ) -> None:
     folder = _pending(workspace)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    durable.make_dir(folder, mode=0o700)
     for role, found in files.items():
         durable.write_file(folder / f"{role}.json", found.to_bytes())
     # last, so that half of a change is never taken for the whole
@@ -224,13 +224,13 @@ def export(workspace: Workspace, folder: Path) -> list[Path]:
     files = _load(workspace)
     if not files:
         raise BrokenError("no change of keys waits for signatures", code="no_change")
-    folder.mkdir(parents=True, exist_ok=True)
+    durable.make_dir(folder)
     written = []
     for role, found in files.items():
         path = folder / f"{role}.json"
         durable.write_file(path, found.to_bytes(), mode=0o644)
         written.append(path)
-    (folder / PRESENT).parent.mkdir(exist_ok=True)
+    durable.make_dir((folder / PRESENT).parent)
     present = _old_root(workspace).to_bytes()
     durable.write_file(folder / PRESENT, present, mode=0o644)
     return written

@@ -148,7 +148,7 @@ def generate(folder: Path, name: str, passphrase: Passphrase) -> tuple[Path, Pat
     private, public = folder / f"{name}.pem", folder / f"{name}.pub.json"
     if private.exists():
         raise BrokenError(f"{private} exists", do="choose another name", code="exists")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    durable.make_dir(folder, mode=0o700)
     signer = CryptoSigner.generate_ed25519()
     write_private(private, signer, name, passphrase)
     key = signer.public_key

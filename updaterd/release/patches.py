@@ -10,6 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
+from updaterd import deletion
 from updaterd.artifact import sandbox
 from updaterd.artifact.job import Job
 from updaterd.core.deltas import BSDIFF
@@ -80,8 +81,8 @@ def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
             code="useless_patch",
         ) from error
     finally:
-        shutil.rmtree(work / "before", ignore_errors=True)
-        shutil.rmtree(work / "after", ignore_errors=True)
+        deletion.delete_tree(work / "before")
+        deletion.delete_tree(work / "after")
     return Delta(
         from_version=old.version,
         from_tree=old.tree,

@@ -8,7 +8,6 @@ DIR/work/                             half-made things; may be deleted at any ti
 
 import json
 import platform
-import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd import durable, locks
+from updaterd import deletion, durable, locks
 from updaterd.core.names import check_name
 from updaterd.errors import BrokenError
 from updaterd.release.keyfiles import Passphrase
@@ -74,7 +73,7 @@ class Workspace:
     def work(self) -> Path:
         """Return the directory for half-made things, made when absent."""
         path = self.folder / "work"
-        path.mkdir(mode=0o700, exist_ok=True)
+        durable.make_dir(path, mode=0o700)
         return path
 
     def blob(self, digest: str) -> Path:
@@ -106,7 +105,7 @@ class Workspace:
                 )
                 stack.enter_context(locks.hold(own / "lock", what="this run"))
             for path in dead:
-                shutil.rmtree(path, ignore_errors=True)
+                deletion.delete_tree(path)
             yield own
 
     @contextmanager
@@ -129,8 +128,8 @@ def create(folder: Path, settings: Settings) -> None:
     if existing.exists():
         _check_same(existing, settings)
     for name in ("public/metadata", "public/targets", "public/blobs/sha256"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "keys").mkdir(mode=0o700, exist_ok=True)
+        durable.make_dir(folder / name)
+    durable.make_dir(folder / "keys", mode=0o700)
     if not existing.exists():
         durable.write_file(existing, _toml(settings).encode(), mode=0o644)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from updaterd.core.names import check_name
 from updaterd.core.wire import Fields, encode, parse_object
-from updaterd.durable import write_file
+from updaterd.durable import make_dir, write_file
 from updaterd.errors import BrokenError, MalformedError, RejectedError
 from updaterd.log import get
 
@@ -117,7 +117,7 @@ def make_state(state: Path) -> Path:
         BrokenError: it cannot be made.
     """
     try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_dir(state, mode=0o700)
     except OSError as error:
         raise BrokenError(
             f"cannot make the state directory {state}: {error}",

@@ -97,7 +97,7 @@ def _grant(arguments: argparse.Namespace) -> int:
     for grant in found:
         path = Path(grant.path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            durable.make_dir(path.parent)
             durable.write_file(path, grant.text.encode(), mode=0o644)
         except OSError as error:
             raise BrokenError(

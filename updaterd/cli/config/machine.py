@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from updaterd import config, ownership, places, roots
+from updaterd import config, ownership, places, roots, volumes
 from updaterd.cli.config.finding import Finding, of_error
 from updaterd.core.settings import Product, Settings
 from updaterd.errors import UpdaterError
@@ -36,11 +36,25 @@ def findings(
 
 
 def notes(given: Settings) -> Iterator[str]:
-    """Return what could not be tested yet."""
+    """Return what could not be tested yet, and what a person should know."""
     for product in given.products.values():
+        yield from _mounts(product)
         for what, argv in commands.configured(product):
             if _comes_with_a_release(product, argv[0]):
                 yield f"{what}: {argv[0]} comes with the first release, not tested"
+
+
+def _mounts(product: Product) -> Iterator[str]:
+    """Yield where something is mounted below a product's root, and what that means."""
+    releases = Path(product.root) / "releases"
+    for place in volumes.mounted_below(releases):
+        if Path(place) == releases.resolve():
+            yield f"{product.name}: {place} is mounted; releases are built there"
+        else:
+            yield (
+                f"{product.name}: another file system is mounted on {place}; the "
+                "release that it is in is neither deleted nor repaired"
+            )
 
 
 def unsafe_roots(given: Settings) -> list[str]:

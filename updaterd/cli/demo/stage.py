@@ -1,7 +1,6 @@
 """Where the demo plays: its folder, its processes, and how it tells the story."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from updaterd import deletion
 from updaterd.errors import BrokenError
 
 T = TypeVar("T")
@@ -163,4 +163,4 @@ class Stage:
     def close(self) -> None:
         """End every process and remove the folder."""
         self.end()
-        shutil.rmtree(self.root, ignore_errors=True)
+        deletion.delete_tree(self.root)
