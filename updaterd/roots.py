@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from updaterd import ownership
+from updaterd import ownership, volumes
 from updaterd.core import reserved
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError
@@ -70,9 +70,55 @@ def _inside(root: Path, trusted: frozenset[int]) -> str:
             return f"{path} is a link; for another disk, mount it there"
         if not stat.S_ISDIR(mode):
             return f"{path} is not a folder"
-        if why := ownership.fault(path, trusted):
+        why = ownership.fault(path, trusted)
+        if why and not (path == root / "releases" and _is_closable(root)):
             return why
     return ""
+
+
+def close(product: Product) -> None:
+    """Take others' right to write from a file system that was mounted on `releases`.
+
+    A new tmpfs is everybody's, like `/tmp`. Only while all that is in it is ours: what
+    another user has put there stays his, and `check` refuses it.
+
+    Raises:
+        OSError: the mode cannot be changed.
+    """
+    root = Path(os.path.realpath(product.root))
+    if not _is_closable(root):
+        return
+    fd = os.open(root / "releases", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        os.fchmod(fd, mode & ~0o1022)
+        if not _is_ours(fd):  # somebody was faster
+            os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def _is_closable(root: Path) -> bool:
+    """Tell whether `releases` is another mount, open to all, and all in it ours."""
+    releases = root / "releases"
+    try:
+        if volumes.same(root, releases):
+            return False
+        fd = os.open(releases, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return bool(os.fstat(fd).st_mode & 0o022) and _is_ours(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_ours(directory: int) -> bool:
+    """Tell whether an open directory and all that is in it belong to this user."""
+    owners = {os.fstat(directory).st_uid}
+    with os.scandir(directory) as items:
+        owners |= {item.stat(follow_symlinks=False).st_uid for item in items}
+    return owners == {os.geteuid()}
 
 
 def _foreign(root: Path) -> str:

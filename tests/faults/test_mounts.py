@@ -23,7 +23,7 @@ from updaterd.pipeline.services import Request
 @pytest.fixture(scope="module")
 def template(releases):
     """A machine at 1.1.0 that came from 1.0.0; 1.2.0 is offered afterwards."""
-    machine = releases.machine(releases.root / "machine", product_extra="keep = 1\n")
+    machine = releases.machine(releases.root / "machine", product_extra="keep = 2\n")
     machine("update", "acme")
     releases.push("1.1.0")
     machine("update", "acme")
@@ -313,7 +313,7 @@ def test_file_system_mounted_on_one_of_two_folders(releases, machine, mount, whe
     kept = machine.root / "kept"
     place = machine.app / where
     shutil.copytree(place, kept, symlinks=True)
-    mount("-t", "tmpfs", "-o", "mode=755", "none", place)
+    mount("-t", "tmpfs", "none", place)
     shutil.copytree(kept, place, symlinks=True, dirs_exist_ok=True)
 
     assert "installed" == update(machine).result
@@ -335,12 +335,31 @@ def test_first_install_below_a_mounted_releases_folder(releases, machine, mount)
         services.journal.forget_installed("acme")
     shutil.rmtree(machine.app)
     (machine.app / "releases").mkdir(parents=True)
-    mount("-t", "tmpfs", "-o", "mode=755", "none", machine.app / "releases")
+    mount("-t", "tmpfs", "none", machine.app / "releases")
 
     assert "installed" == update(machine).result
 
     assert runs(releases, machine, "1.2.0")
     assert not (machine.app / stage.PRIVATE).exists()
+    # which was everybody's, as each new tmpfs is
+    assert 0o755 == (machine.app / "releases").stat().st_mode & 0o7777
+
+
+def test_mounted_releases_folder_in_which_another_user_has_put_something(
+    releases, machine, mount
+):
+    """It is everybody's, and not made ours: a planted release would stay his."""
+    shutil.rmtree(machine.app)
+    (machine.app / "releases").mkdir(parents=True)
+    mount("-t", "tmpfs", "none", machine.app / "releases")
+    (machine.app / "releases" / "1.2.0").mkdir()
+    os.chown(machine.app / "releases" / "1.2.0", 1234, 1234)
+
+    with pytest.raises(BrokenError) as caught:
+        update(machine)
+
+    assert "unsafe_root" == caught.value.code
+    assert 0o1777 == (machine.app / "releases").stat().st_mode & 0o7777
 
 
 def adopt(machine):
@@ -360,7 +379,7 @@ def test_application_of_others_beside_a_mounted_releases_folder(
     """Taken over where it stands: nothing can be renamed into `releases`."""
     adopt(machine)
     (machine.app / "releases").mkdir()
-    mount("-t", "tmpfs", "-o", "mode=755", "none", machine.app / "releases")
+    mount("-t", "tmpfs", "none", machine.app / "releases")
 
     assert "installed" == update(machine).result
     assert runs(releases, machine, "1.2.0")
@@ -376,7 +395,7 @@ def test_directory_at_current_beside_a_mounted_releases_folder(
 ):
     kept = machine.root / "kept"
     shutil.copytree(machine.app / "releases", kept, symlinks=True)
-    mount("-t", "tmpfs", "-o", "mode=755", "none", machine.app / "releases")
+    mount("-t", "tmpfs", "none", machine.app / "releases")
     shutil.copytree(kept, machine.app / "releases", symlinks=True, dirs_exist_ok=True)
     machine.current.unlink()
     machine.current.mkdir()

@@ -119,6 +119,7 @@ def _at_work(product: Product, services: Services) -> Iterator[None]:
     """
     with locks.hold(services.lock(product), what=f"product {product.name}"):
         try:
+            roots.close(product)
             roots.check(product)
             yield
         except OSError as error:
