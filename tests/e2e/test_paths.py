@@ -76,14 +76,22 @@ def taken(rig) -> dict:
         return json.loads(Records(connection).history("acme", limit=1)[0].path)
 
 
+def failed_steps(rig) -> int:
+    """Return how many paths the newest deployments say that failed, step by step."""
+    told = rig.machine("history", "--steps").stdout.splitlines()
+    return sum(" failed: " in step or "is damaged" in step for step in told)
+
+
 def installs(rig, path: str, troubles: int) -> list[str]:
     """Update in one run; check what was taken and what came of it."""
+    before = failed_steps(rig)
     done = rig.machine("update", "acme")
     found = taken(rig)
     assert found["reason"].startswith(path), found
     assert len(found["troubles"]) == troubles, found
     for trouble in found["troubles"]:
         assert trouble in done.stdout, done.stdout
+    assert failed_steps(rig) - before == troubles
     tree = rig.folder / "trees" / "1.2.0"
     assert snapshot(rig.machine.current.resolve()) == snapshot(tree)
     return found["troubles"]

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from itertools import chain, combinations
 
 from updaterd.core.manifest import Delta, Full, Manifest
+from updaterd.core.units import format_bytes
 from updaterd.errors import RejectedError
 
 COMPRESSIONS = ("bz2", "xz", "zstd")
@@ -57,7 +58,8 @@ class Path:
         kind: "full" or "delta".
         steps: one `Full`, or one or more `Delta`.
         bytes: to download, in all.
-        reason: one line for `updaterd update --explain`.
+        name: the path itself, in a few words.
+        reason: one line for `updaterd update --explain`: the path, and why it is this.
         start: version in `have` that the first delta starts from.
         alternatives: the other routes that were weighed, best first.
     """
@@ -66,6 +68,7 @@ class Path:
     steps: tuple[Full | Delta, ...]
     bytes: int
     reason: str
+    name: str
     start: str | None = None
     alternatives: tuple[str, ...] = ()
 
@@ -95,14 +98,8 @@ def choose_path(
     Raises:
         RejectedError: no bundle that is left can be applied here.
     """
-    usable = tuple(
-        delta
-        for delta in manifest.deltas
-        if delta.codec in codecs
-        and delta.sha256 not in skip
-        and (memory is None or delta.memory <= memory)
-        and (delta.codec != BSDIFF or delta.to_tree == manifest.tree)
-    )
+    limits = _Limits(manifest.tree, codecs, skip, memory)
+    usable = tuple(delta for delta in manifest.deltas if not limits.against(delta))
     routes = _routes(usable, manifest.tree, have)
     full = manifest.full
     full_fits = full.codec in codecs and full.sha256 not in skip
@@ -112,12 +109,14 @@ def choose_path(
     if routes and (not full_fits or routes[0][0] < full.length):
         _, start, steps = routes[0]
         size = sum(step.length for step in steps)
-        against = f"full is {full.length} B" if full_fits else "full cannot be used"
+        failed = "failed" if full.sha256 in skip else f"is {_unreadable(full.codec)}"
+        against = f"full is {full.length} B" if full_fits else f"full {failed}"
         chosen = _show(start, steps)
         return Path(
             kind="delta",
             steps=steps,
             bytes=size,
+            name=chosen,
             reason=f"{chosen}; {against}",
             start=start,
             alternatives=_others(shown, chosen),
@@ -130,17 +129,68 @@ def choose_path(
             code="no_usable_bundle",
         )
     chosen = f"full, {full.length} B"
-    why = "no delta is smaller" if routes else "no delta starts from a tree on disk"
+    why = _why_full(manifest, have, limits)
     return Path(
         kind="full",
         steps=(full,),
         bytes=full.length,
+        name=chosen,
         reason=f"{chosen}; {why}",
         alternatives=_others(shown, chosen),
     )
 
 
 _Route = tuple[int, str, tuple[Delta, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What keeps a delta from being used here."""
+
+    target: str
+    codecs: frozenset[str]
+    skip: frozenset[str]
+    memory: int | None
+
+    def against(self, delta: Delta) -> str:
+        """Return why it cannot be used, as what follows "it"; "" if it can."""
+        if delta.sha256 in self.skip:
+            return "failed"
+        if delta.codec not in self.codecs:
+            return f"is {_unreadable(delta.codec)}"
+        if self.memory is not None and delta.memory > self.memory:
+            return f"needs {format_bytes(delta.memory)} of memory, more than it may"
+        if delta.codec == BSDIFF and delta.to_tree != self.target:
+            return f"is {delta.codec}, which can only be the last step"
+        return ""
+
+
+def _unreadable(codec: str) -> str:
+    return f"in a format ({codec}) that cannot be read here"
+
+
+def _why_full(
+    manifest: Manifest,
+    have: Mapping[str, str],
+    limits: _Limits,
+) -> str:
+    """Return why the full bundle was chosen: what spoke against the best delta.
+
+    The best is the one that is smallest, whether it can be used or not.
+    """
+    every = _routes(manifest.deltas, manifest.tree, have)
+    sizes = {start: sum(step.length for step in steps) for _, start, steps in every}
+    smaller = [one for one in every if sizes[one[1]] < manifest.full.length]
+    if not smaller:
+        return "no delta is smaller" if every else "no delta starts from a tree on disk"
+    _, start, steps = min(smaller, key=lambda one: sizes[one[1]])
+    shown = _show(start, steps)
+    for step in steps:
+        if said := limits.against(step):
+            which = "it" if len(steps) == 1 else f"its step to {step.to_version}"
+            return f"{shown}: {which} {said}"
+    weight = sum(map(cost, steps)) - sizes[start]
+    return f"{shown}, asks for memory that weighs as {weight} B more, one for each KiB"
 
 
 def _routes(

@@ -91,13 +91,13 @@ def acquire(job: Job, services: Services) -> Route:
             )
             build(job, route, bundles, services)
         except RejectedError as error:
-            _learn(job, error, services)
+            _learn(job, route, error, services)
         except TransientError as error:
             if error.code != DiskFullError.code or len(route.steps) == 1:
                 raise
             # Perhaps there is room without the trees in between.
             job.skip.add(route.steps[0].sha256)
-            _learn(job, error, services)
+            _learn(job, route, error, services)
         else:
             break
     services.journal.progress(job.ident, path=_shown(job, route))
@@ -240,13 +240,16 @@ def reassemble(job: Job, services: Services) -> str | None:
     try:
         missing = reuse.take_over(job.product, job.manifest, services, staging)
         if sum(files[path] for path in missing) > _MOSTLY * sum(files.values()):
-            return None  # the full bundle in one piece costs less
+            _passed_over(job, services, "most of it is not here")
+            return None
         if missing:
             try:
                 reuse.fetch_missing(job.manifest, missing, services, staging)
-            except reuse.NoRangesError:
-                return None  # in one piece, then
+            except reuse.NoRangesError as error:
+                _passed_over(job, services, error.what)
+                return None
         if verify_tree(staging, job.manifest.files):
+            _passed_over(job, services, "what came of it is not what was signed")
             return None
         stage.commit(staging, job.root, job.manifest.version, job.raw())
     finally:
@@ -262,10 +265,28 @@ def reassemble(job: Job, services: Services) -> str | None:
     return reason
 
 
-def _learn(job: Job, error: UpdaterError, services: Services) -> None:
-    """Take note of what failed; `skip` and `have` lead to another choice."""
+def _passed_over(job: Job, services: Services, why: str) -> None:
+    """Journal why the files that are here are not used, as a step.
+
+    Power cut: as `_learn`.
+    """
+    reason = f"not made of the files that are here: {why}"
+    services.journal.move(job.ident, State.STAGING, services.note(reason=reason))
+
+
+def _learn(job: Job, route: Route, error: UpdaterError, services: Services) -> None:
+    """Journal what failed, as a step; `skip` leads to another choice.
+
+    Power cut: the step is told or not; the next run finds out again.
+    """
     job.troubles.append(str(error))
     services.teller.say(f"that path failed: {error}")
+    services.journal.move(
+        job.ident,
+        State.FETCHING,
+        services.note(error.code, f"{route.name} failed: {error.what}"),
+        bytes_fetched=job.fetched,
+    )
 
 
 def base_trees(product: Product, services: Services) -> dict[str, tuple[Entry, ...]]:

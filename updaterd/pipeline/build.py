@@ -11,6 +11,7 @@ from pathlib import Path
 
 from updaterd.artifact import sandbox
 from updaterd.core.deltas import Path as Route
+from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Delta, Entry, Full, Manifest, tree_id
 from updaterd.core.records import replaced
 from updaterd.core.settings import Product
@@ -134,6 +135,10 @@ def _make(  # noqa: PLR0913, PLR0917
         damaged = f"{route.start} on disk is damaged"
         services.teller.say(f"{damaged}: {report.bad_old_files[0]}")
         job.troubles.append(damaged)
+        fetching = services.note(
+            "bad_old_files", f"{damaged}: what it lacks is fetched"
+        )
+        services.journal.move(job.ident, State.STAGING, fetching)
         received = services.fetcher.received
         lost = frozenset(report.missing)
         try:

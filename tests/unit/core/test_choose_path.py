@@ -140,3 +140,85 @@ def test_memory_a_machine_does_not_have_rules_an_edge_out():
     assert "delta" == choose_path(manifest, have=have, codecs=CODECS).kind
     less = choose_path(manifest, have=have, codecs=CODECS, memory=1999)
     assert "full" == less.kind
+
+
+HAVE_ONE = {"1.0": TREES[0]}
+
+
+def _edge(
+    number: int, length: int, *, codec="delta1+xz", memory=0, start=0, end=TARGET
+):
+    return Delta(
+        from_version="1.0",
+        from_tree=TREES[start],
+        to_version="9",
+        to_tree=end,
+        sha256=f"{number:064x}",
+        length=length,
+        codec=codec,
+        memory=memory,
+    )
+
+
+def _why(full: int, *edges: Delta, skip=(), memory=None, have=None) -> str:
+    """Return why the full bundle was chosen, in words."""
+    path = choose_path(
+        _manifest(full, edges),
+        have=HAVE_ONE if have is None else have,
+        codecs=frozenset({"full1+xz", "delta1+xz"}),
+        skip=frozenset(f"{number:064x}" for number in skip),
+        memory=memory,
+    )
+    assert "full" == path.kind
+    assert path.reason.startswith(f"{path.name}; ")
+    return path.reason.partition("; ")[2]
+
+
+class TestTheWordsOfTheChoice:
+    """They are the choice's own: no other reason is given than the one that it had."""
+
+    def test_no_delta_is_for_this_machine(self):
+        expected = "no delta starts from a tree on disk"
+        assert expected == _why(90, _edge(1, 10), have={})
+        assert expected == _why(90)
+
+    def test_full_is_the_smallest(self):
+        assert "no delta is smaller" == _why(90, _edge(1, 90), _edge(2, 100, start=1))
+
+    def test_delta_that_failed_is_said_to_have_failed(self):
+        said = _why(90, _edge(1, 10), skip=(1,))
+
+        assert "delta 1.0 -> 9, 10 B: it failed" == said
+
+    def test_delta_in_a_format_of_tomorrow(self):
+        said = _why(90, _edge(1, 10, codec="delta9"))
+
+        assert "it is in a format (delta9) that cannot be read here" in said
+
+    def test_delta_for_more_memory_than_there_is(self):
+        said = _why(90, _edge(1, 10, memory=64 * 2**20), memory=2**20)
+
+        assert "it needs 64.0 MiB of memory, more than it may" in said
+
+    def test_small_delta_that_is_passed_over_for_its_memory(self):
+        """133 B were passed over for 14 KB, and no delta was said to be smaller."""
+        said = _why(14_000, _edge(1, 133, memory=64 * 2**20))
+
+        assert said.startswith("delta 1.0 -> 9, 133 B, asks for memory")
+        assert "65536 B more" in said
+
+    def test_step_on_the_way_is_named(self):
+        first = _edge(1, 10, end=TREES[1])
+        last = _edge(2, 10, start=1)
+
+        assert "its step to 9 failed" in _why(90, first, last, skip=(2,))
+
+    def test_full_bundle_that_failed_is_not_called_unreadable(self):
+        path = choose_path(
+            _manifest(90, (_edge(1, 100),)),
+            have=HAVE_ONE,
+            codecs=frozenset({"full1+xz", "delta1+xz"}),
+            skip=frozenset({"f" * 64}),
+        )
+
+        assert "delta 1.0 -> 9, 100 B; full failed" == path.reason
