@@ -386,6 +386,7 @@ no_workspace: that is no repository of ours | `release init`; `--repo`
 not_a_feed: what answers is no feed | `--feed`
 not_confirmed: it was not confirmed | say yes, or `--yes`
 not_metadata: the file is no metadata | the right file
+not_compared: what is out is another repository | `served_at` in `release.toml`
 not_newest: the channel offers a later release | `release publish` to go back
 other_file: another file than the one that waits | export it again
 partial_step_back: a part of the machines would go back
@@ -396,6 +397,8 @@ platform_missing: the release lacks a platform that the channel has
   | `--tree` for each; `--without` to leave those machines with what they have
 release_exists: that version is, or was, published with other contents
   | a new version
+repository_behind: what is out is newer than what is here
+  | the newest copy of `public/`; `release recover`
 repository_unreadable: the repository cannot be read | the file that is named
 seq_exhausted: no place in the order is left after that seq
   | rotate the release key, yank that release

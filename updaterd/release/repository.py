@@ -378,6 +378,10 @@ class Repository:
             "" if role == "timestamp" else f"{signed.version}."
         ) + f"{role}.json", data
 
+    def is_overtaken(self) -> bool:
+        """Tell whether another publisher has published since, in the same place."""
+        return self._read("timestamp.json") != self._seen
+
     def pushed(self) -> tuple[bytes, bytes]:
         """Return the bytes of timestamp and snapshot as published now."""
         version = self.timestamp.snapshot_meta.version

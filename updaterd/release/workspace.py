@@ -29,12 +29,17 @@ def this_platform() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`release.toml`."""
+    """`release.toml`.
+
+    Attributes:
+        served_at: where the world finds `public/`; None: beside the feed, if at all.
+    """
 
     profile: str
     platform: str
     feed: str | None = None
     token_file: str | None = None
+    served_at: str | None = None
     deltas: int = 5
 
 
@@ -142,7 +147,7 @@ def _check_same(existing: Path, settings: Settings) -> None:
             do="choose another directory",
             code="workspace_exists",
         )
-    for name in ("feed", "token_file"):
+    for name in ("feed", "token_file", "served_at"):
         if getattr(settings, name) not in {None, getattr(found, name)}:
             raise BrokenError(
                 f"{existing.parent} already is a workspace, with another {name}",
@@ -154,7 +159,7 @@ def _check_same(existing: Path, settings: Settings) -> None:
 
 def _toml(settings: Settings) -> str:
     lines = ["# written by `updaterd release init`"]
-    for name in ("profile", "platform", "feed", "token_file", "deltas"):
+    for name in ("profile", "platform", "feed", "token_file", "served_at", "deltas"):
         value = getattr(settings, name)
         if value is None:
             lines.append(f'# {name} = ""')
@@ -171,6 +176,7 @@ def _read_settings(path: Path) -> Settings:
             platform=check_name("platform", str(found["platform"])),
             feed=str(found["feed"]) if "feed" in found else None,
             token_file=str(found["token_file"]) if "token_file" in found else None,
+            served_at=str(found["served_at"]) if "served_at" in found else None,
             deltas=int(found.get("deltas", 5)),
         )
     except FileNotFoundError as error:

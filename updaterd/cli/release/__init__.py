@@ -3,13 +3,13 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from updaterd.cli.release import channel, init, keys, push, upkeep
+from updaterd.cli.release import channel, init, keys, push, recover, upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
-_MODULES: "Iterable[ModuleType]" = (init, push, channel, upkeep, keys)
+_MODULES: "Iterable[ModuleType]" = (init, push, channel, upkeep, recover, keys)
 
 EPILOG = """\
 a first release:

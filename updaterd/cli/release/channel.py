@@ -81,7 +81,7 @@ def _steer(
     workspace = common.open_workspace(arguments)
     common.check_feed(arguments, workspace)
     with workspace.locked():
-        repository = common.opened(workspace)
+        repository = common.current(arguments, workspace)
         catalog = publish.catalog_of(workspace, repository, arguments.product)
         steered = change(catalog)
         if steered.changed:
@@ -205,7 +205,7 @@ def run_yank(arguments: argparse.Namespace) -> int:
     workspace = common.open_workspace(arguments)
     common.check_feed(arguments, workspace)
     with workspace.locked():
-        repository = common.opened(workspace)
+        repository = common.current(arguments, workspace)
         catalog = publish.catalog_of(workspace, repository, arguments.product)
         changed = steering.yank(catalog, arguments.version)
         _foretell(arguments, changed)

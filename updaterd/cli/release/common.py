@@ -171,6 +171,23 @@ def add_feed(parser: argparse.ArgumentParser) -> None:
         "--ca-file", type=Path, metavar="FILE", help="PEM with the feed's own CA"
     )
     group.add_argument("--no-announce", action="store_true", help="tell no feed")
+    add_compare(parser)
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Declare what the repository is compared with before it is changed."""
+    group = parser.add_argument_group("what is out")
+    group.add_argument(
+        "--served-at",
+        metavar="URL",
+        help="address of the repository that is out (default: release.toml, then /repo "
+        "beside the feed)",
+    )
+    group.add_argument(
+        "--no-compare",
+        action="store_true",
+        help="publish without a look at what is out",
+    )
 
 
 def clock() -> datetime:
@@ -222,6 +239,56 @@ def opened(workspace: "Workspace") -> "Repository":
             file=sys.stderr,
         )
     return repository
+
+
+def current(arguments: argparse.Namespace, workspace: "Workspace") -> "Repository":
+    """Return the repository, to be changed: not from behind what is out.
+
+    Raises:
+        BrokenError: there is none, or what is out is newer.
+        RejectedError: what is out is another repository.
+        TransientError: what is out cannot be asked for, where an address was given.
+        behind: what is out is newer.
+    """
+    repository = opened(workspace)
+    found = served_at(arguments, workspace)
+    if found is None or arguments.no_compare:
+        return repository
+    address, named = found
+    from updaterd.errors import RejectedError, TransientError
+    from updaterd.net import Fetcher
+    from updaterd.release.outside import Served, behind
+
+    ca_file = getattr(arguments, "ca_file", None)
+    with Fetcher(ca_file=ca_file, deadline_s=15.0) as fetcher:
+        try:
+            out = Served(fetcher, address).look(repository)
+        except (TransientError, RejectedError) as error:
+            if not named:
+                return repository  # a feed need not serve files
+            error.means = "what is out cannot be compared with what is here"
+            error.do = f"see to {address}; --no-compare publishes without that"
+            raise
+    ahead = out.ahead_of(repository) if out is not None else ()
+    if ahead:
+        raise behind(address, ahead)
+    return repository
+
+
+def served_at(
+    arguments: argparse.Namespace, workspace: "Workspace"
+) -> tuple[str, bool] | None:
+    """Return the address of what is out, and whether somebody named it."""
+    named = arguments.served_at or workspace.settings.served_at
+    if named:
+        return named, True
+    if getattr(arguments, "no_announce", False):
+        return None
+    feed = getattr(arguments, "feed", None) or workspace.settings.feed
+    events = "/v1/events"
+    if feed is None or not feed.endswith(events):
+        return None
+    return f"{feed.removesuffix(events)}/repo", False
 
 
 def ask_passphrase(name: str) -> bytes:
@@ -420,6 +487,7 @@ def tell_feed(
         print("not announced: no feed is configured (--feed); machines will poll")
         return
     from updaterd.errors import TransientError, UpdaterError
+    from updaterd.release.announce import OlderError
 
     try:
         told = _tell(arguments, workspace, feed, repository, pointer)
@@ -431,6 +499,12 @@ def tell_feed(
             "it is published, and the feed was not told: machines find it when they "
             "look by themselves"
         )
+        if isinstance(error, OlderError):
+            error.means = (
+                "it is published, and machines that heard of what the feed knows will "
+                "take nothing of it: was this repository restored from a backup?"
+            )
+            raise
         if isinstance(error, TransientError):
             error.do = "see to the feed and the way to it"
         error.do = f"{error.do}; then run {again}, which tells the feed"
@@ -453,7 +527,10 @@ def _tell(
         try:
             body = announce.body_of(pointer, repository.pushed())
             told = announce.announce(fetcher, feed, token, body)
-        except announce.OlderError:
+        except announce.OlderError as error:
+            if not repository.is_overtaken():
+                error.do = "`updaterd release recover` goes on past what is out"
+                raise
             # Another publisher was faster: its metadata covers ours too.
             if pointer is None:
                 return f"{feed} knows newer metadata already"

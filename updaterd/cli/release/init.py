@@ -48,6 +48,12 @@ def configure(commands: common.Subcommands) -> None:
     parser.add_argument(
         "--token-file", type=Path, metavar="FILE", help="its publishing token"
     )
+    parser.add_argument(
+        "--served-at",
+        metavar="URL",
+        help="address that the world finds public/ at; each publication is compared "
+        "with what it serves (default: /repo beside --feed)",
+    )
     common.add_passphrase(parser)
 
 
@@ -80,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         profile=arguments.profile,
         platform=arguments.platform or workspace.this_platform(),
         feed=arguments.feed,
+        served_at=arguments.served_at,
         token_file=arguments.token_file and str(arguments.token_file.absolute()),
     )
     products = list(dict.fromkeys([*arguments.product, *arguments.critical]))

@@ -91,6 +91,8 @@ def _verb(
     verbs: Any, name: str, run: Callable[[argparse.Namespace], int], what: str
 ) -> argparse.ArgumentParser:
     parser = common.add(verbs, name, run, what)
+    if name not in {"list", "export", "cancel"}:
+        common.add_compare(parser)
     common.add_workspace(parser)
     return parser
 
@@ -136,7 +138,7 @@ def _change(
     workspace = common.open_workspace(arguments)
     with workspace.locked():
         keychange.check_none_pending(workspace)
-        repository = common.opened(workspace)
+        repository = common.current(arguments, workspace)
         change = make(workspace, repository)
         left = keychange.propose(workspace, repository, change)
     _tell(arguments, left, done)
@@ -333,7 +335,7 @@ def run_import(arguments: argparse.Namespace) -> int:
 
     workspace = common.open_workspace(arguments)
     with workspace.locked():
-        repository = common.opened(workspace)
+        repository = common.current(arguments, workspace)
         left = keychange.take_in(workspace, repository, arguments.files)
     _tell(arguments, left, "published")
     return 0

@@ -46,6 +46,7 @@ def configure(commands: common.Subcommands) -> None:
     _add_tree(add)
     common.add_release(add, channel=False)
     _add_build(add)
+    common.add_compare(add)
     common.add_workspace(add)
 
 
@@ -255,9 +256,10 @@ def run(arguments: argparse.Namespace) -> int:
         without=arguments.without,
     )
     publish.check_wish(workspace, orders, wish, now=common.clock())
+    common.current(arguments, workspace)  # before hours of building
     made = _make(workspace, trees, orders)
     with workspace.locked():
-        repository = common.opened(workspace)
+        repository = common.current(arguments, workspace)
         catalog = publish.catalog_of(workspace, repository, arguments.product)
         every = [
             each
@@ -290,7 +292,7 @@ def run_add(arguments: argparse.Namespace) -> int:
     every = [each for each in made if isinstance(each, publish.Added)]
     if len(every) < len(made):
         with workspace.locked():
-            repository = common.opened(workspace)
+            repository = common.current(arguments, workspace)
             catalog = publish.catalog_of(workspace, repository, arguments.product)
             every = [
                 each

@@ -120,7 +120,7 @@ def run_refresh(arguments: argparse.Namespace) -> int:
     workspace = common.open_workspace(arguments)
     now = common.clock()
     with workspace.locked():
-        repository = common.opened(workspace)
+        repository = common.current(arguments, workspace)
         signed, missing = care.refresh(workspace, repository, now)
         with suppress(UpdaterError):  # a damaged file: `verify` says which
             garbage.note(workspace, repository)

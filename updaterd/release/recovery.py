@@ -1,0 +1,166 @@
+"""Going on from a backup: versions, places and labels jump past what is out.
+
+What was published since is gone from here, and machines have it. They take nothing of
+a lower version, nothing of a lower `seq` as newer, and no label on other contents. So
+what is signed from now on is made newer than all that is out, by a margin for what
+nobody can see any more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tuf.api.metadata import Metadata, TargetFile, Targets
+
+from updaterd import durable
+from updaterd.errors import UpdaterError
+from updaterd.release import labels
+from updaterd.release.catalog import LAST_SEQ, SEQ, Catalog, products
+from updaterd.release.outside import Out, Served
+from updaterd.release.repository import Repository
+from updaterd.release.workspace import Workspace
+
+AHEAD = 1000
+"""Versions and places that are left out for what nobody can see any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What a recovery does.
+
+    Attributes:
+        roles: role -> version it goes on from.
+        seqs: product -> highest place taken.
+        lost: releases that are out and not here: product, version.
+        notes: what cannot be known.
+    """
+
+    roles: dict[str, int]
+    seqs: dict[str, int]
+    lost: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
+
+
+def take_roots(workspace: Workspace, out: Out) -> int:
+    """Take newer roots from what is out; return how many.
+
+    Power cut: some of them are there, from the oldest on.
+    """
+    for each in out.roots:
+        path = workspace.public / "metadata" / f"{each.signed.version}.root.json"
+        durable.write_file(path, each.to_bytes(), mode=0o644)
+    return len(out.roots)
+
+
+def jump(
+    workspace: Workspace,
+    repository: Repository,
+    served: Served | None,
+    out: Out | None,
+    *,
+    ahead: int = AHEAD,
+) -> Recovered:
+    """Make the repository newer than what is out; unsigned as yet.
+
+    Args:
+        workspace: where it is.
+        repository: as restored; its root is as new as what is out.
+        served: where more can be asked; None: nowhere.
+        out: what is out; None: nobody knows.
+        ahead: the margin.
+
+    Raises:
+        TransientError: what is out of the delegations cannot be had.
+        ForeignError: or was not signed by this repository's keys.
+    """
+    versions = dict(out.versions) if out is not None else {}
+    if served is not None and versions.get("targets", 0) > repository.targets().version:
+        found = served.role("targets", versions["targets"], repository.root)
+        repository.adopt("targets", found)
+    notes: list[str] = []
+    lost: list[tuple[str, str]] = []
+    theirs: dict[str, Targets] = {}
+    for role in [name for name in versions if "." in name]:
+        if served is None:
+            break
+        try:
+            one = served.role(role, versions[role], repository.targets())
+        except UpdaterError as error:
+            notes.append(f"{role} as it is out cannot be had: {error.what}")
+            continue
+        theirs[role] = one.signed
+        if role not in repository.roles:  # delegated to since the backup
+            repository.roles[role] = Metadata(one.signed)
+    seqs = {}
+    for product in products(repository):
+        catalog = Catalog(repository, workspace.public, product)
+        seqs[product] = _jump_seq(repository, catalog, theirs, ahead)
+        for version, places in _unknown(catalog, theirs):
+            lost.append((product, version))
+            trees = [(each.path, served.tree(each)) for each in places if served]
+            named = [(_platform(path), tree) for path, tree in trees]
+            _remember(repository, catalog, version, places[0], named)
+    jumped = {}
+    for role, found in repository.roles.items():
+        if role in {"root", "targets"}:
+            continue  # their versions are their signers' to count
+        found.signed.version = max(found.signed.version, versions.get(role, 0)) + ahead
+        repository.touch(role)
+        jumped[role] = found.signed.version
+    return Recovered(roles=jumped, seqs=seqs, lost=tuple(lost), notes=tuple(notes))
+
+
+def _jump_seq(
+    repository: Repository, catalog: Catalog, theirs: dict[str, Targets], ahead: int
+) -> int:
+    main = f"{catalog.product}.releases"
+    highest = catalog.next_seq() - 1
+    for role in (main, f"{catalog.product}.archive"):
+        there = theirs.get(role)
+        if there is None:
+            continue
+        said = int(there.unrecognized_fields.get(SEQ, 0))
+        listed = [_seq(each.unrecognized_fields) for each in there.targets.values()]
+        every = [one for one in (said, *listed) if one < LAST_SEQ]
+        highest = max([highest, *every])
+    with repository.edit(main) as role_here:
+        role_here.unrecognized_fields[SEQ] = highest + ahead
+    return highest + ahead
+
+
+def _seq(fields: dict[str, object]) -> int:
+    custom = fields.get("custom")
+    return int(custom.get("seq", 0)) if isinstance(custom, dict) else 0
+
+
+def _platform(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".json")
+
+
+def _unknown(
+    catalog: Catalog, theirs: dict[str, Targets]
+) -> Iterator[tuple[str, list[TargetFile]]]:
+    """Yield the releases that are out and not here: version, its targets."""
+    found: dict[str, list[TargetFile]] = {}
+    for kind in ("releases", "archive"):
+        there = theirs.get(f"{catalog.product}.{kind}")
+        for path, target in (there.targets if there else {}).items():
+            version = path.split("/")[2]
+            if catalog.find(version, _platform(path)) is None:
+                found.setdefault(version, []).append(target)
+    yield from found.items()
+
+
+def _remember(
+    repository: Repository,
+    catalog: Catalog,
+    version: str,
+    first: TargetFile,
+    trees: list[tuple[str, str]],
+) -> None:
+    """Keep a label that is out from being given to other contents."""
+    known = catalog.find(version)
+    seq = known.seq if known else _seq(first.unrecognized_fields)
+    with repository.edit(f"{catalog.product}.archive") as role:
+        role.unrecognized_fields[labels.FIELD] = labels.remembering(
+            role.unrecognized_fields.get(labels.FIELD), version, seq, trees
+        )
