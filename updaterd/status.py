@@ -103,7 +103,10 @@ def refusal(code: str, message: str, *, at: float) -> Document:
 
 
 def daemon_section(
-    started_at: float, feed: Subscription | None, refused: Document | None = None
+    started_at: float,
+    feed: Subscription | None,
+    refused: Document | None = None,
+    cage: Document | None = None,
 ) -> Document:
     """Return what only the daemon itself knows.
 
@@ -111,6 +114,7 @@ def daemon_section(
         started_at: Unix seconds.
         feed: the subscription; None before it was tried.
         refused: `refusal` of the last reload; None when it was taken.
+        cage: layers that confine the process that opens bundles; None: not known yet.
     """
     section: Document = {
         "pid": os.getpid(),
@@ -118,6 +122,7 @@ def daemon_section(
         "since": iso(started_at),
         "feed": None,
         "refused": refused,
+        "cage": cage,
     }
     if feed is not None:
         section["feed"] = {
@@ -161,6 +166,7 @@ def collect(
             else {"running": False}
         ),
         "configuration": {"refused": daemon["refused"] if daemon else None},
+        "cage": daemon["cage"] if daemon else None,
         "feed": feed,
         "trust": _trust(journal, now),
         "notice": (journal and journal.meta("set_aside")) or None,

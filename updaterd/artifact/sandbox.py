@@ -30,7 +30,17 @@ from updaterd.core import codes
 from updaterd.core.records import record, replaced, values
 from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 
-__all__ = ["ENVIRONMENT", "Answer", "Job", "Report", "ask", "command", "plain", "run"]
+__all__ = [
+    "ENVIRONMENT",
+    "Answer",
+    "Job",
+    "Report",
+    "ask",
+    "command",
+    "plain",
+    "probe",
+    "run",
+]
 
 Progress = Callable[[int, int], None]
 
@@ -174,6 +184,28 @@ def ask(
         text = "" if reader.confined else _tail(errors)
     starved = code == -signal.SIGKILL and memory.has_killed
     return Answer(reader.confined, reader.end, code, starved, text)
+
+
+def probe(folder: str) -> Confined | None:
+    """Return the layers that a cage has here; None where none can be built.
+
+    Args:
+        folder: any that this user may write; nothing is made in it.
+    """
+    nothing = Job(
+        kind="full",
+        codec="",
+        bundle=os.devnull,
+        bundle_sha256="",
+        bundle_length=-1,
+        destination=folder,
+        files=(),
+        tree="",
+    )
+    try:
+        return ask(nothing).confined
+    except (OSError, UpdaterError):
+        return None
 
 
 @contextmanager

@@ -99,9 +99,10 @@ def look(settings: Any, now: float) -> dict[str, Any]:
             "ticks": published["daemon"].get("ticks"),
             "feed": published["feed"].get("connection"),
             "refused": (published.get("configuration") or {}).get("refused"),
+            "cage": published.get("cage"),
         }
     elif running:
-        daemon = dict.fromkeys(("pid", "since", "ticks", "feed", "refused"))
+        daemon = dict.fromkeys(("pid", "since", "ticks", "feed", "refused", "cage"))
     try:
         connection = open_for_reading(Path(settings.directories.state) / "state.db")
         if connection is None:
@@ -154,6 +155,10 @@ def render(document: dict[str, Any], now: float) -> str:
             f"            {waiting or 0} events waiting, {bad or 0} malformed set aside"
         )
     lines.append(f"  trust     {_trust(document)}")
+    cage = document.get("cage")
+    if cage:
+        lines.append(f"  cage      {cage['layers']}")
+        lines += [f"            warning: {what}" for what in cage["missing"]]
     for product in document["products"]:
         lines += ["", *_product(product, now)]
     if document.get("notice"):

@@ -45,6 +45,16 @@ class Confined:
     seccomp: bool
     namespaces: bool = False
 
+    def document(self) -> dict[str, object]:
+        """Return it for JSON."""
+        return {
+            "layers": str(self),
+            "landlock": self.landlock_abi,
+            "seccomp": self.seccomp,
+            "namespaces": self.namespaces,
+            "missing": list(self.missing),
+        }
+
     @property
     def writes_bounded(self) -> bool:
         """Whether nothing outside the staging folder can be changed."""

@@ -3,7 +3,7 @@
 Everything that is not in `ALLOWED` is refused with EPERM (`clone3` with ENOSYS, as by
 a kernel without it), so that a call which a later kernel brings is refused too.
 Numbers of another architecture end the process. The table in docs/threat-model.md is
-made of this list.
+made of this list; tests/security/test_system_calls.py tries every number there is.
 
 Sources: seccomp(2), linux/seccomp.h, linux/filter.h, asm/unistd_64.h and
 asm-generic/unistd.h.

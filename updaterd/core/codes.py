@@ -200,6 +200,8 @@ worker_died: the worker ended early | the worker's lines in the journal
 worker_silent: the process that opens bundles stood still | look at the disk
 worker_left_others: the process that opens bundles left others that cannot be ended
   | restart the machine; report it, with the bundle
+cage_open: what opens bundles is confined less than it could be
+  | a kernel of 5.13 or newer with Landlock enabled, on x86-64 or aarch64
 cage_not_built: the process that opens bundles could not start, or not be confined
   | see the text; `updaterd config check`
 bad_old_files: an installed file was changed, or cannot be read

@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from updaterd import log
 from updaterd.daemon.workers import environment
@@ -17,11 +18,14 @@ from updaterd.daemon.workers import environment
 _PATIENCE_S = 60.0
 
 
-async def tell(arguments: Sequence[str]) -> None:
+async def tell(
+    arguments: Sequence[str], on_cage: Callable[[dict[str, Any]], None]
+) -> None:
     """Log each finding; never raises but to be cancelled.
 
     Args:
         arguments: machine options, as the workers get them.
+        on_cage: called with the layers that confine what opens bundles.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -47,10 +51,28 @@ async def tell(arguments: Sequence[str]) -> None:
                 process.kill()
             await process.wait()
     try:
-        found = json.loads(out)["findings"]
-    except (ValueError, KeyError, TypeError):
+        report = json.loads(out)
+        found, cage = report["findings"], report.get("cage")
+    except (ValueError, KeyError, TypeError, AttributeError):
         return
+    if cage is not None:
+        _tell_cage(cage)
+        on_cage(cage)
     for one in found:
         log.get().warning(
             "config_finding", code=one["code"], cause=one["what"], remedy=one["do"]
         )
+
+
+def _tell_cage(cage: dict[str, Any]) -> None:
+    if not cage["missing"]:
+        log.get().info("cage", layers=cage["layers"])
+        return
+    log.get().warning(
+        "cage",
+        layers=cage["layers"],
+        code="cage_open",
+        cause="; ".join(cage["missing"]),
+        remedy="a kernel of 5.13 or newer with Landlock enabled (lsm=), on x86-64 or "
+        "aarch64",
+    )

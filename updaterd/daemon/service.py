@@ -109,7 +109,7 @@ class _Service:
             notifier=self._notifier,
         )
         supervisor = self._supervisor
-        look = asyncio.create_task(findings.tell(arguments))
+        look = asyncio.create_task(findings.tell(arguments, supervisor.know_cage))
         try:
             await supervisor.run()
         finally:

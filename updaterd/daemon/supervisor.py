@@ -93,6 +93,7 @@ class Supervisor:
             if places.is_usable(Path(folder))
         }
         self._refused: status.Document | None = None
+        self._cage: status.Document | None = None
         self._looks = Looks()
         self._turns = 0
         self._started_at = clocks.now()
@@ -161,6 +162,11 @@ class Supervisor:
         It starts no worker by itself: `updaterd check` must not install anything.
         """
         self._subscription.connect_now()
+        self._turn()
+
+    def know_cage(self, cage: status.Document) -> None:
+        """Publish which layers confine the process that opens bundles."""
+        self._cage = cage
         self._turn()
 
     def refuse(self, refused: status.Document) -> None:
@@ -391,7 +397,10 @@ class Supervisor:
             self._connection,
             self._settings,
             daemon=status.daemon_section(
-                self._started_at, self._subscription.state, self._refused
+                self._started_at,
+                self._subscription.state,
+                self._refused,
+                self._cage,
             ),
             now=self._clocks.now(),
         )

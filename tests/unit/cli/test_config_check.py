@@ -70,6 +70,17 @@ def test_configuration_without_products_is_told(check, capsys):
     assert "no product" in capsys.readouterr().out
 
 
+def test_the_layers_of_the_cage_are_told(check, capsys):
+    """What this kernel lacks is a warning: it is no mistake of the configuration."""
+    assert 0 == check("--json")
+    cage = json.loads(capsys.readouterr().out)["cage"]
+    assert 0 == check()
+    out = capsys.readouterr().out
+
+    assert f"  cage        {cage['layers']}\n" in out
+    assert all(f"  warning: {what}\n" in out for what in cage["missing"])
+
+
 def test_address_that_cannot_be_used_is_named_with_its_key(tmp_path, check, capsys):
     assert 1 == check(feed="", rest="mirrors = ['ftp://mirror.example.com/']")
     assert "trust.mirrors: 'ftp://mirror.example.com" in capsys.readouterr().err

@@ -36,6 +36,17 @@ def published(settings, tmp_path):
     return document
 
 
+@pytest.mark.parametrize("missing", [[], ["no Landlock: it could write"]])
+def test_page_shows_the_layers_of_the_cage(settings, missing):
+    """And for each that is missing what is open without it."""
+    cage = {"layers": "no landlock, seccomp", "missing": missing}
+    daemon = daemon_section(NOW, None, cage=cage)
+    page = render(collect(None, settings, daemon=daemon, now=NOW), NOW)
+
+    assert "  cage      no landlock, seccomp\n" in page
+    assert page.count("warning: no Landlock") == len(missing)
+
+
 def damage(tmp_path):
     """Break the tables, not the header: it opens, and no question is answered."""
     open_state(tmp_path / "state.db").close()

@@ -112,6 +112,24 @@ async def test_what_would_not_work_is_in_the_log_from_the_start(daemon):
     assert found["remedy"]
 
 
+async def test_the_layers_of_the_cage_are_told_at_the_start(daemon, tmp_path):
+    """In the log and in `status`: nobody finds out later that one was missing."""
+
+    def published():
+        return json.loads((tmp_path / "status.json").read_bytes())["cage"]
+
+    with structlog.testing.capture_logs() as told:
+        async with daemon.running():
+            await asyncio.to_thread(eventually, published)
+            cage = published()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    (found,) = [line for line in told if line["event"] == "cage"]
+    assert found["layers"] == cage["layers"]
+    assert ("warning" if cage["missing"] else "info") == found["log_level"]
+    assert ("cage_open" if cage["missing"] else None) == found.get("code")
+
+
 async def test_reload_of_a_broken_file_changes_nothing(daemon):
     async with daemon.running():
         daemon.path.write_text("[feed")

@@ -202,3 +202,8 @@ def _print_good(settings: "Settings", report: dict[str, Any]) -> None:
         print("  no product is configured: nothing will be installed")
     for kind in ("state", "cache", "runtime"):
         print(f"  {kind:<11} {getattr(settings.directories, kind)}")
+    cage = report.get("cage")
+    if cage is not None:
+        print(f"  cage        {cage['layers']}")
+        for what in cage["missing"]:
+            print(f"  warning: {what}")

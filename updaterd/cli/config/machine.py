@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from updaterd import config, ownership, places, roots, volumes
+from updaterd.artifact import sandbox
 from updaterd.cli.config.finding import Finding, of_error
 from updaterd.core.settings import Product, Settings
 from updaterd.errors import UpdaterError
@@ -55,6 +58,21 @@ def _mounts(product: Product) -> Iterator[str]:
                 f"{product.name}: another file system is mounted on {place}; the "
                 "release that it is in is neither deleted nor repaired"
             )
+
+
+def cage() -> dict[str, Any]:
+    """Return which layers the cage of the process that opens bundles has here.
+
+    With `missing`, a sentence for each that leaves something open.
+    """
+    with tempfile.TemporaryDirectory(prefix="updaterd-check-") as folder:
+        confined = sandbox.probe(folder)
+    if confined is not None:
+        return confined.document()
+    return {
+        "layers": "none",
+        "missing": ["no cage can be built: no bundle can be opened here"],
+    }
 
 
 def unsafe_roots(given: Settings) -> list[str]:

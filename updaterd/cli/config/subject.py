@@ -46,7 +46,7 @@ class Asked:
 
 
 def examine(arguments: argparse.Namespace, asked: Asked) -> Report:
-    """Return what was found: `user`, `findings` and `notes`."""
+    """Return what was found: `user`, `findings`, `notes`; of a machine also `cage`."""
     where = directories_from(arguments)
     unit = asked.unit or _unit(where)
     manager = Systemd((os.environ.get("UPDATERD_SYSTEMCTL", "systemctl"),))
@@ -99,7 +99,13 @@ class _Place:
         if not asked.settings_only:
             found += machine.findings(given, manager=self.manager, unit=self.unit)
         notes = (*settings.notes(given), *machine.notes(given))
-        return {"findings": [one.document() for one in found], "notes": list(notes)}
+        report: Report = {
+            "findings": [one.document() for one in found],
+            "notes": list(notes),
+        }
+        if not asked.settings_only:
+            report["cage"] = machine.cage()
+        return report
 
 
 def _unit(where: Directories) -> str:
