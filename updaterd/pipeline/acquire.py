@@ -26,7 +26,7 @@ from updaterd.errors import MalformedError, RejectedError, TransientError, Updat
 from updaterd.install import stage
 from updaterd.install.stage import DiskFullError
 from updaterd.net import WORTHWHILE, NotFoundError
-from updaterd.pipeline import reuse
+from updaterd.pipeline import byte_code, reuse
 from updaterd.pipeline.build import Job, build
 from updaterd.pipeline.services import Services
 
@@ -54,9 +54,12 @@ def check_room(job: Job, services: Services) -> None:
 
 
 def is_whole(root: Path, manifest: Manifest) -> bool:
-    """Tell whether `releases/VERSION` is, byte for byte, what the manifest says."""
+    """Tell whether `releases/VERSION` is, byte for byte, what the manifest says.
+
+    Power cut: as `byte_code.swept`.
+    """
     release = stage.releases(root) / manifest.version
-    return release.is_dir() and not verify_tree(release, manifest.files)
+    return release.is_dir() and not byte_code.swept(release, manifest.files)
 
 
 def acquire(job: Job, services: Services) -> Route:

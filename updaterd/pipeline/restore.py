@@ -15,7 +15,7 @@ from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.install import activate, beside, health, hooks, prune, stage
-from updaterd.pipeline import reuse
+from updaterd.pipeline import byte_code, reuse
 from updaterd.pipeline.services import Services
 
 
@@ -61,6 +61,8 @@ def verify(product: Product, services: Services, *, repair: bool) -> Checked:
     if not problems or not repair:
         return found
     stage.require_ours(root, manifest.version)  # before anything is fetched
+    if not byte_code.swept(stage.releases(root) / manifest.version, manifest.files):
+        return replace(found, repaired=True)
     received = services.fetcher.received
     _repair(product, manifest, raw, services)
     said = _restart(product, manifest.version, services)

@@ -7,13 +7,12 @@ then on it is carried out, by this run or by the next: see `core/recovery`.
 from dataclasses import replace
 from pathlib import Path
 
-from updaterd.artifact.verify import verify_tree
 from updaterd.core import manifest as manifests
 from updaterd.core.lifecycle import State
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.install import stage
-from updaterd.pipeline import earlier, trial
+from updaterd.pipeline import byte_code, earlier, trial
 from updaterd.pipeline.earlier import Earlier
 from updaterd.pipeline.services import Outcome, Services
 from updaterd.store.journal import Deployment, Release
@@ -118,7 +117,7 @@ def _checked(product: Product, services: Services, one: Earlier) -> bytes:
         )
     raw = journal.manifest_bytes(name, target.version) or b""
     tree = stage.releases(Path(product.root)) / target.version
-    wrong = verify_tree(tree, manifests.parse(raw).files) if raw else ()
+    wrong = byte_code.swept(tree, manifests.parse(raw).files) if raw else ()
     if wrong:
         raise BrokenError(
             f"{name} {target.version} is damaged: {wrong[0].path} {wrong[0].what}",

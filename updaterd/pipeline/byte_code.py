@@ -1,0 +1,55 @@
+"""Byte code that a Python left in a release: no damage, and none of its files.
+
+A program of a release, a hook or an older updaterd may have compiled modules into
+`__pycache__` beside them. What such a tree lacks nothing of is whole once that is gone.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from updaterd.artifact.verify import Problem, verify_tree
+from updaterd.core.manifest import Entry
+from updaterd.install import stage
+
+_FOLDER = "__pycache__"
+
+
+def swept(tree: Path, files: Sequence[Entry]) -> tuple[Problem, ...]:
+    """Return what is wrong with a tree, once stray byte code is deleted from it.
+
+    Args:
+        tree: a release on disk.
+        files: its listing.
+
+    Raises:
+        OSError: the tree cannot be read.
+
+    Power cut: some of the byte code is gone; all else is as it was.
+    """
+    wrong = verify_tree(tree, files)
+    modules = {
+        str(PurePosixPath(entry.path).parent)
+        for entry in files
+        if entry.path.endswith(".py")
+    }
+    stray = [one.path for one in wrong if _is_stray(one.path, modules)]
+    for path in stray:
+        found = tree / path
+        if found.is_dir() and not found.is_symlink():
+            stage.delete_tree(found)
+        else:
+            found.unlink(missing_ok=True)
+    return verify_tree(tree, files) if stray else wrong
+
+
+def _is_stray(path: str, modules: set[str]) -> bool:
+    """Tell whether a path that is not as listed is byte code beside its module."""
+    found = PurePosixPath(path)
+    if found.name == _FOLDER:
+        return str(found.parent) in modules
+    compiled = found.suffix == ".pyc" or ".pyc." in found.name  # half written
+    return (
+        found.parent.name == _FOLDER
+        and compiled
+        and str(found.parent.parent) in modules
+    )
