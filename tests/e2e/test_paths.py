@@ -79,7 +79,8 @@ def taken(rig) -> dict:
 def failed_steps(rig) -> int:
     """Return how many paths the newest deployments say that failed, step by step."""
     told = rig.machine("history", "--steps").stdout.splitlines()
-    return sum(" failed: " in step or "is damaged" in step for step in told)
+    steps = [line for line in told if line.startswith("    ")]
+    return sum(" failed: " in step or "is damaged" in step for step in steps)
 
 
 def installs(rig, path: str, troubles: int) -> list[str]:
