@@ -1,5 +1,6 @@
 """Admission: who comes in, who waits, for how long. Pure."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,3 +50,30 @@ def test_window_remembers_the_fleet():
     wide = door.window_s(100_000)
     assert wide == 200
     assert door.window_s(10) == wide
+
+
+@pytest.mark.parametrize("others", [1, 5, 50])
+def test_one_address_that_hurries_delays_nobody_else(others):
+    """1,440 connects a second from one, at a rate of 200: the others wait seconds."""
+    door = Admission(rate=200, burst=100, now=0.0)
+    begin = {f"other-{n}": 5.0 + n / others for n in range(others)}
+    due, waited = dict(begin), {}
+    for step in range(15 * 1440):
+        now = step / 1440
+        door.admit(now, draw=0.5, who="in-a-hurry")
+        for who in [who for who, at in due.items() if at <= now]:
+            wait = door.admit(now, draw=0.5, who=who)
+            if wait:
+                due[who] = now + wait  # it obeys
+            else:
+                waited[who] = now - begin[who]
+                del due[who]
+    assert not due
+    assert max(waited.values()) <= 4
+
+
+def test_crowd_behind_one_address_has_the_whole_rate_for_itself():
+    """Fairness is for when others wait: a company behind NAT is let in as ever."""
+    door = Admission(rate=100, burst=50, now=0.0)
+    let_in = sum(door.admit(n / 1000, draw=0.5, who="nat") == 0 for n in range(10_000))
+    assert 1040 <= let_in <= 1060

@@ -248,6 +248,7 @@ def run(arguments: argparse.Namespace) -> int:
         from updaterd.server import process
         from updaterd.server.log import Retention
         from updaterd.server.options import Options
+        from updaterd.server.phases import Deadlines
     except ModuleNotFoundError as error:
         raise BrokenError(
             f"the feed server needs a package that is missing: {error.name}",
@@ -274,7 +275,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_per_address=arguments.max_per_address,
         max_per_token=arguments.max_per_token,
         private=arguments.private,
-        head_s=arguments.head_timeout,
+        deadlines=Deadlines(head_s=arguments.head_timeout),
         metrics=arguments.metrics,
         trusted_proxies=tuple(arguments.trusted_proxy),
         origins=tuple(arguments.allow_origin),

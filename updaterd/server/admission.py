@@ -7,13 +7,20 @@ out while all is well: each stream is given its own `retry:`, drawn from a windo
 wide enough for the whole fleet at half the capacity. Who comes too early all the
 same is refused with the time of the next free place (503, Retry-After): refusals
 book places one after the other, so that those who obey come back evenly.
+
+While places are booked, nobody gets more than a fair share of them: an address that
+knocks and knocks books on a line of its own, and is let in as often as its share
+allows, so that it delays itself and not the others.
 """
 
+import heapq
 from dataclasses import dataclass
 
 _SHARE = 0.5  # of the capacity is planned for those who come back
 _FIRST_S = 1.0
 _LEAST_WINDOW_S = 2.0
+_MOST_LINES = 20_000
+_LATE_S = 3.0  # whole seconds are told, and nobody comes to the second
 _LONGEST_S = 300.0  # no client is sent away for longer (core/backoff caps there too)
 
 
@@ -43,6 +50,19 @@ class Bucket:
         return True
 
 
+@dataclass(slots=True)
+class _Line:
+    """What one address has to wait for.
+
+    Attributes:
+        booked: its last place, seconds on the steady clock.
+        free_at: when its share lets it in again.
+    """
+
+    booked: float
+    free_at: float
+
+
 class Admission:
     """The door for new streams.
 
@@ -57,26 +77,77 @@ class Admission:
         self, *, rate: float, burst: int, expected: int = 0, now: float
     ) -> None:
         self._rate = rate
+        self._burst = burst
         self._bucket = Bucket(rate, burst, burst, now)
         self._booked = now
         self._fleet = expected
+        self._lines: dict[str, _Line] = {}
+        self._ends: list[tuple[float, str]] = []  # a heap: when to look at a line
 
-    def admit(self, now: float, *, draw: float) -> int:
+    def admit(self, now: float, *, draw: float, who: str = "") -> int:
         """Return 0 to let a stream in, else seconds until it may try again.
 
         Args:
             now: seconds on a steady clock.
             draw: uniform in [0, 1).
+            who: whose share it is: an address, or a token.
         """
-        if self._bucket.take(now):
+        self._forget(now)
+        line = self._lines.get(who)
+        if self._may(line, now) and self._bucket.take(now):
+            if self._lines:
+                self._count(line, who, now)
             return 0
-        self._booked = max(self._booked, now) + 1 / (_SHARE * self._rate)
-        wait = self._booked - now
+        wait = self._book(line, who, now)
         if wait > _LONGEST_S:
             # too many to keep a place for each, or some who do not wait
-            self._booked = now + _LONGEST_S
             wait = _LONGEST_S * (0.5 + draw / 2)
         return 1 + int(wait)
+
+    def _may(self, line: _Line | None, now: float) -> bool:
+        if line is None:
+            return True
+        count = len(self._lines)
+        return line.free_at - now <= max(1.0, self._burst / count) * count / self._rate
+
+    def _count(self, line: _Line | None, who: str, now: float) -> None:
+        """Take a place of an address' share."""
+        if line is None:
+            line = self._begin(who, now)
+        if line is not None:
+            line.free_at = max(line.free_at, now) + len(self._lines) / self._rate
+
+    def _book(self, line: _Line | None, who: str, now: float) -> float:
+        """Return how long to wait for a place of its own."""
+        if line is not None and line.booked > now:
+            step = len(self._lines) / (_SHARE * self._rate)
+            line.booked = min(line.booked + step, now + _LONGEST_S + 1)
+            return line.booked - now
+        self._booked = max(self._booked, now) + 1 / (_SHARE * self._rate)
+        wait = self._booked - now
+        self._booked = min(self._booked, now + _LONGEST_S)
+        line = line or self._begin(who, now)
+        if line is not None:
+            line.booked = now + wait
+        return wait
+
+    def _begin(self, who: str, now: float) -> _Line | None:
+        if len(self._lines) >= _MOST_LINES:
+            return None  # a crowd: one line for all of these
+        line = self._lines[who] = _Line(now, now)
+        heapq.heappush(self._ends, (now, who))
+        return line
+
+    def _forget(self, now: float) -> None:
+        """Let go of the lines in which nobody waits."""
+        while self._ends and self._ends[0][0] < now:
+            _, who = heapq.heappop(self._ends)
+            line = self._lines[who]
+            ends = max(line.booked + _LATE_S, line.free_at)
+            if ends < now:
+                del self._lines[who]
+            else:
+                heapq.heappush(self._ends, (ends, who))
 
     def window_s(self, streams: int) -> float:
         """Return over how long this many streams should come back."""

@@ -137,10 +137,15 @@ def make_app(parts: Parts) -> ASGIApp:
     if options.metrics != "off":
         routes.append(Route("/metrics", probes.metrics))
     if options.repository is not None:
-        files: ASGIApp = RepositoryFiles(directory=options.repository)
+        files: ASGIApp = RepositoryFiles(
+            directory=options.repository,
+            private=options.private,
+            most=options.max_downloads,
+        )
         if options.private:
             files = _Private(files, parts.tokens)
         routes.append(Mount("/repo", files))
+    # a path is what it says: a redirect would lead to whatever Host claims
     events, faults = Events(parts), _Faults()
     rest = Starlette(
         routes=routes,
@@ -150,6 +155,7 @@ def make_app(parts: Parts) -> ASGIApp:
             OSError: faults.on_ours,
         },
     )
+    rest.router.redirect_slashes = False
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         # the way through the router would be a tenth of what an announcement costs

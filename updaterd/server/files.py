@@ -13,14 +13,18 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from updaterd.errors import BrokenError
 from updaterd.log import get
+from updaterd.repeats import Repeats
+from updaterd.server.answers import problem
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 FRESH = "no-cache"
 """Keep it, but ask each time: the answer is 304 while it is current."""
+
+_FULL_RETRY_S = 10
 
 _BLOB = re.compile(r"blobs/sha256/[0-9a-f]{2}/([0-9a-f]{64})")
 _VERSIONED = re.compile(r"metadata/\d+\.[^/]+\.json")
@@ -95,11 +99,39 @@ class RepositoryFiles(StaticFiles):
 
     Args:
         directory: the repository.
+        private: who may read is asked for each answer: no cache that others use may
+            keep one.
+        most: answers under way; each holds a file open.
     """
 
-    def __init__(self, *, directory: Path) -> None:
+    def __init__(
+        self, *, directory: Path, private: bool = False, most: int = 1000
+    ) -> None:
         super().__init__(directory=directory)
         self._real = os.path.realpath(directory)
+        self._private = private
+        self._most = most
+        self._count = 0
+        self._repeats = Repeats()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, if not too many are being answered."""
+        if self._count >= self._most:
+            self._repeats.warning(
+                "downloads_full",
+                alike="",
+                most=self._most,
+                means="further ones are told to come back (503, Retry-After)",
+            )
+            later = {"retry-after": str(_FULL_RETRY_S), "connection": "close"}
+            response = problem(503, "downloads_full", "try again later", later)
+            await response(scope, receive, send)
+            return
+        self._count += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._count -= 1
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         """Find a file of the repository; everything else does not exist.
@@ -122,7 +154,11 @@ class RepositoryFiles(StaticFiles):
     ) -> Response:
         """Answer with the file, or 304 when the client has it."""
         control, etag = cache_rules(self.get_path(scope))
+        if self._private:
+            control = f"private, {control.removeprefix('public, ')}"
         headers = {"cache-control": control, "x-content-type-options": "nosniff"}
+        if self._private:
+            headers["vary"] = "authorization"
         if etag:
             headers["etag"] = etag
         response = FileResponse(

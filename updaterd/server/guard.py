@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from updaterd.server.addresses import Proxies
 from updaterd.server.options import Options
+from updaterd.server.phases import Phase
 from updaterd.server.request import StreamRequest
 from updaterd.server.stream import Refusal
 
@@ -41,6 +42,7 @@ class Guard:
         taken: tells how many of them have become streams.
         taker: None when streams go the plain way.
         proxies: may open as many connections as they like.
+        deadlines: seconds for each phase of a connection.
     """
 
     options: Options
@@ -50,6 +52,10 @@ class Guard:
     open: Counter[str] = field(default_factory=Counter)
     count: int = 0
     proxies: Proxies = field(default_factory=Proxies)
+    deadlines: Mapping[Phase, float | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deadlines = self.options.deadlines.table()
 
     def enter(self, peer: str) -> bool:
         """Count a connection; False when its address has too many."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from updaterd.server.log import Retention
+from updaterd.server.phases import Deadlines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +27,9 @@ class Options:
         max_streams: in this process.
         max_per_address: streams of one IPv4 address or IPv6 /64; 0: no limit.
         max_per_token: streams of one read token; 0: no limit.
+        max_downloads: files of the repository being read at once.
         publish_rate: announcements a second for each token.
-        head_s: time for a request's head to come, in seconds.
+        deadlines: time for each phase of a connection.
         queue_bytes: waiting for one reader; it is dropped when there is more for
             seconds, or four times as much at all.
         trusted_proxies: addresses and networks whose X-Forwarded-For is believed.
@@ -55,8 +57,9 @@ class Options:
     max_streams: int = 50_000
     max_per_address: int = 1000
     max_per_token: int = 0
+    max_downloads: int = 1000
     publish_rate: float = 20.0
-    head_s: float = 15.0
+    deadlines: Deadlines = field(default_factory=Deadlines)
     queue_bytes: int = 256 << 10
     ring_bytes: int = 16 << 20
     trusted_proxies: tuple[str, ...] = ()

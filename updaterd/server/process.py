@@ -17,6 +17,7 @@ import uvloop
 from updaterd import __version__
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.log import get
+from updaterd.server.acceptor import Acceptor
 from updaterd.server.addresses import Proxies
 from updaterd.server.app import make_app
 from updaterd.server.certificate import Certificate
@@ -33,7 +34,7 @@ from updaterd.server.publish import MetadataWatch
 from updaterd.server.setup import (
     listen,
     lock_embedded,
-    most_connections,
+    most_files,
     open_log,
     taker_for,
     write_address,
@@ -56,6 +57,29 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self._on_signal = on_signal
         self.leave = asyncio.Event()
+        self.acceptor: Acceptor | None = None
+
+    def protocol(self, entered: str) -> asyncio.Protocol:
+        """Return what speaks on a connection that the guard has let in."""
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            entered=entered,
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        if self.acceptor is not None:
+            self.acceptor.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening and let the last requests end."""
+        if self.acceptor is not None:
+            self.acceptor.close()
+        await super().shutdown(sockets)
 
     async def main_loop(self) -> None:
         """Look at the clock once a second, not ten times: an idle server sleeps."""
@@ -81,6 +105,8 @@ class FeedServer:
         make_state(options.state)
         if options.repository is not None:
             options = replace(options, repository=public_folder(options.repository))
+        self._most, downloads = most_files()
+        options = replace(options, max_downloads=min(options.max_downloads, downloads))
         self.options = options
         served = options.repository and options.repository / "metadata/timestamp.json"
         watch = MetadataWatch(served, options.root)
@@ -101,7 +127,6 @@ class FeedServer:
             metrics=self.metrics,
             world=world,
         )
-        self._most = most_connections()
         # the rest is for probes, announcements, and saying no properly
         self.streams.most = min(options.max_streams, self._most - self._most // 16)
         self._clock = world.clock
@@ -118,7 +143,7 @@ class FeedServer:
                 clock=world.clock,
             )
         )
-        guard = Guard(options, self._most, lambda: self.streams.taken)
+        guard = self._guard = Guard(options, self._most, lambda: self.streams.taken)
         guard.taker = taker_for(options, self.streams)
         self._sink = "asgi" if guard.taker is None else "fast"
         guard.proxies = proxies
@@ -132,7 +157,7 @@ class FeedServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=20,
+            timeout_keep_alive=int(options.deadlines.idle_s) + 1,  # ours comes first
             timeout_graceful_shutdown=_LAST_REQUESTS_S,
             ssl_certfile=options.tls_cert,
             ssl_keyfile=options.tls_key,
@@ -214,7 +239,18 @@ class FeedServer:
             log.info("stopped")
 
     async def _serve(self, sock: socket.socket) -> None:
-        serving = asyncio.create_task(self._uvicorn.serve(sockets=[sock]))
+        sockets = [sock]
+        if self._tls is not None:
+            # uvicorn would count a connection when its handshake is done, not before
+            sockets = []
+            self._uvicorn.acceptor = Acceptor(
+                sock,
+                self._guard,
+                self._tls,
+                self._uvicorn.protocol,
+                deadline_s=self.options.deadlines.handshake_s,
+            )
+        serving = asyncio.create_task(self._uvicorn.serve(sockets=sockets))
         beside = [
             asyncio.create_task(self._follow()),
             asyncio.create_task(self._upkeep()),

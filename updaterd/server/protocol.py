@@ -1,8 +1,8 @@
 """uvicorn's HTTP/1.1 protocol, hardened, and the way to take a connection over.
 
-httptools puts no limit on a request's head, and uvicorn none on the time it may
-take, on requests pipelined in one packet, or on one address's connections. Here
-they get limits.
+httptools puts no limit on a request's head, and uvicorn none on requests pipelined in
+one packet, on one address's connections, or on the time that a phase may take
+(`phases`). Here they get limits, and what RFC 9112 wants refused is (`conformance`).
 
 A GET of the feed need not become an ASGI task with queues and dictionaries: once
 its head is read, the connection is handed to a `FastStream` (`sink_fast`), the way
@@ -24,8 +24,10 @@ from uvicorn.protocols.http.httptools_impl import (
 from updaterd.errors import MalformedError
 from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.addresses import counted
+from updaterd.server.conformance import Fault, fault_of
 from updaterd.server.guard import Guard
 from updaterd.server.peer import EXTENSION
+from updaterd.server.phases import Phase, Watch
 from updaterd.server.request import EVENTS_PATH, read_request
 from updaterd.server.stream import Refusal
 
@@ -64,24 +66,29 @@ class FeedProtocol(HttpToolsProtocol):
         guard: shared limits.
     """
 
-    def __init__(self, *args: Any, guard: Guard, **more: Any) -> None:
+    def __init__(
+        self, *args: Any, guard: Guard, entered: str | None = None, **more: Any
+    ) -> None:
         super().__init__(*args, **more)
         self._guard = guard
-        self._peer: str | None = None
+        self._peer = entered
         self._head_bytes = 0
+        self._head_size = 0
         self._in_head = True
+        self._in_message = False
         self._taken = False
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._watch = Watch(guard.deadlines, self._late)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let the connection in, or cut it at once."""
         super().connection_made(transport)
-        peer = counted(self.client[0]) if self.client else ""
-        if not self._guard.enter(peer):
-            transport.abort()
-            return
-        self._peer = peer
-        self._await_head()
+        if self._peer is None:
+            peer = counted(self.client[0]) if self.client else ""
+            if not self._guard.enter(peer):
+                transport.abort()
+                return
+            self._peer = peer
+        self._watch.enter(Phase.HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -89,30 +96,54 @@ class FeedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _forget(self) -> None:
-        self._stop_timer()
+        self._watch.end()
         if self._peer is not None:
             self._guard.leave(self._peer)
             self._peer = None
 
-    def _await_head(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(
-                self._guard.options.head_s, self._late
-            )
-
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
     def _late(self) -> None:
-        self._head_timer = None
         self.transport.abort()
+
+    def _phase(self) -> Phase:
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if self._taken or self.transport.is_closing():
+            return Phase.CLOSING
+        if self.flow.write_paused:
+            return Phase.READING
+        if self._in_head:
+            return Phase.HEAD
+        if self._in_message:
+            return Phase.BODY
+        if cycle is not None and not cycle.response_complete:
+            return Phase.ANSWER
+        return Phase.IDLE
+
+    def _turn(self) -> None:
+        """Enter the phase that the connection is in now."""
+        if self._peer is not None:
+            self._watch.enter(self._phase())
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read as fast as it is answered."""
+        super().pause_writing()
+        self._turn()
+
+    def resume_writing(self) -> None:
+        """Note that it has read most of it."""
+        super().resume_writing()
+        self._turn()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request."""
+        super().on_response_complete()
+        self._turn()
 
     def data_received(self, data: bytes) -> None:
         """Parse, within limits."""
         if self._taken:
             return  # refused already, and closing
+        if self._watch.phase is Phase.IDLE:
+            self._in_head = True  # or a line break before it, and no more
         super().data_received(data)
         if self._is_taken():
             self._take_over()
@@ -120,8 +151,7 @@ class FeedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT:
                 self._answer(431, "head_too_large", {})
-            else:
-                self._await_head()
+        self._turn()
 
     def _is_taken(self) -> bool:
         return self._taken
@@ -130,18 +160,21 @@ class FeedProtocol(HttpToolsProtocol):
         """Begin a head."""
         if self._taken:
             return
-        self._head_bytes = 0
-        self._in_head = True
+        self._head_bytes = self._head_size = 0
+        self._in_head = self._in_message = True
+        self._watch.enter(Phase.HEAD, anew=self.cycle is not None)
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the target."""
+        self._head_size += len(url)
         if not self._taken:
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, but no trailer: nobody reads those, and they have no end."""
         if self._in_head and not self._taken:
+            self._head_size += len(name) + len(value) + 4
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -149,16 +182,31 @@ class FeedProtocol(HttpToolsProtocol):
         if self._taken:
             return
         self._in_head = False
-        self._stop_timer()
         if len(self.pipeline) >= _MOST_PIPELINED:
             self._taken = True
             self.transport.abort()
             return
-        if self._guard.taker is not None and self._is_stream():
+        fault = self._fault()
+        if fault is None and self._guard.taker is not None and self._is_stream():
             self._taken = True
             return
         self.scope["extensions"] = {EXTENSION: {"transport": self.transport}}
+        app = self.app
+        if fault is not None:
+            self.app = fault.app  # in its turn, after what was asked before
         super().on_headers_complete()
+        self.app = app
+
+    def _fault(self) -> Fault | None:
+        if self._head_size > HEAD_LIMIT:
+            return Fault(431, "head_too_large", f"more than {HEAD_LIMIT} bytes")
+        return fault_of(
+            self.headers,
+            version=self.parser.get_http_version(),
+            upgrades=self.parser.should_upgrade(),
+            streams=self.url.partition(b"?")[0] == _PATH
+            and self.parser.get_method() == b"GET",
+        )
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -167,6 +215,7 @@ class FeedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
+        self._in_message = False
         if not self._taken:
             super().on_message_complete()
 
@@ -260,7 +309,10 @@ def _head(status: int, fixed: dict[str, str], more: dict[str, str]) -> bytes:
 
 
 def maker(guard: Guard) -> Callable[..., FeedProtocol]:
-    """Return what uvicorn makes its protocols with."""
+    """Return what uvicorn makes its protocols with.
+
+    `entered` names the address of a connection that the guard has let in already.
+    """
 
     def make(*args: Any, **more: Any) -> FeedProtocol:
         return FeedProtocol(*args, guard=guard, **more)

@@ -23,6 +23,7 @@ from updaterd.server.streams import Streams
 _BACKLOG = 4096
 _DEAD_PEER_MS = 60_000
 _SPARE_FILES = 256
+_LEAST_DOWNLOADS = 64
 
 log = get()
 
@@ -102,12 +103,18 @@ def taker_for(options: Options, streams: Streams) -> Takeover | None:
     return None
 
 
-def most_connections() -> int:
-    """Raise the limit on open files as far as allowed, and leave some for files."""
+def most_files() -> tuple[int, int]:
+    """Raise the limit on open files as far as allowed, and share it out.
+
+    Returns:
+        How many connections, and how many downloads, which hold a file each besides
+        their connection.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(hard - _SPARE_FILES, hard // 2)
+    downloads = max(_LEAST_DOWNLOADS, hard // 8)
+    return max(hard - _SPARE_FILES - downloads, hard // 2), downloads
 
 
 @contextmanager

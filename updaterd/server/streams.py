@@ -107,7 +107,9 @@ class Streams:
             return Refusal(503, "not_ready", self._later())
         if self.count >= self.most:
             return Refusal(503, "full", self._later())
-        wait = self._admission.admit(self.clock(), draw=self._draw())
+        wait = self._admission.admit(
+            self.clock(), draw=self._draw(), who=token or request.address
+        )
         return Refusal(503, "too_many_at_once", wait) if wait else token
 
     def _reader(self, request: StreamRequest) -> Refusal | str:

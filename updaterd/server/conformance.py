@@ -1,0 +1,71 @@
+"""What RFC 9112 wants refused, and the parser lets through."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope, Send
+
+from updaterd.server.answers import problem
+
+# RFC 3986, 3.2: reg-name, IP literal, port
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a request is not served.
+
+    Attributes:
+        status: of the answer.
+        code: for programs.
+        message: for people.
+    """
+
+    status: int
+    code: str
+    message: str
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and close: what follows may not be where it seems to begin."""
+        response = problem(
+            self.status, self.code, self.message, {"connection": "close"}
+        )
+        await response(scope, receive, send)
+
+
+def fault_of(
+    headers: Sequence[tuple[bytes, bytes]],
+    *,
+    version: str,
+    upgrades: bool,
+    streams: bool,
+) -> Fault | None:
+    """Return what is wrong with a request, if anything is.
+
+    Args:
+        headers: names in lower case.
+        version: of HTTP.
+        upgrades: the connection is to become another protocol's.
+        streams: a stream is asked for.
+    """
+    hosts = [value for name, value in headers if name == b"host"]
+    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    lengths = [value for name, value in headers if name == b"content-length"]
+    old = version != "1.1"
+    if len(hosts) > 1 or not (hosts or old) or not all(map(_HOST.fullmatch, hosts)):
+        return Fault(400, "host", "one Host header is needed (RFC 9112, 3.2)")
+    if codings and (old or lengths):
+        why = "Transfer-Encoding is not for HTTP/1.0, or beside Content-Length"
+        return Fault(400, "framing", f"{why} (RFC 9112, 6.1)")
+    if codings and codings != [b"chunked"]:
+        return Fault(501, "transfer_encoding", "the only coding here is chunked")
+    if upgrades and (codings or any(length != b"0" for length in lengths)):
+        return Fault(400, "upgrade", "send a body without Upgrade: this is HTTP/1.1")
+    if streams and old:
+        return Fault(
+            505,
+            "http_version",
+            "streams need HTTP/1.1; a proxy between may have to be told so",
+        )
+    return None

@@ -1,0 +1,89 @@
+"""How long each phase of a connection may last: whoever stops talking is let go.
+
+A deadline counts from the phase's beginning, so that a byte now and then does not
+extend it. The only phase without one is the answer's making, which has its own.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """What a connection is at."""
+
+    HANDSHAKE = "handshake"
+    """From accept to the end of the TLS handshake."""
+    HEAD = "head"
+    """A request's head comes, or whatever a connection says that asked nothing yet."""
+    BODY = "body"
+    """A request's body comes, also when it was answered already."""
+    ANSWER = "answer"
+    """The answer is made."""
+    READING = "reading"
+    """The client has an answer to read: it must take 48 KiB in this time."""
+    IDLE = "idle"
+    """Between two requests."""
+    CLOSING = "closing"
+    """The last answer is on its way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """The table: seconds for each phase."""
+
+    handshake_s: float = 10.0
+    head_s: float = 15.0
+    body_s: float = 30.0
+    reading_s: float = 60.0
+    idle_s: float = 20.0
+    closing_s: float = 30.0
+
+    def table(self) -> Mapping[Phase, float | None]:
+        """Return each phase's deadline; None where there is none."""
+        return {
+            Phase.HANDSHAKE: self.handshake_s,
+            Phase.HEAD: self.head_s,
+            Phase.BODY: self.body_s,
+            Phase.ANSWER: None,
+            Phase.READING: self.reading_s,
+            Phase.IDLE: self.idle_s,
+            Phase.CLOSING: self.closing_s,
+        }
+
+
+class Watch:
+    """The deadline of one connection.
+
+    Args:
+        table: seconds for each phase.
+        late: called when a phase takes too long.
+    """
+
+    __slots__ = ("_late", "_table", "_timer", "phase")
+
+    def __init__(
+        self, table: Mapping[Phase, float | None], late: Callable[[], None]
+    ) -> None:
+        self._table = table
+        self._late = late
+        self._timer: asyncio.TimerHandle | None = None
+        self.phase: Phase | None = None
+
+    def enter(self, phase: Phase, *, anew: bool = False) -> None:
+        """Begin a phase; one that goes on keeps its deadline, unless it is `anew`."""
+        if phase is self.phase and not anew:
+            return
+        self.end()
+        self.phase = phase
+        after = self._table[phase]
+        if after is not None:
+            self._timer = asyncio.get_running_loop().call_later(after, self._late)
+
+    def end(self) -> None:
+        """Watch no more."""
+        self.phase = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
