@@ -220,12 +220,70 @@ def test_volume_in_the_release_to_be_repaired(releases, machine, mount, volume, 
     assert mounted(place)
     with worker(machine) as services:
         found = order.verify(product_of(machine), services, repair=False)
-    assert (where, "another file system is mounted there") in [
-        (problem.path, problem.what) for problem in found.problems
-    ]
+    said = [f"{problem.path}: {problem.what}" for problem in found.problems]
+    assert f"{where}: another file system is mounted there" in [*said, *found.notes]
 
     unmount(place)
     assert repair(machine).repaired
+    assert runs(releases, machine, "1.1.0")
+
+
+def test_volume_in_a_sound_release_is_no_damage(releases, machine, mount, volume):
+    """It hides nothing that was signed: one can return to it, and leave it again."""
+    places = [
+        machine.app / "releases" / version / "data" for version in ("1.0.0", "1.1.0")
+    ]
+    for place in places:
+        place.mkdir()
+        mount("--bind", volume, place)
+
+    found = repair(machine)
+    assert (False, ()) == (found.repaired, found.problems)
+    assert "data: another file system is mounted there" in found.notes
+    with worker(machine) as services:
+        assert "installed" == order.roll_back(product_of(machine), services).result
+    assert "1.0.0" == machine.running
+    with worker(machine) as services:
+        back = order.roll_back(product_of(machine), services, to="1.1.0")
+    assert "installed" == back.result
+    assert all(map(mounted, places))
+    assert untouched(volume)
+
+
+@pytest.mark.parametrize("kind", ["link", "mount"])
+def test_files_of_others_below_the_cache(machine, mount, volume, kind):
+    """Bundles of products that are gone are deleted by their age; these are none."""
+    (machine.root / "cache" / "bundles").mkdir(parents=True, exist_ok=True)
+    place = machine.root / "cache" / "bundles" / "theirs"
+    old = volume / "old"
+    old.write_text("precious")
+    os.utime(old, (0, 0))
+    if kind == "link":
+        place.symlink_to(volume)
+    else:
+        place.mkdir()
+        mount("--bind", volume, place)
+
+    assert "installed" == update(machine).result
+
+    assert "precious" == old.read_text()
+
+
+def test_directory_at_current_that_something_is_mounted_on(
+    releases, machine, mount, volume
+):
+    """It cannot be moved away: a person is told what it is, not of broken disks."""
+    machine.current.unlink()
+    machine.current.mkdir()
+    mount("--bind", volume, machine.current)
+
+    with pytest.raises(BrokenError, match="mounted") as caught:
+        repair(machine)
+
+    assert "in_the_way" == caught.value.code
+    assert untouched(volume)
+    unmount(machine.current)
+    repair(machine)
     assert runs(releases, machine, "1.1.0")
 
 

@@ -58,6 +58,21 @@ def verify_tree(root: Path, files: Sequence[Entry]) -> tuple[Problem, ...]:
     return tuple(sorted(found, key=lambda problem: problem.path))
 
 
+def damage(problems: Sequence[Problem], files: Sequence[Entry]) -> tuple[Problem, ...]:
+    """Leave out what is mounted where it hides nothing of the release.
+
+    A volume that its owner mounted in a release is none of ours to judge, and no reason
+    not to run it.
+    """
+    mounted = {problem.path for problem in problems if problem.what == volumes.WHY}
+    for entry in files if mounted else ():
+        path = entry.path
+        while path:
+            mounted.discard(path)
+            path = path.rpartition("/")[0]
+    return tuple(problem for problem in problems if problem.path not in mounted)
+
+
 def _compare(folders: Folders, entry: Entry) -> str:
     """Return what is wrong with one entry, or nothing."""
     try:

@@ -289,6 +289,14 @@ def failure(error: OSError, what: str) -> UpdaterError:
             do="mount it writable, or correct its owner and permissions",
             code="not_writable",
         )
+    if error.errno in (errno.EBUSY, errno.EXDEV):
+        return BrokenError(
+            f"{what}: {error.filename or ''}: {error.strerror}",
+            means="something is mounted there, or there are two file systems where one "
+            "is needed; the installed release goes on",
+            do="see `findmnt`; unmount it",
+            code="in_the_way",
+        )
     return TransientError(
         f"{what}: {error}",
         means="the installed release goes on running",

@@ -10,9 +10,11 @@ out to be damaged is not used as a base again.
 """
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
+from updaterd import volumes
 from updaterd.artifact import codecs
 from updaterd.artifact.fetch import fetch_blob
 from updaterd.artifact.verify import verify_tree
@@ -58,8 +60,10 @@ def is_whole(root: Path, manifest: Manifest) -> bool:
 
     Power cut: as `byte_code.swept`.
     """
+    if manifest.version not in stage.look(root).whole:
+        return False
     release = stage.releases(root) / manifest.version
-    return release.is_dir() and not byte_code.swept(release, manifest.files)
+    return not byte_code.swept(release, manifest.files)
 
 
 def acquire(job: Job, services: Services) -> Route:
@@ -125,13 +129,31 @@ def _clear_bundles(
         if path.name.partition(".")[0] not in keep:
             with suppress(OSError):
                 path.unlink()
-    oldest = services.clock() - _FORGOTTEN_S
-    for path in (*folder.parent.glob("*"), *folder.parent.glob("*/*")):
-        with suppress(OSError):  # a folder, too
-            if path.parent == folder.parent or (
-                path.parent != folder and path.stat().st_mtime < oldest
-            ):
-                path.unlink()
+    with suppress(OSError):
+        _clear_others(folder, oldest=services.clock() - _FORGOTTEN_S)
+
+
+def _clear_others(folder: Path, *, oldest: float) -> None:
+    """Delete files beside a product's folder, and old ones in the folders beside it.
+
+    Not through a link, and not in another file system that is mounted there.
+
+    Raises:
+        OSError: the cache cannot be read.
+
+    Power cut: some of them are gone.
+    """
+    cache = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for item in volumes.walk(cache, lambda path: "/" not in path):
+            if item.folder or item.path.startswith(f"{folder.name}/"):
+                continue
+            with suppress(OSError):
+                status = os.lstat(item.name, dir_fd=item.directory)
+                if "/" not in item.path or status.st_mtime < oldest:
+                    os.unlink(item.name, dir_fd=item.directory)
+    finally:
+        os.close(cache)
 
 
 def choose(job: Job) -> Route:

@@ -7,7 +7,7 @@ A program of a release, a hook or an older updaterd may have compiled modules in
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from updaterd.artifact.verify import Problem, verify_tree
+from updaterd.artifact.verify import Problem, damage, verify_tree
 from updaterd.core.manifest import Entry
 from updaterd.install import stage
 
@@ -15,7 +15,7 @@ _FOLDER = "__pycache__"
 
 
 def swept(tree: Path, files: Sequence[Entry]) -> tuple[Problem, ...]:
-    """Return what is wrong with a tree, once stray byte code is deleted from it.
+    """Return what is damaged of a tree, once stray byte code is deleted from it.
 
     Args:
         tree: a release on disk.
@@ -39,7 +39,7 @@ def swept(tree: Path, files: Sequence[Entry]) -> tuple[Problem, ...]:
             stage.delete_tree(found)
         else:
             found.unlink(missing_ok=True)
-    return verify_tree(tree, files) if stray else wrong
+    return damage(verify_tree(tree, files) if stray else wrong, files)
 
 
 def _is_stray(path: str, modules: set[str]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from updaterd import durable
-from updaterd.artifact.verify import Problem, verify_tree
+from updaterd.artifact.verify import Problem, damage, verify_tree
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Manifest
 from updaterd.core.recovery import Link
@@ -51,12 +51,16 @@ def verify(product: Product, services: Services, *, repair: bool) -> Checked:
     """
     root = Path(product.root)
     manifest, raw = _installed(product, services)
-    problems = verify_tree(stage.releases(root) / manifest.version, manifest.files)
+    all_found = verify_tree(stage.releases(root) / manifest.version, manifest.files)
+    problems = damage(all_found, manifest.files)
     found = Checked(
         product=product.name,
         version=manifest.version,
         problems=problems,
-        notes=_stays(product, services),
+        notes=(
+            *(f"{p.path}: {p.what}" for p in all_found if p not in problems),
+            *_stays(product, services),
+        ),
     )
     if not problems or not repair:
         return found
