@@ -14,6 +14,8 @@ import pytest
 from fakes import packages
 from fakes.tools import need, need_root
 
+from .conftest import PACKAGES
+
 SUITE, PYTHON = "trixie", "3.13"
 
 # The whole road with what is in the packages: keys, push, server, worker, a delta.
@@ -64,7 +66,7 @@ def root(debian, built, tmp_path_factory):
     found = tmp_path_factory.mktemp(SUITE) / "root"
     found.mkdir(mode=0o755)
     found.parent.chmod(0o755)
-    system = debian(SUITE, "python3,systemd")
+    system = debian(SUITE, PACKAGES)
     subprocess.run(["tar", "-C", found, "-xf", system], check=True)
     for package in built.glob("*.deb"):
         shutil.copy(package, found)
@@ -132,7 +134,7 @@ def test_the_scripts_of_the_rpm_do_their_work(built, debian, tmp_path):
     need_root()
     root = tmp_path / "root"
     root.mkdir()
-    there = debian(SUITE, "python3,systemd")
+    there = debian(SUITE, PACKAGES)
     subprocess.run(["tar", "-C", root, "--exclude=./dev/*", "-xf", there], check=True)
     (root / "dev").mkdir(exist_ok=True)
     os.mknod(root / "dev/null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))

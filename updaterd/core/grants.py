@@ -25,6 +25,36 @@ _UNIT = re.compile(
 )
 _PATH = re.compile(r"/[A-Za-z0-9/_.+@-]+")
 
+FRAGMENTS = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+"""Where a unit's file must stand, in systemd's order, so that its restart is granted:
+what root or a package put there. Not what generators or `systemd-run` make."""
+
+# in the JavaScript of polkitd (ES5); what cannot be told is a no
+_INSTALLED = r"""    function installed(unit) {
+        try {
+            var said = polkit.spawn(["/usr/bin/systemctl", "show",
+                "--property=LoadState,Transient,FragmentPath", "--", unit]);
+            var path = /^FragmentPath=((?:FOLDERS)\/[^\/\n]+)$/m.exec(said);
+            if (!path || !/^LoadState=loaded$/m.test(said) ||
+                !/^Transient=no$/m.test(said)) {
+                return false;
+            }
+            var file = polkit.spawn(["/usr/bin/stat", "--format=%u:%f", "--", path[1]]);
+            var mode = parseInt(file.split(":")[1], 16);
+            return file.split(":")[0] == "0" &&  // root's, a plain file, no link,
+                (mode & 0xf000) == 0x8000 && (mode & 0x12) == 0;  // nobody else writes
+        } catch (error) {
+            return false;
+        }
+    }
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -108,16 +138,23 @@ def mount_unit(folder: str) -> str:
 def polkit_rule(units: Sequence[str], *, user: str = USER) -> str:
     """Return a polkit rule: `user` may restart `units`, no others, no other action.
 
+    Only units that are loaded from a file of root's. systemd 257 asks about a transient
+    unit (`systemd-run --unit=NAME`, which runs anything as root) in the same words as
+    about one that is installed, and a file that this user writes is as good.
+
     Nothing else is decided here, so every other question goes on to the next rule.
     """
+    folders = "|".join(folder.replace("/", "\\/") for folder in FRAGMENTS)
     return _header("//") + (
         "polkit.addRule(function(action, subject) {\n"
         f"    var units = {json.dumps(list(units))};\n"
         f"    var verbs = {json.dumps(list(VERBS))};\n"
-        '    if (action.id == "org.freedesktop.systemd1.manage-units" &&\n'
+        + _INSTALLED.replace("FOLDERS", folders)
+        + '    if (action.id == "org.freedesktop.systemd1.manage-units" &&\n'
         f"        subject.user == {json.dumps(user)} &&\n"
         '        units.indexOf(action.lookup("unit")) >= 0 &&\n'
-        '        verbs.indexOf(action.lookup("verb")) >= 0) {\n'
+        '        verbs.indexOf(action.lookup("verb")) >= 0 &&\n'
+        '        installed(action.lookup("unit"))) {\n'
         "        return polkit.Result.YES;\n"
         "    }\n"
         "});\n"

@@ -72,7 +72,7 @@ def _grant(arguments: argparse.Namespace) -> int:
     """Print or write what the machine must grant the daemon.
 
     Raises:
-        ConfigError: a root that others could write.
+        ConfigError: a root that others could write, or a unit that is not there.
         BrokenError: the daemon has no user, or the files cannot be written or applied.
 
     Power cut: each file is whole, old or new; running it again completes them.
@@ -82,12 +82,13 @@ def _grant(arguments: argparse.Namespace) -> int:
     from updaterd.config import ConfigError
     from updaterd.core.grants import grants
     from updaterd.errors import BrokenError
+    from updaterd.install import unit_files
 
     unit = arguments.unit
     user = unit.removesuffix(".service").replace("@", "-")
     settings = settings_from(arguments)
     found = grants(settings.products.values(), user=user, unit=unit)
-    if mistakes := unsafe_roots(settings):
+    if mistakes := unsafe_roots(settings) + unit_files.faults(settings):
         raise ConfigError(f"{settings.directories.config} cannot work here", mistakes)
     if not arguments.write:
         for grant in found:
