@@ -185,6 +185,58 @@ def test_no_other_unit_can_be_restarted(machine):
         assert 0 != done.returncode
 
 
+def test_right_to_restart_is_asked_of_systemd_and_nothing_is_restarted(machine):
+    """As the daemon's user, by the question itself; the same stands in the journal."""
+    before = machine.show("acme", "ExecMainPID"), machine.show("dbus", "ExecMainPID")
+    machine.must("updaterd", "config", "check", "--demo")
+    rule = "/etc/polkit-1/rules.d/50-updaterd.rules"
+    machine.must("mv", rule, "/root/rule")
+    check = ("updaterd", "config", "check", "--offline", "--demo")
+    done = eventually(lambda: (d := machine.run(*check)).returncode and d)
+    machine.must("systemctl", "reload", "updaterd")
+    finding = ("-o", "json", "-p", "warning", "UPDATERD_EVENT=config_finding")
+    told = eventually(lambda: machine.journal(*finding).splitlines())
+    machine.must("mv", "/root/rule", rule)
+
+    assert "acme.service may not be restarted" in done.stderr
+    assert "updaterd config grant --write" in done.stderr
+    assert "for the user updaterd" in done.stderr
+    assert "restart_refused" == json.loads(told[0])["UPDATERD_CODE"]
+    assert "config grant --write" in json.loads(told[0])["UPDATERD_REMEDY"]
+    eventually(lambda: machine.run(*check).returncode == 0)
+    after = machine.show("acme", "ExecMainPID"), machine.show("dbus", "ExecMainPID")
+    assert before == after
+
+
+def test_reload_of_a_broken_configuration_fails_and_changes_nothing(machine):
+    machine.write("/etc/updaterd/conf.d/broken.toml", "[feed")
+    pid = machine.show("updaterd", "MainPID")
+
+    assert 0 != machine.run("systemctl", "reload", "updaterd").returncode
+
+    assert "active" == machine.show("updaterd", "ActiveState")
+    document = machine.status()
+    assert "not valid TOML" in document["configuration"]["refused"]["message"]
+    assert "1.0.0" == machine.installed("acme")
+    (machine.root / "etc/updaterd/conf.d/broken.toml").unlink()
+    machine.must("systemctl", "reload", "updaterd")
+    assert pid == machine.show("updaterd", "MainPID")
+    eventually(machine.subscribed)
+
+
+def test_cache_that_root_deleted_is_back(machine):
+    """Within its unit the daemon cannot make it: systemd does, at a new start."""
+    machine.must("rm", "-rf", "/var/cache/updaterd")
+
+    def back():
+        done = machine.run("stat", "-c", "%U %a", "/var/cache/updaterd")
+        return done.stdout.strip() == "updaterd 700"
+
+    eventually(back)
+    eventually(machine.subscribed)
+    assert 0 == machine.run("updaterd", "update", "acme", "--demo").returncode
+
+
 def test_a_release_that_does_not_start_is_rolled_back(machine, ops, tmp_path):
     """The old one runs again; the failed one is blocked and status says so."""
     ops.push(application(tmp_path, "1.2.0", healthy=False), "1.2.0")
