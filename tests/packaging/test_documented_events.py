@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 REPO = Path(__file__).parents[2]
+# what an event says of itself, or put right by itself
+NOT_WRONG = {"event_quarantined", "proxy_ignored", "folder_made_again"}
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 
 
@@ -83,3 +85,27 @@ def test_every_fault_of_the_feed_is_documented():
     listed = FeedError.__doc__.partition("one of:")[2].replace(".", "").split(",")
     codes = {code.strip() for code in listed}
     assert codes | {"stream_limit"} == table("**Why nothing is heard**")
+
+
+def test_every_warning_and_error_of_the_daemon_says_what_why_and_what_to_do():
+    """`code`, `cause` and `remedy` are fields: an alert needs no second look."""
+    without = []
+    for path in (REPO / "updaterd/daemon").glob("*.py"):
+        bound = "bind(" in path.read_text()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in {"warning", "error"}
+                and node.args
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                continue
+            spread = any(
+                word.arg is None and "said(" in ast.unparse(word.value)
+                for word in node.keywords
+            )
+            named = {"code", "cause", "remedy"} <= {word.arg for word in node.keywords}
+            if not (spread or named or bound) and node.args[0].value not in NOT_WRONG:
+                without.append((path.name, node.args[0].value))
+    assert [] == without

@@ -4,6 +4,7 @@ import sqlite3
 
 from updaterd import log
 from updaterd.core.lifecycle import State
+from updaterd.daemon.troubles import said
 from updaterd.store.journal import Journal, Note
 from updaterd.store.records import Deployment, Records
 
@@ -47,7 +48,7 @@ def excuse(journal: Journal, *, now: float) -> None:
                 note = Note(now=now, code=_STOPPED, reason=reason, boot=one.boot)
                 journal.move(one.id, State.PROBATION, note)
     except sqlite3.Error as error:
-        log.get().error("journal_refused", error=str(error))
+        log.get().error("journal_refused", **said("journal_refused", str(error)))
 
 
 def _tell(one: Deployment) -> None:
@@ -60,9 +61,7 @@ def _tell(one: Deployment) -> None:
         reason=one.reason,
     )
     if one.state in (State.ROLLED_BACK, State.REJECTED, State.FAILED):
-        from updaterd.core import codes  # noqa: PLC0415 - a quiet daemon never needs it
-
-        logger = logger.bind(cause=one.reason, remedy=codes.remedy(one.code))
+        logger = logger.bind(**said(one.code, one.reason))
     match one.state:
         case State.INSTALLED:
             logger.info("release_installed")

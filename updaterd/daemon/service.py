@@ -11,6 +11,7 @@ from updaterd.core.settings import Settings
 from updaterd.daemon import findings
 from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.supervisor import Supervisor
+from updaterd.daemon.troubles import said
 from updaterd.daemon.workers import Workers, options
 from updaterd.errors import UpdaterError
 from updaterd.notify import Notifier
@@ -91,7 +92,7 @@ class _Service:
         if self._state_lost:
             told = note_loss(connection, now=self._clocks.now())
         if told:
-            log.get().error("state_set_aside", reason=told)
+            log.get().error("state_set_aside", **said("state_unusable", told))
         arguments = options(
             {
                 "config": Path(directories.config),
@@ -131,7 +132,11 @@ class _Service:
         try:
             self._ear = wake.listen(runtime)
         except OSError as error:
-            log.get().warning("wake_unusable", path=str(runtime), error=str(error))
+            log.get().warning(
+                "wake_unusable",
+                path=str(runtime),
+                **said("not_writable", str(error)),
+            )
             return
         asyncio.get_running_loop().add_reader(self._ear, self._woken, self._ear)
 
@@ -150,7 +155,7 @@ class _Service:
         except (UpdaterError, OSError, ValueError) as error:
             # What works goes on: a typo must not stop the updates of a machine.
             code = error.code if isinstance(error, UpdaterError) else "config"
-            log.get().error("reload_refused", code=code, error=str(error))
+            log.get().error("reload_refused", **said(code, str(error)))
             self._notifier.ready()
             if self._supervisor is not None:
                 self._supervisor.refuse(

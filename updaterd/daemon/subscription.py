@@ -15,7 +15,7 @@ from updaterd.core.settings import Settings
 from updaterd.core.sse import Event, Limits
 from updaterd.core.text import printable
 from updaterd.daemon.clocks import Clocks
-from updaterd.daemon.troubles import Outage
+from updaterd.daemon.troubles import Outage, said
 from updaterd.errors import UpdaterError
 from updaterd.feed.client import ConnectionState, EventSource
 from updaterd.feed.connection import LONGEST_SENT_ID
@@ -100,7 +100,9 @@ class Subscription:
                             break
             except sqlite3.Error as error:
                 # Nothing was stored, so the cursor has not moved: it comes again.
-                self._repeats.error("inbox_failed", alike="", error=str(error))
+                self._repeats.error(
+                    "inbox_failed", alike="", **said("inbox_failed", str(error))
+                )
                 self._tell(
                     ConnectionState(
                         phase="waiting",

@@ -23,7 +23,7 @@ from updaterd.core.settings import Settings
 from updaterd.daemon import outcomes
 from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.subscription import Subscription
-from updaterd.daemon.troubles import Looks
+from updaterd.daemon.troubles import Looks, said
 from updaterd.daemon.workers import Ended, Workers
 from updaterd.notify import Notifier
 from updaterd.store.inbox import Inbox, Pending
@@ -95,6 +95,7 @@ class Supervisor:
         self._refused: status.Document | None = None
         self._cage: status.Document | None = None
         self._looks = Looks()
+        self._unpublished = False
         self._turns = 0
         self._started_at = clocks.now()
 
@@ -239,7 +240,9 @@ class Supervisor:
                     continue
                 reason = f"{folder} cannot be written any more"
             del self._folders[folder]  # told once; a new start tells again
-            self._log.error("folder_lost", path=str(folder), reason=reason)
+            self._log.error(
+                "folder_lost", path=str(folder), **said("not_writable", reason)
+            )
             return self._notifier.connected  # who listens there starts us again
         return False
 
@@ -286,7 +289,11 @@ class Supervisor:
             useful = self._journal.installed(product) != before[1]
         except sqlite3.OperationalError as error:
             # Locked or full. The events still wait, so it comes again.
-            self._log.error("journal_refused", product=product, error=str(error))
+            self._log.error(
+                "journal_refused",
+                product=product,
+                **said("journal_refused", str(error)),
+            )
             looked = useful = False
         now, poll_s = self._clocks.now(), self._settings.feed.fallback_poll_s
         if not looked:
@@ -365,7 +372,6 @@ class Supervisor:
             now=now,
             looked_up_to=waiting.up_to_row if waiting else 0,
         )
-        self._log.error("worker_died", product=product, how=str(ended))
 
     def _write_pushed(self, waiting: Pending | None) -> Path | None:
         """Hand the worker the signed files that came with the event, unverified.
@@ -386,7 +392,11 @@ class Supervisor:
                 else:
                     durable.publish_file(folder / name, data, mode=0o600)
         except OSError as error:
-            self._log.warning("pushed_unwritable", path=str(folder), error=str(error))
+            self._log.warning(
+                "pushed_unwritable",
+                path=str(folder),
+                **said("not_writable", str(error)),
+            )
             return None
         return folder
 
@@ -408,7 +418,15 @@ class Supervisor:
         try:
             durable.publish_file(path, status.encode(document), mode=0o644)
         except OSError as error:
-            self._log.warning("status_unwritable", path=str(path), error=str(error))
+            if not self._unpublished:
+                self._log.warning(
+                    "status_unwritable",
+                    path=str(path),
+                    **said("not_writable", str(error)),
+                )
+            self._unpublished = True
+        else:
+            self._unpublished = False
         self._notifier.status(status.headline(document))
 
     async def _watchdog(self) -> None:

@@ -24,8 +24,21 @@ _LASTING = frozenset({
     "http_403",
     "http_404",
 })
-_TOLD = frozenset({"worker_died", "out_of_memory"})  # each time, as `worker_died`
+_CRASHES = frozenset({"worker_died", "out_of_memory"})
 _REFUSED = frozenset({"metadata_rollback", "below_floor"})  # decisions, not errors
+
+
+def said(code: str, cause: str, remedy: str = "") -> dict[str, str]:
+    """Return the fields of every warning and error: what it is, why, what to do.
+
+    Args:
+        code: as in `core/codes.py`.
+        cause: what happened.
+        remedy: what to do; the code's own where nothing better is known.
+    """
+    from updaterd.core import codes  # noqa: PLC0415 - a quiet daemon never needs it
+
+    return {"code": code, "cause": cause, "remedy": remedy or codes.remedy(code)}
 
 
 @dataclass(slots=True)
@@ -69,16 +82,13 @@ class Looks:
         from updaterd.core import codes  # noqa: PLC0415 - a quiet daemon never needs it
 
         self._standing[product] = _Standing(code, now)
-        told = {
-            "product": product,
-            "code": code,
-            "cause": cause,
-            "remedy": codes.remedy(code),
-        }
-        if codes.is_trust(code):
-            logger.error("trust_failed", **told)
+        logger = logger.bind(product=product, **said(code, cause))
+        if code in _CRASHES:
+            logger.error("worker_died")
+        elif codes.is_trust(code):
+            logger.error("trust_failed")
         else:
-            logger.warning("look_failed", **told)
+            logger.warning("look_failed")
 
 
 def _trouble(records: Records, product: str) -> tuple[str, str]:
@@ -88,8 +98,6 @@ def _trouble(records: Records, product: str) -> tuple[str, str]:
         sqlite3.Error: the journal cannot be read.
     """
     facts = records.product(product)
-    if facts.last_error_code in _TOLD:
-        return "", ""
     if facts.failures and facts.last_error_code:
         return facts.last_error_code, facts.last_error
     if facts.decision in _REFUSED:
@@ -112,14 +120,8 @@ class Outage:
             return
         if code not in _LASTING and now - self._began < _PATIENCE_S:
             return
-        from updaterd.core import codes  # noqa: PLC0415 - as above
-
         log.get().warning(
-            "feed_down",
-            code=code,
-            cause=cause,
-            remedy=codes.remedy(code),
-            since_s=round(now - self._began),
+            "feed_down", **said(code, cause), since_s=round(now - self._began)
         )
         times = self._standing.times + 1 if self._standing else 1
         self._standing = _Standing(code, self._began, times)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd import log, oom
+from updaterd.daemon.troubles import said
 
 _NOT_STARTED = 127  # as nice(1) and every shell say it
 _SAID = frozenset({0, 4, 10, 20, 30})  # codes of a worker that knows how things stand
@@ -90,7 +91,9 @@ class Workers:
             try:
                 process = await self._spawn(product, trigger, pushed)
             except OSError as error:  # no memory, no processes left, no interpreter
-                log.get().error("worker_not_started", error=str(error))
+                log.get().error(
+                    "worker_not_started", **said("machine_refused", str(error))
+                )
                 return Ended(code=_NOT_STARTED)
             self._running = process
         code = await process.wait()

@@ -24,7 +24,12 @@ def journal(tmp_path):
 
 def fail(journal, code):
     journal.note_failure(
-        "acme", code=code, reason=f"{code}, as it was", next_attempt_at=2.0, now=1.0
+        "acme",
+        code=code,
+        reason=f"{code}, as it was",
+        next_attempt_at=2.0,
+        now=1.0,
+        looked_up_to=0,
     )
 
 
@@ -40,6 +45,7 @@ class TestLooks:
             ("metadata_expired", "trust_failed", "error"),
             ("wrong_target", "trust_failed", "error"),
             ("bad_root", "trust_failed", "error"),
+            ("worker_died", "worker_died", "error"),
         ],
     )
     def test_failure_is_told_once_with_code_cause_and_remedy(
