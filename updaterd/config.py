@@ -151,6 +151,7 @@ def _product(table: Table, name: str) -> Product:
         keep=table.whole("keep", 2, low=1),
         units=table.words("units"),
         unchanged=unchanged,
+        outside_links=_outside_links(table),
         health=Health(
             command=health.words("command"),
             timeout_s=health.seconds("timeout_s", 60.0, low=0.1),
@@ -172,6 +173,15 @@ def _product(table: Table, name: str) -> Product:
     for part in (health, hooks, table):
         part.done()
     return product
+
+
+def _outside_links(table: Table) -> tuple[str, ...]:
+    """Return where links of a release may lead: absolute paths, none for everywhere."""
+    found = table.words("outside_links")
+    for path in found:
+        if os.path.normpath(path).lstrip("/") == "" or not path.startswith("/"):
+            table.wrong("outside_links", f"{path!r:.80} must be an absolute path")
+    return tuple(os.path.normpath(path) for path in found)
 
 
 def _own_self_test(product: str) -> tuple[str, ...]:

@@ -41,9 +41,7 @@ class HashedOutput(Output):
             OSError: the disk refused.
         """
         self._state.update(data)
-        count = os.write(self._fd, data)
-        if count < len(data):
-            super().write(memoryview(data)[count:])
+        super().write(data)
 
     def finish(self) -> str:
         """Set the mode, close, and return the sha256 of what was written.
@@ -52,6 +50,7 @@ class HashedOutput(Output):
             OSError: the disk refused.
         """
         try:
+            self.end()
             os.fchmod(self._fd, self._mode)
         finally:
             self.close()

@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+_BLOCK = 1 << 12
+_ZEROS = bytes(_BLOCK)
+
+
 class Output:
-    """A file that is being written."""
+    """A file that is being written, with a hole wherever a block is all zeros."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._at = 0
+        self._hole = False  # is what was written last
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`.
@@ -30,11 +36,38 @@ class Output:
         Raises:
             OSError: the disk refused.
         """
-        count = os.write(self._fd, data)
-        if count < len(data):
-            view = memoryview(data)[count:]
-            while view:
-                view = view[os.write(self._fd, view) :]
+        view = memoryview(data)
+        start = 0  # of what is not written yet
+        block = -self._at % _BLOCK
+        # One byte of each whole block tells of most that they are no hole.
+        firsts = bytes(view[block : max(block, len(view) - _BLOCK + 1) : _BLOCK])
+        if 0 in firsts:
+            for first in firsts:
+                if not first and bytes(view[block : block + _BLOCK]) == _ZEROS:
+                    self._put(view[start:block])
+                    start = block + _BLOCK
+                    os.lseek(self._fd, _BLOCK, os.SEEK_CUR)
+                    self._hole = True
+                block += _BLOCK
+        self._put(view[start:])
+        self._at += len(view)
+
+    def _put(self, view: memoryview) -> None:
+        while view:
+            view = view[os.write(self._fd, view) :]
+            self._hole = False
+
+    def end(self) -> None:
+        """Give the file its length, where it ends in a hole.
+
+        By a byte and not by truncating, which a confined process may not do.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if self._hole:
+            os.lseek(self._fd, -1, os.SEEK_CUR)
+            self._put(memoryview(b"\0"))
 
     def close(self) -> None:
         """Close it; harmless when it is closed."""

@@ -39,6 +39,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _CLOSED = -1
 NOT_MADE = "operations: one reads a file that is not made yet"
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_file(folders: Folders, file: File) -> int | None:
@@ -56,12 +57,41 @@ def look_up(folders: Folders, file: File) -> tuple[int, os.stat_result] | None:
     return look_at(directory, name, file.length)
 
 
+def open_at(directory: int, name: str) -> int:
+    """Open a file of ours to read it, also one whose mode lets nobody read it.
+
+    Such a mode is the application's wish, for itself. Its owner may lift it, for as
+    long as it takes to open the file.
+
+    Raises:
+        OSError: it cannot be opened, or is a link.
+        PermissionError: it is not ours.
+    """
+    try:
+        return os.open(name, _OPEN, dir_fd=directory)
+    except PermissionError:
+        found = os.open(name, _LOOK, dir_fd=directory)
+        try:
+            status = os.fstat(found)
+            mode = stat.S_IMODE(status.st_mode)
+            if not stat.S_ISREG(status.st_mode) or mode & stat.S_IRUSR:
+                raise
+            itself = f"/proc/self/fd/{found}"
+            os.chmod(itself, mode | stat.S_IRUSR)
+            try:
+                return os.open(itself, os.O_RDONLY | os.O_CLOEXEC)
+            finally:
+                os.chmod(itself, mode)
+        finally:
+            os.close(found)
+
+
 def look_at(
     directory: int, name: str, length: int
 ) -> tuple[int, os.stat_result] | None:
     """Return descriptor and status of a regular file of this length, or None."""
     try:
-        fd = os.open(name, _OPEN, dir_fd=directory)
+        fd = open_at(directory, name)
     except OSError:
         return None
     status = os.fstat(fd)

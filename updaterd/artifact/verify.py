@@ -2,13 +2,14 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd import volumes
 from updaterd.artifact.folders import Folders
-from updaterd.artifact.sources import digest
+from updaterd.artifact.sources import digest, open_at
+from updaterd.core.attributes import Attributes
 from updaterd.core.manifest import Entry, File, Link
 
 
@@ -20,12 +21,25 @@ class Problem:
     what: str
 
 
-def verify_tree(root: Path, files: Sequence[Entry]) -> tuple[Problem, ...]:
+def verify_tree(
+    root: Path,
+    files: Sequence[Entry],
+    more: Attributes | None = None,
+    *,
+    loose: bool = False,
+) -> tuple[Problem, ...]:
     """Return every difference between the tree at `root` and its listing.
 
     Contents, modes, link targets, and anything that should not be there. Links are
     never followed; a place where another file system is mounted is a difference, and
     what is in that is not looked for.
+
+    Args:
+        root: of the tree.
+        files: the listing.
+        more: what else the release carries; None: nothing else may be there.
+        loose: it need not be there, and times and folders' modes may differ: a tree
+            that an older updaterd made.
 
     Raises:
         OSError: `root` itself cannot be opened.
@@ -38,7 +52,12 @@ def verify_tree(root: Path, files: Sequence[Entry]) -> tuple[Problem, ...]:
                 found.append(Problem(entry.path, what))
         listed = {entry.path for entry in files}
         parents = {""}
-        for path in listed:
+        if more is not None:
+            listed |= {link.path for link in more.outside}
+            parents |= {folder.path for folder in more.folders}
+            if not loose:
+                found += _compare_more(folders, files, more)
+        for path in (*listed, *parents):
             cut = path.rfind("/")
             while cut > 0 and path[:cut] not in parents:
                 parents.add(path[:cut])
@@ -73,6 +92,36 @@ def damage(problems: Sequence[Problem], files: Sequence[Entry]) -> tuple[Problem
     return tuple(problem for problem in problems if problem.path not in mounted)
 
 
+def _compare_more(
+    folders: Folders, files: Sequence[Entry], more: Attributes
+) -> Iterator[Problem]:
+    """Yield what is wrong with what the listing does not say."""
+    for link in more.outside:
+        if what := _compare(folders, link):
+            yield Problem(link.path, what)
+    for place, entry in enumerate(files if more.times else ()):
+        status = _status(folders, entry.path)
+        if status is not None and int(status.st_mtime) != more.time_of(place):
+            yield Problem(entry.path, "has another time")
+    for folder in more.folders:
+        status = _status(folders, folder.path)
+        if status is None or not stat.S_ISDIR(status.st_mode):
+            yield Problem(folder.path, "is not a directory")
+        elif stat.S_IMODE(status.st_mode) != folder.mode:
+            yield Problem(
+                folder.path,
+                f"has mode {stat.S_IMODE(status.st_mode):o}, not {folder.mode:o}",
+            )
+
+
+def _status(folders: Folders, path: str) -> os.stat_result | None:
+    try:
+        directory, name = folders.parent(path)
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return None
+
+
 def _compare(folders: Folders, entry: Entry) -> str:
     """Return what is wrong with one entry, or nothing."""
     try:
@@ -96,7 +145,7 @@ def _content(directory: int, name: str, entry: File, size: int) -> str:
     if size != entry.length:
         return f"has {size} bytes, not {entry.length}"
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
+        fd = open_at(directory, name)
         try:
             return "" if digest(fd) == entry.sha256 else "has other contents"
         finally:

@@ -140,6 +140,8 @@ bad_path: a file name that no release may have | publish without it
 bad_link: a link that leads out of the release | publish without it
 too_deep: a file in more directories than a machine can keep open
   | publish a flatter tree
+bad_mode: a folder that its owner cannot read, or others may write
+  | publish it with another mode
 bad_name: a name that is none | correct the name
 bad_version: a version that is none | correct the version
 bad_window: a maintenance window that cannot be read | correct schedule.window
@@ -176,6 +178,8 @@ activation_failed: the disk refused to move `current` | look at the disk
 current_not_a_link: `current` is no link, and updaterd did not make it
   | move it away, or `verify --repair`
 current_is_foreign: `current` points outside `releases` | point it back
+link_not_allowed: a release has a link to a place outside that the owner does not allow
+  | `products.NAME.outside_links`, if it is wanted
 label_in_use: the running release is not what was signed under its name
   | `updaterd verify PRODUCT --repair`
 staged_tree_gone: a release vanished from disk before it was active
@@ -387,6 +391,7 @@ nothing_beneath: nothing else was offered that the other machines could get
   | push a release that works; pause, or yank
 no_workspace: that is no repository of ours | `release init`; `--repo`
 not_a_feed: what answers is no feed | `--feed`
+not_carried: the tree has what no release carries | leave it out, or `--drop`
 not_confirmed: it was not confirmed | say yes, or `--yes`
 not_metadata: the file is no metadata | the right file
 not_compared: what is out is another repository | `served_at` in `release.toml`

@@ -9,11 +9,12 @@ they start from and which they make.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from updaterd.core import window, wire
+from updaterd.core import attributes, window, wire
+from updaterd.core.attributes import Attributes, Folder, check_attributes
 from updaterd.core.names import check_name, check_version
 from updaterd.core.tree import (
     MAX_FILES,
@@ -90,6 +91,7 @@ class Manifest:
     Attributes:
         must_understand: names of members without which the rest is not to be used; an
             updaterd that does not know one passes the release over.
+        attributes: what it carries beside its listing.
     """
 
     product: str
@@ -102,6 +104,7 @@ class Manifest:
     full: Full
     deltas: tuple[Delta, ...] = ()
     must_understand: tuple[str, ...] = ()
+    attributes: Attributes = attributes.NONE
 
     @property
     def tree(self) -> str:
@@ -122,6 +125,7 @@ class Manifest:
             "files": _listing(self.files),
             "full": _as_dict(self.full),
             "deltas": [self._edge(delta, tree) for delta in self.deltas],
+            **self.attributes.members(),
         })
 
     def _edge(self, delta: Delta, tree: str) -> dict[str, object]:
@@ -227,9 +231,9 @@ def read(source: Read, length: int, *, where: str = "manifest") -> Manifest:
         )
     window.check_count(source, where, MAX_VALUES)
     try:
-        item, files, deltas = _members(source, where)
+        item, parts = _members(source, where)
         check_understood(item, _KNOWN)
-        return _assembled(item, files, deltas)
+        return _assembled(item, parts)
     except NotUnderstoodError:
         raise
     except MalformedError:
@@ -237,39 +241,76 @@ def read(source: Read, length: int, *, where: str = "manifest") -> Manifest:
         raise
 
 
-_KNOWN = frozenset(Manifest.__dataclass_fields__) | {"schema"}
-_SMALL = _KNOWN - {"files", "deltas"}
+_SMALL = frozenset({
+    "schema", "must_understand", "product", "version", "seq", "platform", "min_updater",
+    "floor_seq", "full",
+})  # fmt: skip
+_KNOWN = _SMALL | {"files", "deltas", *attributes.MEMBERS}
 _BATCH = 512
 _SHARED = {0o644: 0o644, 0o755: 0o755}
 
 
-def _members(
-    source: Read, where: str
-) -> tuple[Fields, list[Entry] | None, list[Delta] | None]:
-    """Return what a manifest holds: small members, the listing, the edges.
+class _Parts:
+    """The large members of a manifest, as they come; all within one budget."""
+
+    def __init__(self) -> None:
+        self.files: list[Entry] | None = None
+        self.deltas: list[Delta] | None = None
+        self.folders: list[Folder] = []
+        self.outside: list[Link] = []
+        self.times: Sequence[int] = ()
+        self._room = MAX_MEMORY
+
+    def take(self, document: Window, name: str) -> None:
+        """Read the member called `name`.
+
+        Raises:
+            MalformedError: anything in it is out of range or unsafe.
+        """
+        match name:
+            case "files":
+                self.files = []
+                for item in _each(document, name, MAX_FILES):
+                    entry = _entry(item)
+                    self._pay(weight(entry))
+                    self.files.append(entry)
+            case "deltas":
+                each = _each(document, name, MAX_DELTAS)
+                self.deltas = [_delta(item) for item in each]
+            case "folders":
+                for item in _each(document, name, MAX_FILES):
+                    self.folders.append(attributes.folder(item))
+                    self._pay(attributes.weight(self.folders[-1]))
+            case "outside":
+                for item in _each(document, name, MAX_FILES):
+                    self.outside.append(attributes.outside(item))
+                    self._pay(attributes.weight(self.outside[-1]))
+            case _:
+                items = document.items(MAX_FILES)
+                self.times = attributes.times(items, document.where)
+
+    def _pay(self, count: int) -> None:
+        self._room -= count
+        check_weight(self._room)
+
+
+def _members(source: Read, where: str) -> tuple[Fields, _Parts]:
+    """Return what a manifest holds: small members, and the others.
 
     Raises:
         MalformedError: anything is out of range, unsafe, or no JSON.
     """
     document = Window(source, where)
     small: dict[str, object] = {}
-    files: list[Entry] | None = None
-    deltas: list[Delta] | None = None
+    parts = _Parts()
     for name in document.members():
-        if name == "files":
-            files, room = [], MAX_MEMORY
-            for item in _each(document, name, MAX_FILES):
-                entry = _entry(item)
-                room -= weight(entry)
-                check_weight(room)
-                files.append(entry)
-        elif name == "deltas":
-            deltas = [_delta(item) for item in _each(document, name, MAX_DELTAS)]
-        elif name in _SMALL:
+        if name in _SMALL:
             small[name] = document.value()
+        elif name in _KNOWN:
+            parts.take(document, name)
         else:
             document.skip()
-    return Fields(small, where), files, deltas
+    return Fields(small, where), parts
 
 
 def _header(source: Read, where: str) -> Fields:
@@ -296,20 +337,23 @@ def _each(document: Window, name: str, most: int) -> Iterator[Fields]:
         yield Fields(item, where)
 
 
-def _assembled(
-    item: Fields, files: list[Entry] | None, deltas: list[Delta] | None
-) -> Manifest:
+def _assembled(item: Fields, parts: _Parts) -> Manifest:
     """Return the manifest from its parts.
 
     Raises:
         MalformedError: they do not fit together, or one is missing.
     """
+    files, deltas = parts.files, parts.deltas
     if files is None or deltas is None:
         missing = "files" if files is None else "deltas"
         raise MalformedError(f"{item.where}: {missing!r} is missing")
+    more = Attributes(
+        folders=tuple(parts.folders), outside=tuple(parts.outside), times=parts.times
+    )
     version = check_version(item.text("version"))
-    check_tree(files)
+    check_tree(files, outside=frozenset(each.path for each in more.outside))
     files.sort(key=attrgetter("path"))
+    check_attributes(files, more)
     tree = tree_id(files)
     manifest = Manifest(
         product=check_name("product", item.text("product")),
@@ -325,6 +369,7 @@ def _assembled(
             for edge in deltas
         ),
         must_understand=needed(item),
+        attributes=more,
     )
     total = sum(f.length for f in manifest.files if isinstance(f, File))
     if total != manifest.full.unpacked:

@@ -97,6 +97,7 @@ class Product:
     keep: int = 2
     units: tuple[str, ...] = ()
     unchanged: str = "reflink"
+    outside_links: tuple[str, ...] = ()
     health: Health = field(default_factory=Health)
     hooks: Hooks = field(default_factory=Hooks)
 

@@ -190,11 +190,18 @@ def check_link(path: str, target: str) -> str:
     return target
 
 
-def check_tree(files: Sequence[Entry]) -> None:
+def check_tree(
+    files: Sequence[Entry], *, outside: frozenset[str] = frozenset()
+) -> None:
     """Check that the listing describes one possible, harmless directory tree.
 
     Every link is followed through the listing's own links, as the kernel would. Takes
     time in proportion to the listing, whatever it says, and next to no memory.
+
+    Args:
+        files: the listing.
+        outside: paths of links that lead out of the tree; no other may lead through
+            one, for it could lead anywhere then.
 
     Raises:
         MalformedError: a path stands twice; a file or link is also a parent; too
@@ -232,7 +239,9 @@ def check_tree(files: Sequence[Entry]) -> None:
                 )
         before = path
     del ordered
-    Links({e.path: e.target for e in files if isinstance(e, Link)}, room).check()
+    Links(
+        {e.path: e.target for e in files if isinstance(e, Link)}, room, outside
+    ).check()
 
 
 def _entered(path: str, before: str) -> list[str]:
@@ -251,9 +260,15 @@ class Links:
     Where one leads is kept when it took long to find, so that none is followed often.
     """
 
-    def __init__(self, targets: Mapping[str, str], room: int = MAX_MEMORY) -> None:
-        """Take the links: targets by path, and how many bytes may be kept."""
+    def __init__(
+        self,
+        targets: Mapping[str, str],
+        room: int = MAX_MEMORY,
+        outside: frozenset[str] = frozenset(),
+    ) -> None:
+        """Take the links: targets by path, how many bytes may be kept, and barriers."""
         self._targets = targets
+        self._outside = outside
         self._room = room
         self._known: dict[str, tuple[str, int]] = {}
 
@@ -294,6 +309,11 @@ class Links:
                 at = at.rpartition("/")[0]
             elif part not in ("", "."):
                 at = f"{at}/{part}" if at else part
+            if at in self._outside:
+                raise MalformedError(
+                    f"link {path!r:.80} leads through {at!r:.80}, which leads out",
+                    code="bad_link",
+                )
             if part != ".." and at in self._targets:
                 at, more = self._deeper(at, nested)
                 hops += more

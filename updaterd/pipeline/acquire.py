@@ -28,7 +28,7 @@ from updaterd.errors import MalformedError, RejectedError, TransientError, Updat
 from updaterd.install import stage
 from updaterd.install.stage import DiskFullError
 from updaterd.net import WORTHWHILE, NotFoundError
-from updaterd.pipeline import byte_code, reuse
+from updaterd.pipeline import byte_code, finish, reuse
 from updaterd.pipeline.build import Job, build
 from updaterd.pipeline.services import Services
 
@@ -63,7 +63,7 @@ def is_whole(root: Path, manifest: Manifest) -> bool:
     if manifest.version not in stage.look(root).whole:
         return False
     release = stage.releases(root) / manifest.version
-    return not byte_code.swept(release, manifest.files)
+    return not byte_code.swept(release, manifest.files, manifest.attributes)
 
 
 def acquire(job: Job, services: Services) -> Route:
@@ -276,6 +276,7 @@ def reassemble(job: Job, services: Services) -> str | None:
         if verify_tree(staging, job.manifest.files):
             _passed_over(job, services, "what came of it is not what was signed")
             return None
+        finish.finish(staging, job.manifest)
         stage.commit(staging, job.root, job.manifest.version, job.raw())
     finally:
         stage.delete_tree(staging)

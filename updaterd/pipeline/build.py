@@ -17,7 +17,7 @@ from updaterd.core.records import replaced
 from updaterd.core.settings import Product
 from updaterd.errors import RejectedError, TransientError
 from updaterd.install import stage
-from updaterd.pipeline import reuse
+from updaterd.pipeline import finish, reuse
 from updaterd.pipeline.services import Services
 
 
@@ -86,6 +86,7 @@ def build(job: Job, route: Route, bundles: list[Path], services: Services) -> No
             staging = stage.open_staging(job.root, tree)
             if tree == job.manifest.tree:
                 _make(job, route, (step, bundle), staging, base, services)
+                finish.finish(staging, job.manifest)
                 stage.commit(staging, job.root, job.manifest.version, job.raw())
             else:
                 base = _between(job, (step, bundle), staging, base, services)

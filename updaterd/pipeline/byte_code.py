@@ -8,25 +8,30 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from updaterd.artifact.verify import Problem, damage, verify_tree
+from updaterd.core.attributes import Attributes
 from updaterd.core.manifest import Entry
 from updaterd.install import stage
 
 _FOLDER = "__pycache__"
 
 
-def swept(tree: Path, files: Sequence[Entry]) -> tuple[Problem, ...]:
+def swept(
+    tree: Path, files: Sequence[Entry], more: Attributes, *, loose: bool = True
+) -> tuple[Problem, ...]:
     """Return what is damaged of a tree, once stray byte code is deleted from it.
 
     Args:
         tree: a release on disk.
         files: its listing.
+        more: what it carries beside that.
+        loose: its times and folders may differ; see `verify_tree`.
 
     Raises:
         OSError: the tree cannot be read.
 
     Power cut: some of the byte code is gone; all else is as it was.
     """
-    wrong = verify_tree(tree, files)
+    wrong = verify_tree(tree, files, more, loose=loose)
     modules = {
         str(PurePosixPath(entry.path).parent)
         for entry in files
@@ -39,7 +44,9 @@ def swept(tree: Path, files: Sequence[Entry]) -> tuple[Problem, ...]:
             stage.delete_tree(found)
         else:
             found.unlink(missing_ok=True)
-    return damage(verify_tree(tree, files) if stray else wrong, files)
+    if stray:
+        wrong = verify_tree(tree, files, more, loose=loose)
+    return damage(wrong, files)
 
 
 def _is_stray(path: str, modules: set[str]) -> bool:

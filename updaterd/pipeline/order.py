@@ -23,7 +23,16 @@ from updaterd.errors import (
     UpdaterError,
 )
 from updaterd.install import activate, commands, hooks, stage
-from updaterd.pipeline import acquire, facts, look, restore, resume, rollback, trial
+from updaterd.pipeline import (
+    acquire,
+    facts,
+    finish,
+    look,
+    restore,
+    resume,
+    rollback,
+    trial,
+)
 from updaterd.pipeline.build import Job
 from updaterd.pipeline.look import Look, Wanted
 from updaterd.pipeline.services import Outcome, Request, Services
@@ -145,6 +154,7 @@ def _update(product: Product, services: Services, request: Request) -> Outcome:
                 facts.supersede(product, services, decision)
             return _standing(product, decision, found.known, notes)
         wanted = look.wanted(found, name)
+        finish.check_outside(product, wanted.manifest)
         services.teller.say(f"{name}: {decision.reason}")
         if request.dry:
             return _explain(product, services, decision, wanted.manifest, notes)

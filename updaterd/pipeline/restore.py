@@ -15,7 +15,7 @@ from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.install import activate, beside, health, hooks, prune, stage
-from updaterd.pipeline import byte_code, reuse
+from updaterd.pipeline import byte_code, finish, reuse
 from updaterd.pipeline.services import Services
 
 
@@ -51,7 +51,9 @@ def verify(product: Product, services: Services, *, repair: bool) -> Checked:
     """
     root = Path(product.root)
     manifest, raw = _installed(product, services)
-    all_found = verify_tree(stage.releases(root) / manifest.version, manifest.files)
+    all_found = verify_tree(
+        stage.releases(root) / manifest.version, manifest.files, manifest.attributes
+    )
     problems = damage(all_found, manifest.files)
     found = Checked(
         product=product.name,
@@ -65,7 +67,12 @@ def verify(product: Product, services: Services, *, repair: bool) -> Checked:
     if not problems or not repair:
         return found
     stage.require_ours(root, manifest.version)  # before anything is fetched
-    if not byte_code.swept(stage.releases(root) / manifest.version, manifest.files):
+    if not byte_code.swept(
+        stage.releases(root) / manifest.version,
+        manifest.files,
+        manifest.attributes,
+        loose=False,
+    ):
         return replace(found, repaired=True)
     received = services.fetcher.received
     _repair(product, manifest, raw, services)
@@ -148,6 +155,7 @@ def _repair(
                 f"the repaired tree is not as signed: {wrong[0].path} {wrong[0].what}",
                 code="bad_output",
             )
+        finish.finish(staging, manifest)
         stage.commit(staging, root, manifest.version, raw)
     finally:
         stage.delete_tree(staging)

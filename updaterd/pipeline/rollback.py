@@ -7,6 +7,7 @@ then on it is carried out, by this run or by the next: see `core/recovery`.
 from dataclasses import replace
 from pathlib import Path
 
+from updaterd.artifact.verify import Problem
 from updaterd.core import manifest as manifests
 from updaterd.core.lifecycle import State
 from updaterd.core.settings import Product
@@ -117,7 +118,10 @@ def _checked(product: Product, services: Services, one: Earlier) -> bytes:
         )
     raw = journal.manifest_bytes(name, target.version) or b""
     tree = stage.releases(Path(product.root)) / target.version
-    wrong = byte_code.swept(tree, manifests.parse(raw).files) if raw else ()
+    wrong: tuple[Problem, ...] = ()
+    if raw:
+        listed = manifests.parse(raw)
+        wrong = byte_code.swept(tree, listed.files, listed.attributes)
     if wrong:
         raise BrokenError(
             f"{name} {target.version} is damaged: {wrong[0].path} {wrong[0].what}",

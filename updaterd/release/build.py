@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd import deletion, durable
+from updaterd.core.attributes import NONE, Attributes
 from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import UpdaterError
-from updaterd.release import bundle, deltas, patches, programs, projection, tree
+from updaterd.release import bundle, deltas, patches, programs, projection
 from updaterd.release.pool import Pool
 from updaterd.release.workspace import Workspace
 
@@ -42,6 +43,7 @@ class Built:
         deltas: edges to it, and the ones that lead to those.
         skipped: releases without an edge, and why.
         notes: what the publisher should know beside that.
+        attributes: what is carried beside the listing.
     """
 
     files: tuple[Entry, ...]
@@ -49,20 +51,12 @@ class Built:
     deltas: tuple[Delta, ...]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    attributes: Attributes = NONE
 
     @property
     def tree(self) -> str:
         """Return the tree id."""
         return tree_id(self.files)
-
-
-def scan(root: Path) -> tuple[Entry, ...]:
-    """Return the closed listing of a directory.
-
-    Raises:
-        RejectedError: it holds something that no release may hold.
-    """
-    return tree.scan(root)
 
 
 def build(  # noqa: PLR0913

@@ -10,15 +10,16 @@ work: the same command, run again, finishes it.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from updaterd.core.attributes import Attributes
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import Entry, Manifest, tree_id
 from updaterd.core.names import check_name, check_version
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import build, steering
+from updaterd.release import build, losses, steering, tree
 from updaterd.release.build import Built, Progress
 from updaterd.release.catalog import LAST_SEQ, Catalog
 from updaterd.release.offers import offer
@@ -47,7 +48,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is to be released, and how."""
+    """What is to be released, and how.
+
+    Attributes:
+        drop: kinds of what no release carries that may be let go (`losses.KINDS`).
+        outside_links: links that lead out of the tree are carried.
+        strict_names: names that differ only by case are refused.
+    """
 
     product: str
     version: str
@@ -58,6 +65,9 @@ class Order:
     patches: tuple[tuple[str, Path], ...] = ()
     min_updater: str = "0.1.0"
     floor_seq: int = 0
+    drop: frozenset[str] = frozenset()
+    outside_links: bool = False
+    strict_names: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +111,15 @@ class Planned:
         files: its listing.
         previous: releases to make deltas from, newest first.
         given: patches made elsewhere, and what each starts from.
+        attributes: what is carried beside the listing.
+        notes: what the publisher should know of the tree.
     """
 
     order: Order
     root: Path
     files: tuple[Entry, ...]
+    attributes: Attributes
+    notes: tuple[str, ...]
     previous: tuple[Manifest, ...]
     given: tuple[tuple[Manifest, Path], ...]
 
@@ -155,12 +169,15 @@ def examine(
     catalog = catalog_of(workspace, repository, order.product)
     if order.channel is not None:
         catalog.pointer(order.channel)
-    files = build.scan(root)
+    found = tree.survey(root, outside_links=order.outside_links)
+    files = found.files
     if not files:
         raise RejectedError(
             f"{root} is empty", do="name the directory to release", code="empty_tree"
         )
-    existing = _existing(catalog, order, files)
+    losses.require_dropped(found.losses, order.drop)
+    told = (*found.losses.notes(), *_case(found, strict=order.strict_names))
+    existing = _existing(catalog, order, files, found.attributes)
     if existing is not None:
         return existing
     below = _place(catalog, order)
@@ -172,6 +189,8 @@ def examine(
         order=order,
         root=root,
         files=files,
+        attributes=found.attributes,
+        notes=told,
         previous=catalog.newest(order.platform, order.deltas, below),
         given=tuple(
             (_base(catalog, version, order.platform), patch)
@@ -192,7 +211,7 @@ def build_planned(
 
     Power cut: blobs are whole or absent; nothing refers to them yet.
     """
-    return build.build(
+    built = build.build(
         workspace,
         planned.root,
         planned.files,
@@ -201,6 +220,29 @@ def build_planned(
         given=planned.given,
         progress=progress,
     )
+    notes = (*built.notes, *planned.notes)
+    return replace(built, attributes=planned.attributes, notes=notes)
+
+
+def _case(found: tree.Surveyed, *, strict: bool) -> tuple[str, ...]:
+    """Return what to tell of names that differ only by case.
+
+    Raises:
+        RejectedError: there are some, and the publisher wants none.
+    """
+    if not found.twins:
+        return ()
+    one, other = found.twins[0]
+    more = f" (and {len(found.twins) - 1} more)" if len(found.twins) > 1 else ""
+    said = f"{one!r:.100} and {other!r:.100} differ only by case{more}"
+    if strict:
+        raise RejectedError(
+            said,
+            means="where case does not count (some folders of ext4, FAT) they are one",
+            do="rename one of them, or leave --strict-names away",
+            code="bad_path",
+        )
+    return (f"{said}: one file where case does not count",)
 
 
 def check_wish(
@@ -246,7 +288,9 @@ def _base(catalog: Catalog, version: str, platform: str) -> Manifest:
     return catalog.manifest(found or catalog.require(version))
 
 
-def _existing(catalog: Catalog, order: Order, files: tuple[Entry, ...]) -> Added | None:
+def _existing(
+    catalog: Catalog, order: Order, files: tuple[Entry, ...], more: Attributes
+) -> Added | None:
     """Return the release when it is published already.
 
     Raises:
@@ -257,7 +301,10 @@ def _existing(catalog: Catalog, order: Order, files: tuple[Entry, ...]) -> Added
         catalog.check_label(order.version, order.platform, tree_id(files))
         return None
     manifest = catalog.manifest(listed)
-    if manifest.tree != tree_id(files):
+    if manifest.tree != tree_id(files) or (
+        # A checkout has other times each time.
+        replace(manifest.attributes, times=()) != replace(more, times=())
+    ):
         raise RejectedError(
             f"{order.product} {order.version} exists with other contents",
             means="a published release never changes",
@@ -316,7 +363,7 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
     Raises:
         RejectedError: somebody else was faster with this version or its place.
     """
-    existing = _existing(catalog, order, built.files)
+    existing = _existing(catalog, order, built.files, built.attributes)
     if existing is not None:
         return existing
     seq = _place(catalog, order)
@@ -330,6 +377,8 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
         files=built.files,
         full=built.full,
         deltas=built.deltas,
+        attributes=built.attributes,
+        must_understand=("outside",) if built.attributes.outside else (),
     )
     catalog.add(manifest)
     return Added(

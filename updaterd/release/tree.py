@@ -4,47 +4,118 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd.core.manifest import (
+from updaterd.core.attributes import (
+    FOLDER_MODE,
+    LAST_TIME,
+    Attributes,
+    Folder,
+    check_attributes,
+    check_folder_mode,
+)
+from updaterd.core.tree import (
+    MODE_MASK,
     Entry,
     File,
     Link,
     check_link,
     check_path,
     check_tree,
+    unseen,
 )
 from updaterd.errors import BrokenError, RejectedError
+from updaterd.release.losses import Losses
 
 _PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surveyed:
+    """A directory as a release.
+
+    Attributes:
+        files: the listing, sorted by path.
+        attributes: what else is carried.
+        losses: what is not.
+        twins: pairs of names that differ only by case.
+    """
+
+    files: tuple[Entry, ...]
+    attributes: Attributes
+    losses: Losses
+    twins: tuple[tuple[str, str], ...]
 
 
 def scan(root: Path) -> tuple[Entry, ...]:
     """Return the listing of the tree at `root`, sorted by path bytes.
 
-    Modes become 0755 when the owner may execute and 0644 otherwise. Empty
-    directories are not part of a release.
+    Raises:
+        RejectedError: as `survey`.
+        BrokenError: something cannot be read.
+    """
+    return survey(root).files
+
+
+def survey(root: Path, *, outside_links: bool = False) -> Surveyed:
+    """Return what the tree at `root` is as a release.
+
+    Files keep the bits of their mode but those that let group or others write, or that
+    give away rights. Folders are carried where they are empty or not 0755.
+
+    Args:
+        root: the directory.
+        outside_links: carry links that are absolute or lead out of the tree.
 
     Raises:
         RejectedError: a socket, device or pipe; a link that leads out of the tree;
-            a name that no release may have.
+            a name or mode that no release may have.
         BrokenError: something cannot be read.
     """
+    walk = _Walk(root, outside_links=outside_links)
     try:
-        found = sorted(_walk(root, ""), key=lambda entry: entry.path.encode())
+        walk.go("")
     except OSError as error:
         raise BrokenError(
             f"{error.filename or root} cannot be read: {error.strerror}",
             do="check the path and its permissions",
             code="unreadable",
         ) from error
-    check_tree(found)
-    _check_apart(found)
+    found = sorted(walk.entries, key=lambda entry: entry.path)
+    times = [walk.times[entry.path] for entry in found]
+    more = Attributes(
+        folders=tuple(sorted(walk.folders, key=lambda folder: folder.path)),
+        outside=tuple(sorted(walk.outside, key=lambda link: link.path)),
+        times=tuple(times[:1] if len(set(times)) == 1 else times),
+    )
+    check_tree(found, outside=frozenset(link.path for link in more.outside))
+    check_attributes(found, more)
+    paths = [entry.path for entry in found]
+    paths += [folder.path for folder in more.folders]
+    paths += [link.path for link in more.outside]
+    _check_apart(paths)
+    return Surveyed(
+        files=tuple(found), attributes=more, losses=walk.losses, twins=_twins(paths)
+    )
+
+
+def _twins(paths: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return pairs of names that are one where case does not count."""
+    seen: dict[str, str] = {}
+    found: dict[tuple[str, str], None] = {}
+    for path in paths:
+        parts = path.split("/")
+        for count in range(1, len(parts) + 1):
+            part = "/".join(parts[:count])
+            other = seen.setdefault(part.casefold(), part)
+            if other != part:
+                found[other, part] = None
     return tuple(found)
 
 
-def _check_apart(entries: Sequence[Entry]) -> None:
+def _check_apart(paths: Sequence[str]) -> None:
     """Check that no two names are one by another spelling of the same characters.
 
     Raises:
@@ -52,8 +123,8 @@ def _check_apart(entries: Sequence[Entry]) -> None:
             nobody can tell them apart.
     """
     seen: dict[str, str] = {}
-    for entry in entries:
-        parts = entry.path.split("/")
+    for whole in paths:
+        parts = whole.split("/")
         for count in range(1, len(parts) + 1):
             path = "/".join(parts[:count])
             if path.isascii():
@@ -69,32 +140,81 @@ def _check_apart(entries: Sequence[Entry]) -> None:
                 )
 
 
-def _walk(root: Path, inside: str) -> Iterator[Entry]:
-    with os.scandir(root / inside) as items:
-        names = sorted(items, key=lambda item: item.name)
-    for item in names:
-        path = f"{inside}/{item.name}" if inside else item.name
+class _Walk:
+    """One way through a directory, in the order of names."""
+
+    def __init__(self, root: Path, *, outside_links: bool) -> None:
+        self._root = root
+        self._outside_links = outside_links
+        self.entries: list[Entry] = []
+        self.times: dict[str, int] = {}
+        self.folders: list[Folder] = []
+        self.outside: list[Link] = []
+        self.losses = Losses()
+
+    def go(self, inside: str) -> bool:
+        """Take in what is in a directory; tell whether there was anything.
+
+        Raises:
+            RejectedError: something that no release may hold.
+            OSError: it cannot be read.
+        """
+        with os.scandir(self._root / inside) as items:
+            names = sorted(items, key=lambda item: item.name)
+        for item in names:
+            path = f"{inside}/{item.name}" if inside else item.name
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                raise RejectedError(
+                    f"{os.fsencode(path)!r:.200} is not UTF-8",
+                    do="rename it",
+                    code="bad_path",
+                ) from None
+            status = item.stat(follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                self._link(_path(path), os.readlink(item.path), status)
+            elif stat.S_ISDIR(status.st_mode):
+                self.losses.look(item.path, path, status)
+                self._folder(path, status)
+            elif stat.S_ISREG(status.st_mode):
+                self.losses.look(item.path, path, status)
+                self.entries.append(_file(item.path, _path(path)))
+                self.times[path] = _seconds(status)
+            else:
+                raise RejectedError(
+                    f"{path!r:.200} is neither a file, a directory nor a link",
+                    do="take it out of the tree",
+                    code="bad_file_type",
+                )
+        return bool(names)
+
+    def _folder(self, path: str, status: os.stat_result) -> None:
+        filled = self.go(path)
+        mode = stat.S_IMODE(status.st_mode) & MODE_MASK
+        if not filled or mode != FOLDER_MODE:
+            self.folders.append(Folder(_path(path), check_folder_mode(path, mode)))
+
+    def _link(self, path: str, target: str, status: os.stat_result) -> None:
         try:
-            path.encode()
-        except UnicodeEncodeError:
-            raise RejectedError(
-                f"{os.fsencode(path)!r:.200} is not UTF-8",
-                do="rename it",
-                code="bad_path",
-            ) from None
-        if item.is_symlink():
-            target = os.readlink(item.path)
-            yield Link(_path(path), _target(path, target))
-        elif item.is_dir():
-            yield from _walk(root, path)
-        elif item.is_file():
-            yield _file(item.path, _path(path))
-        else:
-            raise RejectedError(
-                f"{path!r:.200} is neither a file, a directory nor a link",
-                do="take it out of the tree",
-                code="bad_file_type",
+            self.entries.append(Link(path, check_link(path, target)))
+            self.times[path] = _seconds(status)
+        except RejectedError as error:
+            if self._outside_links and target and not unseen(target):
+                self.outside.append(Link(path, target))
+                return
+            error.means = (
+                f"it points to {target!r:.200}; a link has to stay in the tree"
             )
+            error.do = (
+                "make it relative and inside, or take it out; --outside-links carries "
+                "it to machines whose owners allow where it leads"
+            )
+            raise
+
+
+def _seconds(status: os.stat_result) -> int:
+    return min(max(0, int(status.st_mtime)), LAST_TIME)
 
 
 def _path(path: str) -> str:
@@ -117,22 +237,13 @@ def _path(path: str) -> str:
         ) from error
 
 
-def _target(path: str, target: str) -> str:
-    try:
-        return check_link(path, target)
-    except RejectedError as error:
-        error.means = f"it points to {target!r:.200}; a link has to stay in the tree"
-        error.do = "make it relative and inside, or take it out"
-        raise
-
-
 def _file(real: str, path: str) -> File:
     state = hashlib.sha256()
     length = 0
     fd = os.open(real, os.O_RDONLY | os.O_NOFOLLOW)
     with os.fdopen(fd, "rb", buffering=0) as file:
-        executable = os.fstat(file.fileno()).st_mode & stat.S_IXUSR
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & MODE_MASK
         while data := file.read(_PIECE):
             state.update(data)
             length += len(data)
-    return File(path, state.hexdigest(), length, 0o755 if executable else 0o644)
+    return File(path, state.hexdigest(), length, mode)

@@ -12,6 +12,7 @@ from updaterd.artifact import container, operations, sandbox, script
 from updaterd.artifact.codecs import STORED
 from updaterd.artifact.script import MADE, Item
 from updaterd.artifact.verify import verify_tree
+from updaterd.core.attributes import NONE
 from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Delta, File, tree_id
 from updaterd.core.records import replaced
@@ -247,7 +248,10 @@ def path(base):
         for old, new, out in (("old", "new", "delta"), ("new", "newest", "delta2"))
     )
     manifest = SimpleNamespace(
-        version="3", files=trees["newest"], tree=tree_id(trees["newest"])
+        version="3",
+        files=trees["newest"],
+        tree=tree_id(trees["newest"]),
+        attributes=NONE,
     )
     services = SimpleNamespace(teller=Teller())
     route = SimpleNamespace(start="1", steps=steps)

@@ -1,6 +1,9 @@
 """A full bundle holds the whole tree, and gives up chosen files by themselves."""
 
+import hashlib
 import random
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -108,3 +111,29 @@ def test_a_flipped_byte_anywhere_is_refused(pushed):
             job = _job(base, listing, full, bundle=base / "bad", partial=partial)
             with pytest.raises(RejectedError):
                 perform(job)
+
+
+WITHOUT_RIGHTS = """
+import ctypes, sys
+from pathlib import Path
+from updaterd.artifact.verify import verify_tree
+from updaterd.core.tree import File
+# Version 3 of the call, this thread, no capability: root is as other users are.
+header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0
+try:
+    open(sys.argv[1] + "/f")
+except PermissionError:
+    print(verify_tree(Path(sys.argv[1]), [File("f", sys.argv[2], 6, 0)]))
+"""
+
+
+def test_a_file_that_nobody_may_read_is_verified_by_its_owner(tmp_path):
+    """A mode of 0000 is the application's wish; the updater need not be root."""
+    (tmp_path / "f").write_bytes(b"secret")
+    digest = hashlib.sha256(b"secret").hexdigest()
+    (tmp_path / "f").chmod(0)
+    argv = [sys.executable, "-c", WITHOUT_RIGHTS, tmp_path, digest]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert "()" == done.stdout.strip()
+    assert 0 == (tmp_path / "f").stat().st_mode & 0o7777

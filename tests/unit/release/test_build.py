@@ -7,7 +7,7 @@ from fakes.bundles import grow
 from fakes.repository import Publisher, manifest_of
 
 from updaterd.errors import RejectedError
-from updaterd.release import build
+from updaterd.release import build, tree
 
 VERSIONS = ("1.0", "1.1", "1.2")
 
@@ -116,6 +116,6 @@ def test_what_no_release_may_hold_is_named_with_a_way_out(tmp_path, name, target
     else:
         (tmp_path / name).symlink_to(target)
     with pytest.raises(RejectedError) as caught:
-        build.scan(tmp_path)
+        tree.scan(tmp_path)
     assert repr(name) in caught.value.what
     assert says in caught.value.means + caught.value.do

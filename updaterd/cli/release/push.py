@@ -93,6 +93,25 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         metavar="VERSION=PATCH",
         help="offer this patch, made by `bsdiff` from the release VERSION, as well",
     )
+    group.add_argument(
+        "--drop",
+        type=_kinds,
+        default=frozenset(),
+        metavar="KIND,...",
+        help="let go what the tree has and no release carries: setuid, setgid, sticky, "
+        "capabilities, acl, xattr; without, such a tree is refused",
+    )
+    group.add_argument(
+        "--outside-links",
+        action="store_true",
+        help="carry links that are absolute or lead out of the tree, to machines whose "
+        "owners allow it (products.NAME.outside_links); others refuse the release",
+    )
+    group.add_argument(
+        "--strict-names",
+        action="store_true",
+        help="refuse names that differ only by case; without, they are only told",
+    )
     group.add_argument("--min-updater", default="0.1.0", metavar="VERSION")
     group.add_argument(
         "--floor-seq",
@@ -101,6 +120,15 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="once installed, never go below this seq again",
     )
+
+
+def _kinds(text: str) -> frozenset[str]:
+    from updaterd.release.losses import KINDS
+
+    found = frozenset(text.split(","))
+    if not found <= KINDS.keys():
+        raise argparse.ArgumentTypeError(f"kinds are {', '.join(KINDS)}")
+    return found
 
 
 def _patch(text: str) -> tuple[str, Path]:
@@ -160,6 +188,9 @@ def _orders(
             patches=tuple(arguments.bsdiff),
             min_updater=arguments.min_updater,
             floor_seq=arguments.floor_seq,
+            drop=arguments.drop,
+            outside_links=arguments.outside_links,
+            strict_names=arguments.strict_names,
         )
         for platform, _ in trees
     ]

@@ -1,0 +1,225 @@
+"""What a release carries beside its listing: folders, times, links to the outside.
+
+All of it stands in members of the manifest that need not be there, and outside of the
+tree id: an updaterd that knows none of them makes the same tree of files, with folders
+0755, without empty ones, and with the times of its making. Links to the outside are
+different: without them a tree is another one, so they must be understood.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from updaterd.core.records import record
+from updaterd.core.tree import MAX_PATH, MODE_MASK, Entry, Link, check_path, unseen
+from updaterd.core.wire import Fields
+from updaterd.errors import MalformedError
+
+FOLDER_MODE = 0o755
+"""Mode of a folder that no release says anything about."""
+MEMBERS = ("folders", "outside", "times")
+_NEEDED = 0o500  # of a folder: machines enter and read it to verify what is in it
+LAST_TIME = 2**34
+"""Latest time that a file may have, in Unix seconds: the year 2514."""
+_WEIGHT = 160
+
+
+@record
+class Folder:
+    """A directory that is empty, or whose mode is not 0755."""
+
+    path: str
+    mode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What a release carries beside its listing.
+
+    Attributes:
+        folders: the empty ones, and those whose mode is not 0755.
+        outside: links that are absolute, or lead out of the tree.
+        times: when each entry of the listing was last changed, in the order of their
+            paths, in Unix seconds; one for all of them; or none.
+    """
+
+    folders: tuple[Folder, ...] = ()
+    outside: tuple[Link, ...] = ()
+    times: Sequence[int] = ()
+
+    def members(self) -> dict[str, object]:
+        """Return the manifest's members that say so."""
+        found: dict[str, object] = {}
+        if self.folders:
+            found["folders"] = [{"path": f.path, "mode": f.mode} for f in self.folders]
+        if self.outside:
+            found["outside"] = [
+                {"path": each.path, "symlink": each.target} for each in self.outside
+            ]
+        if self.times:
+            found["times"] = list(self.times)
+        return found
+
+    def time_of(self, place: int) -> int | None:
+        """Return the time of an entry by its place in the listing, if it has one."""
+        if not self.times:
+            return None
+        return self.times[0 if len(self.times) == 1 else place]
+
+
+NONE = Attributes()
+"""Of a release that carries nothing beside its listing."""
+
+
+def weight(item: Folder | Link) -> int:
+    """Return about how many bytes a folder or link takes in memory."""
+    target = item.target if isinstance(item, Link) else ""
+    return _WEIGHT + 4 * len(item.path) + 4 * len(target)
+
+
+def folder(item: Fields) -> Folder:
+    """Return a folder.
+
+    Raises:
+        MalformedError: its path or mode is one that no release may have.
+    """
+    path = check_path(item.text("path", longest=MAX_PATH))
+    return Folder(path, check_folder_mode(path, item.integer("mode", high=0o7777)))
+
+
+def check_folder_mode(path: str, mode: int) -> int:
+    """Return the mode when a folder of a release may have it.
+
+    Raises:
+        MalformedError: others could write there, or its owner not read it.
+    """
+    if mode & ~MODE_MASK or mode & _NEEDED != _NEEDED:
+        raise MalformedError(
+            f"folder {path!r:.80} has mode {mode:o}: its owner must be able to read "
+            "and enter it, and nobody else to write there",
+            code="bad_mode",
+        )
+    return mode
+
+
+def outside(item: Fields) -> Link:
+    """Return a link to the outside.
+
+    Raises:
+        MalformedError: its path or target is one that no link may have.
+    """
+    path = check_path(item.text("path", longest=MAX_PATH))
+    target = item.text("symlink", longest=MAX_PATH)
+    if not target or unseen(target):
+        raise MalformedError(
+            f"link {path!r:.80} has no target, or one that no reader sees",
+            code="bad_link",
+        )
+    return Link(path, target)
+
+
+def times(values: Iterator[object], where: str) -> "array[int]":
+    """Return the times that a manifest lists.
+
+    Raises:
+        MalformedError: one of them is none.
+    """
+    found = array("q")
+    for value in values:
+        if type(value) is not int or not 0 <= value <= LAST_TIME:
+            raise MalformedError(f"{where}: `times` holds what is no time")
+        found.append(value)
+    return found
+
+
+def check_attributes(files: Sequence[Entry], found: Attributes) -> None:
+    """Check that attributes and listing describe one possible tree.
+
+    Args:
+        files: the listing, checked by itself and sorted by path.
+        found: the attributes.
+
+    Raises:
+        MalformedError: they do not.
+    """
+    if len(found.times) not in (0, 1, len(files)):
+        raise MalformedError(
+            f"{len(found.times)} times for {len(files)} files and links"
+        )
+    links = sorted(each.path for each in found.outside)
+    folders = sorted(each.path for each in found.folders)
+    tree = [each.path for each in files] if links or folders else []
+    for path in (*links, *folders):
+        # A link is in nobody's way, and a folder only where the tree has none.
+        if _stands(tree, path) or any(
+            _stands(tree, above) or _stands(links, above) for above in _above(path)
+        ):
+            raise MalformedError(
+                f"{path!r:.80} stands twice in the tree", code="bad_path"
+            )
+    for path in links:
+        if _stands(folders, path) or _is_above(tree, path):
+            raise MalformedError(
+                f"{path!r:.80} is both a link and a directory", code="bad_path"
+            )
+    if len(set(links)) < len(links) or len(set(folders)) < len(folders):
+        raise MalformedError("a folder or link stands twice", code="bad_path")
+
+
+def _above(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def _stands(paths: Sequence[str], path: str) -> bool:
+    place = bisect_left(paths, path)
+    return place < len(paths) and paths[place] == path
+
+
+def _is_above(paths: Sequence[str], path: str) -> bool:
+    """Tell whether one of the paths, which are sorted, is below a path."""
+    place = bisect_left(paths, path + "/")
+    return place < len(paths) and paths[place].startswith(path + "/")
+
+
+def leads_to(link: Link, place: str) -> str:
+    """Return the absolute path that a link to the outside names.
+
+    Args:
+        link: the link.
+        place: where its tree stands, an absolute path without links.
+    """
+    folder_ = link.path.rpartition("/")[0]
+    start = "" if link.target.startswith("/") else f"{place}/{folder_}"
+    found = [part for part in start.split("/") if part]
+    for part in link.target.split("/"):
+        if part == "..":
+            found = found[:-1]
+        elif part not in ("", "."):
+            found.append(part)
+    return "/" + "/".join(found)
+
+
+def not_allowed(
+    links: Sequence[Link], place: str, allowed: Collection[str]
+) -> tuple[Link, str] | None:
+    """Return the first link that leads where the owner allows none, and whereto.
+
+    A target with `..` behind the name of anything else could be led astray by a link
+    on its way, so it is not allowed at all.
+
+    Args:
+        links: to the outside.
+        place: where their tree stands, an absolute path without links.
+        allowed: absolute paths; a link may lead to one of them, or below it.
+    """
+    for link in sorted(links, key=attrgetter("path")):
+        to = leads_to(link, place)
+        straight = ".." not in link.target.lstrip("./").split("/")
+        if not straight or not any(
+            to == each or to.startswith(each.rstrip("/") + "/") for each in allowed
+        ):
+            return link, to
+    return None

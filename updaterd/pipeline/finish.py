@@ -1,0 +1,107 @@
+"""The last hand on a tree before it becomes a release: what its listing does not say.
+
+Bundles make files and links with folders 0755. What else a release carries
+(`core/attributes.py`) is put right here, in one pass over a whole tree that stands in
+staging: links to the outside, empty folders, times, and in the end the folders' modes.
+"""
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from updaterd import durable
+from updaterd.artifact.destination import HashedOutput
+from updaterd.artifact.folders import Folders
+from updaterd.artifact.output import CREATE
+from updaterd.core.attributes import Attributes, not_allowed
+from updaterd.core.manifest import Entry, Manifest
+from updaterd.core.settings import Product
+from updaterd.errors import BrokenError
+
+_PIECE = 1 << 20
+
+
+def check_outside(product: Product, manifest: Manifest) -> None:
+    """Check that the owner allows every link that leads out of a release.
+
+    Raises:
+        BrokenError: one leads elsewhere.
+    """
+    place = Path(os.path.realpath(product.root)) / "releases" / manifest.version
+    found = not_allowed(manifest.attributes.outside, str(place), product.outside_links)
+    if found is None:
+        return
+    link, to = found
+    raise BrokenError(
+        f"{product.name} {manifest.version}: the link {link.path!r:.200} leads to "
+        f"{to!r:.200}, out of the release",
+        means="the configuration does not allow that: nothing was installed",
+        do=f"if it is wanted, add the path to products.{product.name}.outside_links",
+        code="link_not_allowed",
+    )
+
+
+def finish(staging: Path, manifest: Manifest) -> None:
+    """Give a tree what its manifest says beside the listing.
+
+    Args:
+        staging: holds exactly what is listed; nothing runs from it.
+        manifest: of the release that it becomes.
+
+    Raises:
+        OSError: the disk refused.
+
+    Power cut: some of it is done; the next run does all of it again.
+    """
+    found = manifest.attributes
+    with Folders(staging, make=True) as folders:
+        for link in found.outside:
+            directory, name = folders.parent(link.path)
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+            durable.symlink_at(link.target, name, directory)
+        for folder in found.folders:
+            folders.parent(f"{folder.path}/.")
+        if found.times:
+            _set_times(folders, manifest.files, found)
+    with Folders(staging) as folders:
+        # what is deep first: a folder that nobody may change is done with then
+        for folder in sorted(found.folders, key=lambda each: each.path, reverse=True):
+            directory, _ = folders.parent(f"{folder.path}/.")
+            os.fchmod(directory, folder.mode)
+
+
+def _set_times(folders: Folders, files: tuple[Entry, ...], found: Attributes) -> None:
+    """Set when each file and link was last changed.
+
+    A file that an older release has, too (a hard link), becomes one of its own where
+    the times differ: the other release keeps its time.
+    """
+    for place, entry in enumerate(files):
+        time = found.time_of(place)
+        directory, name = folders.parent(entry.path)
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if time is None or int(status.st_mtime) == time:
+            continue
+        if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+            _part(directory, name, status)
+        os.utime(name, (time, time), dir_fd=directory, follow_symlinks=False)
+
+
+def _part(directory: int, name: str, status: os.stat_result) -> None:
+    """Make a hard link a file of its own, with the same bytes and mode."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.unlink(name, dir_fd=directory)
+        made = os.open(name, CREATE, 0o600, dir_fd=directory)
+        output = HashedOutput(made, stat.S_IMODE(status.st_mode))
+        try:
+            at = 0
+            while data := os.pread(fd, _PIECE, at):
+                output.write(data)
+                at += len(data)
+        finally:
+            output.finish()
+    finally:
+        os.close(fd)
