@@ -9,7 +9,6 @@ gets here: argv comes from the owner's configuration.
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from updaterd.install.commands import PATH
 _CLOSED_TREE = {"PYTHONDONTWRITEBYTECODE": "1"}
 _KEEP = 4000
 _RELAY = Path(__file__).with_name("relay.py")
+_PYTHON = "/proc/self/exe"  # the interpreter itself, whatever stands before it
 _LAST_LINES = 5  # the first of them often names the cause
 _INHERITED = ("LANG", "TZ", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME")
 
@@ -86,7 +86,10 @@ def run(
         output: who may go on listening.
     """
     memory = oom.Watch()
-    pipe = _Pipe(output)
+    try:
+        pipe = _Pipe(output)
+    except OSError as error:  # no descriptors left
+        return Ran(127, f"cannot run {argv[0]}: {error.strerror}")
     closed = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     try:
         process = subprocess.Popen(  # noqa: S603 - argv from the owner's configuration
@@ -140,27 +143,27 @@ class _Pipe:
         Where no process can be made, the command speaks to us directly.
         """
         ours, relayed = os.pipe()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        heard = output is Output.JOURNAL and log.stderr_is_journal()
         try:
-            with open(os.devnull, "wb") as nowhere:
-                heard = output is Output.JOURNAL and log.stderr_is_journal()
-                journal = 2 if heard else nowhere.fileno()
-                self._relay = os.posix_spawn(
-                    sys.executable,
-                    [sys.executable, "-I", "-S", str(_RELAY)],
-                    os.environ,
-                    file_actions=[
-                        (os.POSIX_SPAWN_DUP2, journal, 2),
-                        (os.POSIX_SPAWN_DUP2, ear, 0),
-                        (os.POSIX_SPAWN_DUP2, relayed, 1),
-                    ],
-                    setsid=True,  # not killed with the command's group
-                )
+            self._relay = os.posix_spawn(
+                _PYTHON,
+                [_PYTHON, "-I", "-S", str(_RELAY)],
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, 2 if heard else nowhere, 2),
+                    (os.POSIX_SPAWN_DUP2, ear, 0),
+                    (os.POSIX_SPAWN_DUP2, relayed, 1),
+                ],
+                setsid=True,  # not killed with the command's group
+            )
         except (OSError, NotImplementedError):
             os.close(ours)
-            os.close(relayed)
             return ear
+        finally:
+            os.close(relayed)
+            os.close(nowhere)
         os.close(ear)
-        os.close(relayed)
         return ours
 
     def _drain(self) -> None:
