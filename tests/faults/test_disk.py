@@ -393,7 +393,7 @@ def test_partial_download_is_continued_by_range(releases, machine):
     shutil.rmtree(machine.app / "releases" / "1.0.0")  # so that no delta applies
 
     with worker(machine) as services:
-        assert "installed" == update(machine, services).result
+        assert "installed" == update(machine, services, retry_blocked=True).result
         (row, *_) = services.journal.history("acme")
 
     assert row.bytes_fetched <= manifest.full.length - len(half) + 1024

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from updaterd.core.tree import File
 
-_FICLONE = 0x40049409
+FICLONE = 0x40049409
 _PIECE = 1 << 18
 
 
@@ -251,7 +251,7 @@ class Destination:
 
         made = os.open(name, CREATE, 0o600, dir_fd=directory)
         try:
-            fcntl.ioctl(made, _FICLONE, fd)
+            fcntl.ioctl(made, FICLONE, fd)
             os.fchmod(made, mode)
         except OSError:
             os.unlink(name, dir_fd=directory)

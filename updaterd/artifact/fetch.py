@@ -29,6 +29,7 @@ Progress = Callable[[int, int], None]
 """Bytes here, bytes in all."""
 
 _PIECE = 1 << 20
+_FULL = "disk_full"
 
 
 class WrongBytesError(RejectedError):
@@ -99,11 +100,13 @@ def fetch_blob(  # noqa: PLR0913
         return _from_any(fetcher, bases, blob, progress)
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        if full:
+            _forget(blob)  # it cannot become whole, and others need the room
         raise TransientError(
             f"cannot write to {into}: {error}",
             means="the download waits; what is installed keeps running",
             do=places.advice(into, error.errno),
-            code="disk_full" if full else "cache_unusable",
+            code=_FULL if full else "cache_unusable",
         ) from error
 
 
@@ -135,6 +138,9 @@ def _from_any(
                 wrong = isinstance(error, WrongBytesError)
                 if wrong:
                     _forget(blob)
+                if error.code == _FULL:
+                    _forget(blob)
+                    raise  # no other server has more room here
                 if wrong and resumed:
                     continue
                 failures.append(error)

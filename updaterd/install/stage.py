@@ -27,8 +27,6 @@ from collections.abc import Container
 from pathlib import Path
 
 from updaterd import deletion, durable, volumes
-from updaterd.core.manifest import File, Manifest
-from updaterd.core.units import format_bytes
 from updaterd.errors import BrokenError, TransientError, UpdaterError
 from updaterd.install import beside, layout
 from updaterd.install.layout import (
@@ -39,23 +37,17 @@ from updaterd.install.layout import (
     releases,
     saved_manifests,
 )
+from updaterd.install.room import DiskFullError
 from updaterd.volumes import Obstacle
 
 __all__ = ["PRIVATE", "look", "manifest_path", "private", "releases", "saved_manifests"]
 
-_SPARE_INODES = 64
 _CANNOT_RENAME = frozenset({
     errno.EXDEV,  # a lower layer of an overlay
     errno.EINVAL,  # no exchange on this file system (NFS)
     errno.ENOSYS,
     errno.EOPNOTSUPP,
 })
-
-
-class DiskFullError(TransientError):
-    """There is no room for the release; nothing was changed."""
-
-    code = "disk_full"
 
 
 def open_staging(root: Path, tree: str | None = None) -> Path:
@@ -225,53 +217,6 @@ def clear_leftovers(
 def delete_tree(path: Path) -> tuple[Obstacle, ...]:
     """Delete a tree that has no name of a release; return what stood in the way."""
     return deletion.delete_tree(path)
-
-
-def check_room(root: Path, manifest: Manifest, download: int, min_free: int) -> None:
-    """Check that the release fits beside everything else, before anything is written.
-
-    Counts the whole tree: links and reflinks may save most of it, but cannot be
-    relied on.
-
-    Args:
-        root: the install root.
-        manifest: the release.
-        download: bytes still to be downloaded; counted as if they went to the same
-            file system.
-        min_free: bytes that must stay free.
-
-    Raises:
-        DiskFullError: too few bytes or inodes.
-    """
-    found = os.statvfs(root)
-    block = found.f_frsize
-    tree = sum(
-        -(-entry.length // block) * block
-        for entry in manifest.files
-        if isinstance(entry, File)
-    )
-    need, free = tree + download + min_free, found.f_bavail * block
-    if need > free:
-        raise DiskFullError(
-            f"{root}: {manifest.version} needs {format_bytes(tree + download)} and "
-            f"{format_bytes(min_free)} must stay free; there are {format_bytes(free)}",
-            means="nothing was changed; the installed release goes on running",
-            do="free disk space, or lower download.min_free",
-        )
-    inodes = len(manifest.files) + _folders(manifest) + _SPARE_INODES
-    # some file systems (btrfs) make inodes as needed and report none
-    if found.f_files and inodes > found.f_favail:
-        raise DiskFullError(
-            f"{root}: {manifest.version} needs {inodes} inodes, "
-            f"{found.f_favail} are free",
-            means="nothing was changed; the installed release goes on running",
-            do="delete files that are not needed",
-            code="no_inodes",
-        )
-
-
-def _folders(manifest: Manifest) -> int:
-    return len({entry.path.rpartition("/")[0] for entry in manifest.files})
 
 
 def failure(error: OSError, what: str) -> UpdaterError:

@@ -10,11 +10,9 @@ out to be damaged is not used as a base again.
 """
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 
-from updaterd import volumes
 from updaterd.artifact import codecs
 from updaterd.artifact.fetch import fetch_blob
 from updaterd.artifact.verify import verify_tree
@@ -26,33 +24,33 @@ from updaterd.core.manifest import Entry, File, Manifest
 from updaterd.core.settings import Product
 from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 from updaterd.install import stage
-from updaterd.install.stage import DiskFullError
+from updaterd.install.room import DiskFullError
 from updaterd.net import WORTHWHILE, NotFoundError
-from updaterd.pipeline import byte_code, finish, reuse
+from updaterd.pipeline import byte_code, cache, finish, reuse, room
 from updaterd.pipeline.build import Job, build
 from updaterd.pipeline.services import Services
 
 _MOSTLY = 0.8
-_FORGOTTEN_S = 30 * 86400.0
 
 
-def check_room(job: Job, services: Services) -> None:
-    """Check that the release fits, before anything is downloaded.
+def prepare(job: Job, services: Services) -> None:
+    """Make room before anything is downloaded, and take stock of what is here.
 
-    What a killed run left is in the way, or half of what is needed: without it the
-    answer is the same either way.
+    Bundles of other releases go first; what is here of this one's counts, also as
+    downloaded when a run died before it could say so.
 
     Raises:
         DiskFullError: it does not fit.
         RejectedError: no bundle of it can be used.
+
+    Power cut: as `room.check`.
     """
-    need, least = choose(job).bytes, services.download.min_free
-    private = stage.private(job.root)
-    try:
-        stage.check_room(private, job.manifest, need, least)
-    except stage.DiskFullError:
-        stage.clear_leftovers(job.root)
-        stage.check_room(private, job.manifest, need, least)
+    cache.clear(services, job.product.name, keep=cache.listed(job.manifest))
+    here = cache.held(services, job.manifest)
+    if job.counted is not None:
+        job.fetched += max(0, here - job.counted)
+    services.journal.progress(job.ident, bytes_fetched=job.fetched, bytes_cached=here)
+    room.check(job, choose(job), services)
 
 
 def is_whole(root: Path, manifest: Manifest) -> bool:
@@ -78,14 +76,11 @@ def acquire(job: Job, services: Services) -> Route:
     Power cut: whole downloads and the part of the one that was under way stay, and
         so does a half-built tree (`build`).
     """
-    full, deltas = job.manifest.full, job.manifest.deltas
-    wanted = frozenset({full.sha256, *(delta.sha256 for delta in deltas)})
-    _clear_bundles(job, services, keep=wanted)
     while True:
         try:
             route = choose(job)
         except RejectedError:
-            _clear_bundles(job, services)
+            cache.clear(services, job.product.name)
             raise
         _announce(job, route, services)
         try:
@@ -100,7 +95,10 @@ def acquire(job: Job, services: Services) -> Route:
         except RejectedError as error:
             _learn(job, route, error, services)
         except TransientError as error:
-            if error.code != DiskFullError.code or len(route.steps) == 1:
+            if error.code != DiskFullError.code:
+                raise
+            if len(route.steps) == 1:
+                cache.clear(services, job.product.name)  # the room is not ours
                 raise
             # Perhaps there is room without the trees in between.
             job.skip.add(route.steps[0].sha256)
@@ -111,49 +109,8 @@ def acquire(job: Job, services: Services) -> Route:
     services.journal.stage(
         job.ident, job.raw(), job.manifest.tree, services.note(reason=route.reason)
     )
-    _clear_bundles(job, services)
+    cache.clear(services, job.product.name)
     return route
-
-
-def _clear_bundles(
-    job: Job, services: Services, *, keep: frozenset[str] = frozenset()
-) -> None:
-    """Delete the product's bundles but those in `keep`: of releases that are done.
-
-    Whole now, refused, or passed over by a newer one while they came. And what nobody
-    else will: of products that are configured no more, and of an updaterd that gave
-    products no folders.
-    """
-    folder = services.bundles(job.manifest)
-    for path in folder.glob("*"):
-        if path.name.partition(".")[0] not in keep:
-            with suppress(OSError):
-                path.unlink()
-    with suppress(OSError):
-        _clear_others(folder, oldest=services.clock() - _FORGOTTEN_S)
-
-
-def _clear_others(folder: Path, *, oldest: float) -> None:
-    """Delete files beside a product's folder, and old ones in the folders beside it.
-
-    Not through a link, and not in another file system that is mounted there.
-
-    Raises:
-        OSError: the cache cannot be read.
-
-    Power cut: some of them are gone.
-    """
-    cache = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for item in volumes.walk(cache, lambda path: "/" not in path):
-            if item.folder or item.path.startswith(f"{folder.name}/"):
-                continue
-            with suppress(OSError):
-                status = os.lstat(item.name, dir_fd=item.directory)
-                if "/" not in item.path or status.st_mtime < oldest:
-                    os.unlink(item.name, dir_fd=item.directory)
-    finally:
-        os.close(cache)
 
 
 def choose(job: Job) -> Route:
@@ -214,6 +171,15 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
     """
     found = []
     folder = services.bundles(job.manifest)
+    watch = room.watch_cache(job, services)
+
+    began = services.fetcher.received
+
+    def progress(done: int, total: int) -> None:
+        services.teller.progress(f"downloading {job.manifest.version}", done, total)
+        if services.fetcher.received > began:
+            watch.wrote(done)
+
     for step in route.steps:
         received = services.fetcher.received
         try:
@@ -223,9 +189,7 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
                 step.sha256,
                 step.length,
                 into=folder,
-                progress=lambda done, total: services.teller.progress(
-                    f"downloading {job.manifest.version}", done, total
-                ),
+                progress=progress,
             )
         except (RejectedError, NotFoundError) as error:
             job.skip.add(step.sha256)
@@ -234,7 +198,11 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
         finally:
             came = services.fetcher.received - received
             job.fetched += came
-            services.journal.progress(job.ident, bytes_fetched=job.fetched)
+            services.journal.progress(
+                job.ident,
+                bytes_fetched=job.fetched,
+                bytes_cached=cache.held(services, job.manifest),
+            )
             if came >= WORTHWHILE:
                 # The line carries something: the next wait is a first one again.
                 services.journal.remember(job.product.name, failures=0)

@@ -17,6 +17,7 @@ from updaterd.core.records import replaced
 from updaterd.core.settings import Product
 from updaterd.errors import RejectedError, TransientError
 from updaterd.install import stage
+from updaterd.install.room import Watch
 from updaterd.pipeline import finish, reuse
 from updaterd.pipeline.services import Services
 
@@ -31,6 +32,8 @@ class Job:
         have: their tree ids; one that turns out to be damaged is taken out.
         skip: bundles that failed in this run, by sha256.
         continued: entries of half-built trees that an earlier run had made.
+        counted: bytes of its bundles that were here when `fetched` was last journalled;
+            None: it is new, and what is here others have paid for.
         spoilt: code of the last bundle of which servers had no good copy.
         troubles: what failed, for a person.
     """
@@ -45,6 +48,7 @@ class Job:
     continued: int = 0
     spoilt: str = ""
     fetched: int = 0
+    counted: int | None = None
     troubles: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -220,4 +224,10 @@ def _base(job: Job, route: Route) -> Base | None:
 
 def _progress(job: Job, services: Services) -> Callable[[int, int], None]:
     what = f"building {job.manifest.version}"
-    return lambda done, total: services.teller.progress(what, done, total)
+    watch = Watch(stage.private(job.root), min_free=services.download.min_free)
+
+    def tell(done: int, total: int) -> None:
+        services.teller.progress(what, done, total)
+        watch.wrote(done)
+
+    return tell

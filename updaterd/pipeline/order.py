@@ -25,6 +25,7 @@ from updaterd.errors import (
 from updaterd.install import activate, commands, hooks, stage
 from updaterd.pipeline import (
     acquire,
+    cache,
     facts,
     finish,
     look,
@@ -336,6 +337,7 @@ def _stage(
         if not deployment.bytes_fetched:  # by a run that was cut short
             reason += ": nothing downloaded"
         journal.stage(ident, raw(), manifest.tree, services.note("on_disk", reason))
+        cache.clear(services, product.name)  # a run died before it did
         return reason
     if stage.look(root).running == manifest.version:
         raise RejectedError(
@@ -353,8 +355,9 @@ def _stage(
         ident=ident,
         bases=bases,
         fetched=deployment.bytes_fetched,
+        counted=None if deployment.state is State.QUEUED else deployment.bytes_cached,
     )
-    acquire.check_room(job, services)
+    acquire.prepare(job, services)
     env = hooks.environment(
         product,
         version=manifest.version,

@@ -15,7 +15,8 @@ from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.install import activate, beside, health, hooks, prune, stage
-from updaterd.pipeline import byte_code, finish, reuse
+from updaterd.install.room import require
+from updaterd.pipeline import byte_code, finish, reuse, room
 from updaterd.pipeline.services import Services
 
 
@@ -143,7 +144,12 @@ def _repair(
         RejectedError: what was built is not what was signed.
     """
     root = Path(product.root)
-    stage.check_room(stage.private(root), manifest, 0, services.download.min_free)
+    shared = frozenset[str]()
+    if product.unchanged == "reflink":
+        args = root, manifest.version, manifest.files, manifest.files, "reflink"
+        shared = room.shared_with(*args)
+    need = room.tree(root, manifest.version, manifest.files, shared)
+    require([need], min_free=services.download.min_free)
     staging = stage.open_staging(root)
     try:
         missing = reuse.take_over(product, manifest, services, staging)

@@ -18,7 +18,7 @@ from updaterd.errors import (
 )
 from updaterd.install import activate, beside, hooks, stage
 from updaterd.install.going_down import StoppingError
-from updaterd.pipeline import itself, pruning, rollback, trial
+from updaterd.pipeline import cache, itself, pruning, rollback, trial
 from updaterd.pipeline.services import Outcome, Services
 from updaterd.store.journal import Deployment, Release
 
@@ -58,6 +58,7 @@ def recover(
     )
     told = _perform(verdict, product, deployment, services)
     _reconcile(product, services)
+    cache.clear_built(product, services)
     if services.journal.open_deployment(product.name) is None:
         # else `acquire` goes on with what is of use
         left += stage.clear_leftovers(root)

@@ -23,6 +23,7 @@ from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, MalformedError, TransientError, UpdaterError
 from updaterd.install import stage
 from updaterd.install.activate import UNMANAGED
+from updaterd.install.room import DiskFullError, Need, require
 from updaterd.pipeline.services import Services
 
 _HEAD = 64 * 1024
@@ -155,6 +156,7 @@ def fetch_missing(
 
     Raises:
         NoRangesError: the server serves whole files only.
+        DiskFullError: there is no room for it.
         TransientError: no server could be asked.
         RejectedError: what came is not what was signed.
 
@@ -172,6 +174,9 @@ def fetch_missing(
                 _copy_range(services, url, file.fileno(), 0, min(_HEAD, full.length))
                 head = os.pread(file.fileno(), min(_HEAD, full.length), 0)
                 spans = unpack.ranges(head, full.length, manifest.files, missing)
+                coming = sum(high - low for low, high in spans)
+                need = Need(folder=sparse.parent, what="what is missing", bytes=coming)
+                require([need], min_free=services.download.min_free)
                 for low, high in spans:
                     if high > len(head):  # what came with the head is here
                         start = max(low, len(head))
@@ -190,6 +195,8 @@ def fetch_missing(
                     partial=True,
                 )
             )
+        except DiskFullError:
+            raise
         except UpdaterError as error:
             failure = error
         else:

@@ -39,7 +39,13 @@ __all__ = [
 ]
 
 _TOLD_S = 7 * 86400.0
-_MOVABLE = frozenset({"path", "bytes_planned", "bytes_fetched", "bytes_full"})
+_MOVABLE = frozenset({
+    "path",
+    "bytes_planned",
+    "bytes_fetched",
+    "bytes_full",
+    "bytes_cached",  # of its bundles, when `bytes_fetched` was last set
+})
 
 
 @dataclass(frozen=True, slots=True)

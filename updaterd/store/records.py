@@ -52,6 +52,7 @@ class Deployment:
     bytes_planned: int
     bytes_fetched: int
     bytes_full: int
+    bytes_cached: int
     boot: str
     started_at: float
     updated_at: float

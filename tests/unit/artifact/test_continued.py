@@ -16,6 +16,7 @@ from updaterd.core.attributes import NONE
 from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Delta, File, tree_id
 from updaterd.core.records import replaced
+from updaterd.core.settings import Download
 from updaterd.errors import TransientError
 from updaterd.pipeline import build, reuse
 from updaterd.release import bundle as release_bundle
@@ -253,7 +254,7 @@ def path(base):
         tree=tree_id(trees["newest"]),
         attributes=NONE,
     )
-    services = SimpleNamespace(teller=Teller())
+    services = SimpleNamespace(teller=Teller(), download=Download(min_free=0))
     route = SimpleNamespace(start="1", steps=steps)
     product = SimpleNamespace(root=str(root), unchanged="copy")
 

@@ -1,0 +1,42 @@
+"""What a tree takes on a disk, when some of its files are shared with another tree."""
+
+from collections.abc import Container, Sequence
+
+from updaterd.core.manifest import Entry, File
+
+INODE = 512
+"""Bytes an entry takes besides its content, where they come out of the same room."""
+SPARE_INODES = 64
+
+
+def tree_bytes(
+    files: Sequence[Entry], *, block: int, shared: Container[str] = frozenset()
+) -> int:
+    """Return how many bytes making a tree takes.
+
+    Args:
+        files: its listing.
+        block: of the file system: files and directories are whole blocks.
+        shared: sha256 of contents that are there already and will not be copied.
+    """
+    lengths = (
+        entry.length
+        for entry in files
+        if isinstance(entry, File) and entry.sha256 not in shared
+    )
+    blocks = sum(-(-length // block) for length in lengths)
+    return (blocks + len(_folders(files))) * block + len(files) * INODE
+
+
+def inodes(files: Sequence[Entry]) -> int:
+    """Return how many inodes making a tree takes, with some to spare."""
+    return len(files) + len(_folders(files)) + SPARE_INODES
+
+
+def _folders(files: Sequence[Entry]) -> set[str]:
+    found: set[str] = set()
+    for entry in files:
+        folder = entry.path
+        while folder and (folder := folder.rpartition("/")[0]) not in found:
+            found.add(folder)
+    return found

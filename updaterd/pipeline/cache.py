@@ -1,0 +1,116 @@
+"""A product's bundles in the cache: whole ones, parts, and what nobody needs any more.
+
+A bundle is needed until the tree that it makes is a release on disk. So whoever comes
+next knows what a dead run left: bundles of releases that are whole, and of none that is
+wanted.
+"""
+
+import os
+from collections.abc import Container
+from contextlib import suppress
+from pathlib import Path
+
+from updaterd import volumes
+from updaterd.core import manifest as manifests
+from updaterd.core.deltas import Path as Route
+from updaterd.core.manifest import Delta, Full, Manifest
+from updaterd.core.settings import Product
+from updaterd.errors import MalformedError
+from updaterd.pipeline.services import Services
+
+_FORGOTTEN_S = 30 * 86400.0
+
+
+def listed(manifest: Manifest) -> frozenset[str]:
+    """Return the bundles that a release may be made with, by sha256."""
+    return frozenset({manifest.full.sha256, *(d.sha256 for d in manifest.deltas)})
+
+
+def held(services: Services, manifest: Manifest) -> int:
+    """Return how many bytes of a release's bundles are here, whole or in part."""
+    wanted = listed(manifest)
+    return sum(
+        _size(path)
+        for path in services.bundles(manifest).glob("*")
+        if path.name.removesuffix(".part") in wanted
+    )
+
+
+def missing(services: Services, manifest: Manifest, route: Route) -> int:
+    """Return how many bytes of a path's bundles are still to be downloaded."""
+    folder = services.bundles(manifest)
+    return sum(max(0, step.length - _here(folder, step)) for step in route.steps)
+
+
+def _here(folder: Path, step: Full | Delta) -> int:
+    return max(_size(folder / step.sha256), _size(folder / f"{step.sha256}.part"))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
+def clear(
+    services: Services, product: str, *, keep: Container[str] = frozenset()
+) -> None:
+    """Delete the product's bundles but those in `keep`: of releases that are done.
+
+    Whole now, refused, or passed over by a newer one while they came. And what nobody
+    else will: of products that are configured no more, and of an updaterd that gave
+    products no folders.
+
+    Power cut: some are deleted; the next call deletes the rest.
+    """
+    folder = services.cache / "bundles" / product
+    for path in folder.glob("*"):
+        if path.name.partition(".")[0] not in keep:
+            with suppress(OSError):
+                path.unlink()
+    with suppress(OSError):
+        _clear_others(folder, oldest=services.clock() - _FORGOTTEN_S)
+
+
+def _clear_others(folder: Path, *, oldest: float) -> None:
+    """Delete files beside a product's folder, and old ones in the folders beside it.
+
+    Not through a link, and not in another file system that is mounted there.
+
+    Raises:
+        OSError: the cache cannot be read.
+
+    Power cut: some of them are gone.
+    """
+    cache = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for item in volumes.walk(cache, lambda path: "/" not in path):
+            if item.folder or item.path.startswith(f"{folder.name}/"):
+                continue
+            with suppress(OSError):
+                status = os.lstat(item.name, dir_fd=item.directory)
+                if "/" not in item.path or status.st_mtime < oldest:
+                    os.unlink(item.name, dir_fd=item.directory)
+    finally:
+        os.close(cache)
+
+
+def clear_built(product: Product, services: Services) -> None:
+    """Delete the bundles of releases that are on disk: a run died before it did.
+
+    Power cut: as `clear`.
+    """
+    left = list((services.cache / "bundles" / product.name).glob("*"))
+    if not left:
+        return  # as always: no listing is read for nothing
+    built: set[str] = set()
+    for release in services.journal.releases(product.name):
+        raw = services.journal.manifest_bytes(product.name, release.version)
+        if raw:
+            with suppress(MalformedError):  # of days when less was refused
+                built |= listed(manifests.parse(raw))
+    for path in left:
+        if path.name.partition(".")[0] in built:
+            with suppress(OSError):
+                path.unlink()
