@@ -25,6 +25,7 @@ from updaterd.core.settings import (
     Settings,
     Trust,
 )
+from updaterd.core.special import KINDS
 from updaterd.core.tables import Table
 from updaterd.core.units import parse_bytes, parse_rate
 from updaterd.errors import BrokenError, MalformedError
@@ -152,6 +153,7 @@ def _product(table: Table, name: str) -> Product:
         units=table.words("units"),
         unchanged=unchanged,
         outside_links=_outside_links(table),
+        special_modes=_special_modes(table),
         health=Health(
             command=health.words("command"),
             timeout_s=health.seconds("timeout_s", 60.0, low=0.1),
@@ -173,6 +175,16 @@ def _product(table: Table, name: str) -> Product:
     for part in (health, hooks, table):
         part.done()
     return product
+
+
+def _special_modes(table: Table) -> tuple[str, ...]:
+    """Return which rights beyond its owner's a release may give its files."""
+    found = table.words("special_modes")
+    if unknown := set(found) - KINDS.keys():
+        table.wrong(
+            "special_modes", f"{min(unknown)!r:.80} is none of {', '.join(KINDS)}"
+        )
+    return found
 
 
 def _outside_links(table: Table) -> tuple[str, ...]:

@@ -310,3 +310,35 @@ def test_but_only_where_they_allow(tmp_path, target):
     assert site.update(expect=None).returncode == 1
     assert not site.machine.current.exists()
     site.close()
+
+
+def test_rights_beyond_the_owners_are_refused_by_default(site):
+    site.file("bin/su", mode=0o4755)
+    site.push("1.0.0", "--carry", "setuid")
+    done = site.update(expect=None)
+    assert done.returncode == 1
+    assert "special_modes" in done.stderr
+    assert not site.machine.current.exists()
+
+
+def test_an_owner_may_allow_rights(tmp_path):
+    """They are set last, seen by `verify`, and kept by the next release."""
+    kinds = "setuid,setgid,sticky,writable"
+    allowed = str(kinds.split(",")).replace("'", '"')
+    site = Site(tmp_path, product_extra=f"special_modes = {allowed}")
+    site.file("bin/su", b"x" * 9000, mode=0o4711)
+    site.file("shared/note", mode=0o664)
+    (site.tree / "shared").chmod(0o3775)
+    site.push("1.0.0", "--carry", kinds)
+    site.update()
+    assert shown(site.current) == shown(site.tree)
+    site.machine("verify", "acme")
+    site.file("version", b"2")
+    site.push("1.1.0", "--carry", kinds)
+    site.update()
+    assert shown(site.current) == shown(site.tree)
+    (site.current / "bin" / "su").chmod(0o6755)
+    site.machine("verify", "acme", expect=1)
+    site.machine("verify", "acme", "--repair")
+    assert shown(site.current) == shown(site.tree)
+    site.close()

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +45,11 @@ def verify_tree(
         OSError: `root` itself cannot be opened.
     """
     found = []
+    rights = {each.path: each.mode for each in more.special} if more else {}
     with Folders(root) as folders:
         for entry in files:
-            what = _compare(folders, entry)
+            mode = rights.get(entry.path) if rights else None
+            what = _compare(folders, entry, mode, loose=loose)
             if what:
                 found.append(Problem(entry.path, what))
         listed = {entry.path for entry in files}
@@ -56,7 +58,7 @@ def verify_tree(
             listed |= {link.path for link in more.outside}
             parents |= {folder.path for folder in more.folders}
             if not loose:
-                found += _compare_more(folders, files, more)
+                found += _compare_more(folders, files, more, rights)
         for path in (*listed, *parents):
             cut = path.rfind("/")
             while cut > 0 and path[:cut] not in parents:
@@ -93,7 +95,10 @@ def damage(problems: Sequence[Problem], files: Sequence[Entry]) -> tuple[Problem
 
 
 def _compare_more(
-    folders: Folders, files: Sequence[Entry], more: Attributes
+    folders: Folders,
+    files: Sequence[Entry],
+    more: Attributes,
+    rights: Mapping[str, int],
 ) -> Iterator[Problem]:
     """Yield what is wrong with what the listing does not say."""
     for link in more.outside:
@@ -107,11 +112,10 @@ def _compare_more(
         status = _status(folders, folder.path)
         if status is None or not stat.S_ISDIR(status.st_mode):
             yield Problem(folder.path, "is not a directory")
-        elif stat.S_IMODE(status.st_mode) != folder.mode:
-            yield Problem(
-                folder.path,
-                f"has mode {stat.S_IMODE(status.st_mode):o}, not {folder.mode:o}",
-            )
+        elif (now := stat.S_IMODE(status.st_mode)) != (
+            mode := rights.get(folder.path, folder.mode)
+        ):
+            yield Problem(folder.path, f"has mode {now:o}, not {mode:o}")
 
 
 def _status(folders: Folders, path: str) -> os.stat_result | None:
@@ -122,7 +126,9 @@ def _status(folders: Folders, path: str) -> os.stat_result | None:
         return None
 
 
-def _compare(folders: Folders, entry: Entry) -> str:
+def _compare(
+    folders: Folders, entry: Entry, special: int | None = None, *, loose: bool = False
+) -> str:
     """Return what is wrong with one entry, or nothing."""
     try:
         directory, name = folders.parent(entry.path)
@@ -136,8 +142,9 @@ def _compare(folders: Folders, entry: Entry) -> str:
         return "" if target == entry.target else "points elsewhere"
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"
-    if stat.S_IMODE(status.st_mode) != entry.mode:
-        return f"has mode {stat.S_IMODE(status.st_mode):o}, not {entry.mode:o}"
+    now, wanted = stat.S_IMODE(status.st_mode), special or entry.mode
+    if now != wanted and not (loose and now == entry.mode):
+        return f"has mode {now:o}, not {wanted:o}"
     return _content(directory, name, entry, status.st_size)
 
 

@@ -13,13 +13,22 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from updaterd.core.records import record
-from updaterd.core.tree import MAX_PATH, MODE_MASK, Entry, Link, check_path, unseen
+from updaterd.core.special import Special
+from updaterd.core.tree import (
+    MAX_PATH,
+    MODE_MASK,
+    Entry,
+    File,
+    Link,
+    check_path,
+    unseen,
+)
 from updaterd.core.wire import Fields
 from updaterd.errors import MalformedError
 
 FOLDER_MODE = 0o755
 """Mode of a folder that no release says anything about."""
-MEMBERS = ("folders", "outside", "times")
+MEMBERS = ("folders", "outside", "special", "times")
 _NEEDED = 0o500  # of a folder: machines enter and read it to verify what is in it
 LAST_TIME = 2**34
 """Latest time that a file may have, in Unix seconds: the year 2514."""
@@ -41,12 +50,14 @@ class Attributes:
     Attributes:
         folders: the empty ones, and those whose mode is not 0755.
         outside: links that are absolute, or lead out of the tree.
+        special: files and folders with rights that no listing has.
         times: when each entry of the listing was last changed, in the order of their
             paths, in Unix seconds; one for all of them; or none.
     """
 
     folders: tuple[Folder, ...] = ()
     outside: tuple[Link, ...] = ()
+    special: tuple[Special, ...] = ()
     times: Sequence[int] = ()
 
     def members(self) -> dict[str, object]:
@@ -58,9 +69,16 @@ class Attributes:
             found["outside"] = [
                 {"path": each.path, "symlink": each.target} for each in self.outside
             ]
+        if self.special:
+            found["special"] = [{"path": s.path, "mode": s.mode} for s in self.special]
         if self.times:
             found["times"] = list(self.times)
         return found
+
+    @property
+    def must_understand(self) -> tuple[str, ...]:
+        """Return the members without which the tree would be another one."""
+        return tuple(name for name in ("outside", "special") if getattr(self, name))
 
     def time_of(self, place: int) -> int | None:
         """Return the time of an entry by its place in the listing, if it has one."""
@@ -73,7 +91,7 @@ NONE = Attributes()
 """Of a release that carries nothing beside its listing."""
 
 
-def weight(item: Folder | Link) -> int:
+def weight(item: Folder | Link | Special) -> int:
     """Return about how many bytes a folder or link takes in memory."""
     target = item.target if isinstance(item, Link) else ""
     return _WEIGHT + 4 * len(item.path) + 4 * len(target)
@@ -164,8 +182,30 @@ def check_attributes(files: Sequence[Entry], found: Attributes) -> None:
             raise MalformedError(
                 f"{path!r:.80} is both a link and a directory", code="bad_path"
             )
+    _check_special(files, found)
     if len(set(links)) < len(links) or len(set(folders)) < len(folders):
         raise MalformedError("a folder or link stands twice", code="bad_path")
+
+
+def _check_special(files: Sequence[Entry], found: Attributes) -> None:
+    """Check that what has special rights is in the tree, with the mode besides.
+
+    Raises:
+        MalformedError: something has not.
+    """
+    if not found.special:
+        return
+    wanted = {each.path: each.mode for each in found.special}
+    modes = {each.path: each.mode for each in found.folders if each.path in wanted}
+    modes |= {e.path: e.mode for e in files if isinstance(e, File) and e.path in wanted}
+    wrong = [
+        path for path, mode in wanted.items() if modes.get(path) != mode & MODE_MASK
+    ]
+    if wrong or len(wanted) < len(found.special):
+        raise MalformedError(
+            f"{[*wrong, ''][0]!r:.80} has a special mode that does not fit the tree",
+            code="bad_mode",
+        )
 
 
 def _above(path: str) -> Iterator[str]:

@@ -180,6 +180,10 @@ current_not_a_link: `current` is no link, and updaterd did not make it
 current_is_foreign: `current` points outside `releases` | point it back
 link_not_allowed: a release has a link to a place outside that the owner does not allow
   | `products.NAME.outside_links`, if it is wanted
+mode_not_allowed: a release asks for a right that the owner does not allow: setuid,
+  setgid, sticky, or others' to write | `products.NAME.special_modes`, if it is wanted
+mode_refused: the system forbids a mode that the owner allows
+  | a drop-in for the unit with `RestrictSUIDSGID=no`
 label_in_use: the running release is not what was signed under its name
   | `updaterd verify PRODUCT --repair`
 staged_tree_gone: a release vanished from disk before it was active

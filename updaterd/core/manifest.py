@@ -16,6 +16,7 @@ from operator import attrgetter
 from updaterd.core import attributes, window, wire
 from updaterd.core.attributes import Attributes, Folder, check_attributes
 from updaterd.core.names import check_name, check_version
+from updaterd.core.special import Special, special
 from updaterd.core.tree import (
     MAX_FILES,
     MAX_MEMORY,
@@ -258,6 +259,7 @@ class _Parts:
         self.deltas: list[Delta] | None = None
         self.folders: list[Folder] = []
         self.outside: list[Link] = []
+        self.special: list[Special] = []
         self.times: Sequence[int] = ()
         self._room = MAX_MEMORY
 
@@ -285,6 +287,10 @@ class _Parts:
                 for item in _each(document, name, MAX_FILES):
                     self.outside.append(attributes.outside(item))
                     self._pay(attributes.weight(self.outside[-1]))
+            case "special":
+                for item in _each(document, name, MAX_FILES):
+                    self.special.append(special(item))
+                    self._pay(attributes.weight(self.special[-1]))
             case _:
                 items = document.items(MAX_FILES)
                 self.times = attributes.times(items, document.where)
@@ -348,7 +354,10 @@ def _assembled(item: Fields, parts: _Parts) -> Manifest:
         missing = "files" if files is None else "deltas"
         raise MalformedError(f"{item.where}: {missing!r} is missing")
     more = Attributes(
-        folders=tuple(parts.folders), outside=tuple(parts.outside), times=parts.times
+        folders=tuple(parts.folders),
+        outside=tuple(parts.outside),
+        special=tuple(parts.special),
+        times=parts.times,
     )
     version = check_version(item.text("version"))
     check_tree(files, outside=frozenset(each.path for each in more.outside))

@@ -98,6 +98,7 @@ class Product:
     units: tuple[str, ...] = ()
     unchanged: str = "reflink"
     outside_links: tuple[str, ...] = ()
+    special_modes: tuple[str, ...] = ()
     health: Health = field(default_factory=Health)
     hooks: Hooks = field(default_factory=Hooks)
 

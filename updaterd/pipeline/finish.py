@@ -14,20 +14,35 @@ from updaterd import durable
 from updaterd.artifact.destination import HashedOutput
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.output import CREATE
+from updaterd.artifact.sources import open_at
+from updaterd.core import special
 from updaterd.core.attributes import Attributes, not_allowed
 from updaterd.core.manifest import Entry, Manifest
 from updaterd.core.settings import Product
+from updaterd.core.special import Special
 from updaterd.errors import BrokenError
 
 _PIECE = 1 << 20
 
 
-def check_outside(product: Product, manifest: Manifest) -> None:
-    """Check that the owner allows every link that leads out of a release.
+def check_allowed(product: Product, manifest: Manifest) -> None:
+    """Check that the owner allows what goes beyond a release's own files.
 
     Raises:
-        BrokenError: one leads elsewhere.
+        BrokenError: a link leads elsewhere, or a file asks for a right too many.
     """
+    for each in manifest.attributes.special:
+        for kind in special.asked(each.mode):
+            if kind not in product.special_modes:
+                raise BrokenError(
+                    f"{product.name} {manifest.version}: {each.path!r:.200} asks to be "
+                    f"{kind} (mode {each.mode:o})",
+                    means="the configuration does not allow that: nothing was "
+                    "installed",
+                    do=f"if it is wanted, add {kind!r} to "
+                    f"products.{product.name}.special_modes",
+                    code="mode_not_allowed",
+                )
     place = Path(os.path.realpath(product.root)) / "releases" / manifest.version
     found = not_allowed(manifest.attributes.outside, str(place), product.outside_links)
     if found is None:
@@ -50,6 +65,7 @@ def finish(staging: Path, manifest: Manifest) -> None:
         manifest: of the release that it becomes.
 
     Raises:
+        BrokenError: the unit forbids a mode.
         OSError: the disk refused.
 
     Power cut: some of it is done; the next run does all of it again.
@@ -70,6 +86,34 @@ def finish(staging: Path, manifest: Manifest) -> None:
         for folder in sorted(found.folders, key=lambda each: each.path, reverse=True):
             directory, _ = folders.parent(f"{folder.path}/.")
             os.fchmod(directory, folder.mode)
+    _set_special(staging, found.special)
+
+
+def _set_special(staging: Path, wanted: tuple[Special, ...]) -> None:
+    """Give files and folders the rights that the owner allows.
+
+    Raises:
+        BrokenError: the unit forbids it.
+        OSError: the disk refused.
+    """
+    with Folders(staging) as folders:
+        for each in sorted(wanted, key=lambda one: one.path, reverse=True):
+            directory, name = folders.parent(each.path)
+            fd = open_at(directory, name)
+            try:
+                os.fchmod(fd, each.mode)
+            except PermissionError as error:
+                raise BrokenError(
+                    f"{each.path!r:.200} cannot get mode {each.mode:o}: "
+                    f"{error.strerror}",
+                    means="the unit has RestrictSUIDSGID=yes, or the file system is "
+                    "mounted so",
+                    do="a drop-in for the unit with RestrictSUIDSGID=no, or a release "
+                    "without such files",
+                    code="mode_refused",
+                ) from error
+            finally:
+                os.close(fd)
 
 
 def _set_times(folders: Folders, files: tuple[Entry, ...], found: Attributes) -> None:

@@ -155,7 +155,7 @@ def _update(product: Product, services: Services, request: Request) -> Outcome:
                 facts.supersede(product, services, decision)
             return _standing(product, decision, found.known, notes)
         wanted = look.wanted(found, name)
-        finish.check_outside(product, wanted.manifest)
+        finish.check_allowed(product, wanted.manifest)
         services.teller.say(f"{name}: {decision.reason}")
         if request.dry:
             return _explain(product, services, decision, wanted.manifest, notes)

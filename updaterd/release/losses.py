@@ -23,6 +23,7 @@ class Losses:
     """What was met on the way through a tree.
 
     Attributes:
+        carried: kinds of rights that the publisher wants carried (`special.KINDS`).
         found: paths by kind, of what only `--drop` lets go.
         writable: of how many entries group or others lose the right to write.
         linked: of how many files another name is in the tree, too: they become files
@@ -30,6 +31,7 @@ class Losses:
         owners: of how many entries the owner is not the one who publishes.
     """
 
+    carried: frozenset[str] = frozenset()
     found: dict[str, list[str]] = field(default_factory=dict)
     writable: int = 0
     linked: int = 0
@@ -44,9 +46,10 @@ class Losses:
             ("setgid", stat.S_ISGID),
             ("sticky", stat.S_ISVTX),
         ):
-            if mode & bit:
+            if mode & bit and kind not in self.carried:
                 self._lose(kind, path)
-        self.writable += bool(mode & (stat.S_IWGRP | stat.S_IWOTH))
+        if "writable" not in self.carried:
+            self.writable += bool(mode & (stat.S_IWGRP | stat.S_IWOTH))
         self.owners += status.st_uid != os.geteuid()
         if stat.S_ISREG(mode) and status.st_nlink > 1:
             itself = (status.st_dev, status.st_ino)

@@ -52,6 +52,7 @@ class Order:
 
     Attributes:
         drop: kinds of what no release carries that may be let go (`losses.KINDS`).
+        carry: kinds of rights that machines are asked for (`special.KINDS`).
         outside_links: links that lead out of the tree are carried.
         strict_names: names that differ only by case are refused.
     """
@@ -66,6 +67,7 @@ class Order:
     min_updater: str = "0.1.0"
     floor_seq: int = 0
     drop: frozenset[str] = frozenset()
+    carry: frozenset[str] = frozenset()
     outside_links: bool = False
     strict_names: bool = False
 
@@ -169,7 +171,7 @@ def examine(
     catalog = catalog_of(workspace, repository, order.product)
     if order.channel is not None:
         catalog.pointer(order.channel)
-    found = tree.survey(root, outside_links=order.outside_links)
+    found = tree.survey(root, outside_links=order.outside_links, carry=order.carry)
     files = found.files
     if not files:
         raise RejectedError(
@@ -378,7 +380,7 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
         full=built.full,
         deltas=built.deltas,
         attributes=built.attributes,
-        must_understand=("outside",) if built.attributes.outside else (),
+        must_understand=built.attributes.must_understand,
     )
     catalog.add(manifest)
     return Added(

@@ -16,6 +16,7 @@ from updaterd.core.attributes import (
     check_attributes,
     check_folder_mode,
 )
+from updaterd.core.special import Special, bits
 from updaterd.core.tree import (
     MODE_MASK,
     Entry,
@@ -59,7 +60,9 @@ def scan(root: Path) -> tuple[Entry, ...]:
     return survey(root).files
 
 
-def survey(root: Path, *, outside_links: bool = False) -> Surveyed:
+def survey(
+    root: Path, *, outside_links: bool = False, carry: frozenset[str] = frozenset()
+) -> Surveyed:
     """Return what the tree at `root` is as a release.
 
     Files keep the bits of their mode but those that let group or others write, or that
@@ -68,13 +71,14 @@ def survey(root: Path, *, outside_links: bool = False) -> Surveyed:
     Args:
         root: the directory.
         outside_links: carry links that are absolute or lead out of the tree.
+        carry: kinds of rights to ask machines for (`special.KINDS`).
 
     Raises:
         RejectedError: a socket, device or pipe; a link that leads out of the tree;
             a name or mode that no release may have.
         BrokenError: something cannot be read.
     """
-    walk = _Walk(root, outside_links=outside_links)
+    walk = _Walk(root, outside_links=outside_links, carry=carry)
     try:
         walk.go("")
     except OSError as error:
@@ -88,6 +92,7 @@ def survey(root: Path, *, outside_links: bool = False) -> Surveyed:
     more = Attributes(
         folders=tuple(sorted(walk.folders, key=lambda folder: folder.path)),
         outside=tuple(sorted(walk.outside, key=lambda link: link.path)),
+        special=tuple(sorted(walk.special, key=lambda each: each.path)),
         times=tuple(times[:1] if len(set(times)) == 1 else times),
     )
     check_tree(found, outside=frozenset(link.path for link in more.outside))
@@ -143,14 +148,18 @@ def _check_apart(paths: Sequence[str]) -> None:
 class _Walk:
     """One way through a directory, in the order of names."""
 
-    def __init__(self, root: Path, *, outside_links: bool) -> None:
+    def __init__(
+        self, root: Path, *, outside_links: bool, carry: frozenset[str]
+    ) -> None:
         self._root = root
         self._outside_links = outside_links
         self.entries: list[Entry] = []
         self.times: dict[str, int] = {}
         self.folders: list[Folder] = []
         self.outside: list[Link] = []
-        self.losses = Losses()
+        self.special: list[Special] = []
+        self._carried = bits(carry)
+        self.losses = Losses(carried=carry)
 
     def go(self, inside: str) -> bool:
         """Take in what is in a directory; tell whether there was anything.
@@ -181,6 +190,7 @@ class _Walk:
                 self.losses.look(item.path, path, status)
                 self.entries.append(_file(item.path, _path(path)))
                 self.times[path] = _seconds(status)
+                self._special(path, status)
             else:
                 raise RejectedError(
                     f"{path!r:.200} is neither a file, a directory nor a link",
@@ -192,8 +202,16 @@ class _Walk:
     def _folder(self, path: str, status: os.stat_result) -> None:
         filled = self.go(path)
         mode = stat.S_IMODE(status.st_mode) & MODE_MASK
-        if not filled or mode != FOLDER_MODE:
+        if self._special(path, status) or not filled or mode != FOLDER_MODE:
             self.folders.append(Folder(_path(path), check_folder_mode(path, mode)))
+
+    def _special(self, path: str, status: os.stat_result) -> bool:
+        """Take note of rights that are carried; tell whether there are some."""
+        mode = stat.S_IMODE(status.st_mode)
+        if not mode & self._carried:
+            return False
+        self.special.append(Special(path, mode & (MODE_MASK | self._carried)))
+        return True
 
     def _link(self, path: str, target: str, status: os.stat_result) -> None:
         try:

@@ -8,6 +8,7 @@ import pytest
 from updaterd.core import attributes, manifest
 from updaterd.core.attributes import Attributes, Folder
 from updaterd.core.manifest import File, Full, Link, Manifest
+from updaterd.core.special import Special
 from updaterd.errors import MalformedError
 
 HASH = "ab" * 32
@@ -35,10 +36,13 @@ def test_what_is_carried_is_read_and_is_no_part_of_the_tree():
     made = carrying(
         folders=(Folder("bin", 0o700), Folder("empty/deep", 0o755)),
         outside=(Link("lib", "/usr/lib"), Link("bin/up", "../../x")),
+        special=(Special("bin", 0o1722), Special("secret", 0o6000)),
         times=(1, 2, 3),
     )
     found = manifest.parse(made.encode())
     assert found.attributes.folders == made.attributes.folders
+    assert found.attributes.special == made.attributes.special
+    assert found.attributes.must_understand == ("outside", "special")
     assert found.attributes.outside == made.attributes.outside
     assert [found.attributes.time_of(place) for place in range(3)] == [1, 2, 3]
     assert found.tree == GOOD.tree
@@ -69,6 +73,11 @@ def test_what_is_carried_is_read_and_is_no_part_of_the_tree():
         {"outside": (Link("out", ""),)},
         {"outside": (Link("out", "/a\x9bb"),)},
         {"outside": (Link("../out", "/a"),)},
+        {"special": (Special("secret", 0o000),)},
+        {"special": (Special("bin/app", 0o4755),)},  # it is listed as 0711
+        {"special": (Special("bin/link", 0o4755),)},
+        {"special": (Special("nowhere", 0o4755),)},
+        {"special": (Special("secret", 0o4000), Special("secret", 0o2000))},
         {"times": (1, 2)},
         {"times": (1, 2, 3, 4)},
         {"times": (1, -2, 3)},

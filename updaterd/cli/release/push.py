@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +102,15 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         "capabilities, acl, xattr; without, such a tree is refused",
     )
     group.add_argument(
+        "--carry",
+        type=_rights,
+        default=frozenset(),
+        metavar="KIND,...",
+        help="carry setuid, setgid, sticky, or writable (by group and others) to "
+        "machines whose owners allow it (products.NAME.special_modes); others refuse "
+        "the release",
+    )
+    group.add_argument(
         "--outside-links",
         action="store_true",
         help="carry links that are absolute or lead out of the tree, to machines whose "
@@ -125,9 +134,19 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 def _kinds(text: str) -> frozenset[str]:
     from updaterd.release.losses import KINDS
 
+    return _of(KINDS, text)
+
+
+def _rights(text: str) -> frozenset[str]:
+    from updaterd.core.special import KINDS
+
+    return _of(KINDS, text)
+
+
+def _of(known: Iterable[str], text: str) -> frozenset[str]:
     found = frozenset(text.split(","))
-    if not found <= KINDS.keys():
-        raise argparse.ArgumentTypeError(f"kinds are {', '.join(KINDS)}")
+    if not found <= set(known):
+        raise argparse.ArgumentTypeError(f"kinds are {', '.join(known)}")
     return found
 
 
@@ -189,6 +208,7 @@ def _orders(
             min_updater=arguments.min_updater,
             floor_seq=arguments.floor_seq,
             drop=arguments.drop,
+            carry=arguments.carry,
             outside_links=arguments.outside_links,
             strict_names=arguments.strict_names,
         )
