@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 
 from updaterd.core.records import record
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _HERE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_AT_EMPTY_PATH, _MNT_ID = 0x1000, 0x1000  # statx(2)
+_UNKNOWN = "the kernel does not tell mounts apart"
 _MOUNTS = "/proc/self/mountinfo"
 WHY = "another file system is mounted there"
 """What is said of a place that is not entered."""
@@ -49,15 +52,40 @@ def of(fd: int) -> tuple[int, int]:
     Raises:
         OSError: it cannot be told; then nothing may be believed of it.
     """
-    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # no /proc here
+        return os.fstat(fd).st_dev, _by_statx(fd)
     try:
         text = os.read(info, 4096)
     finally:
         os.close(info)
     _, mark, after = text.partition(b"mnt_id:")
     if not mark:
-        raise OSError(errno.ENOSYS, "the kernel does not tell mounts apart")
+        raise OSError(errno.ENOSYS, _UNKNOWN)
     return os.fstat(fd).st_dev, int(after.split(None, 1)[0])
+
+
+def _by_statx(fd: int) -> int:
+    """Return the mount that an open file lies in, asked of the kernel itself.
+
+    Raises:
+        OSError: it does not tell (Linux before 5.8).
+    """
+    import ctypes  # noqa: PLC0415 # dear, and only for where there is no /proc
+
+    found = ctypes.create_string_buffer(256)  # struct statx of linux/stat.h
+    try:
+        statx = ctypes.CDLL(None)["statx"]
+    except AttributeError:
+        raise OSError(errno.ENOSYS, _UNKNOWN) from None
+    if statx(fd, b"", _AT_EMPTY_PATH, _MNT_ID, found) != 0:
+        raise OSError(errno.ENOSYS, _UNKNOWN)
+    (known,) = struct.unpack_from("=I", found)
+    if not known & _MNT_ID:
+        raise OSError(errno.ENOSYS, _UNKNOWN)
+    (mount,) = struct.unpack_from("=Q", found, 144)
+    return int(mount)
 
 
 def same(one: Path, other: Path) -> bool:

@@ -288,6 +288,64 @@ def test_directory_at_current_that_something_is_mounted_on(
 
 
 @pytest.fixture
+def on_btrfs(machine, mount):
+    """The root on a file system with subvolumes, and with files that cannot change."""
+    need("btrfs", "btrfs-progs")
+    image = machine.root / "image"
+    with image.open("wb") as file:
+        file.truncate(256 * 2**20)
+    make = need("mkfs.btrfs", "btrfs-progs")
+    subprocess.run([make, "-q", image], check=True)
+    kept = machine.root / "kept"
+    machine.app.rename(kept)
+    machine.app.mkdir()
+    mount("-o", "loop", image, machine.app)
+    shutil.copytree(kept, machine.app, symlinks=True, dirs_exist_ok=True)
+    return machine
+
+
+def test_subvolume_in_an_old_release(releases, on_btrfs):
+    """Another file system by its device, in the same mount."""
+    place = on_btrfs.app / "releases" / "1.0.0" / "data"
+    subprocess.run(["btrfs", "-q", "subvolume", "create", place], check=True)
+    (place / "customers").write_text("precious")
+
+    assert "installed" == update(on_btrfs).result
+
+    assert "precious" == (place / "customers").read_text()
+    assert ["1.0.0", "1.1.0", "1.2.0"] == on_disk(on_btrfs)
+    assert str(place) in on_btrfs.product_status()["in_the_way"][0]
+    subprocess.run(["btrfs", "-q", "subvolume", "delete", place], check=True)
+    assert "current" == update(on_btrfs).result
+    assert ["1.1.0", "1.2.0"] == on_disk(on_btrfs)
+
+
+def test_one_old_release_that_cannot_be_deleted_keeps_no_other(releases, on_btrfs):
+    """Made immutable, one itself and one a file of it: each is named, and waits."""
+    change = need("chattr", "e2fsprogs")
+    folder = on_btrfs.app / "releases"
+    for name in ("0.7", "0.8", "0.9"):
+        shutil.copytree(folder / "1.0.0", folder / name, symlinks=True)
+    subprocess.run([change, "+i", folder / "0.7"], check=True)
+    subprocess.run([change, "+i", folder / "0.8" / "bin" / "app"], check=True)
+
+    assert "installed" == update(on_btrfs).result
+
+    assert ["0.7", "1.1.0", "1.2.0"] == on_disk(on_btrfs)
+    assert (folder / "0.7" / "bin" / "app").exists()
+    found = on_btrfs.product_status()["in_the_way"]
+    assert [f"{folder}/0.7: Operation not permitted"] == found[:1]
+    (stuck,) = on_btrfs.app.glob(f"{stage.PRIVATE}/trash-*/bin/app")
+    assert [f"{stuck}: Operation not permitted"] == found[1:]
+    for path in (folder / "0.7", stuck):
+        subprocess.run([change, "-i", path], check=True)
+    assert "current" == update(on_btrfs).result
+    assert ["1.1.0", "1.2.0"] == on_disk(on_btrfs)
+    assert ["manifests"] == os.listdir(on_btrfs.app / stage.PRIVATE)
+    assert [] == on_btrfs.product_status()["in_the_way"]
+
+
+@pytest.fixture
 def layered(machine, mount):
     """The root in the lower layer of an overlay, as in a container's image."""
     layers = machine.root / "layers"

@@ -194,3 +194,12 @@ def test_directory_of_another_user_is_told_and_the_rest_goes(shared):
 
 def test_mounted_names_with_blanks_are_read_as_they_are():
     assert b"/a b\\c\td" == volumes._plain(rb"/a\040b\134c\011d")
+
+
+def test_mounts_are_told_apart_without_proc_too(tmp_path):
+    for path in (tmp_path, "/proc", "/sys"):
+        fd = os.open(path, os.O_PATH)
+        try:
+            assert volumes.of(fd) == (os.fstat(fd).st_dev, volumes._by_statx(fd))
+        finally:
+            os.close(fd)

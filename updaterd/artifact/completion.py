@@ -82,19 +82,25 @@ def _present(root: int, files: Sequence[Entry]) -> set[str]:
     """
     paths = sorted(entry.path for entry in files)
     present = set()
-    for path, is_folder in _walk(root, "", 0):
-        name = path + "/" if is_folder else path
-        place = bisect_left(paths, name)
-        found = paths[place] if place < len(paths) else ""
-        if not (found.startswith(name) if is_folder else found == name):
-            raise RejectedError(
-                "the bundle makes another tree than the one that is signed",
-                means="there is a file or directory in it that is not listed",
-                do="publish the release again",
-                code="wrong_tree",
-            )
-        if not is_folder:
-            present.add(path)
+    # Opened anew: on btrfs a directory that was opened before does not show what has
+    # been made in it since.
+    top = os.open(".", _OPEN, dir_fd=root)
+    try:
+        for path, is_folder in _walk(top, "", 0):
+            name = path + "/" if is_folder else path
+            place = bisect_left(paths, name)
+            found = paths[place] if place < len(paths) else ""
+            if not (found.startswith(name) if is_folder else found == name):
+                raise RejectedError(
+                    "the bundle makes another tree than the one that is signed",
+                    means="there is a file or directory in it that is not listed",
+                    do="publish the release again",
+                    code="wrong_tree",
+                )
+            if not is_folder:
+                present.add(path)
+    finally:
+        os.close(top)
     return present
 
 
