@@ -284,7 +284,7 @@ class Build:
         )
         packages = private / f"lib/python{PYTHONS[0]}/site-packages"
         packages.mkdir(parents=True)
-        for name in ("_updaterd_site.py", "updaterd.pth"):
+        for name in ("_updaterd_site.py", "_updaterd_user.py", "updaterd.pth"):
             shutil.copy(HERE / "private" / name, packages / name)
         for python in PYTHONS[1:]:
             (private / "lib" / f"python{python}").symlink_to(f"python{PYTHONS[0]}")

@@ -4,8 +4,9 @@ Imported by updaterd.pth at every start of /usr/lib/updaterd/bin/python, so that
 `python -I -m updaterd`, its workers and their children agree.
 
 The packaged release is the default. A self-updated one is used only by the user that
-owns it, who could run it anyway: root, or an administrator who types `updaterd
-status`, never executes what the daemon's user can write. Each daemon has its own:
+owns all of it, the product's root included, who could run it anyway: root, or an
+administrator who types `updaterd status`, never executes what the daemon's user can
+write, wherever that user lets `current` point. Each daemon has its own:
 `updaterd` below /opt/updaterd, the instance `updaterd@NAME` below /opt/updaterd-NAME.
 """
 
@@ -30,18 +31,36 @@ def daemon():
 
 def choose(own=None, packaged=PACKAGED):
     """Return the folder to import from."""
-    own = own or os.path.join(PLACES, daemon())
+    if os.environ.get("UPDATERD_PACKAGED"):  # /usr/bin/updaterd: it only reads
+        return packaged
+    own = os.path.realpath(own or os.path.join(PLACES, daemon()))
     try:
-        real = os.path.realpath(os.path.join(own, "current"), strict=True)
-        found = os.stat(real)
-        trusted = found.st_uid == os.geteuid() != 0 and not found.st_mode & (
-            stat.S_IWGRP | stat.S_IWOTH
-        )
-        if trusted and os.path.isfile(os.path.join(real, "updaterd", "__main__.py")):
-            return real
+        folder, version = os.path.split(os.readlink(os.path.join(own, "current")))
+        releases = os.path.join(own, "releases")
+        release = os.path.join(releases, version)
+        inside = os.path.join(own, folder) == releases and version[:1] not in ("", ".")
+        if (
+            inside
+            and is_theirs(os.path.dirname(own), {0, os.geteuid()})
+            and all(
+                is_theirs(f, {os.geteuid()} - {0}) for f in (own, releases, release)
+            )
+            and os.path.isfile(os.path.join(release, "updaterd", "__main__.py"))
+        ):
+            return release
     except OSError:
         pass
     return packaged
+
+
+def is_theirs(folder, owners):
+    """Tell whether a folder, no link, is one of these users', and theirs to write."""
+    found = os.lstat(folder)
+    return (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid in owners
+        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
 
 
 def install():

@@ -39,6 +39,9 @@ PYTHON = "/usr/lib/updaterd/bin/python"
 SELF_TEST = "/usr/lib/updaterd/self-test"
 SELF_TEST_S = 50  # less than the unit's TimeoutStartSec
 SYSTEMCTL = "/usr/bin/systemctl"
+PRIVATE = "/usr/lib/updaterd/lib/python3.11/site-packages"
+UNITS = ("STATE_DIRECTORY", "CACHE_DIRECTORY", "INVOCATION_ID", "SERVICE_RESULT",
+         "MAINPID", "UPDATERD_GUARD_OWN")  # fmt: skip
 MOST_LEFT = 20  # condemned releases that are remembered
 
 
@@ -339,6 +342,14 @@ def say(text):
 
 def main(argv):
     state = os.environ.get("STATE_DIRECTORY", "/var/lib/updaterd").split(":")[0]
+    if os.geteuid() == 0:
+        sys.path.append(PRIVATE)
+        import _updaterd_user
+
+        owner = _updaterd_user.owner_of(state)
+        if owner is not None:  # what that user may write is not root's to run
+            again = [sys.executable, "-IS", os.path.realpath(__file__), *argv[1:]]
+            return _updaterd_user.run(owner, again, keep=UNITS)
     own = f"/opt/{os.path.basename(state)}"
     own = os.environ.get("UPDATERD_GUARD_OWN", own)
     if not os.path.islink(os.path.join(own, "current")) and not os.path.exists(

@@ -3,7 +3,8 @@
 
 The self-test of the product `updaterd` before the switch, and its health command
 after it. Runs the release's own `updaterd self-test` with this machine's Python: the
-one that UPDATERD_RELEASE names, else the one that `current` leads to.
+one that UPDATERD_RELEASE names, else the one that `current` leads to. Root never runs
+what another user may write: typed by root, it is done by that user.
 """
 
 import os
@@ -12,6 +13,14 @@ import sys
 
 sys.dont_write_bytecode = True  # nothing may appear in a signed, closed tree
 release = os.environ.get("UPDATERD_RELEASE")
+if os.geteuid() == 0:
+    import _updaterd_user
+
+    places = [release] if release else []
+    owner = _updaterd_user.owner_of(*places, "/opt/updaterd", "/var/lib/updaterd")
+    if owner is not None:
+        argv = [sys.executable, "-I", os.path.realpath(__file__)]
+        sys.exit(_updaterd_user.run(owner, argv, keep=["UPDATERD_RELEASE"]))
 if release:
     sys.path.insert(0, release)
 

@@ -12,8 +12,8 @@ import os, pwd, runpy, sys, types
 user, places = sys.argv[2:]
 pwd.getpwuid = lambda _: types.SimpleNamespace(pw_name=user)
 os.geteuid = lambda: 12345
-real = os.stat
-os.stat = lambda path, **how: types.SimpleNamespace(
+real = os.lstat
+os.lstat = lambda path, **how: types.SimpleNamespace(
     st_uid=12345, st_mode=real(path, **how).st_mode & ~0o22
 )
 space = runpy.run_path(sys.argv[1])

@@ -169,6 +169,9 @@ def _as(user: pwd.struct_passwd, look: Callable[[], Report]) -> Report:
 
 
 def _become(user: pwd.struct_passwd) -> None:
+    # away from root's terminal and folder: what this process runs is not root's
+    os.setsid()
+    os.chdir("/")
     os.initgroups(user.pw_name, user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
