@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from updaterd.core.tree import Entry
 
-MEMORY = 96 * 2**20
-"""Bytes of private memory a worker may take, at most."""
-
 
 @record
 class Job:
@@ -39,7 +36,7 @@ class Job:
             they are not made again.
         partial: for "full" with `only`: the bundle file has holes where frames
             are that nobody needs, so it cannot be hashed as a whole.
-        memory: bytes of private memory the worker may take.
+        memory: bytes of private memory the worker may take; 0: as `core/budget` says.
     """
 
     kind: str
@@ -56,7 +53,7 @@ class Job:
     only: frozenset[str] | None = None
     done: frozenset[str] = frozenset()
     partial: bool = False
-    memory: int = MEMORY
+    memory: int = 0
 
 
 @record

@@ -26,7 +26,7 @@ from updaterd.artifact.child import cpu_limit
 from updaterd.artifact.destination import Destination
 from updaterd.artifact.job import Job, Report, rows
 from updaterd.confine import Confined
-from updaterd.core import codes
+from updaterd.core import budget, codes
 from updaterd.core.records import record, replaced, values
 from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 
@@ -268,6 +268,7 @@ def command() -> list[str]:
 def plain(job: Job) -> bytes:
     """Return a job as the worker reads it from stdin."""
     line: dict[str, Any] = dict(zip(Job.__match_args__, values(job), strict=True))
+    line["memory"] = job.memory or budget.applying(job.old_files, job.files)
     line["files"] = rows(job.files)
     line["old_files"] = rows(job.old_files)
     for name in ("bundle", "destination", "old"):

@@ -16,6 +16,7 @@ from pathlib import Path
 from updaterd.artifact import codecs
 from updaterd.artifact.fetch import fetch_blob
 from updaterd.artifact.verify import verify_tree
+from updaterd.core import budget
 from updaterd.core import manifest as manifests
 from updaterd.core.deltas import Path as Route
 from updaterd.core.deltas import choose_path
@@ -126,6 +127,7 @@ def choose(job: Job) -> Route:
             have=job.have,
             codecs=codecs.available(),
             skip=frozenset(job.skip),
+            memory=budget.GROUND,
         )
     except RejectedError as error:
         why = f"; {job.troubles[-1]}" if job.troubles else ""

@@ -16,7 +16,7 @@ from updaterd.core.attributes import NONE, Attributes
 from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import UpdaterError
-from updaterd.release import bundle, deltas, patches, programs, projection
+from updaterd.release import bundle, deltas, patches, programs, projection, proof
 from updaterd.release.pool import Pool
 from updaterd.release.workspace import Workspace
 
@@ -176,28 +176,38 @@ class _Deltas:
             threads.shutdown(cancel_futures=True)
 
     def _one(self, number: int) -> Delta | UpdaterError:
-        old, folder = self._bases[number], self.folder(number)
-        before = folder / "before"
+        before = self.folder(number) / "before"
         try:
-            before.mkdir(parents=True)
-            blob = self._workspace.blob(old.full.sha256)
-            bundle.unpack(blob, old.full, old.files, before)
-            return deltas.build_delta(
-                before,
-                old.files,
-                self._root,
-                self._files,
-                folder / "delta",
-                from_version=old.version,
-                to_version=self._version,
-                progress=lambda _, done, total: self._tell(number, done, total),
-                pool=self._pool,
-            )
+            return self._delta(number, before)
         except UpdaterError as error:
             self._tell(number, 1, 1)
             return error
         finally:
             deletion.delete_tree(before)
+
+    def _delta(self, number: int, before: Path) -> Delta:
+        """Return the delta from one release, which machines can apply.
+
+        Raises:
+            UpdaterError: why there is none.
+        """
+        old, made = self._bases[number], self.folder(number) / "delta"
+        before.mkdir(parents=True)
+        blob = self._workspace.blob(old.full.sha256)
+        bundle.unpack(blob, old.full, old.files, before)
+        delta = deltas.build_delta(
+            before,
+            old.files,
+            self._root,
+            self._files,
+            made,
+            from_version=old.version,
+            to_version=self._version,
+            progress=lambda _, done, total: self._tell(number, done, total),
+            pool=self._pool,
+        )
+        proof.check(delta, made, before, old, self._files)
+        return delta
 
     def _tell(self, number: int, done: int, total: int) -> None:
         if self._progress is None:
