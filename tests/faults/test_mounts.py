@@ -11,11 +11,11 @@ import subprocess
 import pytest
 from fakes.releases import clone
 from fakes.tools import need, need_root
-from fakes.trees import snapshot
+from fakes.trees import make_tree, snapshot
 from fakes.worker import killed, product_of, worker
 
 from updaterd.errors import BrokenError
-from updaterd.install import layout, stage
+from updaterd.install import beside, layout, stage
 from updaterd.pipeline import order
 from updaterd.pipeline.services import Request
 
@@ -523,3 +523,23 @@ def test_directory_at_current_beside_a_mounted_releases_folder(
     (kept,) = machine.app.glob(f"{stage.PRIVATE}/kept-*/by-hand")
     assert "precious" == kept.read_text()
     assert str(kept.parent) in notes[0]
+
+
+def test_twin_of_a_tree_where_no_hard_links_can_be_had(tmp_path, mount, machine):
+    """Each file is copied, with its mode and its time: `verify` asks for both."""
+    place = machine.root / "elsewhere"
+    place.mkdir()
+    mount("-t", "tmpfs", "none", place)
+    tree = make_tree(place / "tree", {"bin/app": "x", "lib/link": "-> ../bin/app"})
+    (tree / "empty").mkdir(mode=0o700)
+    for name in ("bin/app", "lib/link"):
+        os.utime(tree / name, (1, 1_600_000_000), follow_symlinks=False)
+    twin = tmp_path / "twin"
+    twin.mkdir()
+
+    beside._copy(tree, twin)
+
+    assert snapshot(tree) == snapshot(twin)
+    assert 0o700 == (twin / "empty").stat().st_mode & 0o777
+    for name in ("bin/app", "lib/link"):
+        assert 1_600_000_000 == (twin / name).lstat().st_mtime

@@ -135,6 +135,7 @@ def _copy_one(item: volumes.Found, place: int) -> None:
     if stat.S_ISLNK(status.st_mode):
         target = os.readlink(item.name, dir_fd=item.directory)
         durable.symlink_at(target, item.name, place)
+        _keep_time(status, item.name, place)
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     source = os.open(
@@ -146,3 +147,10 @@ def _copy_one(item: volumes.Found, place: int) -> None:
     ):
         shutil.copyfileobj(reading, writing)
         os.fchmod(writing.fileno(), status.st_mode & 0o7777)
+    _keep_time(status, item.name, place)
+
+
+def _keep_time(status: os.stat_result, name: str, place: int) -> None:
+    """Give a copy the time of what it is one of: that is part of a release."""
+    times = (status.st_atime_ns, status.st_mtime_ns)
+    os.utime(name, ns=times, dir_fd=place, follow_symlinks=False)
