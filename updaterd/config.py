@@ -151,6 +151,7 @@ def _product(table: Table, name: str) -> Product:
         channel=table.text("channel", "stable"),
         keep=table.whole("keep", 2, low=1),
         units=table.words("units"),
+        users=table.words("users"),
         unchanged=unchanged,
         outside_links=_outside_links(table),
         special_modes=_special_modes(table),

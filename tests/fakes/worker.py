@@ -61,6 +61,9 @@ class Units:
     def states(self, units) -> dict[str, tuple[str, str]]:
         return dict.fromkeys(units, ("active", "0"))
 
+    def properties(self, unit, names) -> dict[str, str]:
+        return {}
+
     def is_stopping(self) -> bool | None:
         return False
 

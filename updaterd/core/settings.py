@@ -96,6 +96,7 @@ class Product:
     channel: str = "stable"
     keep: int = 2
     units: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
     unchanged: str = "reflink"
     outside_links: tuple[str, ...] = ()
     special_modes: tuple[str, ...] = ()

@@ -36,6 +36,9 @@ class Manager(Protocol):
     def states(self, units: Sequence[str]) -> Mapping[str, tuple[str, str]]:
         """Return of each unit its ActiveState and how often systemd restarted it."""
 
+    def properties(self, unit: str, names: str) -> Mapping[str, str]:
+        """Return properties of a unit, by name; none where it does not answer."""
+
     def is_stopping(self) -> bool | None:
         """Tell whether it stops everything; None: it does not answer."""
 

@@ -10,6 +10,9 @@ Three looks, because none sees everything:
   process whose command line leads through `current`, and that was started before
   `current` last moved, counts as running from every older release.
 
+Whose processes count is `holders.py`'s to say; of those that others hold the newest
+stay, MOST_OF_OTHERS of them.
+
 What is left: another user's interpreted program that was started by a relative path,
 outlived the update and holds no file open. Units that updaterd restarts do not.
 """
@@ -23,9 +26,18 @@ from pathlib import Path
 
 from updaterd import durable, volumes
 from updaterd.install import beside, layout, leases, stage
+from updaterd.install.holders import Holders
 from updaterd.volumes import Obstacle
 
 _PROC = Path("/proc")
+MOST_OF_OTHERS = 2
+"""Releases beyond `keep` that stay for users who have no say in the product."""
+_HELD = "a process runs from it or has a file of it open"
+_UNKNOWN = (
+    "whether something runs from it cannot be told: its files are another user's, or "
+    "their file system has no leases"
+)
+_OLDER = "a process that was started before `current` moved may run from it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +55,14 @@ class Old:
     stuck: tuple[Obstacle, ...] = ()
 
 
-def survey(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC) -> Old:
+def survey(
+    root: Path,
+    order: tuple[str, ...],
+    *,
+    keep: int,
+    holders: Holders | None = None,
+    proc: Path = _PROC,
+) -> Old:
     """Return which releases beyond the newest `keep` can go, and why others stay.
 
     What `current` names is not among them in any case. What `previous` names counts
@@ -54,6 +73,7 @@ def survey(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC)
         root: the install root.
         order: versions on disk, newest first; others on disk count as oldest.
         keep: how many releases to keep.
+        holders: whose processes count; None: everybody's.
         proc: where processes are listed.
     """
     disk = stage.look(root)
@@ -68,25 +88,39 @@ def survey(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC)
     doomed = disk.whole - kept
     if not doomed:
         return Old()
-    used = in_use(root, proc=proc)
+    used = in_use(root, holders=holders, proc=proc)
     free: list[str] = []
     busy: dict[str, str] = {}
     stuck: list[Obstacle] = []
-    for version in sorted(doomed):
+    others = 0
+    for version in sorted(doomed, key=ranked.index):
         tree = stage.releases(root) / version
         try:
             if foreign := volumes.foreign(tree):
                 stuck += foreign
-            elif why := _why_busy(tree, used.everything, version in used.releases):
+                continue
+            why, counts = _why_busy(tree, used, holders)
+            if why and not counts:
+                others += 1
+                counts = others <= MOST_OF_OTHERS
+                why += f", of a user without a say: at most {MOST_OF_OTHERS} stay so"
+            if counts:
                 busy[version] = why
             else:
                 free.append(version)
         except OSError as error:
             stuck.append(Obstacle(str(tree), error.strerror or str(error)))
-    return Old(tuple(free), busy, tuple(stuck))
+    return Old(tuple(sorted(free)), dict(sorted(busy.items())), tuple(stuck))
 
 
-def prune(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC) -> Old:
+def prune(
+    root: Path,
+    order: tuple[str, ...],
+    *,
+    keep: int,
+    holders: Holders | None = None,
+    proc: Path = _PROC,
+) -> Old:
     """Delete releases beyond the newest `keep`; return which, and what stays.
 
     One that cannot be deleted keeps no other.
@@ -95,12 +129,13 @@ def prune(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC) 
         root: the install root.
         order: as in `survey`.
         keep: how many releases to keep.
+        holders: whose processes count; None: everybody's.
         proc: where processes are listed.
 
     Power cut: a release is there, whole, or is not one any more; what is left of it
         in the trash is deleted by the next call. `previous` may be gone before it.
     """
-    old = survey(root, order, keep=keep, proc=proc)
+    old = survey(root, order, keep=keep, holders=holders, proc=proc)
     previous = stage.look(root).previous
     free: list[str] = []
     stuck = list(old.stuck)
@@ -114,27 +149,39 @@ def prune(root: Path, order: tuple[str, ...], *, keep: int, proc: Path = _PROC) 
             stuck.append(Obstacle(str(tree), error.strerror or str(error)))
         else:
             free.append(version)
-    stuck += empty_trash(root, proc=proc)
+    stuck += empty_trash(root, holders=holders, proc=proc)
     return Old(tuple(free), old.busy, tuple(stuck))
 
 
-def _why_busy(tree: Path, everything: bool, seen: bool) -> str:
-    """Return why a tree must not be deleted now, or nothing."""
-    if everything:
-        return "a process that was started before `current` moved may run from it"
+def _why_busy(tree: Path, used: "Used", holders: Holders | None) -> tuple[str, bool]:
+    """Return why a tree must not be deleted now, or nothing; and whether it counts.
+
+    What does not count is the doing of users who have no say in the product.
+    """
+    if used.everything:
+        return _OLDER, True
+    key = f"{tree.parent.name}/{tree.name}"
+    if key in used.ours:
+        return _HELD, True
     # a link (what others installed, elsewhere) is deleted, not what it leads to
     opened = False if tree.is_symlink() else leases.is_open(tree)
-    if seen or opened:
-        return "a process runs from it or has a file of it open"
     if opened is None and os.geteuid() != 0:
-        return (
-            "whether something runs from it cannot be told: its files are another "
-            "user's, or their file system has no leases"
-        )
-    return ""
+        return _UNKNOWN, True
+    if opened:
+        return _HELD, holders is None or holders.unseen
+    if key in used.others:
+        return _HELD, False
+    return (_OLDER, False) if used.others_everything else ("", False)
 
 
-def empty_trash(root: Path, *, proc: Path = _PROC) -> tuple[Obstacle, ...]:
+def set_aside(root: Path) -> list[Path]:
+    """Return the trees on their way out."""
+    return [path for place in layout.places(root) for path in place.glob("trash-*")]
+
+
+def empty_trash(
+    root: Path, *, holders: Holders | None = None, proc: Path = _PROC
+) -> tuple[Obstacle, ...]:
     """Delete the trees that were set aside and that nothing runs from.
 
     And what is left of releases that are deleted where they are.
@@ -151,45 +198,61 @@ def empty_trash(root: Path, *, proc: Path = _PROC) -> tuple[Obstacle, ...]:
         except OSError as error:
             tree = stage.releases(root) / version
             obstacles.append(Obstacle(str(tree), error.strerror or str(error)))
-    trash = [path for place in layout.places(root) for path in place.glob("trash-*")]
+    trash = set_aside(root)
     if not trash:
         return tuple(obstacles)
-    used = in_use(root, proc=proc)
+    used = in_use(root, holders=holders, proc=proc)
     for path in trash:
         if foreign := volumes.foreign(path):
             obstacles += foreign
-        elif not _why_busy(path, used.everything, path.name in used.trash):
+        elif not _why_busy(path, used, holders)[1]:
             obstacles += stage.delete_tree(path)
     return tuple(obstacles)
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """Which trees processes run from; `everything` when that cannot be told apart."""
+    """Which trees processes run from, as `FOLDER/NAME`.
 
-    releases: frozenset[str]
-    trash: frozenset[str]
+    Attributes:
+        ours: those of processes that count.
+        others: those of processes that do not.
+        everything: one that counts may run from any; it cannot be told apart.
+        others_everything: the same of one that does not.
+    """
+
+    ours: frozenset[str]
+    others: frozenset[str]
     everything: bool
+    others_everything: bool
 
 
-def in_use(root: Path, *, proc: Path = _PROC) -> Used:
-    """Return from which releases, and trees set aside, processes run."""
+def in_use(root: Path, *, holders: Holders | None = None, proc: Path = _PROC) -> Used:
+    """Return from which releases, and trees set aside, processes run.
+
+    Args:
+        root: the install root.
+        holders: whose processes count; None: everybody's.
+        proc: where processes are listed.
+    """
     base = os.path.realpath(root)
-    folders = {"releases": set[str](), stage.PRIVATE: set[str]()}
-    everything = False
+    trees: dict[bool, set[str]] = {True: set(), False: set()}
+    older = {True: False, False: False}
     moved_at = _moved_at(root)
     for process in proc.iterdir():
         if not process.name.isdigit() or process.name == str(os.getpid()):
             continue
+        counts = holders is None or holders.count(process)
         for path in _paths(process):
             parts = path.removeprefix(base + "/").split("/", 3)
             if parts[:2] == ["releases", stage.PRIVATE]:
                 parts = parts[1:]
-            if path.startswith(base + "/") and len(parts) > 1 and parts[0] in folders:
-                folders[parts[0]].add(parts[1])
-        everything = everything or _older(process, root, moved_at)
+            inside = path.startswith(base + "/") and len(parts) > 1
+            if inside and parts[0] in ("releases", stage.PRIVATE):
+                trees[counts].add(f"{parts[0]}/{parts[1]}")
+        older[counts] = older[counts] or _older(process, root, moved_at)
     return Used(
-        frozenset(folders["releases"]), frozenset(folders[stage.PRIVATE]), everything
+        frozenset(trees[True]), frozenset(trees[False]), older[True], older[False]
     )
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from updaterd.core.settings import Product
-from updaterd.install import prune
+from updaterd.install import holders, prune
 from updaterd.pipeline.services import Services
 from updaterd.store.records import IN_THE_WAY
 from updaterd.volumes import Obstacle
@@ -27,7 +27,9 @@ def tidy(product: Product, services: Services) -> None:
     # The guard of updaterd's own release watches on when its trial here is over.
     keep = max(2, product.keep) if product.name == _GUARDED else product.keep
     try:
-        old = prune.prune(Path(product.root), order, keep=keep)
+        old = prune.prune(
+            Path(product.root), order, keep=keep, holders=held_by(product, services)
+        )
     except OSError as error:
         services.teller.say(f"old releases stay for now: {error}")
         return
@@ -51,8 +53,17 @@ def look_again(
     """
     if services.journal.in_the_way(product.name):
         tidy(product, services)
-    elif stuck := (*left, *prune.empty_trash(Path(product.root))):
+        return
+    root = Path(product.root)
+    held = held_by(product, services) if prune.set_aside(root) else None
+    stuck = prune.empty_trash(root, holders=held)
+    if stuck := (*left, *stuck):
         remember(product, services, stuck)
+
+
+def held_by(product: Product, services: Services) -> holders.Holders:
+    """Return whose processes keep an old release."""
+    return holders.find(product, services.manager.properties)
 
 
 def remember(product: Product, services: Services, stuck: tuple[Obstacle, ...]) -> None:

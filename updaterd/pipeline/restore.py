@@ -16,7 +16,7 @@ from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.install import activate, beside, health, hooks, prune, stage
 from updaterd.install.room import require
-from updaterd.pipeline import byte_code, finish, reuse, room
+from updaterd.pipeline import byte_code, finish, pruning, reuse, room
 from updaterd.pipeline.services import Services
 
 
@@ -89,7 +89,8 @@ def verify(product: Product, services: Services, *, repair: bool) -> Checked:
 def _stays(product: Product, services: Services) -> tuple[str, ...]:
     """Return why releases beyond `keep` are still on disk."""
     order = tuple(r.version for r in services.journal.releases(product.name))
-    old = prune.survey(Path(product.root), order, keep=product.keep)
+    held = pruning.held_by(product, services)
+    old = prune.survey(Path(product.root), order, keep=product.keep, holders=held)
     return (
         *(f"old release {name} stays: {why}" for name, why in old.busy.items()),
         *(f"in the way: {obstacle}" for obstacle in old.stuck),
@@ -185,5 +186,6 @@ def _restart(product: Product, version: str, services: Services) -> str:
     except UpdaterError as error:
         return error.what
     order = tuple(r.version for r in services.journal.releases(product.name))
-    prune.prune(Path(product.root), order, keep=max(product.keep, len(order)))
+    held, keep = pruning.held_by(product, services), max(product.keep, len(order))
+    prune.prune(Path(product.root), order, keep=keep, holders=held)
     return said
