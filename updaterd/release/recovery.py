@@ -65,7 +65,9 @@ def jump(
         workspace: where it is.
         repository: as restored; its root is as new as what is out.
         served: where more can be asked; None: nowhere.
-        out: what is out; None: nobody knows.
+        out: what is out; None: nobody knows. Then the time counts: there was no
+            publication in every second, so seconds since 1970 are past them all, also
+            past those after an earlier recovery from the same backup.
         ahead: the margin.
 
     Raises:
@@ -73,6 +75,7 @@ def jump(
         ForeignError: or was not signed by this repository's keys.
     """
     versions = dict(out.versions) if out is not None else {}
+    least = int(repository.now.timestamp()) if out is None else 0
     if served is not None and versions.get("targets", 0) > repository.targets().version:
         found = served.role("targets", versions["targets"], repository.root)
         repository.adopt("targets", found)
@@ -93,7 +96,7 @@ def jump(
     seqs = {}
     for product in products(repository):
         catalog = Catalog(repository, workspace.public, product)
-        seqs[product] = _jump_seq(repository, catalog, theirs, ahead)
+        seqs[product] = _jump_seq(repository, catalog, theirs, least=least, ahead=ahead)
         for version, places in _unknown(catalog, theirs):
             lost.append((product, version))
             trees = [(each.path, served.tree(each)) for each in places if served]
@@ -103,17 +106,23 @@ def jump(
     for role, found in repository.roles.items():
         if role in {"root", "targets"}:
             continue  # their versions are their signers' to count
-        found.signed.version = max(found.signed.version, versions.get(role, 0)) + ahead
+        known = max(found.signed.version, versions.get(role, 0), least)
+        found.signed.version = known + ahead
         repository.touch(role)
         jumped[role] = found.signed.version
     return Recovered(roles=jumped, seqs=seqs, lost=tuple(lost), notes=tuple(notes))
 
 
 def _jump_seq(
-    repository: Repository, catalog: Catalog, theirs: dict[str, Targets], ahead: int
+    repository: Repository,
+    catalog: Catalog,
+    theirs: dict[str, Targets],
+    *,
+    least: int,
+    ahead: int,
 ) -> int:
     main = f"{catalog.product}.releases"
-    highest = catalog.next_seq() - 1
+    highest = max(catalog.next_seq() - 1, least)
     for role in (main, f"{catalog.product}.archive"):
         there = theirs.get(role)
         if there is None:

@@ -101,7 +101,7 @@ def _say(arguments: argparse.Namespace, made: "Recovered", address: str) -> None
     print(
         f"past what {address} serves:"
         if address
-        else "what is out cannot be seen: past what is here, by the margin alone"
+        else "what is out cannot be seen: past all that can be by this machine's clock"
     )
     for role, version in made.roles.items():
         print(f"  {role}: version above {version}")
