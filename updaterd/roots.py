@@ -42,8 +42,10 @@ def check(product: Product, trusted: frozenset[int] | None = None) -> Path:
     """
     if trusted is None:
         trusted = ownership.owners()
-    root = Path(os.path.realpath(product.root))
-    if why := ownership.fault(product.root, trusted) or _inside(root, trusted):
+    # before anything else is asked of it: the answer to that could change meanwhile
+    why = ownership.fault(product.root, trusted)
+    root = Path(product.root if why else os.path.realpath(product.root))
+    if why := why or _inside(root, trusted):
         raise UnsafeRootError(
             f"product {product.name} cannot be kept in {product.root}: {why}",
             means="another user could put something else in place of a release",
