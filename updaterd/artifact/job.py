@@ -111,14 +111,14 @@ class Report:
     peak_rss: int = 0
 
 
-def rows(files: Sequence[Entry] | None) -> list[list[object]] | None:
-    """Return a listing as plain lists."""
+def rows(files: Sequence[Entry] | None) -> list[tuple[object, ...]] | None:
+    """Return a listing as plain tuples."""
     if files is None:
         return None
     return [
-        [entry.path, entry.target]
+        (entry.path, entry.target)
         if isinstance(entry, Link)
-        else [entry.path, entry.sha256, entry.length, entry.mode]
+        else (entry.path, entry.sha256, entry.length, entry.mode)
         for entry in files
     ]
 

@@ -290,8 +290,8 @@ def base_trees(product: Product, services: Services) -> dict[str, tuple[Entry, .
     whole = stage.look(Path(product.root)).whole
     found = {}
     for release in services.journal.releases(product.name):
-        raw = services.journal.manifest_bytes(product.name, release.version)
-        if release.version in whole and raw:
+        kept = services.journal.manifest_source(product.name, release.version)
+        if release.version in whole and kept:
             with suppress(MalformedError):  # of days when less was refused
-                found[release.version] = manifests.parse(raw).files
+                found[release.version] = manifests.read(*kept).files
     return found

@@ -13,6 +13,7 @@ from typing import Protocol
 from updaterd.core import lifecycle, words
 from updaterd.core.lifecycle import State
 from updaterd.core.words import Speakers, Word
+from updaterd.store import blobs
 from updaterd.store.records import (
     Deployment,
     Failed,
@@ -268,11 +269,12 @@ class Journal(Records):
             self._db.execute("DELETE FROM installed WHERE product = ?", (product,))
 
     def _remember(self, product: str, release: Release, manifest: bytes) -> None:
-        self._db.execute(
+        row = self._db.execute(
             "INSERT OR REPLACE INTO release (product, version, seq, tree, manifest) "
-            "VALUES (?,?,?,?,?)",
-            (product, release.version, release.seq, release.tree, manifest),
-        )
+            "VALUES (?,?,?,?,zeroblob(?))",
+            (product, release.version, release.seq, release.tree, len(manifest)),
+        ).lastrowid
+        blobs.write(self._db, row or 0, manifest)
 
     def _set_installed(self, product: str, release: Release, now: float) -> None:
         self._db.execute(

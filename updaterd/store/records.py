@@ -6,12 +6,14 @@ while a worker is writing. Times are Unix seconds.
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from updaterd.core import words
 from updaterd.core.lifecycle import State
 from updaterd.core.words import Word
+from updaterd.store import blobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +175,26 @@ class Records:
     def manifest_bytes(self, product: str, version: str) -> bytes | None:
         """Return the signed manifest of a release on disk."""
         row = self._db.execute(
-            "SELECT manifest FROM release WHERE product = ? AND version = ?",
+            "SELECT rowid FROM release WHERE product = ? AND version = ?",
             (product, version),
         ).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else blobs.read(self._db, row[0])
+
+    def manifest_source(
+        self, product: str, version: str
+    ) -> tuple[Callable[[int, int], bytes], int] | None:
+        """Return what reads the signed manifest of a release in parts, and its length.
+
+        As `core.manifest.read` takes it.
+        """
+        row = self._db.execute(
+            "SELECT rowid, length(manifest) FROM release "
+            "WHERE product = ? AND version = ?",
+            (product, version),
+        ).fetchone()
+        if row is None:
+            return None
+        return partial(blobs.part, self._db, row[0]), row[1]
 
     def open_deployment(self, product: str) -> Deployment | None:
         """Return the deployment that did not end, if there is one."""

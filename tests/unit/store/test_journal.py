@@ -378,3 +378,16 @@ def test_database_without_rights_is_not_thrown_away(path):
         open_or_rebuild(path, now=7.0)
 
     assert path.is_dir()
+
+
+def test_a_manifest_is_kept_and_read_in_pieces(journal):
+    """Of any length, also none; what was there before is gone."""
+    for manifest in (bytes(range(256)) * 3000, b"", b"short"):
+        journal.remember_release("acme", Release("9", 9, "t"), manifest)
+        assert manifest == journal.manifest_bytes("acme", "9")
+        read, length = journal.manifest_source("acme", "9")
+        assert len(manifest) == length
+        assert manifest == read(0, 10**7)
+        assert manifest[7:107] == read(7, 100)
+        assert b"" == read(length, 5) == read(length + 9, 5)
+    assert journal.manifest_source("acme", "none") is None
