@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from fakes.cage import command
-from fakes.people import DAEMON, give, run_as
+from fakes.people import DAEMON, at_work, give, run_as
 
 from updaterd.confine import landlock
 
@@ -26,6 +26,7 @@ COLUMNS = {
     "no Landlock": ("landlock",),
     "no seccomp": ("seccomp",),
     "no namespaces": ("namespaces",),
+    "neither Landlock nor namespaces": ("landlock", "namespaces"),
 }
 
 EFFECTS = {
@@ -74,6 +75,10 @@ EFFECTS = {
         check(libc.ptrace(16, parent, None, None))
         check(libc.process_vm_readv(parent, one, 1, one, 1, 0))
         check(libc.syscall(438, os.pidfd_open(parent), 0, 0))""",
+    "look into the memory of this user's other processes": """
+        os.open(f"/proc/{other}/mem", os.O_RDWR)
+        check(libc.ptrace(16, other, None, None))
+        check(libc.process_vm_readv(other, one, 1, one, 1, 0))""",
     "reach a server on the network": """
         socket.socket(socket.AF_INET).connect(("127.0.0.1", port))
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("127.0.0.1", port))
@@ -150,15 +155,28 @@ def victims(own):
         server.listen()
         servers.append(server)
     give(own / "socket", DAEMON)
-    yield {
+    with at_work(DAEMON, "print('up', flush=True); input()") as other:
+        yield _found(own, servers[0].getsockname()[1], abstract, _itself(other.pid))
+    for server in servers:
+        server.close()
+
+
+def _itself(pid):
+    """Return the process that was started as the user, below what starts it."""
+    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        pid = int(children[0])
+    return pid
+
+
+def _found(own, port, abstract, other):
+    return {
         "own": str(own),
-        "port": servers[0].getsockname()[1],
+        "other": other,
+        "port": port,
         "abstract": abstract,
         "key": 0x75706474,
         **NUMBERS[MACHINE],
     }
-    for server in servers:
-        server.close()
 
 
 @pytest.mark.parametrize("column", COLUMNS)
@@ -192,7 +210,17 @@ def test_what_is_possible_is_what_the_threat_model_says(own, victims, column):
     assert mask is not None, answer
 
     found = {name: bool(mask >> at & 1) for at, name in enumerate(EFFECTS)}
-    assert _documented(column) == found
+    documented = _documented(column)
+    if _is_yama_at_work():  # nobody looks into what is not below him
+        documented["look into the memory of this user's other processes"] = False
+    assert documented == found
+
+
+def _is_yama_at_work():
+    try:
+        return Path("/proc/sys/kernel/yama/ptrace_scope").read_text().strip() != "0"
+    except OSError:
+        return False
 
 
 def _documented(column):
