@@ -240,10 +240,16 @@ class Supervisor:
                     continue
                 reason = f"{folder} cannot be written any more"
             del self._folders[folder]  # told once; a new start tells again
+            again = self._notifier.connected
+            remedy = "nothing: the unit starts the daemon again, with the folder"
+            if not again:
+                remedy = places.advice(folder, None)
             self._log.error(
-                "folder_lost", path=str(folder), **said("not_writable", reason)
+                "folder_lost",
+                path=str(folder),
+                **said("cache_unusable", reason, remedy),
             )
-            return self._notifier.connected  # who listens there starts us again
+            return again  # who listens there starts us again
         return False
 
     def _due(self, name: str, now: float) -> Due:
