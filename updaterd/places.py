@@ -39,10 +39,23 @@ def make(path: Path, *, mode: int = PRIVATE, like: Path | None = None) -> None:
             if not folder.is_dir():
                 raise
             continue
-        folder.chmod(mode)
-        owner = _owner(like)
+        _give(folder, mode, _owner(like))
+
+
+def _give(folder: Path, mode: int, owner: tuple[int, int] | None) -> None:
+    """Give what was just made its mode and owner: itself, not what stands there now.
+
+    Root may make it in a folder of a user who can put a link in its place meanwhile.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            return  # another's already
+        os.fchmod(fd, mode)
         if owner is not None:
-            os.chown(folder, *owner, follow_symlinks=False)
+            os.fchown(fd, *owner)
+    finally:
+        os.close(fd)
 
 
 def require(path: Path, *, like: Path | None = None, code: str) -> None:

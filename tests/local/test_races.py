@@ -187,3 +187,45 @@ def test_releases_are_swapped_for_links_while_they_are_deleted(
     assert before == snapshot(victim)
     assert modes == [path.lstat().st_mode for path in sorted(victim.rglob("*"))]
     assert Path(victim / "releases" / "1" / "data").read_text() == "precious"
+
+
+MADE = """
+import sys, time
+from pathlib import Path
+from updaterd import places
+folder, seconds, like = Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
+end, rounds = time.monotonic() + seconds, 0
+while time.monotonic() < end or rounds < 100:
+    rounds += 1
+    try:
+        places.make(folder / "acme", like=like)
+    except OSError:
+        pass
+print(rounds)
+"""
+
+
+def test_a_folder_that_root_makes_is_swapped_before_it_is_given(ground, racing_s):
+    """Then root would give away, or close, what a link leads to."""
+    theirs, target = ground / "theirs", ground / "target"
+    theirs.mkdir()
+    target.mkdir(mode=0o755)
+    give(theirs, DAEMON)
+    code = """
+import os, sys
+name, target = sys.argv[1] + "/acme", sys.argv[2]
+print("up", flush=True)
+while True:
+    try:
+        os.rename(name, name + ".kept")
+        os.symlink(target, name)
+        os.unlink(name)
+        os.rmdir(name + ".kept")
+    except OSError:
+        pass
+"""
+    with at_work(DAEMON, code, theirs, target):
+        words = (sys.executable, "-I", "-c", MADE, theirs, racing_s, theirs)
+        assert 100 <= int(run_as(0, *words).stdout)
+    found = target.stat()
+    assert (0, 0o755) == (found.st_uid, found.st_mode & 0o7777)

@@ -196,7 +196,8 @@ previous_damaged: the earlier release is not as it was signed
   | `updaterd verify PRODUCT --repair`
 rollback_unhealthy: the release that was returned to is not well either
   | look at its units; `updaterd rollback PRODUCT`
-hook_failed: a hook said no, or took too long | run the hook by hand
+hook_failed: a hook said no, or took too long
+  | run the hook by hand, as the daemon's user
 restart_refused: systemd would not restart the units: no grant, no such unit
   | `updaterd config grant --write`; see the text
 out_of_memory: the kernel killed a process of updaterd for want of memory

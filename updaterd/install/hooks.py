@@ -100,7 +100,8 @@ def run_self_test(
             longest=800,
         ),
         means="it was not switched to, and is refused on this machine",
-        do=f"run {product.hooks.self_test[0]} by hand; publish a release that works",
+        do=f"run {product.hooks.self_test[0]} by hand, as the daemon's user and not as "
+        "root; publish a release that works",
         code="self_test_failed",
     )
 
@@ -125,4 +126,5 @@ def _said(name: str, product: Product, ran: Ran) -> str:
 
 
 def _advice(name: str, product: Product) -> str:
-    return f"run {getattr(product.hooks, name)[0]} by hand to see what it wants"
+    program = getattr(product.hooks, name)[0]
+    return f"run {program} by hand, as the daemon's user, to see what it wants"
