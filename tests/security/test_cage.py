@@ -303,6 +303,7 @@ WORDS = {
     "150 MiB of stdout": "for n in range(3200): os.write(1, b'secret-' * 8192)",
     "150 MiB of an error": "raise RejectedError(read() * 13_000_000)",
     "150 MiB of a report": "return Made(1, 1, script=read().encode() * (1 << 24))",
+    "150 MiB after the report": "after()",
     "an endless number": "return Made(1 << 70, 1)",
 }  # fmt: skip
 
@@ -314,6 +315,10 @@ def test_no_byte_of_what_it_says_reaches_a_person(tmp_path, job, how):
 def read():
     fd = os.open({str(tmp_path / "precious" / "token")!r}, os.O_RDONLY)
     return os.read(fd, 100).decode()
+def after():
+    os.write(1, struct.pack("<cQIQQII", b"M", *[0] * 6))
+    for n in range(3200):
+        os.write(1, b"secret-" * 8192)
 def apply(job, fd, progress):
     {WORDS[how]}
     return Made(0, 0)

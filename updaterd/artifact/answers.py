@@ -148,10 +148,14 @@ class Reader:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._kept = b""
-        self._need = 1
+        self._kept = bytearray()
         self.confined: Confined | None = None
         self.end: Done | Failure | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it said how the job ended."""
+        return self.end is not None
 
     def feed(self, data: bytes) -> Sequence[tuple[int, int]]:
         """Take the next bytes; return the progress that they tell.
@@ -159,59 +163,65 @@ class Reader:
         Raises:
             MalformedError: they are no frames.
         """
-        out = []
+        out: list[tuple[int, int]] = []
+        if self.is_over:
+            return out
         self._kept += data
-        while self.end is None and len(self._kept) >= self._need:
-            shape = _SIZES.get(self._kept[:1])
+        at = 0
+        while at < len(self._kept) and not self.is_over:
+            shape = _SIZES.get(bytes(self._kept[at : at + 1]))
             if shape is None:
                 raise MalformedError("the worker answers in another language")
-            self._need = max(self._need, shape.size)
-            if len(self._kept) < self._need:
+            if len(self._kept) - at < shape.size:
                 break
-            kind, *numbers = shape.unpack_from(self._kept)
-            told = self._frame(shape.size, kind, numbers)
-            if told is not None:
-                out.append(told)
+            kind, *numbers = shape.unpack_from(self._kept, at)
+            if kind == b"P":
+                out.append((min(numbers), numbers[1]))
+            size = shape.size + _tail(kind, numbers)
+            if len(self._kept) - at < size:
+                break
+            self._take(kind, numbers, self._kept[at + shape.size : at + size])
+            at += size
+        del self._kept[:at]
         return out
 
-    def _frame(
-        self, size: int, kind: bytes, numbers: Sequence[int]
-    ) -> tuple[int, int] | None:
-        """Take one frame, as far as it is here; return the progress that it tells.
+    def _take(self, kind: bytes, numbers: Sequence[int], tail: bytearray) -> None:
+        """Take one whole frame.
 
         Raises:
-            MalformedError: it says what cannot be.
+            MalformedError: a number stands for nothing.
         """
-        told = None
         if kind == b"C":
             abi, flags = numbers
             if self.confined is None:
                 self.confined = Confined(abi, bool(flags & 1), bool(flags & 2))
-        elif kind == b"P":
-            done, total = numbers
-            told = (min(done, total), total)
         elif kind == b"E":
             self.end = _failure(numbers)
-        else:
-            shorts, script = numbers[4:]
-            if shorts > MAX_SHORT or script > MAX_SCRIPT:
-                raise MalformedError("the worker says more than it may")
-            self._need = size + 4 * shorts + script
-            if len(self._kept) < self._need:
-                return None
-            at = size + 4 * shorts
+        elif kind == b"M":
+            shorts = numbers[4]
             self.end = Done(
                 Made(
                     bytes_written=numbers[0],
                     files_changed=numbers[1],
-                    short=struct.unpack_from(f"<{shorts}I", self._kept, size),
-                    script=self._kept[at : self._need],
+                    short=struct.unpack_from(f"<{shorts}I", tail),
+                    script=bytes(tail[4 * shorts :]),
                 ),
                 Used(numbers[2] / 1e6, numbers[3]),
             )
-        self._kept = self._kept[self._need :]
-        self._need = 1
-        return told
+
+
+def _tail(kind: bytes, numbers: Sequence[int]) -> int:
+    """Return how many bytes follow the numbers of a frame.
+
+    Raises:
+        MalformedError: more than there may be.
+    """
+    if kind != b"M":
+        return 0
+    shorts, script = numbers[4:]
+    if shorts > MAX_SHORT or script > MAX_SCRIPT:
+        raise MalformedError("the worker says more than it may")
+    return 4 * shorts + script
 
 
 def _failure(numbers: Sequence[int]) -> Failure:
