@@ -35,9 +35,4 @@ def ask(which: str, job: Job) -> Answer:
 
 def command(which: str) -> list[str]:
     """Return how a worker is started that applies deltas by one of BOTH."""
-    argv = sandbox.command()
-    if which == "interpreted":
-        place = argv.index("-c") + 1
-        hidden = "__import__('sys').modules['updaterd.artifact._native'] = None; "
-        argv[place] = hidden + argv[place]
-    return argv
+    return sandbox.command(interpreted=which == "interpreted")

@@ -57,6 +57,7 @@ _START = (
     "import sys; sys.path[:] = sys.argv.pop().split(chr(10));"
     "import updaterd.artifact.child as child; child.leave()"
 )
+_HIDDEN = "__import__('sys').modules['updaterd.artifact._native'] = None; "
 _NOT_FLUSHED = 120  # what Python exits with when its last words cannot be written
 _PIECE = 1 << 16
 _MOST_PROGRESS = 1 << 16  # times that it is passed on
@@ -251,8 +252,11 @@ def _opened(job: Job) -> Iterator[tuple[Job, list[int]]]:
             os.close(fd)
 
 
-def command() -> list[str]:
+def command(*, interpreted: bool = False) -> list[str]:
     """Return how a worker is started: with this process's modules, and no others.
+
+    Args:
+        interpreted: with the loops in Python, as where there was no compiler.
 
     Without `site`, which would look through every `.pth` file again, and with what it
     would have said about byte code: a release is closed, nothing is written below it.
@@ -262,7 +266,8 @@ def command() -> list[str]:
     closed = ["-B"] if sys.dont_write_bytecode else []
     if sys.pycache_prefix is not None:
         closed += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
-    return [sys.executable, "-I", "-S", *closed, "-c", _START, "\n".join(path)]
+    start = (_HIDDEN if interpreted else "") + _START
+    return [sys.executable, "-I", "-S", *closed, "-c", start, "\n".join(path)]
 
 
 def plain(job: Job) -> bytes:

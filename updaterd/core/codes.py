@@ -372,6 +372,7 @@ bad_change: a change of keys that cannot be read | export it again
 bad_file_type: a file that is neither file, folder nor link | leave it out
 bad_key: a key file that cannot be used | another file, or its passphrase
 bad_key_uri: a key's address that cannot be used | correct it
+not_proven: a bundle, applied, does not make the release | report it
 bad_min_updater: `--min-updater` is no version | correct it
 bad_workspace: the repository's settings cannot be used | correct `release.toml`
 change_outdated: the change was made for an older root | export it again

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from itertools import chain, combinations
 
 from updaterd.core.manifest import Delta, Full, Manifest
+from updaterd.core.names import version_key
 from updaterd.core.units import format_bytes
 from updaterd.errors import RejectedError
 
@@ -48,6 +49,21 @@ def codec_names(compressions: frozenset[str]) -> frozenset[str]:
 
 CODECS = codec_names(frozenset(COMPRESSIONS))
 """All codec names this version of updaterd knows."""
+
+
+_SINCE = (("0.1.0", CODECS),)
+"""From which version of updaterd on which codecs are read, oldest first."""
+
+
+def codecs_since(version: str) -> frozenset[str]:
+    """Return the codecs that every updaterd from a version on can read.
+
+    Args:
+        version: as a manifest's `min_updater` has it.
+    """
+    number = version_key(version)
+    found = [names for since, names in _SINCE if version_key(since) <= number]
+    return found[-1] if found else _SINCE[0][1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

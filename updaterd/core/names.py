@@ -46,3 +46,16 @@ def check_version(value: str) -> str:
             code="bad_version",
         )
     return value
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """Return updaterd's own version as numbers ("1.4.0rc1" -> (1, 4, 0)).
+
+    Only for updaterd's own versions, which are numeric; releases of products are
+    ordered by `seq` and never compared so.
+    """
+    found = re.match(r"\d{1,9}(?:\.\d{1,9})*", version)
+    numbers = [int(part) for part in found[0].split(".")] if found else [0]
+    while len(numbers) > 1 and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)

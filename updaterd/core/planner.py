@@ -17,12 +17,12 @@ decision has a stable `code` and a `reason`, which `updaterd status` prints as i
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.manifest import Manifest
+from updaterd.core.names import version_key
 from updaterd.core.rollout import is_reached
 from updaterd.core.schedule import Span
 from updaterd.core.turn import Waiting, turn_at
@@ -368,16 +368,3 @@ def check_manifest(
             f"above its own seq {manifest.seq}",
             code="below_floor",
         )
-
-
-def version_key(version: str) -> tuple[int, ...]:
-    """Return updaterd's own version as numbers ("1.4.0rc1" -> (1, 4, 0)).
-
-    Only for updaterd's own versions, which are numeric; releases of products are
-    ordered by `seq` and never compared so.
-    """
-    found = re.match(r"\d{1,9}(?:\.\d{1,9})*", version)
-    numbers = [int(part) for part in found[0].split(".")] if found else [0]
-    while len(numbers) > 1 and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)

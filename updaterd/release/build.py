@@ -23,6 +23,9 @@ from updaterd.release.workspace import Workspace
 Progress = Callable[[str, int, int], None]
 """What is being done, how much of it is done, out of how much."""
 
+Maker = Callable[..., Delta]
+"""Makes a delta: `deltas.build_delta`."""
+
 _LARGER = (
     "deltas of programs are larger than they could be, often by several times: "
     "updaterd was installed here without its compiled module (use a wheel, or have "
@@ -67,7 +70,10 @@ def build(  # noqa: PLR0913
     version: str,
     previous: Sequence[Manifest],
     given: Sequence[tuple[Manifest, Path]] = (),
+    min_updater: str = "0.1.0",
+    strict: bool = False,
     progress: Progress | None = None,
+    make: Maker = deltas.build_delta,
 ) -> Built:
     """Return the release made from `root`; its blobs are in place afterwards.
 
@@ -78,17 +84,22 @@ def build(  # noqa: PLR0913
         version: label of the new release.
         previous: manifests of the releases to make deltas from, newest first.
         given: `BSDIFF40` patches made elsewhere, and the manifest each starts from.
+        min_updater: the oldest updaterd that is to read it.
+        strict: fail where a delta is not proven, instead of going on without it.
         progress: is told how far it is; by other threads too, one at a time.
+        make: makes a delta; what it makes is proven.
 
     Raises:
-        RejectedError: the directory changed meanwhile, or a given patch does not
-            make this release.
+        RejectedError: the directory changed meanwhile, or a bundle does not make
+            this release when it is applied (`proof`).
         OSError: the disk refused.
 
     Power cut: blobs are whole or absent; `work/` is swept by the next run.
     """
     with workspace.scratch() as work:
         made = bundle.build_full(root, files, work / "full", progress=progress)
+        prover = proof.Prover(work, min_updater=min_updater)
+        prover.full(work / "full", made, files)
         _settle(workspace, work / "full", made.sha256)
         edges: list[Delta] = []
         skipped: list[str] = []
@@ -102,9 +113,22 @@ def build(  # noqa: PLR0913
             else:
                 skipped.append(f"{old.version}: {patch} is not smaller than the whole")
         bases = [old for old in previous if old.tree != tree_id(files)]
-        order = _Deltas(workspace, work, root, files, version, bases, progress)
+        order = _Deltas(
+            workspace,
+            work,
+            root,
+            files,
+            version,
+            bases,
+            made.length,
+            progress,
+            make,
+            prover,
+        )
         for number, (old, got) in enumerate(zip(bases, order.make(), strict=True)):
             if isinstance(got, UpdaterError):
+                if strict and got.code == "not_proven":
+                    raise got
                 # A delta is a convenience: the full bundle serves these machines.
                 skipped.append(f"{old.version}: {got.what}")
             elif got.length < made.length:
@@ -142,8 +166,14 @@ class _Deltas:
         files: tuple[Entry, ...],
         version: str,
         bases: Sequence[Manifest],
+        whole: int,
         progress: Progress | None,
+        make: Maker,
+        prover: proof.Prover,
     ) -> None:
+        self._whole = whole
+        self._make = make
+        self._prover = prover
         self._workspace = workspace
         self._work = work
         self._root = root
@@ -195,7 +225,7 @@ class _Deltas:
         before.mkdir(parents=True)
         blob = self._workspace.blob(old.full.sha256)
         bundle.unpack(blob, old.full, old.files, before)
-        delta = deltas.build_delta(
+        delta = self._make(
             before,
             old.files,
             self._root,
@@ -206,7 +236,9 @@ class _Deltas:
             progress=lambda _, done, total: self._tell(number, done, total),
             pool=self._pool,
         )
-        proof.check(delta, made, before, old, self._files)
+        # Not smaller than the whole, it is not signed, and need not be proven.
+        if delta.length < self._whole:
+            self._prover.delta(made, delta, before, old.files, self._files)
         return delta
 
     def _tell(self, number: int, done: int, total: int) -> None:

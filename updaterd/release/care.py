@@ -1,7 +1,7 @@
 """Keeping a repository fit: what expires, what is broken, what nobody needs."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +10,11 @@ from typing import Any
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 
-from updaterd.core.manifest import Delta, Full
+from updaterd import deletion
+from updaterd.core.manifest import Delta, Full, Manifest
 from updaterd.errors import UpdaterError
+from updaterd.release import proof
+from updaterd.release.bundle import unpack
 from updaterd.release.catalog import Catalog, products
 from updaterd.release.garbage import collectable as garbage
 from updaterd.release.keychange import authorities, names_of
@@ -109,7 +112,7 @@ def verify(workspace: Workspace, repository: Repository, *, deep: bool) -> list[
     Args:
         workspace: where the files are.
         repository: what they say.
-        deep: also hash every blob, not only look for it.
+        deep: also hash every blob, not only look for it, and apply it (`proof`).
     """
     problems = list(_chain(workspace.public / "metadata"))
     for name in repository.roles:
@@ -127,6 +130,8 @@ def verify(workspace: Workspace, repository: Repository, *, deep: bool) -> list[
                 problems.extend(_blob(workspace, blob.sha256, blob.length, deep=deep))
         for channel in catalog.channels():
             problems.extend(_offers(catalog, channel))
+        if deep and not problems:
+            problems.extend(_unproven(workspace, catalog))
     return list(dict.fromkeys(problems))
 
 
@@ -176,6 +181,45 @@ def _blob(
                     yield f"{path} is damaged"
     except OSError as error:
         yield f"{path}: {error.strerror}"
+
+
+def _unproven(workspace: Workspace, catalog: Catalog) -> Iterator[str]:
+    """Apply what is published, each delta from the release that it starts from."""
+    manifests = [catalog.manifest(each) for each in catalog.listed()]
+    with workspace.scratch() as work:
+        for manifest in manifests:
+            where = f"{manifest.product} {manifest.version} ({manifest.platform})"
+            prover = proof.Prover(work, min_updater=manifest.min_updater)
+            try:
+                bundle = workspace.blob(manifest.full.sha256)
+                prover.full(bundle, manifest.full, manifest.files)
+            except UpdaterError as error:
+                yield f"{where}: {error.what}"
+            for edge in manifest.deltas:
+                yield from _edge(workspace, work, prover, manifests, edge, where)
+
+
+def _edge(  # noqa: PLR0913, PLR0917 - an edge has two ends
+    workspace: Workspace,
+    work: Path,
+    prover: proof.Prover,
+    manifests: Sequence[Manifest],
+    edge: Delta,
+    where: str,
+) -> Iterator[str]:
+    ends = {each.tree: each for each in manifests}
+    old, new = ends.get(edge.from_tree), ends.get(edge.to_tree)
+    if old is None or new is None:
+        return  # of a release that is listed no more
+    before = work / "before"
+    try:
+        unpack(workspace.blob(old.full.sha256), old.full, old.files, before)
+        delta = workspace.blob(edge.sha256)
+        prover.delta(delta, edge, before, old.files, new.files)
+    except UpdaterError as error:
+        yield f"{where}: {error.what}"
+    finally:
+        deletion.delete_tree(before)
 
 
 def _offers(catalog: Catalog, channel: str) -> Iterator[str]:

@@ -1,76 +1,152 @@
-"""A delta between large trees, applied as machines will before it is offered.
+"""Nothing is signed that was not applied: by the worker that machines use, in scratch.
 
-Their listings alone take much of what a machine gives the process that opens bundles.
-What it refuses here every machine would refuse: it is not offered, and `push` says so.
+A bundle is opened in the same confined process, within the same limits, by the
+compiled loops and by those in Python (which serve machines without a compiler). The
+tree that comes out is hashed whole by the parent (`artifact.completion`).
 """
 
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from updaterd import deletion
-from updaterd.artifact import sandbox
+from updaterd.artifact import loops, sandbox
 from updaterd.artifact.job import Job
-from updaterd.core.manifest import Delta, Manifest, tree_id
-from updaterd.core.tree import Entry
-from updaterd.errors import RejectedError
+from updaterd.core.deltas import codecs_since
+from updaterd.core.manifest import Delta, Entry, Full, tree_id
+from updaterd.core.records import replaced
+from updaterd.errors import BrokenError, RejectedError, UpdaterError
 
-LISTED = 20_000
-"""Entries of both trees from which on a delta is tried."""
+Commands = Mapping[str, Sequence[str]]
 
 
-def check(  # noqa: PLR0913 - a delta is between two trees
-    delta: Delta,
-    bundle: Path,
-    before: Path,
-    old: Manifest,
-    files: tuple[Entry, ...],
-    *,
-    listed: int = LISTED,
-) -> None:
-    """Check that machines can apply a delta, if its trees are large.
+def commands() -> Commands:
+    """Return how the worker is started with each kind of loops that is here."""
+    found = {"the loops in Python": sandbox.command(interpreted=True)}
+    if loops.best().__name__.endswith("compiled"):
+        found["the compiled loops"] = sandbox.command()
+    return found
+
+
+class Prover:
+    """Applies bundles in scratch, as machines will.
 
     Args:
-        delta: the edge.
-        bundle: its file; what is made of it lies beside it, until this returns.
-        before: the tree it starts from.
-        old: the manifest of that tree.
-        files: listing of the tree it makes.
-        listed: entries from which on it is tried.
-
-    Raises:
-        RejectedError: they cannot.
-        TransientError: no disk space.
-        OSError: the disk refused.
-
-    Power cut: what was made lies in `work/`, which the next run sweeps.
+        scratch: a directory for trees; each is deleted when it was compared.
+        min_updater: the oldest updaterd that is to read them.
+        workers: how to start each kind of worker.
     """
-    if len(old.files) + len(files) < listed:
-        return
-    after = bundle.with_name("after")
-    after.mkdir(mode=0o700)
-    try:
-        report = sandbox.run(
+
+    def __init__(
+        self, scratch: Path, *, min_updater: str, workers: Commands | None = None
+    ) -> None:
+        self._scratch = scratch
+        self._min_updater = min_updater
+        self._codecs = codecs_since(min_updater)
+        self._workers = commands() if workers is None else workers
+
+    def full(self, bundle: Path, full: Full, files: tuple[Entry, ...]) -> None:
+        """Prove that a full bundle makes its tree.
+
+        Raises:
+            RejectedError: it does not.
+            TransientError: the disk refused; nothing is known about it.
+        """
+        self._prove(
             Job(
-                kind="delta",
-                codec=delta.codec,
+                kind="full",
+                codec=full.codec,
                 bundle=bundle,
-                bundle_sha256=delta.sha256,
-                bundle_length=delta.length,
-                destination=after,
+                bundle_sha256=full.sha256,
+                bundle_length=full.length,
+                destination="",
                 files=files,
                 tree=tree_id(files),
-                old=before,
-                old_files=old.files,
-                unchanged="hardlink",
+            ),
+            "the full bundle",
+        )
+
+    def delta(
+        self,
+        bundle: Path,
+        edge: Delta,
+        old: Path,
+        old_files: tuple[Entry, ...],
+        files: tuple[Entry, ...],
+    ) -> None:
+        """Prove that a delta makes its tree from the published old one.
+
+        Args:
+            bundle: the delta.
+            edge: as it is to be signed.
+            old: the old release, unpacked from its published full bundle.
+            old_files: its listing.
+            files: listing of the new release.
+
+        Raises:
+            RejectedError: it does not, or takes more memory than it says.
+            TransientError: the disk refused; nothing is known about it.
+        """  # noqa: DOC501 - raised through _unproven
+        name = f"the delta from {edge.from_version}"
+        if edge.from_tree != tree_id(old_files) or edge.to_tree != tree_id(files):
+            raise _unproven(name, "it is between other trees than it says")
+        if edge.codec.startswith("full"):
+            raise _unproven(name, f"{edge.codec} is no codec of a delta")
+        self._prove(
+            Job(
+                kind="delta",
+                codec=edge.codec,
+                bundle=bundle,
+                bundle_sha256=edge.sha256,
+                bundle_length=edge.length,
+                destination="",
+                files=files,
+                tree=edge.to_tree,
+                old=old,
+                old_files=old_files,
+            ),
+            name,
+        )
+
+    def _prove(self, job: Job, name: str) -> None:
+        if job.codec not in self._codecs:
+            raise _unproven(
+                name, f"updaterd {self._min_updater} cannot read {job.codec!r:.60}"
             )
-        )
-    except RejectedError as error:
-        raise RejectedError(
-            f"machines could not apply it: {error.what}", code=error.code
-        ) from error
-    finally:
-        deletion.delete_tree(after)
-    if report.missing:
-        raise RejectedError(
-            f"machines could not apply it: {report.missing[0]} is not made",
-            code="bad_output",
-        )
+        for loop, argv in self._workers.items():
+            with _folder(self._scratch) as tree:
+                self._apply(replaced(job, destination=tree), name, loop, argv)
+
+    def _apply(self, job: Job, name: str, loop: str, argv: Sequence[str]) -> None:
+        try:
+            report = sandbox.run(job, argv=argv)
+        except (RejectedError, BrokenError) as error:
+            raise _unproven(name, f"with {loop}: {error.what}") from error
+        except UpdaterError as error:
+            if error.code in ("worker_killed", "out_of_memory"):
+                raise _unproven(name, f"with {loop}: {error.what}") from error
+            raise
+        if report.missing or report.bad_old_files:
+            first = (*report.missing, *report.bad_old_files)[0]
+            raise _unproven(name, f"with {loop}: {first:.80} is not made by it")
+
+
+class _folder:  # noqa: N801 - a context manager, used as a function
+    def __init__(self, parent: Path) -> None:
+        self._parent = parent
+
+    def __enter__(self) -> Path:
+        self._path = Path(tempfile.mkdtemp(prefix="proof-", dir=self._parent))
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        deletion.delete_tree(self._path)
+
+
+def _unproven(name: str, why: str) -> RejectedError:
+    return RejectedError(
+        f"{name} was applied and does not make the release: {why}",
+        means="it was not signed",
+        do="report this with both trees; the release can be pushed without it",
+        code="not_proven",
+    )

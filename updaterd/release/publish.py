@@ -70,6 +70,7 @@ class Order:
     carry: frozenset[str] = frozenset()
     outside_links: bool = False
     strict_names: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +221,8 @@ def build_planned(
         version=planned.order.version,
         previous=planned.previous,
         given=planned.given,
+        min_updater=planned.order.min_updater,
+        strict=planned.order.strict,
         progress=progress,
     )
     notes = (*built.notes, *planned.notes)

@@ -67,7 +67,8 @@ def large(tmp_path):
             **{name: getattr(delta, name) for name in type(delta).__slots__}
             | {"sha256": named, "length": len(data)}
         )
-        proof.check(edge, bundle, tmp_path / "old", old, after, listed=2)
+        prover = proof.Prover(bundle.parent, min_updater="0.1.0")
+        prover.delta(bundle, edge, tmp_path / "old", old.files, after)
 
     return check, bundle
 
@@ -87,7 +88,9 @@ def test_what_machines_would_refuse_is_not_offered(large):
     data[-3] ^= 0xFF
     bundle.write_bytes(data)
 
-    with pytest.raises(RejectedError, match="machines could not apply it"):
+    with pytest.raises(
+        RejectedError, match="was applied and does not make the release"
+    ):
         check()
 
     assert [bundle] == list(bundle.parent.iterdir())

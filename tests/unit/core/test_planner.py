@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from updaterd.core.channel import ChannelPointer, Offer, Rollout
 from updaterd.core.manifest import Full, Manifest
+from updaterd.core.names import version_key
 from updaterd.core.planner import (
     Act,
     Block,
@@ -18,7 +19,6 @@ from updaterd.core.planner import (
     Wait,
     check_manifest,
     decide,
-    version_key,
 )
 from updaterd.errors import RejectedError
 

@@ -121,6 +121,12 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="refuse names that differ only by case; without, they are only told",
     )
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="fail where a delta does not make the release when it is applied, instead "
+        "of going on without it",
+    )
     group.add_argument("--min-updater", default="0.1.0", metavar="VERSION")
     group.add_argument(
         "--floor-seq",
@@ -211,6 +217,7 @@ def _orders(
             carry=arguments.carry,
             outside_links=arguments.outside_links,
             strict_names=arguments.strict_names,
+            strict=arguments.strict,
         )
         for platform, _ in trees
     ]

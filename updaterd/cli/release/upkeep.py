@@ -25,7 +25,11 @@ def configure(commands: common.Subcommands) -> None:
     verify = common.add(
         commands, "verify", run_verify, "check every signature, manifest and blob"
     )
-    verify.add_argument("--deep", action="store_true", help="hash every blob, too")
+    verify.add_argument(
+        "--deep",
+        action="store_true",
+        help="hash every blob, and apply it as a machine would",
+    )
     gc = common.add(
         commands,
         "gc",
