@@ -355,13 +355,13 @@ def test_release_whose_worker_cannot_work_is_left_as_soon_as_it_is_ready(machine
     """It would run well for ever, and no fix would ever arrive."""
     machine.program("self-test", 'echo "$UPDATERD_RELEASE: no worker" >&2; exit 1')
     machine.install("2.0")
-    daemon = subprocess.Popen(["/bin/sleep", "600"])
     machine.starts += 1
     machine.call("starting")
 
-    machine.call("ready", MAINPID=str(daemon.pid))
+    with subprocess.Popen(["/bin/sleep", "60"]) as daemon:
+        machine.call("ready", MAINPID=str(daemon.pid))
 
-    assert -15 == daemon.wait(30)
+    assert -15 == daemon.returncode
     said = machine.call("stopped").stderr
     assert "1.0" == machine.running
     assert f"self-test: {machine.own}/releases/2.0: no worker" in said

@@ -36,9 +36,13 @@ class Booted:
         self.root = root
         self.log = log
         self.console = log.open("wb")
-        self.process = subprocess.Popen(
+        self.process = self._boot()
+        self.pid = ""
+
+    def _boot(self) -> subprocess.Popen:
+        return subprocess.Popen(
             [
-                *("systemd-nspawn", "--boot", f"--directory={root}", "--quiet"),
+                *("systemd-nspawn", "--boot", f"--directory={self.root}", "--quiet"),
                 *("--register=no", "--keep-unit", "--console=pipe"),
                 f"--machine=updaterd-{os.getpid()}",
             ],
@@ -46,7 +50,6 @@ class Booted:
             stdout=self.console,
             stderr=subprocess.STDOUT,
         )
-        self.pid = ""
 
     def wait_until_up(self) -> None:
         self.pid = eventually(self._leader, what="the container's systemd")
@@ -135,6 +138,13 @@ class Booted:
                 f"{name} {version} never came: {self.product(name)}\n"
                 + self.journal("-u", "updaterd", "-n", "60")
             ) from None
+
+    def reboot(self) -> None:
+        """Shut it down in order, and wait until it is up again."""
+        self.run("systemctl", "poweroff")
+        self.process.wait(150)
+        self.process, self.pid = self._boot(), ""
+        self.wait_until_up()
 
     def stop(self) -> None:
         if self.process.poll() is None:

@@ -319,6 +319,30 @@ def test_a_hundred_kills_lose_nothing(machine, ops, tmp_path):
     )
 
 
+def test_shutdown_during_a_trial_blames_no_release(machine, ops, tmp_path):
+    """Units stop, the bus ends, the worker is told to: after the boot it goes on."""
+    tree = application(tmp_path, "1.4.5")
+    check = tree / "bin/healthcheck"
+    check.write_text("#!/bin/sh\nsleep 3\nexec systemctl is-active --quiet acme\n")
+    ops.push(tree, "1.4.5")
+
+    def state():
+        said = machine.run("updaterd", "status", "--json", "--demo").stdout
+        (found,) = (p for p in json.loads(said)["products"] if p["name"] == "acme")
+        return (found["deployment"] or {}).get("state")
+
+    eventually(lambda: state() == "PROBATION", what="the trial", within_s=120)
+    machine.reboot()
+    machine.wait_for("acme", "1.4.5", within_s=180)
+    said = machine.must("updaterd", "history", "acme", "--json", "--demo")
+    rows = [json.loads(line) for line in said.splitlines()]
+    rows = [row for row in rows if row["version"] == "1.4.5"]
+    print(json.dumps(rows, indent=1))
+    assert ["INSTALLED"] == [row["state"] for row in rows]
+    assert 2 <= sum(step["state"] == "PROBATION" for step in rows[0]["steps"])
+    assert "active" == machine.show("acme", "ActiveState")
+
+
 def test_sigterm_ends_it_within_its_limit(machine):
     """`systemctl stop` is quick; TimeoutStopSec is for a worker's critical section."""
     eventually(lambda: machine.show("updaterd", "ActiveState") == "active")
