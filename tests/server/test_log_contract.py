@@ -71,10 +71,10 @@ async def test_event_whose_publisher_left_is_told_all_the_same(open_log, tmp_pat
     await log.append(event(0), "k0")
     bounds = await log.bounds()
     following = asyncio.ensure_future(anext(log.tail(bounds.epoch, bounds.last)))
-    publisher = asyncio.create_task(log.append(event(1), "k1"))
-    await asyncio.sleep(0)
     wal = tmp_path / "feed.db-wal"
     size = wal.stat().st_size
+    publisher = asyncio.create_task(log.append(event(1), "k1"))
+    await asyncio.sleep(0)
     # the loop stands still: it is stored, and nobody has been told yet
     while wal.stat().st_size == size:
         pass

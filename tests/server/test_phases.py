@@ -215,7 +215,11 @@ REQUESTS = {
     "two lengths": (POST + b"Content-Length: 5\r\n" + CHUNKED + b"\r\n", 400),
     "100 kB in one burst": (GET + b"X: " + b"y" * 100_000 + b"\r\n\r\n", 431),
     "many headers in one burst": (GET + b"X: y\r\n" * 20_000 + b"\r\n", 431),
-    "an old stream": (b"GET /v1/events HTTP/1.0\r\n\r\n", 505),
+    "an old stream": (b"GET /v1/events HTTP/1.0\r\n\r\n", 200),
+    "an old stream with a body": (
+        b"GET /v1/events HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}",
+        505,
+    ),
     "another protocol's body": (POST + UPGRADE + b"Content-Length: 2\r\n\r\n{}", 400),
     "an upgrade that is not taken": (GET + UPGRADE + b"\r\n", 200),
 }

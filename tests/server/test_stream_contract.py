@@ -195,8 +195,14 @@ def test_request_of_http_1_0_gets_a_stream(shared_feed):
         sock.sendall(b"GET /v1/events HTTP/1.0\r\n\r\n")
         got = b""
         while b"event: hello" not in got:
-            got += sock.recv(4096)
-    assert b"200 OK" in got
+            data = sock.recv(4096)
+            assert data, got
+            got += data
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert b"200 OK" in head
+    assert b"connection: close" in head
+    assert b"transfer-encoding" not in head
+    assert body.startswith(b"retry: ")  # and no chunk's length before it
 
 
 def test_two_requests_on_one_connection(shared_feed):
@@ -258,8 +264,8 @@ async def test_forwarded_address_counts_only_from_a_trusted_proxy(start_feed, si
 async def test_private_feed_wants_a_token_with_read(start_feed, sink, tmp_path):
     """401 without, 403 with another scope, a stream with it; a cap per token."""
     repository = tmp_path / "public"
-    repository.mkdir()
-    (repository / "file").write_bytes(b"secret")
+    (repository / "metadata").mkdir(parents=True)
+    (repository / "metadata/1.root.json").write_bytes(b"secret")
     feed = start_feed(
         "--sink", sink, "--private", "--max-per-token", 1, "--repo", repository
     )
@@ -273,8 +279,9 @@ async def test_private_feed_wants_a_token_with_read(start_feed, sink, tmp_path):
         assert (await yes.next()).name == "hello"
         async with Reader(feed.url, headers={"Authorization": reads}) as second:
             assert second.status == 429
-    assert request(f"{feed.url}/repo/file").status == 401
-    assert request(f"{feed.url}/repo/file", authorization=reads).body == b"secret"
+    url = f"{feed.url}/repo/metadata/1.root.json"
+    assert request(url).status == 401
+    assert request(url, authorization=reads).body == b"secret"
 
 
 async def test_lifetime_ends_a_stream_properly(start_feed, sink):

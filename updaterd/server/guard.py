@@ -41,6 +41,7 @@ class Guard:
         most: connections of this process, bound by its file descriptors.
         taken: tells how many of them have become streams.
         taker: None when streams go the plain way.
+        plain: takes those of HTTP/1.0, which knows no chunks; None refuses them.
         proxies: may open as many connections as they like.
         deadlines: seconds for each phase of a connection.
     """
@@ -49,6 +50,7 @@ class Guard:
     most: int
     taken: Callable[[], int]
     taker: Taker | None = None
+    plain: Taker | None = None
     open: Counter[str] = field(default_factory=Counter)
     count: int = 0
     proxies: Proxies = field(default_factory=Proxies)

@@ -29,7 +29,7 @@ from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options
 from updaterd.server.parts import Parts
-from updaterd.server.protocol import FeedProtocol, maker
+from updaterd.server.protocol import FeedProtocol, maker, supported
 from updaterd.server.publish import MetadataWatch
 from updaterd.server.setup import (
     listen,
@@ -39,6 +39,7 @@ from updaterd.server.setup import (
     taker_for,
     write_address,
 )
+from updaterd.server.sink_fast import PlainStream, Takeover
 from updaterd.server.streams import Streams, World
 from updaterd.server.tokens import Tokens, make_state
 
@@ -145,6 +146,8 @@ class FeedServer:
         )
         guard = self._guard = Guard(options, self._most, lambda: self.streams.taken)
         guard.taker = taker_for(options, self.streams)
+        if not supported():
+            guard.plain = Takeover(self.streams, PlainStream)
         self._sink = "asgi" if guard.taker is None else "fast"
         guard.proxies = proxies
         config = uvicorn.Config(

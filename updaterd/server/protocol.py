@@ -25,7 +25,7 @@ from updaterd.errors import MalformedError
 from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.addresses import counted
 from updaterd.server.conformance import Fault, fault_of
-from updaterd.server.guard import Guard
+from updaterd.server.guard import Guard, Taker
 from updaterd.server.peer import EXTENSION
 from updaterd.server.phases import Phase, Watch
 from updaterd.server.request import EVENTS_PATH, read_request
@@ -187,7 +187,7 @@ class FeedProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         fault = self._fault()
-        if fault is None and self._guard.taker is not None and self._is_stream():
+        if fault is None and self._taker() is not None and self._is_stream():
             self._taken = True
             return
         self.scope["extensions"] = {EXTENSION: {"transport": self.transport}}
@@ -205,8 +205,16 @@ class FeedProtocol(HttpToolsProtocol):
             version=self.parser.get_http_version(),
             upgrades=self.parser.should_upgrade(),
             streams=self.url.partition(b"?")[0] == _PATH
-            and self.parser.get_method() == b"GET",
+            and self.parser.get_method() == b"GET"
+            and not (self._guard.plain is not None and self._is_stream()),
         )
+
+    def _is_old(self) -> bool:
+        return bool(self.parser.get_http_version() != "1.1")
+
+    def _taker(self) -> Taker | None:
+        """Return who takes a stream of this request's version over."""
+        return self._guard.plain if self._is_old() else self._guard.taker
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -225,7 +233,6 @@ class FeedProtocol(HttpToolsProtocol):
         return (
             path == _PATH
             and self.parser.get_method() == b"GET"
-            and self.parser.get_http_version() == "1.1"
             and (cycle is None or cycle.response_complete)
             and not self.pipeline
             # the transport tells nobody twice that its buffer is full
@@ -234,7 +241,7 @@ class FeedProtocol(HttpToolsProtocol):
         )
 
     def _take_over(self) -> None:
-        taker = self._guard.taker
+        taker = self._taker()
         if taker is None or self.transport.is_closing():
             return
         _, _, query = self.url.partition(b"?")
@@ -249,11 +256,12 @@ class FeedProtocol(HttpToolsProtocol):
         if isinstance(answer, Refusal):
             self._refuse(answer, allow)
             return
-        head = _head(
-            200,
-            self._date() | STREAM_HEADERS | {"transfer-encoding": "chunked"},
-            allow,
+        framing = (
+            {"connection": "close"}
+            if self._is_old()
+            else {"transfer-encoding": "chunked"}
         )
+        head = _head(200, self._date() | STREAM_HEADERS | framing, allow)
         transport = self.transport
         # this object is done; without the parser no cycle keeps it alive
         self._forget()

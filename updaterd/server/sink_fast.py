@@ -19,9 +19,14 @@ _MOST_CHATTER = 4096
 
 
 class FastStream(Stream, asyncio.Protocol):
-    """A connection after its request was read."""
+    """A connection after its request was read.
+
+    Attributes:
+        chunked: whether its reader knows chunks; who has HTTP/1.0 does not.
+    """
 
     taken = True
+    chunked = True
     __slots__ = ("_room", "_transport")
 
     def __init__(
@@ -34,7 +39,8 @@ class FastStream(Stream, asyncio.Protocol):
         super().__init__(streams, request, token)
         # most of what a delivery costs here is Python: the hub writes past `write`
         # for as long as that would only pass the bytes on
-        self._transport = self.port = transport
+        self._transport = transport
+        self.port = transport if self.chunked else None
         self._room: asyncio.Future[None] | None = None
 
     def write(self, block: Frame) -> None:
@@ -46,14 +52,15 @@ class FastStream(Stream, asyncio.Protocol):
         ):
             self._streams.slow(self)
             return
-        self._transport.write(block.chunk)
+        self._transport.write(block.chunk if self.chunked else block.plain)
 
     def finish(self) -> None:
         """See `stream.Stream`."""
         if self.closed:
             return
         self._close()
-        self._transport.write(LAST_CHUNK)
+        if self.chunked:
+            self._transport.write(LAST_CHUNK)
         self._transport.close()
         if self._transport.get_write_buffer_size():
             # someone who does not read must not hold the connection open
@@ -92,7 +99,7 @@ class FastStream(Stream, asyncio.Protocol):
     def resume_writing(self) -> None:
         """Note that it does again."""
         self._full_since = 0.0
-        if not self.closed:
+        if not self.closed and self.chunked:
             self.port = self._transport
         self._wake()
 
@@ -117,11 +124,24 @@ class FastStream(Stream, asyncio.Protocol):
         self._streams.end(self)
 
 
-class Takeover:
-    """Makes connections into fast streams; see `guard.Taker`."""
+class PlainStream(FastStream):
+    """A stream whose end is the connection's: for HTTP/1.0."""
 
-    def __init__(self, streams: Streams) -> None:
+    chunked = False
+    __slots__ = ()
+
+
+class Takeover:
+    """Makes connections into fast streams; see `guard.Taker`.
+
+    Args:
+        streams: of this process.
+        kind: of the streams.
+    """
+
+    def __init__(self, streams: Streams, kind: type[FastStream] = FastStream) -> None:
         self._streams = streams
+        self._kind = kind
 
     def ask(self, request: StreamRequest) -> Refusal | str:
         """See `guard.Taker`."""
@@ -135,7 +155,7 @@ class Takeover:
         head: bytes,
     ) -> None:
         """See `guard.Taker`."""
-        stream = FastStream(self._streams, request, token, transport)
+        stream = self._kind(self._streams, request, token, transport)
         transport.set_protocol(stream)
         high = self._streams.options.queue_bytes
         transport.set_write_buffer_limits(high=high, low=high // 4)
