@@ -3,6 +3,7 @@
 import hashlib
 import json
 import signal
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -36,7 +37,12 @@ def test_pushed_release_arrives_by_event_as_a_delta(tmp_path, site, machine):
     site.push(first, "1.0.0")
     machine("update", "acme")
     assert snapshot(first) == snapshot(machine.current.resolve())
+    before = machine.product_status()["checked_at"]
+    # it has whole seconds: the next look shall have another one
+    eventually(lambda: datetime.now(UTC).isoformat(timespec="seconds") > before)
     machine.start()
+    # the look at its start has ended: what comes now comes by the event
+    eventually(lambda: machine.product_status()["checked_at"] != before)
     eventually(lambda: machine.status()["state"] == "current")
 
     pushed = site.push(second, "1.1.0")
