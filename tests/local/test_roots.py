@@ -3,16 +3,19 @@
 The daemon's user works for the owner of the machine; others on it move what they may.
 """
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from time import monotonic
 
 import pytest
 from fakes.people import APPLICATION, DAEMON, STRANGER, at_work, give, give_all, run_as
+from fakes.repository import Publisher
 from fakes.trees import snapshot
 
 from updaterd import roots
@@ -22,6 +25,14 @@ COMMAND = (sys.executable, "-I", "-m", "updaterd")
 UNREACHABLE = "http://127.0.0.1:9"
 
 
+@functools.cache
+def first_root() -> bytes:
+    """Return a repository's first root, which every machine is given."""
+    with tempfile.TemporaryDirectory() as folder:
+        space = Publisher(Path(folder) / "ops").space
+        return (space.public / "metadata" / "1.root.json").read_bytes()
+
+
 class Box:
     """A machine with two products, below one folder of root's."""
 
@@ -29,7 +40,7 @@ class Box:
         self.ground = ground
         self.opt = ground / "opt"
         self.opt.mkdir()
-        (ground / "root.json").write_text("{}")
+        (ground / "root.json").write_bytes(first_root())
         for name in ("state", "cache", "run"):
             (ground / name).mkdir()
             give(ground / name, DAEMON)

@@ -136,6 +136,7 @@ def _unpack(
             done += len(piece)
             if progress is not None:
                 progress(done, total)
+        output.end()
         output.close()
     frames.finish()
     return Made(bytes_written=done, files_changed=len(files))
