@@ -107,7 +107,13 @@ def test_release_whose_worker_cannot_work_says_so(machine, tmp_path, part, sabot
     with (tree / "updaterd" / part).open("a") as file:
         file.write(f"\n\n{sabotage}\n")
     done = subprocess.run(
-        [sys.executable, "-I", SELF_TEST],
+        [
+            sys.executable,
+            "-I",
+            "-c",
+            f"import sys, runpy; sys.path.insert(0, {str(Path(SELF_TEST).parent)!r}); "
+            f"runpy.run_path({str(SELF_TEST)!r}, run_name='__main__')",
+        ],
         env={
             **os.environ,
             "UPDATERD_RELEASE": str(tree),
