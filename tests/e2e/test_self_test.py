@@ -93,7 +93,7 @@ def test_updaterd_knows_whether_it_works(machine):
     ("part", "sabotage"),
     [
         ("pipeline/order.py", 'def update(*_): raise RuntimeError("born broken")'),
-        ("artifact/child.py", 'def perform(*_): raise RuntimeError("born broken")'),
+        ("artifact/child.py", 'def make(*_): raise RuntimeError("born broken")'),
     ],
 )
 def test_release_whose_worker_cannot_work_says_so(machine, tmp_path, part, sabotage):
@@ -111,8 +111,10 @@ def test_release_whose_worker_cannot_work_says_so(machine, tmp_path, part, sabot
             sys.executable,
             "-I",
             "-c",
-            f"import sys, runpy; sys.path.insert(0, {str(Path(SELF_TEST).parent)!r}); "
-            f"runpy.run_path({str(SELF_TEST)!r}, run_name='__main__')",
+            (
+                f"import sys, runpy; sys.path.insert(0, {str(Path(SELF_TEST).parent)!r}); "
+                f"runpy.run_path({str(SELF_TEST)!r}, run_name='__main__')"
+            ),
         ],
         env={
             **os.environ,
