@@ -112,7 +112,8 @@ def test_release_whose_worker_cannot_work_says_so(machine, tmp_path, part, sabot
             "-I",
             "-c",
             (
-                f"import sys, runpy; sys.path.insert(0, {str(Path(SELF_TEST).parent)!r}); "
+                "import sys, runpy; "
+                f"sys.path.insert(0, {str(Path(SELF_TEST).parent)!r}); "
                 f"runpy.run_path({str(SELF_TEST)!r}, run_name='__main__')"
             ),
         ],
