@@ -5,6 +5,7 @@ command line; the server in between is an `Origin`, which can be told to misbeha
 """
 
 import json
+import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,8 @@ from updaterd.release import publish
 from updaterd.release.workspace import this_platform
 
 PLATFORM = this_platform()
+TIME = 1_700_000_000
+"""When everything in a release was last changed, unless a test says otherwise."""
 
 
 class Rig:
@@ -49,8 +52,13 @@ class Rig:
         self.machine.stop()
         self.origin.__exit__()
 
-    def push(self, version: str, *, channel="stable", deltas=1, bulk=0, floor=0):
-        """Build and publish a real release, with so many zeros besides."""
+    def push(
+        self, version: str, *, channel="stable", deltas=1, bulk=0, floor=0, time=TIME
+    ):
+        """Build and publish a real release, with so many zeros besides.
+
+        All of it was last changed at `time`, as by a reproducible build.
+        """
         tree = make_tree(
             self.folder / "trees" / version,
             {
@@ -61,6 +69,8 @@ class Rig:
                 **({"data/bulk": bytes(bulk)} if bulk else {}),
             },
         )
+        for path in tree.rglob("*"):
+            os.utime(path, (time, time), follow_symlinks=False)
         space = self.publisher.space
         order = publish.Order(
             product="acme",

@@ -147,8 +147,9 @@ def _repair(
     root = Path(product.root)
     shared = frozenset[str]()
     if product.unchanged == "reflink":
-        args = root, manifest.version, manifest.files, manifest.files, "reflink"
-        shared = room.shared_with(*args)
+        shared = room.shared_with(
+            root, manifest.version, manifest.files, manifest, "reflink"
+        )
     need = room.tree(root, manifest.version, manifest.files, shared)
     require([need], min_free=services.download.min_free)
     staging = stage.open_staging(root)

@@ -1,13 +1,14 @@
 """Whether a plan fits: what it will write, where, and what gives way for it."""
 
-from collections.abc import Sequence
+import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from updaterd import places
 from updaterd.artifact.clones import can_clone
 from updaterd.core import room as sizes
 from updaterd.core.deltas import Path as Route
-from updaterd.core.manifest import Entry, File
+from updaterd.core.manifest import Entry, File, Manifest
 from updaterd.install import room, stage
 from updaterd.install.room import DiskFullError, Need, Watch
 from updaterd.pipeline import cache
@@ -68,7 +69,7 @@ def tree(
 
 
 def shared_with(
-    root: Path, version: str, files: Sequence[Entry], wanted: Sequence[Entry], how: str
+    root: Path, version: str, files: Sequence[Entry], manifest: Manifest, how: str
 ) -> frozenset[str]:
     """Return the contents that a release on disk shares with a tree made beside it.
 
@@ -76,21 +77,41 @@ def shared_with(
         root: the install root.
         version: the release on disk.
         files: its listing.
-        wanted: listing of the tree.
+        manifest: of the tree.
         how: "reflink", "hardlink" or "copy".
     """
-    here = {e.sha256: e.mode for e in files if isinstance(e, File)}
-    if how == "hardlink":
-        # one name's mode is every name's: what has another is copied
-        return frozenset(
-            e.sha256
-            for e in wanted
-            if isinstance(e, File) and here.get(e.sha256) == e.mode
-        )
     release = stage.releases(root) / version
+    here = {e.sha256: e.path for e in files if isinstance(e, File)}
+    if how == "hardlink":
+        return _linked(release, here, manifest)
     if how == "reflink" and can_clone(release, files, stage.private(root)):
         return frozenset(here)
     return frozenset()
+
+
+def _linked(
+    release: Path, here: Mapping[str, str], manifest: Manifest
+) -> frozenset[str]:
+    """Return the contents that stay hard links.
+
+    One name's mode and time are every name's: what has others becomes a file of its
+    own (`destination`, `finish`).
+    """
+    found, own = set[str](), set[str]()
+    for place, entry in enumerate(manifest.files):
+        if not isinstance(entry, File) or entry.sha256 not in here:
+            continue
+        time = manifest.attributes.time_of(place)
+        try:
+            status = (release / here[entry.sha256]).lstat()
+        except OSError:
+            own.add(entry.sha256)
+            continue
+        fits = stat.S_IMODE(status.st_mode) == entry.mode and (
+            time is None or int(status.st_mtime) == time
+        )
+        (found if fits else own).add(entry.sha256)
+    return frozenset(found - own)
 
 
 def _needs(job: Job, route: Route, services: Services) -> list[Need]:
@@ -103,7 +124,7 @@ def _needs(job: Job, route: Route, services: Services) -> list[Need]:
     if same and how == "hardlink":
         how = "copy"  # as `reuse.take_over`
     if start is not None:
-        shared = shared_with(job.root, start, job.bases[start], files, how)
+        shared = shared_with(job.root, start, job.bases[start], job.manifest, how)
     coming = 0 if same else cache.missing(services, job.manifest, route)
     return [
         tree(job.root, job.manifest.version, files, shared),

@@ -62,7 +62,7 @@ class Built:
         return tree_id(self.files)
 
 
-def build(  # noqa: PLR0913
+def build(  # noqa: PLR0913 - all that a push is told
     workspace: Workspace,
     root: Path,
     files: tuple[Entry, ...],

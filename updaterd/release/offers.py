@@ -21,7 +21,7 @@ def salt_of(product: str, version: str, seq: int) -> str:
     return hashlib.sha256(f"{product}/{version}/{seq}".encode()).hexdigest()[:16]
 
 
-def offer(  # noqa: PLR0913
+def offer(  # noqa: PLR0913 - what a channel can be told of a release
     pointer: ChannelPointer,
     version: str,
     seq: int,

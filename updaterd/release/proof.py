@@ -6,7 +6,8 @@ tree that comes out is hashed whole by the parent (`artifact.completion`).
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from updaterd import deletion
@@ -131,16 +132,13 @@ class Prover:
             raise _unproven(name, f"with {loop}: {first:.80} is not made by it")
 
 
-class _folder:  # noqa: N801 - a context manager, used as a function
-    def __init__(self, parent: Path) -> None:
-        self._parent = parent
-
-    def __enter__(self) -> Path:
-        self._path = Path(tempfile.mkdtemp(prefix="proof-", dir=self._parent))
-        return self._path
-
-    def __exit__(self, *_: object) -> None:
-        deletion.delete_tree(self._path)
+@contextmanager
+def _folder(parent: Path) -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="proof-", dir=parent))
+    try:
+        yield path
+    finally:
+        deletion.delete_tree(path)
 
 
 def _unproven(name: str, why: str) -> RejectedError:

@@ -1,5 +1,6 @@
 """What is sent to Redis and what comes back, as the event log means it."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis.asyncio as redis
@@ -41,13 +42,14 @@ async def send(client: redis.Redis, *command: Any) -> Any:
     Raises:
         LogDownError: no answer, or a refusal.
     """
+    ask: Callable[..., Awaitable[Any]] = client.execute_command  # it has no types
     try:
         try:
-            return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return await ask(*command)
         except redis.ConnectionError:
             # a pooled connection that died while it rested. All that is sent here
             # may be sent twice: the append knows its key
-            return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return await ask(*command)
     except ResponseError as error:
         raise LogDownError(
             f"the event log in Redis refused: {error}",
