@@ -232,6 +232,29 @@ def test_a_file_that_an_older_release_has_too_keeps_its_time_there(tmp_path):
     site.close()
 
 
+def test_rights_of_the_next_release_are_not_given_to_the_last_one(tmp_path):
+    """Hard links have one mode: the older release's file would be setuid, too."""
+    site = Site(
+        tmp_path,
+        product_extra='unchanged = "hardlink"\nspecial_modes = ["setuid"]',
+    )
+    site.file("bin/su", b"x" * 9000, mode=0o711)
+    site.file("bin/hidden", b"z" * 9000, mode=0o111)
+    site.file("version", b"1")
+    site.push("1.0.0")
+    site.update()
+    first = site.current
+    site.file("bin/su", b"x" * 9000, mode=0o4711)
+    site.file("bin/hidden", b"z" * 9000, mode=0o111, time=T + 100)
+    site.file("version", b"2")
+    site.push("1.1.0", "--carry", "setuid")
+    site.update()
+    assert shown(site.current) == shown(site.tree)
+    assert 0o711 == stat.S_IMODE((first / "bin" / "su").stat().st_mode)
+    site.machine("rollback", "acme")
+    site.close()
+
+
 def test_names_that_differ_by_case_are_told_and_refused_if_asked(site):
     site.file("README/a")
     site.file("readme/b")

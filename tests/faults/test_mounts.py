@@ -171,6 +171,10 @@ def test_volume_in_a_half_built_tree(releases, machine, mount, volume):
 
     assert untouched(volume)
     assert runs(releases, machine, "1.2.0")
+    for _ in range(3):  # each run looks again, and none forgets it
+        update(machine)
+        found = machine.product_status()["in_the_way"]
+        assert any("stage-" in line for line in found), found
 
 
 def test_volume_in_the_half_built_tree_of_the_same_release(

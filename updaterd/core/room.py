@@ -17,12 +17,12 @@ def tree_bytes(
     Args:
         files: its listing.
         block: of the file system: files and directories are whole blocks.
-        shared: sha256 of contents that are there already and will not be copied.
+        shared: paths whose bytes are there already and will not be copied.
     """
     lengths = (
         entry.length
         for entry in files
-        if isinstance(entry, File) and entry.sha256 not in shared
+        if isinstance(entry, File) and entry.path not in shared
     )
     blocks = sum(-(-length // block) for length in lengths)
     return (blocks + len(_folders(files))) * block + len(files) * INODE

@@ -51,23 +51,35 @@ def finish(root: Path) -> tuple[Obstacle, ...]:
     obstacles: list[Obstacle] = []
     for fresh in layout.releases(root).glob(f"{layout.BESIDE}*"):
         version = fresh.name.removeprefix(layout.BESIDE)
-        if _target(root / "current") != Path("releases", fresh.name):
-            # before the switch, or a person moved the link: nothing leads here
-            obstacles += deletion.delete_tree(fresh)
-            continue
-        in_the_way = delete_in_place(root, version)
-        if in_the_way:
-            obstacles += in_the_way
-            continue
-        twin = Path(tempfile.mkdtemp(prefix="stage-", dir=layout.private(root)))
-        _copy(fresh, twin)
-        durable.sync_fs(twin)
-        durable.rename(twin, layout.releases(root) / version)
-        durable.point(root / "current", Path("releases", version))
-        # something may have been started from there by now
+        if _target(root / "current") == Path("releases", fresh.name):
+            in_the_way = delete_in_place(root, version)
+            if in_the_way:
+                obstacles += in_the_way
+                continue
+            _make_twin(fresh, root, version)
+            durable.point(root / "current", Path("releases", version))
+        # something may run from there, in this moment or since a run that died
         trash = layout.private(root) / f"trash-{os.urandom(6).hex()}"
         durable.rename(fresh, trash)
     return tuple(obstacles)
+
+
+def _make_twin(fresh: Path, root: Path, version: str) -> None:
+    """Make a twin of a whole tree the release of this name.
+
+    Raises:
+        OSError: the disk refused; there is no twin.
+
+    Power cut: half of it is left in the staging directory, or it is the release.
+    """
+    twin = Path(tempfile.mkdtemp(prefix="stage-", dir=layout.private(root)))
+    try:
+        _copy(fresh, twin)
+        durable.sync_fs(twin)
+        durable.rename(twin, layout.releases(root) / version)
+    except BaseException:
+        deletion.delete_tree(twin)  # the next run would leave one more beside it
+        raise
 
 
 def delete_in_place(root: Path, version: str) -> tuple[Obstacle, ...]:
@@ -110,19 +122,22 @@ def _copy(tree: Path, into: Path) -> None:
     Power cut: half of it is left in the staging directory.
     """
     top = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    modes = [(into, os.fstat(top).st_mode & 0o7777)]
     try:
         for item in volumes.walk(top):
             target = into / item.path
             if item.entered:
-                target.mkdir()
-                target.chmod(os.fstat(item.directory).st_mode & 0o7777)
+                target.mkdir(mode=0o700)
+                modes.append((target, os.fstat(item.directory).st_mode & 0o7777))
                 continue
             place = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 _copy_one(item, place)
             finally:
                 os.close(place)
-        into.chmod(os.fstat(top).st_mode & 0o7777)
+        # what is deep first: nothing can be made in a folder that nobody may change
+        for target, mode in reversed(modes):
+            target.chmod(mode)
     finally:
         os.close(top)
 

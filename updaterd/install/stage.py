@@ -174,10 +174,13 @@ def discard(root: Path, version: str) -> tuple[Obstacle, ...]:
         return obstacles
     linked = tree.readlink() if tree.is_symlink() else None
     try:
-        set_aside(root, tree)
-        if linked == Path("..", layout.OTHERS):
+        if linked == Path("..", layout.OTHERS) and os.path.lexists(
+            root / layout.OTHERS
+        ):
+            # first: without the link nothing would lead there any more
             trash = layout.own(root) / f"trash-{os.urandom(6).hex()}"
             durable.rename(root / layout.OTHERS, trash)
+        set_aside(root, tree)
     except OSError as error:
         if error.errno not in _CANNOT_RENAME:
             raise

@@ -92,6 +92,8 @@ def finish(staging: Path, manifest: Manifest) -> None:
 def _set_special(staging: Path, wanted: tuple[Special, ...]) -> None:
     """Give files and folders the rights that the owner allows.
 
+    A file that an older release has, too, becomes one of its own: that one keeps its.
+
     Raises:
         BrokenError: the unit forbids it.
         OSError: the disk refused.
@@ -99,6 +101,9 @@ def _set_special(staging: Path, wanted: tuple[Special, ...]) -> None:
     with Folders(staging) as folders:
         for each in sorted(wanted, key=lambda one: one.path, reverse=True):
             directory, name = folders.parent(each.path)
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if _is_shared(status):
+                _part(directory, name, status)
             fd = open_at(directory, name)
             try:
                 os.fchmod(fd, each.mode)
@@ -128,14 +133,36 @@ def _set_times(folders: Folders, files: tuple[Entry, ...], found: Attributes) ->
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if time is None or int(status.st_mtime) == time:
             continue
-        if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+        if _is_shared(status):
             _part(directory, name, status)
         os.utime(name, (time, time), dir_fd=directory, follow_symlinks=False)
 
 
+def stays_linked(
+    status: os.stat_result, mode: int, time: int | None, *, is_special: bool
+) -> bool:
+    """Tell whether a hard link to an older release's file can stay one.
+
+    Args:
+        status: of that file, as it is on disk.
+        mode: of the new file.
+        time: of the new file, if the release says one.
+        is_special: whether the new file gets rights beyond its mode.
+    """
+    return (
+        not is_special
+        and stat.S_IMODE(status.st_mode) == mode
+        and (time is None or int(status.st_mtime) == time)
+    )
+
+
+def _is_shared(status: os.stat_result) -> bool:
+    return status.st_nlink > 1 and stat.S_ISREG(status.st_mode)
+
+
 def _part(directory: int, name: str, status: os.stat_result) -> None:
-    """Make a hard link a file of its own, with the same bytes and mode."""
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    """Make a hard link a file of its own, with the same bytes, mode and time."""
+    fd = open_at(directory, name)
     try:
         os.unlink(name, dir_fd=directory)
         made = os.open(name, CREATE, 0o600, dir_fd=directory)
@@ -147,5 +174,7 @@ def _part(directory: int, name: str, status: os.stat_result) -> None:
                 at += len(data)
         finally:
             output.finish()
+        times = (status.st_atime_ns, status.st_mtime_ns)
+        os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
     finally:
         os.close(fd)

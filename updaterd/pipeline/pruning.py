@@ -15,8 +15,13 @@ from updaterd.volumes import Obstacle
 _GUARDED = "updaterd"
 
 
-def tidy(product: Product, services: Services) -> None:
+def tidy(product: Product, services: Services, left: tuple[Obstacle, ...] = ()) -> None:
     """Delete releases that are not kept any more; a refusal of the disk can wait.
+
+    Args:
+        product: the application.
+        services: the machine.
+        left: what else stands in the way, and is to be remembered.
 
     Power cut: as `prune.prune`; the next update, or the next run where something
         stood in the way, deletes the rest.
@@ -38,7 +43,7 @@ def tidy(product: Product, services: Services) -> None:
         services.teller.say(f"deleted old release {version}")
     for version, why in old.busy.items():
         services.teller.say(f"old release {version} stays: {why}")
-    remember(product, services, old.stuck)
+    remember(product, services, (*left, *old.stuck))
 
 
 def look_again(
@@ -52,7 +57,7 @@ def look_again(
         left: what this run could not delete of what dead runs left.
     """
     if services.journal.in_the_way(product.name):
-        tidy(product, services)
+        tidy(product, services, left)
         return
     root = Path(product.root)
     held = held_by(product, services) if prune.set_aside(root) else None

@@ -1,7 +1,7 @@
 """Whether a plan fits: what it will write, where, and what gives way for it."""
 
-import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from updaterd import places
@@ -11,7 +11,7 @@ from updaterd.core.deltas import Path as Route
 from updaterd.core.manifest import Entry, File, Manifest
 from updaterd.install import room, stage
 from updaterd.install.room import DiskFullError, Need, Watch
-from updaterd.pipeline import cache
+from updaterd.pipeline import cache, finish
 from updaterd.pipeline.build import Job
 from updaterd.pipeline.services import Services
 
@@ -56,7 +56,7 @@ def tree(
         root: the install root.
         version: of the release.
         files: its listing.
-        shared: sha256 of contents that will not be copied.
+        shared: paths of files that will not be copied.
     """
     private = stage.private(root)
     block = room.block_of(private)
@@ -71,47 +71,47 @@ def tree(
 def shared_with(
     root: Path, version: str, files: Sequence[Entry], manifest: Manifest, how: str
 ) -> frozenset[str]:
-    """Return the contents that a release on disk shares with a tree made beside it.
+    """Return the paths of a tree whose bytes a release on disk shares with it.
 
     Args:
         root: the install root.
         version: the release on disk.
         files: its listing.
-        manifest: of the tree.
+        manifest: of the tree, made beside it.
         how: "reflink", "hardlink" or "copy".
     """
     release = stage.releases(root) / version
-    here = {e.sha256: e.path for e in files if isinstance(e, File)}
     if how == "hardlink":
-        return _linked(release, here, manifest)
+        return frozenset(_linked(release, files, manifest))
     if how == "reflink" and can_clone(release, files, stage.private(root)):
-        return frozenset(here)
+        here = {e.sha256 for e in files if isinstance(e, File)}
+        return frozenset(
+            e.path for e in manifest.files if isinstance(e, File) and e.sha256 in here
+        )
     return frozenset()
 
 
-def _linked(
-    release: Path, here: Mapping[str, str], manifest: Manifest
-) -> frozenset[str]:
-    """Return the contents that stay hard links.
-
-    One name's mode and time are every name's: what has others becomes a file of its
-    own (`destination`, `finish`).
-    """
-    found, own = set[str](), set[str]()
+def _linked(release: Path, files: Sequence[Entry], manifest: Manifest) -> Iterator[str]:
+    """Yield the paths that stay hard links, each to what `completion` links it to."""
+    old = {e.path: e for e in files if isinstance(e, File)}
+    first = {e.sha256: e for e in reversed(old.values())}
+    special = {each.path for each in manifest.attributes.special}
     for place, entry in enumerate(manifest.files):
-        if not isinstance(entry, File) or entry.sha256 not in here:
+        if not isinstance(entry, File):
             continue
-        time = manifest.attributes.time_of(place)
-        try:
-            status = (release / here[entry.sha256]).lstat()
-        except OSError:
-            own.add(entry.sha256)
+        source = old.get(entry.path)
+        if source is None or source.sha256 != entry.sha256:
+            source = first.get(entry.sha256)
+        if source is None:
             continue
-        fits = stat.S_IMODE(status.st_mode) == entry.mode and (
-            time is None or int(status.st_mtime) == time
-        )
-        (found if fits else own).add(entry.sha256)
-    return frozenset(found - own)
+        with suppress(OSError):
+            if finish.stays_linked(
+                (release / source.path).lstat(),
+                entry.mode,
+                manifest.attributes.time_of(place),
+                is_special=entry.path in special,
+            ):
+                yield entry.path
 
 
 def _needs(job: Job, route: Route, services: Services) -> list[Need]:
