@@ -86,6 +86,7 @@ class Supervisor:
         self._state_file = _identity(self._state_path)
         self.state_lost = False
         directories = settings.directories
+        self._runtime = Path(directories.runtime)
         modes = {directories.cache: places.PRIVATE, directories.runtime: 0o755}
         self._folders = {
             Path(folder): mode
@@ -235,15 +236,24 @@ class Supervisor:
             except OSError as error:
                 reason = f"{folder} is gone and cannot be made: {error.strerror}"
             else:
-                if places.is_usable(folder):
+                is_back = places.is_usable(folder)
+                if is_back and folder != self._runtime:
                     self._log.warning("folder_made_again", path=str(folder))
                     continue
-                reason = f"{folder} cannot be written any more"
+                reason = (
+                    f"{folder} was deleted, with the daemon's lock and socket"
+                    if is_back
+                    else f"{folder} cannot be written any more"
+                )
             del self._folders[folder]  # told once; a new start tells again
             again = self._notifier.connected
             remedy = "nothing: the unit starts the daemon again, with the folder"
             if not again:
-                remedy = places.advice(folder, None)
+                remedy = (
+                    "start updaterd again: until then `updaterd status` cannot see it"
+                    if folder == self._runtime
+                    else places.advice(folder, None)
+                )
             self._log.error(
                 "folder_lost",
                 path=str(folder),

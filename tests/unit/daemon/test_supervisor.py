@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import shutil
 import socket
 import sqlite3
 import sys
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import structlog
@@ -489,6 +491,25 @@ class TestFoldersThatAreDeleted:
                 await asyncio.wait_for(rig.task, 20)
 
                 assert rig.workers.started.empty()
+
+    @pytest.mark.parametrize("unit", [True, False])
+    async def test_runtime_folder_takes_the_lock_along(self, tmp_path, unit):
+        """Made again it is empty: nobody would see that the daemon runs."""
+        rig = Rig(tmp_path)
+        runtime = Path(rig.settings.directories.runtime)
+        runtime.mkdir(parents=True, exist_ok=True)
+        listener = Notifier("@nobody-listens" if unit else "")
+        with closing(listener), structlog.testing.capture_logs() as told:
+            async with rig.running(listener):
+                await rig.workers.next()
+                shutil.rmtree(runtime)
+                rig.pass_time(4000)
+                if unit:
+                    await asyncio.wait_for(rig.task, 20)
+                else:
+                    await rig.workers.next()
+        (line,) = [line for line in told if line["event"] == "folder_lost"]
+        assert unit == line["remedy"].startswith("nothing: the unit starts")
 
     async def test_daemon_without_a_unit_tells_and_goes_on(self, tmp_path):
         rig = Rig(tmp_path)
