@@ -87,6 +87,7 @@ class Supervisor:
         self.state_lost = False
         directories = settings.directories
         self._runtime = Path(directories.runtime)
+        self._runtime_file = _identity(self._runtime)
         modes = {directories.cache: places.PRIVATE, directories.runtime: 0o755}
         self._folders = {
             Path(folder): mode
@@ -229,31 +230,23 @@ class Supervisor:
         A folder that a unit gets from systemd cannot be made from within it.
         """
         for folder, mode in self._folders.items():
-            if places.is_usable(folder):
+            is_runtime = folder == self._runtime
+            if is_runtime and _identity(folder) != self._runtime_file:
+                # whoever published something may have made another one meanwhile
+                reason = f"{folder} was deleted, with the daemon's lock and socket"
+            elif places.is_usable(folder):
                 continue
-            try:
-                places.make(folder, mode=mode, like=self._state_path.parent)
-            except OSError as error:
-                reason = f"{folder} is gone and cannot be made: {error.strerror}"
             else:
-                is_back = places.is_usable(folder)
-                if is_back and folder != self._runtime:
-                    self._log.warning("folder_made_again", path=str(folder))
+                reason = self._made_again(folder, mode)
+                if not reason:
                     continue
-                reason = (
-                    f"{folder} was deleted, with the daemon's lock and socket"
-                    if is_back
-                    else f"{folder} cannot be written any more"
-                )
             del self._folders[folder]  # told once; a new start tells again
             again = self._notifier.connected
             remedy = "nothing: the unit starts the daemon again, with the folder"
-            if not again:
-                remedy = (
-                    "start updaterd again: until then `updaterd status` cannot see it"
-                    if folder == self._runtime
-                    else places.advice(folder, None)
-                )
+            if not again and is_runtime:
+                remedy = "start updaterd again: `updaterd status` cannot see it"
+            elif not again:
+                remedy = places.advice(folder, None)
             self._log.error(
                 "folder_lost",
                 path=str(folder),
@@ -261,6 +254,17 @@ class Supervisor:
             )
             return again  # who listens there starts us again
         return False
+
+    def _made_again(self, folder: Path, mode: int) -> str:
+        """Make a folder again; return why it cannot be, if that is so."""
+        try:
+            places.make(folder, mode=mode, like=self._state_path.parent)
+        except OSError as error:
+            return f"{folder} is gone and cannot be made: {error.strerror}"
+        if not places.is_usable(folder):
+            return f"{folder} cannot be written any more"
+        self._log.warning("folder_made_again", path=str(folder))
+        return ""
 
     def _due(self, name: str, now: float) -> Due:
         waiting = self._waiting(name)

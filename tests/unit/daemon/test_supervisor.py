@@ -8,7 +8,6 @@ import sqlite3
 import sys
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import structlog
@@ -496,8 +495,10 @@ class TestFoldersThatAreDeleted:
     async def test_runtime_folder_takes_the_lock_along(self, tmp_path, unit):
         """Made again it is empty: nobody would see that the daemon runs."""
         rig = Rig(tmp_path)
-        runtime = Path(rig.settings.directories.runtime)
-        runtime.mkdir(parents=True, exist_ok=True)
+        runtime = tmp_path / "run"
+        runtime.mkdir()
+        directories = replace(rig.settings.directories, runtime=runtime)
+        rig.settings = replace(rig.settings, directories=directories)
         listener = Notifier("@nobody-listens" if unit else "")
         with closing(listener), structlog.testing.capture_logs() as told:
             async with rig.running(listener):
