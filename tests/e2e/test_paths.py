@@ -273,7 +273,7 @@ def test_no_room_for_the_tree_between_two_deltas_leads_to_the_full_bundle(tmp_pa
     try:
         rig.push("1.0.0")
         assert rig.update()[0]["result"] == "installed"
-        rig.push("1.1.0", bulk=6 << 20)  # zeros: next to nothing to download
+        rig.push("1.1.0", bulk=6 << 20)  # all the same: nothing to download
         rig.push("1.2.0", deltas=2)
         offer_both(rig)
         missing(rig, edge(rig, "1.0.0"))

@@ -55,7 +55,7 @@ class Rig:
     def push(
         self, version: str, *, channel="stable", deltas=1, bulk=0, floor=0, time=TIME
     ):
-        """Build and publish a real release, with so many zeros besides.
+        """Build and publish a real release, with so many equal bytes besides.
 
         All of it was last changed at `time`, as by a reproducible build.
         """
@@ -66,7 +66,7 @@ class Rig:
                 "data/table": f"{version}\n" * 2000,
                 "data/latest": "-> table",
                 **self.ballast,
-                **({"data/bulk": bytes(bulk)} if bulk else {}),
+                **({"data/bulk": b"1" * bulk} if bulk else {}),
             },
         )
         for path in tree.rglob("*"):

@@ -68,7 +68,13 @@ class Box:
         places = [f"--{n}-dir={self.ground / f}" for n, f in (
             ("state", "state"), ("cache", "cache"), ("runtime", "run"))]  # fmt: skip
         return run_as(
-            uid, *COMMAND, *words, f"--config={config}", *places, expect=expect
+            uid,
+            *COMMAND,
+            *words,
+            f"--config={config}",
+            *places,
+            "--demo",
+            expect=expect,
         )
 
     def refused(self, *said: str, uid: int = DAEMON) -> None:
