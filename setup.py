@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compile `updaterd.artifact._native`; pyproject.toml says everything else.
 
 The module is optional: without a compiler, or without Python's headers, the build says

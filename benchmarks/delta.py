@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deltas against the known methods: bytes, CPU and peak memory, in one run.
 
     benchmarks/delta.py OLD_TREE NEW_TREE [--only NAME ...] [--tufup PYTHON]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure the feed server against its peers: memory, CPU, latency, loss.
 
     python benchmarks/feed.py [--streams 1000,5000,10000] [--events 100] [--json FILE]

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The limit: a feed server in C that does nothing but fan out.
  *
  * GET anything: the connection becomes a stream. POST: the body, which must come

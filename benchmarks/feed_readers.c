@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Many readers in one process: opens N streams, checks and times every event.
  *
  * Events carry `"seq":T`, the microsecond of CLOCK_MONOTONIC at which they were

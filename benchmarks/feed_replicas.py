@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure three replicas over one Redis: what an announcement costs, and when it comes.
 
     python benchmarks/feed_replicas.py [--streams 6000] [--events 50] [--replicas 3]

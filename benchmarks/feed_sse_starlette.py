@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The usual way: sse-starlette on uvicorn with uvloop, a queue for each stream."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an idle daemon costs: memory, and how often it wakes the machine.
 
     python benchmarks/idle.py                    # the daemon, an hour of heartbeats

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast event streams are parsed, next to the parsers of other Python clients.
 
     pip install 'updaterd[bench]' && python benchmarks/sse.py

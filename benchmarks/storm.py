@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulate a reconnect storm, and run a real one on loopback.
 
     python benchmarks/storm.py            simulate: 100k and 1M clients, 1 s and 60 s

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One syncfs against an fsync of each file and directory, for a staged tree."""
 
 import argparse

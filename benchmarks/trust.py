@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What looking for updates costs a machine: requests and bytes, repository of a size.
 
     python benchmarks/trust.py [--products 20] [--channels 3] [--releases 1000]

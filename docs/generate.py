@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Put what the code says into the documentation: python docs/generate.py.
 
 The tests call `stale` (tests/unit/test_docs.py), so a page that was not made again

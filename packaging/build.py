@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build the packages: one command, from a clean clone, the same bytes each time.
 
     python3 packaging/build.py                    dist/updaterd_VERSION_ARCH.deb ...

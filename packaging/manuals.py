@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write man pages and shell completions from the command line's own parser.
 
 python manuals.py SHARE EPOCH      into SHARE/man/man1 and the shells' folders

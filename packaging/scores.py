@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Print what docs/ quote: exposure of the units, package sizes, memory, start.
 
     python3 packaging/build.py --rpm && python3 packaging/scores.py [DIR_WITH_PACKAGES]

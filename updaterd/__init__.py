@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """updaterd keeps applications on end-user Linux machines up to date, by push."""
 
 import sys

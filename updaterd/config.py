@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configuration: TOML files into frozen settings, every mistake named at once.
 
 `updaterd.toml`, then `conf.d/*.toml` beside it in the order of their names; a later

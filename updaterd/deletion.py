@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The only place where trees are deleted: never through a link, never a mount.
 
 Everything is done by descriptor (`volumes.Descent`): a name that comes to mean

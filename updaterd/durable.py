@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The only module that renames, links or syncs; ruff bans those calls elsewhere."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a command ends: its exit code, and what it tells on stderr.
 
 The command line and the daemon's own process (`python -m updaterd.daemon`) share it.

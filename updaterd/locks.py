@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who is at work: locks that end with their process, however it ends.
 
 Open file description locks (fcntl(2), `F_OFD_SETLK`): unlike `flock` they can be

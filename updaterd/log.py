@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happened, as one event name and its fields, to wherever this process logs.
 
     from updaterd import log

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tell systemd how the daemon is doing: sd_notify(3), over one datagram socket.
 
 Not the library `sdnotify`: it swallows every error, knows neither RELOADING's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Did the kernel kill somebody here for want of memory? SIGKILL alone does not say.
 
 The kernel counts such kills for each control group, whoever ran out: the group by its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """As PID 1, in a container: go on in a child, and reap whom nobody waits for.
 
 A process whose parent has ended becomes PID 1's; one that has ended itself stays until

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who else could change what a path leads to: files that this machine obeys.
 
 A configuration, a hook, a health command, the first root: whoever may write one of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folders that updaterd calls its own: made again by whoever needs one.
 
 Of the cache the manual says that it may be deleted, and people delete more. A folder

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is the daemon there? Told to whoever asks, without getting in its way.
 
 Its own user and root look at its lock. Nobody else may open that: who can may lock it,

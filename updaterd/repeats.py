@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One log line a kind and minute, with a count: what strangers cause fills no disk."""
 
 import asyncio

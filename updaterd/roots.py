@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Product roots: where one may be, whose it must be, and that no two are one tree.
 
 Asked by `config check`, by the daemon when it starts, and by every run before it

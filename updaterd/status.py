@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The read model: how things stand, as one document.
 
 The daemon publishes it as `status.json`, for everybody to read; `updaterd status`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """updaterd's own next release: when to make way for it, and how to condemn it.
 
 updaterd is a product like any other. What differs is who watches the trial: a daemon

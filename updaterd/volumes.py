@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a tree ends: other file systems in it, which are not ours to touch.
 
 A directory belongs to a tree when it lies on the same device (a btrfs subvolume does

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wake a running daemon: by a socket that only its own user, and root, can reach.
 
 Not by a signal to a number that stands in a file. Whoever writes the file chooses the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choose which updaterd an interpreter of /usr/lib/updaterd runs.
 
 Imported by updaterd.pth at every start of /usr/lib/updaterd/bin/python, so that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Become the daemon's user, in a clean process: for whatever root types.
 
 What that user may write may run as that user, and gets nothing of root's on the way:

@@ -1,4 +1,5 @@
 #!/usr/bin/python3 -IS
+# SPDX-License-Identifier: Apache-2.0
 """Watch a release of updaterd on trial, from outside of it.
 
 Called by updaterd.service before it starts, when it is ready and after it stopped,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The journal's copy from before a trial: kept, compared, put back. For the guard.
 
 By what is in a database, not by the version that it claims: a release on trial may

@@ -1,4 +1,5 @@
 #!/usr/lib/updaterd/bin/python -I
+# SPDX-License-Identifier: Apache-2.0
 """Ask a release of updaterd whether it works on this machine. Exit code 0: yes.
 
 The self-test of the product `updaterd` before the switch, and its health command

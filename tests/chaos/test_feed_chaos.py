@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A feed that drops, stalls, lies and restarts at random, for thousands of events.
 
 The inbox must end with every event exactly once and in order, also when the

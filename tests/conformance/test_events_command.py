@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd events`: what others may rely on, tried from outside."""
 
 # Servers before clients, whatever it nests; another process can only be polled.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The subscription against bare sockets: WHATWG HTML 9.2.2, 9.2.3 and RFC 9110."""
 
 import asyncio

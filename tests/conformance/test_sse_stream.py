@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Event streams, from WHATWG HTML 9.2.5-9.2.6 and the behaviour of the web platform's
 own event-source tests. Every vector is fed whole, byte by byte, and cut at random.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What TUF's public conformance suite asks of a client, asked of our hook in our words.
 
 The suite itself needs a checkout (README.md); this keeps its subjects covered in every

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The command line that TUF's conformance suite drives, over `make_client`.
 
 tuf_client.py --metadata-dir DIR init ROOT

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The whole road, real processes, one folder a test."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Patches made by the `bsdiff` program, from a pipeline that knows nothing of us."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd demo`: every step checked, and nothing left behind."""
 
 import os

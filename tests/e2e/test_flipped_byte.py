@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One flipped byte, anywhere between the publisher and the machine."""
 
 from pathlib import Path

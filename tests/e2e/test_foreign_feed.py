@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The simplest feed in the wild is enough: `{"version": 5, "patch_url": "..."}`."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From `release push` to an installed, health-checked tree, and back if need be."""
 
 import hashlib

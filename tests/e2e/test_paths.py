@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every way in which the cheapest path to a release may fail, and where it leads.
 
 A machine on 1.0.0 is offered 1.2.0. It may take one delta, or two over 1.1.0, or the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever a publisher does, no machine goes where its channel did not send it.
 
 Histories at random: push, add, publish, promote, rollout, pause, resume, yank, floors,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real application with a big binary: two consecutive releases from PyPI."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A release that says that it does not work here is never switched to."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Modes of what updaterd makes are its own decision, not that of a shell's umask."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tree arrives as it was pushed: modes, folders, times, holes, links."""
 
 import compileall

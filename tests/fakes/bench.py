@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A server with releases, a machine that is put back, and a look at what is left.
 
 For the harnesses that interrupt a real update (tests/faults): the update runs in a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bundles for tests: made of real trees, or put together by hand to be hostile."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Code that has taken over the process that opens bundles, in its real cage.
 
 A payload is Python: `apply(job, fd, progress)` runs where a full bundle would be

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What else can be interrupted: each a bench with its command and what must hold.
 
 `tests/faults/killpoints.py` fails each at every system call that changes a file.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A certificate for 127.0.0.1 and other places, made on the spot."""
 
 import datetime as dt

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A channel as its publisher steers it: the production rules, manifests made up."""
 
 from dataclasses import replace

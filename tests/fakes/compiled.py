@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs for tests, built by gcc from C that is made up."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A disk whose power fails before a chosen step: stands where durable sees `os`."""
 
 import os

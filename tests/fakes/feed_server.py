@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A feed over bare sockets: says exactly the bytes a test wants said."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A machine that follows a channel: the client's own look, and its own journal.
 
 Trust layer, facts, planner and journal are the production code; only the network and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An end-user machine: configuration, directories, command line, daemon."""
 
 import json

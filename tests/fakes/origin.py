@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A loopback file server that can be told to misbehave, one path at a time."""
 
 import re

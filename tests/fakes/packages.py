@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The packages, built by the one command; once for all tests of a run."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The users of a machine, and what they do there: real ids, real processes."""
 
 import os

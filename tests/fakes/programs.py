@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Little programs for tests: laid out anew, their references all follow."""
 
 import struct

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What only the release side does with references, in Python: an oracle for the C."""
 
 from array import array

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A site with releases, and a machine that is put back as it was for each test."""
 
 import json

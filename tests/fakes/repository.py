@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A repository made by the production code, and the machine's side of it.
 
 `Publisher` signs what a test wants signed, malicious things too; `Client` is the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A machine, a repository and whatever stands between them.
 
 Releases are built, signed and published by the production code; the worker is the

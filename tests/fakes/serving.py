@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real feed server and real readers, for tests: processes, sockets, no mocks."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The release engineer's and the operator's side: real workspace, real server."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A daemon reduced to its ear: subscription and inbox, in a process to be killed.
 
 python subscriber.py URL STATE_DB

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tools of the system that a test needs, and what to do when one is missing."""
 
 import os

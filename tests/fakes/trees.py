@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a directory tree is, as values that can be compared."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small TUF repository of any shape, made with `tuf.api`: what a test wants signed.
 
 Unlike `repository.Publisher` it has no product's rules: key types, thresholds, names

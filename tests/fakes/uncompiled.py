@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """updaterd as it is where there was no compiler: without `artifact._native`."""
 
 import os

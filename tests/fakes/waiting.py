@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wait for a condition of another process, never for an amount of time."""
 
 import time

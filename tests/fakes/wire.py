@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two machines and the wire between them, all of it in namespaces of the test's own.
 
     with Wire(folder) as wire:

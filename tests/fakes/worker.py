@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The worker in this process: the real pipeline, given a clock, a boot, a journal."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cut the power before the n-th disk step, and again, until a run completes."""
 
 from collections.abc import Callable, Iterator

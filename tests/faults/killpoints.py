@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fail a real command at every system call that changes a file, recover, check.
 
     python tests/faults/killpoints.py                 a sample of updates, some minutes

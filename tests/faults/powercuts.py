@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cut the power of a whole disk at every flush, losing and tearing what was not.
 
     python tests/faults/powercuts.py --fs ext4 --states 500

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kill a daemon and its workers at random under a stream of releases.
 
     python tests/faults/soak.py --kills 1000

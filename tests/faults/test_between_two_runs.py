@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people and their programs do to a machine while no updater looks.
 
 Each of these once left a machine that no release could heal, or that told what was

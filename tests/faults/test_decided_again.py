@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What changes while a release is fetched and built counts before it is activated."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Disks that are full, read-only, damaged or tampered with; clocks that jump."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A release's signed floor counts from the moment it is installed, whoever dies."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sample of the kill points; `python tests/faults/killpoints.py --all` has all."""
 
 import importlib.util

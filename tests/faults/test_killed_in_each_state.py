@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Killed in a state, started again: it ends right. One test a state, twice each.
 
 Once right after the state was journalled, before its work; once after its work,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`rm /opt/updaterd/current`: the way out of a bad updaterd holds until it is ended."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The machine, or updaterd, is told to stop during a trial: nobody's failure."""
 
 import os

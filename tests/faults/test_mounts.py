@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Other file systems in a tree, trees that cannot be moved, mounts anywhere.
 
 What is mounted is not ours: it is never emptied, changed or moved, and it keeps

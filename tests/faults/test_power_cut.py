@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A power cut before any step of any writing function leaves a machine that runs.
 
 Each test cuts before step 1, 2, 3, until a run completes; each time what a reader

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A release that was not well here goes live again when somebody means it to."""
 
 import json

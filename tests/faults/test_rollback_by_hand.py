@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`rollback` cut short, or to a release that is not well: it leads where it should."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Room: what is here counts, the need is what is written, and no disk is filled."""
 
 import os

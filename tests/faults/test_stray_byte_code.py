@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Python compiled modules into a signed tree: it is whole once they are gone."""
 
 import py_compile

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All releases vanish: a disk that is not mounted is no reason to install again."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """systemd that does not know a unit, or will not restart it: the machine's fault."""
 
 import pytest

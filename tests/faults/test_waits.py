@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A line that breaks is waited for, ever longer unless it brought something."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fuzz everything that reads a bundle, guided by coverage. A longer run than the tests.
 
     pip install 'updaterd[fuzz]'

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fuzz the event-stream parser, guided by coverage. A longer run than the tests do.
 
     pip install 'updaterd[fuzz]'

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real user ids: an ordinary user, an application's, the daemon's, and root."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What any user of the machine may try: locks, numbers in files, names in /tmp."""
 
 import json

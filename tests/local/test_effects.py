@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What code inside of the cage can do to the rest of the machine, layer by layer.
 
 The daemon's user opens a bundle, and the bundle takes over: each attempt below is made

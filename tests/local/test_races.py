@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A racer swaps what a path names, as fast as he can: not once is it taken.
 
 `UPDATERD_RACE_S=60` is the long form (CONTRIBUTING.md).

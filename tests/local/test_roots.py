@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Roots below somebody else's folder, links to elsewhere, trees of the system.
 
 The daemon's user works for the owner of the machine; others on it move what they may.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A grant for a unit whose file others write would be a grant to be root."""
 
 import pytest

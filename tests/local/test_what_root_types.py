@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Root types a command: what the daemon's user can write gets nothing of root's.
 
 Real users, a real terminal.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One descriptor in each old release, and the disk fills? Only for who has a say."""
 
 import json

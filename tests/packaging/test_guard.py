@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The guard of self-updates, run as systemd runs it, over releases that are folders."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled module: in CI it is there; without a compiler all goes on without it."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The .deb files: self-contained, reproducible, and as Debian wants them."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Purged, nothing of any of its daemons stays, and nothing of others goes."""
 
 import re

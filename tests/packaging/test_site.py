@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which updaterd an interpreter of the package runs, by whose process it is."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The units say what they should, to the systemd that will read them."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The attacks of the threat table that metadata has to stand, one function each.
 
 An attack gets a rig whose machine runs `rig.installed` while `rig.published` is on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hostile releases, validly signed: by a stolen release key, or an honest fool's.
 
 Each changes the manifest of the release that was published last, and signs it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real daemon, its workers and a real feed, below a repository that turns hostile.
 
 What a test sees is what an owner sees: the tree on disk, the processes, `status.json`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A machine that its owner gives another repository, and what is remembered of each.
 
 Versions and `seq` count in one repository. What the journal keeps against replays is

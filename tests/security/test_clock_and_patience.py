@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attacks on time: a clock set back, a server that never quite stops sending.
 
 The real pipeline, with the two things that a command line has no option for handed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real daemon, while the repository it looks at turns hostile, again and again.
 
 `test_metadata_attacks` has every variant of these attacks, on a real worker alone.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every byte of a small repository's metadata, flipped, and every cut.
 
 Each file at each position: refused with a typed error, or read as exactly what was

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of docs/threat-model.md names a test for every attack, and they exist."""
 
 import re

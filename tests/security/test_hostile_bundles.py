@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bundles that are validly hashed and mean harm.
 
 Whatever is in them: refused with a typed error or exactly the signed tree; nothing

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hostile deltas, validly signed, through the real daemon and its workers.
 
 The releases share 1 MiB that does not compress, so the delta is the cheapest way and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A feed that lies, repeats itself, shouts and never stops, before the real daemon.
 
 Events carry no authority: they can make a machine look, and they can make it look less

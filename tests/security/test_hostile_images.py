@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deltas whose images mean harm: refused by a typed error, or exactly the signed tree.
 
 Nobody but who signs releases can send them; still they may neither crash the worker nor

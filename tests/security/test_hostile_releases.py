@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Releases that are validly signed and mean harm, at the real daemon's door.
 
 A signature must not be the only defence: each hostile bundle and listing is

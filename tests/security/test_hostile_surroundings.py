@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hostile surroundings of the real worker: environment, users, clock, disk, power.
 
 Each ends with the same: what is installed is what was signed, or nothing changed.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The drills of docs/operations.md, with the commands that it names.
 
 A `prod` repository with encrypted keys and offline roots; a machine that is never

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every metadata row of the threat table: refused, told, survived.
 
 The worker is the real command; the release on the machine, the repository and its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a newer publisher signs is passed over where it would be misread, not failed."""
 
 import json

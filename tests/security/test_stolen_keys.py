@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A key is stolen, used at its worst, replaced: the next release installs unaided.
 
 For each key and each number or time that it signs. What a machine remembers and never

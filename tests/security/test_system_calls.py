@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A program in the cage that tries every system call there is, by its number.
 
 What passes is what `confine.seccomp` lists, no more and no less; so nobody finds out

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whoever may write a file that the machine obeys decides what runs: it is refused."""
 
 import os

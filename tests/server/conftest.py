@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures: the real Redis, and feed servers that run as processes."""
 
 import secrets

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whom a request counts for, whatever stands in front of the server."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Admission: who comes in, who waits, for how long. Pure."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A web page that subscribes: EventSource in a real browser, from another origin."""
 
 import http.server

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The server's certificate is renewed while it serves, and its end is no surprise."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Closing many streams: evenly, so that no wave of clients comes back."""
 
 import asyncio

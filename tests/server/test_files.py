@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The repository's files: ranges, validators, and how long who may keep them."""
 
 import hashlib

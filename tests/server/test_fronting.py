@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """In front of the server: nginx and Caddy as documented, and TLS without either."""
 
 import asyncio

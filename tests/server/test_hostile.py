@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clients that mean harm, or behave as if: bounded memory, nobody else suffers."""
 
 import asyncio

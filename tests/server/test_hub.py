@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The hub: no gap between catch-up and live, from ring and log alike."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every event log promises; both implementations are held to it."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an operator meets: probes, metrics, logs, start and stop."""
 
 import json

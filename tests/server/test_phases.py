@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every phase of a connection, and whoever goes silent, drips or leaves in it.
 
 The server is real and so are the sockets; its deadlines are short.

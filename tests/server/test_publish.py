@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Announcing: what is taken, what is refused, and how it is told."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several servers over one Redis: every acknowledged event, everywhere, once."""
 
 import asyncio

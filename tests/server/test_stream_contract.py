@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a subscriber may rely on, whichever sink writes its stream."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tokens: shown once, kept as hashes, scoped."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Three in the morning: what broke is said, what was acknowledged stays."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The wheel: everyone served once a turn, spread, rotated in time."""
 
 import contextlib

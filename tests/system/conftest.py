@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A machine of its own: a minimal Debian with systemd as PID 1, in a container."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The publisher's units and further daemons, started by a real systemd.
 
 One machine is all of it: the feed server, the signer whose timer renews signatures,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """On a real machine: systemd as PID 1, the package, the daemon as its own user.
 
 The tests go on one machine, in this order, as a fleet's machine would live. The feed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A machine whose network fails: `status` names the fault, and it heals by itself.
 
 A real feed server and a real daemon in network namespaces of their own, joined by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The packages on systems that are not the one they were built on.
 
 Not booted: what differs there is the Python and the C library, and whether the wheels

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What polkit grants the daemon's user, asked of real systemds: Debian 12's and 13's.
 
 Only polkitd, systemd and the rule are looked at, so that nothing has to be installed.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A configuration is understood whole, or refused with every mistake named."""
 
 import pytest

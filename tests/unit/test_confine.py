@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each test confines a process of its own, which then tries to break out."""
 
 import json

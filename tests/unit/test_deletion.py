@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trees are deleted by descriptor: what a name comes to mean changes nothing."""
 
 import os

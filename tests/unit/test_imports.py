@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What lives on other people's machines stays small: imports that must not creep in."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A lock tells the truth about who is at work, and ends with its process."""
 
 import os

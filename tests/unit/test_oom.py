@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A kill for want of memory is told as that, by what the kernel counted."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """As PID 1 of a container: orphans are reaped, signals and exit codes handed on."""
 
 import os

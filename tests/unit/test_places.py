@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders of our own that were deleted are back, and belong to whom they should."""
 
 import os

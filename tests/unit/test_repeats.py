@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What strangers cause is one log line a kind and minute."""
 
 import io

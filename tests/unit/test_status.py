@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Status tells the truth in one word, one exit code and one reason."""
 
 import json

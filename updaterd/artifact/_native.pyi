@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What updaterd/artifact/native/*.c exports, where there was a compiler.
 from collections.abc import Callable, Sequence
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the process that opens bundles may say: numbers of known size, and no words.
 
 It could be anybody's after its first look at a bundle. So it says by number what became

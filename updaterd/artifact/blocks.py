@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A block of copy/add operations as columns, ready to apply: see operations."""
 
 from __future__ import annotations

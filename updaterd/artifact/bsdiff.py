@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plain `BSDIFF40` patches, as the `bsdiff` program makes them.
 
 Such a patch turns one file into another. For a tree, each of the two is all its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The worker process that opens bundles; `sandbox` starts it.
 
 A job comes on stdin, marshalled by the same Python; numbers go to stdout (`answers`).

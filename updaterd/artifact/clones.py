@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether files can share their bytes on this disk: trying is what tells.
 
 A file system may know clones and be made without them, a mount may lie between.

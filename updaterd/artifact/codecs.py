@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compressed streams inside bundles, decoded a piece at a time.
 
 A stream is declared with its packed and raw length, and must have exactly these:

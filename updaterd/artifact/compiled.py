@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loops that apply a delta, compiled: each does a whole block or batch at once.
 
 The same as `interpreted`, which serves where updaterd was built without a compiler.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tree completed by the parent, once the process that opens bundles has ended.
 
 That process makes the files which need its bundle, and is not believed: everything in

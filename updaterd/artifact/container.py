@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The outside of a bundle: magic, version, kind, and a table of packed streams.
 
     "UPDR"  version u8 = 1  kind u8 ("F" full, "D" delta)

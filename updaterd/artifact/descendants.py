@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever a confined process left running is dead before its result counts.
 
 Where its calls are filtered, it can start nothing. Where they are not (another

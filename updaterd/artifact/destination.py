@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The new tree while it is completed: under a directory descriptor, hashed as written.
 
 Regular files, directories and checked relative links only; every file is created

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Apply copy/add operations with bounded memory.
 
 Operations are applied in batches that make at most 256 KiB: the old pieces are

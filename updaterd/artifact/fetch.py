@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blobs: fetched in pieces over days if need be, from anywhere, believed by hash.
 
 A blob is named by its sha256, which the signed manifest gives, so any mirror may

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Directories of a tree, walked by descriptor and never through a link."""
 
 from __future__ import annotations

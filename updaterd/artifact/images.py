@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The images stream: what a delta says of the programs whose references it re-aims.
 
 All numbers varints (docs/formats.md):

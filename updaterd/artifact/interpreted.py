@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loops that apply a delta, in Python: the same as `compiled`."""
 
 from updaterd.artifact.operations import check, decode

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a worker is asked for, what it answers, and how both travel."""
 
 from __future__ import annotations

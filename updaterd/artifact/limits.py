@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a worker gives up before it touches a bundle: resources; `confine` has the rest.
 
 Best effort where the kernel or the user's rights do not allow it: the checks in the

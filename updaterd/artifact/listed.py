@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The references that programs list: frames, tables, and Go's functions.
 
 The Python twin of `image_list` in `native/image.c`; see `programs`.

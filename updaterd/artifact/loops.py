@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which loops apply a delta: the compiled ones, or those in Python.
 
 Both have the same names: `decode` and `check` make a `Block` of operations of its

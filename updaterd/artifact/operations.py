@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Copy/add operations: blocks of columns, checked whole before any is applied.
 
 An operation is bsdiff's: take `length` bytes of the old data with the diff stream

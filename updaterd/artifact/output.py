@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files that a confined process makes, under a directory descriptor.
 
 Every file is created exclusively and never through a link. Neither hashed nor sealed:

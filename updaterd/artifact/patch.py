@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A delta bundle applied to an old tree.
 
 Everything is checked against the signed listing before a byte is written. Made here

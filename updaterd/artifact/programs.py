@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What x86-64 programs are made of, and where their references are.
 
 The Python twin of `native/image.c`: it serves where updaterd was built without a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bring references along while a delta is applied (docs/formats.md, "References").
 
 What one made file takes from old programs is known before it is made: from that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The listing of a tree between two deltas: proposed, and proven by its tree id.
 
 Nobody signed it, but its tree id is signed. The process that opened the delta hands

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Re-aim the references in what is copied from one program to the next.
 
 The Python twin of `native/projector.c`: it serves where updaterd was built without a

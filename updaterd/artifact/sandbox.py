@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a job in a process of its own, which a hostile bundle may take down alone.
 
 The process is confined, makes the files that need the bundle, and says in numbers what

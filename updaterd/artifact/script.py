@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tree script: how the new listing follows from the old one.
 
 A delta names only what differs; every other entry of the old listing stays. Old

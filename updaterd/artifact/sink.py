@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where new bytes go: one stream, cut into files by their lengths."""
 
 from __future__ import annotations

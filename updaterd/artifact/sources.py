@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The old tree as a delta reads it: single files, and their virtual concatenation.
 
 An old file that is missing, cut short or grown reads as zeros. Nothing trusts what

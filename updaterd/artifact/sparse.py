@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The diff stream without its long runs of zeros.
 
 Between two releases most of what is copied is copied unchanged, so the diff is zero

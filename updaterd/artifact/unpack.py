@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A full bundle unpacked: the whole tree, or chosen files of it.
 
 The bundle holds the distinct contents of the listing's files, in the order in which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unsigned LEB128 integers, as bundle headers and scripts write them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compare a tree on disk with its listing, closed: what is not listed is wrong."""
 
 import os

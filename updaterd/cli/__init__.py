@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: one file a command, imported only when it is called.
 
 A command module has `configure(parser)`, which declares its arguments, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd check`: look for updates now, without installing them."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd events URL`: a feed's events, one JSON line each. For debugging feeds.
 
 Standard output carries the lines and nothing else; what happens to the connection

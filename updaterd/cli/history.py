@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd history`: what was installed, when and why."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd hold`: install nothing until further notice, or for a time; show holds."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A rehearsal: this release's own worker installs something tiny, then updates it.
 
 That its parts load says little: a release whose worker cannot work would run well for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd rollback`: return to the previous release, offline."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd self-test`: would this release of updaterd work on this machine?
 
 Asked of a new updaterd before it is switched to, and again before the old daemon

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd serve`: the feed server."""
 
 import argparse

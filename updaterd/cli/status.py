@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd status`: how things stand, for a person or a script."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd token`: who may publish, operate and read."""
 
 import argparse

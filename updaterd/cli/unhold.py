@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd unhold`: end a hold."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd update`: bring products to their target release."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd verify`: compare the installed tree with its signed manifest."""
 
 import argparse

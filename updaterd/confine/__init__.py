@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Give up, for good, what a parser of hostile bytes does not need.
 
 A process calls `confine` on itself before it opens a bundle, with everything imported

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kernel's calls that Python has no name for, by the C library."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Landlock: below which folders a process may read, write and make files.
 
 Sources: landlock(7), linux/landlock.h.

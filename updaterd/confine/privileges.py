@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Capabilities, namespaces and the memory of a process that is going to be confined.
 
 Sources: user_namespaces(7), capabilities(7), prctl(2).

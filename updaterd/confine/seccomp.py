@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The calls of the kernel that a confined process may make: a list, and its filter.
 
 Everything that is not in `ALLOWED` is refused with EPERM (`clone3` with ENOSYS, as by

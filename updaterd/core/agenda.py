@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When a product is due, and what for: events, retries, the safety poll, the boot.
 
 Pure: the daemon hands in what the journal and the inbox say. Times are Unix seconds.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a release carries beside its listing: folders, times, links to the outside.
 
 All of it stands in members of the manifest that need not be there, and outside of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much memory the process that opens bundles may take: one rule for all sides.
 
 What it keeps beside its windows is the listings of the two trees, so what it may take

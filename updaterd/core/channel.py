@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The channel pointer: which release a channel offers, and to how many machines.
 
 Carried in the `custom` member of the TUF target `PRODUCT/channels/CHANNEL.json`,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every code of an error, a reason or a decision: whose fault, meaning, remedy.
 
 A code is written where it is raised, as a literal, and stands here once. The table in

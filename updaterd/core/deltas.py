@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which way from a tree on disk to a new release costs least.
 
 Pure: the edges are the signed manifest's, the trees on disk and the codecs are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a feed's events say. Hints only: nothing here is believed, or followed.
 
 An event can make a machine look at the signed metadata; it can name no address, no

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the machine must grant the daemon's user, and not a thing more.
 
 The daemon is not root. It needs three grants, all of them told by the configuration:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The life of one deployment: its states, and which may follow which.
 
 Theory. A deployment brings one product from what is installed to one release. Up

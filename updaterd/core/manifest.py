@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The manifest: what one release of one product is on one platform.
 
 It lists the whole tree, closed: a file that is not listed is not there. It binds

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names that become paths and role names, and which of them are allowed.
 
 A product, channel, version or platform is a single path component wherever it

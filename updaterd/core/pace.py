@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How often events may start a worker: at once when it is quiet, slower in a flood.
 
 An event is only a hint, and anybody who can spoof one can spoof a million. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What to do about a product, and why: the one place that decides.
 
 Theory. The channel pointer lists offers, newest first. The target of this machine

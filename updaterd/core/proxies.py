@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which proxy a request goes through, as the environment has it.
 
 `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in lower or upper case, are

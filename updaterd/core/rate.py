@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A token bucket: how long to wait so that a rate holds over every second.
 
 Pure: the caller knows the time, and waits. What is not taken is not saved up beyond a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frozen records for what a short-lived worker has to import.
 
 `dataclasses` imports `inspect`, which takes longer than applying a small delta. To

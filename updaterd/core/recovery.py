@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What to do about what a dead run left: from the journal and the disk, a verdict.
 
 Theory. Four facts decide: the open deployment's state, what `current` is, what the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders that belong to the system: no product may be kept in one.
 
 Told by name, for root may write everywhere and nothing else would stop it: who keeps

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Retry-After, in both of its forms. RFC 9110 section 10.2.3."""
 
 from email.utils import mktime_tz, parsedate_tz

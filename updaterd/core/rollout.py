@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which machines a rollout reaches, and when in its window each one starts.
 
 Every release draws anew (its own salt), so no machine is always first; within one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a tree takes on a disk, when some of its files are shared with another tree."""
 
 from collections.abc import Container, Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Maintenance windows: when updates may be applied, in systemd's calendar form.
 
     [DAYS] HH:MM-HH:MM [ZONE]          several, separated by `;`

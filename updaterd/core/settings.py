@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an owner may configure, as frozen values with the units in the names.
 
 `updaterd.config` reads them from TOML; the floors below get them as arguments.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rights that a release asks for, and gets only by the word of the machine's owner.
 
 Bits of a mode that make a file or folder more than its owner's: setuid, setgid, sticky,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Server-Sent Events: bytes in, events out. WHATWG HTML 9.2.5 and 9.2.6.
 
 Sans-IO: the caller owns the socket. `Parser.feed` takes the body in pieces of any

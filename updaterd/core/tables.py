@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TOML tables, read key by key: mistakes are collected, not raised.
 
 An owner who made three typos wants to hear of three typos.

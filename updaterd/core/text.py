@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text made safe to show: on a terminal, in a log, to every user of a machine."""
 
 from urllib.parse import urlsplit, urlunsplit

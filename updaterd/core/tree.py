@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The entries of a tree, and which listings describe one possible tree.
 
 Apart from the manifest that lists them, because the process that opens bundles needs

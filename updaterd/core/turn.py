@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When a machine's turn comes: windows, holds and the longest wait, each spread.
 
 Theory. What keeps a fleet waiting ends for all of it at one instant: a maintenance

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Documents that a newer publisher signs: what may be ignored, and what must not be.
 
 A member that nobody knows is ignored, so that documents can grow. One without which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Durations and sizes as people write them: "7d", "30min", "500MiB", "5MiB/s".
 
 Durations take systemd.time(7)'s units up to weeks; sizes are powers of 1024 with

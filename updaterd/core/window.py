@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One large JSON object, read through a window: never whole, never as one tree.
 
 A parser that builds what it reads takes a hundred bytes for two (`{},`), so a document

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON from outside, read strictly.
 
 A size limit first, then a typed error for everything that is not as expected.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a machine remembers and never lowers, and who said it.
 
 A floor, a version, a time: each is the word of a role, signed by some keys, heard

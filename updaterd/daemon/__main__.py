@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon's own process: `updaterd run` becomes it, and is forgotten.
 
     python -I -m updaterd.daemon log=journal config=/etc/updaterd/updaterd.toml ...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Byte code without docstrings and columns: what the daemon runs need not explain.
 
     python -I -m updaterd.daemon.bytecode      as root, when the package is installed

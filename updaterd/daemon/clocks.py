@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where time and chance come from; tests hand in their own."""
 
 import secrets

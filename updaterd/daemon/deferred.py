@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Modules that the daemon's libraries import and an idle daemon never uses.
 
 httpx knows how to upload files and to spell foreign host names, structlog how to give

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """At each start and reload: what of the configuration would not work on this machine.
 
 `updaterd config check` tells a person; the same process tells the journal, so that it

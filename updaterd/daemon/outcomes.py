@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How deployments ended, as one event each: what an operator's alert listens to."""
 
 import sqlite3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon as a process: signals, reload, and what a defect must not end."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From the feed into the inbox: every event once, the cursor with it.
 
 The subscription ends only with the daemon. A feed that said 204 (go away) is asked

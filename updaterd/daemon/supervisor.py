@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The supervisor: schedule, workers, and the status that it publishes.
 
     subscription   feed -> inbox, see subscription.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What keeps going wrong: told when it begins and when it is over, not in between.
 
 A look that fails is a warning, metadata that must not be believed an error; both say

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worker processes: `updaterd update PRODUCT`, spawned as an administrator would.
 
 A crash, an out-of-memory kill or a hostile bundle ends the worker, never the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The subscription: a Server-Sent Events client that may run for years.
 
     async with EventSource("https://updates.example.com/v1/events") as source:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One connection to the feed: ask, follow, judge the answer.
 
 WHATWG HTML 9.2.2 and 9.2.3: what is sent, and which answers are event streams.

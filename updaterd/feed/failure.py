@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Why a subscription broke, told apart, each with a stable name."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast a stream is read: a flood waits in the server's memory, not in ours."""
 
 _AHEAD_S = 4.0

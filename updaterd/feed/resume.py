@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where `updaterd events` was: one small file that survives SIGKILL and rot.
 
 The daemon does not use it: its cursor shares a transaction with the inbox.

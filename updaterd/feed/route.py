@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where to ask: redirects, which of them last, and who may see the credentials.
 
 Pure. Fetch, "HTTP-redirect fetch" (section 4.4); RFC 9110 section 15.4.

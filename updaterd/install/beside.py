@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replace the running release where two names cannot be exchanged.
 
 In the lower layer of an overlay nothing can be renamed, and NFS knows no exchange. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which programs a configured command runs, and whether others could change them.
 
 The configuration names a program, and often a script for it: `/bin/sh`, `timeout`,

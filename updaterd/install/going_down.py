@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is the machine going down? What fails then says nothing about a release.
 
 A stopping system cancels the jobs of units, stops what a health check asks, and ends

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is the activated release well? A command, units that stay up, an address.
 
 All that is configured must hold: a command and an address are asked, time and again,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose processes keep an old release from being deleted.
 
 Root's, the daemon's own, those of the product's units and of the users whom the owner

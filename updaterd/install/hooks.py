@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The owner's own steps around an update.
 
     pre_stage      before anything is downloaded; failing: not now, retried later

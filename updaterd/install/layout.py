@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands where below an install root; only `private` and `mark` change anything.
 
     releases/VERSION/            a whole release; see `stage` and `activate`

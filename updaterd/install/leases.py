@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does any process have a file of a tree open? Ask the kernel, not /proc.
 
 A write lease is granted only on a file that nobody else has open, mapped or running

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a configured command: no shell, a closed environment, a deadline, a bounded tail.
 
 For hooks, health commands and systemctl. What a command says goes through a process of

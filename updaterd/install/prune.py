@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Delete old releases, but never one that something runs from.
 
 Three looks, because none sees everything:

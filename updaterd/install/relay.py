@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Carries what a command says to whoever listens, for as long as anybody speaks.
 
 A hook may start a service, which inherits the hook's output. Were that a pipe to the

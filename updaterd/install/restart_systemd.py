@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Restart a product's units and see whether they stay up, through systemctl.
 
 A system service asks the system manager, also when it is not root: polkit lets it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Room on the file systems that an update writes to: what it needs, and what must stay.
 
 Every file system is asked for itself: the applications' and the cache's are often two,

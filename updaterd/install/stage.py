@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a release grows up, and how it becomes one of `releases/`.
 
 On disk, under the install root (`layout.py` has all of it):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of a product's units: root's, or the daemon's user could be root.
 
 Who may restart a unit and write its file runs anything as anybody. So a grant names

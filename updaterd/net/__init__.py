@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a connection is made: TLS, proxies, headers, and which addresses are allowed.
 
 Everything that speaks HTTP as a client gets its `httpx` from here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose certificates are believed: the system's CAs, from its folder and its file.
 
 OpenSSL reads from a hashed folder the one CA that it needs; of the file it keeps all,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The body of an answer, continued by Range where the connection breaks.
 
 Proxies cut long answers, servers restart, lines flap. As long as each answer brings

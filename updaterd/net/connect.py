@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clients, TLS, headers files, and which addresses may be asked at all."""
 
 import ipaddress

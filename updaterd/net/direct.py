@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP/1.1 for one long stream: a connection a request, on asyncio and h11 alone.
 
 What httpx brings for this (httpcore, anyio) keeps pools of connections, speaks to

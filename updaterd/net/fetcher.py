@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP for code that waits: whole-request deadlines, byte limits, no surprises."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each request by its own way: through the proxy that is for it, or through none."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One product through every stage, once, and what to do about a run that died.
 
     order.py     the order of the stages: trust, decide, acquire, activate

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bundles into a whole tree on disk: the cheapest path first, in the end the full one.
 
     PLANNED -> FETCHING -> STAGING -> STAGED

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bundles that were fetched, applied one after the other, into a release on disk.
 
 A run that is killed leaves what it made under the tree's id. The next one hashes

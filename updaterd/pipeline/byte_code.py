@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Byte code that a Python left in a release: no damage, and none of its files.
 
 A program of a release, a hook or an older updaterd may have compiled modules into

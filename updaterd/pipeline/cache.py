@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A product's bundles in the cache: whole ones, parts, and what nobody needs any more.
 
 A bundle is needed until the tree that it makes is a release on disk. So whoever comes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which releases on disk have run here: where a roll back can lead.
 
 A release that was installed here at some time is known to run on this machine, also

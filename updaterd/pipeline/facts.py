@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is true on this machine, as the planner wants to know it; what it decided.
 
 What is written here is what `updaterd status` and the daemon read: the decision and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The last hand on a tree before it becomes a release: what its listing does not say.
 
 Bundles make files and links with folders 0755. What else a release carries

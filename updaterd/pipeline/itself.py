@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """updaterd as a product of its own: what its guard and a person have decided about it.
 
 Both outlive the journal, which may be moved away or made anew.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One look at the repository: its word, what is decided from it, and that journalled.
 
 A run looks when it begins, and again when the release is staged: hours may lie between

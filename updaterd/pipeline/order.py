@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The order of the stages: recover, trust, decide, acquire, decide again, activate.
 
 `update` is the worker's whole work for one product. What it learns is journalled as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Old releases go, and what stands in their way is remembered for `status`.
 
 What could not be deleted is tried again by each run, until it is gone.

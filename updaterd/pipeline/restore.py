@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """By hand: compare the installed tree with its listing, and repair it.
 
 Repair makes a whole new tree beside the damaged one (`reuse.py`) and swaps the two

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Perform what `core/recovery` decides about what a dead run left.
 
 Called at the start of every run, under the product's lock, before anything new.

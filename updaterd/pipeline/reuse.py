@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make a tree from what is on this disk already, and fetch only what is nowhere here.
 
 For repair, for an application that was installed by others, and for a delta whose

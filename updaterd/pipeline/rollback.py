@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """By hand: return to a release that ran here before, offline.
 
 The order is journalled in one step, together with the block on what is left. From

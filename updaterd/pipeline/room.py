@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a plan fits: what it will write, where, and what gives way for it."""
 
 from collections.abc import Iterator, Sequence

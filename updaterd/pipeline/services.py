@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run is given: everything it cannot compute, as values and interfaces."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The dangerous stretch: activation, restart, health, and the way back.
 
     STAGED -> ACTIVATING -> PROBATION -> INSTALLED

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Telling the feed: after the upload, never before, and with the signed metadata.
 
 The bearer token announces; it signs nothing. A token comes from a file or the

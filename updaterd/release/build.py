@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One release, made from a directory: listing, full bundle, deltas, manifest.
 
 Blobs are named by their content, so making them again after an interruption writes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Full bundles: a whole tree in one file (docs/formats.md)."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeping a repository fit: what expires, what is broken, what nobody needs."""
 
 import hashlib

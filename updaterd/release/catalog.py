@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which releases a repository holds: read from its roles and manifests, added to them.
 
 The role `PRODUCT.releases` keeps the newest `KEPT` releases, `PRODUCT.archive` the

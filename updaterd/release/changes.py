@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a change of keys does to root and targets; `keychange` publishes it."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pack a stream the smallest way its readers allow."""
 
 import bz2

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Secrets that systemd hands to a unit (systemd.exec(5), `LoadCredential=`).
 
 Files in `$CREDENTIALS_DIRECTORY`, a directory of the unit's own that no other user can

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may sign what: the roles of a new repository, of a new product or channel.
 
 root, targets        2 of the 3 root keys, offline

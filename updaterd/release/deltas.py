@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Delta bundles: from one release's tree to another's (docs/formats.md)."""
 
 import tempfile

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is done where a root key is kept: read a file, sign it, without a repository."""
 
 from pathlib import Path

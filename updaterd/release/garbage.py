@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What nothing in a repository refers to any more, and since when.
 
 A machine works with metadata that it loaded a while ago: what that refers to must

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files are matched with which: groups that fit in memory.
 
 Matching takes several times its input, so not everything is matched with everything.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files of a delta get an image, so that their references are re-aimed.
 
 A program gets one when it is matched, whole, with an old program. What is old, or made

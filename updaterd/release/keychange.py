@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may sign is changed: proposed here, signed here or elsewhere, published.
 
 A change of keys is a new root, new targets (the delegations), or both. Where all

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Key files and passphrases.
 
 A key file is PKCS#8 in PEM (RFC 5958). Encrypted ones use PBES2 with scrypt (RFC

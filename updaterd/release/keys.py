@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The keyring: which keys there are, and signers for those that are here.
 
 `keys/keyring.json` lists public keys by name, and by URI where each private one is:

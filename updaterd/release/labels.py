@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A label belongs to its tree for ever, also when the release is withdrawn.
 
 Machines that have a release know it by its label and its listing. The same label on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long each kind of signed file counts, in days."""
 
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp

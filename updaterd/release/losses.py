@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a directory has that no release carries: named, and let go only if asked."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find what of the new bytes is already in the old ones.
 
 bsdiff4 is always there; HDiffPatch (extra `release`) finds better matches, faster

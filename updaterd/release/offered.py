@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a channel offered before: kept in its own signed role, beside the pointer.
 
 Without it, nobody knows what a machine may go back to when a release is withdrawn:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a channel offers, kept so that it always says what everybody else gets.
 
 Pure rules over a pointer's offers. Each platform reads the offers made for it, the

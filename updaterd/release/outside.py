@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is out: the repository as its address serves it, judged by its own keys.
 
 A workspace that was restored from a backup is whole and valid, and behind: it would

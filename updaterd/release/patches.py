@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Patches that others made: plain `BSDIFF40` files become edges of a manifest.
 
 A pipeline that runs `bsdiff` already need not change. Nothing in such a file says

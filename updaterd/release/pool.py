@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All cores and one budget of memory, shared by every delta that is being made."""
 
 import os

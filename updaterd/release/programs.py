@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a program's references are, by its own headers: ELF, 64 bits, x86-64.
 
 What comes out is the image that a delta describes it by (docs/formats.md). Headers are

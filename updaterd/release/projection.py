@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Match programs without what moves in them, then re-aim it (docs/formats.md, images).
 
 One inserted instruction changes every reference across it, so a matcher finds little

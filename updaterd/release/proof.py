@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nothing is signed that was not applied: by the worker that machines use, in scratch.
 
 A bundle is opened in the same confined process, within the same limits, by the

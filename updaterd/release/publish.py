@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A release from a directory to the world, in an order that nothing can break.
 
     blobs -> manifests -> PRODUCT.releases, PRODUCT.CHANNEL -> snapshot -> timestamp

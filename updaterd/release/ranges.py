@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the bytes of groups lie: ranges of files, in both trees."""
 
 import os

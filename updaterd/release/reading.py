@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bytes of files that must not change while they are read."""
 
 from bisect import bisect_right

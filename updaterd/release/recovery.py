@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Going on from a backup: versions, places and labels jump past what is out.
 
 What was published since is gone from here, and machines have it. They take nothing of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys that never leave their device or service: tokens, Vault, cloud KMS.
 
 Signing through them is securesystemslib's work; here is how their public half gets

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The signed files of a repository: read, changed, signed, swapped in.
 
 Built on `tuf.api.metadata`; `tuf.repository` is declared unstable. One mutable file,

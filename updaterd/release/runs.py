@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A diff as runs and changes (docs/formats.md), written a piece at a time.
 
 How many zeros between two changes are worth a new run depends on what is diffed:

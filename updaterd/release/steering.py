@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Steering a channel: what it is to offer, judged before it is signed.
 
 Every way to a new pointer goes through `settled`: a channel always says what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read a directory as the listing of a release."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What takes memory when a delta is made, done in a process of its own.
 
     python -c START ROOTS < task > answer      (JSON both ways; bulk goes through files)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The release engineer's directory: what is served, the keys, the settings.
 
 DIR/public/{metadata,targets,blobs}   served to the world

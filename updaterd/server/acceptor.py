@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TLS connections, counted from accept on: who says nothing costs a socket, no more.
 
 asyncio hands a connection over when its handshake is done: until then nobody counts

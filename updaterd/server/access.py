@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Headers that both sinks put on their answers: CORS, and what goes with a refusal."""
 
 from updaterd.server.options import Options

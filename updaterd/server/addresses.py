@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whom a request counts for: addresses as limits see them, and trusted proxies."""
 
 import ipaddress

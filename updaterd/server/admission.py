@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many come in a second, and when the others are to come back.
 
 Pure: the caller says what time it is and draws the random numbers.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`POST /v1/events`: who may announce, how fast, and what comes back.
 
 The answer is safe to lose: the same `Idempotency-Key` gets the same id again.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors as JSON: a stable code for programs, a sentence for people."""
 
 from starlette.responses import JSONResponse, Response

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTTP surface of the feed server (Starlette)."""
 
 import errno

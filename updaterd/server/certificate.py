@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The server's own certificate: renewed while it serves, and watched for its end.
 
 Certificates last for weeks and streams for ever, so a renewed file is taken for new

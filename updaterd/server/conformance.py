@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What RFC 9112 wants refused, and the parser lets through."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The repository's files under `/repo/`, with the cache headers each kind needs.
 
 What is named by its hash or its version never changes and may be kept for ever, by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bytes of the feed: Server-Sent Events (WHATWG HTML 9.2), encoded once for all.
 
 A `Frame` holds one block twice: plain, and wrapped as an HTTP/1.1 chunk (RFC 9112

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Limits that all connections of a process share, and who takes streams over."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From one log to all streams: catch-up from a ring, then live, without a gap.
 
 One reader follows the log. Each event is encoded once, put on the ring, and written

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The event log: what was announced, in order, and how ids are written.
 
 Two implementations stand behind one contract test: `log_sqlite` (embedded) and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The file of the embedded log: opened for as much as the disk allows.
 
 A server on a full disk must come up: subscribers and machines want what is there. So

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shared log: a Redis or Valkey stream that all replicas follow.
 
 Redis must keep what it acknowledged: `appendonly yes`, and `maxmemory-policy

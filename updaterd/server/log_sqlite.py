@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The embedded log: one SQLite file, one process. The default.
 
 WAL with `synchronous=FULL`: an append that returned survives a power cut. SQLite

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an operator's monitoring reads at `/metrics` (prometheus-client)."""
 
 from collections.abc import Callable

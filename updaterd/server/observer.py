@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the hub sees, passed on: to metrics, to the metadata watch, to the log."""
 
 from updaterd.log import get

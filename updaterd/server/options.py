@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a feed server is set up: one frozen struct, units in the names."""
 
 from dataclasses import dataclass, field

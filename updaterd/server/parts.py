@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the HTTP surface is put in front of."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The connection under a stream: what a reader that does not read may cost."""
 
 import asyncio

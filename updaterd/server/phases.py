@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long each phase of a connection may last: whoever stops talking is let go.
 
 A deadline counts from the phase's beginning, so that a byte now and then does not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`/healthz`, `/readyz` and `/metrics`: what load balancers and monitoring ask."""
 
 import asyncio

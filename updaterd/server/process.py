@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The server process: sockets, uvicorn, signals, and the tasks beside it."""
 
 import asyncio

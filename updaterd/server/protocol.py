@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """uvicorn's HTTP/1.1 protocol, hardened, and the way to take a connection over.
 
 httptools puts no limit on a request's head, and uvicorn none on requests pipelined in

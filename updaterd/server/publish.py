@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What may be announced: the body of `POST /v1/events`, checked.
 
 The server holds no signing keys and believes nothing, but it need not pass on what

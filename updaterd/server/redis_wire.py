@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is sent to Redis and what comes back, as the event log means it."""
 
 from collections.abc import Awaitable, Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a request for a stream asks for; the same for both sinks."""
 
 from collections.abc import Iterable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The newest events, in memory: a catch-up from here costs no trip to the log.
 
 A page from the ring takes microseconds, one from Redis a hundred times as long, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose word pushed metadata is: judged by the repository's root, public keys only.
 
 The server holds no key and need not. But what rides in an announcement is believed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a server process stands on: log, lock, socket, limits of the system."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams through plain ASGI: the sink that works on any server and proxy."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams that write to the socket themselves: no task, no queue, no dictionary.
 
 The transport's own buffer is the queue. While it holds more than the limit, the

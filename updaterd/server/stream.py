@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One stream, whichever sink carries it, and what is answered instead of one."""
 
 from abc import ABC, abstractmethod

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The life of a stream, whichever sink carries it: let in, greeted, ended.
 
 Streams that were taken over are invisible to uvicorn's limits and shutdown, so they

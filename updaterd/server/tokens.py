@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may publish, operate or read: bearer tokens, kept only as hashes.
 
 A token is `upd_` and 256 random bits in base64url; the file holds its SHA-256, so a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One timer for everything that happens to streams with time.
 
 Streams sit in slots; each tick serves one slot, so that heartbeats of a fleet are

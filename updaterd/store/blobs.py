@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Large values of the database, written and read in pieces.
 
 A statement takes a value in three copies at once (ours, SQLite's, the record's), and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whom an event concerns: products that are configured, releases that failed here."""
 
 import sqlite3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does the disk, or the configuration, contradict the journal? `status` must tell.
 
 Apart from `install.stage.look`, whose imports the daemon does without.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the guard of self-updates knows, apart from the journal: `guard.json`.
 
 The journal may be moved away or made anew. A release of updaterd that was condemned

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The inbox: what the feed said, kept until it has been acted on.
 
 The event's row and the cursor (`Last-Event-ID`) are one transaction, and a row is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The journal: what is done to each product, what is installed, what is known bad.
 
 Written by the worker, one short transaction a step, *before* the step touches the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is a database what its version says? A release that failed may have changed it.
 
 What is looked for is what would make a statement of this release fail: a table or a

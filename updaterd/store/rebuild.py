@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A state database that cannot be used any more, and life after it.
 
 Damaged, of a layout that is too new, or with tables that are not those of its layout:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the journal says: its records, and how they are read.
 
 Works on a connection without the right to write: `status` and `history` use it

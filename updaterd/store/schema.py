@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tables of `state.db` and how they are opened.
 
 One file holds the feed cursor, the inbox, the journal of deployments and what is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the repository says, verified: `refresh()` gives a `View` or a typed error.
 
 TUF specification 1.0.34 section 5 is python-tuf's work; here is what it leaves open:

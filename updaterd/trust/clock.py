@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What time it is, when the machine's clock may be wrong."""
 
 from dataclasses import dataclass

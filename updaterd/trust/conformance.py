@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The trust layer without product policy, for TUF's public conformance suite.
 
     client = make_client(metadata_dir, metadata_url, targets_url, target_dir, root)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """python-tuf's client, tamed: our fetcher below it, a disk that keeps promises.
 
 The only module that touches python-tuf's private members; `pyproject.toml` pins the

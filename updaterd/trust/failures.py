@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every way python-tuf can fail, as one of our errors with a stable code.
 
 All of them are transient but two: a repository that is wrong today may be right

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which repository this is: its roots, each signed by the one before it.
 
 Neither its address tells (mirrors move) nor the bootstrap root alone (packages bring

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known about each role, for `status`: name, version, expiry.
 
 Reads the cache as plain JSON, without python-tuf: the files in it were verified

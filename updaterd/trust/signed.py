@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A signed file at hand: verified, read in parts, held open until nobody needs it.
 
 A large manifest is read through a window (`core/window.py`), and again when a release

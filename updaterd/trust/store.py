@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The trust cache: a lock for python-tuf's files, and manifests beside them."""
 
 import os

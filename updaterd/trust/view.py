@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The repository at one moment: what the channels offer, what the releases are.
 
 Every target says itself what it is (product, channel, version, platform), and is

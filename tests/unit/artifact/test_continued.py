@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tree that a killed run left half-built is continued, file by file, by hash only."""
 
 import hashlib

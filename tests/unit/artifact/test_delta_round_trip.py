@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A delta makes the new tree, byte for byte, whatever the two trees are."""
 
 import os

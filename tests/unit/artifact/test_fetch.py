@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blobs: resumed, believed by hash only, from whichever server has them right."""
 
 import hashlib

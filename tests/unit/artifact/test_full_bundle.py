@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A full bundle holds the whole tree, and gives up chosen files by themselves."""
 
 import hashlib

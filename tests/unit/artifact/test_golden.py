@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bundles that were published stay readable: golden files of each format.
 
 `python tests/unit/artifact/test_golden.py DIR [delta2]` makes all or that one anew:

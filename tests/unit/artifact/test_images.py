@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the images stream says of programs arrives as it was, or is refused."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loops that apply a delta do the same, compiled or not, whatever they get."""
 
 import os

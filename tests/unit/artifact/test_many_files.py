@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trees of very many files: what holds their listings has the memory for it."""
 
 import hashlib

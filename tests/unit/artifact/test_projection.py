@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deltas with images make the signed trees, whatever is in them."""
 
 import random

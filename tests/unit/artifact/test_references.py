@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """References are found and re-aimed as docs/formats.md says, compiled or not."""
 
 import itertools

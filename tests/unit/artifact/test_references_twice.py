@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Both implementations of references do the same: compiled, and in Python."""
 
 import os

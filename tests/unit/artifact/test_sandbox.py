@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the end of the worker process means: the bundle's fault, or the machine's."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tree script: what comes out is what went in, and nothing that cannot be."""
 
 import lzma

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd config check` finds what would only fail at night."""
 
 import json

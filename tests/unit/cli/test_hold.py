@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A hold lasts as long as was said, and a slip of the hand is told at once."""
 
 import os

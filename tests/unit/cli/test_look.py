@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd status` answers whoever asks, with what there is."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What commands print reaches whoever reads it, or nobody; it never ends the work."""
 
 import subprocess

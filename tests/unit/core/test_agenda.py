@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A product is due when it should be, and never parked."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is carried beside the listing describes one tree with it, or is refused."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the process that opens bundles may take follows from what it has to hold."""
 
 from updaterd.core.budget import EACH, GROUND, applying

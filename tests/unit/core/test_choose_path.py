@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cheapest route is found, whatever the edges."""
 
 from itertools import pairwise, permutations

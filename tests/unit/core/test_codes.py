@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every code has one home: whose fault it is, what it means, what to do."""
 
 import ast

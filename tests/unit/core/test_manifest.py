@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A manifest describes one possible, harmless tree, or it is refused."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A manifest costs little memory to read, whatever a stolen key signs in it."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A flood of events starts few workers; a single event starts one at once."""
 
 from hypothesis import given

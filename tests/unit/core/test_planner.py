@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every decision about a product, each as one property."""
 
 import math

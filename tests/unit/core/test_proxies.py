@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Proxies as environments have them: what makes no sense is named and left out."""
 
 import pytest

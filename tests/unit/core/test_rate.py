@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A rate holds over every second, whatever the server does meanwhile."""
 
 from hypothesis import given

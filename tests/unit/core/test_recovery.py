@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recovery over every combination of what the journal and the disk can say."""
 
 from itertools import chain, combinations, product

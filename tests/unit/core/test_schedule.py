@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Maintenance windows open and close when a person reading them would say so."""
 
 import time

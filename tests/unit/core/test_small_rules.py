@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names, texts, units: small rules that other rules rest on."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a hostile stream may cost: counted in bytes held, not in seconds."""
 
 import tracemalloc

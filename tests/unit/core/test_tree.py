@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Links are followed through the listing's own links; names are seen by who reads."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A turn is spread after whatever kept the fleet, and never put off for ever."""
 
 from collections import Counter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON from outside: read exactly, or refused with a typed error."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the daemon's libraries import in vain is read when it is used, or never."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd run` becomes the daemon: same process, all it was told, nothing else."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each deployment that ends is told once, by a name that an alert can listen to."""
 
 import pytest

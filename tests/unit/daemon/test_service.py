@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon's signals: none is lost, and each does what the manual says."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The supervisor starts workers when it should, and outlives what they do."""
 
 import asyncio

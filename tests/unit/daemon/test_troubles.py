@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The journal says what goes wrong: once, with what to do, and when it is over."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worker processes: what cannot be started is told, and none is left behind."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A flood waits with the server; what a feed usually says never waits."""
 
 from hypothesis import given

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands run without a shell, in a closed environment, and never for too long."""
 
 import os

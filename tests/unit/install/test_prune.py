@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Old releases go, but never one that something runs from."""
 
 import os

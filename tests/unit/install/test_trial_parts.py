@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Health, hooks and units: what is configured must hold, and says what does not."""
 
 import sys

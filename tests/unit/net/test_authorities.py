@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The system's CAs count from both places they stand in."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stream's own transport: what httpx would do, without what it would load."""
 
 import asyncio

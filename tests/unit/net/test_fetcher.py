@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fetching: one rate for everything, and answers that are cut are continued."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Odd proxies in the environment end nothing; each request goes its own way."""
 
 import socket

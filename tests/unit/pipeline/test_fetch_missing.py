@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parts of a full bundle, fetched into a sparse file of its length."""
 
 import tracemalloc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A release that was not made for this machine is none of its business."""
 
 from fakes.rig import Rig

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run is told about the machine."""
 
 from pathlib import Path

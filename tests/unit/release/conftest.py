@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tests of publishing share: somebody who publishes, and a machine that looks."""
 
 from pathlib import Path

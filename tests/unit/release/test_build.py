@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A release's deltas are made side by side; nothing of that shows in what is made."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The release commands, as typed: a whole life of a repository, and mistakes."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the streams of a delta are packed: bytes against the time to decode them."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Matching and packing in processes: whatever happens to them, nothing is left."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What may be deleted: long forgotten by everybody, and the repository's own."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Changes of keys: signed where the keys are, published whole or not at all."""
 
 import shutil

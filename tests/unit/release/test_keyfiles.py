@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Key files: encrypted, standard, and never opened by accident."""
 
 import shutil

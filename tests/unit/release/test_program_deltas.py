@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deltas of programs: small, the same everywhere, and applied by every machine."""
 
 import pickle

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs are described as their headers say, as far as a reader would take it."""
 
 import struct

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What does not make the release when a machine applies it is not signed."""
 
 import dataclasses

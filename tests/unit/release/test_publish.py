@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Publishing: in an order nothing can break, by several at once, step by step."""
 
 import threading

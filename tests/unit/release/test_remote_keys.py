@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys that never leave their device or service: a real token, a Vault's interface."""
 
 import base64

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A repository restored from a backup: refused, then taken past what is out."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The publisher refuses a tree that machines cannot build, or people cannot read."""
 
 import pytest

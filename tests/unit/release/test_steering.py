@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A channel says what everybody gets: only what it offered, whom it fits, told."""
 
 from dataclasses import replace

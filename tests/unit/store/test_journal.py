@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The journal keeps what it was told, and only moves as the table allows."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A database whose tables are not those of its version is noticed, and made anew."""
 
 import sqlite3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The trust layer, over real HTTP, against a repository of the production code."""
 
 import json

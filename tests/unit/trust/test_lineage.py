@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which repository a machine follows: told by roots that sign each other."""
 
 from fakes.repository import Publisher

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Re-aim references through the map of what was copied where (docs/formats.md). */
 #include "aim.h"
 

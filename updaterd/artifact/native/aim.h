@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Where the references of an old file point to in a new one (docs/formats.md). */
 #ifndef UPDATERD_AIM_H
 #define UPDATERD_AIM_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Applying deltas: what operations.py and sparse.py do for each operation
    or run, done for a whole block or batch of them.
 

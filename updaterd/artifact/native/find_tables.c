@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Find jump tables: code loads the address of one, and adds what it finds there. */
 #include "find_tables.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Jump tables, for the release side; a reader is told where they are. */
 #ifndef UPDATERD_FIND_TABLES_H
 #define UPDATERD_FIND_TABLES_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Reading old data: what sources.py does for each operation, for a batch of them.
 
    Half of a program's operations are shorter than 60 bytes, so what they lie in is read

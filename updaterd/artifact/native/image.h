@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Programs as docs/formats.md describes them: segments, regions, tables, references.
  *
  * Nothing in here knows Python. Offsets and addresses are int64; everything that

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* For the release side: all references of a file, rewritten in place; jump tables. */
 #include "find_tables.h"
 #include "projector.h"

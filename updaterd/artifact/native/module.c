@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* updaterd.artifact._native: the loops of the update worker that cost most in Python.
 
    Optional: whoever imports it has the same in Python. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What every file of updaterd.artifact._native shares.
 
    The module is built once for all Pythons from 3.11: only what the limited API of that

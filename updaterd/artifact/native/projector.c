@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Where references are in old files, and what copies make of them. */
 #include "projector.h"
 

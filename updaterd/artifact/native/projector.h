@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What references.c, projector.c and labels.c share: Image, Projector, columns. */
 #ifndef UPDATERD_PROJECTOR_H
 #define UPDATERD_PROJECTOR_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Image and Projector for Python: see updaterd/artifact/references.py, which is the
  * same without a compiler and says what they do. */
 #include "projector.h"

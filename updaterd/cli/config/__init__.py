@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd config`: is it right, and what must the machine grant for it?"""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One thing that would not work, and what to do about it."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Findings on the machine: units, grants, folders, commands. Nothing is changed."""
 
 import os

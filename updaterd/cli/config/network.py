@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Findings on the way to the servers: each address is asked once."""
 
 import asyncio

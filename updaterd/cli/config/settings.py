@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Findings in the settings, and in the files that they name."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who the daemon would be here, and the checks made in its place.
 
 What root may read and write says nothing about the daemon. Where root asks, a child

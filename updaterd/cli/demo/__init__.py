@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd demo`: the whole road on one machine, told as a story."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The application that the demo ships: a program, libraries and data, a few MB.
 
 "Acme Atlas" looks up places in a gazetteer. It is real in what matters here: it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the demo plays: its folder, its processes, and how it tells the story."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd release`: make, sign, publish and steer releases."""
 
 import argparse

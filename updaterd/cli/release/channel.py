@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd release publish|promote|rollout|pause|resume|yank`: steer a channel."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the release commands share: the workspace, the clock, progress, the feed."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd release init`: a new repository with its keys."""
 
 import argparse

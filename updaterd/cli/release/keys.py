@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd release keys`: who may sign, and with what."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd release push` and `add`: directories become a release."""
 
 import argparse

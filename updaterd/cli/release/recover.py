@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd release recover`: go on from a backup, past what is out."""
 
 import argparse

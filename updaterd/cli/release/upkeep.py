@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`updaterd release status|refresh|verify|gc`: keep a repository fit."""
 
 import argparse
