@@ -9,7 +9,7 @@
   UPDATERD_EVENT=release_installed UPDATERD_PRODUCT=acme`);
 - elsewhere: one human line on stderr, or a JSON line when asked.
 
-docs/operations.md lists every event; a test holds the list and the code together.
+docs/log-events.md lists every event; a test holds the list and the code together.
 Secrets and control characters never get further than here. Logging never raises and
 never waits: what the journal does not take goes to stderr, or is counted and told.
 """

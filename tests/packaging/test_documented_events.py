@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/operations.md and the code tell the same events."""
+"""The documentation and the code tell the same events, settings and codes."""
 
 import ast
 import re
@@ -30,9 +30,8 @@ def logged() -> dict[str, set[str]]:
 
 def test_every_event_is_documented_and_every_documented_event_exists():
     """An operator's alert on an event must not rot, in either direction."""
-    text = (REPO / "docs/operations.md").read_text()
-    table = text.partition("### Log events")[2].partition("\n### ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|", table, re.MULTILINE)
+    text = (REPO / "docs/log-events.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|", text, re.MULTILINE)
     documented = {name: set(levels.split(", ")) for name, levels in rows}
     assert logged() == documented
 
@@ -43,9 +42,9 @@ def test_events_have_stable_names():
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", name)
 
 
-def table(heading):
+def table(heading, page="owner.md"):
     """Return the first column of the table after a sentence, a code each."""
-    text = (REPO / "docs/operations.md").read_text()
+    text = (REPO / "docs" / page).read_text()
     rows = text.partition(heading)[2].lstrip().partition("\n\n| ")[2]
     first = [
         line.split("|")[1] for line in ("| " + rows.partition("\n\n")[0]).split("\n")
@@ -59,13 +58,12 @@ def test_every_setting_is_documented():
     read = set(
         re.findall(r'\.(?:text|path|words|seconds|whole|table)\("(\w+)"', source)
     )
-    text = (REPO / "docs/operations.md").read_text()
-    page = text.partition("### The configuration")[2].partition("\n### ")[0]
+    page = (REPO / "docs/configuration.md").read_text()
     named = set(re.findall(r"`(?:\w+\.)*(\w+)`", page))
     assert read - {"feed", "trust", "download", "schedule", "products"} <= named
     keys = {
         row.rpartition(".")[2]
-        for row in table("without asking the servers.\nDurations")
+        for row in table("without asking the servers.\nDurations", "configuration.md")
     }
     assert keys <= read | {"max_rate", "min_free"}
 

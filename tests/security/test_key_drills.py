@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The drills of docs/operations.md, with the commands that it names.
+"""The drills of docs/publisher.md, with the commands that it names.
 
 A `prod` repository with encrypted keys and offline roots; a machine that is never
 touched: its cache and its bootstrap root stay what they are.

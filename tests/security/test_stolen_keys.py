@@ -4,7 +4,7 @@
 For each key and each number or time that it signs. What a machine remembers and never
 lowers is kept with who said it, and goes with the key (docs/decisions/0019). The real
 pipeline, on a machine that nobody touches; keys are replaced with the commands of
-docs/operations.md.
+docs/publisher.md.
 """
 
 import copy

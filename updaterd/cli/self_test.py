@@ -2,7 +2,7 @@
 """`updaterd self-test`: would this release of updaterd work on this machine?
 
 Asked of a new updaterd before it is switched to, and again before the old daemon
-makes way for it (docs/operations.md). Each release brings its own: only it knows
+makes way for it (docs/owner.md). Each release brings its own: only it knows
 what it needs. Nothing is changed, and no server is asked but its own, on the loopback
 interface (cli/rehearsal.py).
 """

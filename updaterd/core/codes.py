@@ -2,7 +2,7 @@
 """Every code of an error, a reason or a decision: whose fault, meaning, remedy.
 
 A code is written where it is raised, as a literal, and stands here once. The table in
-docs/operations.md is made from here (docs/generate.py); tests/unit/core/test_codes.py
+docs/codes.md is made from here (docs/generate.py); tests/unit/core/test_codes.py
 holds that none is missing and none unused. Who only raises one need not load this.
 
 A row is `code: meaning | what to do`, and goes on in the indented lines after it.

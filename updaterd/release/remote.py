@@ -2,7 +2,7 @@
 """Keys that never leave their device or service: tokens, Vault, cloud KMS.
 
 Signing through them is securesystemslib's work; here is how their public half gets
-into the keyring. What each needs besides updaterd is in docs/operations.md.
+into the keyring. What each needs besides updaterd is in docs/publisher.md.
 """
 
 from collections.abc import Callable
@@ -72,7 +72,7 @@ def find_key(uri: str, name: str, pin: Passphrase) -> KeyEntry:
         raise BrokenError(
             f"cannot get the public key of {uri}: {named(error)}",
             means="nothing was changed",
-            do="see docs/operations.md for what each kind needs",
+            do="see docs/publisher.md for what each kind needs",
             code="key_unreachable",
         ) from error
     return KeyEntry(name=name, public=public, uri=found)

@@ -14,7 +14,7 @@ MORE = """\
 profiles:
   demo  keys lie open beside the repository; only `updaterd --demo` accepts it
   prod  key files are encrypted (scrypt, AES-256); move root-1, root-2 and root-3
-        to separate offline places afterwards: docs/operations.md
+        to separate offline places afterwards: docs/publisher.md
 """
 
 
@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"repository: {space.public} (serve it as /repo/)")
     print(f"root for machines: {root}")
     if arguments.profile == "prod":
-        print(f"keys: {folder / 'keys'}; take root-*.pem offline: docs/operations.md")
+        print(f"keys: {folder / 'keys'}; take root-*.pem offline: docs/publisher.md")
     else:
         print(f"keys: {folder / 'keys'} (demo: they protect nothing)")
     return 0

@@ -22,7 +22,7 @@ Changes of keys are signed by root keys. Those that are not here sign elsewhere:
   elsewhere:  updaterd release keys sign /media/stick/root.json --key root-2.pem
   here:       updaterd release keys import /media/stick/*.json
 
-Drills for stolen and lost keys: docs/operations.md.
+Drills for stolen and lost keys: docs/publisher.md.
 """
 ROLES = "root, targets, snapshot, timestamp, PRODUCT.releases or PRODUCT.CHANNEL"
 
