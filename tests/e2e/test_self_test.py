@@ -93,7 +93,7 @@ def test_updaterd_knows_whether_it_works(machine):
 @pytest.mark.parametrize(
     ("part", "sabotage"),
     [
-        ("pipeline/order.py", 'def update(*_): raise RuntimeError("born broken")'),
+        ("pipeline/update.py", 'def update(*_): raise RuntimeError("born broken")'),
         ("artifact/child.py", 'def make(*_): raise RuntimeError("born broken")'),
     ],
 )

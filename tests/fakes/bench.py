@@ -281,7 +281,7 @@ def warm_up() -> None:
     """Import what an update imports, once for all forks."""
     for name in (
         "cli.update", "cli.rollback", "cli.verify", "cli.hold", "cli.unhold",
-        "cli.status", "pipeline.order", "store.rebuild", "config", "cli.serve",
+        "cli.status", "pipeline.update", "store.rebuild", "config", "cli.serve",
         "cli.release.push", "release.publish", "release.build", "server.app",
         "server.process",
     ):  # fmt: skip

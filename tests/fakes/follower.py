@@ -16,7 +16,7 @@ from updaterd.core.lifecycle import State
 from updaterd.core.planner import Act
 from updaterd.net import NotFoundError
 from updaterd.pipeline import look
-from updaterd.pipeline.services import Request
+from updaterd.pipeline.run import Request, Run
 from updaterd.trust.client import TrustClient
 
 
@@ -77,7 +77,7 @@ class Follower:
 
     def see(self):
         """Ask the repository, and decide."""
-        return look.take(self.product, self.services, Request())
+        return look.take(Run(self.product, self.services), Request())
 
     def want(self, found):
         """Return the manifest of what was decided for; None: nothing is to be done."""

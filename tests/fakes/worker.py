@@ -14,8 +14,9 @@ from fakes.machine import Machine
 from updaterd import config
 from updaterd.install.restart_systemd import RefusedError
 from updaterd.net import Fetcher
-from updaterd.pipeline import order
-from updaterd.pipeline.services import Request, Services, open_services
+from updaterd.pipeline import update as pipeline
+from updaterd.pipeline.machine import Services, open_services
+from updaterd.pipeline.run import Request
 from updaterd.store.journal import Journal
 from updaterd.store.schema import open_state
 
@@ -164,7 +165,7 @@ def product_of(machine: Machine, **changes):
 
 def update(machine: Machine, services: Services, **asked):
     """Run one update."""
-    return order.update(product_of(machine), services, Request(**asked))
+    return pipeline.update(product_of(machine), services, Request(**asked))
 
 
 def killed(

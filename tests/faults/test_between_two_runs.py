@@ -13,7 +13,7 @@ from fakes.trees import snapshot
 from fakes.worker import killed, product_of, update, worker
 
 from updaterd.errors import BrokenError, TransientError
-from updaterd.pipeline import order
+from updaterd.pipeline import by_hand, recover
 
 TOUCHED = pytest.mark.parametrize("state", ["ACTIVATING", "PROBATION", "ROLLING_BACK"])
 
@@ -26,7 +26,7 @@ def runs(releases, machine, version: str) -> bool:
 
 
 def roll_back(machine, services):
-    return order.roll_back(product_of(machine), services)
+    return by_hand.roll_back(product_of(machine), services)
 
 
 def kill_in(machine, state: str, *, act=update) -> None:
@@ -86,7 +86,7 @@ def test_interrupted_roll_back_by_hand_blocks_only_what_was_left(
     kill_in(machine, state, act=roll_back)
 
     with worker(machine) as services:
-        order.recover(product_of(machine), services)
+        recover.recover(product_of(machine), services)
 
         running = machine.running
         assert running == services.journal.installed("acme").version

@@ -13,8 +13,8 @@ from fakes.rig import Rig
 from fakes.worker import product_of, worker
 
 from updaterd.core.settings import Hooks, Schedule
-from updaterd.pipeline import order
-from updaterd.pipeline.services import Request
+from updaterd.pipeline import update as pipeline
+from updaterd.pipeline.run import Request
 from updaterd.release import publish
 from updaterd.store.journal import Journal
 from updaterd.store.schema import open_state
@@ -61,7 +61,7 @@ STEPS = pytest.mark.parametrize(
 
 def run(rig, services, hooks, **asked):
     product = replace(product_of(rig.machine), hooks=hooks)
-    return order.update(product, services, Request(**asked))
+    return pipeline.update(product, services, Request(**asked))
 
 
 @STEPS

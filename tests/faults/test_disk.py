@@ -19,7 +19,7 @@ from updaterd.core.settings import Download
 from updaterd.core.words import Speakers
 from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.install import stage
-from updaterd.pipeline import order
+from updaterd.pipeline import by_hand
 from updaterd.store.journal import Journal
 from updaterd.store.schema import open_state
 
@@ -187,7 +187,7 @@ def test_directory_at_current_is_left_alone_until_a_person_says(releases, machin
         assert "verify acme --repair" in caught.value.do
         assert "precious" == (machine.current / "by-hand").read_text()
 
-        found = order.verify(product_of(machine), services, repair=True)
+        found = by_hand.verify(product_of(machine), services, repair=True)
 
         assert runs(releases, machine, "1.0.0")
         kept = list(machine.app.glob(".updaterd/kept-*/by-hand"))
@@ -298,7 +298,7 @@ def test_roll_back_never_goes_below_the_floor(releases, machine):
         services.journal.hear_from_disk("acme", 2)
 
         with pytest.raises(RejectedError) as caught:
-            order.roll_back(product_of(machine), services)
+            by_hand.roll_back(product_of(machine), services)
 
     assert "below_floor" == caught.value.code
     assert runs(releases, machine, "1.1.0")
@@ -314,7 +314,7 @@ def test_roll_back_works_without_network_clock_or_metadata(releases, machine):
         raise AssertionError("asked the network")
 
     with worker(machine, trust=offline, clock=lambda: 1.0) as services:
-        outcome = order.roll_back(product_of(machine), services)
+        outcome = by_hand.roll_back(product_of(machine), services)
         assert "rolled_back_by_hand" == outcome.code
     assert runs(releases, machine, "1.0.0")
 
@@ -330,7 +330,7 @@ def test_roll_back_refuses_a_damaged_release(releases, machine):
         (machine.app / "releases" / "1.0.0" / "bin" / "app").unlink()
 
         with pytest.raises(BrokenError, match="damaged"):
-            order.roll_back(product_of(machine), services)
+            by_hand.roll_back(product_of(machine), services)
 
         assert State.INSTALLED is services.journal.history("acme")[0].state
     assert runs(releases, machine, "1.1.0")
@@ -447,7 +447,7 @@ def test_application_of_others_is_taken_over_without_a_download(
         assert 0 == outcome.bytes_fetched
         assert runs(releases, fresh, "1.1.0")
 
-        order.roll_back(product_of(fresh), services)
+        by_hand.roll_back(product_of(fresh), services)
 
     assert "a local file" == (fresh.current / "theirs").read_text()
 
@@ -461,7 +461,7 @@ def test_repair_fetches_only_what_is_nowhere_on_this_disk(releases, machine):
         raw = services.journal.manifest_bytes("acme", "1.0.0")
         length = manifests.parse(raw).full.length
 
-        found = order.verify(product_of(machine), services, repair=True)
+        found = by_hand.verify(product_of(machine), services, repair=True)
 
         paths = {problem.path for problem in found.problems}
         assert {"only-in-1.0.0", "bin/app"} == paths
@@ -469,7 +469,9 @@ def test_repair_fetches_only_what_is_nowhere_on_this_disk(releases, machine):
         # the beginning of the bundle and the frames that hold the two: here all of
         # it, but nothing twice and nothing beyond
         assert found.bytes_fetched <= length
-        assert () == order.verify(product_of(machine), services, repair=False).problems
+        assert (
+            () == by_hand.verify(product_of(machine), services, repair=False).problems
+        )
     assert runs(releases, machine, "1.0.0")
 
 

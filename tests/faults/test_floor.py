@@ -6,7 +6,7 @@ from fakes.rig import Rig
 from fakes.worker import killed, product_of, worker
 
 from updaterd.errors import RejectedError
-from updaterd.pipeline import order
+from updaterd.pipeline import by_hand, recover
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def test_the_floor_of_a_release_outlives_its_run(rig, state):
     assert killed(rig.machine, state, leaving=False)
 
     with worker(rig.machine) as services:
-        order.recover(product_of(rig.machine), services)
+        recover.recover(product_of(rig.machine), services)
         assert rig.machine.running == "1.1.0"
         assert services.journal.floor("acme") == 2
         with pytest.raises(RejectedError) as caught:
-            order.roll_back(product_of(rig.machine), services)
+            by_hand.roll_back(product_of(rig.machine), services)
     assert caught.value.code == "below_floor"
 
 
@@ -39,6 +39,6 @@ def test_a_release_that_was_not_proven_raises_no_floor(rig, state):
     assert killed(rig.machine, state, leaving=False)
 
     with worker(rig.machine) as services:
-        order.recover(product_of(rig.machine), services)
+        recover.recover(product_of(rig.machine), services)
         assert rig.machine.running == "1.0.0"
         assert services.journal.floor("acme") == 0

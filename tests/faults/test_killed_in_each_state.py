@@ -10,7 +10,7 @@ from fakes.trees import snapshot
 from fakes.worker import Units, killed, product_of, update, worker
 
 from updaterd.core.lifecycle import State
-from updaterd.pipeline import order
+from updaterd.pipeline import recover
 
 MOMENTS = pytest.mark.parametrize("leaving", [False, True], ids=["entered", "leaving"])
 
@@ -98,7 +98,7 @@ def test_while_rolling_back_it_goes_on_rolling_back(releases, machine, leaving):
     assert killed(machine, "ROLLING_BACK", leaving=leaving, manager=sick)
 
     with worker(machine, manager=sick) as services:
-        order.recover(product_of(machine), services)
+        recover.recover(product_of(machine), services)
 
         (row, *_) = services.journal.history("acme")
         assert (State.ROLLED_BACK, "unhealthy") == (row.state, row.code)

@@ -12,7 +12,7 @@ from updaterd.core.lifecycle import State
 from updaterd.daemon import outcomes
 from updaterd.errors import TransientError
 from updaterd.install.restart_systemd import RefusedError, RestartError, Systemd
-from updaterd.pipeline import order
+from updaterd.pipeline import recover
 
 CANCELED = "Job for acme.service canceled."
 
@@ -157,7 +157,7 @@ def test_machine_that_stops_in_each_trial_is_stopped_by_the_release(served):
             update(served, services)
 
     with worker(served, boot="boot-6") as services:
-        order.recover(product_of(served), services)
+        recover.recover(product_of(served), services)
         (row, *_) = services.journal.history("acme")
         assert (State.ROLLED_BACK, "rebooted_in_probation") == (row.state, row.code)
     assert "1.0.0" == served.running

@@ -17,8 +17,9 @@ from fakes.worker import killed, product_of, worker
 
 from updaterd.errors import BrokenError
 from updaterd.install import beside, layout, stage
-from updaterd.pipeline import order
-from updaterd.pipeline.services import Request
+from updaterd.pipeline import by_hand
+from updaterd.pipeline import update as pipeline
+from updaterd.pipeline.run import Request
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +84,12 @@ def mounted(place) -> bool:
 
 def update(machine, **asked):
     with worker(machine) as services:
-        return order.update(product_of(machine), services, Request(**asked))
+        return pipeline.update(product_of(machine), services, Request(**asked))
 
 
 def repair(machine):
     with worker(machine) as services:
-        return order.verify(product_of(machine), services, repair=True)
+        return by_hand.verify(product_of(machine), services, repair=True)
 
 
 def on_disk(machine) -> list[str]:
@@ -183,7 +184,7 @@ def test_volume_in_the_half_built_tree_of_the_same_release(
 ):
     assert killed(
         machine, "STAGING", leaving=False,
-        act=lambda machine, services: order.update(
+        act=lambda machine, services: pipeline.update(
             product_of(machine), services, Request()
         ),
     )  # fmt: skip
@@ -224,7 +225,7 @@ def test_volume_in_the_release_to_be_repaired(releases, machine, mount, volume, 
     assert untouched(volume)
     assert mounted(place)
     with worker(machine) as services:
-        found = order.verify(product_of(machine), services, repair=False)
+        found = by_hand.verify(product_of(machine), services, repair=False)
     said = [f"{problem.path}: {problem.what}" for problem in found.problems]
     assert f"{where}: another file system is mounted there" in [*said, *found.notes]
 
@@ -246,10 +247,10 @@ def test_volume_in_a_sound_release_is_no_damage(releases, machine, mount, volume
     assert (False, ()) == (found.repaired, found.problems)
     assert "data: another file system is mounted there" in found.notes
     with worker(machine) as services:
-        assert "installed" == order.roll_back(product_of(machine), services).result
+        assert "installed" == by_hand.roll_back(product_of(machine), services).result
     assert "1.0.0" == machine.running
     with worker(machine) as services:
-        back = order.roll_back(product_of(machine), services, to="1.1.0")
+        back = by_hand.roll_back(product_of(machine), services, to="1.1.0")
     assert "installed" == back.result
     assert all(map(mounted, places))
     assert untouched(volume)
@@ -382,7 +383,7 @@ def test_release_whose_deletion_was_cut_short_is_none_any_more(releases, layered
     (layered.app / "releases" / "1.0.0" / "bin" / "app").unlink()
 
     with worker(layered) as services, pytest.raises(BrokenError) as caught:
-        order.roll_back(product_of(layered), services)
+        by_hand.roll_back(product_of(layered), services)
 
     assert "nothing_to_return_to" == caught.value.code
     assert ["1.1.0"] == on_disk(layered)
@@ -406,7 +407,7 @@ def test_release_of_that_name_that_cannot_be_renamed_gives_way(releases, layered
     """A damaged tree of a release that does not run is deleted, then built anew."""
     update(layered)
     with worker(layered) as services:
-        order.roll_back(product_of(layered), services)
+        by_hand.roll_back(product_of(layered), services)
     clone(layered.app, layered.root / "copy")
     unmount(layered.app)
     shutil.rmtree(layered.root / "layers" / "lower")
@@ -443,7 +444,7 @@ def test_file_system_mounted_on_one_of_two_folders(releases, machine, mount, whe
     (machine.current / "bin" / "app").unlink()
     assert repair(machine).repaired
     with worker(machine) as services:
-        assert "installed" == order.roll_back(product_of(machine), services).result
+        assert "installed" == by_hand.roll_back(product_of(machine), services).result
     assert runs(releases, machine, "1.1.0")
     place = machine.app / "releases" / stage.PRIVATE
     assert ["manifests"] == os.listdir(place)
@@ -506,7 +507,7 @@ def test_application_of_others_beside_a_mounted_releases_folder(
     assert runs(releases, machine, "1.2.0")
 
     with worker(machine) as services:
-        back = order.roll_back(product_of(machine), services)
+        back = by_hand.roll_back(product_of(machine), services)
     assert ("installed", "unmanaged") == (back.result, back.version)
     assert snapshot(machine.current) == releases.trees["1.1.0"]
 

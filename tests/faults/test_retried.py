@@ -10,8 +10,8 @@ from fakes.worker import Units, product_of, worker
 
 from updaterd import config, status
 from updaterd.core.sse import Event
-from updaterd.pipeline import order
-from updaterd.pipeline.services import Request
+from updaterd.pipeline import update as pipeline
+from updaterd.pipeline.run import Request
 from updaterd.store.inbox import Inbox
 from updaterd.store.schema import open_state
 
@@ -45,7 +45,7 @@ def machine(rig, now):
 
 def run(rig, services, trigger):
     product = replace(product_of(rig.machine), units=("acme.service",))
-    return order.update(product, services, Request(trigger=trigger))
+    return pipeline.update(product, services, Request(trigger=trigger))
 
 
 def hear(services, now, event, **members):

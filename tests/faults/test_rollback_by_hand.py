@@ -9,13 +9,13 @@ from fakes.worker import Units, killed, product_of, update, worker
 
 from updaterd.core.lifecycle import State
 from updaterd.errors import BrokenError, TransientError
-from updaterd.pipeline import order
+from updaterd.pipeline import by_hand
 
 UNITS = '\nunits = ["acme.service"]\n'
 
 
 def roll_back(machine, services, **asked):
-    return order.roll_back(product_of(machine), services, **asked)
+    return by_hand.roll_back(product_of(machine), services, **asked)
 
 
 def blocked(services) -> dict[str, str]:
@@ -161,7 +161,7 @@ def test_refused_by_a_hook_nothing_is_blocked(updated):
         no = product_of(updated)
         no = replace(no, hooks=replace(no.hooks, pre_activate=("/bin/false",)))
         with pytest.raises(TransientError):
-            order.roll_back(no, services)
+            by_hand.roll_back(no, services)
         assert {} == blocked(services)
         assert "current" == update(updated, services).result
 

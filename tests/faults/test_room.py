@@ -16,8 +16,9 @@ from fakes.worker import killed, product_of, update, worker
 from updaterd.core.settings import Download
 from updaterd.errors import RejectedError, TransientError
 from updaterd.install import stage
-from updaterd.pipeline import order
-from updaterd.pipeline.services import Request
+from updaterd.pipeline import by_hand, recover
+from updaterd.pipeline import update as pipeline
+from updaterd.pipeline.run import Request
 from updaterd.release import publish
 
 MIB = 2**20
@@ -233,11 +234,11 @@ def test_what_is_shared_is_not_needed(tmp_path, disk, how, later_s, fits):
         with worker(rig.machine, download=Download(min_free=0)) as services:
             product = replace(product_of(rig.machine), unchanged=how)
             if fits:
-                outcome = order.update(product, services, Request())
+                outcome = pipeline.update(product, services, Request())
                 assert outcome.result == "installed"
             else:
                 with pytest.raises(TransientError, match="needs") as caught:
-                    order.update(product, services, Request())
+                    pipeline.update(product, services, Request())
                 assert caught.value.code == "disk_full"
     finally:
         rig.close()
@@ -280,7 +281,7 @@ def test_a_worker_that_dies_before_it_clears_the_cache_leaves_nothing(rig, then)
             repository.commit()
             assert update(rig.machine, services).code == "paused"
         else:
-            order.recover(product_of(rig.machine), services)
+            recover.recover(product_of(rig.machine), services)
 
     assert cached(rig) == []
 
@@ -290,7 +291,7 @@ def test_a_worker_that_dies_before_the_tree_has_its_name_keeps_the_bundle(rig):
     assert killed(rig.machine, "STAGING", leaving=False)
 
     with worker(rig.machine) as services:
-        order.recover(product_of(rig.machine), services)
+        recover.recover(product_of(rig.machine), services)
         assert cached(rig)
         before = len(rig.origin.requests)
         assert update(rig.machine, services).result == "installed"
@@ -344,7 +345,7 @@ def test_repair_asks_for_room_too(rig, disk):
         worker(rig.machine, download=Download(min_free=0)) as services,
         pytest.raises((TransientError, RejectedError)) as caught,
     ):
-        order.verify(product_of(rig.machine), services, repair=True)
+        by_hand.verify(product_of(rig.machine), services, repair=True)
 
     assert caught.value.code == "disk_full"
     assert list(stage.private(rig.machine.app).glob("stage-*")) == []

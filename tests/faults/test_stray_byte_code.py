@@ -9,7 +9,7 @@ from fakes.trees import make_tree, snapshot
 from fakes.worker import product_of, update, worker
 
 from updaterd.errors import BrokenError
-from updaterd.pipeline import order
+from updaterd.pipeline import by_hand
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_release_with_byte_code_in_it_can_be_returned_to(releases, machine):
     """As older versions left it in updaterd's own releases."""
     dirty(machine, "1.0.0")
     with worker(machine) as services:
-        order.roll_back(product_of(machine), services)
+        by_hand.roll_back(product_of(machine), services)
     assert "1.0.0" == machine.running
     assert releases.trees["1.0.0"] == snapshot(machine.current)
 
@@ -59,10 +59,10 @@ def test_release_with_byte_code_in_it_can_be_returned_to(releases, machine):
 def test_repair_takes_byte_code_away_and_restarts_nothing(releases, machine):
     dirty(machine, "1.1.0")
     with worker(machine) as services:
-        found = order.verify(product_of(machine), services, repair=False)
+        found = by_hand.verify(product_of(machine), services, repair=False)
         assert ["lib/app/__pycache__"] == [one.path for one in found.problems]
 
-        fixed = order.verify(product_of(machine), services, repair=True)
+        fixed = by_hand.verify(product_of(machine), services, repair=True)
 
         assert (True, 0) == (fixed.repaired, fixed.bytes_fetched)
         assert [] == services.manager.asked
@@ -76,5 +76,5 @@ def test_what_is_beside_no_module_of_the_release_is_damage(machine, name):
     path.parent.mkdir(exist_ok=True)
     path.write_text("")
     with worker(machine) as services, pytest.raises(BrokenError, match="damaged"):
-        order.roll_back(product_of(machine), services)
+        by_hand.roll_back(product_of(machine), services)
     assert path.exists()

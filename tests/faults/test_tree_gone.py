@@ -7,7 +7,7 @@ import pytest
 from fakes.worker import killed, product_of, update, worker
 
 from updaterd.errors import TransientError
-from updaterd.pipeline import order
+from updaterd.pipeline import by_hand
 
 
 def unmounted(machine) -> None:
@@ -30,8 +30,8 @@ def test_root_that_is_mounted_late_is_waited_for(machine, state):
     with worker(machine) as services:
         for act in (
             lambda: update(machine, services),
-            lambda: order.roll_back(product_of(machine), services),
-            lambda: order.verify(product_of(machine), services, repair=True),
+            lambda: by_hand.roll_back(product_of(machine), services),
+            lambda: by_hand.verify(product_of(machine), services, repair=True),
         ):
             with pytest.raises(TransientError, match="mount it") as caught:
                 act()

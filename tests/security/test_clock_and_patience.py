@@ -17,8 +17,9 @@ from security.attacks import FILES
 from updaterd import config
 from updaterd.errors import TransientError
 from updaterd.net import Fetcher
-from updaterd.pipeline import order
-from updaterd.pipeline.services import Request, Silent, open_services
+from updaterd.pipeline import update as pipeline
+from updaterd.pipeline.machine import Silent, open_services
+from updaterd.pipeline.run import Request
 from updaterd.store.journal import Journal
 from updaterd.store.schema import open_state
 
@@ -57,7 +58,7 @@ def update(rig: Rig, *, clock=time.time):
             environment={},
         )
         assert services.platform == PLATFORM
-        return order.update(
+        return pipeline.update(
             settings.products["acme"], services, Request(trigger="manual")
         )
 

@@ -23,7 +23,7 @@ from tuf.api.metadata import Metadata, MetaFile
 from updaterd import cli
 from updaterd.core.channel import Offer, Rollout
 from updaterd.errors import RejectedError, TransientError, UpdaterError
-from updaterd.pipeline import order
+from updaterd.pipeline import by_hand
 from updaterd.release import publish, workspace
 from updaterd.store.records import Records
 from updaterd.store.schema import open_for_reading
@@ -54,7 +54,7 @@ def run(rig: Rig, *, clock=time.time, **asked) -> str:
 
 def go_back(rig: Rig) -> str:
     with worker(rig.machine) as services:
-        order.roll_back(product_of(rig.machine), services)
+        by_hand.roll_back(product_of(rig.machine), services)
     return rig.machine.running
 
 

@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Decide for each product and print it; return the worst exit code."""
     from updaterd.cli.update import bring
-    from updaterd.pipeline.order import Request
+    from updaterd.pipeline.run import Request
 
     settings = settings_from(arguments)
     nudge_daemon(settings)

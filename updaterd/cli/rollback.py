@@ -37,13 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Roll the product back and say how it went."""
     from updaterd.cli import update
     from updaterd.core.text import printable
-    from updaterd.pipeline import order
+    from updaterd.pipeline import by_hand
 
     settings = settings_from(arguments)
     (name,) = chosen_products(settings, arguments.product)
     teller = update.teller(as_json=arguments.json)
     with closing(update.Machine(settings, teller)) as machine:
-        outcome = order.roll_back(
+        outcome = by_hand.roll_back(
             settings.products[name], machine.services, to=arguments.to
         )
     nudge_daemon(settings)

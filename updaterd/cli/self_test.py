@@ -24,7 +24,8 @@ _PARTS = (
     "artifact.child",
     "artifact.codecs",
     "daemon.service",
-    "pipeline.order",
+    "pipeline.by_hand",
+    "pipeline.update",
     "successor",
     "trust.client",
 )

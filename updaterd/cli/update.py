@@ -29,7 +29,8 @@ from updaterd.ending import tell
 
 if TYPE_CHECKING:
     from updaterd.core.settings import Settings
-    from updaterd.pipeline.services import Outcome, Request, Services, Teller
+    from updaterd.pipeline.machine import Services, Teller
+    from updaterd.pipeline.run import Outcome, Request
     from updaterd.trust.client import Pushed
 
 SCHEMA = 1
@@ -86,7 +87,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Update the products, one after the other; return the worst exit code."""
-    from updaterd.pipeline.services import Request
+    from updaterd.pipeline.run import Request
 
     settings = settings_from(arguments)
     request = Request(
@@ -105,7 +106,7 @@ def bring(
 ) -> int:
     """Bring each product to its target; return the worst exit code."""
     from updaterd.errors import UpdaterError
-    from updaterd.pipeline import order
+    from updaterd.pipeline import update
 
     worst, changed = EXIT_CURRENT, False
     if not names and not as_json:
@@ -113,7 +114,7 @@ def bring(
     with closing(Machine(settings, teller(as_json=as_json))) as machine:
         for name in names:
             try:
-                outcome = order.update(
+                outcome = update.update(
                     settings.products[name], machine.services, request
                 )
             except UpdaterError as error:
@@ -155,7 +156,7 @@ class Machine:
     def __init__(self, settings: "Settings", teller: "Teller") -> None:
         from updaterd import locks, places, presence
         from updaterd.net import Fetcher
-        from updaterd.pipeline.services import open_services
+        from updaterd.pipeline.machine import open_services
         from updaterd.store.journal import Journal
         from updaterd.store.rebuild import open_or_rebuild
         from updaterd.store.schema import open_state
@@ -204,7 +205,7 @@ class Machine:
 def teller(*, as_json: bool) -> "Teller":
     """Return who tells what is being done: a terminal, a log, or nobody."""
     if as_json:
-        from updaterd.pipeline.services import Silent
+        from updaterd.pipeline.machine import Silent
 
         return Silent()
     return _Bar() if sys.stderr.isatty() else _Lines()

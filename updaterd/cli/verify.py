@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.cli import update
     from updaterd.ending import tell
     from updaterd.errors import UpdaterError
-    from updaterd.pipeline import order
+    from updaterd.pipeline import by_hand
 
     settings = settings_from(arguments)
     worst = EXIT_CURRENT
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     with closing(update.Machine(settings, teller)) as machine:
         for name in chosen_products(settings, arguments.product):
             try:
-                found = order.verify(
+                found = by_hand.verify(
                     settings.products[name], machine.services, repair=arguments.repair
                 )
             except UpdaterError as error:
@@ -60,7 +60,7 @@ def _show(found: object, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from updaterd.core.text import printable
-    from updaterd.pipeline.restore import Checked
+    from updaterd.pipeline.by_hand import Checked
 
     assert isinstance(found, Checked)
     if as_json:

@@ -30,7 +30,7 @@ from updaterd.install.room import DiskFullError
 from updaterd.net import WORTHWHILE, NotFoundError
 from updaterd.pipeline import byte_code, cache, finish, reuse, room
 from updaterd.pipeline.build import Job, build
-from updaterd.pipeline.services import Services
+from updaterd.pipeline.machine import Services
 
 _MOSTLY = 0.8
 

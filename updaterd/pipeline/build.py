@@ -20,7 +20,7 @@ from updaterd.errors import RejectedError, TransientError
 from updaterd.install import stage
 from updaterd.install.room import Watch
 from updaterd.pipeline import finish, reuse
-from updaterd.pipeline.services import Services
+from updaterd.pipeline.machine import Services
 
 
 @dataclass(slots=True, kw_only=True)

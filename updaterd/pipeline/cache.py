@@ -17,7 +17,7 @@ from updaterd.core.deltas import Path as Route
 from updaterd.core.manifest import Delta, Full, Manifest
 from updaterd.core.settings import Product
 from updaterd.errors import MalformedError
-from updaterd.pipeline.services import Services
+from updaterd.pipeline.machine import Services
 
 _FORGOTTEN_S = 30 * 86400.0
 

@@ -4,14 +4,11 @@
 Both outlive the journal, which may be moved away or made anew.
 """
 
-from pathlib import Path
-
 from updaterd.core.manifest import parse
 from updaterd.core.recovery import STOOD_ASIDE, Link
-from updaterd.core.settings import Product
 from updaterd.errors import MalformedError
 from updaterd.install import stage
-from updaterd.pipeline.services import Services
+from updaterd.pipeline.run import Run
 from updaterd.store import guard_note
 from updaterd.store.guard_note import Left
 from updaterd.store.journal import Release
@@ -21,15 +18,15 @@ _ASIDE = "stood_aside"
 """In `meta`: a hold was made of the removed `current`; a person may have ended it."""
 
 
-def recall(product: Product, services: Services) -> None:
+def recall(run: Run) -> None:
     """Journal what the guard knows, before anything is decided.
 
     Power cut: some of it is journalled; the next run adds the rest.
     """
-    if product.name != NAME:
+    if run.name != NAME:
         return
-    journal, note = services.journal, guard_note.read(services.state)
-    disk = stage.look(Path(product.root))
+    journal, note = run.journal, guard_note.read(run.services.state)
+    disk = stage.look(run.root)
     installed = journal.installed(NAME)
     running = disk.running if disk.current is Link.RELEASE else None
     if running is None and installed is not None and installed.version in note.left:
@@ -38,31 +35,31 @@ def recall(product: Product, services: Services) -> None:
     for left in note.left.values():
         # not while a person has it tried again
         if left.version not in {running, *failed}:
-            release = Release(left.version, left.seq or _seq(product, left), "")
+            release = Release(left.version, left.seq or _seq(run, left), "")
             reason = f"the guard left it: {left.why}"
-            journal.block(NAME, release, services.note("self_update_failed", reason))
+            journal.block(NAME, release, run.note("self_update_failed", reason))
     if running is not None:
         if journal.meta(_ASIDE):
             journal.set_meta(_ASIDE, "")
     elif note.aside and not journal.meta(_ASIDE):
-        forget(product, services, wanted=True)
+        forget(run, wanted=True)
 
 
-def forget(product: Product, services: Services, *, wanted: bool) -> None:
+def forget(run: Run, *, wanted: bool) -> None:
     """Journal that nothing is installed; `wanted`: it stays so until a person ends it.
 
     Power cut: the hold comes first; without it the next run finds the same.
     """
     if wanted:
-        services.journal.hold(product.name, reason=STOOD_ASIDE)
-    services.journal.forget_installed(product.name)
+        run.journal.hold(run.name, reason=STOOD_ASIDE)
+    run.journal.forget_installed(run.name)
     if wanted:
-        services.journal.set_meta(_ASIDE, "yes")
+        run.journal.set_meta(_ASIDE, "yes")
 
 
-def _seq(product: Product, left: Left) -> int:
+def _seq(run: Run, left: Left) -> int:
     """Return a release's place in the order by its listing on disk; 0: unknown."""
-    saved = stage.saved_manifests(Path(product.root), [left.version])
+    saved = stage.saved_manifests(run.root, [left.version])
     try:
         return parse(saved[left.version]).seq
     except (KeyError, MalformedError):

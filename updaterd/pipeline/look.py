@@ -14,10 +14,9 @@ from updaterd.core import planner
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import Manifest
 from updaterd.core.planner import Act, Decision, Facts, Wait
-from updaterd.core.settings import Product
 from updaterd.errors import NotUnderstoodError
-from updaterd.pipeline import facts
-from updaterd.pipeline.services import Request, Services
+from updaterd.pipeline import facts, notes
+from updaterd.pipeline.run import Request, Run
 from updaterd.trust.client import View
 from updaterd.trust.signed import Signed
 
@@ -48,8 +47,7 @@ class Wanted:
 
 
 def take(
-    product: Product,
-    services: Services,
+    run: Run,
     request: Request,
     *,
     staged: Wanted | None = None,
@@ -57,8 +55,7 @@ def take(
     """Ask the repository, decide, and journal both; a dry run journals nothing.
 
     Args:
-        product: the application.
-        services: the machine.
+        run: one product on this machine.
         request: what the caller asked for.
         staged: the release that was decided for before, whose listing is known.
 
@@ -68,40 +65,39 @@ def take(
 
     Power cut: decided anew by the next run.
     """
-    heard = services.journal.newest_event()  # before asking: later ones are news
-    view = _refresh(services, request)
-    notes = tuple(warning.what for warning in view.warnings)
+    heard = run.journal.newest_event()  # before asking: later ones are news
+    view = _refresh(run, request)
+    warnings = tuple(warning.what for warning in view.warnings)
     try:
-        pointer = view.channel(product.name, product.channel)
+        pointer = view.channel(run.name, run.product.channel)
     except NotUnderstoodError as error:
-        known = facts.without_a_view(product, services)
+        known = facts.without_a_view(run)
         decision: Decision = Wait(code=error.code, reason=error.what)
-        notes = (*notes, error.do)
+        warnings = (*warnings, error.do)
     else:
-        known, decision = _decide(product, services, request, view, pointer, staged)
+        known, decision = _decide(run, request, view, pointer, staged)
     if not request.dry:
-        facts.note_decision(product, services, decision, known, heard)
+        notes.decision(run, decision, known, heard)
         if decision.code not in _NOT_ACCEPTED:
-            facts.accept(product, services, view)
-    return Look(view=view, known=known, decision=decision, notes=notes)
+            notes.accept(run, view)
+    return Look(view=view, known=known, decision=decision, notes=warnings)
 
 
-def _decide(  # noqa: PLR0913, PLR0917 - what one decision needs
-    product: Product,
-    services: Services,
+def _decide(
+    run: Run,
     request: Request,
     view: View,
     pointer: ChannelPointer,
     staged: Wanted | None,
 ) -> tuple[Facts, Decision]:
-    known = facts.gather(product, services, request, view)
+    known = facts.gather(run, request, view)
     decision = planner.decide(pointer, known)
     if staged is None or not _is_same(view, decision, staged):
         pointer, known = facts.passing_over(view, pointer, known)
         decision = planner.decide(pointer, known)
     known = replace(
         known,
-        first_seen_at=facts.first_seen(product, services, decision, now=known.now),
+        first_seen_at=facts.first_seen(run, decision, now=known.now),
         pending_since=planner.pending_since(decision, known),
     )
     return known, planner.decide(pointer, known)
@@ -149,14 +145,14 @@ def _is_same(view: View, decision: Decision, staged: Wanted) -> bool:
     )
 
 
-def _refresh(services: Services, request: Request) -> View:
+def _refresh(run: Run, request: Request) -> View:
     """Return the repository's word, and journal what it says about itself."""
-    view = services.trust().refresh(
-        now=datetime.fromtimestamp(services.clock(), UTC),
+    view = run.services.trust().refresh(
+        now=datetime.fromtimestamp(run.services.clock(), UTC),
         pushed=request.pushed,
-        heard=services.journal.times(),
+        heard=run.journal.times(),
     )
     if not request.dry:
         told = [{"code": said.code, "what": said.what} for said in view.warnings]
-        services.journal.set_meta("warnings", json.dumps(told))
+        run.journal.set_meta("warnings", json.dumps(told))
     return view

@@ -5,78 +5,68 @@ What could not be deleted is tried again by each run, until it is gone.
 """
 
 import json
-from pathlib import Path
 
-from updaterd.core.settings import Product
 from updaterd.install import holders, prune
-from updaterd.pipeline.services import Services
+from updaterd.pipeline.run import Run
 from updaterd.store.records import IN_THE_WAY
 from updaterd.volumes import Obstacle
 
 _GUARDED = "updaterd"
 
 
-def tidy(product: Product, services: Services, left: tuple[Obstacle, ...] = ()) -> None:
+def tidy(run: Run, left: tuple[Obstacle, ...] = ()) -> None:
     """Delete releases that are not kept any more; a refusal of the disk can wait.
 
     Args:
-        product: the application.
-        services: the machine.
+        run: one product on this machine.
         left: what else stands in the way, and is to be remembered.
 
     Power cut: as `prune.prune`; the next update, or the next run where something
         stood in the way, deletes the rest.
     """
-    order = tuple(
-        release.version for release in services.journal.releases(product.name)
-    )
+    order = tuple(release.version for release in run.journal.releases(run.name))
     # The guard of updaterd's own release watches on when its trial here is over.
-    keep = max(2, product.keep) if product.name == _GUARDED else product.keep
+    keep = max(2, run.product.keep) if run.name == _GUARDED else run.product.keep
     try:
-        old = prune.prune(
-            Path(product.root), order, keep=keep, holders=held_by(product, services)
-        )
+        old = prune.prune(run.root, order, keep=keep, holders=held_by(run))
     except OSError as error:
-        services.teller.say(f"old releases stay for now: {error}")
+        run.say(f"old releases stay for now: {error}")
         return
     for version in old.free:
-        services.journal.forget_release(product.name, version)
-        services.teller.say(f"deleted old release {version}")
+        run.journal.forget_release(run.name, version)
+        run.say(f"deleted old release {version}")
     for version, why in old.busy.items():
-        services.teller.say(f"old release {version} stays: {why}")
-    remember(product, services, (*left, *old.stuck))
+        run.say(f"old release {version} stays: {why}")
+    remember(run, (*left, *old.stuck))
 
 
-def look_again(
-    product: Product, services: Services, left: tuple[Obstacle, ...]
-) -> None:
+def look_again(run: Run, left: tuple[Obstacle, ...]) -> None:
     """Delete what could not be deleted before, if anything could not.
 
     Args:
-        product: the application.
-        services: the machine.
+        run: one product on this machine.
         left: what this run could not delete of what dead runs left.
     """
-    if services.journal.in_the_way(product.name):
-        tidy(product, services, left)
+    if run.journal.in_the_way(run.name):
+        tidy(run, left)
         return
-    root = Path(product.root)
-    held = held_by(product, services) if prune.set_aside(root) else None
+    root = run.root
+    held = held_by(run) if prune.set_aside(root) else None
     stuck = prune.empty_trash(root, holders=held)
     if stuck := (*left, *stuck):
-        remember(product, services, stuck)
+        remember(run, stuck)
 
 
-def held_by(product: Product, services: Services) -> holders.Holders:
+def held_by(run: Run) -> holders.Holders:
     """Return whose processes keep an old release."""
-    return holders.find(product, services.manager.properties)
+    return holders.find(run.product, run.services.manager.properties)
 
 
-def remember(product: Product, services: Services, stuck: tuple[Obstacle, ...]) -> None:
+def remember(run: Run, stuck: tuple[Obstacle, ...]) -> None:
     """Journal what stands in the way, for `status`; nothing is remembered as well."""
     told = tuple(dict.fromkeys(map(str, stuck)))
-    if told == services.journal.in_the_way(product.name):
+    if told == run.journal.in_the_way(run.name):
         return
-    services.journal.set_meta(f"{IN_THE_WAY}{product.name}", json.dumps(told))
+    run.journal.set_meta(f"{IN_THE_WAY}{run.name}", json.dumps(told))
     for line in told:
-        services.teller.say(f"in the way: {line}")
+        run.say(f"in the way: {line}")

@@ -25,7 +25,7 @@ from updaterd.errors import BrokenError, MalformedError, TransientError, Updater
 from updaterd.install import stage
 from updaterd.install.activate import UNMANAGED
 from updaterd.install.room import DiskFullError, Need, require
-from updaterd.pipeline.services import Services
+from updaterd.pipeline.machine import Services
 
 _HEAD = 64 * 1024
 

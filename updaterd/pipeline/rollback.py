@@ -6,17 +6,15 @@ then on it is carried out, by this run or by the next: see `core/recovery`.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 from updaterd.artifact.verify import Problem
 from updaterd.core import manifest as manifests
 from updaterd.core.lifecycle import State
-from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.install import stage
 from updaterd.pipeline import byte_code, earlier, trial
 from updaterd.pipeline.earlier import Earlier
-from updaterd.pipeline.services import Outcome, Services
+from updaterd.pipeline.run import Outcome, Run
 from updaterd.store.journal import Deployment, Release
 
 TRIGGER = "rollback"
@@ -25,7 +23,7 @@ _CODE = "rolled_back_by_hand"
 _NOT_LEFT = frozenset({State.STAGED, State.ROLLING_BACK, State.FAILED})
 
 
-def roll_back(product: Product, services: Services, *, to: str | None) -> Outcome:
+def roll_back(run: Run, *, to: str | None) -> Outcome:
     """Return to an earlier release; what runs now is blocked.
 
     It goes through the same trial as an update: a release that is not well is left
@@ -33,8 +31,7 @@ def roll_back(product: Product, services: Services, *, to: str | None) -> Outcom
     next.
 
     Args:
-        product: the application.
-        services: the machine.
+        run: one product on this machine.
         to: the release to return to; None for the best there is.
 
     Raises:
@@ -46,44 +43,40 @@ def roll_back(product: Product, services: Services, *, to: str | None) -> Outcom
 
     Power cut: the order is in the journal or it is not; see `core/recovery`.
     """
-    found = services.journal.installed(product.name)
+    found = run.journal.installed(run.name)
     if found is None:
         raise BrokenError(
-            f"{product.name}: nothing is installed",
-            do=f"run `updaterd update {product.name}`",
+            f"{run.name}: nothing is installed",
+            do=f"run `updaterd update {run.name}`",
             code="nothing_to_return_to",
         )
     installed = Release(found.version, found.seq, found.tree)
     if to == installed.version:
-        return _outcome(product, to, None, f"{to} is installed and runs already")
+        return _outcome(run, to, None, f"{to} is installed and runs already")
     refused: list[UpdaterError] = []
-    for one in _candidates(product, services, installed.version, to):
+    for one in _candidates(run, installed.version, to):
         try:
-            raw = _checked(product, services, one)
+            raw = _checked(run, one)
         except (BrokenError, RejectedError) as error:
             refused.append(error)
             continue
-        outcome = _order(product, services, installed, one.release, raw)
+        outcome = _order(run, installed, one.release, raw)
         return replace(outcome, notes=(*map(str, refused), *_remark(one)))
     if refused:
         raise refused[0]
-    raise _nothing(product, services, installed.version, to)
+    raise _nothing(run, installed.version, to)
 
 
-def _candidates(
-    product: Product, services: Services, running: str, to: str | None
-) -> tuple[Earlier, ...]:
+def _candidates(run: Run, running: str, to: str | None) -> tuple[Earlier, ...]:
     if to is None:
-        return earlier.choices(product, services.journal, running=running)
-    every = earlier.all_of(product, services.journal, running=running)
+        return earlier.choices(run.product, run.journal, running=running)
+    every = earlier.all_of(run.product, run.journal, running=running)
     return tuple(one for one in every if one.version == to)
 
 
-def _nothing(
-    product: Product, services: Services, running: str, to: str | None
-) -> BrokenError:
-    name = product.name
-    others = earlier.all_of(product, services.journal, running=running)
+def _nothing(run: Run, running: str, to: str | None) -> BrokenError:
+    name = run.name
+    others = earlier.all_of(run.product, run.journal, running=running)
     known = ", ".join(one.version for one in others)
     if to is not None:
         return BrokenError(
@@ -102,14 +95,14 @@ def _nothing(
     )
 
 
-def _checked(product: Product, services: Services, one: Earlier) -> bytes:
+def _checked(run: Run, one: Earlier) -> bytes:
     """Return the listing of a release that may be returned to, if it is known.
 
     Raises:
         RejectedError: it is below the floor.
         BrokenError: it is damaged.
     """
-    journal, name, target = services.journal, product.name, one.release
+    journal, name, target = run.journal, run.name, one.release
     floor = journal.floor(name)
     if target.seq < floor:
         raise RejectedError(
@@ -118,7 +111,7 @@ def _checked(product: Product, services: Services, one: Earlier) -> bytes:
             code="below_floor",
         )
     raw = journal.manifest_bytes(name, target.version) or b""
-    tree = stage.releases(Path(product.root)) / target.version
+    tree = stage.releases(run.root) / target.version
     wrong: tuple[Problem, ...] = ()
     if raw:
         listed = manifests.parse(raw)
@@ -140,21 +133,19 @@ def _remark(one: Earlier) -> tuple[str, ...]:
     return (f"{said}; it has run here before, and a person asked",)
 
 
-def _order(
-    product: Product, services: Services, left: Release, target: Release, raw: bytes
-) -> Outcome:
-    journal, name = services.journal, product.name
+def _order(run: Run, left: Release, target: Release, raw: bytes) -> Outcome:
+    journal, name = run.journal, run.name
     reason = f"rolled back by hand from {left.version} to {target.version}"
-    note = services.note(_CODE, reason)
+    note = run.note(_CODE, reason)
     open_ = journal.open_deployment(name)
     if open_ is not None:
         journal.move(open_.id, State.SKIPPED, note)
-    ident = journal.begin(name, product.channel, target, TRIGGER, note)
+    ident = journal.begin(name, run.product.channel, target, TRIGGER, note)
     journal.order_back(ident, raw, target.tree, left, note)
-    return finish(product, journal.deployment(ident), services)
+    return finish(run, journal.deployment(ident))
 
 
-def finish(product: Product, deployment: Deployment, services: Services) -> Outcome:
+def finish(run: Run, deployment: Deployment) -> Outcome:
     """Carry out what a person ordered, from where it stands.
 
     Raises:
@@ -165,36 +156,35 @@ def finish(product: Product, deployment: Deployment, services: Services) -> Outc
 
     Power cut: as `trial.perform`; the next start goes on.
     """
-    journal, name, ident = services.journal, product.name, deployment.id
+    journal, name, ident = run.journal, run.name, deployment.id
     began, *_ = journal.transitions(ident)
     try:
         if deployment.state is State.STAGED:
-            trial.prepare(product, deployment, services)
-        outcome = trial.perform(product, deployment, services)
+            trial.prepare(run, deployment)
+        outcome = trial.perform(run, deployment)
     except UpdaterError as error:
         if journal.deployment(ident).state is State.STAGED:
-            journal.move(ident, State.FAILED, services.note(error.code, error.what))
-            _stay(services, deployment)
+            journal.move(ident, State.FAILED, run.note(error.code, error.what))
+            _stay(run, deployment)
         raise
     except OSError:
         if journal.deployment(ident).state in _NOT_LEFT:
-            _stay(services, deployment)
+            _stay(run, deployment)
         raise
     if outcome.result == "rolled_back":
         return outcome
     journal.remember(name, decision="rolled_back_by_hand", decision_reason=began.reason)
-    return _outcome(product, deployment.version, deployment.from_version, began.reason)
+    return _outcome(run, deployment.version, deployment.from_version, began.reason)
 
 
-def _stay(services: Services, deployment: Deployment) -> None:
+def _stay(run: Run, deployment: Deployment) -> None:
     """Take back the block on what was to be left, and was not."""
     if deployment.from_version is not None:
-        services.journal.unblock(deployment.product, deployment.from_version)
+        run.journal.unblock(deployment.product, deployment.from_version)
 
 
 def carried_out(
-    product: Product,
-    services: Services,
+    run: Run,
     *,
     before: Deployment | None,
     running: str | None,
@@ -207,33 +197,30 @@ def carried_out(
     left meanwhile; then it must not come back by itself either.
 
     Args:
-        product: the application.
-        services: the machine.
+        run: one product on this machine.
         before: the deployment that was open when the command began.
         running: what `current` named then.
         to: the release that was asked for, if one was.
     """
-    journal, name = services.journal, product.name
+    journal, name = run.journal, run.name
     installed = journal.installed(name)
     if before is None or installed is None or to not in (None, installed.version):
         return None
     ended = journal.deployment(before.id)
     if before.trigger == TRIGGER and ended.state is State.INSTALLED:
         reason = journal.transitions(before.id)[0].reason
-        return _outcome(product, before.version, before.from_version, reason)
+        return _outcome(run, before.version, before.from_version, reason)
     if ended.state is not State.ROLLED_BACK or before.version != running:
         return None
     reason = f"rolled back by hand from {before.version} to {installed.version}"
-    journal.block(name, before, services.note(_CODE, reason))
+    journal.block(name, before, run.note(_CODE, reason))
     journal.remember(name, decision="rolled_back_by_hand", decision_reason=reason)
-    return _outcome(product, installed.version, before.version, reason)
+    return _outcome(run, installed.version, before.version, reason)
 
 
-def _outcome(
-    product: Product, version: str, from_version: str | None, reason: str
-) -> Outcome:
+def _outcome(run: Run, version: str, from_version: str | None, reason: str) -> Outcome:
     return Outcome(
-        product=product.name,
+        product=run.name,
         result="installed" if from_version else "current",
         code=_CODE if from_version else "current",
         reason=reason,

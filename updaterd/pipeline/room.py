@@ -14,7 +14,7 @@ from updaterd.install import room, stage
 from updaterd.install.room import DiskFullError, Need, Watch
 from updaterd.pipeline import cache, finish
 from updaterd.pipeline.build import Job
-from updaterd.pipeline.services import Services
+from updaterd.pipeline.machine import Services
 
 
 def check(job: Job, route: Route, services: Services) -> None:

@@ -12,20 +12,20 @@ nobody's fault: the deployment stays where it is, and the next start goes on.
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from updaterd.core.lifecycle import State
 from updaterd.core.recovery import Link
-from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.install import activate, going_down, health, hooks, stage
-from updaterd.install.commands import UnsafeCommandError
 from updaterd.install.going_down import StoppingError
 from updaterd.install.restart_systemd import RefusedError
-from updaterd.pipeline import earlier, facts, pruning
-from updaterd.pipeline.services import Outcome, Services, Teller
+from updaterd.pipeline import earlier, notes, pruning
+from updaterd.pipeline.machine import Teller
+from updaterd.pipeline.run import Outcome, Run
 from updaterd.store.journal import Deployment
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -54,7 +54,7 @@ def undisturbed(teller: Teller) -> Iterator[list[int]]:
             signal.raise_signal(got)
 
 
-def examine(product: Product, deployment: Deployment, services: Services) -> None:
+def examine(run: Run, deployment: Deployment) -> None:
     """Ask a staged release whether it works here, before anything moves.
 
     Raises:
@@ -62,11 +62,11 @@ def examine(product: Product, deployment: Deployment, services: Services) -> Non
         HookError: there is no telling now; the deployment stays STAGED.
         UnsafeCommandError: others could change what would be asked.
     """
-    env = _environment(product, deployment)
-    hooks.run_self_test(product, env, trusted=services.trusted)
+    env = _environment(run, deployment)
+    hooks.run_self_test(run.product, env, trusted=run.services.trusted)
 
 
-def prepare(product: Product, deployment: Deployment, services: Services) -> bool:
+def prepare(run: Run, deployment: Deployment) -> bool:
     """Ask who must agree before a staged release is activated: systemd and the owner.
 
     Returns:
@@ -77,20 +77,19 @@ def prepare(product: Product, deployment: Deployment, services: Services) -> boo
         RefusedError: systemd does not have the units; the deployment stays STAGED.
     """
     # A first release may bring its units (links into `current`), a hook may too.
-    if deployment.from_version is not None and not product.hooks.post_activate:
-        services.manager.check(product.units)
-    env = _environment(product, deployment)
-    hooks.run_hook("pre_activate", product, env, trusted=services.trusted)
-    return bool(product.hooks.pre_activate)
+    if deployment.from_version is not None and not run.product.hooks.post_activate:
+        run.services.manager.check(run.product.units)
+    env = _environment(run, deployment)
+    run.hook("pre_activate", env)
+    return bool(run.product.hooks.pre_activate)
 
 
-def perform(product: Product, deployment: Deployment, services: Services) -> Outcome:
+def perform(run: Run, deployment: Deployment) -> Outcome:
     """Activate a staged release and put it on trial.
 
     Args:
-        product: the application.
+        run: one product on this machine.
         deployment: in STAGED, and prepared, or where it was interrupted.
-        services: the machine.
 
     Raises:
         StoppingError: the machine goes down; the deployment stays in PROBATION or
@@ -101,95 +100,120 @@ def perform(product: Product, deployment: Deployment, services: Services) -> Out
     Power cut: see `core/recovery`: forward from ACTIVATING, back from PROBATION unless
         a person ordered it, or the machine was going down.
     """
-    env = _environment(product, deployment)
-    with undisturbed(services.teller) as told:
+    env = _environment(run, deployment)
+    with undisturbed(run.services.teller) as told:
         if deployment.state is State.STAGED:
-            moving = services.note(reason=f"moving `current` to {deployment.version}")
-            services.journal.move(deployment.id, State.ACTIVATING, moving)
+            moving = run.note(reason=f"moving `current` to {deployment.version}")
+            run.journal.move(deployment.id, State.ACTIVATING, moving)
         try:
-            activate.activate(Path(product.root), deployment.version)
+            activate.activate(run.root, deployment.version)
         except OSError as error:
-            _abandon(product, deployment, services, error)
+            _abandon(run, deployment, error)
             raise
-        on_trial = services.note(reason="restarting and checking health")
-        services.journal.move(deployment.id, State.PROBATION, on_trial)
-        services.teller.say(f"{deployment.version} is active, on trial")
-        found = _trial(product, services, env)
-        if found and going_down.is_going_down(services.manager, told):
-            put_off(deployment, services, found[1])
+        on_trial = run.note(reason="restarting and checking health")
+        run.journal.move(deployment.id, State.PROBATION, on_trial)
+        run.say(f"{deployment.version} is active, on trial")
+        found = _try_out(run, env)
+        if found and going_down.is_going_down(run.services.manager, told):
+            put_off(run, deployment, found.text)
         if found:
-            code, reason = found
-            services.teller.say(f"rolling back: {reason}")
-            services.journal.condemn(deployment.id, services.note(code, reason))
-            return roll_back(product, deployment.id, services)
-        tree = _tree(services, product, deployment.version)
-        began, *_ = services.journal.transitions(deployment.id)
-        well = services.note(began.code, f"{began.reason}; {deployment.reason}")
-        services.journal.install(deployment.id, tree, well)
+            run.say(f"rolling back: {found.text}")
+            run.journal.condemn(deployment.id, run.note(found.code, found.text))
+            return roll_back(run, deployment.id)
+        tree = _tree(run, deployment.version)
+        began, *_ = run.journal.transitions(deployment.id)
+        well = run.note(began.code, f"{began.reason}; {deployment.reason}")
+        run.journal.install(deployment.id, tree, well)
         outcome = Outcome(
-            product=product.name,
+            product=run.name,
             result="installed",
             code="installed",
             reason=f"{deployment.version} is installed",
             from_version=deployment.from_version,
             version=deployment.version,
         )
-        facts.note_end(product, services, outcome)
-    pruning.tidy(product, services)
+        notes.end(run, outcome)
+    pruning.tidy(run)
     return outcome
 
 
-def _trial(
-    product: Product, services: Services, env: dict[str, str]
-) -> tuple[str, str] | None:
-    """Return code and reason when the new release is not well."""
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a release as it runs: a stable code, and text for a person."""
+
+    code: str
+    text: str
+
+
+def _try_out(run: Run, env: dict[str, str]) -> Fault | None:
+    """Bring a new release up; return what is wrong with it, if anything is."""
     try:
-        hooks.run_hook("post_activate", product, env, trusted=services.trusted)
-        services.manager.restart(product.units)
-        said = _fault(product, services, env)
+        run.hook("post_activate", env)
     except UpdaterError as error:
-        return error.code, str(error) if isinstance(error, RefusedError) else error.what
-    return ("unhealthy", said) if said else None
+        return Fault(error.code, error.what)
+    return bring_up(run, env)
 
 
-def put_off(deployment: Deployment, services: Services, said: str) -> NoReturn:
+def bring_up(
+    run: Run, env: dict[str, str], *, runs_already: bool = False
+) -> Fault | None:
+    """Restart the product's units, then check their health.
+
+    Args:
+        run: one product on this machine.
+        env: what a health command finds in its environment.
+        runs_already: the release goes on running where systemd refuses to restart it.
+
+    Returns:
+        What is wrong with the release as it runs; None when it is well.
+    """
+    try:
+        with suppress(RefusedError) if runs_already else nullcontext():
+            run.services.manager.restart(run.product.units)
+        text = _fault(run, env)
+    except UpdaterError as error:
+        text = str(error) if isinstance(error, RefusedError) else error.what
+        return Fault(error.code, text)
+    return Fault("unhealthy", text) if text else None
+
+
+def put_off(run: Run, deployment: Deployment, said: str) -> NoReturn:
     """Leave a trial to the next start of the machine.
 
     Raises:
         StoppingError: always.
     """
     what = f"{deployment.version} was on trial when the machine was told to stop"
-    note = services.note(StoppingError.code, f"{what} ({said})")
-    services.journal.move(deployment.id, State.PROBATION, note)
+    note = run.note(StoppingError.code, f"{what} ({said})")
+    run.journal.move(deployment.id, State.PROBATION, note)
     raise StoppingError(what, means="nobody's fault: its trial is held again")
 
 
-def unwell(product: Product, services: Services, *, version: str) -> str:
+def unwell(run: Run, *, version: str) -> str:
     """Return what is wrong with the installed release as it runs, or nothing."""
     env = hooks.environment(
-        product, version=version, from_version=version, trigger="check"
+        run.product, version=version, from_version=version, trigger="check"
     )
-    return _fault(product, services, env)
+    return _fault(run, env)
 
 
-def _fault(product: Product, services: Services, env: dict[str, str]) -> str:
+def _fault(run: Run, env: dict[str, str]) -> str:
     return health.fault(
-        product.health,
-        product.units,
-        trusted=services.trusted,
-        manager=services.manager,
-        getter=services.fetcher,
+        run.product.health,
+        run.product.units,
+        trusted=run.services.trusted,
+        manager=run.services.manager,
+        getter=run.services.fetcher,
         env=env,
     )
 
 
-def roll_back(product: Product, ident: int, services: Services) -> Outcome:
+def roll_back(run: Run, ident: int) -> Outcome:
     """Return to the release that ran before, restart it, and see that it is well.
 
     Args:
-        product: the application.
+        run: one product on this machine.
         ident: a deployment in ROLLING_BACK; its reason is the verdict.
-        services: the machine.
 
     Raises:
         BrokenError: there is nothing to return to, or it is not well either.
@@ -198,73 +222,75 @@ def roll_back(product: Product, ident: int, services: Services) -> Outcome:
 
     Power cut: the deployment stays ROLLING_BACK and the next start goes on here.
     """
-    root = Path(product.root)
-    deployment = services.journal.deployment(ident)
-    verdict = services.note(deployment.code, deployment.reason)
+    root = run.root
+    deployment = run.journal.deployment(ident)
+    verdict = run.note(deployment.code, deployment.reason)
     try:
         target = _return_to(root, deployment)
     except BrokenError as error:
         # Ended, not left open: a newer release may heal the machine.
-        services.journal.move(
-            ident, State.FAILED, services.note(error.code, error.what)
-        )
+        run.journal.move(ident, State.FAILED, run.note(error.code, error.what))
         raise
-    env = _environment(product, deployment)
-    with undisturbed(services.teller) as told:
+    env = _environment(run, deployment)
+    with undisturbed(run.services.teller) as told:
         if target is None:
-            said = _withdraw(product, deployment, services)
+            _withdraw(run, deployment)
+            found = None
         else:
-            older = earlier.choices(product, services.journal, running=target)
+            older = earlier.choices(run.product, run.journal, running=target)
             activate.go_back(root, target, previous=older[0].version if older else None)
-            said = _bring_up(
-                product,
-                services,
-                _environment(product, deployment, target),
-                refused=deployment.code == RefusedError.code,
+            found = bring_up(
+                run,
+                _environment(run, deployment, target),
+                runs_already=deployment.code == RefusedError.code,
             )
         try:
-            hooks.run_hook("post_rollback", product, env, trusted=services.trusted)
+            hooks.run_hook(
+                "post_rollback", run.product, env, trusted=run.services.trusted
+            )
         except UpdaterError as error:
-            services.teller.say(str(error))
-        if said and going_down.is_going_down(services.manager, told):
+            run.say(str(error))
+        if found and going_down.is_going_down(run.services.manager, told):
             raise StoppingError(
-                f"{product.name}: {deployment.version} was being left for {target} "
+                f"{run.name}: {deployment.version} was being left for {target} "
                 "when the machine was told to stop",
                 means="the next start goes on",
             )
-        if said:
-            reason = f"{deployment.reason}; then {target} is not well either: {said}"
-            services.journal.move(
-                ident, State.FAILED, services.note("rollback_unhealthy", reason)
+        if found:
+            reason = (
+                f"{deployment.reason}; then {target} is not well either: {found.text}"
+            )
+            run.journal.move(
+                ident, State.FAILED, run.note("rollback_unhealthy", reason)
             )
             raise BrokenError(
-                f"{product.name}: rolled back from {deployment.version} to {target}, "
-                f"which is not well either: {said}",
+                f"{run.name}: rolled back from {deployment.version} to {target}, "
+                f"which is not well either: {found.text}",
                 means="the application may be down",
-                do=_way_on(product, services, str(target)),
+                do=_way_on(run, str(target)),
                 code="rollback_unhealthy",
             )
-        services.journal.move(ident, State.ROLLED_BACK, verdict)
+        run.journal.move(ident, State.ROLLED_BACK, verdict)
         if target is not None:  # left by hand, perhaps; it runs again, and is well
-            services.journal.unblock(product.name, target)
+            run.journal.unblock(run.name, target)
         outcome = Outcome(
-            product=product.name,
+            product=run.name,
             result="rolled_back",
             code=deployment.code,
             reason=deployment.reason,
             from_version=deployment.version,
             version=target,
         )
-        facts.note_end(product, services, outcome)
+        notes.end(run, outcome)
     return outcome
 
 
-def _way_on(product: Product, services: Services, running: str) -> str:
+def _way_on(run: Run, running: str) -> str:
     advice = "look at its units and logs"
-    others = earlier.choices(product, services.journal, running=running)
+    others = earlier.choices(run.product, run.journal, running=running)
     if not others:
         return advice
-    return f"{advice}; `updaterd rollback {product.name}` goes to {others[0].version}"
+    return f"{advice}; `updaterd rollback {run.name}` goes to {others[0].version}"
 
 
 def _return_to(root: Path, deployment: Deployment) -> str | None:
@@ -283,47 +309,24 @@ def _return_to(root: Path, deployment: Deployment) -> str | None:
     )
 
 
-def _withdraw(product: Product, deployment: Deployment, services: Services) -> str:
-    activate.withdraw(Path(product.root))
+def _withdraw(run: Run, deployment: Deployment) -> None:
+    activate.withdraw(run.root)
     try:
-        services.manager.stop(product.units)
+        run.services.manager.stop(run.product.units)
     except UpdaterError as error:
-        services.teller.say(str(error))
-    services.teller.say(f"{deployment.version} was withdrawn; nothing ran before it")
-    return ""
+        run.say(str(error))
+    run.say(f"{deployment.version} was withdrawn; nothing ran before it")
 
 
-def _bring_up(
-    product: Product, services: Services, env: dict[str, str], *, refused: bool
-) -> str:
-    """Restart the old release; return what is wrong with it, or nothing.
-
-    Where systemd refused to restart for the new release, it goes on running as it was.
-    """
-    try:
-        services.manager.restart(product.units)
-    except RefusedError as error:
-        if not refused:
-            return error.what
-    except UpdaterError as error:
-        return error.what
-    try:
-        return _fault(product, services, env)
-    except UnsafeCommandError as error:
-        return error.what
-
-
-def _abandon(
-    product: Product, deployment: Deployment, services: Services, error: OSError
-) -> None:
+def _abandon(run: Run, deployment: Deployment, error: OSError) -> None:
     """The disk refused to move the links: leave them as they were.
 
     Raises:
         OSError: not even that works; the deployment stays open for the next start.
     """
-    note = services.note("activation_failed", str(error))
-    services.journal.move(deployment.id, State.ROLLING_BACK, note)
-    root = Path(product.root)
+    note = run.note("activation_failed", str(error))
+    run.journal.move(deployment.id, State.ROLLING_BACK, note)
+    root = run.root
     disk = stage.look(root)
     if disk.current is Link.RELEASE and disk.running == deployment.version:
         target = _return_to(root, deployment)
@@ -331,22 +334,22 @@ def _abandon(
             activate.withdraw(root)
         else:
             activate.go_back(root, target, previous=None)
-    services.journal.move(deployment.id, State.FAILED, note)
+    run.journal.move(deployment.id, State.FAILED, note)
 
 
-def _tree(services: Services, product: Product, version: str) -> str:
-    for release in services.journal.releases(product.name):
+def _tree(run: Run, version: str) -> str:
+    for release in run.journal.releases(run.name):
         if release.version == version:
             return release.tree
     return ""
 
 
 def _environment(
-    product: Product, deployment: Deployment, back_to: str | None = None
+    run: Run, deployment: Deployment, back_to: str | None = None
 ) -> dict[str, str]:
     """Return what a step finds in its environment; `back_to`: it is about that one."""
     return hooks.environment(
-        product,
+        run.product,
         version=back_to or deployment.version,
         from_version=deployment.version if back_to else deployment.from_version,
         trigger=deployment.trigger,

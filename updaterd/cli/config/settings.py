@@ -11,7 +11,7 @@ from updaterd.core import schedule
 from updaterd.core.settings import Settings
 from updaterd.errors import BrokenError
 from updaterd.install import commands
-from updaterd.pipeline.services import zones
+from updaterd.pipeline.machine import zones
 from updaterd.trust.client import check_bootstrap
 
 

@@ -19,7 +19,7 @@ from updaterd.install.health import Manager
 from updaterd.install.restart_systemd import Systemd
 from updaterd.net import Fetcher
 from updaterd.store.journal import Journal, Note
-from updaterd.trust.client import Pushed, TrustClient
+from updaterd.trust.client import TrustClient
 
 
 class Teller(Protocol):
@@ -89,49 +89,6 @@ class Services:
     def lock(self, product: Product) -> Path:
         """Return the lock file of a product: two workers never meet."""
         return self.state / "locks" / f"{product.name}.lock"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the caller asked for.
-
-    Attributes:
-        trigger: manual, event, poll or boot.
-        forced: `--now`: overrides window, splay and deferral; never a hold.
-        retry_blocked: `--retry`: overrides a block, and that a tree is gone.
-        dry: only say what would be done (`check`, `update --explain`).
-        pushed: metadata that came with the event, unverified.
-    """
-
-    trigger: str = "manual"
-    forced: bool = False
-    retry_blocked: bool = False
-    dry: bool = False
-    pushed: Pushed | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a run ended, for people and scripts.
-
-    Attributes:
-        result: current, installed, pending, held, blocked, refused, rolled_back.
-        notes: what else a person should know, a sentence each.
-        bytes_full: what the full bundle would have cost.
-    """
-
-    product: str
-    result: str
-    code: str
-    reason: str
-    from_version: str | None = None
-    version: str | None = None
-    path: str = ""
-    alternatives: tuple[str, ...] = ()
-    bytes_fetched: int = 0
-    bytes_full: int = 0
-    next_attempt_at: float | None = None
-    notes: tuple[str, ...] = ()
 
 
 def default_platform() -> str:

@@ -4,8 +4,6 @@
 Called at the start of every run, under the product's lock, before anything new.
 """
 
-from pathlib import Path
-
 from updaterd.core import manifest as manifests
 from updaterd.core import recovery
 from updaterd.core.lifecycle import TOUCHED, State
@@ -20,20 +18,32 @@ from updaterd.errors import (
 from updaterd.install import activate, beside, hooks, stage
 from updaterd.install.going_down import StoppingError
 from updaterd.pipeline import cache, itself, pruning, rollback, trial
-from updaterd.pipeline.services import Outcome, Services
+from updaterd.pipeline.machine import Services
+from updaterd.pipeline.run import Outcome, Run, at_work
 from updaterd.store.journal import Deployment, Release
 
 
-def recover(
-    product: Product, services: Services, *, anew: bool = False
-) -> tuple[str, ...]:
+def recover(product: Product, services: Services) -> tuple[str, ...]:
+    """Finish or undo what a dead run left, and nothing else.
+
+    Raises:
+        BrokenError: a person must look.
+        TransientError: the disk refused.
+
+    Power cut: as `settle`.
+    """
+    run = Run(product, services)
+    with at_work(run):
+        return settle(run)
+
+
+def settle(run: Run, *, anew: bool = False) -> tuple[str, ...]:
     """Bring journal and disk into agreement; return what was done, in sentences.
 
     Safe to repeat and to be killed at any instant.
 
     Args:
-        product: the application.
-        services: the machine.
+        run: one product on this machine.
         anew: a person said that a tree that is gone shall be installed anew.
 
     Raises:
@@ -44,71 +54,70 @@ def recover(
 
     Power cut: as each step it performs; the journal names the open deployment.
     """
-    root = Path(product.root)
+    root = run.root
     activate.finish_take_over(root)
     left = beside.finish(root)
-    itself.recall(product, services)
-    deployment = services.journal.open_deployment(product.name)
-    installed = services.journal.installed(product.name)
+    itself.recall(run)
+    deployment = run.journal.open_deployment(run.name)
+    installed = run.journal.installed(run.name)
     verdict = recovery.decide(
         stage.look(root),
-        None if deployment is None else _unfinished(deployment, services),
+        None if deployment is None else _unfinished(run, deployment),
         None if installed is None else installed.version,
         anew=anew,
-        packaged=product.name == itself.NAME,
+        packaged=run.name == itself.NAME,
     )
-    told = _perform(verdict, product, deployment, services)
-    _reconcile(product, services)
-    cache.clear_built(product, services)
-    if services.journal.open_deployment(product.name) is None:
+    told = _perform(run, verdict, deployment)
+    _reconcile(run)
+    cache.clear_built(run.product, run.services)
+    if run.journal.open_deployment(run.name) is None:
         # else `acquire` goes on with what is of use
         left += stage.clear_leftovers(root)
-    pruning.look_again(product, services, left)
+    pruning.look_again(run, left)
     return told
 
 
-def _unfinished(deployment: Deployment, services: Services) -> Unfinished:
+def _unfinished(run: Run, deployment: Deployment) -> Unfinished:
     return Unfinished(
         state=deployment.state,
         version=deployment.version,
         from_version=deployment.from_version,
-        same_boot=deployment.boot == services.boot,
+        same_boot=deployment.boot == run.services.boot,
         by_hand=deployment.trigger == rollback.TRIGGER,
         excused=deployment.code == StoppingError.code,
         trials=sum(
             step.state is State.PROBATION and step.code != StoppingError.code
-            for step in services.journal.transitions(deployment.id)
+            for step in run.journal.transitions(deployment.id)
         ),
     )
 
 
 def _perform(
+    run: Run,
     verdict: Verdict,
-    product: Product,
     deployment: Deployment | None,
-    services: Services,
 ) -> tuple[str, ...]:
     """Take the step; return what a person should know about it.
 
     Raises:
-        _stuck: see `recover`.
+        _stuck: see `settle`.
     """
-    root = Path(product.root)
+    root = run.root
     match verdict.step:
         case Step.NOTHING | Step.CONTINUE:
             return (verdict.reason,) if verdict.reason else ()
         case Step.FORWARD if deployment is not None:
-            return (verdict.reason, _forward(product, deployment, services))
+            return (verdict.reason, _forward(run, deployment))
         case Step.BACK | Step.WITHDRAW if deployment is not None:
             if deployment.state is not State.ROLLING_BACK:
-                note = services.note(verdict.code, verdict.reason)
-                services.journal.condemn(deployment.id, note)
-            return (_ended(trial.roll_back(product, deployment.id, services)),)
+                note = run.note(verdict.code, verdict.reason)
+                run.journal.condemn(deployment.id, note)
+            return (_ended(trial.roll_back(run, deployment.id)),)
         case Step.RECORD if verdict.version is not None:
-            _close(deployment, services, verdict)
-            _record(product, verdict.version, services)
+            _close(run, deployment, verdict)
+            _record(run, verdict.version)
         case Step.RESTORE if verdict.version is not None:
-            _close(deployment, services, verdict)
+            _close(run, deployment, verdict)
             previous = stage.look(root).previous
             whole = stage.look(root).whole
             activate.go_back(
@@ -116,29 +125,29 @@ def _perform(
                 verdict.version,
                 previous=previous if previous in whole else None,
             )
-            _record(product, verdict.version, services)
+            _record(run, verdict.version)
         case Step.FORGET | Step.STAND_ASIDE:
-            _close(deployment, services, verdict)
-            itself.forget(product, services, wanted=verdict.step is Step.STAND_ASIDE)
+            _close(run, deployment, verdict)
+            itself.forget(run, wanted=verdict.step is Step.STAND_ASIDE)
         case Step.ADOPT:
             activate.take_over(root)
-            _record(product, activate.UNMANAGED, services)
+            _record(run, activate.UNMANAGED)
         case _:
             if verdict.code == "nothing_to_return_to":
-                _close(deployment, services, verdict)  # else no release could heal it
-            raise _stuck(verdict, product)
-    return (f"{product.name}: {verdict.reason}",)
+                _close(run, deployment, verdict)  # else no release could heal it
+            raise _stuck(run, verdict)
+    return (f"{run.name}: {verdict.reason}",)
 
 
-def _stuck(verdict: Verdict, product: Product) -> UpdaterError:
-    what = f"{product.root}: {verdict.reason}"
+def _stuck(run: Run, verdict: Verdict) -> UpdaterError:
+    what = f"{run.product.root}: {verdict.reason}"
     if verdict.step is Step.GONE:
         return TransientError(
             what,
             means="its file system may not be mounted; nothing is installed below "
             "where it belongs",
             do="mount it; if everything was deleted, "
-            f"`updaterd update {product.name} --retry` installs it anew",
+            f"`updaterd update {run.name} --retry` installs it anew",
             code=verdict.code,
         )
     return BrokenError(
@@ -146,22 +155,22 @@ def _stuck(verdict: Verdict, product: Product) -> UpdaterError:
         means="what `current` names was not proven, and goes on running"
         if verdict.code == "nothing_to_return_to"
         else "updaterd touches nothing there until this is settled",
-        do=_advice(verdict, product),
+        do=_advice(run, verdict),
         code=verdict.code,
     )
 
 
-def _forward(product: Product, deployment: Deployment, services: Services) -> str:
+def _forward(run: Run, deployment: Deployment) -> str:
     """Go on with an activation; return how it ended."""
     if deployment.trigger != rollback.TRIGGER:
-        return _ended(trial.perform(product, deployment, services))
+        return _ended(trial.perform(run, deployment))
     try:
-        return _ended(rollback.finish(product, deployment, services))
+        return _ended(rollback.finish(run, deployment))
     except hooks.HookError as error:
         return str(error)  # it has ended, and what ran goes on running
 
 
-def reconsider(product: Product, services: Services) -> tuple[str, ...]:
+def reconsider(run: Run) -> tuple[str, ...]:
     """Take back the block on what runs, if it is well; return what was found.
 
     A release that could not be left, or was returned to while something that it
@@ -169,12 +178,12 @@ def reconsider(product: Product, services: Services) -> tuple[str, ...]:
 
     Power cut: it stays blocked, and is looked at by the next run.
     """
-    journal, name = services.journal, product.name
+    journal, name = run.journal, run.name
     installed = journal.installed(name)
     failed = installed and journal.failed(name).get(installed.version)
     if not installed or not failed or failed.seq != installed.seq:
         return ()
-    unwell = trial.unwell(product, services, version=installed.version)
+    unwell = trial.unwell(run, version=installed.version)
     if unwell:
         return (f"{installed.version} runs, and is not well: {unwell}",)
     journal.unblock(name, installed.version)
@@ -190,44 +199,44 @@ def _ended(outcome: Outcome) -> str:
     )
 
 
-def _advice(verdict: Verdict, product: Product) -> str:
+def _advice(run: Run, verdict: Verdict) -> str:
     if verdict.code == "nothing_to_return_to":
         return "see whether it works; publish a release that does"
     return (
         "move it away and run `updaterd update`, or let "
-        f"`updaterd verify {product.name} --repair` put it right"
+        f"`updaterd verify {run.name} --repair` put it right"
     )
 
 
-def _close(deployment: Deployment | None, services: Services, verdict: Verdict) -> None:
+def _close(run: Run, deployment: Deployment | None, verdict: Verdict) -> None:
     """End a deployment whose ground is gone: what it started from, or its way back.
 
     Power cut: it may stay ROLLING_BACK, and is ended by the next start.
     """
     if deployment is None:
         return
-    note = services.note(verdict.code, verdict.reason)
+    note = run.note(verdict.code, verdict.reason)
     if deployment.state is State.PROBATION:
-        services.journal.move(deployment.id, State.ROLLING_BACK, note)
+        run.journal.move(deployment.id, State.ROLLING_BACK, note)
     touched = deployment.state in TOUCHED
     end = State.FAILED if touched else State.SKIPPED
-    services.journal.move(deployment.id, end, note)
+    run.journal.move(deployment.id, end, note)
 
 
-def _record(product: Product, version: str, services: Services) -> None:
+def _record(run: Run, version: str) -> None:
     """Take a release on disk over into the journal as the installed one."""
-    release, raw = _known(product, version, services)
-    services.journal.record_installed(product.name, release, raw, now=services.clock())
+    release, raw = _known(run, version)
+    run.journal.record_installed(run.name, release, raw, now=run.services.clock())
     if raw:
         floor = manifests.parse(raw).floor_seq
-        services.journal.hear_from_disk(product.name, floor)
+        run.journal.hear_from_disk(run.name, floor)
 
 
-def _known(product: Product, version: str, services: Services) -> tuple[Release, bytes]:
+def _known(run: Run, version: str) -> tuple[Release, bytes]:
     """Return a release on disk as its listing describes it; seq 0 without one."""
-    raw = services.journal.manifest_bytes(product.name, version)
+    raw = run.journal.manifest_bytes(run.name, version)
     if raw is None:
-        saved = stage.saved_manifests(Path(product.root), [version])
+        saved = stage.saved_manifests(run.root, [version])
         raw = saved.get(version, b"")
     try:
         found = manifests.parse(raw)
@@ -236,13 +245,13 @@ def _known(product: Product, version: str, services: Services) -> tuple[Release,
     return Release(found.version, found.seq, found.tree), raw
 
 
-def _reconcile(product: Product, services: Services) -> None:
+def _reconcile(run: Run) -> None:
     """Make the journal's list of releases that of the disk."""
-    whole = stage.look(Path(product.root)).whole
-    listed = {release.version for release in services.journal.releases(product.name)}
+    whole = stage.look(run.root).whole
+    listed = {release.version for release in run.journal.releases(run.name)}
     for version in sorted(listed - whole):
-        services.journal.forget_release(product.name, version)
+        run.journal.forget_release(run.name, version)
     for version in sorted(whole - listed):
-        release, raw = _known(product, version, services)
+        release, raw = _known(run, version)
         if raw:
-            services.journal.remember_release(product.name, release, raw)
+            run.journal.remember_release(run.name, release, raw)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""By hand: compare the installed tree with its listing, and repair it.
+"""By hand: go back to an earlier release; compare the installed tree, and repair it.
 
 Repair makes a whole new tree beside the damaged one (`reuse.py`) and swaps the two
 directories in one step, or where that cannot be done, in several (`install/beside`).
@@ -14,11 +14,21 @@ from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Manifest
 from updaterd.core.recovery import Link
 from updaterd.core.settings import Product
-from updaterd.errors import BrokenError, RejectedError, UpdaterError
-from updaterd.install import activate, beside, health, hooks, prune, stage
+from updaterd.errors import BrokenError, RejectedError
+from updaterd.install import activate, beside, hooks, prune, stage
 from updaterd.install.room import require
-from updaterd.pipeline import byte_code, finish, pruning, reuse, room
-from updaterd.pipeline.services import Services
+from updaterd.pipeline import (
+    byte_code,
+    finish,
+    pruning,
+    recover,
+    reuse,
+    rollback,
+    room,
+    trial,
+)
+from updaterd.pipeline.machine import Services
+from updaterd.pipeline.run import Outcome, Run, at_work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +50,48 @@ class Checked:
     notes: tuple[str, ...] = ()
 
 
+def roll_back(
+    product: Product, services: Services, *, to: str | None = None
+) -> Outcome:
+    """Return to an earlier release, offline; see `rollback.roll_back`.
+
+    Raises:
+        BrokenError: there is nothing to return to, or a person must look.
+        RejectedError: the earlier release is below the signed floor.
+        TransientError: a hook said no, or the disk refused.
+
+    Power cut: as `rollback.roll_back`.
+    """
+    run = Run(product, services)
+    with at_work(run):
+        before = run.journal.open_deployment(run.name)
+        running = stage.look(run.root).running
+        settled = recover.settle(run)
+        outcome = rollback.carried_out(
+            run, before=before, running=running, to=to
+        ) or rollback.roll_back(run, to=to)
+        return replace(outcome, notes=(*settled, *outcome.notes))
+
+
 def verify(product: Product, services: Services, *, repair: bool) -> Checked:
+    """Compare the installed tree with its signed listing; with `repair`, mend it.
+
+    Raises:
+        BrokenError: nothing is installed, or a person must look.
+        TransientError: what is missing cannot be fetched now, or the disk refused.
+        RejectedError: the repository serves other bytes than were signed.
+
+    Power cut: the damaged tree or the repaired one is installed, never a mixture.
+    """
+    run = Run(product, services)
+    with at_work(run):
+        remarks = _relink(run) if repair else ()
+        remarks += recover.settle(run)
+        checked = _verify(run, repair=repair)
+        return replace(checked, notes=(*remarks, *checked.notes))
+
+
+def _verify(run: Run, *, repair: bool) -> Checked:
     """Compare the installed tree with its signed listing; with `repair`, mend it.
 
     Raises:
@@ -51,19 +102,19 @@ def verify(product: Product, services: Services, *, repair: bool) -> Checked:
 
     Power cut: the damaged tree or the repaired one is installed, never a mixture.
     """
-    root = Path(product.root)
-    manifest, raw = _installed(product, services)
+    root = run.root
+    manifest, raw = _installed(run)
     all_found = verify_tree(
         stage.releases(root) / manifest.version, manifest.files, manifest.attributes
     )
     problems = damage(all_found, manifest.files)
     found = Checked(
-        product=product.name,
+        product=run.name,
         version=manifest.version,
         problems=problems,
         notes=(
             *(f"{p.path}: {p.what}" for p in all_found if p not in problems),
-            *_stays(product, services),
+            *_stays(run),
         ),
     )
     if not problems or not repair:
@@ -76,33 +127,33 @@ def verify(product: Product, services: Services, *, repair: bool) -> Checked:
         loose=False,
     ):
         return replace(found, repaired=True)
-    received = services.fetcher.received
-    _repair(product, manifest, raw, services)
-    said = _restart(product, manifest.version, services)
+    received = run.services.fetcher.received
+    _repair(run, manifest, raw)
+    said = _restart(run, manifest.version)
     return replace(
         found,
         repaired=True,
-        bytes_fetched=services.fetcher.received - received,
+        bytes_fetched=run.services.fetcher.received - received,
         notes=(*found.notes, *((said,) if said else ())),
     )
 
 
-def _stays(product: Product, services: Services) -> tuple[str, ...]:
+def _stays(run: Run) -> tuple[str, ...]:
     """Return why releases beyond `keep` are still on disk."""
-    order = tuple(r.version for r in services.journal.releases(product.name))
-    held = pruning.held_by(product, services)
-    old = prune.survey(Path(product.root), order, keep=product.keep, holders=held)
+    order = tuple(r.version for r in run.journal.releases(run.name))
+    held = pruning.held_by(run)
+    old = prune.survey(run.root, order, keep=run.product.keep, holders=held)
     return (
         *(f"old release {name} stays: {why}" for name, why in old.busy.items()),
         *(f"in the way: {obstacle}" for obstacle in old.stuck),
     )
 
 
-def relink(product: Product, services: Services) -> tuple[str, ...]:
+def _relink(run: Run) -> tuple[str, ...]:
     """Put a `current` that a person replaced right; what stood there is kept."""
-    root = Path(product.root)
+    root = run.root
     beside.finish(root)
-    installed = services.journal.installed(product.name)
+    installed = run.journal.installed(run.name)
     kind = stage.look(root).current
     if installed is None or kind not in (Link.OCCUPIED, Link.FOREIGN):
         return ()
@@ -115,49 +166,47 @@ def relink(product: Product, services: Services) -> tuple[str, ...]:
     return (f"`current` names {installed.version} again; what stood there: {was}",)
 
 
-def _installed(product: Product, services: Services) -> tuple[Manifest, bytes]:
+def _installed(run: Run) -> tuple[Manifest, bytes]:
     """Return the signed listing of what is installed.
 
     Raises:
         BrokenError: there is none.
     """
-    installed = services.journal.installed(product.name)
-    raw = installed and services.journal.manifest_bytes(product.name, installed.version)
+    installed = run.journal.installed(run.name)
+    raw = installed and run.journal.manifest_bytes(run.name, installed.version)
     if not installed or not raw:
         raise BrokenError(
-            f"{product.name}: "
+            f"{run.name}: "
             + (
                 f"no signed listing of {installed.version} is known"
                 if installed
                 else "nothing is installed"
             ),
-            do=f"run `updaterd update {product.name}`",
+            do=f"run `updaterd update {run.name}`",
             code="nothing_to_verify",
         )
     return manifests.parse(raw), raw
 
 
-def _repair(
-    product: Product, manifest: Manifest, raw: bytes, services: Services
-) -> None:
+def _repair(run: Run, manifest: Manifest, raw: bytes) -> None:
     """Build the tree anew, from what is good here and what must be fetched.
 
     Raises:
         RejectedError: what was built is not what was signed.
     """
-    root = Path(product.root)
+    root = run.root
     shared = frozenset[str]()
-    if product.unchanged == "reflink":
+    if run.product.unchanged == "reflink":
         shared = room.shared_with(
             root, manifest.version, manifest.files, manifest, "reflink"
         )
     need = room.tree(root, manifest.version, manifest.files, shared)
-    require([need], min_free=services.download.min_free)
+    require([need], min_free=run.services.download.min_free)
     staging = stage.open_staging(root)
     try:
-        missing = reuse.take_over(product, manifest, services, staging)
+        missing = reuse.take_over(run.product, manifest, run.services, staging)
         if missing:
-            reuse.fetch_missing(manifest, missing, services, staging)
+            reuse.fetch_missing(manifest, missing, run.services, staging)
         wrong = verify_tree(staging, manifest.files)
         if wrong:
             raise RejectedError(
@@ -170,24 +219,15 @@ def _repair(
         stage.delete_tree(staging)
 
 
-def _restart(product: Product, version: str, services: Services) -> str:
+def _restart(run: Run, version: str) -> str:
     """Restart onto the repaired tree; return what is still wrong, or nothing."""
     env = hooks.environment(
-        product, version=version, from_version=version, trigger="repair"
+        run.product, version=version, from_version=version, trigger="repair"
     )
-    try:
-        services.manager.restart(product.units)
-        said = health.fault(
-            product.health,
-            product.units,
-            trusted=services.trusted,
-            manager=services.manager,
-            getter=services.fetcher,
-            env=env,
-        )
-    except UpdaterError as error:
-        return error.what
-    order = tuple(r.version for r in services.journal.releases(product.name))
-    held, keep = pruning.held_by(product, services), max(product.keep, len(order))
-    prune.prune(Path(product.root), order, keep=keep, holders=held)
-    return said
+    fault = trial.bring_up(run, env)
+    if fault is not None and fault.code != "unhealthy":
+        return fault.text
+    order = tuple(r.version for r in run.journal.releases(run.name))
+    held, keep = pruning.held_by(run), max(run.product.keep, len(order))
+    prune.prune(run.root, order, keep=keep, holders=held)
+    return fault.text if fault else ""

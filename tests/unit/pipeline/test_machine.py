@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from updaterd.pipeline.services import boot_id
+from updaterd.pipeline.machine import boot_id
 
 REPO = Path(__file__).parents[3]
 

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order of the stages: recover, trust, decide, acquire, decide again, activate.
+
+`update` is the worker's whole work for one product. What it learns is journalled as
+it goes, so `status` can say at any moment what was decided and why, and the daemon
+finds there when to look again.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from updaterd.core.lifecycle import State
+from updaterd.core.manifest import Manifest
+from updaterd.core.planner import Act, Current, Decision, Facts, Wait
+from updaterd.core.settings import Product
+from updaterd.errors import (
+    BrokenError,
+    RejectedError,
+    UpdaterError,
+)
+from updaterd.install import activate, commands, hooks, stage
+from updaterd.pipeline import (
+    acquire,
+    cache,
+    finish,
+    look,
+    notes,
+    recover,
+    trial,
+)
+from updaterd.pipeline.build import Job
+from updaterd.pipeline.look import Look, Wanted
+from updaterd.pipeline.machine import Services
+from updaterd.pipeline.run import Outcome, Request, Run, at_work
+from updaterd.store.journal import Deployment
+
+_RESULTS = {"held": "held", "blocked": "blocked"}
+
+
+def update(product: Product, services: Services, request: Request) -> Outcome:
+    """Bring one product to its target release.
+
+    Raises:
+        TransientError: not now; journalled with the time of the next attempt.
+        RejectedError: the release will never do; journalled.
+        BrokenError: a person must look; journalled.
+        UpdaterError: one of these.
+
+    Power cut: see the stages; the next run resumes or undoes what was begun.
+    """
+    run = Run(product, services)
+    heard = run.journal.newest_event()
+    settled: tuple[str, ...] = ()
+    try:
+        with at_work(run):
+            if not request.dry:
+                settled = recover.settle(run, anew=request.retry_blocked)
+            commands.check(product, services.trusted)
+            if not request.dry:
+                settled += recover.reconsider(run)
+            outcome = _update(run, request)
+    except UpdaterError as error:
+        if not request.dry:
+            notes.failure(run, error, heard)
+        raise
+    return replace(outcome, notes=(*settled, *outcome.notes))
+
+
+def _update(run: Run, request: Request) -> Outcome:
+    name = run.name
+    remarks: tuple[str, ...] = ()
+    while True:
+        found = look.take(run, request)
+        decision, view = found.decision, found.view
+        remarks = tuple(dict.fromkeys((*remarks, *found.notes)))
+        if not isinstance(decision, Act):
+            if not request.dry:
+                notes.supersede(run, decision)
+            return _standing(run, decision, found.known, remarks)
+        wanted = look.wanted(found, name)
+        finish.check_allowed(run.product, wanted.manifest)
+        run.say(f"{name}: {decision.reason}")
+        if request.dry:
+            return _explain(run, decision, wanted.manifest, remarks)
+        deployment = _open(run, decision, request)
+        run.journal.claim(deployment.id, view.word(wanted.manifest))
+        outcome = _deploy(run, request, deployment, wanted)
+        if outcome is not None:
+            return replace(outcome, notes=(*remarks, *outcome.notes))
+        request = replace(request, pushed=None)
+
+
+def _standing(
+    run: Run, decision: Decision, known: Facts, remarks: tuple[str, ...]
+) -> Outcome:
+    """Return the outcome of a run that has nothing to do now."""
+    match decision:
+        case Current():
+            result = "current"
+        case Wait():
+            result = _RESULTS.get(decision.code, "pending")
+        case _:
+            result = "refused"
+    return Outcome(
+        product=run.name,
+        result=result,
+        code=decision.code,
+        reason=decision.reason,
+        from_version=known.installed_version,
+        version=decision.offer.version if decision.offer else None,
+        next_attempt_at=decision.until if isinstance(decision, Wait) else None,
+        notes=remarks,
+    )
+
+
+def _explain(
+    run: Run,
+    decision: Act,
+    manifest: Manifest,
+    remarks: tuple[str, ...],
+) -> Outcome:
+    bases = acquire.base_trees(run.product, run.services)
+    job = Job(product=run.product, manifest=manifest, raw=bytes, ident=0, bases=bases)
+    here = manifest.tree in job.have.values()
+    route = None if here else acquire.choose(job)
+    installed = run.journal.installed(run.name)
+    return Outcome(
+        product=run.name,
+        result="pending",
+        code=decision.code,
+        reason=decision.reason,
+        from_version=installed.version if installed else None,
+        version=manifest.version,
+        path=route.reason if route else "its tree is on disk already: no download",
+        alternatives=route.alternatives if route else (),
+        bytes_fetched=route.bytes if route else 0,
+        bytes_full=manifest.full.length,
+        notes=remarks,
+    )
+
+
+def _open(run: Run, decision: Act, request: Request) -> Deployment:
+    """Return the deployment to go on with, or a new one."""
+    journal, target = run.journal, decision.target
+    open_ = journal.open_deployment(run.name)
+    if open_ is not None:
+        if (open_.version, open_.seq) == (target.version, target.seq):
+            return open_
+        reason = f"{target.version} came before {open_.version} was done"
+        journal.move(open_.id, State.SKIPPED, run.note("superseded", reason))
+    ident = journal.begin(
+        run.name,
+        run.product.channel,
+        target,
+        request.trigger,
+        run.note(decision.code, decision.reason),
+    )
+    return journal.deployment(ident)
+
+
+def _deploy(
+    run: Run,
+    request: Request,
+    deployment: Deployment,
+    wanted: Wanted,
+) -> Outcome | None:
+    """Take a deployment from where it stands to its end.
+
+    Returns:
+        How it ended; None when the channel wants another release by now.
+
+    Raises:
+        RejectedError: the release will never do; the deployment ended.
+        BrokenError: a person must look; the deployment ended.
+        TransientError: not now; the deployment stays open, to be resumed.
+    """
+    manifest = wanted.manifest
+    try:
+        reason = _stage(run, deployment, manifest, wanted.signed.whole)
+        trial.examine(run, run.journal.deployment(deployment.id))
+    except (RejectedError, BrokenError) as error:
+        rejected = isinstance(error, RejectedError)
+        run.journal.move(
+            deployment.id,
+            State.REJECTED if rejected else State.FAILED,
+            run.note(error.code, str(error)),
+        )
+        if rejected:
+            note = run.note(error.code, error.what)
+            run.journal.block(run.name, manifest, note)
+        raise
+    staged = run.journal.deployment(deployment.id)
+    found = _look_again(run, request, staged, wanted)
+    if not isinstance(found.decision, Act):
+        notes.supersede(run, found.decision)
+        outcome = _standing(run, found.decision, found.known, ())
+    elif look.is_wanted(found, wanted):
+        outcome = trial.perform(run, staged)
+    else:
+        return None
+    return replace(
+        outcome,
+        path=reason,
+        bytes_fetched=staged.bytes_fetched,
+        bytes_full=manifest.full.length,
+    )
+
+
+def _look_again(
+    run: Run,
+    request: Request,
+    staged: Deployment,
+    wanted: Wanted,
+) -> Look:
+    """Decide once more, now that only activation is left, and again after a hook.
+
+    Raises:
+        TransientError: the repository cannot be asked, or a hook said no; the
+            deployment stays STAGED.
+        RejectedError: nobody vouches for the release any more; it stays STAGED.
+    """
+    asked = replace(request, pushed=None)
+    found = look.take(run, asked, staged=wanted)
+    if not look.is_wanted(found, wanted):
+        return found
+    if trial.prepare(run, staged):  # a hook may take its time
+        found = look.take(run, asked, staged=wanted)
+    if look.is_wanted(found, wanted):
+        run.journal.claim(staged.id, found.view.word(wanted.manifest))
+    return found
+
+
+def _stage(
+    run: Run,
+    deployment: Deployment,
+    manifest: Manifest,
+    raw: Callable[[], bytes],
+) -> str:
+    """Bring the release to STAGED; return how, for a person.
+
+    Raises:
+        RejectedError: no bundle can be used, or the running release is in the way.
+    """
+    journal, ident, root = run.journal, deployment.id, run.root
+    journal.move(
+        ident,
+        State.PLANNED,
+        run.note(reason=f"manifest of {manifest.version} read"),
+        bytes_full=manifest.full.length,
+    )
+    if acquire.is_whole(root, manifest):
+        stage.clear_leftovers(root)
+        reason = "its tree is on disk already"
+        if not deployment.bytes_fetched:  # by a run that was cut short
+            reason += ": nothing downloaded"
+        journal.stage(ident, raw(), manifest.tree, run.note("on_disk", reason))
+        cache.clear(run.services, run.name)  # a run died before it did
+        return reason
+    if stage.look(root).running == manifest.version:
+        raise RejectedError(
+            f"{root}/releases/{manifest.version} runs and is not what was signed "
+            f"as {manifest.version}",
+            means="it cannot be replaced while it is the running release",
+            do=f"run `updaterd verify {run.name} --repair`",
+            code="label_in_use",
+        )
+    bases = acquire.base_trees(run.product, run.services)
+    job = Job(
+        product=run.product,
+        manifest=manifest,
+        raw=raw,
+        ident=ident,
+        bases=bases,
+        fetched=deployment.bytes_fetched,
+        counted=None if deployment.state is State.QUEUED else deployment.bytes_cached,
+    )
+    acquire.prepare(job, run.services)
+    env = hooks.environment(
+        run.product,
+        version=manifest.version,
+        from_version=deployment.from_version,
+        trigger=deployment.trigger,
+    )
+    run.hook("pre_stage", env)
+    same_tree = manifest.tree in job.have.values()  # under another label
+    if same_tree or stage.look(root).running == activate.UNMANAGED:
+        found = acquire.reassemble(job, run.services)
+        if found is not None:
+            return found
+    return acquire.acquire(job, run.services).reason
