@@ -71,11 +71,9 @@ def epoch():
 
 
 def version():
+    """Return the version, which has one home. (Not imported: that needs httpx.)"""
     text = (REPO / "updaterd/__init__.py").read_text(encoding="utf-8")
-    found = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
-    if found:
-        return found[1]
-    return tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["version"]
+    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)[1]
 
 
 def platforms(machine):

@@ -3,7 +3,7 @@
 
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # With rich and click installed, `import httpx` would load its own command line: 6 MB
 # and 80 ms in a daemon that lives on other people's machines. Here, because nothing

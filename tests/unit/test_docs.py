@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import updaterd
 from updaterd.cli import COMMANDS, build_parser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,3 +76,21 @@ def test_subcommands_and_options_that_pages_show_exist(page):
             wrong.append(shown)
         wrong += [shown for word in used if word.startswith("--") and word not in known]
     assert not wrong
+
+
+def test_the_changelog_has_one_section_for_each_version():
+    """A bad merge brings old sections back; a first version fixed nothing before it."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    _, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    titles = [section.partition("\n")[0] for section in sections]
+    advice = "after a merge: `git checkout main CHANGELOG.md`, add your lines again"
+    dated = [title for title in titles if title != "Unreleased"]
+
+    assert titles[0] == "Unreleased", advice
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", t) for t in dated)
+    assert len(titles) == len(set(titles)), advice
+    assert dated[0].startswith(f"{updaterd.__version__} - ")
+    for section in sections:
+        parts = re.findall(r"^### (.+)$", section, re.MULTILINE)
+        assert len(parts) == len(set(parts)), advice
+    assert "### Fixed" not in sections[-1], advice
