@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The repository's files: ranges, validators, and how long who may keep them."""
 
+import asyncio
 import hashlib
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from fakes.serving import request
 
 from updaterd.errors import BrokenError
 from updaterd.server import files
-from updaterd.server.files import FRESH, IMMUTABLE, cache_rules
+from updaterd.server.files import FRESH, IMMUTABLE, RepositoryFiles, cache_rules
 
 CONTENT = hashlib.shake_256(b"a blob").digest(200_000)  # the same in every process
 HASH = hashlib.sha256(CONTENT).hexdigest()
@@ -155,3 +156,27 @@ def test_nothing_can_be_written(repo):
     """PUT, POST and DELETE do not exist here."""
     for method in ("PUT", "POST", "DELETE"):
         assert request(f"{repo}/{BLOB}", method).status == 405
+
+
+async def test_metadata_replaced_while_it_is_answered_is_one_or_the_other(tmp_path):
+    """Its length must be of the same file as its bytes."""
+    path = tmp_path / "metadata/timestamp.json"
+    path.parent.mkdir()
+    path.write_bytes(b"{}")
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+        path.write_bytes(b'{"longer": 1}')
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    scope = {
+        "type": "http", "method": "GET", "path": "/metadata/timestamp.json",
+        "root_path": "", "headers": [], "client": ("192.0.2.1", 1),
+    }  # fmt: skip
+    await RepositoryFiles(directory=tmp_path)(scope, receive, send)
+    (length,) = (v for k, v in sent[0]["headers"] if k == b"content-length")
+    assert b"".join(m.get("body", b"") for m in sent) == b"{}"
+    assert int(length) == 2

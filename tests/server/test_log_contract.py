@@ -10,6 +10,7 @@ from updaterd.server.log import (
     ZERO,
     Event,
     KeyReusedError,
+    LogDownError,
     Retention,
     Topic,
     read_id,
@@ -288,3 +289,47 @@ async def test_fail_over_to_a_replica_that_was_behind(open_log):
     assert batch.gap < bounds.last
     other = open_log()
     assert (await other.bounds()).epoch == batch.epoch
+
+
+@pytest.mark.parametrize("open_log", ["redis", "valkey"], indirect=True)
+async def test_notes_of_a_stranger_beside_the_topics_end_nothing(open_log):
+    """`HSET` by somebody else: passed over, as an entry of the stream is."""
+    log = open_log()
+    await log.append(event(0), "k0")
+    before = await log.newest()
+    for topic, value in (("foo", "bar"), (b"\xff", "1-1"), ("a/b", b"\xff")):
+        open_log.server.ask("HSET", "{updaterd}:newest", topic, value)
+    assert await log.newest() == before
+    assert (await log.bounds()).last == before[Topic("acme", "stable")]
+
+
+@pytest.mark.parametrize("open_log", ["redis", "valkey"], indirect=True)
+@pytest.mark.parametrize(("name", "value"), [("epoch", b"\xff"), ("floor", "low")])
+async def test_log_whose_own_notes_are_damaged_is_down_and_says_so(
+    open_log, name, value
+):
+    """Neither an end of the process nor cursors that nobody can read."""
+    log = open_log()
+    await log.append(event(0), "k0")
+    open_log.server.ask("HSET", "{updaterd}:meta", name, value)
+    with pytest.raises(LogDownError, match="something else has written") as caught:
+        await log.bounds()
+    assert "delete its keys" in caught.value.do
+
+
+@pytest.mark.parametrize("open_log", ["sqlite"], indirect=True)
+async def test_log_that_could_only_be_read_stays_when_worse_comes(open_log, tmp_path):
+    """Damaged while it is read: announcements get 503, the server goes on."""
+    log = open_log()
+    await log.append(event(0), "k0")
+    await log.close()
+    path = tmp_path / "feed.db"
+    path.with_name("feed.db-wal").symlink_to(tmp_path / "nowhere/wal")
+    log = open_log()
+    assert len(await log.read(ZERO, 9)) == 1
+    with pytest.raises(LogDownError, match="can only be read"):
+        await log.append(event(1), "k1")
+    with path.open("r+b") as file:
+        file.write(b"no database")
+    with pytest.raises(LogDownError, match="file is not a database"):
+        await log.append(event(1), "k1")

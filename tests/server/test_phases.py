@@ -16,6 +16,8 @@ import pytest
 from fakes.certificates import make_certificate
 from fakes.serving import DEADLINE_S
 
+from updaterd.server.acceptor import Acceptor
+from updaterd.server.guard import Guard
 from updaterd.server.options import Options
 from updaterd.server.phases import Deadlines
 from updaterd.server.process import FeedServer
@@ -184,7 +186,7 @@ async def test_tls_that_is_never_spoken_is_counted_from_accept(serve, tmp_path, 
 
 
 async def test_downloads_that_nobody_reads_are_bounded_and_told_once(serve, capsys):
-    """Each holds a file: there are more connections than files for them."""
+    """Each holds a file; and one address cannot have them all."""
     server = await serve(max_downloads=5)
     loop = asyncio.get_running_loop()
     said, _ = OPENINGS["download"]
@@ -194,8 +196,14 @@ async def test_downloads_that_nobody_reads_are_bounded_and_told_once(serve, caps
         crowd.append(sock)
         await loop.sock_sendall(sock, said)
         answers.append(await asyncio.wait_for(loop.sock_recv(sock, 12), DEADLINE_S))
-    assert 5 == answers.count(b"HTTP/1.1 200")
-    assert 10 == answers.count(b"HTTP/1.1 503")
+    assert 3 == answers.count(b"HTTP/1.1 200")
+    assert 12 == answers.count(b"HTTP/1.1 503")
+    other = await connect(server, "127.0.0.2")
+    crowd.append(other)
+    await loop.sock_sendall(other, said)
+    assert b"HTTP/1.1 200" == await asyncio.wait_for(
+        loop.sock_recv(other, 12), DEADLINE_S
+    )
     await until(lambda: server._guard.count == 0)
     for sock in crowd:
         sock.close()
@@ -217,6 +225,12 @@ REQUESTS = {
     "100 kB in one burst": (GET + b"X: " + b"y" * 100_000 + b"\r\n\r\n", 431),
     "many headers in one burst": (GET + b"X: y\r\n" * 20_000 + b"\r\n", 431),
     "an old stream": (b"GET /v1/events HTTP/1.0\r\n\r\n", 200),
+    "an old stream, absolute": (b"GET http://x/v1/events HTTP/1.0\r\n\r\n", 200),
+    "an old stream, escaped": (b"GET /v1/event%73 HTTP/1.0\r\n\r\n", 200),
+    "a fragment": (b"GET /v1/events#x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "a version to come": (b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+    "a version of old": (b"GET /healthz HTTP/0.9\r\n\r\n", 505),
+    "no version": (b"GET /healthz\r\n\r\n", 505),
     "an old stream with a body": (
         b"GET /v1/events HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}",
         505,
@@ -248,6 +262,71 @@ async def test_refusal_waits_for_the_answer_before_it(serve):
     text = await asyncio.wait_for(reader.read(), DEADLINE_S)
     writer.close()
     assert 0 <= text.index(b"206 Partial") < text.index(b"400 Bad Request")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"junk junk\r\n\r\n", GET + b"X: " + b"y" * 40_000, GET + b"A : b\r\n\r\n"],
+    ids=["junk", "a head without end", "a broken head"],
+)
+@pytest.mark.parametrize("asked", ["download", "answered"])
+async def test_nothing_is_said_in_the_middle_of_an_answer(serve, asked, rest):
+    """What cannot be read is refused after the answer before it, whole as it is."""
+    server = await serve()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+    writer.write(OPENINGS[asked][0] + rest)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
+    assert head.startswith(b"HTTP/1.1 200")
+    length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+    body = await asyncio.wait_for(reader.readexactly(length), DEADLINE_S)
+    assert body == (b"ok\n" if asked == "answered" else bytes(16 << 20))
+    after = await asyncio.wait_for(reader.read(), DEADLINE_S)
+    writer.close()
+    assert after.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+
+
+async def test_a_body_that_cannot_be_read_is_refused_at_once(serve):
+    server = await serve()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+    writer.write(GET + CHUNKED + b"\r\nnot a size\r\n")
+    text = await asyncio.wait_for(reader.read(), DEADLINE_S)
+    writer.close()
+    assert text.startswith(b"HTTP/1.1 400")
+    assert text.count(b"HTTP/1.1") == 1
+    await until(lambda: server._guard.count == 0)
+
+
+async def test_server_that_ends_as_a_handshake_does_counts_it_once(tmp_path):
+    """Acceptor and protocol both let go of the connection, in the same step."""
+    make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    guard = Guard(Options(state=tmp_path), 10, lambda: 0)
+    ended = asyncio.Event()
+
+    class Both(asyncio.Protocol):
+        def __init__(self, place):
+            self.place = place
+
+        def connection_made(self, transport):
+            acceptor.close()
+
+        def connection_lost(self, exc):
+            self.place.leave()
+            ended.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        acceptor = Acceptor(sock, guard, context, Both, deadline_s=DEADLINE_S)
+        acceptor.start()
+        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(*sock.getsockname(), ssl=trusting)
+            writer.close()
+        await asyncio.wait_for(ended.wait(), DEADLINE_S)
+        await until(lambda: not acceptor._tasks)
+    assert (guard.count, dict(guard.open)) == (0, {})
 
 
 async def test_private_files_are_for_no_shared_cache(serve):

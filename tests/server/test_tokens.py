@@ -141,3 +141,15 @@ def test_commands(tmp_path):
     assert code == 1
     assert "what to do" in error
     assert updaterd("create", *where, "--scope", "publish:a")[0] == 1
+
+
+def test_token_made_while_another_is_made_is_kept(tmp_path):
+    """Two scripts at once: the last to write must not lose what the first wrote."""
+    others = []
+
+    def now():
+        others.append(Tokens(tmp_path).create(("read",), name="other", now=int)[0])
+        return 0.0
+
+    mine, _ = Tokens(tmp_path).create(("operate",), name="mine", now=now)
+    assert {token.id for token in Tokens(tmp_path).all()} == {mine.id, others[0].id}

@@ -343,7 +343,8 @@ log_url: the log's address is none | correct it
 extra_missing: the server's libraries are not installed | install `updaterd[server]`
 tokens_unreadable: the tokens cannot be read | the file's rights
 tokens_unwritable: the tokens cannot be written | the folder's rights
-downloads_full: as many files are being read as the feed server can open | later
+downloads_full: as many files are being read as the feed server can open, or this
+  address reads as many as are free | later
 unavailable: the feed server cannot answer now: files or connections at their limit, or
   its disk refuses | its log
 too_many_tokens: there are too many tokens | revoke some

@@ -16,14 +16,13 @@ from collections.abc import Callable
 
 from updaterd.repeats import Repeats
 from updaterd.server.addresses import counted
-from updaterd.server.guard import Guard
+from updaterd.server.guard import Guard, Place
 
 _AT_ONCE = 100  # accepts before others get the loop
 _HANDSHAKES = 32  # of one address under way
 _PAUSE_S = 0.2
-_FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
-Factory = Callable[[str], asyncio.Protocol]
+Factory = Callable[[Place], asyncio.Protocol]
 
 
 class Acceptor:
@@ -31,11 +30,10 @@ class Acceptor:
 
     Args:
         sock: listening, not blocking.
-        guard: shared limits; each connection is entered once, and left by whoever
-            has it in the end.
+        guard: shared limits.
         context: of the server's certificate.
-        factory: makes the protocol for a connection of a counted address, which it
-            leaves when the connection is lost.
+        factory: makes the protocol of a counted connection, whose place it gives back
+            when the connection is lost.
         deadline_s: from accept to the end of the handshake.
     """
 
@@ -55,9 +53,9 @@ class Acceptor:
         self._deadline_s = deadline_s
         self._loop = asyncio.get_running_loop()
         self._repeats = Repeats()
-        self._silent: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._silent: dict[socket.socket, tuple[Place, asyncio.TimerHandle]] = {}
         self._shaking: Counter[str] = Counter()
-        self._waiting: dict[str, deque[tuple[socket.socket, float]]] = {}
+        self._waiting: dict[str, deque[tuple[socket.socket, Place, float]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = False
 
@@ -74,8 +72,9 @@ class Acceptor:
         for conn in list(self._silent):
             self._let_go(conn)
         for queue in self._waiting.values():
-            for conn, _ in queue:
+            for conn, place, _ in queue:
                 conn.close()
+                place.leave()
         self._waiting.clear()
         for task in self._tasks:
             task.cancel()
@@ -87,19 +86,18 @@ class Acceptor:
                 conn, address = self._sock.accept()
             except (BlockingIOError, ConnectionError):
                 return
-            except OSError as error:
-                if error.errno not in _FULL:
-                    raise
+            except OSError as error:  # no files, no memory, no network
                 self._pause(error)
                 return
-            peer = counted(address[0])
-            if not self._guard.enter(peer):
+            place = self._guard.enter(counted(address[0]))
+            if place is None:
                 conn.close()
                 continue
             conn.setblocking(False)
             ends = self._loop.time() + self._deadline_s
-            self._silent[conn] = self._loop.call_at(ends, self._late, conn, peer)
-            self._loop.add_reader(conn, self._heard, conn, peer, ends)
+            timer = self._loop.call_at(ends, self._let_go, conn)
+            self._silent[conn] = place, timer
+            self._loop.add_reader(conn, self._heard, conn, ends)
 
     def _pause(self, error: OSError) -> None:
         self._repeats.warning(
@@ -115,34 +113,40 @@ class Acceptor:
         if self._open:
             self._loop.add_reader(self._sock, self._accept)
 
-    def _late(self, conn: socket.socket, peer: str) -> None:
-        self._let_go(conn)
-        self._guard.leave(peer)
-
     def _let_go(self, conn: socket.socket) -> None:
-        self._silent.pop(conn).cancel()
-        self._loop.remove_reader(conn)
+        self._forget(conn).leave()
         conn.close()
 
-    def _heard(self, conn: socket.socket, peer: str, ends: float) -> None:
-        """Begin the handshake with the first byte, or wait for a place."""
-        self._silent.pop(conn).cancel()
+    def _forget(self, conn: socket.socket) -> Place:
+        place, timer = self._silent.pop(conn)
+        timer.cancel()
         self._loop.remove_reader(conn)
-        if self._shaking[peer] < _HANDSHAKES or self._guard.proxies.trust(peer):
-            self._begin(conn, peer, ends)
-        else:
-            self._waiting.setdefault(peer, deque()).append((conn, ends))
+        return place
 
-    def _begin(self, conn: socket.socket, peer: str, ends: float) -> None:
-        self._shaking[peer] += 1
-        task = self._loop.create_task(self._shake(conn, peer, ends))
+    def _heard(self, conn: socket.socket, ends: float) -> None:
+        """Begin the handshake with the first byte, or wait for a turn."""
+        place = self._forget(conn)
+        peer = place.peer
+        if self._shaking[peer] < _HANDSHAKES or self._guard.proxies.trust(peer):
+            self._begin(conn, place, ends)
+        else:
+            self._waiting.setdefault(peer, deque()).append((conn, place, ends))
+
+    def _begin(self, conn: socket.socket, place: Place, ends: float) -> None:
+        self._shaking[place.peer] += 1
+        task = self._loop.create_task(self._shake(conn, place, ends))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _shake(self, conn: socket.socket, peer: str, ends: float) -> None:
-        protocol = self._factory(peer)
+    async def _shake(self, conn: socket.socket, place: Place, ends: float) -> None:
+        """Shake hands; from then on the place is the protocol's to give back.
+
+        A deadline, or the end of the server, may come in the very step in which the
+        protocol got the connection: then both give it back, which counts once.
+        """
         done = False
         try:
+            protocol = self._factory(place)
             async with asyncio.timeout_at(ends):
                 await self._loop.connect_accepted_socket(
                     lambda: protocol, conn, ssl=self._context
@@ -153,8 +157,8 @@ class Acceptor:
         finally:
             if not done:
                 conn.close()
-                self._guard.leave(peer)
-            self._next(peer)
+                place.leave()
+            self._next(place.peer)
 
     def _next(self, peer: str) -> None:
         self._shaking[peer] -= 1
@@ -163,7 +167,7 @@ class Acceptor:
         queue = self._waiting.get(peer)
         if not queue:
             return
-        conn, ends = queue.popleft()
+        conn, place, ends = queue.popleft()
         if not queue:
             del self._waiting[peer]
-        self._begin(conn, peer, ends)
+        self._begin(conn, place, ends)

@@ -60,6 +60,14 @@ class Proxies:
         address = read_address(text)
         return address is not None and any(address in net for net in self._networks)
 
+    def client_of(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """Return whom limits count for a request's headers; names in lower case."""
+        forwarded: list[str] = []
+        for name, value in headers:
+            if name == b"x-forwarded-for":
+                forwarded += value.decode("latin-1").split(",")
+        return self.client(peer, forwarded)
+
     def client(self, peer: str, forwarded: list[str]) -> str:
         """Return whom limits count: the nearest address that is no proxy of ours.
 

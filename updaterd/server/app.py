@@ -142,6 +142,7 @@ def make_app(parts: Parts) -> ASGIApp:
             directory=options.repository,
             private=options.private,
             most=options.max_downloads,
+            proxies=parts.proxies,
         )
         if options.private:
             files = _Private(files, parts.tokens)

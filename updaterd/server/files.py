@@ -9,9 +9,12 @@ replica.
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
+import anyio.to_thread
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -19,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from updaterd.errors import BrokenError
 from updaterd.log import get
 from updaterd.repeats import Repeats
+from updaterd.server.addresses import Proxies
 from updaterd.server.answers import problem
 
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -26,6 +30,8 @@ FRESH = "no-cache"
 """Keep it, but ask each time: the answer is 304 while it is current."""
 
 _FULL_RETRY_S = 10
+_KEPT = "immutable"
+_READ_WHOLE = 4 << 20  # metadata is far smaller
 
 _BLOB = re.compile(r"blobs/sha256/[0-9a-f]{2}/([0-9a-f]{64})")
 _VERSIONED = re.compile(r"metadata/\d+\.[^/]+\.json")
@@ -102,37 +108,77 @@ class RepositoryFiles(StaticFiles):
         directory: the repository.
         private: who may read is asked for each answer: no cache that others use may
             keep one.
-        most: answers under way; each holds a file open.
+        most: answers under way; each holds a file open. Nobody gets a further one
+            who has as many as are still free: so one address leaves half of them.
+        proxies: whose X-Forwarded-For is believed.
     """
 
     def __init__(
-        self, *, directory: Path, private: bool = False, most: int = 1000
+        self,
+        *,
+        directory: Path,
+        private: bool = False,
+        most: int = 1000,
+        proxies: Proxies | None = None,
     ) -> None:
         super().__init__(directory=directory)
         self._real = os.path.realpath(directory)
         self._private = private
         self._most = most
+        self._proxies = proxies or Proxies()
+        self._open: Counter[str] = Counter()
         self._count = 0
         self._repeats = Repeats()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, if not too many are being answered."""
-        if self._count >= self._most:
+        peer = scope["client"][0] if scope["client"] else ""
+        client = self._proxies.client_of(peer, scope["headers"])
+        if self._open[client] >= self._most - self._count:
             self._repeats.warning(
                 "downloads_full",
                 alike="",
                 most=self._most,
-                means="further ones are told to come back (503, Retry-After)",
+                means="further ones are told to come back (503, Retry-After); nobody "
+                "gets more who has as many as are free",
             )
             later = {"retry-after": str(_FULL_RETRY_S), "connection": "close"}
             response = problem(503, "downloads_full", "try again later", later)
             await response(scope, receive, send)
             return
         self._count += 1
+        self._open[client] += 1
         try:
             await super().__call__(scope, receive, send)
         finally:
             self._count -= 1
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Answer one request; read at once what may be replaced meanwhile.
+
+        A file that is opened after it was looked at may be another by then, with
+        another length than the answer's head says.
+
+        Raises:
+            HTTPException: there is no such file.
+        """
+        response = await super().get_response(path, scope)
+        if (
+            not isinstance(response, FileResponse)
+            or response.headers["cache-control"].endswith(_KEPT)
+            or int(response.headers["content-length"]) > _READ_WHOLE
+        ):
+            return response
+        try:
+            body = await anyio.to_thread.run_sync(Path(response.path).read_bytes)
+        except FileNotFoundError:
+            raise HTTPException(404) from None
+        headers = dict(response.headers) | {"content-length": str(len(body))}
+        headers.pop("accept-ranges", None)
+        return Response(body, response.status_code, headers)
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         """Find a file of the repository; everything else does not exist.

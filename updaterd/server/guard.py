@@ -60,22 +60,42 @@ class Guard:
     def __post_init__(self) -> None:
         self.deadlines = self.options.deadlines.table()
 
-    def enter(self, peer: str) -> bool:
-        """Count a connection; False when its address has too many."""
+    def enter(self, peer: str) -> "Place | None":
+        """Count a connection; None when its address has too many."""
         most = self.options.max_per_address
         if self.count + self.taken() >= self.most or (
             most
             and self.open[peer] >= most + _SPARE_CONNECTIONS
             and not self.proxies.trust(peer)
         ):
-            return False
+            return None
         self.open[peer] += 1
         self.count += 1
-        return True
+        return Place(self, peer)
 
-    def leave(self, peer: str) -> None:
-        """Forget a connection, or that one which has become a stream."""
+    def _leave(self, peer: str) -> None:
         self.open[peer] -= 1
         self.count -= 1
         if self.open[peer] <= 0:
             del self.open[peer]
+
+
+class Place:
+    """One counted connection. It has several owners in its life, and ends once.
+
+    Args:
+        guard: counts it.
+        peer: its address, as limits see it.
+    """
+
+    __slots__ = ("_guard", "peer")
+
+    def __init__(self, guard: Guard, peer: str) -> None:
+        self._guard: Guard | None = guard
+        self.peer = peer
+
+    def leave(self) -> None:
+        """Forget the connection, or that it is more than a stream; harmless twice."""
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard._leave(self.peer)  # noqa: SLF001  the two are one

@@ -86,10 +86,11 @@ class LogFile:
                 do="put it back, or restart the server: it begins with an empty "
                 "log, and subscribers reconcile from signed metadata",
             )
-        if self._db is None or (writes and self._refusal):
-            self.close()
+        if self._db is None:
             self._db = self._connect()
             self._identity = self._look()
+        elif writes and self._refusal:
+            self._reopen(self._db)
         if writes and self._refusal:
             raise LogDownError(
                 f"the event log {self._path} can only be read: {self._refusal}",
@@ -97,6 +98,21 @@ class LogFile:
                 do="free disk space, or look at its rights, then send it again",
             )
         return self._db
+
+    def _reopen(self, db: sqlite3.Connection) -> None:
+        """Try to write where the disk refused it before.
+
+        Raises:
+            LogDownError: the disk refuses more than before; what was open stays so.
+        """
+        try:
+            self._db = self._connect()
+        except BrokenError as error:
+            # it was a log a moment ago: that ends no server and no stream
+            raise LogDownError(
+                error.what, means="nothing can be announced", do=error.do
+            ) from error
+        db.close()
 
     def close(self) -> None:
         """Close it; harmless when it is not open."""

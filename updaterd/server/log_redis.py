@@ -33,6 +33,7 @@ from updaterd.server.log import (
 )
 from updaterd.server.redis_wire import (
     connect,
+    read_epoch,
     read_position,
     read_record,
     send,
@@ -142,6 +143,7 @@ class RedisLog:
         # its answers take as long as it blocks
         self._reader = connect(url, _BLOCK_MS / 1000 + _TIMEOUT_S)
         self._foreign = ZERO  # the newest entry of somebody else that was told
+        self._told: set[str] = set()
 
     async def _ask(self, *command: Any) -> Any:
         return await send(self._redis, *command)
@@ -171,7 +173,7 @@ class RedisLog:
         )
         if used:
             check_key(key, used.decode(), event)
-        return Appended(epoch.decode(), read_position(wire_id), fresh=not used)
+        return Appended(read_epoch(epoch), read_position(wire_id), fresh=not used)
 
     async def find(self, event: Event, key: str) -> Appended | None:
         """See `EventLog.find`."""
@@ -187,7 +189,7 @@ class RedisLog:
         if epoch is None:
             await self._ask("HSETNX", _META, "epoch", secrets.token_hex(4))
             epoch = await self._ask("HGET", _META, "epoch")
-        return cast("bytes", epoch).decode()
+        return read_epoch(cast("bytes", epoch))
 
     async def read(self, after: Position, limit: int) -> tuple[Record, ...]:
         """See `EventLog.read`."""
@@ -215,7 +217,14 @@ class RedisLog:
         pairs = await self._ask("HGETALL", _NEWEST)
         if not isinstance(pairs, dict):
             pairs = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        return {read_topic(k.decode()): read_position(v) for k, v in pairs.items()}
+        newest = {}
+        for raw_topic, raw_position in pairs.items():
+            try:
+                topic = read_topic(raw_topic.decode())
+                newest[topic] = read_position(raw_position)
+            except (LogDownError, UnicodeDecodeError):
+                self._tell_foreign(_NEWEST, raw_topic)
+        return newest
 
     def _records(self, rows: list[Any]) -> list[Record]:
         """Return the events of a stream's rows; what others put there is passed over.
@@ -229,14 +238,22 @@ class RedisLog:
                 found.append(record)
             elif (position := read_position(wire_id)) > self._foreign:
                 self._foreign = position
-                log.warning(
-                    "foreign_entry",
-                    id=wire_id.decode(),
-                    key=_STREAM,
-                    means="something else writes to the event log; it was passed over",
-                    do="give updaterd a Redis database of its own",
-                )
+                self._tell_foreign(_STREAM, wire_id)
         return found
+
+    def _tell_foreign(self, key: str, entry: bytes) -> None:
+        """Say in the log that an entry is somebody else's; of a hash, once."""
+        if key != _STREAM:
+            if key in self._told:
+                return
+            self._told.add(key)
+        log.warning(
+            "foreign_entry",
+            id=entry.decode(errors="replace")[:80],
+            key=key,
+            means="something else writes to the event log; it was passed over",
+            do="give updaterd a Redis database of its own",
+        )
 
     async def tail(
         self, epoch: str, after: Position
@@ -293,7 +310,7 @@ class RedisLog:
             secrets.token_hex(4),
         )
         return _Life(
-            epoch.decode(),
+            read_epoch(epoch),
             read_position(floor),
             read_position(since),
             here=bool(here) or after == ZERO,

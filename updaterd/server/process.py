@@ -23,7 +23,7 @@ from updaterd.server.addresses import Proxies
 from updaterd.server.app import make_app
 from updaterd.server.certificate import Certificate
 from updaterd.server.files import public_folder
-from updaterd.server.guard import Guard
+from updaterd.server.guard import Guard, Place
 from updaterd.server.hub import Hub
 from updaterd.server.log import LogDownError
 from updaterd.server.metrics import Metrics
@@ -61,14 +61,14 @@ class _Uvicorn(uvicorn.Server):
         self.leave = asyncio.Event()
         self.acceptor: Acceptor | None = None
 
-    def protocol(self, entered: str) -> asyncio.Protocol:
+    def protocol(self, place: Place) -> asyncio.Protocol:
         """Return what speaks on a connection that the guard has let in."""
         make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
         return make(
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
-            entered=entered,
+            place=place,
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -26,17 +26,16 @@ from updaterd.errors import MalformedError
 from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.addresses import counted
 from updaterd.server.conformance import Fault, fault_of
-from updaterd.server.guard import Guard, Taker
+from updaterd.server.guard import Guard, Place, Taker
 from updaterd.server.peer import EXTENSION
 from updaterd.server.phases import Phase, Watch
-from updaterd.server.request import EVENTS_PATH, read_request
+from updaterd.server.request import EVENTS_PATH, read_request, read_target
 from updaterd.server.stream import Refusal
 
 HEAD_LIMIT = 32 << 10
 """Largest request head, in bytes (give or take one packet)."""
 
 _MOST_PIPELINED = 16
-_PATH = EVENTS_PATH.encode()
 _NOT_PLAIN = {b"content-length", b"transfer-encoding", b"upgrade", b"expect"}
 _TESTED = "0.54."
 _MEMBERS = (
@@ -65,14 +64,17 @@ class FeedProtocol(HttpToolsProtocol):
 
     Args:
         guard: shared limits.
+        place: of a connection that the guard has let in already.
     """
 
     def __init__(
-        self, *args: Any, guard: Guard, entered: str | None = None, **more: Any
+        self, *args: Any, guard: Guard, place: Place | None = None, **more: Any
     ) -> None:
         super().__init__(*args, **more)
         self._guard = guard
-        self._peer = entered
+        self._place = place
+        self._unanswered = 0
+        self._refusal: Callable[[], None] | None = None
         self._head_bytes = 0
         self._head_size = 0
         self._in_head = True
@@ -83,12 +85,13 @@ class FeedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let the connection in, or cut it at once."""
         super().connection_made(transport)
-        if self._peer is None:
-            peer = counted(self.client[0]) if self.client else ""
-            if not self._guard.enter(peer):
+        if self._place is None:
+            self._place = self._guard.enter(
+                counted(self.client[0]) if self.client else ""
+            )
+            if self._place is None:
                 transport.abort()
                 return
-            self._peer = peer
         self._watch.enter(Phase.HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -98,9 +101,9 @@ class FeedProtocol(HttpToolsProtocol):
 
     def _forget(self) -> None:
         self._watch.end()
-        if self._peer is not None:
-            self._guard.leave(self._peer)
-            self._peer = None
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
 
     def _late(self) -> None:
         self.transport.abort()
@@ -121,7 +124,7 @@ class FeedProtocol(HttpToolsProtocol):
 
     def _turn(self) -> None:
         """Enter the phase that the connection is in now."""
-        if self._peer is not None:
+        if self._place is not None:
             self._watch.enter(self._phase())
 
     def pause_writing(self) -> None:
@@ -136,13 +139,44 @@ class FeedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on to the next request."""
+        self._unanswered -= 1
         super().on_response_complete()
+        if self._refusal is not None and not self._unanswered:
+            self._refusal()
         self._turn()
+
+    def _refuse_rest(self, refusal: Callable[[], None]) -> None:
+        """Refuse what comes in, after the answers that were asked for before it.
+
+        In the middle of an answer it would be taken for a part of that; and who asked
+        first is owed an answer whatever comes after.
+        """
+        if self.transport.is_closing():
+            return
+        if not self._unanswered:
+            refusal()
+            return
+        self._refusal = refusal
+        self._in_head = self._in_message = False
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be read."""
+        is_body = self._in_message and not self._in_head
+        if is_body and self.pipeline:
+            self.pipeline.popleft()  # nobody has begun to answer it
+            self._unanswered -= 1
+        elif is_body and self._unanswered:
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
+            self._unanswered = 0  # it waits for its body: this is its answer
+        answer = super().send_400_response
+        self._refuse_rest(lambda: answer(msg))
 
     def data_received(self, data: bytes) -> None:
         """Parse, within limits."""
-        if self._taken:
-            return  # refused already, and closing
+        if self._taken or self._refusal is not None:
+            return  # refused already
         if self._watch.phase is Phase.IDLE:
             self._in_head = True  # or a line break before it, and no more
         super().data_received(data)
@@ -151,7 +185,7 @@ class FeedProtocol(HttpToolsProtocol):
         elif self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT:
-                self._answer(431, "head_too_large", {})
+                self._refuse_rest(lambda: self._answer(431, "head_too_large", {}))
         self._turn()
 
     def _is_taken(self) -> bool:
@@ -196,6 +230,7 @@ class FeedProtocol(HttpToolsProtocol):
         if fault is not None:
             self.app = fault.app  # in its turn, after what was asked before
         super().on_headers_complete()
+        self._unanswered += 1
         self.app = app
 
     def _fault(self) -> Fault | None:
@@ -204,8 +239,9 @@ class FeedProtocol(HttpToolsProtocol):
         return fault_of(
             self.headers,
             version=self.parser.get_http_version(),
+            target=self.url,
             upgrades=self.parser.should_upgrade(),
-            streams=self.url.partition(b"?")[0] == _PATH
+            streams=read_target(self.url)[0] == EVENTS_PATH
             and self.parser.get_method() == b"GET"
             and not (self._guard.plain is not None and self._is_stream()),
         )
@@ -229,10 +265,10 @@ class FeedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _is_stream(self) -> bool:
-        path, _, _ = self.url.partition(b"?")
+        path, _ = read_target(self.url)
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return (
-            path == _PATH
+            path == EVENTS_PATH
             and self.parser.get_method() == b"GET"
             and (cycle is None or cycle.response_complete)
             and not self.pipeline
@@ -245,7 +281,7 @@ class FeedProtocol(HttpToolsProtocol):
         taker = self._taker()
         if taker is None or self.transport.is_closing():
             return
-        _, _, query = self.url.partition(b"?")
+        _, query = read_target(self.url)
         peer = self.client[0] if self.client else ""
         try:
             request = read_request(query, self.headers, peer, self._guard.proxies)
@@ -320,7 +356,7 @@ def _head(status: int, fixed: dict[str, str], more: dict[str, str]) -> bytes:
 def maker(guard: Guard) -> Callable[..., FeedProtocol]:
     """Return what uvicorn makes its protocols with.
 
-    `entered` names the address of a connection that the guard has let in already.
+    `place` is that of a connection which the guard has let in already.
     """
 
     def make(*args: Any, **more: Any) -> FeedProtocol:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is sent to Redis and what comes back, as the event log means it."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from updaterd.server.log import Event, LogDownError, Position, Record, read_topi
 
 _TIMEOUT_S = 5.0
 
+_POSITION = re.compile(rb"([0-9]{1,20})-([0-9]{1,20})")
+_EPOCH = re.compile(rb"[0-9a-f]{8}")
 _REMEDIES: dict[type[ResponseError], str] = {
     OutOfMemoryError: "raise Redis' maxmemory, or lower --keep-events",
     ReadOnlyError: "point --log at the primary: this Redis is a replica",
@@ -72,9 +75,38 @@ def write_position(position: Position) -> str:
 
 
 def read_position(raw: bytes) -> Position:
-    """Return the position that an entry's id stands for."""
-    ms, _, seq = raw.decode().partition("-")
+    """Return the position that an entry's id stands for.
+
+    Raises:
+        LogDownError: it is no id.
+    """
+    ms, _, seq = _ours(raw, _POSITION).partition("-")
     return Position(int(ms), int(seq))
+
+
+def read_epoch(raw: bytes) -> str:
+    """Return the name of a life of the log.
+
+    Raises:
+        LogDownError: it is none.
+    """
+    return _ours(raw, _EPOCH)
+
+
+def _ours(raw: bytes, shape: re.Pattern[bytes]) -> str:
+    """Return a value as text, when it has the shape in which this log writes it.
+
+    Raises:
+        LogDownError: somebody else's.
+    """
+    if shape.fullmatch(raw):
+        return raw.decode()
+    raise LogDownError(
+        f"something else has written to the event log in Redis: {raw[:80]!r}",
+        means="streams stay open; nothing can be announced or replayed",
+        do="give updaterd a Redis database of its own, or delete its keys there "
+        "({updaterd}:*): subscribers then reconcile from signed metadata",
+    )
 
 
 def read_record(wire_id: bytes, flat: Any) -> Record | None:

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from updaterd.core.names import check_name
 from updaterd.errors import MalformedError
@@ -75,6 +75,19 @@ def read_request(
         origin,
         browser,
     )
+
+
+def read_target(url: bytes) -> tuple[str, bytes]:
+    """Return path and query of a request's target, as routing sees them.
+
+    A path may be escaped, and the target absolute (RFC 9112, 3.2.2): another way to
+    write it must be no way past what holds for the path.
+    """
+    path, _, query = url.partition(b"?")
+    if not path.startswith(b"/"):
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    text = path.decode("latin-1")
+    return unquote(text) if "%" in text else text, query
 
 
 def read_bearer(value: bytes) -> str:

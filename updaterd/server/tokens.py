@@ -7,11 +7,13 @@ leaked file lets nobody in. A slow hash would add nothing: there is no dictionar
 next request that needs it.
 """
 
+import fcntl
 import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -235,15 +237,17 @@ class Tokens:
         """
         for scope in scopes:
             check_scope(scope)
-        tokens = self.all()
-        if len(tokens) >= _MOST:
-            raise RejectedError(
-                f"there are {_MOST} tokens", do="revoke some", code="too_many_tokens"
-            )
         secret = _PREFIX + secrets.token_urlsafe(32)
         digest = hashlib.sha256(secret.encode()).hexdigest()
         token = Token(secrets.token_hex(4), name, digest, scopes, int(now()))
-        self._write((*tokens, token))
+        with self._changing() as tokens:
+            if len(tokens) >= _MOST:
+                raise RejectedError(
+                    f"there are {_MOST} tokens",
+                    do="revoke some",
+                    code="too_many_tokens",
+                )
+            self._write((*tokens, token))
         return token, secret
 
     def revoke(self, token_id: str) -> Token:
@@ -255,16 +259,38 @@ class Tokens:
 
         Power cut: the file holds the token or it does not.
         """
-        tokens = self.all()
-        for token in tokens:
-            if token.id == token_id:
-                self._write(tuple(t for t in tokens if t != token))
-                return token
+        with self._changing() as tokens:
+            for token in tokens:
+                if token.id == token_id:
+                    self._write(tuple(t for t in tokens if t != token))
+                    return token
         raise RejectedError(
             f"there is no token {token_id!r:.80}",
             do="`updaterd token list` shows their ids",
             code="no_such_token",
         )
+
+    @contextmanager
+    def _changing(self) -> Iterator[tuple[Token, ...]]:
+        """Hand out the tokens while no other process can change them.
+
+        Without it, a token that is made while another is revoked brings it back. The
+        directory itself is locked: no file is made, by root or another, that some
+        later caller could not open.
+
+        Raises:
+            BrokenError: the directory or the file cannot be read.
+        """
+        try:
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            self.forget()
+            yield self.all()
+        finally:
+            os.close(folder)
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
         document = {
