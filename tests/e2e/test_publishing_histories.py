@@ -32,12 +32,12 @@ from hypothesis.stateful import (
     rule,
 )
 
+from updaterd.core.channel import EVERYBODY
 from updaterd.core.manifest import File
 from updaterd.core.planner import Refuse
 from updaterd.core.rollout import is_reached
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import care, changes, garbage, keychange, recovery
-from updaterd.release.offers import EVERYBODY
 
 HISTORIES = int(os.environ.get("UPDATERD_HISTORIES", "6"))
 STEPS = 50

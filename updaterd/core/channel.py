@@ -13,6 +13,8 @@ from updaterd.core.understanding import check_understood, marks, needed
 from updaterd.core.wire import Fields
 from updaterd.errors import MalformedError
 
+EVERYBODY = 1000
+"""Of 1000 machines: the reach of a rollout that leaves nobody out."""
 MAX_OFFERS = 16
 _KNOWN = frozenset({
     "schema", "must_understand", "product", "channel", "paused", "floor_seq",
@@ -25,7 +27,7 @@ MAX_PLATFORMS = 32
 class Rollout:
     """`permille` of the machines, drawn by `salt`, over `window_s` seconds."""
 
-    permille: int = 1000
+    permille: int = EVERYBODY
     salt: str = ""
     window_s: int = 0
 
@@ -117,7 +119,7 @@ def _offer(item: Fields) -> Offer:
         urgency=urgency if urgency == "critical" else "normal",
         platforms=_platforms(item),
         rollout=Rollout(
-            permille=rollout.integer("permille", high=1000),
+            permille=rollout.integer("permille", high=EVERYBODY),
             salt=rollout.text("salt"),
             window_s=rollout.integer("window_s", high=30 * 86400),
         ),

@@ -107,7 +107,8 @@ def build(  # noqa: PLR0913 - all that a push is told
         for number, (old, patch) in enumerate(given):
             folder = work / f"given{number}"
             folder.mkdir()
-            edge = patches.take(workspace, folder, patch, old, files, version)
+            blob = workspace.blob(old.full.sha256)
+            edge = patches.take(blob, folder, patch, old, files, version)
             if edge.length < made.length:
                 _settle(workspace, folder / "patch", edge.sha256)
                 edges.append(edge)

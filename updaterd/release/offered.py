@@ -18,8 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from updaterd.core.channel import ChannelPointer
-from updaterd.release.offers import EVERYBODY
+from updaterd.core.channel import EVERYBODY, ChannelPointer
 
 FIELD = "x-updaterd-offered"
 KEPT = 32

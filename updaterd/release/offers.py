@@ -11,10 +11,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 
-from updaterd.core.channel import MAX_OFFERS, ChannelPointer, Offer, Rollout
+from updaterd.core.channel import EVERYBODY, MAX_OFFERS, ChannelPointer, Offer, Rollout
 from updaterd.errors import RejectedError
-
-EVERYBODY = 1000
 
 
 def salt_of(product: str, version: str, seq: int) -> str:

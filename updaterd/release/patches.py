@@ -19,11 +19,10 @@ from updaterd.core.manifest import Delta, Entry, Manifest, tree_id
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import bundle
 from updaterd.release.deltas import MEMORY
-from updaterd.release.workspace import Workspace
 
 
 def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
-    workspace: Workspace,
+    blob: Path,
     work: Path,
     patch: Path,
     old: Manifest,
@@ -33,7 +32,7 @@ def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
     """Return the edge that a patch makes, proven by applying it.
 
     Args:
-        workspace: where the full bundle of the old release is.
+        blob: the full bundle of the old release.
         work: an empty directory; the patch is copied to `work/patch`.
         patch: from the old release's files, one after another, to the new one's.
         old: manifest of the release it starts from.
@@ -57,7 +56,7 @@ def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
     with data.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     length = os.path.getsize(data)
-    bundle.unpack(workspace.blob(old.full.sha256), old.full, old.files, work / "before")
+    bundle.unpack(blob, old.full, old.files, work / "before")
     (work / "after").mkdir(mode=0o700)
     job = Job(
         kind="delta",

@@ -9,11 +9,10 @@ never what its machines would refuse.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from updaterd.core.channel import ChannelPointer, Offer, Rollout
+from updaterd.core.channel import EVERYBODY, ChannelPointer, Offer, Rollout
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import offers
 from updaterd.release.catalog import Catalog
-from updaterd.release.offers import EVERYBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
