@@ -16,7 +16,7 @@ from pathlib import Path
 from updaterd.core.channel import ChannelPointer
 from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.net import Fetcher
-from updaterd.release.credentials import credential
+from updaterd.release.keys.credentials import credential
 
 CREDENTIAL = "updaterd.token"
 

@@ -8,7 +8,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from updaterd import durable
 from updaterd.errors import BrokenError
-from updaterd.release.keyfiles import Passphrase, signer_from_file
+from updaterd.release.keys.files import Passphrase, signer_from_file
 
 PRESENT = Path(".present/root.json")
 """The root that counts now, beside what is to be signed: where no `*` finds it, so

@@ -2,7 +2,7 @@
 """The release engineer's directory: what is served, the keys, the settings.
 
 DIR/public/{metadata,targets,blobs}   served to the world
-DIR/keys/                             0700; see release/keys.py
+DIR/keys/                             0700; see release/keys/keyring.py
 DIR/release.toml                      feed, token, platform
 DIR/work/                             half-made things; may be deleted at any time
 """
@@ -19,8 +19,8 @@ from pathlib import Path
 from updaterd import deletion, durable, locks
 from updaterd.core.names import check_name
 from updaterd.errors import BrokenError
-from updaterd.release.keyfiles import Passphrase
-from updaterd.release.keys import Keyring
+from updaterd.release.keys.files import Passphrase
+from updaterd.release.keys.keyring import Keyring
 
 
 def this_platform() -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from updaterd.core.channel import ChannelPointer
     from updaterd.release.announce import Announced
-    from updaterd.release.keyfiles import Secrets
+    from updaterd.release.keys.files import Secrets
     from updaterd.release.repository import Repository
     from updaterd.release.workspace import Workspace
 
@@ -328,7 +328,7 @@ def _asked(what: str, name: str) -> bytes:
 
 def ask_twice(name: str) -> bytes:
     """Ask a person for a new passphrase: a slip here would lose the key."""
-    from updaterd.release.keyfiles import SHORTEST
+    from updaterd.release.keys.files import SHORTEST
 
     while True:
         first = ask_passphrase(name)
@@ -342,7 +342,7 @@ def ask_twice(name: str) -> bytes:
 
 def passphrase(arguments: argparse.Namespace) -> "Secrets":
     """Return where passphrases come from."""
-    from updaterd.release.keyfiles import PASSPHRASE, Secrets
+    from updaterd.release.keys.files import PASSPHRASE, Secrets
 
     there = sys.stdin.isatty()
     return Secrets(
@@ -357,7 +357,7 @@ def passphrase(arguments: argparse.Namespace) -> "Secrets":
 
 def pin(arguments: argparse.Namespace) -> "Secrets":
     """Return where PINs of tokens come from: never from where passphrases do."""
-    from updaterd.release.keyfiles import PIN, Secrets
+    from updaterd.release.keys.files import PIN, Secrets
 
     there = sys.stdin.isatty()
     return Secrets(

@@ -11,7 +11,7 @@ from updaterd.cli.release import common
 if TYPE_CHECKING:
     from updaterd.release.changes import Change
     from updaterd.release.keychange import Waiting
-    from updaterd.release.keys import KeyEntry
+    from updaterd.release.keys.keyring import KeyEntry
     from updaterd.release.repository import Repository
     from updaterd.release.workspace import Workspace
 
@@ -117,8 +117,8 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 def _source(
     arguments: argparse.Namespace, workspace: "Workspace", name: str
 ) -> "KeyEntry":
-    from updaterd.release import remote
-    from updaterd.release.keys import read_public
+    from updaterd.release.keys import remote
+    from updaterd.release.keys.keyring import read_public
 
     if arguments.public is not None:
         return workspace.keyring.add(read_public(arguments.public, name))
@@ -198,7 +198,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_generate(arguments: argparse.Namespace) -> int:
     """Make a key file."""
-    from updaterd.release.keyfiles import generate
+    from updaterd.release.keys.files import generate
 
     private, public = generate(
         arguments.folder, arguments.name, common.passphrase(arguments)

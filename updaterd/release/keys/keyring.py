@@ -14,7 +14,7 @@ from securesystemslib.signer import CryptoSigner, Key, Signer
 
 from updaterd import durable
 from updaterd.errors import BrokenError
-from updaterd.release.keyfiles import Passphrase, open_key, write_private
+from updaterd.release.keys.files import Passphrase, open_key, write_private
 
 RETIRED = "-old-"
 """Between a key's former name and its number."""

@@ -16,7 +16,9 @@ from fakes.repository import Client, Publisher
 from fakes.tools import need
 
 from updaterd.errors import BrokenError
-from updaterd.release import changes, keychange, keyfiles, remote, workspace
+from updaterd.release import changes, keychange, workspace
+from updaterd.release.keys import files as key_files
+from updaterd.release.keys import remote
 
 LIBRARIES = (
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -80,7 +82,7 @@ def test_a_release_key_on_a_pkcs11_token_signs(tmp_path, monkeypatch):
     with pytest.raises(BrokenError, match="PinIncorrect") as caught:
         other.release("1.2.0")
     assert "locks" in caught.value.do
-    nobody = keyfiles.Secrets(keyfiles.PIN, file=None, environ={}, ask=None)
+    nobody = key_files.Secrets(key_files.PIN, file=None, environ={}, ask=None)
     other.space = workspace.Workspace(other.folder, lambda _: phrase, nobody)
     with pytest.raises(BrokenError, match="PIN") as caught:
         other.open().require_keys("acme.releases")

@@ -8,20 +8,21 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from updaterd.errors import BrokenError
-from updaterd.release import announce, keyfiles
+from updaterd.release import announce
+from updaterd.release.keys import files as key_files
 
 
 def test_an_encrypted_key_opens_with_its_passphrase_only(tmp_path):
     """scrypt and AES-256: the right words open it, others are told apart."""
     signer = CryptoSigner.generate_ed25519()
     path = tmp_path / "k.pem"
-    keyfiles.write_private(path, signer, "k", lambda _: b"right")
+    key_files.write_private(path, signer, "k", lambda _: b"right")
     assert path.stat().st_mode & 0o777 == 0o600
     assert b"ENCRYPTED" in path.read_bytes()
-    opened = keyfiles.open_key(path, signer.public_key, "k", lambda _: b"right")
+    opened = key_files.open_key(path, signer.public_key, "k", lambda _: b"right")
     assert opened.sign(b"x") == signer.sign(b"x")
     with pytest.raises(BrokenError) as caught:
-        keyfiles.open_key(path, signer.public_key, "k", lambda _: b"wrong")
+        key_files.open_key(path, signer.public_key, "k", lambda _: b"wrong")
     assert caught.value.code == "bad_key"
 
 
@@ -30,7 +31,7 @@ def test_an_encrypted_key_can_be_recovered_with_openssl(tmp_path):
     """Nobody needs updaterd to get at their own key."""
     signer = CryptoSigner.generate_ed25519()
     path = tmp_path / "k.pem"
-    path.write_bytes(keyfiles.private_pem(signer, b"pass"))
+    path.write_bytes(key_files.private_pem(signer, b"pass"))
     done = subprocess.run(
         ["openssl", "pkey", "-in", path, "-passin", "pass:pass"],
         capture_output=True,
@@ -42,10 +43,10 @@ def test_an_encrypted_key_can_be_recovered_with_openssl(tmp_path):
 def test_another_key_of_the_repository_is_refused(tmp_path):
     """A key file in another's place signs nothing."""
     path = tmp_path / "k.pem"
-    keyfiles.write_private(path, CryptoSigner.generate_ed25519(), "k", None)
+    key_files.write_private(path, CryptoSigner.generate_ed25519(), "k", None)
     public = CryptoSigner.generate_ed25519().public_key
     with pytest.raises(BrokenError):
-        keyfiles.open_key(path, public, "k", None)
+        key_files.open_key(path, public, "k", None)
 
 
 def test_passphrases_come_from_file_environment_or_a_person(tmp_path):
@@ -58,7 +59,7 @@ def test_passphrases_come_from_file_environment_or_a_person(tmp_path):
     own = {**every, "UPDATERD_PASSPHRASE_ROOT_1": "own"}
 
     def find(file=None, ask=None, environ=None):
-        find = keyfiles.passphrase_from(file=file, environ=environ or {}, ask=ask)
+        find = key_files.passphrase_from(file=file, environ=environ or {}, ask=ask)
         return find("root-1")
 
     assert find(file=file, environ=every) == b"from file"
@@ -75,14 +76,14 @@ def test_passphrases_come_from_file_environment_or_a_person(tmp_path):
 def test_a_unit_gets_its_secrets_from_systemd(tmp_path):
     """LoadCredential=: the key's own first, whatever the mode; before people."""
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    find = keyfiles.passphrase_from(file=None, environ=environ, ask=None)
+    find = key_files.passphrase_from(file=None, environ=environ, ask=None)
     with pytest.raises(BrokenError, match="nobody is there"):
         find("online")
     (tmp_path / "updaterd.passphrase").write_bytes(b"for all\n")
     (tmp_path / "updaterd.passphrase-online").write_bytes(b"for online")
     (tmp_path / "updaterd.token").write_bytes(b"token\n")
     (tmp_path / "updaterd.passphrase").chmod(0o444)
-    find = keyfiles.passphrase_from(file=None, environ=environ, ask=lambda _: b"no")
+    find = key_files.passphrase_from(file=None, environ=environ, ask=lambda _: b"no")
     assert (find("online"), find("release-acme")) == (b"for online", b"for all")
     assert announce.read_token(None, environ) == "token"
     assert announce.read_token(None, {**environ, "UPDATERD_FEED_TOKEN": "t"}) == "t"
@@ -98,21 +99,21 @@ def test_a_credential_that_cannot_be_used_is_told(tmp_path, spoil):
     spoil(tmp_path / "updaterd.passphrase")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     with pytest.raises(BrokenError, match=r"updaterd\.passphrase") as caught:
-        keyfiles.passphrase_from(file=None, environ=environ, ask=None)("online")
+        key_files.passphrase_from(file=None, environ=environ, ask=None)("online")
     assert caught.value.code == "credential"
 
 
 def test_a_key_made_elsewhere_brings_only_its_public_half(tmp_path):
     """`keys generate` on another machine, `--public` here."""
-    from updaterd.release.keys import read_public
+    from updaterd.release.keys.keyring import read_public
 
-    private, public = keyfiles.generate(tmp_path, "root-9", lambda _: b"p")
+    private, public = key_files.generate(tmp_path, "root-9", lambda _: b"p")
     entry = read_public(public, "root-9")
-    signer = keyfiles.signer_from_file(private, lambda _: b"p")
+    signer = key_files.signer_from_file(private, lambda _: b"p")
     assert entry.public.keyid == signer.public_key.keyid
     assert entry.uri == ""
     with pytest.raises(BrokenError):
-        keyfiles.generate(tmp_path, "root-9", lambda _: b"p")
+        key_files.generate(tmp_path, "root-9", lambda _: b"p")
 
 
 def test_a_pin_is_never_looked_for_where_passphrases_are(tmp_path):
@@ -126,7 +127,7 @@ def test_a_pin_is_never_looked_for_where_passphrases_are(tmp_path):
 
     def pin(**environ):
         environ = {**others, **environ}
-        return keyfiles.Secrets(keyfiles.PIN, file=None, environ=environ, ask=None)
+        return key_files.Secrets(key_files.PIN, file=None, environ=environ, ask=None)
 
     with pytest.raises(BrokenError, match="UPDATERD_PIN") as caught:
         pin()("release-acme")
@@ -144,18 +145,18 @@ def test_a_passphrase_that_protects_nothing_is_refused_for_a_new_key(tmp_path):
 
     def secrets(text):
         environ = {"UPDATERD_PASSPHRASE": text}
-        return keyfiles.Secrets(
-            keyfiles.PASSPHRASE, file=None, environ=environ, ask=None, warn=told.append
+        return key_files.Secrets(
+            key_files.PASSPHRASE, file=None, environ=environ, ask=None, warn=told.append
         )
 
     with pytest.raises(BrokenError) as caught:
-        keyfiles.generate(tmp_path, "online", secrets("x"))
+        key_files.generate(tmp_path, "online", secrets("x"))
     assert caught.value.code == "weak_passphrase"
     assert not (tmp_path / "online.pem").exists()
-    keyfiles.generate(tmp_path, "online", secrets("eight..."))
+    key_files.generate(tmp_path, "online", secrets("eight..."))
     assert "online has 8 characters" in told.pop()
-    keyfiles.generate(tmp_path, "other", secrets("correct horse battery staple"))
+    key_files.generate(tmp_path, "other", secrets("correct horse battery staple"))
     assert told == []
-    keyfiles.generate(tmp_path, "old", lambda _: b"x")
-    signer = keyfiles.signer_from_file(tmp_path / "old.pem", secrets("x"))
+    key_files.generate(tmp_path, "old", lambda _: b"x")
+    signer = key_files.signer_from_file(tmp_path / "old.pem", secrets("x"))
     assert signer.public_key.keyid

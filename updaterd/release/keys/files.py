@@ -27,7 +27,7 @@ from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from updaterd import durable
 from updaterd.errors import BrokenError
-from updaterd.release.credentials import credential
+from updaterd.release.keys.credentials import credential
 
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 5
 """16 MiB and about 0.2 s; OWASP's equal of N=2^17, p=1, within OpenSSL's 32 MiB."""

@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 from securesystemslib.signer import Key
 
 from updaterd.errors import BrokenError
-from updaterd.release.keyfiles import Passphrase
-from updaterd.release.keys import KeyEntry, named
+from updaterd.release.keys.files import Passphrase
+from updaterd.release.keys.keyring import KeyEntry, named
 
 Ask = Callable[[str], str]
 

@@ -1,0 +1,1 @@
+"""Keys that sign: where each is kept, and how it is reached."""
