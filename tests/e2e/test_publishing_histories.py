@@ -37,7 +37,9 @@ from updaterd.core.manifest import File
 from updaterd.core.planner import Refuse
 from updaterd.core.rollout import is_reached
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import care, changes, garbage, keychange, recovery
+from updaterd.release import care, garbage, recovery
+from updaterd.release.keychange import change as keychange
+from updaterd.release.keychange import edits
 
 HISTORIES = int(os.environ.get("UPDATERD_HISTORIES", "6"))
 STEPS = 50
@@ -286,7 +288,7 @@ class Histories(RuleBasedStateMachine):
         steps["steps"] += 1
         ring = self.publisher.space.keyring
         old = ring.retire(name)
-        change = changes.replace_key(old.public, ring.ensure(name).public)
+        change = edits.replace_key(old.public, ring.ensure(name).public)
         assert not keychange.propose(
             self.publisher.space, self.publisher.open(), change
         )

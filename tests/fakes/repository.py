@@ -14,7 +14,8 @@ from fakes.origin import Origin
 
 from updaterd.core.manifest import File, Full, Manifest
 from updaterd.net import Fetcher
-from updaterd.release import delegation, publish, workspace
+from updaterd.release import publish, workspace
+from updaterd.release.keychange import delegation
 from updaterd.trust.client import TrustClient
 
 T0 = datetime(2026, 12, 1, 12, tzinfo=UTC)

@@ -12,7 +12,8 @@ from fakes import origin as origins
 from fakes.waiting import eventually
 
 from security.attacks import ATTACKS, forged
-from updaterd.release import changes, keychange
+from updaterd.release.keychange import change as keychange
+from updaterd.release.keychange import edits
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
@@ -91,7 +92,7 @@ def test_fast_forward_is_recovered_from_by_a_new_online_key(siege):
     siege.rig.origin.behave()
     ring = publisher.space.keyring
     old = ring.retire("online")
-    change = changes.replace_key(old.public, ring.ensure("online").public)
+    change = edits.replace_key(old.public, ring.ensure("online").public)
     keychange.propose(publisher.space, publisher.open(), change)
     siege.recovers()
 

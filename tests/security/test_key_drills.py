@@ -17,7 +17,7 @@ from security.attacks import forged
 from updaterd import cli
 from updaterd.errors import TransientError
 from updaterd.release import workspace
-from updaterd.release.keychange import authorities
+from updaterd.release.keychange.change import authorities
 
 PASS = "correct horse"  # noqa: S105
 

@@ -17,7 +17,8 @@ from fakes.machine import cli
 from fakes.rig import Rig
 
 from security.attacks import ATTACKS, forged
-from updaterd.release import changes, keychange
+from updaterd.release.keychange import change as keychange
+from updaterd.release.keychange import edits
 
 # A process's peak counts what it shared with its parent before the exec: so the
 # parent must be small, which pytest is not.
@@ -122,7 +123,7 @@ def test_fast_forward_is_recovered_from_by_a_new_online_key(rig):
     assert rig.update()[0]["result"] == "current"  # deaf to the real publisher
     ring = rig.publisher.space.keyring
     old = ring.retire("online")
-    change = changes.replace_key(old.public, ring.ensure("online").public)
+    change = edits.replace_key(old.public, ring.ensure("online").public)
     keychange.propose(rig.publisher.space, rig.publisher.open(), change)
     recovers(rig, "1.2.0")
 

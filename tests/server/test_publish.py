@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from updaterd.errors import MalformedError, RejectedError
-from updaterd.release import changes, keychange
+from updaterd.release.keychange import change as keychange
+from updaterd.release.keychange import edits
 from updaterd.server.log import Event, Position, Record, Topic
 from updaterd.server.publish import (
     MetadataWatch,
@@ -228,7 +229,7 @@ class TestWithTheRoot:
         (publisher.metadata / "timestamp.json").write_bytes(before)
         ring = publisher.space.keyring
         old = ring.retire("online")
-        change = changes.replace_key(old.public, ring.ensure("online").public)
+        change = edits.replace_key(old.public, ring.ensure("online").public)
         keychange.propose(publisher.space, publisher.open(), change)
         watch.check(self.event(publisher))
 

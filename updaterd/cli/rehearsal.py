@@ -22,7 +22,8 @@ from pathlib import Path
 import updaterd
 from updaterd.daemon.clocks import wall_clock
 from updaterd.daemon.workers import Ended, Workers
-from updaterd.release import delegation, publish, workspace
+from updaterd.release import publish, workspace
+from updaterd.release.keychange import delegation
 from updaterd.store.records import Records
 from updaterd.store.schema import open_for_reading
 

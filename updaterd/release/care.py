@@ -18,7 +18,7 @@ from updaterd.release import proof
 from updaterd.release.bundle import unpack
 from updaterd.release.catalog import Catalog, products
 from updaterd.release.garbage import collectable as garbage
-from updaterd.release.keychange import authorities, names_of
+from updaterd.release.keychange.change import authorities, names_of
 from updaterd.release.lifetimes import days_of
 from updaterd.release.repository import Repository
 from updaterd.release.workspace import Workspace

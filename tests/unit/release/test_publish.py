@@ -12,8 +12,10 @@ from fakes.repository import PLATFORM, T0, Client, Publisher, manifest_of
 
 from updaterd import durable
 from updaterd.errors import BrokenError, RejectedError, TransientError
-from updaterd.release import care, delegation, keychange, publish, workspace
+from updaterd.release import care, publish, workspace
 from updaterd.release.catalog import KEPT
+from updaterd.release.keychange import change as keychange
+from updaterd.release.keychange import delegation
 from updaterd.release.repository import MissingKeysError
 
 

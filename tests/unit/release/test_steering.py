@@ -10,7 +10,9 @@ from fakes.repository import PLATFORM, manifest_of
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import File
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import changes, keychange, offers, publish
+from updaterd.release import offers, publish
+from updaterd.release.keychange import change as keychange
+from updaterd.release.keychange import edits
 from updaterd.release.offered import FIELD
 
 
@@ -192,7 +194,7 @@ def test_a_floor_goes_with_the_key_that_said_it(channel):
     publisher = channel.publisher
     ring = publisher.space.keyring
     old = ring.retire("release-acme")
-    change = changes.replace_key(old.public, ring.ensure("release-acme").public)
+    change = edits.replace_key(old.public, ring.ensure("release-acme").public)
     keychange.propose(publisher.space, publisher.open(), change)
     channel.publish("1.0.0")
     assert channel.says() == [("1.0.0", 1000, [PLATFORM])]

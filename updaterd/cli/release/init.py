@@ -81,7 +81,8 @@ def _check_there(space: "Workspace", products: list[str], channels: list[str]) -
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it."""
-    from updaterd.release import delegation, workspace
+    from updaterd.release import workspace
+    from updaterd.release.keychange import delegation
 
     settings = workspace.Settings(
         profile=arguments.profile,

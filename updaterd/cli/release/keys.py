@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from updaterd.cli.release import common
 
 if TYPE_CHECKING:
-    from updaterd.release.changes import Change
-    from updaterd.release.keychange import Waiting
+    from updaterd.release.keychange.change import Waiting
+    from updaterd.release.keychange.edits import Change
     from updaterd.release.keys.keyring import KeyEntry
     from updaterd.release.repository import Repository
     from updaterd.release.workspace import Workspace
@@ -134,7 +134,7 @@ def _change(
     done: str,
 ) -> int:
     """Make a change of keys, publish it or say what it waits for."""
-    from updaterd.release import keychange
+    from updaterd.release.keychange import change as keychange
 
     workspace = common.open_workspace(arguments)
     with workspace.locked():
@@ -166,7 +166,7 @@ def _waiting(left: "list[Waiting]") -> list[dict[str, str]]:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """List the keys."""
-    from updaterd.release import keychange
+    from updaterd.release.keychange import change as keychange
 
     workspace = common.open_workspace(arguments)
     repository = common.opened(workspace)
@@ -212,13 +212,14 @@ def run_rotate(arguments: argparse.Namespace) -> int:
     """Replace a key."""
 
     def make(workspace: "Workspace", repository: "Repository") -> "Change":
-        from updaterd.release import changes, keychange
+        from updaterd.release.keychange import change as keychange
+        from updaterd.release.keychange import edits
 
         name = arguments.name
         old = keychange.successor(workspace, repository, name)
         workspace.keyring.retire(name)
         new = _source(arguments, workspace, name)
-        return changes.replace_key(old.public, new.public)
+        return edits.replace_key(old.public, new.public)
 
     return _change(arguments, make, f"{arguments.name} is replaced")
 
@@ -227,10 +228,10 @@ def run_add(arguments: argparse.Namespace) -> int:
     """Let a key sign for a role."""
 
     def make(workspace: "Workspace", _: "Repository") -> "Change":
-        from updaterd.release import changes
+        from updaterd.release.keychange import edits
 
         entry = _source(arguments, workspace, arguments.name)
-        return changes.add_key(arguments.role, entry.public, arguments.threshold)
+        return edits.add_key(arguments.role, entry.public, arguments.threshold)
 
     return _change(arguments, make, f"{arguments.name} signs for {arguments.role}")
 
@@ -239,10 +240,10 @@ def run_revoke(arguments: argparse.Namespace) -> int:
     """End a key's say."""
 
     def make(workspace: "Workspace", _: "Repository") -> "Change":
-        from updaterd.release import changes
+        from updaterd.release.keychange import edits
 
         keyid = workspace.keyring.entry(arguments.name).public.keyid
-        return changes.revoke_key(arguments.role, keyid, arguments.threshold)
+        return edits.revoke_key(arguments.role, keyid, arguments.threshold)
 
     done = f"{arguments.name} does not sign for {arguments.role} any more"
     return _change(arguments, make, done)
@@ -252,9 +253,9 @@ def run_renew(arguments: argparse.Namespace) -> int:
     """Sign root or targets anew."""
 
     def make(_workspace: "Workspace", _: "Repository") -> "Change":
-        from updaterd.release import changes
+        from updaterd.release.keychange import edits
 
-        return changes.renew(*arguments.roles)
+        return edits.renew(*arguments.roles)
 
     return _change(arguments, make, f"renewed: {', '.join(arguments.roles)}")
 
@@ -263,7 +264,7 @@ def run_product(arguments: argparse.Namespace) -> int:
     """Delegate to a product."""
 
     def make(workspace: "Workspace", _: "Repository") -> "Change":
-        from updaterd.release import delegation
+        from updaterd.release.keychange import delegation
 
         channels = arguments.channel or ["stable"]
         return delegation.product_changes(
@@ -277,7 +278,7 @@ def run_channel(arguments: argparse.Namespace) -> int:
     """Delegate to a channel."""
 
     def make(workspace: "Workspace", _: "Repository") -> "Change":
-        from updaterd.release import delegation
+        from updaterd.release.keychange import delegation
 
         return delegation.channel_changes(
             workspace, arguments.product, arguments.channel
@@ -289,7 +290,7 @@ def run_channel(arguments: argparse.Namespace) -> int:
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Copy out what is to be signed."""
-    from updaterd.release import keychange
+    from updaterd.release.keychange import change as keychange
 
     workspace = common.open_workspace(arguments)
     paths = keychange.export(workspace, arguments.folder)
@@ -308,9 +309,9 @@ def run_sign(arguments: argparse.Namespace) -> int:
     import sys
 
     from updaterd.errors import BrokenError
-    from updaterd.release import elsewhere
+    from updaterd.release.keychange import offline
 
-    print("\n".join(elsewhere.describe(arguments.file)))
+    print("\n".join(offline.describe(arguments.file)))
     if not arguments.yes:
         if not sys.stdin.isatty():
             raise BrokenError(
@@ -325,14 +326,14 @@ def run_sign(arguments: argparse.Namespace) -> int:
         if answer != "yes":
             print("\nnot signed", file=sys.stderr)
             return 1
-    elsewhere.sign(arguments.file, arguments.key, common.passphrase(arguments))
+    offline.sign(arguments.file, arguments.key, common.passphrase(arguments))
     print(f"signed {arguments.file} with {arguments.key.name}")
     return 0
 
 
 def run_import(arguments: argparse.Namespace) -> int:
     """Take signatures back."""
-    from updaterd.release import keychange
+    from updaterd.release.keychange import change as keychange
 
     workspace = common.open_workspace(arguments)
     with workspace.locked():
@@ -344,7 +345,7 @@ def run_import(arguments: argparse.Namespace) -> int:
 
 def run_cancel(arguments: argparse.Namespace) -> int:
     """Drop the waiting change."""
-    from updaterd.release import keychange
+    from updaterd.release.keychange import change as keychange
 
     workspace = common.open_workspace(arguments)
     with workspace.locked():

@@ -54,7 +54,8 @@ def configure(commands: common.Subcommands) -> None:
 def run_status(arguments: argparse.Namespace) -> int:
     """Show how things stand."""
     from updaterd.cli.release.channel import show
-    from updaterd.release import care, catalog, keychange, publish
+    from updaterd.release import care, catalog, publish
+    from updaterd.release.keychange import change as keychange
 
     workspace = common.open_workspace(arguments)
     now = common.clock()

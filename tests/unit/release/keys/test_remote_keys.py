@@ -16,7 +16,9 @@ from fakes.repository import Client, Publisher
 from fakes.tools import need
 
 from updaterd.errors import BrokenError
-from updaterd.release import changes, keychange, workspace
+from updaterd.release import workspace
+from updaterd.release.keychange import change as keychange
+from updaterd.release.keychange import edits
 from updaterd.release.keys import files as key_files
 from updaterd.release.keys import remote
 
@@ -35,7 +37,7 @@ def publishes_with(uri: str, tmp_path: Path, passphrase, pin=None):
     ring = publisher.space.keyring
     old = ring.retire("release-acme")
     new = ring.add(remote.find_key(uri, "release-acme", pin or passphrase))
-    change = changes.replace_key(old.public, new.public)
+    change = edits.replace_key(old.public, new.public)
     assert keychange.propose(publisher.space, publisher.open(), change) == []
     publisher.release("1.1.0")
     signatures = publisher.open().roles["acme.releases"].signatures

@@ -24,7 +24,7 @@ from tuf.api.serialization.json import JSONSerializer
 
 from updaterd import durable
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release.elsewhere import PRESENT, read
+from updaterd.release.keychange.offline import PRESENT, read
 from updaterd.release.keys.keyring import RETIRED, KeyEntry, Keyring
 from updaterd.release.repository import Repository, versions
 from updaterd.release.workspace import Workspace

@@ -8,14 +8,16 @@ from fakes.disk import Dying
 
 from updaterd import cli, durable
 from updaterd.errors import BrokenError, RejectedError, TransientError
-from updaterd.release import care, changes, delegation, elsewhere, keychange, workspace
+from updaterd.release import care, workspace
+from updaterd.release.keychange import change as keychange
+from updaterd.release.keychange import delegation, edits, offline
 from updaterd.release.repository import MissingKeysError
 
 
 def rotate(publisher, name):
     ring = publisher.space.keyring
     old = ring.retire(name)
-    change = changes.replace_key(old.public, ring.ensure(name).public)
+    change = edits.replace_key(old.public, ring.ensure(name).public)
     return keychange.propose(publisher.space, publisher.open(), change)
 
 
@@ -56,11 +58,11 @@ def test_a_root_that_is_kept_offline_signs_in_two_places(publisher, client, tmp_
     publisher.release("1.1.0")  # the old online key still works meanwhile
     paths = keychange.export(publisher.space, tmp_path / "stick")
     for path in paths:
-        elsewhere.sign(path, safe / "root-3.pem", lambda _: b"")
+        offline.sign(path, safe / "root-3.pem", lambda _: b"")
     left = keychange.take_in(publisher.space, publisher.open(), paths)
     assert "1 of 2" in left[0].missing
     for path in paths:
-        elsewhere.sign(path, safe / "root-1.pem", lambda _: b"")
+        offline.sign(path, safe / "root-1.pem", lambda _: b"")
     assert keychange.take_in(publisher.space, publisher.open(), paths) == []
     assert client.refresh().roles[0].version == 2
     assert client.offered() == "1.1.0"
@@ -141,7 +143,7 @@ def test_a_role_is_never_left_without_enough_keys(publisher):
         keychange.propose(
             publisher.space,
             publisher.open(),
-            changes.revoke_key("timestamp", keyid, None),
+            edits.revoke_key("timestamp", keyid, None),
         )
     assert caught.value.code == "too_few_keys"
 
@@ -152,7 +154,7 @@ def test_a_second_key_with_a_threshold_of_two_is_really_needed(
     """With two of two for releases, one key alone publishes none."""
     ring = publisher.space.keyring
     second = ring.ensure("release-acme-2").public
-    change = changes.add_key("acme.releases", second, 2)
+    change = edits.add_key("acme.releases", second, 2)
     assert keychange.propose(publisher.space, publisher.open(), change) == []
     publisher.release("1.1.0")
     assert client.offered() == "1.1.0"
@@ -192,7 +194,7 @@ def test_a_change_that_dies_while_it_is_published_is_finished(
         paths = keychange.export(publisher.space, tmp_path / "stick")
         for path in paths:
             for name in ("root-1.pem", "root-2.pem"):
-                elsewhere.sign(path, safe / name, lambda _: b"")
+                offline.sign(path, safe / name, lambda _: b"")
         dying = Dying(step)
         with monkeypatch.context() as patch:
             patch.setattr(durable, "write_file", dying)
@@ -226,7 +228,7 @@ def test_a_root_whose_targets_are_missing_is_never_built_upon(
     paths = keychange.export(publisher.space, tmp_path / "stick")
     for path in paths:
         for name in ("root-2.pem", "root-3.pem"):
-            elsewhere.sign(path, safe / name, lambda _: b"")
+            offline.sign(path, safe / name, lambda _: b"")
     with monkeypatch.context() as patch:
         patch.setattr(durable, "write_file", Dying(6))
         with pytest.raises(OSError, match="gone"):
@@ -274,18 +276,18 @@ def test_a_key_without_a_say_is_told_and_signs_nothing(publisher, tmp_path):
     old = publisher.space.keyring.entry("root-1").public
     rotate(publisher, "root-1")
     root, targets = sorted(keychange.export(publisher.space, tmp_path / "stick"))
-    assert old.keyid not in elsewhere.read(root).signed.roles["root"].keyids
+    assert old.keyid not in offline.read(root).signed.roles["root"].keyids
     before = targets.read_bytes()
     for path, key in (
         (root, publisher.folder / "keys" / "online.pem"),
         (targets, safe / "root-1.pem"),
     ):
         with pytest.raises(BrokenError) as caught:
-            elsewhere.sign(path, key, lambda _: b"")
+            offline.sign(path, key, lambda _: b"")
         assert caught.value.code == "no_say"
     assert targets.read_bytes() == before
-    elsewhere.sign(root, safe / "root-1.pem", lambda _: b"")
-    elsewhere.sign(targets, safe / "root-2.pem", lambda _: b"")
+    offline.sign(root, safe / "root-1.pem", lambda _: b"")
+    offline.sign(targets, safe / "root-2.pem", lambda _: b"")
 
 
 def test_half_a_proposal_is_no_change_that_waits(publisher, tmp_path, monkeypatch):
