@@ -21,8 +21,9 @@ from fakes.repository import PLATFORM, Client, Publisher, manifest_of
 from tuf.api.metadata import TargetFile
 
 from updaterd.core.manifest import Delta, File, tree_id
-from updaterd.release import catalog, publish
+from updaterd.release import publish
 from updaterd.release.build import carried_over
+from updaterd.release.repository import catalog
 
 
 def fill(publisher: Publisher, products: list[str], releases: int):

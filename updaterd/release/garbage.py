@@ -15,9 +15,9 @@ from pathlib import Path
 
 from updaterd import durable
 from updaterd.core.manifest import Delta, Full
-from updaterd.release.catalog import Catalog, products
-from updaterd.release.lifetimes import TIMESTAMP_DAYS
-from updaterd.release.repository import Repository
+from updaterd.release.repository.catalog import Catalog, products
+from updaterd.release.repository.lifetimes import TIMESTAMP_DAYS
+from updaterd.release.repository.metadata import Repository
 from updaterd.release.workspace import Workspace
 
 LEAST_DAYS = float(TIMESTAMP_DAYS)

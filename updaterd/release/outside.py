@@ -16,7 +16,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Time
 from updaterd.core import manifest as manifests
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.net import Fetcher, NotFoundError
-from updaterd.release.repository import Repository
+from updaterd.release.repository.metadata import Repository
 from updaterd.trust.engine import LIMITS
 
 T = TypeVar("T")

@@ -22,9 +22,9 @@ from updaterd.core.names import check_name, check_version
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import build, losses, steering, tree
 from updaterd.release.build import Built, Progress
-from updaterd.release.catalog import LAST_SEQ, Catalog
 from updaterd.release.offers import offer
-from updaterd.release.repository import Repository
+from updaterd.release.repository.catalog import LAST_SEQ, Catalog
+from updaterd.release.repository.metadata import Repository
 from updaterd.release.steering import newest
 from updaterd.release.workspace import Workspace
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from updaterd.core.channel import EVERYBODY, ChannelPointer, Offer, Rollout
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import offers
-from updaterd.release.catalog import Catalog
+from updaterd.release.repository.catalog import Catalog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

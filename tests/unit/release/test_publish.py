@@ -13,10 +13,10 @@ from fakes.repository import PLATFORM, T0, Client, Publisher, manifest_of
 from updaterd import durable
 from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.release import care, publish, workspace
-from updaterd.release.catalog import KEPT
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import delegation
-from updaterd.release.repository import MissingKeysError
+from updaterd.release.repository.catalog import KEPT
+from updaterd.release.repository.metadata import MissingKeysError
 
 
 def test_a_publish_that_dies_anywhere_has_published_nothing_or_everything(

@@ -13,7 +13,7 @@ from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import offers, publish
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import edits
-from updaterd.release.offered import FIELD
+from updaterd.release.repository.history import FIELD
 
 
 @pytest.fixture

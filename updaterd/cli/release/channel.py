@@ -11,7 +11,7 @@ from updaterd.cli.release import common
 
 if TYPE_CHECKING:
     from updaterd.core.channel import ChannelPointer
-    from updaterd.release.catalog import Catalog
+    from updaterd.release.repository.catalog import Catalog
     from updaterd.release.steering import Steered, Wish
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from updaterd.core.channel import ChannelPointer
     from updaterd.release.announce import Announced
     from updaterd.release.keys.files import Secrets
-    from updaterd.release.repository import Repository
+    from updaterd.release.repository.metadata import Repository
     from updaterd.release.workspace import Workspace
 
 Subcommands = Any

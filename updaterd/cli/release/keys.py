@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from updaterd.release.keychange.change import Waiting
     from updaterd.release.keychange.edits import Change
     from updaterd.release.keys.keyring import KeyEntry
-    from updaterd.release.repository import Repository
+    from updaterd.release.repository.metadata import Repository
     from updaterd.release.workspace import Workspace
 
 MORE = """\

@@ -10,7 +10,7 @@ from updaterd.cli.release import common
 if TYPE_CHECKING:
     from updaterd.release.outside import Out, Served
     from updaterd.release.recovery import Recovered
-    from updaterd.release.repository import Repository
+    from updaterd.release.repository.metadata import Repository
 
 MORE = """\
 For a public/ that was restored from a backup, or lags behind what machines have seen.
@@ -46,8 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from updaterd.cli.release.channel import show
     from updaterd.net import Fetcher
-    from updaterd.release import catalog, publish, recovery
+    from updaterd.release import publish, recovery
     from updaterd.release.outside import Served
+    from updaterd.release.repository import catalog
 
     workspace = common.open_workspace(arguments)
     common.check_feed(arguments, workspace)

@@ -54,8 +54,9 @@ def configure(commands: common.Subcommands) -> None:
 def run_status(arguments: argparse.Namespace) -> int:
     """Show how things stand."""
     from updaterd.cli.release.channel import show
-    from updaterd.release import care, catalog, publish
+    from updaterd.release import care, publish
     from updaterd.release.keychange import change as keychange
+    from updaterd.release.repository import catalog
 
     workspace = common.open_workspace(arguments)
     now = common.clock()

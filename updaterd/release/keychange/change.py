@@ -26,7 +26,7 @@ from updaterd import durable
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release.keychange.offline import PRESENT, read
 from updaterd.release.keys.keyring import RETIRED, KeyEntry, Keyring
-from updaterd.release.repository import Repository, versions
+from updaterd.release.repository.metadata import Repository, versions
 from updaterd.release.workspace import Workspace
 
 OFFLINE = ("root", "targets")

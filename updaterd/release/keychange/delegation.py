@@ -26,7 +26,7 @@ from tuf.api.metadata import (
 from updaterd.core.names import check_name
 from updaterd.errors import BrokenError
 from updaterd.release.keychange.edits import Change, delegate, in_turn
-from updaterd.release.repository import Repository
+from updaterd.release.repository.metadata import Repository
 from updaterd.release.workspace import Workspace
 
 ROOT_KEYS, ROOT_THRESHOLD = 3, 2

@@ -11,7 +11,7 @@ from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.release import care, workspace
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import delegation, edits, offline
-from updaterd.release.repository import MissingKeysError
+from updaterd.release.repository.metadata import MissingKeysError
 
 
 def rotate(publisher, name):

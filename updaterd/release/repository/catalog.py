@@ -21,10 +21,11 @@ from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.manifest import Manifest
 from updaterd.core.wire import Fields, encode
 from updaterd.errors import BrokenError, MalformedError, RejectedError
-from updaterd.release import labels, offered
-from updaterd.release.labels import Label
-from updaterd.release.offered import Offered
-from updaterd.release.repository import Repository
+from updaterd.release.repository import history as histories
+from updaterd.release.repository import labels
+from updaterd.release.repository.history import Offered
+from updaterd.release.repository.labels import Label
+from updaterd.release.repository.metadata import Repository
 
 KEPT = 20
 LAST_SEQ = 2**52
@@ -286,7 +287,7 @@ class Catalog:
         """
         name = f"{self.product}.{channel}"
         role = self._repository.targets(name)
-        found = offered.read(role.unrecognized_fields.get(offered.FIELD))
+        found = histories.read(role.unrecognized_fields.get(histories.FIELD))
         if found is not None:
             return found
         seqs, made_for = self.releases()
@@ -298,7 +299,7 @@ class Catalog:
         for each in editions:
             with suppress(MalformedError):  # no machine took it either
                 pointers.append(self._pointer_of(each, channel))
-        return offered.replay(pointers, seqs=seqs, made_for=made_for)
+        return histories.replay(pointers, seqs=seqs, made_for=made_for)
 
     def floor(self, channel: str) -> int:
         """Return the lowest `seq` that a channel's machines may still be sent to."""
@@ -350,7 +351,7 @@ class Catalog:
         target = self._write(path, encode(custom), custom)
         with self._repository.edit(f"{self.product}.{pointer.channel}") as role:
             role.targets[path] = target
-            role.unrecognized_fields[offered.FIELD] = history.as_member()
+            role.unrecognized_fields[histories.FIELD] = history.as_member()
 
     def _history(self, pointer: ChannelPointer) -> Offered:
         """Return what the channel offered, once it says this, too."""
@@ -359,7 +360,7 @@ class Catalog:
         before: tuple[Offer, ...] = ()
         with suppress(MalformedError):  # signed by others: no machine takes it
             before = self.pointer(channel).releases
-        history = offered.after(
+        history = histories.after(
             self.offered(channel), pointer, seqs=seqs, made_for=made_for
         )
         standing = {(each.version, each.platforms) for each in before}

@@ -30,7 +30,7 @@ from tuf.api.serialization.json import JSONSerializer
 from updaterd import durable
 from updaterd.errors import BrokenError, TransientError
 from updaterd.release.keys.keyring import Keyring, named
-from updaterd.release.lifetimes import days_of
+from updaterd.release.repository.lifetimes import days_of
 
 _COMPACT = JSONSerializer(compact=True)
 
