@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from fakes.repository import PLATFORM, Publisher, manifest_of
 
-from updaterd.release import publish, steering
+from updaterd.release import publish
+from updaterd.release.channels import steering
 
 ARM = "linux-aarch64"
 

@@ -20,12 +20,13 @@ from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import Entry, Manifest, tree_id
 from updaterd.core.names import check_name, check_version
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import build, losses, steering, tree
+from updaterd.release import build, losses, tree
 from updaterd.release.build import Built, Progress
-from updaterd.release.offers import offer
+from updaterd.release.channels import steering
+from updaterd.release.channels.offers import offer
+from updaterd.release.channels.steering import newest
 from updaterd.release.repository.catalog import LAST_SEQ, Catalog
 from updaterd.release.repository.metadata import Repository
-from updaterd.release.steering import newest
 from updaterd.release.workspace import Workspace
 
 __all__ = [

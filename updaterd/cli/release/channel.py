@@ -11,8 +11,8 @@ from updaterd.cli.release import common
 
 if TYPE_CHECKING:
     from updaterd.core.channel import ChannelPointer
+    from updaterd.release.channels.steering import Steered, Wish
     from updaterd.release.repository.catalog import Catalog
-    from updaterd.release.steering import Steered, Wish
 
 
 def configure(commands: common.Subcommands) -> None:
@@ -131,7 +131,7 @@ def show(pointer: "ChannelPointer") -> None:
 
 
 def _wish(arguments: argparse.Namespace, version: str, *, back: bool) -> "Wish":
-    from updaterd.release.steering import Wish
+    from updaterd.release.channels.steering import Wish
 
     return Wish(
         version=version,
@@ -147,7 +147,7 @@ def run_publish(arguments: argparse.Namespace) -> int:
     """Point a channel to a release."""
 
     def change(catalog: "Catalog") -> "Steered":
-        from updaterd.release import steering
+        from updaterd.release.channels import steering
 
         wish = _wish(arguments, arguments.version, back=True)
         return steering.put(catalog, arguments.channel, wish)
@@ -159,7 +159,7 @@ def run_promote(arguments: argparse.Namespace) -> int:
     """Offer in one channel what another offers."""
 
     def change(catalog: "Catalog") -> "Steered":
-        from updaterd.release import steering
+        from updaterd.release.channels import steering
 
         wish = _wish(arguments, "", back=False)
         wish = steering.promotion(catalog, arguments.source, wish)
@@ -172,7 +172,7 @@ def run_rollout(arguments: argparse.Namespace) -> int:
     """Widen or narrow the newest rollout."""
 
     def change(catalog: "Catalog") -> "Steered":
-        from updaterd.release import steering
+        from updaterd.release.channels import steering
 
         return steering.reach(
             catalog, arguments.channel, arguments.permille, arguments.window_s
@@ -185,7 +185,7 @@ def run_pause(arguments: argparse.Namespace) -> int:
     """Pause or resume."""
 
     def change(catalog: "Catalog") -> "Steered":
-        from updaterd.release.steering import Steered
+        from updaterd.release.channels.steering import Steered
 
         before = catalog.pointer(arguments.channel)
         pointer = replace(before, paused=arguments.paused)
@@ -201,7 +201,8 @@ def run_yank(arguments: argparse.Namespace) -> int:
         UpdaterError: not everybody could be told; it is withdrawn all the same.
     """
     from updaterd.errors import UpdaterError
-    from updaterd.release import publish, steering
+    from updaterd.release import publish
+    from updaterd.release.channels import steering
 
     workspace = common.open_workspace(arguments)
     common.check_feed(arguments, workspace)

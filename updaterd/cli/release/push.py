@@ -299,7 +299,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it."""
     from updaterd.cli import EXIT_USAGE
     from updaterd.cli.release.channel import told
-    from updaterd.release import publish, steering
+    from updaterd.release import publish
+    from updaterd.release.channels import steering
 
     workspace = common.open_workspace(arguments)
     common.check_feed(arguments, workspace)

@@ -10,7 +10,8 @@ from fakes.repository import PLATFORM, manifest_of
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import File
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import offers, publish
+from updaterd.release import publish
+from updaterd.release.channels import offers
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import edits
 from updaterd.release.repository.history import FIELD

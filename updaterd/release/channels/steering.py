@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from updaterd.core.channel import EVERYBODY, ChannelPointer, Offer, Rollout
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import offers
+from updaterd.release.channels import offers
 from updaterd.release.repository.catalog import Catalog
 
 
