@@ -37,9 +37,9 @@ from updaterd.core.manifest import File
 from updaterd.core.planner import Refuse
 from updaterd.core.rollout import is_reached
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import care, garbage, recovery
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import edits
+from updaterd.release.upkeep import care, garbage, recovery
 
 HISTORIES = int(os.environ.get("UPDATERD_HISTORIES", "6"))
 STEPS = 50

@@ -12,11 +12,12 @@ from fakes.repository import PLATFORM, T0, Client, Publisher, manifest_of
 
 from updaterd import durable
 from updaterd.errors import BrokenError, RejectedError, TransientError
-from updaterd.release import care, publish, workspace
+from updaterd.release import publish, workspace
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import delegation
 from updaterd.release.repository.catalog import KEPT
 from updaterd.release.repository.metadata import MissingKeysError
+from updaterd.release.upkeep import care
 
 
 def test_a_publish_that_dies_anywhere_has_published_nothing_or_everything(

@@ -258,7 +258,7 @@ def current(arguments: argparse.Namespace, workspace: "Workspace") -> "Repositor
     address, named = found
     from updaterd.errors import RejectedError, TransientError
     from updaterd.net import Fetcher
-    from updaterd.release.outside import Served, behind
+    from updaterd.release.upkeep.outside import Served, behind
 
     ca_file = getattr(arguments, "ca_file", None)
     with Fetcher(ca_file=ca_file, deadline_s=15.0) as fetcher:

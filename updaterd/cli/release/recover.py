@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from updaterd.cli.release import common
 
 if TYPE_CHECKING:
-    from updaterd.release.outside import Out, Served
-    from updaterd.release.recovery import Recovered
     from updaterd.release.repository.metadata import Repository
+    from updaterd.release.upkeep.outside import Out, Served
+    from updaterd.release.upkeep.recovery import Recovered
 
 MORE = """\
 For a public/ that was restored from a backup, or lags behind what machines have seen.
@@ -46,9 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from updaterd.cli.release.channel import show
     from updaterd.net import Fetcher
-    from updaterd.release import publish, recovery
-    from updaterd.release.outside import Served
+    from updaterd.release import publish
     from updaterd.release.repository import catalog
+    from updaterd.release.upkeep import recovery
+    from updaterd.release.upkeep.outside import Served
 
     workspace = common.open_workspace(arguments)
     common.check_feed(arguments, workspace)

@@ -54,9 +54,10 @@ def configure(commands: common.Subcommands) -> None:
 def run_status(arguments: argparse.Namespace) -> int:
     """Show how things stand."""
     from updaterd.cli.release.channel import show
-    from updaterd.release import care, publish
+    from updaterd.release import publish
     from updaterd.release.keychange import change as keychange
     from updaterd.release.repository import catalog
+    from updaterd.release.upkeep import care
 
     workspace = common.open_workspace(arguments)
     now = common.clock()
@@ -122,7 +123,7 @@ def run_refresh(arguments: argparse.Namespace) -> int:
     """Sign what needs it."""
     from updaterd.cli import EXIT_DEGRADED
     from updaterd.errors import UpdaterError
-    from updaterd.release import care, garbage
+    from updaterd.release.upkeep import care, garbage
 
     workspace = common.open_workspace(arguments)
     now = common.clock()
@@ -145,7 +146,7 @@ def run_refresh(arguments: argparse.Namespace) -> int:
 def run_verify(arguments: argparse.Namespace) -> int:
     """Check everything."""
     from updaterd.cli import EXIT_ERROR
-    from updaterd.release import care
+    from updaterd.release.upkeep import care
 
     workspace = common.open_workspace(arguments)
     repository = common.opened(workspace)
@@ -159,7 +160,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 def run_gc(arguments: argparse.Namespace) -> int:
     """Delete what nothing refers to."""
-    from updaterd.release import garbage
+    from updaterd.release.upkeep import garbage
 
     workspace = common.open_workspace(arguments)
     now = common.clock()

@@ -8,10 +8,11 @@ from fakes.disk import Dying
 
 from updaterd import cli, durable
 from updaterd.errors import BrokenError, RejectedError, TransientError
-from updaterd.release import care, workspace
+from updaterd.release import workspace
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import delegation, edits, offline
 from updaterd.release.repository.metadata import MissingKeysError
+from updaterd.release.upkeep import care
 
 
 def rotate(publisher, name):

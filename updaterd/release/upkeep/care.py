@@ -16,11 +16,11 @@ from updaterd.core.manifest import Delta, Full, Manifest
 from updaterd.errors import UpdaterError
 from updaterd.release import proof
 from updaterd.release.bundle import unpack
-from updaterd.release.garbage import collectable as garbage
 from updaterd.release.keychange.change import authorities, names_of
 from updaterd.release.repository.catalog import Catalog, products
 from updaterd.release.repository.lifetimes import days_of
 from updaterd.release.repository.metadata import Repository
+from updaterd.release.upkeep.garbage import collectable as garbage
 from updaterd.release.workspace import Workspace
 
 __all__ = ["RoleReport", "garbage", "refresh", "report", "verify"]

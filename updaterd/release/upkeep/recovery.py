@@ -14,10 +14,10 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from updaterd import durable
 from updaterd.errors import UpdaterError
-from updaterd.release.outside import Out, Served
 from updaterd.release.repository import labels
 from updaterd.release.repository.catalog import LAST_SEQ, SEQ, Catalog, products
 from updaterd.release.repository.metadata import Repository
+from updaterd.release.upkeep.outside import Out, Served
 from updaterd.release.workspace import Workspace
 
 AHEAD = 1000

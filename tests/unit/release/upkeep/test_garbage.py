@@ -9,7 +9,7 @@ import pytest
 from fakes.channel import Channel
 from fakes.repository import T0
 
-from updaterd.release import care, garbage
+from updaterd.release.upkeep import care, garbage
 
 DAY = timedelta(days=1)
 

@@ -1,0 +1,1 @@
+"""Keeping a repository fit: expiry, verification, garbage, recovery."""
