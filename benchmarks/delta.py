@@ -67,10 +67,11 @@ class Updaterd:
     def create(self, work: Path, old: Path, new: Path) -> int:
         import pickle
 
-        from updaterd.release import deltas, tree
+        from updaterd.release import tree
+        from updaterd.release.bundles import delta as delta_bundle
 
         before, after = tree.scan(old), tree.scan(new)
-        delta = deltas.build_delta(
+        delta = delta_bundle.build_delta(
             old,
             before,
             new,

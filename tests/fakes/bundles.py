@@ -14,7 +14,8 @@ from updaterd.artifact.destination import Destination
 from updaterd.artifact.job import Job, Report
 from updaterd.artifact.sandbox import run
 from updaterd.core.manifest import Delta, Entry, Link, tree_id
-from updaterd.release import deltas, tree
+from updaterd.release import tree
+from updaterd.release.bundles import delta as delta_bundle
 
 
 def grow(root: Path, files: Mapping[str, bytes | str]) -> tuple[Entry, ...]:
@@ -33,7 +34,7 @@ def grow(root: Path, files: Mapping[str, bytes | str]) -> tuple[Entry, ...]:
 
 def make_delta(base: Path, **options: int) -> Delta:
     """Make BASE/delta from BASE/old to BASE/new."""
-    return deltas.build_delta(
+    return delta_bundle.build_delta(
         base / "old",
         tree.scan(base / "old"),
         base / "new",

@@ -24,7 +24,7 @@ from updaterd.confine import landlock
 from updaterd.core.manifest import tree_id
 from updaterd.core.records import replaced
 from updaterd.errors import RejectedError, UpdaterError
-from updaterd.release import bundle as release_bundle
+from updaterd.release.bundles import full as release_bundle
 
 MACHINE = os.uname().machine
 HONEST = """

@@ -22,7 +22,7 @@ from updaterd.artifact.varint import pack as number
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.deltas import BSDIFF
 from updaterd.errors import RejectedError
-from updaterd.release import bundle as release_bundle
+from updaterd.release.bundles import full as release_bundle
 
 HUGE = 1 << 45
 NOTHING = (STORED, 0, b"")

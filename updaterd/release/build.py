@@ -17,8 +17,11 @@ from updaterd.core.attributes import NONE, Attributes
 from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import UpdaterError
-from updaterd.release import bundle, deltas, patches, programs, projection, proof
-from updaterd.release.pool import Pool
+from updaterd.release.bundles import delta as delta_bundle
+from updaterd.release.bundles import elf, program_matching, proof
+from updaterd.release.bundles import full as full_bundle
+from updaterd.release.bundles import given as given_patch
+from updaterd.release.bundles.pool import Pool
 from updaterd.release.workspace import Workspace
 
 Progress = Callable[[str, int, int], None]
@@ -74,7 +77,7 @@ def build(  # noqa: PLR0913 - all that a push is told
     min_updater: str = "0.1.0",
     strict: bool = False,
     progress: Progress | None = None,
-    make: Maker = deltas.build_delta,
+    make: Maker = delta_bundle.build_delta,
 ) -> Built:
     """Return the release made from `root`; its blobs are in place afterwards.
 
@@ -98,7 +101,7 @@ def build(  # noqa: PLR0913 - all that a push is told
     Power cut: blobs are whole or absent; `work/` is swept by the next run.
     """
     with workspace.scratch() as work:
-        made = bundle.build_full(root, files, work / "full", progress=progress)
+        made = full_bundle.build_full(root, files, work / "full", progress=progress)
         prover = proof.Prover(work, min_updater=min_updater)
         prover.full(work / "full", made, files)
         _settle(workspace, work / "full", made.sha256)
@@ -108,7 +111,7 @@ def build(  # noqa: PLR0913 - all that a push is told
             folder = work / f"given{number}"
             folder.mkdir()
             blob = workspace.blob(old.full.sha256)
-            edge = patches.take(blob, folder, patch, old, files, version)
+            edge = given_patch.take(blob, folder, patch, old, files, version)
             if edge.length < made.length:
                 _settle(workspace, folder / "patch", edge.sha256)
                 edges.append(edge)
@@ -149,8 +152,8 @@ def build(  # noqa: PLR0913 - all that a push is told
 
 def _notes(root: Path, files: Sequence[Entry]) -> tuple[str, ...]:
     """Return what is worth to know about deltas that were made."""
-    if projection.compiled() is None and any(
-        isinstance(one, File) and one.length and programs.is_one(root / one.path)
+    if program_matching.compiled() is None and any(
+        isinstance(one, File) and one.length and elf.is_one(root / one.path)
         for one in files
     ):
         return (_LARGER,)
@@ -226,7 +229,7 @@ class _Deltas:
         old, made = self._bases[number], self.folder(number) / "delta"
         before.mkdir(parents=True)
         blob = self._workspace.blob(old.full.sha256)
-        bundle.unpack(blob, old.full, old.files, before)
+        full_bundle.unpack(blob, old.full, old.files, before)
         delta = self._make(
             before,
             old.files,

@@ -20,7 +20,7 @@ from updaterd.core.records import replaced
 from updaterd.core.settings import Download
 from updaterd.errors import TransientError
 from updaterd.pipeline import build, reuse
-from updaterd.release import bundle as release_bundle
+from updaterd.release.bundles import full as release_bundle
 
 NOTHING = (STORED, 0, b"")
 MIB = 1 << 20

@@ -21,7 +21,8 @@ from updaterd.artifact.destination import Destination
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.manifest import File, tree_id
 from updaterd.errors import RejectedError
-from updaterd.release import matching, tree
+from updaterd.release import tree
+from updaterd.release.bundles import matching
 
 NAMES = st.sampled_from(["a", "b+x", "c", "d/e", "d/f+x", "d/g/h", "i", "j", "k/l"])
 BLOCKS = st.sampled_from([b"", b"x", b"\0" * 700, b"abc" * 200, bytes(range(256)) * 3])

@@ -16,18 +16,18 @@ from updaterd.artifact.verify import verify_tree
 from updaterd.core.manifest import tree_id
 from updaterd.core.records import replaced
 from updaterd.errors import RejectedError
-from updaterd.release import bundle
+from updaterd.release.bundles import full as full_bundle
 
 
 @pytest.fixture
 def pushed(tmp_path, monkeypatch):
     """A tree of several frames, bundled."""
-    monkeypatch.setattr(bundle, "FRAME", 30_000)
+    monkeypatch.setattr(full_bundle, "FRAME", 30_000)
     draw = random.Random(1)
     files = {f"d{n}/f{n}": draw.randbytes(20_000) for n in range(8)}
     files |= {"copy": files["d3/f3"], "empty": b"", "bin/+x": b"#!", "l": "empty"}
     listing = grow(tmp_path / "tree", files)
-    full = bundle.build_full(tmp_path / "tree", listing, tmp_path / "full")
+    full = full_bundle.build_full(tmp_path / "tree", listing, tmp_path / "full")
     return tmp_path, listing, full
 
 
@@ -50,14 +50,14 @@ def _job(base, listing, full, **changes) -> Job:
 def test_unpacked_is_what_was_bundled(pushed):
     """Contents, modes, links, duplicates and empty files."""
     base, listing, full = pushed
-    bundle.unpack(base / "full", full, listing, base / "back")
+    full_bundle.unpack(base / "full", full, listing, base / "back")
     assert not verify_tree(base / "back", listing)
 
 
 def test_the_same_tree_makes_the_same_bundle(pushed):
     """Reproducible byte for byte, whatever the number of cores."""
     base, listing, full = pushed
-    again = bundle.build_full(base / "tree", listing, base / "again", workers=1)
+    again = full_bundle.build_full(base / "tree", listing, base / "again", workers=1)
     assert full == again
 
 
@@ -65,7 +65,7 @@ def test_progress_moves_while_a_frame_is_packed(tmp_path):
     """A bar that stands still for the seconds a frame takes says nothing."""
     listing = grow(tmp_path / "tree", {"a": bytes(5 << 20), "b": b"b" * 100})
     seen = [0]
-    bundle.build_full(
+    full_bundle.build_full(
         tmp_path / "tree",
         listing,
         tmp_path / "full",

@@ -152,10 +152,10 @@ def make(base: Path) -> None:
     import bsdiff4
     from fakes.bundles import grow, make_delta
 
-    from updaterd.release import bundle
+    from updaterd.release.bundles import full as full_bundle
 
     old, new = grow(base / "old", OLD), grow(base / "new", NEW)
-    full = bundle.build_full(base / "new", new, GOLDEN / "full1")
+    full = full_bundle.build_full(base / "new", new, GOLDEN / "full1")
     delta = make_delta(base)
     (GOLDEN / "delta1").write_bytes((base / "delta").read_bytes())
     joined = (

@@ -12,7 +12,9 @@ from updaterd.core.manifest import tree_id
 from updaterd.core.records import replaced
 from updaterd.core.tree import File
 from updaterd.errors import RejectedError
-from updaterd.release import deltas, proof, tree
+from updaterd.release import tree
+from updaterd.release.bundles import delta as delta_bundle
+from updaterd.release.bundles import proof
 
 MANY = 100_000
 ODD = hashlib.sha256(b"").hexdigest()
@@ -30,7 +32,7 @@ def test_a_delta_for_a_tree_of_100_000_files_is_applied(tmp_path):
     for name in ("old", "new"):
         grow(tmp_path / name, {"app": name.encode() * 100})
         listed[name] = (*tree.scan(tmp_path / name), *others)
-    delta = deltas.build_delta(
+    delta = delta_bundle.build_delta(
         tmp_path / "old",
         listed["old"],
         tmp_path / "new",

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updaterd.artifact.programs import CODE, FRAMES, FUNCTIONS, TABLE, WORDS
-from updaterd.release import programs
+from updaterd.release.bundles import elf
 
 native = (
     import_module("updaterd.artifact._native")
@@ -182,7 +182,7 @@ def test_both_do_the_same_with_programs_of_this_system(path):
     if not file.exists():
         pytest.skip(f"no {path}")
     data = file.read_bytes()
-    described = programs.describe(data)
+    described = elf.describe(data)
     assert described is not None
     segments, regions = described.segments, described.regions
     rough = native.Image(segments, regions, b"")

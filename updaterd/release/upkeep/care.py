@@ -14,8 +14,8 @@ from tuf.api.metadata import Metadata, Root, Targets
 from updaterd import deletion
 from updaterd.core.manifest import Delta, Full, Manifest
 from updaterd.errors import UpdaterError
-from updaterd.release import proof
-from updaterd.release.bundle import unpack
+from updaterd.release.bundles import proof
+from updaterd.release.bundles.full import unpack
 from updaterd.release.keychange.change import authorities, names_of
 from updaterd.release.repository.catalog import Catalog, products
 from updaterd.release.repository.lifetimes import days_of

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from updaterd.release import work
+from updaterd.release.bundles import tasks
 
 BUDGET = 768 << 20
 """Bytes of memory that making deltas may take by default, about."""
@@ -34,17 +34,17 @@ class Pool:
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
-    def perform(self, task: work.Match | work.Pack) -> list[int]:
+    def perform(self, task: tasks.Match | tasks.Pack) -> list[int]:
         """Perform a task: a small one here, others in a process when there is room.
 
         Raises:
             BrokenError: it failed.
             OSError: the disk refused.
         """
-        if task.size < work.SMALL:
+        if task.size < tasks.SMALL:
             return task.perform()
         with self._room(task.memory):
-            return work.run(task)
+            return tasks.run(task)
 
     @contextmanager
     def _room(self, memory: int) -> Iterator[None]:

@@ -23,9 +23,9 @@ from typing import Any
 import updaterd
 from updaterd.artifact import codecs
 from updaterd.errors import BrokenError
-from updaterd.release import compress, matching, projection
-from updaterd.release.reading import Range, whole
-from updaterd.release.runs import Runs
+from updaterd.release.bundles import compress, matching, program_matching
+from updaterd.release.bundles.reading import Range, whole
+from updaterd.release.bundles.runs import Runs
 
 SMALL = 1 << 20
 """Bytes below which a process of its own costs more than the work."""
@@ -38,7 +38,7 @@ _ENVIRONMENT = {
 }
 _START = (
     "import sys; sys.path[:] = sys.argv.pop().split(chr(10));"
-    "import updaterd.release.work as work; work.main()"
+    "import updaterd.release.bundles.tasks as tasks; tasks.main()"
 )
 
 
@@ -59,7 +59,7 @@ class Match:
     new: Sequence[Range]
     matcher: str
     out: str
-    images: tuple[projection.Images, projection.Images] | None = None
+    images: tuple[program_matching.Images, program_matching.Images] | None = None
 
     @property
     def size(self) -> int:
@@ -99,8 +99,8 @@ class Match:
             covers = list(matching.find(old, new, self.matcher))
             return covers, *matching.streams(old, new, covers)
         was, now = self.images
-        group = projection.Group(
-            projection.Side(self.old, was), projection.Side(self.new, now)
+        group = program_matching.Group(
+            program_matching.Side(self.old, was), program_matching.Side(self.new, now)
         )
         covers = group.find(self.matcher)
         return covers, *group.subtract(covers)

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from updaterd.artifact.codecs import STORED, XZ, ZSTD, Packed, Stream
-from updaterd.release.work import Pack
+from updaterd.release.bundles.tasks import Pack
 
 
 @pytest.mark.parametrize("codec", [XZ, ZSTD])

@@ -17,9 +17,11 @@ from fakes.bundles import grow, make_delta
 
 from updaterd.core.manifest import File
 from updaterd.errors import BrokenError
-from updaterd.release import deltas, runs, tree
-from updaterd.release.groups import groups
-from updaterd.release.pool import Pool
+from updaterd.release import tree
+from updaterd.release.bundles import delta as delta_bundle
+from updaterd.release.bundles import runs
+from updaterd.release.bundles.grouping import groups
+from updaterd.release.bundles.pool import Pool
 
 ENDS_S = 30  # never waited for unless it fails: a loaded machine takes seconds
 
@@ -109,7 +111,7 @@ def test_a_tree_that_changes_meanwhile_is_an_error_that_says_so(trees, side):
     data = (trees / side / "d").read_bytes()
     (trees / side / "d").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(BrokenError) as caught:
-        deltas.build_delta(
+        delta_bundle.build_delta(
             trees / "old",
             before,
             trees / "new",

@@ -10,7 +10,7 @@ from typing import Any
 
 from updaterd.artifact.codecs import BZ2, STORED, WINDOW, XZ, ZSTD, zstd
 from updaterd.errors import BrokenError
-from updaterd.release.reading import pieces
+from updaterd.release.bundles.reading import pieces
 
 BIG_ENDIAN = sys.byteorder == "big"
 

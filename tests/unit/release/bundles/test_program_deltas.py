@@ -16,13 +16,15 @@ from fakes.tools import need
 import updaterd
 from updaterd.artifact import codecs, container, images
 from updaterd.core.manifest import File, tree_id
-from updaterd.release import deltas, projection, tree
-from updaterd.release.pool import Pool
+from updaterd.release import tree
+from updaterd.release.bundles import delta as delta_bundle
+from updaterd.release.bundles import program_matching
+from updaterd.release.bundles.pool import Pool
 
 COUNT = 120
 
 pytestmark = pytest.mark.skipif(
-    projection.compiled() is None, reason="needs the compiled module"
+    program_matching.compiled() is None, reason="needs the compiled module"
 )
 
 
@@ -246,7 +248,7 @@ def test_a_large_delta_of_programs_is_packed_by_what_decodes_fast(
     """zstd takes longer to load than a small delta by xz to decode."""
     before, after = programs["pie"]
     old, new = trees(tmp_path, {"app+x": before}, {"app+x": after})
-    monkeypatch.setattr(deltas, "LARGE", limit)
+    monkeypatch.setattr(delta_bundle, "LARGE", limit)
     delta = make_delta(tmp_path)
 
     assert delta.codec == f"delta2+{codec}"
@@ -272,7 +274,7 @@ def test_more_operations_than_readers_keep_make_a_plain_delta(
     """The limit is the reader's: nothing is published that it would refuse."""
     before, after = programs["pie"]
     old, new = trees(tmp_path, {"app+x": before}, {"app+x": after})
-    monkeypatch.setattr(deltas, "MAX_OPERATIONS", 2)
+    monkeypatch.setattr(delta_bundle, "MAX_OPERATIONS", 2)
     delta = make_delta(tmp_path)
 
     assert delta.codec.startswith("delta1")
@@ -324,7 +326,7 @@ def test_a_program_that_changes_meanwhile_is_an_error_that_says_so(tmp_path, pro
     old, new = trees(tmp_path, {"app+x": before}, {"app+x": after})
     (tmp_path / "new/app+x").write_bytes(after[:-1])
     with pytest.raises(updaterd.errors.BrokenError) as caught:
-        deltas.build_delta(
+        delta_bundle.build_delta(
             tmp_path / "old",
             old,
             tmp_path / "new",

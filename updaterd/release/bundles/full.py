@@ -17,8 +17,8 @@ from updaterd.artifact.sandbox import run
 from updaterd.core.deltas import codec_name
 from updaterd.core.manifest import Entry, File, Full, tree_id
 from updaterd.errors import BrokenError
-from updaterd.release import compress
-from updaterd.release.pool import BUDGET
+from updaterd.release.bundles import compress
+from updaterd.release.bundles.pool import BUDGET
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much is done."""

@@ -21,7 +21,7 @@ from itertools import accumulate, islice
 
 from updaterd.artifact.script import LONG
 from updaterd.core.manifest import File
-from updaterd.release.matching import Cover
+from updaterd.release.bundles.matching import Cover
 
 _MORE = 2  # times all old bytes, that are matched with again
 _MANY = 1 << 16  # paths whose kind is kept: each is asked for by every long file

@@ -17,8 +17,8 @@ from updaterd.artifact.job import Job
 from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Delta, Entry, Manifest, tree_id
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import bundle
-from updaterd.release.deltas import MEMORY
+from updaterd.release.bundles import full as full_bundle
+from updaterd.release.bundles.delta import MEMORY
 
 
 def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
@@ -56,7 +56,7 @@ def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
     with data.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     length = os.path.getsize(data)
-    bundle.unpack(blob, old.full, old.files, work / "before")
+    full_bundle.unpack(blob, old.full, old.files, work / "before")
     (work / "after").mkdir(mode=0o700)
     job = Job(
         kind="delta",

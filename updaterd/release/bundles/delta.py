@@ -15,16 +15,17 @@ from updaterd.artifact.projection import MAX_OPERATIONS
 from updaterd.artifact.script import COPY, LINK, LONG, MADE, SAME, Item
 from updaterd.core.deltas import codec_name
 from updaterd.core.manifest import Delta, Entry, File, Link, tree_id
-from updaterd.release import bundle, imaging, matching, programs
-from updaterd.release.compress import LARGE
-from updaterd.release.groups import Group, groups
-from updaterd.release.imaging import Imaging
-from updaterd.release.matching import Cover
-from updaterd.release.pool import BUDGET, Pool
-from updaterd.release.ranges import Ranges
-from updaterd.release.reading import pieces
-from updaterd.release.runs import Runs
-from updaterd.release.work import Match, Pack
+from updaterd.release.bundles import elf, matching, program_images
+from updaterd.release.bundles import full as full_bundle
+from updaterd.release.bundles.compress import LARGE
+from updaterd.release.bundles.grouping import Group, groups
+from updaterd.release.bundles.matching import Cover
+from updaterd.release.bundles.pool import BUDGET, Pool
+from updaterd.release.bundles.program_images import Imaging
+from updaterd.release.bundles.ranges import Ranges
+from updaterd.release.bundles.reading import pieces
+from updaterd.release.bundles.runs import Runs
+from updaterd.release.bundles.tasks import Match, Pack
 
 Progress = Callable[[str, int, int], None]
 
@@ -150,12 +151,12 @@ def build_delta(  # noqa: PLR0913
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="making-") as scratch:
         base = Path(scratch)
         ranges = Ranges(old_root, sources, new_root, plan.made, places)
-        imaged = imaging.describe(found, ranges, len(sources), places, base)
+        imaged = program_images.describe(found, ranges, len(sources), places, base)
         with ThreadPoolExecutor(pool.cores) as threads:
             perform = partial(_all, threads, pool)
             streams = _match(base, found, ranges, imaged, perform, more)
             if imaged.stream and streams.count >= MAX_OPERATIONS:
-                imaged = imaging.none(found)
+                imaged = program_images.none(found)
                 streams = _match(base, found, ranges, imaged, perform, more)
             names = script.encode(
                 old_files, plan.items, plan.sources, places, plan.kept
@@ -177,7 +178,7 @@ def build_delta(  # noqa: PLR0913
         head = container.header(
             container.DELTA, [(codec, raw, length) for codec, raw, length in table]
         )
-        sha256, length = bundle.write(out, head, pieces(files))
+        sha256, length = full_bundle.write(out, head, pieces(files))
     more(total)
     used = {codecs.NAMES[codec] for codec, *_ in table if codec != STORED}
     return Delta(
@@ -200,7 +201,7 @@ def _bundled(root: Path, plan: _Plan, matcher: str) -> set[str]:
     long = [file.path for file in plan.made if file.length >= LONG]
     if matcher != matching.HDIFFPATCH:
         return set()
-    return {path for path in long if not programs.is_one(root / path)}
+    return {path for path in long if not elf.is_one(root / path)}
 
 
 def _match(  # noqa: PLR0913, PLR0917 - the state of one delta

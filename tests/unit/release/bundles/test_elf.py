@@ -21,7 +21,7 @@ from updaterd.artifact.programs import (
     WORDS,
     Image,
 )
-from updaterd.release import programs
+from updaterd.release.bundles import elf
 
 SECTIONS_AT = 40  # in the header: where the section headers are
 HEADER, SEGMENT, SECTION = 64, 56, 64
@@ -53,7 +53,7 @@ def built(tmp_path_factory):
 def test_a_program_of_gcc_has_every_kind_of_region_but_go_s(built):
     """Code, pointers, frames and their sorted table."""
     for data in built.values():
-        program = programs.describe(data)
+        program = elf.describe(data)
         assert program is not None
         assert kinds(program) == {CODE, WORDS, FRAMES, TABLE}
         assert read(program).end <= len(data)
@@ -64,15 +64,15 @@ def test_constants_hold_addresses_only_where_the_program_is_not_moved(built):
     """Elsewhere, numbers in .rodata that look like addresses are numbers."""
 
     def words(kind):
-        program = programs.describe(built[kind])
+        program = elf.describe(built[kind])
         return sum(row[2] for row in rows(program.regions, 8) if row[0] == WORDS)
 
-    fixed = rows(programs.describe(built["fixed"]).regions, 8)
+    fixed = rows(elf.describe(built["fixed"]).regions, 8)
     code_end = max(r[1] + r[2] for r in fixed if r[0] == CODE)
     frames = min(r[1] for r in fixed if r[0] in {FRAMES, TABLE})
 
     assert any(r[0] == WORDS and code_end <= r[1] < frames for r in fixed)
-    moved = rows(programs.describe(built["pie"]).regions, 8)
+    moved = rows(elf.describe(built["pie"]).regions, 8)
     code_end = max(r[1] + r[2] for r in moved if r[0] == CODE)
     frames = min(r[1] for r in moved if r[0] in {FRAMES, TABLE})
     assert not any(r[0] == WORDS and code_end <= r[1] < frames for r in moved)
@@ -81,7 +81,7 @@ def test_constants_hold_addresses_only_where_the_program_is_not_moved(built):
 def test_what_is_not_stored_is_a_segment_of_its_own(built):
     """It is aligned by itself, so references to it move by themselves."""
     for data in built.values():
-        segments = rows(programs.describe(data).segments, 5)
+        segments = rows(elf.describe(data).segments, 5)
         assert any(stored == 0 and memory for _, _, stored, memory, _ in segments)
 
 
@@ -90,7 +90,7 @@ def test_without_section_headers_whole_segments_are_searched(built):
     for data in built.values():
         stripped = bytearray(data)
         stripped[SECTIONS_AT : SECTIONS_AT + 8] = bytes(8)
-        program = programs.describe(bytes(stripped))
+        program = elf.describe(bytes(stripped))
         assert kinds(program) == {CODE, WORDS}
         assert sum(r[2] for r in rows(program.regions, 8)) == sum(
             s[2] for s in rows(program.segments, 5)
@@ -104,7 +104,7 @@ def test_blank_sections_of_a_program_without_code_are_no_regions(built):
     (at,) = struct.unpack_from("<Q", data, SECTIONS_AT)
     for number in range((len(data) - at) // SECTION):
         data[at + SECTION * number + 8] &= ~4  # SHF_EXECINSTR
-    program = programs.describe(bytes(data))
+    program = elf.describe(bytes(data))
 
     assert all(row[2] for row in rows(program.regions, 8))
     read(program)
@@ -122,7 +122,7 @@ def patched(data, at, value, size=2):
 def test_other_files_have_no_image(built, at, value):
     """Not 64 bits, little-endian, x86-64 and loadable: a file like any other."""
     size = 1 if at < 16 else 2
-    assert programs.describe(patched(built["pie"], at, value, size)) is None
+    assert elf.describe(patched(built["pie"], at, value, size)) is None
 
 
 @given(st.data())
@@ -138,7 +138,7 @@ def test_no_broken_program_is_more_than_one_without_an_image(built, data):
     values = st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]) | st.integers(0, 255)
     for at, value in data.draw(st.lists(st.tuples(places, values), max_size=12)):
         whole[at] = value
-    program = programs.describe(bytes(whole[: data.draw(places | st.none())]))
+    program = elf.describe(bytes(whole[: data.draw(places | st.none())]))
 
     if program is not None:
         assert read(program).end <= len(whole)
@@ -148,11 +148,11 @@ def test_no_broken_program_is_more_than_one_without_an_image(built, data):
 @given(st.binary(max_size=400))
 def test_no_bytes_behind_the_magic_are_an_error(data):
     """Whatever a file is that begins as a program does."""
-    program = programs.describe(programs.MAGIC + data)
+    program = elf.describe(elf.MAGIC + data)
     assert program is None or read(program)
 
 
-def elf(sections, *, segments, kind=2):
+def elf_file(sections, *, segments, kind=2):
     """Return an ELF file by hand.
 
     Args:
@@ -175,7 +175,7 @@ def elf(sections, *, segments, kind=2):
         at += len(name) + 1
     out += struct.pack("<IIQQQQIIQQ", at, 3, 0, 0, end, len(names), 0, 0, 1, 0)
     count = len(sections) + 2
-    out[:HEADER] = programs.MAGIC.ljust(16, b"\0") + struct.pack(
+    out[:HEADER] = elf.MAGIC.ljust(16, b"\0") + struct.pack(
         "<HHIQQQIHHHHHH",
         *(kind, 62, 1, 0, HEADER, table, 0, HEADER),
         *(SEGMENT, len(segments), SECTION, count, count - 1),
@@ -208,7 +208,7 @@ def go(*, magic=0xFFFFFFF1, text=BASE + 0x1000, count=COUNT, data=FUNCTION_DATA)
     struct.pack_into("<QQ", module, 0, BASE + LINES, BASE + LINES + 72)
     struct.pack_into("<Q", module, 176, BASE + 0x1000)
     struct.pack_into("<Q", module, 320, data)
-    return elf(
+    return elf_file(
         [
             (b".text", 1, 6, BASE + 0x1000, 0x1000, bytes(0x100)),
             (b".gopclntab", 1, 2, BASE + LINES, LINES, bytes(lines)),
@@ -223,7 +223,7 @@ def go(*, magic=0xFFFFFFF1, text=BASE + 0x1000, count=COUNT, data=FUNCTION_DATA)
 
 
 def functions(data):
-    return [r for r in rows(programs.describe(data).regions, 8) if r[0] == FUNCTIONS]
+    return [r for r in rows(elf.describe(data).regions, 8) if r[0] == FUNCTIONS]
 
 
 @pytest.mark.parametrize("text", [BASE + 0x1000, 0], ids=["old", "new"])
@@ -236,7 +236,7 @@ def test_go_s_function_table_is_a_region(text):
             FUNCTION_DATA,
         )
     ]
-    read(programs.describe(go(text=text)))
+    read(elf.describe(go(text=text)))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_go_s_function_table_is_a_region(text):
 def test_an_odd_function_table_is_left_out(odd):
     """The rest of the program is described all the same."""
     assert functions(go(**odd)) == []
-    assert CODE in kinds(programs.describe(go(**odd)))
+    assert CODE in kinds(elf.describe(go(**odd)))
 
 
 def test_function_data_that_is_nowhere_is_left_out():
@@ -261,14 +261,14 @@ def test_only_as_many_references_are_listed_as_a_reader_takes():
     table[:4] = b"\x01\x1b\x03\x3b"
     struct.pack_into("<I", table, 8, MAX_LISTED)
     end = 0x2000 + len(table)
-    data = elf(
+    data = elf_file(
         [
             (b".text", 1, 6, BASE + 0x1000, 0x1000, bytes(0x100)),
             (b".eh_frame_hdr", 1, 2, BASE + 0x2000, 0x2000, bytes(table)),
         ],
         segments=[(5, 0, BASE, end, end)],
     )
-    program = programs.describe(data)
+    program = elf.describe(data)
 
     assert kinds(program) == {CODE}
     assert program.room == MAX_LISTED
@@ -280,17 +280,17 @@ def test_more_blank_sections_than_segments_fit_are_not_split():
         (b".b", 8, 3, BASE + 0x2000 + 16 * n, 0x1100, bytes(16))
         for n in range(MAX_SEGMENTS)
     ]
-    data = elf(
+    data = elf_file(
         [(b".text", 1, 6, BASE + 0x1000, 0x1000, bytes(0x100)), *blank],
         segments=[(5, 0, BASE, 0x1100, 0x4000)],
     )
 
-    assert rows(programs.describe(data).segments, 5) == [(0, BASE, 0x1100, 0x4000, 1)]
-    few = elf(
+    assert rows(elf.describe(data).segments, 5) == [(0, BASE, 0x1100, 0x4000, 1)]
+    few = elf_file(
         [(b".text", 1, 6, BASE + 0x1000, 0x1000, bytes(0x100)), *blank[:2]],
         segments=[(5, 0, BASE, 0x1100, 0x4000)],
     )
-    assert rows(programs.describe(few).segments, 5) == [
+    assert rows(elf.describe(few).segments, 5) == [
         (0, BASE, 0x1100, 0x2000, 1),
         (0x1100, BASE + 0x2000, 0, 16, 1),
         (0x1100, BASE + 0x2010, 0, 0x4000 - 0x2010, 1),
@@ -300,7 +300,7 @@ def test_more_blank_sections_than_segments_fit_are_not_split():
 def test_a_file_is_told_by_its_beginning(tmp_path):
     """Nothing is read in vain of files that are no programs."""
     (tmp_path / "text").write_text("#!/bin/sh\n")
-    (tmp_path / "program").write_bytes(programs.MAGIC + bytes(9))
+    (tmp_path / "program").write_bytes(elf.MAGIC + bytes(9))
 
-    assert not programs.is_one(tmp_path / "text")
-    assert programs.is_one(Path(tmp_path / "program"))
+    assert not elf.is_one(tmp_path / "text")
+    assert elf.is_one(Path(tmp_path / "program"))

@@ -12,7 +12,9 @@ from fakes.repository import Publisher, manifest_of
 from updaterd.artifact import sandbox
 from updaterd.core.manifest import File, Link
 from updaterd.errors import RejectedError
-from updaterd.release import build, deltas, proof
+from updaterd.release import build
+from updaterd.release.bundles import delta as delta_bundle
+from updaterd.release.bundles import proof
 
 BROKEN_LOOPS = (
     "import updaterd.artifact.{0} as it; real = it.{1}.add; "
@@ -104,7 +106,7 @@ def test_delta_that_is_broken_on_its_way_is_not_signed(tmp_path, space, old, way
     """The push goes on without it, and says so."""
 
     def make(before, old_files, root, files, out, **more):
-        edge = deltas.build_delta(before, old_files, root, files, out, **more)
+        edge = delta_bundle.build_delta(before, old_files, root, files, out, **more)
         return BREAKS[way](edge, out)
 
     built = push(tmp_path, space, old, make)
@@ -117,7 +119,7 @@ def test_delta_that_is_broken_on_its_way_is_not_signed(tmp_path, space, old, way
 
 def test_strict_push_stops_at_a_delta_that_is_not_proven(tmp_path, space, old):
     def make(before, old_files, root, files, out, **more):
-        edge = deltas.build_delta(before, old_files, root, files, out, **more)
+        edge = delta_bundle.build_delta(before, old_files, root, files, out, **more)
         return cut(edge, out)
 
     with pytest.raises(RejectedError) as error:
@@ -143,17 +145,17 @@ OTHERS = {
 @pytest.mark.parametrize("way", OTHERS)
 def test_delta_to_another_tree_is_not_signed(tmp_path, space, old, way):
     def make(before, old_files, root, files, out, **more):
-        edge = deltas.build_delta(
+        edge = delta_bundle.build_delta(
             before, old_files, root, OTHERS[way](files), out, **more
         )
-        right = deltas.tree_id(files)
+        right = delta_bundle.tree_id(files)
         return dataclasses.replace(edge, to_tree=right)
 
     assert () == push(tmp_path, space, old, make).deltas
 
 
 def test_sound_delta_is_proven_and_signed(tmp_path, space, old):
-    (edge,) = push(tmp_path, space, old, deltas.build_delta, strict=True).deltas
+    (edge,) = push(tmp_path, space, old, delta_bundle.build_delta, strict=True).deltas
     assert "1.0" == edge.from_version
 
 
@@ -164,7 +166,7 @@ def test_delta_that_one_kind_of_machine_cannot_apply_is_not_proven(
     """The compiled loops, or those in Python, are wrong; the others are right."""
     if which == "compiled":
         pytest.importorskip("updaterd.artifact._native", exc_type=ImportError)
-    (edge,) = push(tmp_path, space, old, deltas.build_delta).deltas
+    (edge,) = push(tmp_path, space, old, delta_bundle.build_delta).deltas
     workers = {"interpreted": sandbox.command(interpreted=True)}
     if which == "compiled":
         workers["compiled"] = sandbox.command()

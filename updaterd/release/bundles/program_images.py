@@ -13,11 +13,11 @@ from types import ModuleType
 
 from updaterd.artifact import images
 from updaterd.artifact.programs import MAX_TABLES
-from updaterd.release import programs, projection
-from updaterd.release.groups import Group
-from updaterd.release.projection import Images
-from updaterd.release.ranges import Piece, Ranges
-from updaterd.release.reading import apart
+from updaterd.release.bundles import elf, program_matching
+from updaterd.release.bundles.grouping import Group
+from updaterd.release.bundles.program_matching import Images
+from updaterd.release.bundles.ranges import Piece, Ranges
+from updaterd.release.bundles.reading import apart
 
 Rows = tuple[bytes, bytes, bytes]
 """Segments, regions and tables, as `Image` takes them."""
@@ -67,7 +67,7 @@ def describe(
     Power cut: nothing reads the files in `base` again.
     """
     out = none(found)
-    native = projection.compiled()
+    native = program_matching.compiled()
     if native is None:
         return out
     album = _Album(native, base)
@@ -148,10 +148,10 @@ class _Album:
 
     def _describe(self, piece: Piece) -> _Described | None:
         path, _, length = piece.range
-        if length < LEAST_CODE or not programs.is_one(path):
+        if length < LEAST_CODE or not elf.is_one(path):
             return None
         with apart(piece.range) as data:
-            program = programs.describe(data)
+            program = elf.describe(data)
             if program is None or program.code < LEAST_CODE:
                 return None
             rows = (program.segments, program.regions, b"")
@@ -161,7 +161,7 @@ class _Album:
                 return None  # more than the reader would take
         rows = (*rows[:2], _fitting(tables, program.room))
         here = self._base / f"image{len(self._seen)}"
-        projection.save(here, *rows)
+        program_matching.save(here, *rows)
         return _Described(str(here), rows)
 
 

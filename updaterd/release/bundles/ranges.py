@@ -11,8 +11,8 @@ from pathlib import Path
 from updaterd.artifact.sources import digest
 from updaterd.core.manifest import File
 from updaterd.errors import BrokenError
-from updaterd.release.groups import Group
-from updaterd.release.reading import Range
+from updaterd.release.bundles.grouping import Group
+from updaterd.release.bundles.reading import Range
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator
 
 from updaterd.artifact.sparse import BLOCK
-from updaterd.release import compress
+from updaterd.release.bundles import compress
 
 PIECE = 1 << 18
 """Bytes of a diff that are judged at a time."""

@@ -1,0 +1,1 @@
+"""Bundles: full ones, deltas between releases, and the proof that they apply."""
