@@ -28,7 +28,7 @@ Progress = Callable[[str, int, int], None]
 """What is being done, how much of it is done, out of how much."""
 
 Maker = Callable[..., Delta]
-"""Makes a delta: `deltas.build_delta`."""
+"""Makes a delta: `bundles.delta.build_delta`."""
 
 _LARGER = (
     "deltas of programs are larger than they could be, often by several times: "
@@ -95,7 +95,7 @@ def build(  # noqa: PLR0913 - all that a push is told
 
     Raises:
         RejectedError: the directory changed meanwhile, or a bundle does not make
-            this release when it is applied (`proof`).
+            this release when it is applied (`bundles.proof`).
         OSError: the disk refused.
 
     Power cut: blobs are whole or absent; `work/` is swept by the next run.

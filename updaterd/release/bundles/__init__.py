@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bundles: full ones, deltas between releases, and the proof that they apply."""

@@ -52,7 +52,7 @@ class Match:
         matcher: by name.
         out: where its files go.
         images: of the old files and of the new ones, where each range is a whole
-            file and references are re-aimed (`projection`); None elsewhere.
+            file and references are re-aimed (`program_matching`); None elsewhere.
     """
 
     old: Sequence[Range]

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may sign what, and how that is changed."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a change of keys does to root and targets; `keychange` publishes it."""
+"""What a change of keys does to root and targets; `change` publishes it."""
 
 from collections.abc import Callable
 from datetime import timedelta

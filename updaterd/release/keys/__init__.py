@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys that sign: where each is kept, and how it is reached."""

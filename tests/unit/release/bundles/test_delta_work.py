@@ -187,10 +187,10 @@ def blocked(tmp_path: Path):
     os.mkfifo(pipe)
     code = (
         "import sys; from updaterd.errors import BrokenError;"
-        "from updaterd.release import work\n"
-        "pack = work.Pack(parts=[sys.argv[1]], planar=False,"
+        "from updaterd.release.bundles import tasks\n"
+        "pack = tasks.Pack(parts=[sys.argv[1]], planar=False,"
         " out=sys.argv[2])\n"
-        "try: work.run(pack)\n"
+        "try: tasks.run(pack)\n"
         "except BrokenError as error: print(error.code)\n"
     )
     with subprocess.Popen(

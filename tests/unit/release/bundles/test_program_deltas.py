@@ -138,9 +138,10 @@ def test_a_publisher_without_the_compiled_module_makes_plain_deltas(
         (tmp_path / side, grown) for side, grown in (("old", old), ("new", new))
     ]
     code = (
-        "import pathlib, pickle; from updaterd.release import build, deltas\n"
+        "import pathlib, pickle; from updaterd.release import build\n"
+        "from updaterd.release.bundles import delta\n"
         "(a, b), (c, d) = pickle.load(sys.stdin.buffer)\n"
-        "made = deltas.build_delta(a, b, c, d, a.parent / 'delta',"
+        "made = delta.build_delta(a, b, c, d, a.parent / 'delta',"
         " from_version='1', to_version='2')\n"
         "notes = build._notes(c, d), build._notes(c, ())\n"
         "sys.stdout.buffer.write(pickle.dumps((made, notes)))"
