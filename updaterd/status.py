@@ -32,7 +32,7 @@ from updaterd.core.lifecycle import State
 from updaterd.core.settings import Product, Settings
 from updaterd.core.text import public_url
 from updaterd.store.contradiction import abandoned, at_odds
-from updaterd.store.inbox import read_feed
+from updaterd.store.feed_facts import read_feed
 from updaterd.store.records import Deployment, ProductFacts, Records
 
 SCHEMA = 1

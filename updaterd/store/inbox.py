@@ -10,7 +10,7 @@ starts no flood.
 
 import hashlib
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from updaterd.core.events import (
@@ -26,11 +26,10 @@ from updaterd.core.events import (
 from updaterd.core.sse import Event
 from updaterd.core.text import printable
 from updaterd.errors import MalformedError
-from updaterd.store import concern
+from updaterd.store import concern, eviction
 from updaterd.store.schema import transaction
 
 _KEPT_DATA = 4096  # characters of each event, for people; actions need none of it
-_NEWEST = 50  # rows that are kept as they are; of others, less is enough to see
 _LONGEST_KEY = 256
 _LONGEST_CURSOR = 4096  # characters: a longer id could not be sent back
 
@@ -38,24 +37,6 @@ _INSERT = """
     INSERT INTO inbox (feed, event_id, event, product, channel, urgency, version,
                        spread_s, data, received_at, state, reason, digest)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
-"""
-# The newest pending row of each product stays whatever comes; of the others the
-# settled go first, then the oldest.
-_EVICT = """
-    SELECT row, product, urgency, state FROM inbox WHERE row NOT IN (
-        SELECT max(row) FROM inbox WHERE state = 'pending' GROUP BY product
-    ) ORDER BY state = 'pending', row LIMIT ?
-"""
-_EVICT_QUARANTINED = """
-    DELETE FROM inbox WHERE state = 'quarantined' AND row <= (
-        SELECT row FROM inbox WHERE state = 'quarantined'
-        ORDER BY row DESC LIMIT 1 OFFSET ?
-    )
-"""
-_SHORTEN = """
-    UPDATE inbox SET data = substr(data, 1, 256)
-    WHERE row BETWEEN (SELECT max(row) FROM inbox) - ? AND
-        (SELECT max(row) FROM inbox) - ? AND length(data) > 256
 """
 
 
@@ -104,27 +85,6 @@ class Pending:
     pushed: PushedMetadata | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedFacts:
-    """The feed's side of `state.db`, for `status`.
-
-    Attributes:
-        cursor: last event id; None when no feed has given one.
-        cursor_at: when it last moved, Unix seconds.
-        pending: rows that wait.
-        quarantined: malformed events kept for a look.
-        quarantine_reason: of the newest.
-        last_event_at: when the newest row came.
-    """
-
-    cursor: str | None = None
-    cursor_at: float | None = None
-    pending: int = 0
-    quarantined: int = 0
-    quarantine_reason: str = ""
-    last_event_at: float | None = None
-
-
 class Inbox:
     """The inbox of one feed.
 
@@ -156,7 +116,7 @@ class Inbox:
         self._cap = cap
         self._pushed: dict[str, PushedMetadata] = {}
         concern.settle_others(connection, self._products)
-        self._rows = self._count("1")  # an upper bound, see _evict
+        self._rows = self._count("1")  # an upper bound, see eviction.py
         self._stream_from = 0  # rows up to here came with earlier streams
         self._resumed_after = ""
 
@@ -211,7 +171,9 @@ class Inbox:
         with transaction(self._connection):
             taken = [self._insert(event, now) for event in events]
             self._move(events[-1].id, now)
-            rows = self._evict(len(events))
+            rows = eviction.evict(
+                self._connection, came=len(events), rows=self._rows, cap=self._cap
+            )
         self._rows = rows
         for accepted in taken:
             for product in accepted.products:
@@ -376,37 +338,6 @@ class Inbox:
             (self._feed, last_event_id, now),
         )
 
-    def _evict(self, came: int) -> int:
-        """Bring the rows back under the cap; return how many there are.
-
-        A tenth more goes than must, so that a flood does not pay for each event.
-        """
-        self._rows -= self._connection.execute(_EVICT_QUARANTINED, (_NEWEST,)).rowcount
-        self._connection.execute(_SHORTEN, (came + _NEWEST, _NEWEST))
-        if self._rows <= self._cap:
-            return self._rows
-        rows = self._count("1")
-        if rows <= self._cap:
-            return rows
-        leaving = self._connection.execute(
-            _EVICT, (rows - self._cap + self._cap // 10,)
-        ).fetchall()
-        urgent = {
-            product
-            for _, product, urgency, state in leaving
-            if state == "pending" and urgency == "critical"
-        }
-        for product in urgent:  # what was urgent stays so
-            self._connection.execute(
-                "UPDATE inbox SET urgency = 'critical' WHERE row = ("
-                "SELECT max(row) FROM inbox WHERE state = 'pending' AND product IS ?)",
-                (product,),
-            )
-        self._connection.executemany(
-            "DELETE FROM inbox WHERE row = ?", [(row,) for row, *_ in leaving]
-        )
-        return rows - len(leaving)
-
     # ---- reading ----------------------------------------------------------------
 
     def waiting(self, product: str) -> Pending | None:
@@ -445,30 +376,3 @@ def _digest(event: Event) -> str:
     """Return what is the same for a repeat, and for no other event of that id."""
     said = f"{event.event}\n{event.data}".encode("utf-8", "surrogatepass")
     return hashlib.sha256(said).hexdigest()[:32]
-
-
-def read_feed(connection: sqlite3.Connection, products: Collection[str]) -> FeedFacts:
-    """Return what `status` tells about the feed; a read-only connection will do.
-
-    Args:
-        connection: `state.db`.
-        products: those that are configured: nobody waits for what others should do.
-    """
-    cursor = connection.execute(
-        "SELECT last_event_id, updated_at FROM cursor ORDER BY updated_at DESC LIMIT 1"
-    ).fetchone()
-    quarantined, last = connection.execute(
-        "SELECT count(*) FILTER (WHERE state = 'quarantined'), max(received_at) "
-        "FROM inbox"
-    ).fetchone()
-    reason = connection.execute(
-        "SELECT reason FROM inbox WHERE state = 'quarantined' ORDER BY row DESC LIMIT 1"
-    ).fetchone()
-    return FeedFacts(
-        cursor=cursor[0] if cursor else None,
-        cursor_at=cursor[1] if cursor else None,
-        pending=concern.waiting(connection, products),
-        quarantined=quarantined,
-        quarantine_reason=reason[0] if reason else "",
-        last_event_at=last,
-    )

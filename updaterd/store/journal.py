@@ -3,28 +3,28 @@
 
 Written by the worker, one short transaction a step, *before* the step touches the
 disk. The order of states is `core/lifecycle`'s; a move that its table does not have
-is refused. Reading is in `store/records.py`. Times are Unix seconds.
+is refused. Releases are in `store/releases.py`, signed words in `store/authority.py`,
+reading is in `store/records.py`. Times are Unix seconds.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Mapping
 
-from updaterd.core import lifecycle, words
+from updaterd.core import lifecycle
 from updaterd.core.lifecycle import State
-from updaterd.core.words import Speakers, Word
-from updaterd.store import blobs
+from updaterd.store.authority import Authority
 from updaterd.store.records import (
     Deployment,
     Failed,
     Installed,
+    Note,
     ProductFacts,
-    Records,
     Release,
     RoleSeen,
+    Target,
     Transition,
 )
+from updaterd.store.releases import Releases
 from updaterd.store.schema import transaction
 
 __all__ = [
@@ -50,29 +50,7 @@ _MOVABLE = frozenset({
 })
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """When, why, and in which boot a step is taken; `code` is stable for scripts."""
-
-    now: float
-    code: str = ""
-    reason: str = ""
-    boot: str = ""
-
-
-class Target(Protocol):
-    """A release by its two names; an offer, a release on disk, a deployment."""
-
-    @property
-    def version(self) -> str:
-        """Return the label."""
-
-    @property
-    def seq(self) -> int:
-        """Return the place in the order."""
-
-
-class Journal(Records):
+class Journal(Releases, Authority):
     """Writes the journal's tables, and reads them.
 
     Raises:
@@ -181,21 +159,7 @@ class Journal(Records):
                 "DELETE FROM blocked WHERE product = ? AND version = ?",
                 (row.product, row.version),
             )
-            claimed = self._db.execute(
-                "SELECT role, root_version, version, keys, floor, 0.0 AS time, "
-                "repository FROM claim WHERE deployment = ?",
-                (ident,),
-            ).fetchone()
-            if claimed is not None:
-                *values, repository = claimed
-                word = Word(
-                    role=values[0],
-                    root_version=values[1],
-                    version=values[2],
-                    keys=frozenset(values[3].split()),
-                    floor=values[4],
-                )
-                self._hear(row.product, word, repository)
+            self._hear_claim(ident, row.product)
             self._db.execute(
                 "DELETE FROM meta WHERE name = 'set_aside' AND NOT EXISTS (SELECT 1 "
                 "FROM meta WHERE name = 'set_aside_at' "
@@ -240,84 +204,6 @@ class Journal(Records):
             "VALUES (?,?,?,?,?)",
             (ident, state, note.now, note.code, note.reason),
         )
-
-    # -- what is installed and on disk
-
-    def record_installed(
-        self, product: str, release: Release, manifest: bytes, *, now: float
-    ) -> None:
-        """Take over what was found on disk (recovery, adoption)."""
-        with transaction(self._db):
-            self._remember(product, release, manifest)
-            self._set_installed(product, release, now)
-
-    def remember_release(self, product: str, release: Release, manifest: bytes) -> None:
-        """Record a release whose whole tree is on disk."""
-        with transaction(self._db):
-            self._remember(product, release, manifest)
-
-    def forget_release(self, product: str, version: str) -> None:
-        """Record that a release is not on disk any more."""
-        with transaction(self._db):
-            self._db.execute(
-                "DELETE FROM release WHERE product = ? AND version = ?",
-                (product, version),
-            )
-
-    def forget_installed(self, product: str) -> None:
-        """Record that nothing is installed."""
-        with transaction(self._db):
-            self._db.execute("DELETE FROM installed WHERE product = ?", (product,))
-
-    def _remember(self, product: str, release: Release, manifest: bytes) -> None:
-        row = self._db.execute(
-            "INSERT OR REPLACE INTO release (product, version, seq, tree, manifest) "
-            "VALUES (?,?,?,?,zeroblob(?))",
-            (product, release.version, release.seq, release.tree, len(manifest)),
-        ).lastrowid
-        blobs.write(self._db, row or 0, manifest)
-
-    def _set_installed(self, product: str, release: Release, now: float) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO installed "
-            "(product, version, seq, tree, installed_at) VALUES (?,?,?,?,?)",
-            (product, release.version, release.seq, release.tree, now),
-        )
-
-    # -- releases that failed here
-
-    def block(self, product: str, target: Target, note: Note) -> int:
-        """Record that a release failed here; return how often it did.
-
-        Only what its note's code calls the release's own fault (`core/codes.py`) keeps
-        it away: 0 for any other.
-        """
-        with transaction(self._db):
-            return self._block(product, target.version, target.seq, note)
-
-    def unblock(self, product: str, version: str) -> None:
-        """Forget that a release failed here."""
-        with transaction(self._db):
-            self._db.execute(
-                "DELETE FROM blocked WHERE product = ? AND version = ?",
-                (product, version),
-            )
-
-    def _block(self, product: str, version: str, seq: int, note: Note) -> int:
-        from updaterd.core import codes  # noqa: PLC0415 - the daemon blocks nothing
-
-        if not codes.blocks(note.code):
-            return 0
-        row = self._db.execute(
-            "INSERT INTO blocked (product, version, seq, code, reason, failures, "
-            "blocked_at) VALUES (?1,?2,?3,?4,?5,1,?6) "
-            "ON CONFLICT (product, version) DO UPDATE SET code = ?4, reason = ?5, "
-            # another seq under the same label is another release
-            "failures = CASE WHEN seq = ?3 THEN failures + 1 ELSE 1 END, "
-            "seq = ?3, blocked_at = ?6, announced_at = NULL RETURNING failures",
-            (product, version, seq, note.code, note.reason, note.now),
-        ).fetchone()
-        return int(row[0])
 
     # -- what is remembered about a product
 
@@ -364,120 +250,6 @@ class Journal(Records):
             looked_up_to=looked_up_to,
         )
 
-    def follow(self, product: str, lineage: Sequence[str]) -> str:
-        """Record which repository the product comes from; return its name.
-
-        What another one said, from which it came before, is kept for its return.
-
-        Args:
-            product: whose.
-            lineage: ids of the repository's roots, oldest first (View.lineage).
-        """
-        repository = self.repository(lineage)
-        with transaction(self._db):
-            self._db.executemany(
-                "INSERT OR IGNORE INTO lineage (root, repository) VALUES (?, ?)",
-                [(root, repository) for root in lineage],
-            )
-            self._db.execute(
-                "INSERT INTO product (name, repository) VALUES (?1, ?2) "
-                "ON CONFLICT (name) DO UPDATE SET repository = ?2",
-                (product, repository),
-            )
-            # what is known without a repository was said by this one
-            self._db.execute(
-                "UPDATE OR REPLACE word SET repository = ? "
-                "WHERE repository = '' AND product = ?",
-                (repository, product),
-            )
-        return repository
-
-    def hear(
-        self,
-        product: str,
-        heard: Iterable[Word],
-        speakers: Mapping[str, Speakers],
-        *,
-        repository: str,
-        root_version: int,
-    ) -> None:
-        """Keep what a repository says, and forget what no longer counts of it.
-
-        Args:
-            product: whose; words of `root`, `targets` and `timestamp` are everybody's.
-            heard: the words at hand.
-            speakers: who may speak for each role now.
-            repository: its name (`follow`).
-            root_version: of the root that is trusted now.
-        """
-        with transaction(self._db):
-            self._db.execute(
-                "UPDATE word SET root_version = ? WHERE repository = ? "
-                "AND product = ? AND keys = '' AND root_version = 0",
-                (root_version, repository, product),
-            )
-            known = self.words(product, repository=repository)
-            standing = words.standing(known, speakers, root_version=root_version)
-            for word in set(known) - set(standing):
-                self._db.execute(
-                    "DELETE FROM word WHERE repository = ? AND product IN ('', ?) "
-                    "AND role = ? AND keys = ?",
-                    (repository, product, word.role, _keys(word)),
-                )
-            for word in heard:
-                self._hear(product, word, repository)
-
-    def hear_from_disk(self, product: str, floor: int) -> None:
-        """Keep the floor of a release found on the disk: nobody knows who said it."""
-        word = Word(
-            role=f"{product}.releases",
-            root_version=0,
-            version=0,
-            keys=frozenset(),
-            floor=floor,
-        )
-        with transaction(self._db):
-            self._hear(product, word, self.product(product).repository)
-
-    def claim(self, ident: int, word: Word) -> None:
-        """Keep what a release will have said when the deployment is INSTALLED."""
-        repository = self.product(self.deployment(ident).product).repository
-        with transaction(self._db):
-            self._db.execute(
-                "INSERT OR REPLACE INTO claim (deployment, repository, role, keys, "
-                "root_version, version, floor) VALUES (?,?,?,?,?,?,?)",
-                (
-                    ident,
-                    repository,
-                    word.role,
-                    _keys(word),
-                    word.root_version,
-                    word.version,
-                    word.floor,
-                ),
-            )
-
-    def _hear(self, product: str, word: Word, repository: str) -> None:
-        self._db.execute(
-            "INSERT INTO word (repository, product, role, keys, root_version, version, "
-            "floor, time) VALUES (?1,?2,?3,?4,?5,?6,?7,?8) "
-            "ON CONFLICT (repository, product, role, keys) DO UPDATE SET "
-            "floor = max(floor, ?7), "
-            "time = iif((root_version, version) <= (?5, ?6), ?8, time), "
-            "version = iif((root_version, version) <= (?5, ?6), ?6, version), "
-            "root_version = max(root_version, ?5)",
-            (
-                repository,
-                "" if word.role in words.EVERYBODYS else product,
-                word.role,
-                _keys(word),
-                word.root_version,
-                word.version,
-                word.floor,
-                word.time,
-            ),
-        )
-
     def hold(self, product: str, *, until: float = math.inf, reason: str = "") -> None:
         """Install nothing until `until`; infinity for a hold without end."""
         self.remember(product, hold_until=until, hold_reason=reason)
@@ -501,7 +273,3 @@ class Journal(Records):
             self._db.execute(
                 "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value)
             )
-
-
-def _keys(word: Word) -> str:
-    return " ".join(sorted(word.keys))

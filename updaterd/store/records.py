@@ -10,11 +10,34 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from updaterd.core import words
 from updaterd.core.lifecycle import State
 from updaterd.core.words import Word
 from updaterd.store import blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """When, why, and in which boot a step is taken; `code` is stable for scripts."""
+
+    now: float
+    code: str = ""
+    reason: str = ""
+    boot: str = ""
+
+
+class Target(Protocol):
+    """A release by its two names; an offer, a release on disk, a deployment."""
+
+    @property
+    def version(self) -> str:
+        """Return the label."""
+
+    @property
+    def seq(self) -> int:
+        """Return the place in the order."""
 
 
 @dataclass(frozen=True, slots=True)

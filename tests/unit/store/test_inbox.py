@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from updaterd.core.events import PushedMetadata
 from updaterd.core.sse import Event
-from updaterd.store.inbox import Inbox, read_feed
+from updaterd.store.feed_facts import read_feed
+from updaterd.store.inbox import Inbox
 from updaterd.store.journal import Journal, Note, Release
 from updaterd.store.schema import open_for_reading, open_state
 

@@ -10,7 +10,7 @@ import pytest
 
 from updaterd.core.lifecycle import State
 from updaterd.core.words import Speakers, Word
-from updaterd.store import schema
+from updaterd.store import schema, tables
 from updaterd.store.journal import Journal, Note, Release, RoleSeen
 from updaterd.store.rebuild import open_or_rebuild
 from updaterd.store.records import Records
@@ -163,7 +163,7 @@ def test_a_newer_root_of_the_same_repository_is_the_same_repository(journal):
 def older(path, layout: int) -> sqlite3.Connection:
     """Make a database as an updaterd with that layout left it."""
     connection = sqlite3.connect(path, isolation_level=None)
-    for step in schema._MIGRATIONS[:layout]:
+    for step in tables.STEPS[:layout]:
         for statement in step.split(";"):
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {layout}")

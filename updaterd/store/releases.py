@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which releases are on disk, which one is installed, and which ones failed here."""
+
+from updaterd.store import blobs
+from updaterd.store.records import Note, Records, Release, Target
+from updaterd.store.schema import transaction
+
+
+class Releases(Records):
+    """Writes the tables `release`, `installed` and `blocked`, and reads the journal's.
+
+    Raises:
+        sqlite3.Error: from any method; a writer's transaction was then undone.
+
+    Power cut: as `journal.Journal`.
+    """
+
+    # -- what is installed and on disk
+
+    def record_installed(
+        self, product: str, release: Release, manifest: bytes, *, now: float
+    ) -> None:
+        """Take over what was found on disk (recovery, adoption)."""
+        with transaction(self._db):
+            self._remember(product, release, manifest)
+            self._set_installed(product, release, now)
+
+    def remember_release(self, product: str, release: Release, manifest: bytes) -> None:
+        """Record a release whose whole tree is on disk."""
+        with transaction(self._db):
+            self._remember(product, release, manifest)
+
+    def forget_release(self, product: str, version: str) -> None:
+        """Record that a release is not on disk any more."""
+        with transaction(self._db):
+            self._db.execute(
+                "DELETE FROM release WHERE product = ? AND version = ?",
+                (product, version),
+            )
+
+    def forget_installed(self, product: str) -> None:
+        """Record that nothing is installed."""
+        with transaction(self._db):
+            self._db.execute("DELETE FROM installed WHERE product = ?", (product,))
+
+    def _remember(self, product: str, release: Release, manifest: bytes) -> None:
+        row = self._db.execute(
+            "INSERT OR REPLACE INTO release (product, version, seq, tree, manifest) "
+            "VALUES (?,?,?,?,zeroblob(?))",
+            (product, release.version, release.seq, release.tree, len(manifest)),
+        ).lastrowid
+        blobs.write(self._db, row or 0, manifest)
+
+    def _set_installed(self, product: str, release: Release, now: float) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO installed "
+            "(product, version, seq, tree, installed_at) VALUES (?,?,?,?,?)",
+            (product, release.version, release.seq, release.tree, now),
+        )
+
+    # -- releases that failed here
+
+    def block(self, product: str, target: Target, note: Note) -> int:
+        """Record that a release failed here; return how often it did.
+
+        Only what its note's code calls the release's own fault (`core/codes.py`) keeps
+        it away: 0 for any other.
+        """
+        with transaction(self._db):
+            return self._block(product, target.version, target.seq, note)
+
+    def unblock(self, product: str, version: str) -> None:
+        """Forget that a release failed here."""
+        with transaction(self._db):
+            self._db.execute(
+                "DELETE FROM blocked WHERE product = ? AND version = ?",
+                (product, version),
+            )
+
+    def _block(self, product: str, version: str, seq: int, note: Note) -> int:
+        from updaterd.core import codes  # noqa: PLC0415 - the daemon blocks nothing
+
+        if not codes.blocks(note.code):
+            return 0
+        row = self._db.execute(
+            "INSERT INTO blocked (product, version, seq, code, reason, failures, "
+            "blocked_at) VALUES (?1,?2,?3,?4,?5,1,?6) "
+            "ON CONFLICT (product, version) DO UPDATE SET code = ?4, reason = ?5, "
+            # another seq under the same label is another release
+            "failures = CASE WHEN seq = ?3 THEN failures + 1 ELSE 1 END, "
+            "seq = ?3, blocked_at = ?6, announced_at = NULL RETURNING failures",
+            (product, version, seq, note.code, note.reason, note.now),
+        ).fetchone()
+        return int(row[0])
