@@ -9,7 +9,9 @@ a safety setting must not pass for a default.
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path, PurePath
+from typing import Any
 
 from updaterd import ownership, roots
 from updaterd.core.names import check_name
@@ -156,14 +158,7 @@ def _product(table: Table, name: str) -> Product:
         unchanged=unchanged,
         outside_links=_outside_links(table),
         special_modes=_special_modes(table),
-        health=Health(
-            command=health.words("command"),
-            timeout_s=health.seconds("timeout_s", 60.0, low=0.1),
-            active_s=health.seconds("active_s", 0.0),
-            every_s=health.seconds("every_s", 0.5, low=0.05),
-            stable_s=health.seconds("stable_s", 0.0),
-            url=health.text("url") or None,
-        ),
+        health=_health(health),
         hooks=Hooks(
             pre_stage=hooks.words("pre_stage"),
             # an updater must not be switched to untested for want of a line
@@ -177,6 +172,20 @@ def _product(table: Table, name: str) -> Product:
     for part in (health, hooks, table):
         part.done()
     return product
+
+
+def _health(table: Table) -> Health:
+    """Read what is declared in `Health`: each key by the type of its default."""
+    values: dict[str, Any] = {}
+    for key in fields(Health):
+        if isinstance(key.default, tuple):
+            values[key.name] = table.words(key.name)
+        elif isinstance(key.default, float):
+            low = key.metadata.get("low", 0.0)
+            values[key.name] = table.seconds(key.name, key.default, low=low)
+        else:
+            values[key.name] = table.text(key.name) or None
+    return Health(**values)
 
 
 def _special_modes(table: Table) -> tuple[str, ...]:

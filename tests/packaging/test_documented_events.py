@@ -3,7 +3,10 @@
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
+
+from updaterd.core.settings import Health
 
 REPO = Path(__file__).parents[2]
 # what an event says of itself, or put right by itself
@@ -58,6 +61,7 @@ def test_every_setting_is_documented():
     read = set(
         re.findall(r'\.(?:text|path|words|seconds|whole|table)\("(\w+)"', source)
     )
+    read |= {key.name for key in fields(Health)}
     page = (REPO / "docs/configuration.md").read_text()
     named = set(re.findall(r"`(?:\w+\.)*(\w+)`", page))
     assert read - {"feed", "trust", "download", "schedule", "products"} <= named

@@ -6,7 +6,7 @@ The structs stand here, not there, so that every floor may name them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import PurePath
 
 
@@ -62,18 +62,42 @@ class Schedule:
 class Health:
     """`health = {...}`: what must hold after activation.
 
+    A field of `kind` "check" is performed by `install/checks/NAME.py`. The type of a
+    default says how its key is written in the configuration.
+
     Attributes:
-        timeout_s: until when command and address are asked.
+        command: argv of what ends with 0 when the release is well.
+        url: an address that answers with 2xx.
+        timeout_s: until when all of them are asked.
         every_s: the pause between two times.
         stable_s: how long all must be well without a break.
+        active_s: how long units must stay up.
     """
 
-    command: tuple[str, ...] = ()
-    timeout_s: float = 60.0
-    every_s: float = 0.5
+    command: tuple[str, ...] = field(default=(), metadata={"kind": "check"})
+    url: str | None = field(default=None, metadata={"kind": "check"})
+    timeout_s: float = field(default=60.0, metadata={"low": 0.1})
+    every_s: float = field(default=0.5, metadata={"low": 0.05})
     stable_s: float = 0.0
     active_s: float = 0.0
-    url: str | None = None
+
+    @classmethod
+    def kinds(cls) -> tuple[str, ...]:
+        """Return the kinds of check that there are, in the order of asking."""
+        return tuple(key.name for key in fields(cls) if "kind" in key.metadata)
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """Return the kinds of check that are configured, in the same order."""
+        return tuple(name for name in self.kinds() if getattr(self, name))
+
+    @property
+    def longest_s(self) -> float:
+        """Return how long one verdict may take.
+
+        What is asked last before the time is up may take as long as all the time.
+        """
+        return self.active_s + 2 * self.timeout_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +128,11 @@ class Product:
     health: Health = field(default_factory=Health)
     hooks: Hooks = field(default_factory=Hooks)
 
+    @property
+    def longest_trial_s(self) -> float:
+        """Return how long a trial and the way back may take, without the restarts."""
+        return 2 * (self.hooks.timeout_s + self.health.longest_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directories:
@@ -126,3 +155,9 @@ class Settings:
     products: Mapping[str, Product]
     directories: Directories
     demo: bool = False
+
+    @property
+    def longest_trial_s(self) -> float:
+        """Return how long any product's trial may take, without the restarts."""
+        trials = (product.longest_trial_s for product in self.products.values())
+        return max(trials, default=0.0)

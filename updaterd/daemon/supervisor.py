@@ -16,13 +16,15 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from updaterd import __version__, durable, log, places, status, successor
+from updaterd import __version__, durable, log, status, successor
 from updaterd.core.agenda import Agenda, Due, Waiting, due, settled
 from updaterd.core.backoff import Backoff
 from updaterd.core.lifecycle import TOUCHED
 from updaterd.core.settings import Settings
 from updaterd.daemon import outcomes
 from updaterd.daemon.clocks import Clocks
+from updaterd.daemon.folders import Folders, identity
+from updaterd.daemon.pushed import hand_over
 from updaterd.daemon.subscription import Subscription
 from updaterd.daemon.troubles import Looks, said
 from updaterd.daemon.workers import Ended, Workers
@@ -84,17 +86,9 @@ class Supervisor:
         self._patient = False
         self._hurry = asyncio.Event()
         self._state_path = Path(settings.directories.state) / "state.db"
-        self._state_file = _identity(self._state_path)
+        self._state_file = identity(self._state_path)
         self.state_lost = False
-        directories = settings.directories
-        self._runtime = Path(directories.runtime)
-        self._runtime_file = _identity(self._runtime)
-        modes = {directories.cache: places.PRIVATE, directories.runtime: 0o755}
-        self._folders = {
-            Path(folder): mode
-            for folder, mode in modes.items()
-            if places.is_usable(Path(folder))
-        }
+        self._folders = Folders(settings.directories)
         self._refused: status.Document | None = None
         self._cage: status.Document | None = None
         self._looks = Looks()
@@ -146,7 +140,8 @@ class Supervisor:
         if self._patient:
             ending = asyncio.create_task(
                 self._workers.stop(
-                    grace_s=_STOP_GRACE_S, patience_s=_longest_trial_s(self._settings)
+                    grace_s=_STOP_GRACE_S,
+                    patience_s=_RESTARTS_S + self._settings.longest_trial_s,
                 )
             )
             hurry = asyncio.create_task(self._hurry.wait())
@@ -199,12 +194,12 @@ class Supervisor:
         while not self._stopping:
             self._turns += 1
             self._wake.clear()
-            if _identity(self._state_path) != self._state_file:
+            if identity(self._state_path) != self._state_file:
                 # Workers would write into the new file and this process into the old.
                 self.state_lost = True
                 self.stop(patient=True)
                 break
-            if self._needs_new_start():
+            if self._folders.needs_new_start(connected=self._notifier.connected):
                 self.stop(patient=True)
                 break
             now = self._clocks.now()
@@ -224,48 +219,6 @@ class Supervisor:
             self._publish()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause_s)
-
-    def _needs_new_start(self) -> bool:
-        """Make our folders again; tell whether only a new start of the unit can.
-
-        A folder that a unit gets from systemd cannot be made from within it.
-        """
-        for folder, mode in self._folders.items():
-            is_runtime = folder == self._runtime
-            if is_runtime and _identity(folder) != self._runtime_file:
-                # whoever published something may have made another one meanwhile
-                reason = f"{folder} was deleted, with the daemon's lock and socket"
-            elif places.is_usable(folder):
-                continue
-            else:
-                reason = self._made_again(folder, mode)
-                if not reason:
-                    continue
-            del self._folders[folder]  # told once; a new start tells again
-            again = self._notifier.connected
-            remedy = "nothing: the unit starts the daemon again, with the folder"
-            if not again and is_runtime:
-                remedy = "start updaterd again: `updaterd status` cannot see it"
-            elif not again:
-                remedy = places.advice(folder, None)
-            self._log.error(
-                "folder_lost",
-                path=str(folder),
-                **said("cache_unusable", reason, remedy),
-            )
-            return again  # who listens there starts us again
-        return False
-
-    def _made_again(self, folder: Path, mode: int) -> str:
-        """Make a folder again; return why it cannot be, if that is so."""
-        try:
-            places.make(folder, mode=mode, like=self._state_path.parent)
-        except OSError as error:
-            return f"{folder} is gone and cannot be made: {error.strerror}"
-        if not places.is_usable(folder):
-            return f"{folder} cannot be written any more"
-        self._log.warning("folder_made_again", path=str(folder))
-        return ""
 
     def _due(self, name: str, now: float) -> Due:
         waiting = self._waiting(name)
@@ -294,7 +247,9 @@ class Supervisor:
     async def _work(self, product: str, trigger: str) -> None:
         waiting = self._waiting(product)
         # A poll asks the repository alone: what came along may be hours old.
-        pushed = self._write_pushed(waiting) if trigger == "event" else None
+        pushed = None
+        if trigger == "event" and waiting is not None and waiting.pushed is not None:
+            pushed = hand_over(waiting.pushed, Path(self._settings.directories.runtime))
         before = self._journal.product(product), self._journal.installed(product)
         over = outcomes.ended(self._journal, product)
         self._log.info("worker_started", product=product, trigger=trigger)
@@ -394,33 +349,6 @@ class Supervisor:
             looked_up_to=waiting.up_to_row if waiting else 0,
         )
 
-    def _write_pushed(self, waiting: Pending | None) -> Path | None:
-        """Hand the worker the signed files that came with the event, unverified.
-
-        Power cut: the folder is in /run and gone; the worker fetches instead.
-        """
-        if waiting is None or waiting.pushed is None:
-            return None
-        folder = Path(self._settings.directories.runtime) / "pushed"
-        try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            for name, data in (
-                ("timestamp.json", waiting.pushed.timestamp),
-                ("snapshot.json", waiting.pushed.snapshot),
-            ):
-                if data is None:
-                    (folder / name).unlink(missing_ok=True)
-                else:
-                    durable.publish_file(folder / name, data, mode=0o600)
-        except OSError as error:
-            self._log.warning(
-                "pushed_unwritable",
-                path=str(folder),
-                **said("not_writable", str(error)),
-            )
-            return None
-        return folder
-
     # ---- what others see --------------------------------------------------------
 
     def _publish(self) -> None:
@@ -461,23 +389,3 @@ class Supervisor:
             await asyncio.sleep(period_s / 3)
             if self._turns > seen or self._stopping:  # its end is bounded
                 self._notifier.watchdog()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return which file stands at `path`; None for none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _longest_trial_s(settings: Settings) -> float:
-    """Return how long a trial and the way back may take, in seconds."""
-    return _RESTARTS_S + max(
-        (
-            2 * (p.hooks.timeout_s + 2 * p.health.timeout_s + p.health.active_s)
-            for p in settings.products.values()
-        ),
-        default=0.0,
-    )

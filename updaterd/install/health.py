@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is the activated release well? A command, units that stay up, an address.
+"""Is the activated release well? Its units stay up, and its checks find no fault.
 
-All that is configured must hold: a command and an address are asked, time and again,
-until all of it held or the time is up. A service that needs its time to listen has it;
-one failed answer is no verdict, nor is one good answer after which it fell.
+All that is configured must hold: each kind of check (`install/checks/`) is asked, time
+and again, until all of it held or the time is up. A service that needs its time to
+listen has it; one failed answer is no verdict, nor is one good answer after which it
+fell.
 """
 
 import time
@@ -11,12 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from updaterd.core.settings import Health
-from updaterd.core.text import printable
-from updaterd.errors import UpdaterError
+from updaterd.install import checks
+from updaterd.install.checks.kind import Getter, Means
 from updaterd.install.commands import require_safe
-from updaterd.install.process import Output, run
-
-_BODY_LIMIT = 64 * 1024
 
 
 class Manager(Protocol):
@@ -44,13 +42,6 @@ class Manager(Protocol):
         """Tell whether it stops everything; None: it does not answer."""
 
 
-class Getter(Protocol):
-    """What is needed to ask an address; `net.Fetcher` is one."""
-
-    def get(self, url: str, *, limit: int, deadline_s: float) -> bytes:
-        """Return the body of a 2xx answer; raise UpdaterError for anything else."""
-
-
 def fault(  # noqa: PLR0913 - what is asked, and whom
     health: Health,
     units: Sequence[str],
@@ -66,7 +57,7 @@ def fault(  # noqa: PLR0913 - what is asked, and whom
         health: what must hold.
         units: the product's units; watched when there are any.
         manager: the service manager.
-        getter: asks the health address.
+        getter: asks addresses.
         env: added to the command's environment.
         trusted: users who may change what the command runs.
 
@@ -74,44 +65,43 @@ def fault(  # noqa: PLR0913 - what is asked, and whom
         UnsafeCommandError: others could change it: there is no telling.
     """
     require_safe("health command", health.command, trusted)
-    if units and (found := manager.fault(units, active_s=health.active_s)):
-        return found
-    return _until_well(health, units, manager, getter, env)
+    if units and (fallen := manager.fault(units, active_s=health.active_s)):
+        return fallen
+    return _until_well(health, units, manager, Means(getter=getter, env=env))
 
 
 def _until_well(
     health: Health,
     units: Sequence[str],
     manager: Manager,
-    getter: Getter,
-    env: Mapping[str, str],
+    means: Means,
 ) -> str:
-    """Ask command and address, and look at the units, until all are well.
+    """Ask each check, and look at the units, until all are well.
 
     Being well must last `stable_s`; what was said last before the time is up is the
     fault. A unit that systemd has given up does not come back by being asked, and a
     machine that goes down is not waited for.
     """
-    if not health.command and not health.url and not (units and health.stable_s):
+    if not health.checks and not (units and health.stable_s):
         return ""
     ends = time.monotonic() + health.timeout_s
-    found, well_since = "no time to ask", None
+    unwell, well_since = "no time to ask", None
     before = manager.states(units) if units else {}
-    while (left := ends - time.monotonic()) > 0:
-        found = _ask(health, getter, env, left)
+    while (left_s := ends - time.monotonic()) > 0:
+        unwell = checks.fault(health, means, left_s=left_s)
         states = manager.states(units) if units else {}
         fallen, before = _fallen(before, states), states
         if fallen and any(state == "failed" for state, _ in states.values()):
-            return f"{fallen}; {found}" if found else fallen
-        found = found or fallen
+            return f"{fallen}; {unwell}" if unwell else fallen
+        unwell = unwell or fallen
         now = time.monotonic()
-        well_since = None if found else now if well_since is None else well_since
+        well_since = None if unwell else now if well_since is None else well_since
         if well_since is not None and now - well_since >= health.stable_s:
             return ""
-        if found and manager.is_stopping():
-            return found
+        if unwell and manager.is_stopping():
+            return unwell
         time.sleep(min(health.every_s, max(0.0, ends - now)))
-    return found or f"was not well for {health.stable_s:g} s on end"
+    return unwell or f"was not well for {health.stable_s:g} s on end"
 
 
 def _fallen(
@@ -123,18 +113,4 @@ def _fallen(
             return f"{unit} is {state or 'unknown'}"
         if restarts != before[unit][1]:
             return f"{unit} fell and was restarted by systemd"
-    return ""
-
-
-def _ask(health: Health, getter: Getter, env: Mapping[str, str], left_s: float) -> str:
-    """Ask once; return what is wrong, or nothing."""
-    if health.command:
-        ran = run(health.command, timeout_s=left_s, env=env, output=Output.LASTING)
-        if ran.code != 0:
-            return printable(f"health command: {ran}", longest=800)
-    if health.url:
-        try:
-            getter.get(health.url, limit=_BODY_LIMIT, deadline_s=left_s)
-        except UpdaterError as error:
-            return printable(f"health address {health.url}: {error.what}", longest=800)
     return ""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Health, hooks and units: what is configured must hold, and says what does not."""
 
+import pkgutil
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from updaterd import ownership
 from updaterd.core import codes
 from updaterd.core.settings import Health, Hooks, Product
 from updaterd.errors import TransientError
-from updaterd.install import health, hooks
+from updaterd.install import checks, health, hooks
 from updaterd.install.restart_systemd import RefusedError, RestartError, Systemd
 
 OWNERS = ownership.owners()
@@ -33,6 +34,11 @@ def fault(found: Health, units=(), *, manager=None, getter=None):
     return health.fault(
         found, units, manager=manager or Units(), getter=getter, env={}, trusted=OWNERS
     )
+
+
+def test_each_kind_of_check_is_declared_once_and_has_a_module():
+    modules = {module.name for module in pkgutil.iter_modules(checks.__path__)}
+    assert set(Health.kinds()) == modules - {"kind"} == set(checks.KINDS)
 
 
 def test_nothing_configured_is_well():

@@ -196,7 +196,7 @@ def _print_good(settings: "Settings", report: dict[str, Any]) -> None:
     print(f"  feed        {settings.feed.url}")
     print(f"  repository  {settings.trust.repository}")
     for name, product in sorted(settings.products.items()):
-        checks = "with" if product.health.command or product.health.url else "WITHOUT"
+        checks = "with" if product.health.checks else "WITHOUT"
         print(f"  {name:<11} {product.root} ({product.channel}), {checks} health check")
     for note in report["notes"]:
         print(f"  note: {note}")
