@@ -6,7 +6,10 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
 from fakes.machine import cli
+
+pytestmark = pytest.mark.usefixtures("as_typed")
 
 
 def processes_below(folder: Path) -> list[str]:

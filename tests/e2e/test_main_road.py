@@ -12,6 +12,8 @@ from fakes.machine import cli
 from fakes.trees import make_tree, snapshot
 from fakes.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("as_typed")
+
 GOOD_CHECK = "#!/bin/sh\nexit 0\n"
 BAD_CHECK = "#!/bin/sh\necho the database schema is missing >&2\nexit 3\n"
 

@@ -15,6 +15,8 @@ from fakes.waiting import eventually
 
 import updaterd
 
+pytestmark = pytest.mark.usefixtures("as_typed")
+
 SELF_TEST = Path(__file__).parents[2] / "packaging/private/self_test.py"
 
 # runs the staged release's own test, as /usr/lib/updaterd/self-test does for updaterd

@@ -11,6 +11,8 @@ from fakes.trees import make_tree
 
 from updaterd import durable
 
+pytestmark = pytest.mark.usefixtures("as_typed")
+
 UMASKS = pytest.mark.parametrize("umask", [0o000, 0o077], ids=["000", "077"])
 
 

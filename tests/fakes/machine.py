@@ -8,28 +8,39 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fakes.starter import Starter
 from fakes.waiting import eventually
 
 
 class _Cli:
-    """Runs `updaterd ...` as installed, isolated, and keeps what it said."""
+    """Runs `updaterd ...` as installed, isolated, and keeps its output."""
 
     command = (sys.executable, "-I", "-m", "updaterd")
+
+    def __init__(self) -> None:
+        self.as_typed = False
+        """Whether each command has a new interpreter: tests/e2e, tests/unit/cli."""
+        self.starter = Starter()
 
     def __call__(
         self, *words: object, expect: int | None = 0, env=None, within_s: float = 600
     ):
-        done = subprocess.run(
-            [*self.command, *(str(word) for word in words)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=within_s,
-            env={**os.environ, **(env or {})},
-        )
+        texts = [str(word) for word in words]
+        everything = {**os.environ, **(env or {})}
+        if self.as_typed:
+            done = subprocess.run(
+                [*self.command, *texts],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=within_s,
+                env=everything,
+            )
+        else:
+            done = self.starter.run(texts, everything, within_s)
         if expect is not None and done.returncode != expect:
             raise AssertionError(
-                f"updaterd {' '.join(map(str, words))}: exit {done.returncode}, "
+                f"updaterd {' '.join(texts)}: exit {done.returncode}, "
                 f"expected {expect}\n{done.stdout}\n{done.stderr}"
             )
         return done

@@ -18,11 +18,11 @@ killpoints = sys.modules["killpoints"] = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(killpoints)
 
 COUNTS = {
-    "update": 60, "unhealthy": 25, "first": 20, "rollback": 20, "repair": 14,
-    "adopt": 14, "hold": 8, "push": 8, "serve": 14,
+    "update": 20, "unhealthy": 10, "first": 8, "rollback": 10, "repair": 8,
+    "adopt": 8, "hold": 8, "push": 8, "serve": 8,
 }  # fmt: skip
-"""How many points of each campaign: about three minutes in all."""
-IN_RECOVERY = 5
+"""How many points of each campaign; `killpoints.py --all` tries every one."""
+IN_RECOVERY = 3
 """Points in the recovery from each state."""
 
 

@@ -52,7 +52,6 @@ def _tree(base: Path, name: str, files, link: str | None):
 
 
 @settings(
-    max_examples=120,
     suppress_health_check=[HealthCheck.too_slow],
 )
 @pytest.mark.parametrize("which", BOTH)

@@ -221,7 +221,6 @@ def test_images_of_files_beyond_4_gib_are_refused(module):
 
 
 @settings(
-    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
