@@ -8,9 +8,9 @@ import pytest
 from fakes.serving import FeedProcess, RedisProcess
 from fakes.tools import need, need_valkey
 
-from updaterd.server.log import Retention
-from updaterd.server.log_redis import RedisLog
-from updaterd.server.log_sqlite import SqliteLog
+from updaterd.server.log.contract import Retention
+from updaterd.server.log.redis import RedisLog
+from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.streams import World
 
 

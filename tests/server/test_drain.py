@@ -8,8 +8,8 @@ import pytest
 
 from updaterd.server.frames import Frame
 from updaterd.server.hub import Hub
-from updaterd.server.log import Retention
-from updaterd.server.log_sqlite import SqliteLog
+from updaterd.server.log.contract import Retention
+from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options

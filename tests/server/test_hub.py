@@ -12,8 +12,8 @@ from updaterd.server import frames
 from updaterd.server.addresses import Proxies
 from updaterd.server.guard import Guard
 from updaterd.server.hub import Behind, Hub, Opening
-from updaterd.server.log import ZERO, Event, Retention, Topic, write_id
-from updaterd.server.log_sqlite import SqliteLog
+from updaterd.server.log.contract import ZERO, Event, Retention, Topic, write_id
+from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.options import Options
 from updaterd.server.process import FeedServer
 from updaterd.server.protocol import FeedProtocol

@@ -6,7 +6,7 @@ import asyncio
 import pytest
 
 from updaterd.errors import UpdaterError
-from updaterd.server.log import (
+from updaterd.server.log.contract import (
     ZERO,
     Event,
     KeyReusedError,

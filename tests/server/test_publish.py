@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from updaterd.errors import MalformedError, RejectedError
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import edits
-from updaterd.server.log import Event, Position, Record, Topic
+from updaterd.server.log.contract import Event, Position, Record, Topic
 from updaterd.server.publish import (
     MetadataWatch,
     StaleMetadataError,

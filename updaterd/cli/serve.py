@@ -247,7 +247,7 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_USAGE
     try:
         from updaterd.server import process
-        from updaterd.server.log import Retention
+        from updaterd.server.log.contract import Retention
         from updaterd.server.options import Options
         from updaterd.server.phases import Deadlines
     except ModuleNotFoundError as error:

@@ -15,7 +15,7 @@ from updaterd.log import get
 from updaterd.server import publish
 from updaterd.server.admission import Bucket
 from updaterd.server.answers import problem, unavailable
-from updaterd.server.log import Appended, Event, write_topic
+from updaterd.server.log.contract import Appended, Event, write_topic
 from updaterd.server.parts import Parts
 from updaterd.server.request import read_bearer
 from updaterd.server.tokens import Token

@@ -7,7 +7,7 @@ section 7.1) for streams that write to the socket themselves.
 
 from typing import NamedTuple
 
-from updaterd.server.log import Position, Record, write_id
+from updaterd.server.log.contract import Position, Record, write_id
 
 
 class Frame(NamedTuple):

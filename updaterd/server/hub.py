@@ -15,7 +15,7 @@ from typing import Protocol
 
 from updaterd.server import frames
 from updaterd.server.frames import Frame
-from updaterd.server.log import (
+from updaterd.server.log.contract import (
     ZERO,
     Bounds,
     EventLog,

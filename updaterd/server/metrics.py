@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 
 from updaterd import __version__
-from updaterd.server.log import Record
+from updaterd.server.log.contract import Record
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)

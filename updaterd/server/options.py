@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from updaterd.server.log import Retention
+from updaterd.server.log.contract import Retention
 from updaterd.server.phases import Deadlines
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from updaterd.server.addresses import Proxies
-from updaterd.server.log import EventLog
+from updaterd.server.log.contract import EventLog
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
 from updaterd.server.publish import MetadataWatch

@@ -25,7 +25,7 @@ from updaterd.server.certificate import Certificate
 from updaterd.server.files import public_folder
 from updaterd.server.guard import Guard, Place
 from updaterd.server.hub import Hub
-from updaterd.server.log import LogDownError
+from updaterd.server.log.contract import LogDownError
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options

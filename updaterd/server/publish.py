@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from updaterd.core.names import check_name, check_version
 from updaterd.core.wire import Fields, encode, parse_object
 from updaterd.errors import MalformedError, RejectedError
-from updaterd.server.log import Event, Record, Topic
+from updaterd.server.log.contract import Event, Record, Topic
 from updaterd.server.roots import Roots, check_signed
 
 if TYPE_CHECKING:

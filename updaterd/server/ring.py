@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from updaterd.server.frames import Frame
-from updaterd.server.log import ZERO, Position, Topic
+from updaterd.server.log.contract import ZERO, Position, Topic
 
 
 class Filter(NamedTuple):

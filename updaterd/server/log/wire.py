@@ -15,7 +15,13 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from updaterd.server.log import Event, LogDownError, Position, Record, read_topic
+from updaterd.server.log.contract import (
+    Event,
+    LogDownError,
+    Position,
+    Record,
+    read_topic,
+)
 
 _TIMEOUT_S = 5.0
 

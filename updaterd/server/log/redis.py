@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 from updaterd.log import get
-from updaterd.server.log import (
+from updaterd.server.log.contract import (
     ZERO,
     Appended,
     Batch,
@@ -31,7 +31,7 @@ from updaterd.server.log import (
     read_topic,
     write_topic,
 )
-from updaterd.server.redis_wire import (
+from updaterd.server.log.wire import (
     connect,
     read_epoch,
     read_position,

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from updaterd.server.log import (
+from updaterd.server.log.contract import (
     ZERO,
     Appended,
     Batch,
@@ -32,7 +32,7 @@ from updaterd.server.log import (
     read_topic,
     write_topic,
 )
-from updaterd.server.log_file import DAMAGED, LogFile
+from updaterd.server.log.file import DAMAGED, LogFile
 
 _BATCH = 50  # an event may be half a megabyte
 _MOST_HANDED = 16  # so may these; a tail that is further behind reads the file

@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from updaterd.errors import BrokenError
-from updaterd.server.log import LogDownError
+from updaterd.server.log.contract import LogDownError
 
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 """SQLite's codes of a file that is not what it was."""
