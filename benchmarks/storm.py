@@ -5,7 +5,7 @@
     python benchmarks/storm.py --real     5,000 streams, a server killed and restarted
 
 Every stream breaks in the same instant. The clients wait as `core/backoff.py` says,
-with the `retry:` that `server/admission.py` gave each of them before; a server that
+with the `retry:` that `server/streams/admission.py` gave each of them before; one that
 is back lets in, or refuses with Retry-After, by that same code. Counted are attempts
 to connect in each second, those into the void included. `browser` clients wait
 exactly their `retry:`, as EventSource does.
@@ -27,7 +27,7 @@ from collections import Counter
 from pathlib import Path
 
 from updaterd.core.backoff import Backoff
-from updaterd.server.admission import Admission
+from updaterd.server.streams.admission import Admission
 
 SCENES = (
     # clients, capacity a second (one replica has 2,000), outage in seconds

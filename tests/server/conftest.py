@@ -11,7 +11,7 @@ from fakes.tools import need, need_valkey
 from updaterd.server.log.contract import Retention
 from updaterd.server.log.redis import RedisLog
 from updaterd.server.log.sqlite import SqliteLog
-from updaterd.server.streams import World
+from updaterd.server.streams.streams import World
 
 
 @pytest.fixture(scope="session")

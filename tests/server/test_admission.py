@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updaterd.server.admission import Admission
+from updaterd.server.streams.admission import Admission
 
 draws = st.floats(0, 1, exclude_max=True)
 

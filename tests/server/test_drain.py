@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from updaterd.server.frames import Frame
-from updaterd.server.hub import Hub
 from updaterd.server.log.contract import Retention
 from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options
 from updaterd.server.publish import MetadataWatch
-from updaterd.server.request import StreamRequest, read_filter
-from updaterd.server.stream import Stream
-from updaterd.server.streams import Streams
+from updaterd.server.streams.frames import Frame
+from updaterd.server.streams.hub import Hub
+from updaterd.server.streams.request import StreamRequest, read_filter
+from updaterd.server.streams.stream import Stream
+from updaterd.server.streams.streams import Streams
 from updaterd.server.tokens import Tokens
 
 REQUEST = StreamRequest(read_filter(b""), "", "192.0.2.1", "", "", browser=False)

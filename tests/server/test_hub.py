@@ -8,18 +8,18 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from updaterd.server import frames
 from updaterd.server.addresses import Proxies
 from updaterd.server.guard import Guard
-from updaterd.server.hub import Behind, Hub, Opening
 from updaterd.server.log.contract import ZERO, Event, Retention, Topic, write_id
 from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.options import Options
 from updaterd.server.process import FeedServer
 from updaterd.server.protocol import FeedProtocol
-from updaterd.server.request import read_request
-from updaterd.server.ring import Filter
-from updaterd.server.sink_fast import FastStream
+from updaterd.server.streams import frames
+from updaterd.server.streams.hub import Behind, Hub, Opening
+from updaterd.server.streams.request import read_request
+from updaterd.server.streams.ring import Filter
+from updaterd.server.streams.sink_fast import FastStream
 
 EVERYTHING = Filter(frozenset(), frozenset())
 

@@ -4,7 +4,7 @@
 import contextlib
 from collections import Counter
 
-from updaterd.server.wheel import Wheel
+from updaterd.server.streams.wheel import Wheel
 
 
 class Passenger:

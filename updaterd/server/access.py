@@ -2,7 +2,7 @@
 """Headers that both sinks put on their answers: CORS, and what goes with a refusal."""
 
 from updaterd.server.options import Options
-from updaterd.server.stream import Refusal
+from updaterd.server.streams.stream import Refusal
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream",

@@ -13,11 +13,11 @@ from starlette.responses import JSONResponse, Response
 from updaterd.errors import MalformedError, RejectedError, UpdaterError
 from updaterd.log import get
 from updaterd.server import publish
-from updaterd.server.admission import Bucket
 from updaterd.server.answers import problem, unavailable
 from updaterd.server.log.contract import Appended, Event, write_topic
 from updaterd.server.parts import Parts
-from updaterd.server.request import read_bearer
+from updaterd.server.streams.admission import Bucket
+from updaterd.server.streams.request import read_bearer
 from updaterd.server.tokens import Token
 
 _KEY_LIMIT = 200

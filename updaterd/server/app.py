@@ -13,16 +13,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from updaterd.errors import MalformedError, UpdaterError
 from updaterd.repeats import Repeats
-from updaterd.server import sink_asgi
 from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.announce import Announcements
 from updaterd.server.answers import problem, unavailable
 from updaterd.server.files import RepositoryFiles
 from updaterd.server.parts import Parts
-from updaterd.server.peer import peer_of
 from updaterd.server.probes import Probes
-from updaterd.server.request import EVENTS_PATH, read_bearer, read_request
-from updaterd.server.stream import Refusal
+from updaterd.server.streams import sink_asgi
+from updaterd.server.streams.peer import peer_of
+from updaterd.server.streams.request import EVENTS_PATH, read_bearer, read_request
+from updaterd.server.streams.stream import Refusal
 from updaterd.server.tokens import Tokens
 
 

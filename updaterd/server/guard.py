@@ -10,8 +10,8 @@ from typing import Protocol
 from updaterd.server.addresses import Proxies
 from updaterd.server.options import Options
 from updaterd.server.phases import Phase
-from updaterd.server.request import StreamRequest
-from updaterd.server.stream import Refusal
+from updaterd.server.streams.request import StreamRequest
+from updaterd.server.streams.stream import Refusal
 
 _SPARE_CONNECTIONS = 256  # of one address, besides its streams: downloads
 

@@ -9,7 +9,7 @@ from updaterd.server.log.contract import EventLog
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
 from updaterd.server.publish import MetadataWatch
-from updaterd.server.streams import Streams
+from updaterd.server.streams.streams import Streams
 from updaterd.server.tokens import Tokens
 
 

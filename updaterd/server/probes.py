@@ -10,7 +10,7 @@ from updaterd.errors import UpdaterError
 from updaterd.server.answers import problem
 from updaterd.server.metrics import CONTENT_TYPE
 from updaterd.server.parts import Parts
-from updaterd.server.request import read_bearer
+from updaterd.server.streams.request import read_bearer
 
 _READY_DEADLINE_S = 2.0
 

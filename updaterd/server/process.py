@@ -24,7 +24,6 @@ from updaterd.server.app import make_app
 from updaterd.server.certificate import Certificate
 from updaterd.server.files import public_folder
 from updaterd.server.guard import Guard, Place
-from updaterd.server.hub import Hub
 from updaterd.server.log.contract import LogDownError
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
@@ -40,8 +39,9 @@ from updaterd.server.setup import (
     taker_for,
     write_address,
 )
-from updaterd.server.sink_fast import PlainStream, Takeover
-from updaterd.server.streams import Streams, World
+from updaterd.server.streams.hub import Hub
+from updaterd.server.streams.sink_fast import PlainStream, Takeover
+from updaterd.server.streams.streams import Streams, World
 from updaterd.server.tokens import Tokens, make_state
 
 _UPKEEP_S = 300.0

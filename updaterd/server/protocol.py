@@ -27,10 +27,10 @@ from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.addresses import counted
 from updaterd.server.conformance import Fault, fault_of
 from updaterd.server.guard import Guard, Place, Taker
-from updaterd.server.peer import EXTENSION
 from updaterd.server.phases import Phase, Watch
-from updaterd.server.request import EVENTS_PATH, read_request, read_target
-from updaterd.server.stream import Refusal
+from updaterd.server.streams.peer import EXTENSION
+from updaterd.server.streams.request import EVENTS_PATH, read_request, read_target
+from updaterd.server.streams.stream import Refusal
 
 HEAD_LIMIT = 32 << 10
 """Largest request head, in bytes (give or take one packet)."""

@@ -18,8 +18,8 @@ from updaterd.server.log.redis import RedisLog
 from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.options import Options
 from updaterd.server.protocol import supported
-from updaterd.server.sink_fast import Takeover
-from updaterd.server.streams import Streams
+from updaterd.server.streams.sink_fast import Takeover
+from updaterd.server.streams.streams import Streams
 
 _BACKLOG = 4096
 _DEAD_PEER_MS = 60_000

@@ -83,7 +83,7 @@ def test_no_registered_code_is_unused():
     for tree in _modules().values():
         for node in ast.walk(tree):
             strings |= set(_literals(node))
-    prefixed = {"too_many_of_token", "too_many_of_address"}  # server/streams.py
+    prefixed = {"too_many_of_token", "too_many_of_address"}  # server/streams/streams.py
 
     assert set(codes.table()) - strings - prefixed == set()
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 from updaterd.core.names import check_name
 from updaterd.errors import MalformedError
 from updaterd.server.addresses import Proxies
-from updaterd.server.ring import Filter
+from updaterd.server.streams.ring import Filter
 
 EVENTS_PATH = "/v1/events"
 _MAX_FIELDS = 64

@@ -8,11 +8,11 @@ far more pile up, is dropped by the next block; one large event alone drops nobo
 
 import asyncio
 
-from updaterd.server.frames import LAST_CHUNK, Frame
-from updaterd.server.peer import Peer
-from updaterd.server.request import StreamRequest
-from updaterd.server.stream import Refusal, Stream
-from updaterd.server.streams import Streams
+from updaterd.server.streams.frames import LAST_CHUNK, Frame
+from updaterd.server.streams.peer import Peer
+from updaterd.server.streams.request import StreamRequest
+from updaterd.server.streams.stream import Refusal, Stream
+from updaterd.server.streams.streams import Streams
 
 _DRAIN_DEADLINE_S = 60.0
 _FINISH_DEADLINE_S = 10.0

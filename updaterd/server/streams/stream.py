@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from updaterd.server import frames
-from updaterd.server.frames import Frame
-from updaterd.server.request import StreamRequest
+from updaterd.server.streams import frames
+from updaterd.server.streams.frames import Frame
+from updaterd.server.streams.request import StreamRequest
 
 if TYPE_CHECKING:
-    from updaterd.server.hub import Port
-    from updaterd.server.streams import Streams
+    from updaterd.server.streams.hub import Port
+    from updaterd.server.streams.streams import Streams
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from updaterd.server import frames
-from updaterd.server.frames import Frame
 from updaterd.server.log.contract import (
     ZERO,
     Bounds,
@@ -26,7 +24,9 @@ from updaterd.server.log.contract import (
     read_id,
     write_id,
 )
-from updaterd.server.ring import Filter, Ring, Shelf
+from updaterd.server.streams import frames
+from updaterd.server.streams.frames import Frame
+from updaterd.server.streams.ring import Filter, Ring, Shelf
 
 _PAGE = 50
 _PAGE_BYTES = 64 << 10  # held for a reader that is behind, for as long as it likes

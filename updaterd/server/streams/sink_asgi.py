@@ -6,11 +6,11 @@ from contextlib import suppress
 
 from starlette.types import Receive, Send
 
-from updaterd.server.frames import Frame
-from updaterd.server.peer import Peer
-from updaterd.server.request import StreamRequest
-from updaterd.server.stream import Stream
-from updaterd.server.streams import Streams
+from updaterd.server.streams.frames import Frame
+from updaterd.server.streams.peer import Peer
+from updaterd.server.streams.request import StreamRequest
+from updaterd.server.streams.stream import Stream
+from updaterd.server.streams.streams import Streams
 
 _DRAIN_DEADLINE_S = 60.0
 

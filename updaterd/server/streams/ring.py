@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from updaterd.server.frames import Frame
 from updaterd.server.log.contract import ZERO, Position, Topic
+from updaterd.server.streams.frames import Frame
 
 
 class Filter(NamedTuple):

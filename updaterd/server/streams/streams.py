@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from updaterd.errors import UpdaterError
-from updaterd.server import frames
-from updaterd.server.admission import Admission
-from updaterd.server.hub import Hub, Opening
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
-from updaterd.server.request import StreamRequest
-from updaterd.server.stream import Refusal, Stream
+from updaterd.server.streams import frames
+from updaterd.server.streams.admission import Admission
+from updaterd.server.streams.hub import Hub, Opening
+from updaterd.server.streams.request import StreamRequest
+from updaterd.server.streams.stream import Refusal, Stream
+from updaterd.server.streams.wheel import Wheel
 from updaterd.server.tokens import Tokens
-from updaterd.server.wheel import Wheel
 
 _DRAIN_STEP_S = 0.05
 _LATER_S = 60
