@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from updaterd.server.http.publish import MetadataWatch
 from updaterd.server.log.contract import Retention
 from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options
-from updaterd.server.publish import MetadataWatch
 from updaterd.server.streams.frames import Frame
 from updaterd.server.streams.hub import Hub
 from updaterd.server.streams.request import StreamRequest, read_filter

@@ -10,8 +10,8 @@ import pytest
 from fakes.serving import request
 
 from updaterd.errors import BrokenError
-from updaterd.server import files
-from updaterd.server.files import FRESH, IMMUTABLE, RepositoryFiles, cache_rules
+from updaterd.server.http import files
+from updaterd.server.http.files import FRESH, IMMUTABLE, RepositoryFiles, cache_rules
 
 CONTENT = hashlib.shake_256(b"a blob").digest(200_000)  # the same in every process
 HASH = hashlib.sha256(CONTENT).hexdigest()

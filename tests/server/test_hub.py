@@ -9,12 +9,12 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from updaterd.server.addresses import Proxies
-from updaterd.server.guard import Guard
+from updaterd.server.http.guard import Guard
+from updaterd.server.http.protocol import FeedProtocol
 from updaterd.server.log.contract import ZERO, Event, Retention, Topic, write_id
 from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.options import Options
 from updaterd.server.process import FeedServer
-from updaterd.server.protocol import FeedProtocol
 from updaterd.server.streams import frames
 from updaterd.server.streams.hub import Behind, Hub, Opening
 from updaterd.server.streams.request import read_request

@@ -16,10 +16,10 @@ import pytest
 from fakes.certificates import make_certificate
 from fakes.serving import DEADLINE_S
 
-from updaterd.server.acceptor import Acceptor
-from updaterd.server.guard import Guard
+from updaterd.server.http.acceptor import Acceptor
+from updaterd.server.http.guard import Guard
+from updaterd.server.http.phases import Deadlines
 from updaterd.server.options import Options
-from updaterd.server.phases import Deadlines
 from updaterd.server.process import FeedServer
 
 DEADLINES = Deadlines(

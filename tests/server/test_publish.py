@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from updaterd.errors import MalformedError, RejectedError
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import edits
-from updaterd.server.log.contract import Event, Position, Record, Topic
-from updaterd.server.publish import (
+from updaterd.server.http.publish import (
     MetadataWatch,
     StaleMetadataError,
     read_announcement,
 )
+from updaterd.server.log.contract import Event, Position, Record, Topic
 
 
 @pytest.fixture(scope="module")

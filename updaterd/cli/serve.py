@@ -247,9 +247,9 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_USAGE
     try:
         from updaterd.server import process
+        from updaterd.server.http.phases import Deadlines
         from updaterd.server.log.contract import Retention
         from updaterd.server.options import Options
-        from updaterd.server.phases import Deadlines
     except ModuleNotFoundError as error:
         raise BrokenError(
             f"the feed server needs a package that is missing: {error.name}",

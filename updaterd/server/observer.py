@@ -2,9 +2,9 @@
 """What the hub sees, passed on: to metrics, to the metadata watch, to the log."""
 
 from updaterd.log import get
+from updaterd.server.http.publish import MetadataWatch
 from updaterd.server.log.contract import LogDownError, Record
 from updaterd.server.metrics import Metrics
-from updaterd.server.publish import MetadataWatch
 
 log = get()
 

@@ -4,8 +4,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from updaterd.server.http.phases import Deadlines
 from updaterd.server.log.contract import Retention
-from updaterd.server.phases import Deadlines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

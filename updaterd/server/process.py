@@ -18,19 +18,19 @@ import uvloop
 from updaterd import __version__
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.log import get
-from updaterd.server.acceptor import Acceptor
 from updaterd.server.addresses import Proxies
-from updaterd.server.app import make_app
 from updaterd.server.certificate import Certificate
-from updaterd.server.files import public_folder
-from updaterd.server.guard import Guard, Place
+from updaterd.server.http.acceptor import Acceptor
+from updaterd.server.http.app import make_app
+from updaterd.server.http.files import public_folder
+from updaterd.server.http.guard import Guard, Place
+from updaterd.server.http.parts import Parts
+from updaterd.server.http.protocol import FeedProtocol, maker, supported
+from updaterd.server.http.publish import MetadataWatch
 from updaterd.server.log.contract import LogDownError
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options
-from updaterd.server.parts import Parts
-from updaterd.server.protocol import FeedProtocol, maker, supported
-from updaterd.server.publish import MetadataWatch
 from updaterd.server.setup import (
     listen,
     lock_embedded,

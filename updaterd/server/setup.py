@@ -13,11 +13,11 @@ from updaterd.durable import publish_file
 from updaterd.errors import BrokenError
 from updaterd.locks import hold
 from updaterd.log import get, redact
+from updaterd.server.http.protocol import supported
 from updaterd.server.log.contract import EventLog
 from updaterd.server.log.redis import RedisLog
 from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.options import Options
-from updaterd.server.protocol import supported
 from updaterd.server.streams.sink_fast import Takeover
 from updaterd.server.streams.streams import Streams
 

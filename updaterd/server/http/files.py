@@ -23,7 +23,7 @@ from updaterd.errors import BrokenError
 from updaterd.log import get
 from updaterd.repeats import Repeats
 from updaterd.server.addresses import Proxies
-from updaterd.server.answers import problem
+from updaterd.server.http.answers import problem
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 FRESH = "no-cache"

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from updaterd.repeats import Repeats
 from updaterd.server.addresses import counted
-from updaterd.server.guard import Guard, Place
+from updaterd.server.http.guard import Guard, Place
 
 _AT_ONCE = 100  # accepts before others get the loop
 _HANDSHAKES = 32  # of one address under way

@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from updaterd.errors import UpdaterError
-from updaterd.server.answers import problem
+from updaterd.server.http.answers import problem
+from updaterd.server.http.parts import Parts
 from updaterd.server.metrics import CONTENT_TYPE
-from updaterd.server.parts import Parts
 from updaterd.server.streams.request import read_bearer
 
 _READY_DEADLINE_S = 2.0

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from updaterd.core.names import check_name, check_version
 from updaterd.core.wire import Fields, encode, parse_object
 from updaterd.errors import MalformedError, RejectedError
+from updaterd.server.http.roots import Roots, check_signed
 from updaterd.server.log.contract import Event, Record, Topic
-from updaterd.server.roots import Roots, check_signed
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Root

@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from updaterd.errors import MalformedError, RejectedError, UpdaterError
 from updaterd.log import get
-from updaterd.server import publish
-from updaterd.server.answers import problem, unavailable
+from updaterd.server.http import publish
+from updaterd.server.http.answers import problem, unavailable
+from updaterd.server.http.parts import Parts
 from updaterd.server.log.contract import Appended, Event, write_topic
-from updaterd.server.parts import Parts
 from updaterd.server.streams.admission import Bucket
 from updaterd.server.streams.request import read_bearer
 from updaterd.server.tokens import Token

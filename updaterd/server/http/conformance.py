@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
-from updaterd.server.answers import problem
+from updaterd.server.http.answers import problem
 
 # RFC 3986, 3.2: reg-name, IP literal, port
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from updaterd.server.addresses import Proxies
+from updaterd.server.http.publish import MetadataWatch
 from updaterd.server.log.contract import EventLog
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
-from updaterd.server.publish import MetadataWatch
 from updaterd.server.streams.streams import Streams
 from updaterd.server.tokens import Tokens
 

@@ -23,11 +23,11 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from updaterd.errors import MalformedError
-from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.addresses import counted
-from updaterd.server.conformance import Fault, fault_of
-from updaterd.server.guard import Guard, Place, Taker
-from updaterd.server.phases import Phase, Watch
+from updaterd.server.http.access import STREAM_HEADERS, cors, refusal_headers
+from updaterd.server.http.conformance import Fault, fault_of
+from updaterd.server.http.guard import Guard, Place, Taker
+from updaterd.server.http.phases import Phase, Watch
 from updaterd.server.streams.peer import EXTENSION
 from updaterd.server.streams.request import EVENTS_PATH, read_request, read_target
 from updaterd.server.streams.stream import Refusal

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from updaterd.server.addresses import Proxies
+from updaterd.server.http.phases import Phase
 from updaterd.server.options import Options
-from updaterd.server.phases import Phase
 from updaterd.server.streams.request import StreamRequest
 from updaterd.server.streams.stream import Refusal
 

@@ -13,12 +13,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from updaterd.errors import MalformedError, UpdaterError
 from updaterd.repeats import Repeats
-from updaterd.server.access import STREAM_HEADERS, cors, refusal_headers
-from updaterd.server.announce import Announcements
-from updaterd.server.answers import problem, unavailable
-from updaterd.server.files import RepositoryFiles
-from updaterd.server.parts import Parts
-from updaterd.server.probes import Probes
+from updaterd.server.http.access import STREAM_HEADERS, cors, refusal_headers
+from updaterd.server.http.announce import Announcements
+from updaterd.server.http.answers import problem, unavailable
+from updaterd.server.http.files import RepositoryFiles
+from updaterd.server.http.parts import Parts
+from updaterd.server.http.probes import Probes
 from updaterd.server.streams import sink_asgi
 from updaterd.server.streams.peer import peer_of
 from updaterd.server.streams.request import EVENTS_PATH, read_bearer, read_request
