@@ -9,7 +9,7 @@ from fakes.serving import Reader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updaterd.server.addresses import Proxies, counted, read_network
+from updaterd.server.client_address import Proxies, counted, read_network
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from updaterd.server.addresses import Proxies
+from updaterd.server.client_address import Proxies
 from updaterd.server.http.guard import Guard
 from updaterd.server.http.protocol import FeedProtocol
 from updaterd.server.log.contract import ZERO, Event, Retention, Topic, write_id

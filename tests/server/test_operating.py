@@ -22,7 +22,7 @@ from fakes.serving import (
 from fakes.tools import need
 
 from updaterd.server.options import Options
-from updaterd.server.setup import open_log as open_named
+from updaterd.server.resources import open_log as open_named
 
 
 async def test_metrics_count_what_happened(start_feed, sink):

@@ -18,8 +18,8 @@ import uvloop
 from updaterd import __version__
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.log import get
-from updaterd.server.addresses import Proxies
 from updaterd.server.certificate import Certificate
+from updaterd.server.client_address import Proxies
 from updaterd.server.http.acceptor import Acceptor
 from updaterd.server.http.app import make_app
 from updaterd.server.http.files import public_folder
@@ -31,7 +31,7 @@ from updaterd.server.log.contract import LogDownError
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options
-from updaterd.server.setup import (
+from updaterd.server.resources import (
     listen,
     lock_embedded,
     most_files,

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from updaterd.repeats import Repeats
-from updaterd.server.addresses import counted
+from updaterd.server.client_address import counted
 from updaterd.server.http.guard import Guard, Place
 
 _AT_ONCE = 100  # accepts before others get the loop

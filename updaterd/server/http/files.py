@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from updaterd.errors import BrokenError
 from updaterd.log import get
 from updaterd.repeats import Repeats
-from updaterd.server.addresses import Proxies
+from updaterd.server.client_address import Proxies
 from updaterd.server.http.answers import problem
 
 IMMUTABLE = "public, max-age=31536000, immutable"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from updaterd.server.addresses import Proxies
+from updaterd.server.client_address import Proxies
 from updaterd.server.http.phases import Phase
 from updaterd.server.options import Options
 from updaterd.server.streams.request import StreamRequest

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from updaterd.server.addresses import Proxies
+from updaterd.server.client_address import Proxies
 from updaterd.server.http.publish import MetadataWatch
 from updaterd.server.log.contract import EventLog
 from updaterd.server.metrics import Metrics

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from updaterd.errors import MalformedError
-from updaterd.server.addresses import counted
+from updaterd.server.client_address import counted
 from updaterd.server.http.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.http.conformance import Fault, fault_of
 from updaterd.server.http.guard import Guard, Place, Taker

@@ -3,7 +3,7 @@
 
 WAL with `synchronous=FULL`: an append that returned survives a power cut. SQLite
 blocks, so one worker thread does all of it and the event loop never waits for the
-disk. The only writer is this process (`setup.lock_embedded`), so the tail is handed
+disk. The only writer is this process (`resources.lock_embedded`), so the tail is handed
 what was appended and need not ask the file for it.
 """
 

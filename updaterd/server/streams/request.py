@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote
 
 from updaterd.core.names import check_name
 from updaterd.errors import MalformedError
-from updaterd.server.addresses import Proxies
+from updaterd.server.client_address import Proxies
 from updaterd.server.streams.ring import Filter
 
 EVENTS_PATH = "/v1/events"
