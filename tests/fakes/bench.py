@@ -5,7 +5,6 @@ For the harnesses that interrupt a real update (tests/faults): the update runs i
 fork of a process that has imported everything, so a run takes a fraction of a second.
 """
 
-import importlib
 import os
 import random
 import shutil
@@ -275,17 +274,6 @@ def _child(
         traceback.print_exc()
     finally:
         os._exit(code)
-
-
-def warm_up() -> None:
-    """Import what an update imports, once for all forks."""
-    for name in (
-        "cli.update", "cli.rollback", "cli.verify", "cli.hold", "cli.unhold",
-        "cli.status", "pipeline.update", "store.rebuild", "config", "cli.serve",
-        "cli.release.push", "release.publish", "release.build", "server.app",
-        "server.process",
-    ):  # fmt: skip
-        importlib.import_module(f"updaterd.{name}")
 
 
 def is_traced(pid: int) -> bool:

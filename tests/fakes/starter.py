@@ -7,23 +7,18 @@ has its own arguments, environment, directory and output, and ends as an interpr
 does. Tests of how a command starts (tests/e2e, tests/unit/cli) start it as typed.
 """
 
-import array
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-_MODULES = (
-    "__main__", "cli.check", "cli.config", "cli.history", "cli.hold", "cli.rollback",
-    "cli.status", "cli.token", "cli.unhold", "cli.update", "cli.verify", "config",
-    "pipeline.order", "store.rebuild", "cli.release.init", "cli.release.push",
-    "release.publish", "release.build", "server.tokens",
-)  # fmt: skip
 _MOST = 1 << 18
-_HEAD = socket.CMSG_SPACE(3 * array.array("i").itemsize)
 
 
 class Starter:
@@ -136,13 +131,18 @@ def _command(message: bytes, descriptors: list[int]) -> list[str]:
     return words
 
 
+def import_everything() -> None:
+    """Import all of updaterd: it has threads and effects only when it is called."""
+    import updaterd
+
+    for module in pkgutil.walk_packages(updaterd.__path__, "updaterd."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+
+
 def main() -> int:
     """Be the process that forks, and in its forks the command."""
-    import gc
-    import importlib
-
-    for name in _MODULES:
-        importlib.import_module(f"updaterd.{name}")
+    import_everything()
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as requests:
         words = serve(requests)

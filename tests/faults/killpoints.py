@@ -49,8 +49,9 @@ from pathlib import Path
 if __name__ == "__main__":  # as a command; pytest has its own pythonpath
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fakes.bench import Bench, until_traced, warm_up
+from fakes.bench import Bench, until_traced
 from fakes.campaigns import CAMPAIGNS
+from fakes.starter import import_everything
 
 _NAMES = [
     "openat", "creat", "write", "pwrite64", "writev", "pwritev", "pwritev2",
@@ -315,7 +316,7 @@ def main() -> int:
     )
     parser.add_argument("--modes", default=",".join(MODES))
     arguments = parser.parse_args()
-    warm_up()
+    import_everything()
     failures = 0
     for name in arguments.of.split(","):
         failures += campaign(name, arguments)

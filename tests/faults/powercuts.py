@@ -36,9 +36,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fakes.bench import Bench, warm_up
+from fakes.bench import Bench
 from fakes.machine import Machine
 from fakes.site import Site
+from fakes.starter import import_everything
 
 SECTOR = 512
 SIZES = {"ext4": 64, "xfs": 320, "btrfs": 128}
@@ -295,7 +296,7 @@ def main() -> int:
     parser.add_argument("--no-sync", action="store_true")
     arguments = parser.parse_args()
     stand_apart()
-    warm_up()
+    import_everything()
     began = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="powercuts-"))
     bench, failures, count = None, 0, 0

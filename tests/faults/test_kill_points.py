@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes.bench import warm_up
 from fakes.campaigns import CAMPAIGNS
+from fakes.starter import import_everything
 from fakes.tools import need, refuse
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -41,7 +41,7 @@ def sample(points, count):
 @pytest.fixture
 def bench(request, tmp_path):
     need("strace")
-    warm_up()
+    import_everything()
     found = CAMPAIGNS[getattr(request, "param", "update")](tmp_path / "bench")
     yield found
     found.close()
