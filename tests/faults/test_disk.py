@@ -20,7 +20,7 @@ from updaterd.core.words import Speakers
 from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.install import stage
 from updaterd.pipeline import by_hand
-from updaterd.store.journal import Journal
+from updaterd.store.journal import Journal, Release
 from updaterd.store.schema import open_state
 
 FULL = 0
@@ -544,3 +544,23 @@ def test_disk_too_full_for_a_first_database_is_said_to_be_full(machine, small_st
 
     assert "full" in said
     assert "free disk space" in said
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_what_runs_is_not_what_was_signed_as_its_label(releases, machine, is_damaged):
+    """Damage is repaired; a label that two trees bear is the publisher's to mend."""
+    with worker(machine) as services:
+        update(machine, services)
+        installed = services.journal.installed("acme")
+        tree = installed.tree if is_damaged else "f" * 64
+        label = Release(installed.version, 0, tree)  # signed with a higher seq since
+        services.journal.record_installed("acme", label, b"", now=time.time())
+        listed = next(path for path in machine.current.rglob("*") if path.is_file())
+        listed.write_bytes(b"other bytes")
+
+        with pytest.raises(RejectedError) as caught:
+            update(machine, services)
+
+    assert "label_in_use" == caught.value.code
+    assert is_damaged == ("--repair" in caught.value.do)
+    assert is_damaged != ("publish it" in caught.value.do)

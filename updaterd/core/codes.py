@@ -185,8 +185,9 @@ mode_not_allowed: a release asks for a right that the owner does not allow: setu
   setgid, sticky, or others' to write | `products.NAME.special_modes`, if it is wanted
 mode_refused: the system forbids a mode that the owner allows
   | a drop-in for the unit with `RestrictSUIDSGID=no`
-label_in_use: the running release is not what was signed under its name
-  | `updaterd verify PRODUCT --repair`
+label_in_use: the running release is not what was signed under its name: it is damaged,
+  or its publisher gave the name to another tree
+  | `updaterd verify PRODUCT --repair`; publish the other tree as a version of its own
 staged_tree_gone: a release vanished from disk before it was active
   | nothing: built again
 not_staged: the release is not on disk | `updaterd update`

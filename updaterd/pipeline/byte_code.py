@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from updaterd.artifact.verify import Problem, damage, verify_tree
 from updaterd.core.attributes import Attributes
 from updaterd.core.manifest import Entry
-from updaterd.install import stage
+from updaterd.pipeline import removal
 
 _FOLDER = "__pycache__"
 
@@ -38,13 +38,9 @@ def swept(
         for entry in files
         if entry.path.endswith(".py")
     }
-    stray = [one.path for one in wrong if _is_stray(one.path, modules)]
+    stray = [problem.path for problem in wrong if _is_stray(problem.path, modules)]
     for path in stray:
-        found = tree / path
-        if found.is_dir() and not found.is_symlink():
-            stage.delete_tree(found)
-        else:
-            found.unlink(missing_ok=True)
+        removal.delete(tree, path)
     if stray:
         wrong = verify_tree(tree, files, more, loose=loose)
     return damage(wrong, files)
@@ -52,12 +48,12 @@ def swept(
 
 def _is_stray(path: str, modules: set[str]) -> bool:
     """Tell whether a path that is not as listed is byte code beside its module."""
-    found = PurePosixPath(path)
-    if found.name == _FOLDER:
-        return str(found.parent) in modules
-    compiled = found.suffix == ".pyc" or ".pyc." in found.name  # half written
+    place = PurePosixPath(path)
+    if place.name == _FOLDER:
+        return str(place.parent) in modules
+    compiled = place.suffix == ".pyc" or ".pyc." in place.name  # half written
     return (
-        found.parent.name == _FOLDER
+        place.parent.name == _FOLDER
         and compiled
-        and str(found.parent.parent) in modules
+        and str(place.parent.parent) in modules
     )

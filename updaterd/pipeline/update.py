@@ -239,7 +239,8 @@ def _stage(
     """Bring the release to STAGED; return how, for a person.
 
     Raises:
-        RejectedError: no bundle can be used, or the running release is in the way.
+        RejectedError: no bundle can be used.
+        _label_in_use: the running release is in the way.
     """
     journal, ident, root = run.journal, deployment.id, run.root
     journal.move(
@@ -257,13 +258,7 @@ def _stage(
         cache.clear(run.services, run.name)  # a run died before it did
         return reason
     if stage.look(root).running == manifest.version:
-        raise RejectedError(
-            f"{root}/releases/{manifest.version} runs and is not what was signed "
-            f"as {manifest.version}",
-            means="it cannot be replaced while it is the running release",
-            do=f"run `updaterd verify {run.name} --repair`",
-            code="label_in_use",
-        )
+        raise _label_in_use(run, manifest)
     bases = acquire.base_trees(run.product, run.services)
     job = Job(
         product=run.product,
@@ -288,3 +283,19 @@ def _stage(
         if found is not None:
             return found
     return acquire.acquire(job, run.services).reason
+
+
+def _label_in_use(run: Run, manifest: Manifest) -> RejectedError:
+    """Return why a release cannot be staged under the label of what runs."""
+    installed = run.journal.installed(run.name)
+    if installed is not None and installed.tree == manifest.tree:
+        remedy = f"run `updaterd verify {run.name} --repair`"
+    else:
+        remedy = "publish it under a version of its own: a label names one release"
+    return RejectedError(
+        f"{run.root}/releases/{manifest.version} runs and is not what was signed "
+        f"as {manifest.version}",
+        means="it cannot be replaced while it is the running release",
+        do=remedy,
+        code="label_in_use",
+    )
