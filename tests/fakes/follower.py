@@ -83,7 +83,7 @@ class Follower:
         """Return the manifest of what was decided for; None: nothing is to be done."""
         if not isinstance(found.decision, Act):
             return None
-        return look.wanted(found, self.product.name).manifest
+        return look.choose(found, self.product.name).manifest
 
     def look(self):
         """See, and install what is wanted; return what was seen."""

@@ -105,7 +105,7 @@ def test_every_warning_and_error_of_the_daemon_says_what_why_and_what_to_do():
             ):
                 continue
             spread = any(
-                word.arg is None and "said(" in ast.unparse(word.value)
+                word.arg is None and "trouble(" in ast.unparse(word.value)
                 for word in node.keywords
             )
             named = {"code", "cause", "remedy"} <= {word.arg for word in node.keywords}

@@ -215,17 +215,17 @@ class _Lines:
     """Tells in plain lines; of long steps, only that they began."""
 
     def __init__(self) -> None:
-        self._what = ""
+        self._step = ""
 
     def say(self, line: str) -> None:
         from updaterd.core.text import printable
 
         print(f"  {printable(line)}", flush=True)
 
-    def progress(self, what: str, done: int, total: int) -> None:
-        if what != self._what:
-            self._what = what
-            self.say(f"{what}: {total} bytes")
+    def progress(self, step: str, done: int, total: int) -> None:
+        if step != self._step:
+            self._step = step
+            self.say(f"{step}: {total} bytes")
         del done
 
 
@@ -243,12 +243,12 @@ class _Bar(_Lines):
         self._end()
         super().say(line)
 
-    def progress(self, what: str, done: int, total: int) -> None:
-        if what != self._what or self._bar is None:
+    def progress(self, step: str, done: int, total: int) -> None:
+        if step != self._step or self._bar is None:
             self._end()
-            self._what = what
+            self._step = step
             self._bar = self._tqdm(
-                total=total, desc=f"  {what}", unit="B", unit_scale=True, leave=False
+                total=total, desc=f"  {step}", unit="B", unit_scale=True, leave=False
             )
         self._bar.total = total
         self._bar.update(done - self._bar.n)
@@ -256,7 +256,7 @@ class _Bar(_Lines):
     def _end(self) -> None:
         if self._bar is not None:
             self._bar.close()
-        self._bar, self._what = None, ""
+        self._bar, self._step = None, ""
 
 
 class _Files:

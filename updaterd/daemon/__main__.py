@@ -25,14 +25,14 @@ from updaterd.daemon import clocks, service  # noqa: E402 - as above
 
 def main(argv: Sequence[str]) -> int:
     """Run the daemon until it is told to stop; return its exit code."""
-    given = dict(word.split("=", 1) for word in argv)
-    return ending.ended(lambda: _run(given.pop("log"), _loader(given)))
+    words = dict(word.split("=", 1) for word in argv)
+    return ending.ended(lambda: _run(words.pop("log"), _loader(words)))
 
 
-def _loader(given: dict[str, str]) -> Callable[[], Settings]:
+def _loader(words: dict[str, str]) -> Callable[[], Settings]:
     """Return what reads the configuration, at the start and at each reload."""
-    demo = bool(given.pop("demo", ""))
-    places = {name: Path(value) for name, value in given.items()}
+    demo = bool(words.pop("demo", ""))
+    places = {name: Path(value) for name, value in words.items()}
     file = places.pop("config", None)
     return lambda: config.load(file, demo=demo, **places)
 

@@ -53,15 +53,18 @@ async def tell(
             await process.wait()
     try:
         report = json.loads(out)
-        found, cage = report["findings"], report.get("cage")
+        findings, cage = report["findings"], report.get("cage")
     except (ValueError, KeyError, TypeError, AttributeError):
         return
     if cage is not None:
         _tell_cage(cage)
         on_cage(cage)
-    for one in found:
+    for finding in findings:
         log.get().warning(
-            "config_finding", code=one["code"], cause=one["what"], remedy=one["do"]
+            "config_finding",
+            code=finding["code"],
+            cause=finding["what"],
+            remedy=finding["do"],
         )
 
 

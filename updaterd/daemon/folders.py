@@ -5,7 +5,7 @@ from pathlib import Path
 
 from updaterd import log, places
 from updaterd.core.settings import Directories
-from updaterd.daemon.troubles import said
+from updaterd.daemon.troubles import trouble
 
 
 class Folders:
@@ -58,7 +58,7 @@ class Folders:
             self._log.error(
                 "folder_lost",
                 path=str(folder),
-                **said("cache_unusable", reason, remedy),
+                **trouble("cache_unusable", reason, remedy),
             )
             return connected
         return False

@@ -5,7 +5,7 @@ import sqlite3
 
 from updaterd import log
 from updaterd.core.lifecycle import State
-from updaterd.daemon.troubles import said
+from updaterd.daemon.troubles import trouble
 from updaterd.store.journal import Journal, Note
 from updaterd.store.records import Deployment, Records
 
@@ -19,8 +19,8 @@ def ended(records: Records, product: str) -> frozenset[int]:
     Raises:
         sqlite3.Error: the journal cannot be read.
     """
-    found = records.history(product, limit=_LOOK_BACK)
-    return frozenset(one.id for one in found if one.ended_at is not None)
+    rows = records.history(product, limit=_LOOK_BACK)
+    return frozenset(row.id for row in rows if row.ended_at is not None)
 
 
 def tell(records: Records, product: str, before: frozenset[int]) -> None:
@@ -30,9 +30,9 @@ def tell(records: Records, product: str, before: frozenset[int]) -> None:
         sqlite3.Error: the journal cannot be read.
     """
     now = ended(records, product)
-    for one in reversed(records.history(product, limit=_LOOK_BACK)):
-        if one.id in now - before:
-            _tell(one)
+    for row in reversed(records.history(product, limit=_LOOK_BACK)):
+        if row.id in now - before:
+            _tell(row)
 
 
 def excuse(journal: Journal, *, now: float) -> None:
@@ -43,27 +43,29 @@ def excuse(journal: Journal, *, now: float) -> None:
     Power cut: the trial counts as one that nobody watched.
     """
     try:
-        for one in journal.open_deployments():
-            if one.state is State.PROBATION and one.code != _STOPPED:
-                reason = f"updaterd was told to stop while {one.version} was on trial"
-                note = Note(now=now, code=_STOPPED, reason=reason, boot=one.boot)
-                journal.move(one.id, State.PROBATION, note)
+        for deployment in journal.open_deployments():
+            if deployment.state is State.PROBATION and deployment.code != _STOPPED:
+                reason = (
+                    f"updaterd was told to stop while {deployment.version} was on trial"
+                )
+                note = Note(now=now, code=_STOPPED, reason=reason, boot=deployment.boot)
+                journal.move(deployment.id, State.PROBATION, note)
     except sqlite3.Error as error:
-        log.get().error("journal_refused", **said("journal_refused", str(error)))
+        log.get().error("journal_refused", **trouble("journal_refused", str(error)))
 
 
-def _tell(one: Deployment) -> None:
+def _tell(deployment: Deployment) -> None:
     logger = log.get().bind(
-        product=one.product,
-        release=one.version,
-        from_release=one.from_version,
-        state=str(one.state),
-        code=one.code,
-        reason=one.reason,
+        product=deployment.product,
+        release=deployment.version,
+        from_release=deployment.from_version,
+        state=str(deployment.state),
+        code=deployment.code,
+        reason=deployment.reason,
     )
-    if one.state in (State.ROLLED_BACK, State.REJECTED, State.FAILED):
-        logger = logger.bind(**said(one.code, one.reason))
-    match one.state:
+    if deployment.state in (State.ROLLED_BACK, State.REJECTED, State.FAILED):
+        logger = logger.bind(**trouble(deployment.code, deployment.reason))
+    match deployment.state:
         case State.INSTALLED:
             logger.info("release_installed")
         case State.ROLLED_BACK:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from updaterd import durable, log
 from updaterd.core.events import PushedMetadata
-from updaterd.daemon.troubles import said
+from updaterd.daemon.troubles import trouble
 
 
 def hand_over(pushed: PushedMetadata, runtime: Path) -> Path | None:
@@ -31,7 +31,7 @@ def hand_over(pushed: PushedMetadata, runtime: Path) -> Path | None:
         log.get().warning(
             "pushed_unwritable",
             path=str(folder),
-            **said("not_writable", str(error)),
+            **trouble("not_writable", str(error)),
         )
         return None
     return folder

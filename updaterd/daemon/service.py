@@ -12,7 +12,7 @@ from updaterd.core.settings import Settings
 from updaterd.daemon import findings
 from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.supervisor import Supervisor
-from updaterd.daemon.troubles import said
+from updaterd.daemon.troubles import trouble
 from updaterd.daemon.workers import Workers, options
 from updaterd.errors import UpdaterError
 from updaterd.notify import Notifier
@@ -87,13 +87,13 @@ class _Service:
         """
         directories = settings.directories
         self._notifier.watchdog()  # a damaged database takes its time below
-        connection, told = open_or_rebuild(
+        connection, loss = open_or_rebuild(
             Path(directories.state) / "state.db", now=self._clocks.now()
         )
         if self._state_lost:
-            told = note_loss(connection, now=self._clocks.now())
-        if told:
-            log.get().error("state_set_aside", **said("state_unusable", told))
+            loss = note_loss(connection, now=self._clocks.now())
+        if loss:
+            log.get().error("state_set_aside", **trouble("state_unusable", loss))
         arguments = options(
             {
                 "config": Path(directories.config),
@@ -136,7 +136,7 @@ class _Service:
             log.get().warning(
                 "wake_unusable",
                 path=str(runtime),
-                **said("not_writable", str(error)),
+                **trouble("not_writable", str(error)),
             )
             return
         asyncio.get_running_loop().add_reader(self._ear, self._woken, self._ear)
@@ -156,7 +156,7 @@ class _Service:
         except (UpdaterError, OSError, ValueError) as error:
             # What works goes on: a typo must not stop the updates of a machine.
             code = error.code if isinstance(error, UpdaterError) else "config"
-            log.get().error("reload_refused", **said(code, str(error)))
+            log.get().error("reload_refused", **trouble(code, str(error)))
             self._notifier.ready()
             if self._supervisor is not None:
                 self._supervisor.refuse(

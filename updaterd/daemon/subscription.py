@@ -16,7 +16,7 @@ from updaterd.core.settings import Settings
 from updaterd.core.sse import Event, Limits
 from updaterd.core.text import printable
 from updaterd.daemon.clocks import Clocks
-from updaterd.daemon.troubles import Outage, said
+from updaterd.daemon.troubles import Outage, trouble
 from updaterd.errors import UpdaterError
 from updaterd.feed.client import ConnectionState, EventSource
 from updaterd.feed.connection import LONGEST_SENT_ID
@@ -63,7 +63,7 @@ class Subscription:
         self._on_return = on_return
         self._log = log.get()
         self._repeats = Repeats()
-        self._asked = asyncio.Event()
+        self._connect_request = asyncio.Event()
         self._batch: list[Event] = []
         self._stored_at = -_GATHER_S
         self._source: EventSource | None = None
@@ -73,7 +73,7 @@ class Subscription:
 
     def connect_now(self) -> None:
         """Connect without waiting, also to a feed that told us to go away."""
-        self._asked.set()
+        self._connect_request.set()
         if self._source is not None:
             self._source.wake()
 
@@ -89,7 +89,7 @@ class Subscription:
             for reason in environment_proxies().ignored:
                 self._log.warning("proxy_ignored", reason=reason)
         while True:
-            self._asked.clear()
+            self._connect_request.clear()
             self._batch = []
             try:
                 async with self._open() as self._source:
@@ -102,7 +102,7 @@ class Subscription:
             except sqlite3.Error as error:
                 # Nothing was stored, so the cursor has not moved: it comes again.
                 self._repeats.error(
-                    "inbox_failed", alike="", **said("inbox_failed", str(error))
+                    "inbox_failed", alike="", **trouble("inbox_failed", str(error))
                 )
                 self._tell(
                     ConnectionState(
@@ -121,7 +121,7 @@ class Subscription:
                 self._tell(
                     ConnectionState(phase="stopped", code=error.code, error=str(error))
                 )
-            await self._asked.wait()
+            await self._connect_request.wait()
 
     def _open(self) -> EventSource:
         feed = self._settings.feed
@@ -189,8 +189,8 @@ class Subscription:
         events, self._batch = self._batch, []
         if not events:
             return
-        taken = self._inbox.accept_all(events, now=self._clocks.now())
-        for event, accepted in zip(events, taken, strict=True):
+        answers = self._inbox.accept_all(events, now=self._clocks.now())
+        for event, accepted in zip(events, answers, strict=True):
             if accepted.products:
                 self._repeats.info(
                     "event_accepted",
@@ -214,11 +214,11 @@ class Subscription:
         if state.phase == "open":
             self._inbox.opened(state.resumed_after)
         # While it tries again, what went wrong is still why nothing is heard.
-        kept = self.state if state.phase == "connecting" and self._outage else None
+        before = self.state if state.phase == "connecting" and self._outage else None
         self.state = status.Subscription(
             phase=state.phase,
-            code=kept.code if kept else state.code,
-            error=kept.error if kept else state.error,
+            code=before.code if before else state.code,
+            error=before.error if before else state.error,
             since=now,
             attempt=state.attempt,
             retry_at=None if state.retry_in_s is None else now + state.retry_in_s,

@@ -26,7 +26,7 @@ from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.folders import Folders, identity
 from updaterd.daemon.pushed import hand_over
 from updaterd.daemon.subscription import Subscription
-from updaterd.daemon.troubles import Looks, said
+from updaterd.daemon.troubles import Looks, trouble
 from updaterd.daemon.workers import Ended, Workers
 from updaterd.notify import Notifier
 from updaterd.store.inbox import Inbox, Pending
@@ -268,7 +268,7 @@ class Supervisor:
             self._log.error(
                 "journal_refused",
                 product=product,
-                **said("journal_refused", str(error)),
+                **trouble("journal_refused", str(error)),
             )
             looked = useful = False
         now, poll_s = self._clocks.now(), self._settings.feed.fallback_poll_s
@@ -371,7 +371,7 @@ class Supervisor:
                 self._log.warning(
                     "status_unwritable",
                     path=str(path),
-                    **said("not_writable", str(error)),
+                    **trouble("not_writable", str(error)),
                 )
             self._unpublished = True
         else:
@@ -384,8 +384,8 @@ class Supervisor:
         if period_s is None:
             return
         while True:
-            seen = self._turns
+            turns = self._turns
             self._turn()
             await asyncio.sleep(period_s / 3)
-            if self._turns > seen or self._stopping:  # its end is bounded
+            if self._turns > turns or self._stopping:  # its end is bounded
                 self._notifier.watchdog()

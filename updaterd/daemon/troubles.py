@@ -29,7 +29,7 @@ _CRASHES = frozenset({"worker_died", "out_of_memory"})
 _REFUSED = frozenset({"metadata_rollback", "below_floor"})  # decisions, not errors
 
 
-def said(code: str, cause: str, remedy: str = "") -> dict[str, str]:
+def trouble(code: str, cause: str, remedy: str = "") -> dict[str, str]:
     """Return the fields of every warning and error: what it is, why, what to do.
 
     Args:
@@ -83,7 +83,7 @@ class Looks:
         from updaterd.core import codes  # noqa: PLC0415 - a quiet daemon never needs it
 
         self._standing[product] = _Standing(code, now)
-        logger = logger.bind(product=product, **said(code, cause))
+        logger = logger.bind(product=product, **trouble(code, cause))
         if code in _CRASHES:
             logger.error("worker_died")
         elif codes.is_trust(code):
@@ -122,7 +122,7 @@ class Outage:
         if code not in _LASTING and now - self._began < _PATIENCE_S:
             return
         log.get().warning(
-            "feed_down", **said(code, cause), since_s=round(now - self._began)
+            "feed_down", **trouble(code, cause), since_s=round(now - self._began)
         )
         times = self._standing.times + 1 if self._standing else 1
         self._standing = _Standing(code, self._began, times)

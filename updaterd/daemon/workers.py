@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd import log, oom
-from updaterd.daemon.troubles import said
+from updaterd.daemon.troubles import trouble
 
 _NOT_STARTED = 127  # as nice(1) and every shell say it
 _SAID = frozenset({0, 4, 10, 20, 30})  # codes of a worker that knows how things stand
@@ -93,7 +93,7 @@ class Workers:
                 process = await self._spawn(product, trigger, pushed)
             except OSError as error:  # no memory, no processes left, no interpreter
                 log.get().error(
-                    "worker_not_started", **said("machine_refused", str(error))
+                    "worker_not_started", **trouble("machine_refused", str(error))
                 )
                 return Ended(code=_NOT_STARTED)
             self._running = process

@@ -37,7 +37,7 @@ def programs(argv: Sequence[str]) -> Iterator[str]:
     """
     if not argv:
         return
-    yield found if (found := _searched(argv[0])) else argv[0]
+    yield program if (program := _searched(argv[0])) else argv[0]
     if _RUNS_ANOTHER.fullmatch(os.path.basename(argv[0])):
         for at, word in enumerate(argv[1:], 1):
             if word == "-c":
@@ -61,20 +61,20 @@ def fault(argv: Sequence[str], trusted: frozenset[int]) -> str:
     return ownership.first_fault(programs(argv), trusted)
 
 
-def require_safe(what: str, argv: Sequence[str], trusted: frozenset[int]) -> None:
+def require_safe(purpose: str, argv: Sequence[str], trusted: frozenset[int]) -> None:
     """Check a command right before it runs.
 
     Args:
-        what: the command is, for the message.
+        purpose: the command is, for the message.
         argv: its words.
         trusted: users who may change it.
 
     Raises:
         UnsafeCommandError: others could change what it runs.
     """
-    if said := fault(argv, trusted):
+    if exposure := fault(argv, trusted):
         raise UnsafeCommandError(
-            f"{what}: {said}",
+            f"{purpose}: {exposure}",
             means="whoever may write it decides what updaterd runs: it was not run",
             do="let only root, or the daemon's user, write it and its directories",
         )
@@ -95,5 +95,5 @@ def check(product: Product, trusted: frozenset[int]) -> None:
     Raises:
         UnsafeCommandError: others could change what one of them runs.
     """
-    for what, argv in configured(product):
-        require_safe(what, argv, trusted)
+    for purpose, argv in configured(product):
+        require_safe(purpose, argv, trusted)

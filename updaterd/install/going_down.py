@@ -28,12 +28,12 @@ class Manager(Protocol):
         """Tell whether it stops everything; None: it does not answer."""
 
 
-def is_going_down(manager: Manager, told: Sized) -> bool:
+def is_going_down(manager: Manager, signals: Sized) -> bool:
     """Tell whether everything ends now, so that a failure is nobody's.
 
     Args:
         manager: the service manager.
-        told: the signals to end that this process got; it may grow meanwhile. Alone
+        signals: the signals to end that this process got; it may grow meanwhile. Alone
             they say only that updaterd is to stop; with a service manager that does
             not answer any more, that the machine does.
     """
@@ -42,7 +42,7 @@ def is_going_down(manager: Manager, told: Sized) -> bool:
         stopping = manager.is_stopping()
         if stopping is not None:
             return stopping
-        if told:
+        if signals:
             return True
         if time.monotonic() > ends:
             return False

@@ -59,10 +59,10 @@ def find(product: Product, ask: Properties) -> Holders:
     named = {uid for name in product.users if (uid := _uid(name)) is not None}
     unseen = False
     for unit in (*product.units, *(f"user-{uid}.slice" for uid in named)):
-        found = ask(unit, _ASKED)
-        unseen = unseen or _is_older(found, left_at)
+        answers = ask(unit, _ASKED)
+        unseen = unseen or _is_older(answers, left_at)
         if unit in product.units:
-            uids |= _users(found)
+            uids |= _users(answers)
     return Holders(frozenset(uids | named), unseen and os.geteuid() != 0)
 
 
@@ -79,8 +79,8 @@ def real_uid(process: Path) -> int | None:
 
 def _users(unit: Mapping[str, str]) -> set[int]:
     """Return the user of a unit: by name, or the number that it has while it runs."""
-    found = {_uid(unit.get("User", "")), _uid(unit.get("UID", ""))}
-    return {uid for uid in found if uid is not None}
+    numbers = {_uid(unit.get("User", "")), _uid(unit.get("UID", ""))}
+    return {uid for uid in numbers if uid is not None}
 
 
 def _uid(name: str) -> int | None:

@@ -67,7 +67,7 @@ def run_hook(
     ran = _run(name, product, env, trusted)
     if ran is not None and ran.code != 0:
         raise HookError(
-            _said(name, product, ran),
+            _failure_text(name, product, ran),
             means=_NOT_NOW if name.startswith("pre_") else "",
             do=_advice(name, product),
         )
@@ -91,7 +91,7 @@ def run_self_test(
         return
     if ran.code in _NO_VERDICT:
         raise HookError(
-            _said("self_test", product, ran),
+            _failure_text("self_test", product, ran),
             means=_NOT_NOW,
             do=_advice("self_test", product),
         )
@@ -122,7 +122,7 @@ def _run(
     )
 
 
-def _said(name: str, product: Product, ran: Ran) -> str:
+def _failure_text(name: str, product: Product, ran: Ran) -> str:
     return printable(f"hook {name} of {product.name}: {ran}", longest=800)
 
 

@@ -41,8 +41,8 @@ def places(root: Path) -> tuple[Path, ...]:
     A file system that is mounted on `releases` later leaves one behind.
     """
     both = (root / PRIVATE, releases(root) / PRIVATE)
-    found = [place for place in both if place.is_dir() and not place.is_symlink()]
-    return tuple(sorted(found, key=lambda place: not _suits(place, root)))
+    folders = [place for place in both if place.is_dir() and not place.is_symlink()]
+    return tuple(sorted(folders, key=lambda place: not _suits(place, root)))
 
 
 def private(root: Path) -> Path:
@@ -114,22 +114,22 @@ def _suits(place: Path, root: Path) -> bool:
 
 def manifest_path(root: Path, version: str) -> Path:
     """Return where the listing of a release is kept, for a day without a journal."""
-    found = [place / "manifests" / f"{version}.json" for place in places(root)]
+    paths = [place / "manifests" / f"{version}.json" for place in places(root)]
     return next(
-        (path for path in found if path.exists()),
-        found[0] if found else root / PRIVATE / "manifests" / f"{version}.json",
+        (path for path in paths if path.exists()),
+        paths[0] if paths else root / PRIVATE / "manifests" / f"{version}.json",
     )
 
 
 def saved_manifests(root: Path, versions: Iterable[str]) -> dict[str, bytes]:
     """Return the listings kept beside the releases, for those that have one."""
-    found = {}
+    listings = {}
     for version in versions:
         try:
-            found[version] = manifest_path(root, version).read_bytes()
+            listings[version] = manifest_path(root, version).read_bytes()
         except OSError:
             continue
-    return found
+    return listings
 
 
 def mark(root: Path, version: str) -> None:
@@ -193,8 +193,8 @@ def _named(root: Path, link: Path, broken: frozenset[str]) -> tuple[Link, str | 
     if len(parts) != 2 or parts[0] != "releases" or not _is_label(version):
         # to nowhere: what stood there is gone, nothing can run from it
         return (Link.FOREIGN if link.exists() else Link.ABSENT), None
-    there = link.is_dir() and (beside or version not in broken)
-    return (Link.RELEASE if there else Link.DANGLING), version
+    is_whole = link.is_dir() and (beside or version not in broken)
+    return (Link.RELEASE if is_whole else Link.DANGLING), version
 
 
 def _is_label(name: str) -> bool:

@@ -37,10 +37,10 @@ def is_open(tree: Path) -> bool | None:
         return False if error.errno in _GONE else None
     try:
         for item in volumes.walk(top):
-            found = None if item.why else item.folder is False and _is_open(item)
-            if found:
+            is_open = None if item.why else item.folder is False and _is_open(item)
+            if is_open:
                 return True
-            unknown = unknown or found is None
+            unknown = unknown or is_open is None
     finally:
         os.close(top)
     return None if unknown else False

@@ -130,7 +130,7 @@ class _Pipe:
         if output is not Output.OURS:
             ear = self._relayed(ear, output)
         self._ear = ear
-        self._kept = b""
+        self._tail = b""
         self._thread = threading.Thread(target=self._drain, daemon=True)
         self._thread.start()
 
@@ -143,7 +143,7 @@ class _Pipe:
 
         Where no process can be made, the command speaks to us directly.
         """
-        ours, relayed = os.pipe()
+        listening, relayed = os.pipe()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         heard = output is Output.JOURNAL and log.stderr_is_journal()
         try:
@@ -159,17 +159,17 @@ class _Pipe:
                 setsid=True,  # not killed with the command's group
             )
         except (OSError, NotImplementedError):
-            os.close(ours)
+            os.close(listening)
             return ear
         finally:
             os.close(relayed)
             os.close(nowhere)
         os.close(ear)
-        return ours
+        return listening
 
     def _drain(self) -> None:
         while piece := os.read(self._ear, 65536):
-            self._kept = (self._kept + piece)[-_KEEP:]
+            self._tail = (self._tail + piece)[-_KEEP:]
         os.close(self._ear)
         if self._relay is not None:
             os.waitpid(self._relay, 0)  # it ends with its last word
@@ -178,4 +178,4 @@ class _Pipe:
         """Return the last words."""
         # A child that lives on may hold the pipe open: do not wait for it.
         self._thread.join(timeout=0.5)
-        return self._kept.decode(errors="replace")
+        return self._tail.decode(errors="replace")

@@ -80,13 +80,13 @@ def survey(
     disk = stage.look(root)
     ranked = [*order, *sorted(disk.whole - set(order))]
     named = (disk.running, disk.previous if keep > 1 else None)
-    kept = {version for version in named if version}
+    staying = {version for version in named if version}
     for version in ranked:
-        if len(kept) >= keep:
+        if len(staying) >= keep:
             break
         if version in disk.whole:
-            kept.add(version)
-    doomed = disk.whole - kept
+            staying.add(version)
+    doomed = disk.whole - staying
     if not doomed:
         return Old()
     used = in_use(root, holders=holders, proc=proc)
@@ -162,7 +162,7 @@ def _why_busy(tree: Path, used: "Used", holders: Holders | None) -> tuple[str, b
     if used.everything:
         return _OLDER, True
     key = f"{tree.parent.name}/{tree.name}"
-    if key in used.ours:
+    if key in used.counting:
         return _HELD, True
     # a link (what others installed, elsewhere) is deleted, not what it leads to
     opened = False if tree.is_symlink() else leases.is_open(tree)
@@ -216,13 +216,13 @@ class Used:
     """Which trees processes run from, as `FOLDER/NAME`.
 
     Attributes:
-        ours: those of processes that count.
+        counting: those of processes that count.
         others: those of processes that do not.
         everything: one that counts may run from any; it cannot be told apart.
         others_everything: the same of one that does not.
     """
 
-    ours: frozenset[str]
+    counting: frozenset[str]
     others: frozenset[str]
     everything: bool
     others_everything: bool

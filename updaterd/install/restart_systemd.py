@@ -130,10 +130,10 @@ class Systemd:
                     return f"{unit} is {state or 'unknown'}"
                 if restarts != starts[unit]:
                     return f"{unit} fell and was restarted by systemd"
-            left = ends - time.monotonic()
-            if left <= 0:
+            remaining_s = ends - time.monotonic()
+            if remaining_s <= 0:
                 return ""
-            time.sleep(min(_POLL_S, left))
+            time.sleep(min(_POLL_S, remaining_s))
 
     def is_stopping(self) -> bool | None:
         """Tell whether the manager stops everything; None: it does not answer."""
@@ -154,11 +154,11 @@ class Systemd:
         ran = run(self._argv(verb, "--", *units), timeout_s=_RESTART_TIMEOUT_S)
         if ran.code == 0:
             return
-        what = f"systemctl {verb} {' '.join(units)}: {ran}"
+        failure = f"systemctl {verb} {' '.join(units)}: {ran}"
         if not _is_refused(ran):
-            raise RestartError(what, do=f"see `systemctl status {units[0]}`")
+            raise RestartError(failure, do=f"see `systemctl status {units[0]}`")
         raise RefusedError(
-            what,
+            failure,
             means="systemd refused the call; the release is not to blame",
             do="run `updaterd config grant --write` as root"
             if self._is_unauthorized(ran)
@@ -175,8 +175,8 @@ class Systemd:
 
     def _show(self, unit: str) -> tuple[str, str]:
         """Return a unit's ActiveState and how often systemd restarted it."""
-        found = self.properties(unit, "ActiveState,NRestarts")
-        return found.get("ActiveState", ""), found.get("NRestarts", "")
+        values = self.properties(unit, "ActiveState,NRestarts")
+        return values.get("ActiveState", ""), values.get("NRestarts", "")
 
     def properties(self, unit: str, names: str) -> dict[str, str]:
         """Return properties of a unit, by name; none where systemd does not answer."""

@@ -51,21 +51,25 @@ def require(needs: Sequence[Need], *, min_free: int) -> None:
 
 def _require(together: list[Need], min_free: int) -> None:
     first = together[0]
-    found = os.statvfs(first.folder)
-    needed, free = sum(need.bytes for need in together), found.f_bavail * found.f_frsize
-    what = " with ".join(need.what for need in together)
+    file_system = os.statvfs(first.folder)
+    needed, free = (
+        sum(need.bytes for need in together),
+        file_system.f_bavail * file_system.f_frsize,
+    )
+    subjects = " with ".join(need.what for need in together)
     if needed + min_free > free:
         raise DiskFullError(
-            f"{first.folder}: {what} needs {format_bytes(needed)} and "
+            f"{first.folder}: {subjects} needs {format_bytes(needed)} and "
             f"{format_bytes(min_free)} must stay free; there are {format_bytes(free)}",
             means="nothing was changed; the installed release goes on running",
             do="free disk space, or lower download.min_free",
         )
     inodes = sum(need.inodes for need in together)
     # some file systems (btrfs) make inodes as needed and report none
-    if found.f_files and inodes > found.f_favail:
+    if file_system.f_files and inodes > file_system.f_favail:
         raise DiskFullError(
-            f"{first.folder}: {what} needs {inodes} inodes, {found.f_favail} are free",
+            f"{first.folder}: {subjects} needs {inodes} inodes, "
+            f"{file_system.f_favail} are free",
             means="nothing was changed; the installed release goes on running",
             do="delete files that are not needed",
             code="no_inodes",
@@ -105,8 +109,8 @@ class Watch:
         if done < self._next:
             return
         self._next = done + self._EVERY
-        found = os.statvfs(self._folder)
-        free = found.f_bavail * found.f_frsize
+        file_system = os.statvfs(self._folder)
+        free = file_system.f_bavail * file_system.f_frsize
         if free < self._min_free:
             raise DiskFullError(
                 f"{self._folder}: there are only {format_bytes(free)} left, and "

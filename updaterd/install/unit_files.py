@@ -18,10 +18,10 @@ _ROOT = frozenset({0})
 def faults(settings: Settings, folders: tuple[str, ...] = FRAGMENTS) -> list[str]:
     """Return which units of the products cannot be granted, and why."""
     return [
-        f"products.{name}.units: {unit} {said}"
+        f"products.{name}.units: {unit} {reason}"
         for name, product in sorted(settings.products.items())
         for unit in product.units
-        if (said := fault(unit, folders))
+        if (reason := fault(unit, folders))
     ]
 
 

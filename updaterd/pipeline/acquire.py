@@ -48,10 +48,10 @@ def prepare(job: Job, services: Services) -> None:
     Power cut: as `room.check`.
     """
     cache.clear(services, job.product.name, keep=cache.listed(job.manifest))
-    here = cache.held(services, job.manifest)
+    cached = cache.held(services, job.manifest)
     if job.counted is not None:
-        job.fetched += max(0, here - job.counted)
-    services.journal.progress(job.ident, bytes_fetched=job.fetched, bytes_cached=here)
+        job.fetched += max(0, cached - job.counted)
+    services.journal.progress(job.ident, bytes_fetched=job.fetched, bytes_cached=cached)
     room.check(job, choose(job), services)
 
 
@@ -172,7 +172,7 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
         RejectedError: every mirror serves other bytes than were signed, or none.
         TransientError: not now.
     """
-    found = []
+    bundles = []
     folder = services.bundles(job.manifest)
     watch = room.watch_cache(job, services)
 
@@ -209,8 +209,8 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
             if came >= WORTHWHILE:
                 # The line carries something: the next wait is a first one again.
                 services.journal.remember(job.product.name, failures=0)
-        found.append(bundle)
-    return found
+        bundles.append(bundle)
+    return bundles
 
 
 def reassemble(job: Job, services: Services) -> str | None:
@@ -289,10 +289,10 @@ def _learn(job: Job, route: Route, error: UpdaterError, services: Services) -> N
 def base_trees(product: Product, services: Services) -> dict[str, tuple[Entry, ...]]:
     """Return the listings of the trees on disk that a delta may start from."""
     whole = stage.look(Path(product.root)).whole
-    found = {}
+    listings = {}
     for release in services.journal.releases(product.name):
-        kept = services.journal.manifest_source(product.name, release.version)
-        if release.version in whole and kept:
+        source = services.journal.manifest_source(product.name, release.version)
+        if release.version in whole and source:
             with suppress(MalformedError):  # of days when less was refused
-                found[release.version] = manifests.read(*kept).files
-    return found
+                listings[release.version] = manifests.read(*source).files
+    return listings

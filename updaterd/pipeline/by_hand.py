@@ -108,7 +108,7 @@ def _verify(run: Run, *, repair: bool) -> Checked:
         stage.releases(root) / manifest.version, manifest.files, manifest.attributes
     )
     problems = damage(all_found, manifest.files)
-    found = Checked(
+    checked = Checked(
         product=run.name,
         version=manifest.version,
         problems=problems,
@@ -118,7 +118,7 @@ def _verify(run: Run, *, repair: bool) -> Checked:
         ),
     )
     if not problems or not repair:
-        return found
+        return checked
     stage.require_ours(root, manifest.version)  # before anything is fetched
     if not byte_code.swept(
         stage.releases(root) / manifest.version,
@@ -126,15 +126,15 @@ def _verify(run: Run, *, repair: bool) -> Checked:
         manifest.attributes,
         loose=False,
     ):
-        return replace(found, repaired=True)
+        return replace(checked, repaired=True)
     received = run.services.fetcher.received
     _repair(run, manifest, raw)
-    said = _restart(run, manifest.version)
+    fault = _restart(run, manifest.version)
     return replace(
-        found,
+        checked,
         repaired=True,
         bytes_fetched=run.services.fetcher.received - received,
-        notes=(*found.notes, *((said,) if said else ())),
+        notes=(*checked.notes, *((fault,) if fault else ())),
     )
 
 
@@ -159,11 +159,11 @@ def _relink(run: Run) -> tuple[str, ...]:
         return ()
     current = root / "current"
     if kind is Link.FOREIGN:
-        was = f"a link to {current.readlink()}"
+        before = f"a link to {current.readlink()}"
         durable.point(current, Path("releases", installed.version))
     else:
-        was = str(activate.displace(root, installed.version))
-    return (f"`current` names {installed.version} again; what stood there: {was}",)
+        before = str(activate.displace(root, installed.version))
+    return (f"`current` names {installed.version} again; what stood there: {before}",)
 
 
 def _installed(run: Run) -> tuple[Manifest, bytes]:

@@ -29,11 +29,11 @@ def listed(manifest: Manifest) -> frozenset[str]:
 
 def held(services: Services, manifest: Manifest) -> int:
     """Return how many bytes of a release's bundles are here, whole or in part."""
-    wanted = listed(manifest)
+    bundles = listed(manifest)
     return sum(
         _size(path)
         for path in services.bundles(manifest).glob("*")
-        if path.name.removesuffix(".part") in wanted
+        if path.name.removesuffix(".part") in bundles
     )
 
 
@@ -102,8 +102,8 @@ def clear_built(product: Product, services: Services) -> None:
 
     Power cut: as `clear`.
     """
-    left = list((services.cache / "bundles" / product.name).glob("*"))
-    if not left:
+    paths = list((services.cache / "bundles" / product.name).glob("*"))
+    if not paths:
         return  # as always: no listing is read for nothing
     built: set[str] = set()
     for release in services.journal.releases(product.name):
@@ -111,7 +111,7 @@ def clear_built(product: Product, services: Services) -> None:
         if raw:
             with suppress(MalformedError):  # of days when less was refused
                 built |= listed(manifests.parse(raw))
-    for path in left:
+    for path in paths:
         if path.name.partition(".")[0] in built:
             with suppress(OSError):
                 path.unlink()

@@ -36,12 +36,12 @@ def all_of(product: Product, records: Records, *, running: str) -> tuple[Earlier
     failed = records.failed(product.name)
     listed = {release.version: release for release in records.releases(product.name)}
     named = dict.fromkeys((disk.previous, *records.ran(product.name)))
-    found = [
+    entries = [
         Earlier(listed.get(version, Release(version, 0, "")), failed.get(version))
         for version in named
         if version is not None and version in disk.whole and version != running
     ]
-    return tuple(sorted(found, key=lambda one: one.failed is not None))
+    return tuple(sorted(entries, key=lambda entry: entry.failed is not None))
 
 
 def choices(product: Product, records: Records, *, running: str) -> tuple[Earlier, ...]:
@@ -50,9 +50,10 @@ def choices(product: Product, records: Records, *, running: str) -> tuple[Earlie
     Not to a blocked one that is newer than what runs: it was left for this one.
     """
     listed = {release.version: release for release in records.releases(product.name)}
-    here = listed.get(running)
+    current = listed.get(running)
     return tuple(
-        one
-        for one in all_of(product, records, running=running)
-        if one.failed is None or (here is not None and one.release.seq < here.seq)
+        entry
+        for entry in all_of(product, records, running=running)
+        if entry.failed is None
+        or (current is not None and entry.release.seq < current.seq)
     )

@@ -10,7 +10,7 @@ from updaterd.errors import MalformedError
 from updaterd.install import stage
 from updaterd.pipeline.run import Run
 from updaterd.store import guard_note
-from updaterd.store.guard_note import Left
+from updaterd.store.guard_note import Condemned
 from updaterd.store.journal import Release
 
 NAME = "updaterd"
@@ -29,38 +29,44 @@ def recall(run: Run) -> None:
     disk = stage.look(run.root)
     installed = journal.installed(NAME)
     running = disk.running if disk.current is Link.RELEASE else None
-    if running is None and installed is not None and installed.version in note.left:
+    if (
+        running is None
+        and installed is not None
+        and installed.version in note.condemned
+    ):
         journal.forget_installed(NAME)  # the guard took it away
     failed = journal.failed(NAME)
-    for left in note.left.values():
+    for condemned in note.condemned.values():
         # not while a person has it tried again
-        if left.version not in {running, *failed}:
-            release = Release(left.version, left.seq or _seq(run, left), "")
-            reason = f"the guard left it: {left.why}"
+        if condemned.version not in {running, *failed}:
+            release = Release(
+                condemned.version, condemned.seq or _seq(run, condemned), ""
+            )
+            reason = f"the guard left it: {condemned.why}"
             journal.block(NAME, release, run.note("self_update_failed", reason))
     if running is not None:
         if journal.meta(_ASIDE):
             journal.set_meta(_ASIDE, "")
     elif note.aside and not journal.meta(_ASIDE):
-        forget(run, wanted=True)
+        forget(run, held=True)
 
 
-def forget(run: Run, *, wanted: bool) -> None:
-    """Journal that nothing is installed; `wanted`: it stays so until a person ends it.
+def forget(run: Run, *, held: bool) -> None:
+    """Journal that nothing is installed; `held`: it stays so until a person ends it.
 
     Power cut: the hold comes first; without it the next run finds the same.
     """
-    if wanted:
+    if held:
         run.journal.hold(run.name, reason=STOOD_ASIDE)
     run.journal.forget_installed(run.name)
-    if wanted:
+    if held:
         run.journal.set_meta(_ASIDE, "yes")
 
 
-def _seq(run: Run, left: Left) -> int:
+def _seq(run: Run, condemned: Condemned) -> int:
     """Return a release's place in the order by its listing on disk; 0: unknown."""
-    saved = stage.saved_manifests(run.root, [left.version])
+    saved = stage.saved_manifests(run.root, [condemned.version])
     try:
-        return parse(saved[left.version]).seq
+        return parse(saved[condemned.version]).seq
     except (KeyError, MalformedError):
         return 0

@@ -39,7 +39,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Choice:
     """The release that was decided for: its manifest, and the same as signed."""
 
     manifest: Manifest
@@ -50,7 +50,7 @@ def take(
     run: Run,
     request: Request,
     *,
-    staged: Wanted | None = None,
+    staged: Choice | None = None,
 ) -> Look:
     """Ask the repository, decide, and journal both; a dry run journals nothing.
 
@@ -88,7 +88,7 @@ def _decide(
     request: Request,
     view: View,
     pointer: ChannelPointer,
-    staged: Wanted | None,
+    staged: Choice | None,
 ) -> tuple[Facts, Decision]:
     known = facts.gather(run, request, view)
     decision = planner.decide(pointer, known)
@@ -103,7 +103,7 @@ def _decide(
     return known, planner.decide(pointer, known)
 
 
-def wanted(found: Look, name: str) -> Wanted:
+def choose(latest: Look, name: str) -> Choice:
     """Return the release that was decided for.
 
     Raises:
@@ -111,16 +111,16 @@ def wanted(found: Look, name: str) -> Wanted:
         RejectedError: nobody signed it, or it does not fit here.
         TypeError: nothing is to be done.
     """
-    decision, platform = found.decision, found.known.platform
+    decision, platform = latest.decision, latest.known.platform
     if not isinstance(decision, Act):
         raise TypeError(decision)
     target = decision.target
-    manifest = found.view.manifest(name, target.version, platform)
-    planner.check_manifest(manifest, product=name, target=target, facts=found.known)
-    return Wanted(manifest, found.view.signed(name, target.version, platform))
+    manifest = latest.view.manifest(name, target.version, platform)
+    planner.check_manifest(manifest, product=name, target=target, facts=latest.known)
+    return Choice(manifest, latest.view.signed(name, target.version, platform))
 
 
-def is_wanted(found: Look, staged: Wanted) -> bool:
+def is_chosen(latest: Look, choice: Choice) -> bool:
     """Tell whether a staged release is what is decided for now.
 
     The same name with another signed listing is another release.
@@ -129,10 +129,10 @@ def is_wanted(found: Look, staged: Wanted) -> bool:
         TransientError: its listing cannot be fetched or verified now.
         RejectedError: nobody vouches for it any more.
     """
-    return _is_same(found.view, found.decision, staged)
+    return _is_same(latest.view, latest.decision, choice)
 
 
-def _is_same(view: View, decision: Decision, staged: Wanted) -> bool:
+def _is_same(view: View, decision: Decision, staged: Choice) -> bool:
     known = staged.manifest
     if not isinstance(decision, Act):
         return False
@@ -153,6 +153,8 @@ def _refresh(run: Run, request: Request) -> View:
         heard=run.journal.times(),
     )
     if not request.dry:
-        told = [{"code": said.code, "what": said.what} for said in view.warnings]
-        run.journal.set_meta("warnings", json.dumps(told))
+        rows = [
+            {"code": warning.code, "what": warning.what} for warning in view.warnings
+        ]
+        run.journal.set_meta("warnings", json.dumps(rows))
     return view

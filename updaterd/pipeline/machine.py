@@ -28,7 +28,7 @@ class Teller(Protocol):
     def say(self, line: str) -> None:
         """Tell one thing, in one line."""
 
-    def progress(self, what: str, done: int, total: int) -> None:
+    def progress(self, step: str, done: int, total: int) -> None:
         """Tell how far a long step is, in bytes."""
 
 
@@ -38,7 +38,7 @@ class Silent:
     def say(self, line: str) -> None:
         """Tell nothing."""
 
-    def progress(self, what: str, done: int, total: int) -> None:
+    def progress(self, step: str, done: int, total: int) -> None:
         """Tell nothing."""
 
 
@@ -105,11 +105,11 @@ def machine_id(state: Path, etc: Path = Path("/etc/machine-id")) -> str:
     """
     for path in (etc, state / "machine-id"):
         try:
-            found = path.read_text("ascii").strip()
+            ident = path.read_text("ascii").strip()
         except (OSError, ValueError):
             continue
-        if found and found != "uninitialized":
-            return found
+        if ident and ident != "uninitialized":
+            return ident
     drawn = secrets.token_hex(16)
     durable.write_file(state / "machine-id", drawn.encode() + b"\n", mode=0o600)
     return drawn
@@ -125,10 +125,10 @@ def boot_id(
     the unit hands the id over as `UPDATERD_BOOT_ID` (`%b`).
     """
     try:
-        found = kernel.read_text("ascii")
+        ident = kernel.read_text("ascii")
     except OSError:
-        found = environment.get("UPDATERD_BOOT_ID", "")
-    return found.strip().replace("-", "")
+        ident = environment.get("UPDATERD_BOOT_ID", "")
+    return ident.strip().replace("-", "")
 
 
 def zones(name: str | None) -> tzinfo:

@@ -14,12 +14,12 @@ from updaterd.volumes import Obstacle
 _GUARDED = "updaterd"
 
 
-def tidy(run: Run, left: tuple[Obstacle, ...] = ()) -> None:
+def tidy(run: Run, obstacles: tuple[Obstacle, ...] = ()) -> None:
     """Delete releases that are not kept any more; a refusal of the disk can wait.
 
     Args:
         run: one product on this machine.
-        left: what else stands in the way, and is to be remembered.
+        obstacles: what else stands in the way, and is to be remembered.
 
     Power cut: as `prune.prune`; the next update, or the next run where something
         stood in the way, deletes the rest.
@@ -37,23 +37,23 @@ def tidy(run: Run, left: tuple[Obstacle, ...] = ()) -> None:
         run.say(f"deleted old release {version}")
     for version, why in old.busy.items():
         run.say(f"old release {version} stays: {why}")
-    remember(run, (*left, *old.stuck))
+    remember(run, (*obstacles, *old.stuck))
 
 
-def look_again(run: Run, left: tuple[Obstacle, ...]) -> None:
+def look_again(run: Run, obstacles: tuple[Obstacle, ...]) -> None:
     """Delete what could not be deleted before, if anything could not.
 
     Args:
         run: one product on this machine.
-        left: what this run could not delete of what dead runs left.
+        obstacles: what this run could not delete of what dead runs left.
     """
     if run.journal.in_the_way(run.name):
-        tidy(run, left)
+        tidy(run, obstacles)
         return
     root = run.root
     held = held_by(run) if prune.set_aside(root) else None
     stuck = prune.empty_trash(root, holders=held)
-    if stuck := (*left, *stuck):
+    if stuck := (*obstacles, *stuck):
         remember(run, stuck)
 
 
@@ -64,9 +64,9 @@ def held_by(run: Run) -> holders.Holders:
 
 def remember(run: Run, stuck: tuple[Obstacle, ...]) -> None:
     """Journal what stands in the way, for `status`; nothing is remembered as well."""
-    told = tuple(dict.fromkeys(map(str, stuck)))
-    if told == run.journal.in_the_way(run.name):
+    lines = tuple(dict.fromkeys(map(str, stuck)))
+    if lines == run.journal.in_the_way(run.name):
         return
-    run.journal.set_meta(f"{IN_THE_WAY}{run.name}", json.dumps(told))
-    for line in told:
+    run.journal.set_meta(f"{IN_THE_WAY}{run.name}", json.dumps(lines))
+    for line in lines:
         run.say(f"in the way: {line}")

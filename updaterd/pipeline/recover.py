@@ -56,7 +56,7 @@ def settle(run: Run, *, anew: bool = False) -> tuple[str, ...]:
     """
     root = run.root
     activate.finish_take_over(root)
-    left = beside.finish(root)
+    obstacles = beside.finish(root)
     itself.recall(run)
     deployment = run.journal.open_deployment(run.name)
     installed = run.journal.installed(run.name)
@@ -67,14 +67,14 @@ def settle(run: Run, *, anew: bool = False) -> tuple[str, ...]:
         anew=anew,
         packaged=run.name == itself.NAME,
     )
-    told = _perform(run, verdict, deployment)
+    remarks = _perform(run, verdict, deployment)
     _reconcile(run)
     cache.clear_built(run.product, run.services)
     if run.journal.open_deployment(run.name) is None:
         # else `acquire` goes on with what is of use
-        left += stage.clear_leftovers(root)
-    pruning.look_again(run, left)
-    return told
+        obstacles += stage.clear_leftovers(root)
+    pruning.look_again(run, obstacles)
+    return remarks
 
 
 def _unfinished(run: Run, deployment: Deployment) -> Unfinished:
@@ -128,7 +128,7 @@ def _perform(
             _record(run, verdict.version)
         case Step.FORGET | Step.STAND_ASIDE:
             _close(run, deployment, verdict)
-            itself.forget(run, wanted=verdict.step is Step.STAND_ASIDE)
+            itself.forget(run, held=verdict.step is Step.STAND_ASIDE)
         case Step.ADOPT:
             activate.take_over(root)
             _record(run, activate.UNMANAGED)
@@ -140,10 +140,10 @@ def _perform(
 
 
 def _stuck(run: Run, verdict: Verdict) -> UpdaterError:
-    what = f"{run.product.root}: {verdict.reason}"
+    text = f"{run.product.root}: {verdict.reason}"
     if verdict.step is Step.GONE:
         return TransientError(
-            what,
+            text,
             means="its file system may not be mounted; nothing is installed below "
             "where it belongs",
             do="mount it; if everything was deleted, "
@@ -151,7 +151,7 @@ def _stuck(run: Run, verdict: Verdict) -> UpdaterError:
             code=verdict.code,
         )
     return BrokenError(
-        what,
+        text,
         means="what `current` names was not proven, and goes on running"
         if verdict.code == "nothing_to_return_to"
         else "updaterd touches nothing there until this is settled",
@@ -239,10 +239,10 @@ def _known(run: Run, version: str) -> tuple[Release, bytes]:
         saved = stage.saved_manifests(run.root, [version])
         raw = saved.get(version, b"")
     try:
-        found = manifests.parse(raw)
+        manifest = manifests.parse(raw)
     except MalformedError:
         return Release(version, 0, ""), b""
-    return Release(found.version, found.seq, found.tree), raw
+    return Release(manifest.version, manifest.seq, manifest.tree), raw
 
 
 def _reconcile(run: Run) -> None:

@@ -43,25 +43,25 @@ def roll_back(run: Run, *, to: str | None) -> Outcome:
 
     Power cut: the order is in the journal or it is not; see `core/recovery`.
     """
-    found = run.journal.installed(run.name)
-    if found is None:
+    record = run.journal.installed(run.name)
+    if record is None:
         raise BrokenError(
             f"{run.name}: nothing is installed",
             do=f"run `updaterd update {run.name}`",
             code="nothing_to_return_to",
         )
-    installed = Release(found.version, found.seq, found.tree)
+    installed = Release(record.version, record.seq, record.tree)
     if to == installed.version:
         return _outcome(run, to, None, f"{to} is installed and runs already")
     refused: list[UpdaterError] = []
-    for one in _candidates(run, installed.version, to):
+    for candidate in _candidates(run, installed.version, to):
         try:
-            raw = _checked(run, one)
+            raw = _checked(run, candidate)
         except (BrokenError, RejectedError) as error:
             refused.append(error)
             continue
-        outcome = _order(run, installed, one.release, raw)
-        return replace(outcome, notes=(*map(str, refused), *_remark(one)))
+        outcome = _order(run, installed, candidate.release, raw)
+        return replace(outcome, notes=(*map(str, refused), *_remark(candidate)))
     if refused:
         raise refused[0]
     raise _nothing(run, installed.version, to)
@@ -71,13 +71,13 @@ def _candidates(run: Run, running: str, to: str | None) -> tuple[Earlier, ...]:
     if to is None:
         return earlier.choices(run.product, run.journal, running=running)
     every = earlier.all_of(run.product, run.journal, running=running)
-    return tuple(one for one in every if one.version == to)
+    return tuple(entry for entry in every if entry.version == to)
 
 
 def _nothing(run: Run, running: str, to: str | None) -> BrokenError:
     name = run.name
     others = earlier.all_of(run.product, run.journal, running=running)
-    known = ", ".join(one.version for one in others)
+    known = ", ".join(entry.version for entry in others)
     if to is not None:
         return BrokenError(
             f"{name} {to} is not a release on disk that ran here before",
@@ -95,14 +95,14 @@ def _nothing(run: Run, running: str, to: str | None) -> BrokenError:
     )
 
 
-def _checked(run: Run, one: Earlier) -> bytes:
+def _checked(run: Run, candidate: Earlier) -> bytes:
     """Return the listing of a release that may be returned to, if it is known.
 
     Raises:
         RejectedError: it is below the floor.
         BrokenError: it is damaged.
     """
-    journal, name, target = run.journal, run.name, one.release
+    journal, name, target = run.journal, run.name, candidate.release
     floor = journal.floor(name)
     if target.seq < floor:
         raise RejectedError(
@@ -126,22 +126,22 @@ def _checked(run: Run, one: Earlier) -> bytes:
     return raw
 
 
-def _remark(one: Earlier) -> tuple[str, ...]:
-    if one.failed is None:
+def _remark(candidate: Earlier) -> tuple[str, ...]:
+    if candidate.failed is None:
         return ()
-    said = f"{one.version} was blocked here ({one.failed.reason})"
-    return (f"{said}; it has run here before, and a person asked",)
+    block = f"{candidate.version} was blocked here ({candidate.failed.reason})"
+    return (f"{block}; it has run here before, and a person asked",)
 
 
-def _order(run: Run, left: Release, target: Release, raw: bytes) -> Outcome:
+def _order(run: Run, leaving: Release, target: Release, raw: bytes) -> Outcome:
     journal, name = run.journal, run.name
-    reason = f"rolled back by hand from {left.version} to {target.version}"
+    reason = f"rolled back by hand from {leaving.version} to {target.version}"
     note = run.note(_CODE, reason)
     open_ = journal.open_deployment(name)
     if open_ is not None:
         journal.move(open_.id, State.SKIPPED, note)
     ident = journal.begin(name, run.product.channel, target, TRIGGER, note)
-    journal.order_back(ident, raw, target.tree, left, note)
+    journal.order_back(ident, raw, target.tree, leaving, note)
     return finish(run, journal.deployment(ident))
 
 

@@ -85,9 +85,11 @@ def shared_with(
     if how == "hardlink":
         return frozenset(_linked(release, files, manifest))
     if how == "reflink" and can_clone(release, files, stage.private(root)):
-        here = {e.sha256 for e in files if isinstance(e, File)}
+        contents = {e.sha256 for e in files if isinstance(e, File)}
         return frozenset(
-            e.path for e in manifest.files if isinstance(e, File) and e.sha256 in here
+            e.path
+            for e in manifest.files
+            if isinstance(e, File) and e.sha256 in contents
         )
     return frozenset()
 
@@ -96,7 +98,7 @@ def _linked(release: Path, files: Sequence[Entry], manifest: Manifest) -> Iterat
     """Yield the paths that stay hard links, each to what `completion` links it to."""
     old = {e.path: e for e in files if isinstance(e, File)}
     first = {e.sha256: e for e in reversed(old.values())}
-    special = {each.path for each in manifest.attributes.special}
+    special = {item.path for item in manifest.attributes.special}
     for place, entry in enumerate(manifest.files):
         if not isinstance(entry, File):
             continue

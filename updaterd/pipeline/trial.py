@@ -101,7 +101,7 @@ def perform(run: Run, deployment: Deployment) -> Outcome:
         a person ordered it, or the machine was going down.
     """
     env = _environment(run, deployment)
-    with undisturbed(run.services.teller) as told:
+    with undisturbed(run.services.teller) as signals:
         if deployment.state is State.STAGED:
             moving = run.note(reason=f"moving `current` to {deployment.version}")
             run.journal.move(deployment.id, State.ACTIVATING, moving)
@@ -113,12 +113,12 @@ def perform(run: Run, deployment: Deployment) -> Outcome:
         on_trial = run.note(reason="restarting and checking health")
         run.journal.move(deployment.id, State.PROBATION, on_trial)
         run.say(f"{deployment.version} is active, on trial")
-        found = _try_out(run, env)
-        if found and going_down.is_going_down(run.services.manager, told):
-            put_off(run, deployment, found.text)
-        if found:
-            run.say(f"rolling back: {found.text}")
-            run.journal.condemn(deployment.id, run.note(found.code, found.text))
+        fault = _try_out(run, env)
+        if fault and going_down.is_going_down(run.services.manager, signals):
+            put_off(run, deployment, fault.text)
+        if fault:
+            run.say(f"rolling back: {fault.text}")
+            run.journal.condemn(deployment.id, run.note(fault.code, fault.text))
             return roll_back(run, deployment.id)
         tree = _tree(run, deployment.version)
         began, *_ = run.journal.transitions(deployment.id)
@@ -177,16 +177,16 @@ def bring_up(
     return Fault("unhealthy", text) if text else None
 
 
-def put_off(run: Run, deployment: Deployment, said: str) -> NoReturn:
+def put_off(run: Run, deployment: Deployment, fault_text: str) -> NoReturn:
     """Leave a trial to the next start of the machine.
 
     Raises:
         StoppingError: always.
     """
-    what = f"{deployment.version} was on trial when the machine was told to stop"
-    note = run.note(StoppingError.code, f"{what} ({said})")
+    text = f"{deployment.version} was on trial when the machine was told to stop"
+    note = run.note(StoppingError.code, f"{text} ({fault_text})")
     run.journal.move(deployment.id, State.PROBATION, note)
-    raise StoppingError(what, means="nobody's fault: its trial is held again")
+    raise StoppingError(text, means="nobody's fault: its trial is held again")
 
 
 def unwell(run: Run, *, version: str) -> str:
@@ -232,14 +232,14 @@ def roll_back(run: Run, ident: int) -> Outcome:
         run.journal.move(ident, State.FAILED, run.note(error.code, error.what))
         raise
     env = _environment(run, deployment)
-    with undisturbed(run.services.teller) as told:
+    with undisturbed(run.services.teller) as signals:
         if target is None:
             _withdraw(run, deployment)
-            found = None
+            fault = None
         else:
             older = earlier.choices(run.product, run.journal, running=target)
             activate.go_back(root, target, previous=older[0].version if older else None)
-            found = bring_up(
+            fault = bring_up(
                 run,
                 _environment(run, deployment, target),
                 runs_already=deployment.code == RefusedError.code,
@@ -250,22 +250,22 @@ def roll_back(run: Run, ident: int) -> Outcome:
             )
         except UpdaterError as error:
             run.say(str(error))
-        if found and going_down.is_going_down(run.services.manager, told):
+        if fault and going_down.is_going_down(run.services.manager, signals):
             raise StoppingError(
                 f"{run.name}: {deployment.version} was being left for {target} "
                 "when the machine was told to stop",
                 means="the next start goes on",
             )
-        if found:
+        if fault:
             reason = (
-                f"{deployment.reason}; then {target} is not well either: {found.text}"
+                f"{deployment.reason}; then {target} is not well either: {fault.text}"
             )
             run.journal.move(
                 ident, State.FAILED, run.note("rollback_unhealthy", reason)
             )
             raise BrokenError(
                 f"{run.name}: rolled back from {deployment.version} to {target}, "
-                f"which is not well either: {found.text}",
+                f"which is not well either: {fault.text}",
                 means="the application may be down",
                 do=_way_on(run, str(target)),
                 code="rollback_unhealthy",

@@ -29,7 +29,7 @@ from updaterd.pipeline import (
     trial,
 )
 from updaterd.pipeline.build import Job
-from updaterd.pipeline.look import Look, Wanted
+from updaterd.pipeline.look import Choice, Look
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Request, Run, at_work
 from updaterd.store.journal import Deployment
@@ -70,21 +70,21 @@ def _update(run: Run, request: Request) -> Outcome:
     name = run.name
     remarks: tuple[str, ...] = ()
     while True:
-        found = look.take(run, request)
-        decision, view = found.decision, found.view
-        remarks = tuple(dict.fromkeys((*remarks, *found.notes)))
+        latest = look.take(run, request)
+        decision, view = latest.decision, latest.view
+        remarks = tuple(dict.fromkeys((*remarks, *latest.notes)))
         if not isinstance(decision, Act):
             if not request.dry:
                 notes.supersede(run, decision)
-            return _standing(run, decision, found.known, remarks)
-        wanted = look.wanted(found, name)
-        finish.check_allowed(run.product, wanted.manifest)
+            return _standing(run, decision, latest.known, remarks)
+        choice = look.choose(latest, name)
+        finish.check_allowed(run.product, choice.manifest)
         run.say(f"{name}: {decision.reason}")
         if request.dry:
-            return _explain(run, decision, wanted.manifest, remarks)
+            return _explain(run, decision, choice.manifest, remarks)
         deployment = _open(run, decision, request)
-        run.journal.claim(deployment.id, view.word(wanted.manifest))
-        outcome = _deploy(run, request, deployment, wanted)
+        run.journal.claim(deployment.id, view.word(choice.manifest))
+        outcome = _deploy(run, request, deployment, choice)
         if outcome is not None:
             return replace(outcome, notes=(*remarks, *outcome.notes))
         request = replace(request, pushed=None)
@@ -121,8 +121,8 @@ def _explain(
 ) -> Outcome:
     bases = acquire.base_trees(run.product, run.services)
     job = Job(product=run.product, manifest=manifest, raw=bytes, ident=0, bases=bases)
-    here = manifest.tree in job.have.values()
-    route = None if here else acquire.choose(job)
+    is_here = manifest.tree in job.have.values()
+    route = None if is_here else acquire.choose(job)
     installed = run.journal.installed(run.name)
     return Outcome(
         product=run.name,
@@ -162,7 +162,7 @@ def _deploy(
     run: Run,
     request: Request,
     deployment: Deployment,
-    wanted: Wanted,
+    choice: Choice,
 ) -> Outcome | None:
     """Take a deployment from where it stands to its end.
 
@@ -174,9 +174,9 @@ def _deploy(
         BrokenError: a person must look; the deployment ended.
         TransientError: not now; the deployment stays open, to be resumed.
     """
-    manifest = wanted.manifest
+    manifest = choice.manifest
     try:
-        reason = _stage(run, deployment, manifest, wanted.signed.whole)
+        reason = _stage(run, deployment, manifest, choice.signed.whole)
         trial.examine(run, run.journal.deployment(deployment.id))
     except (RejectedError, BrokenError) as error:
         rejected = isinstance(error, RejectedError)
@@ -190,11 +190,11 @@ def _deploy(
             run.journal.block(run.name, manifest, note)
         raise
     staged = run.journal.deployment(deployment.id)
-    found = _look_again(run, request, staged, wanted)
-    if not isinstance(found.decision, Act):
-        notes.supersede(run, found.decision)
-        outcome = _standing(run, found.decision, found.known, ())
-    elif look.is_wanted(found, wanted):
+    latest = _look_again(run, request, staged, choice)
+    if not isinstance(latest.decision, Act):
+        notes.supersede(run, latest.decision)
+        outcome = _standing(run, latest.decision, latest.known, ())
+    elif look.is_chosen(latest, choice):
         outcome = trial.perform(run, staged)
     else:
         return None
@@ -210,7 +210,7 @@ def _look_again(
     run: Run,
     request: Request,
     staged: Deployment,
-    wanted: Wanted,
+    choice: Choice,
 ) -> Look:
     """Decide once more, now that only activation is left, and again after a hook.
 
@@ -219,15 +219,15 @@ def _look_again(
             deployment stays STAGED.
         RejectedError: nobody vouches for the release any more; it stays STAGED.
     """
-    asked = replace(request, pushed=None)
-    found = look.take(run, asked, staged=wanted)
-    if not look.is_wanted(found, wanted):
-        return found
+    request_alone = replace(request, pushed=None)
+    latest = look.take(run, request_alone, staged=choice)
+    if not look.is_chosen(latest, choice):
+        return latest
     if trial.prepare(run, staged):  # a hook may take its time
-        found = look.take(run, asked, staged=wanted)
-    if look.is_wanted(found, wanted):
-        run.journal.claim(staged.id, found.view.word(wanted.manifest))
-    return found
+        latest = look.take(run, request_alone, staged=choice)
+    if look.is_chosen(latest, choice):
+        run.journal.claim(staged.id, latest.view.word(choice.manifest))
+    return latest
 
 
 def _stage(
@@ -279,9 +279,9 @@ def _stage(
     run.hook("pre_stage", env)
     same_tree = manifest.tree in job.have.values()  # under another label
     if same_tree or stage.look(root).running == activate.UNMANAGED:
-        found = acquire.reassemble(job, run.services)
-        if found is not None:
-            return found
+        how = acquire.reassemble(job, run.services)
+        if how is not None:
+            return how
     return acquire.acquire(job, run.services).reason
 
 

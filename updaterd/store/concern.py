@@ -18,10 +18,10 @@ def settle_others(connection: sqlite3.Connection, products: Collection[str]) -> 
 
     Power cut: as before, or settled.
     """
-    theirs = _THEIRS.format(holes=_holes(products))
+    condition = _THEIRS.format(holes=_holes(products))
     with suppress(sqlite3.OperationalError), transaction(connection) as db:
         db.execute(
-            f"UPDATE inbox SET state = 'done' WHERE {theirs}",  # noqa: S608 - only ?
+            f"UPDATE inbox SET state = 'done' WHERE {condition}",  # noqa: S608 - only ?
             tuple(products),
         )
         db.execute(

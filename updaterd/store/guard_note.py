@@ -16,7 +16,7 @@ _NAME = "guard.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class Condemned:
     """A release that was condemned; `seq` 0: it is not known."""
 
     version: str
@@ -29,33 +29,35 @@ class GuardNote:
     """What is in it.
 
     Attributes:
-        left: condemned releases, by version.
+        condemned: releases that it took back, by version.
         aside: a person removed `current`.
     """
 
-    left: Mapping[str, Left] = field(default_factory=dict)
+    condemned: Mapping[str, Condemned] = field(default_factory=dict)
     aside: bool = False
 
 
 def read(state: Path) -> GuardNote:
     """Return what the guard knows; nothing where there is none, or none to be read."""
     try:
-        found = json.loads((state / _NAME).read_bytes())
+        document = json.loads((state / _NAME).read_bytes())
     except (OSError, ValueError):
         return GuardNote()
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         return GuardNote()
-    left = found.get("left")
+    rows = document.get("left")
     return GuardNote(
-        left={
-            str(version): _left(str(version), said)
-            for version, said in (left.items() if isinstance(left, dict) else ())
-            if isinstance(said, dict)
+        condemned={
+            str(version): _condemned(str(version), row)
+            for version, row in (rows.items() if isinstance(rows, dict) else ())
+            if isinstance(row, dict)
         },
-        aside=found.get("aside") is True,
+        aside=document.get("aside") is True,
     )
 
 
-def _left(version: str, said: Mapping[str, Any]) -> Left:
-    seq = said.get("seq")
-    return Left(version, seq if isinstance(seq, int) else 0, str(said.get("why", "")))
+def _condemned(version: str, row: Mapping[str, Any]) -> Condemned:
+    seq = row.get("seq")
+    return Condemned(
+        version, seq if isinstance(seq, int) else 0, str(row.get("why", ""))
+    )

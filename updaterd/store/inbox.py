@@ -169,19 +169,19 @@ class Inbox:
         if not events:
             return []
         with transaction(self._connection):
-            taken = [self._insert(event, now) for event in events]
+            answers = [self._insert(event, now) for event in events]
             self._move(events[-1].id, now)
             rows = eviction.evict(
                 self._connection, came=len(events), rows=self._rows, cap=self._cap
             )
         self._rows = rows
-        for accepted in taken:
+        for accepted in answers:
             for product in accepted.products:
                 if accepted.pushed is None:
                     self._pushed.pop(product, None)
                 else:
                     self._pushed[product] = accepted.pushed
-        return taken
+        return answers
 
     def pending(self) -> tuple[Pending, ...]:
         """Return what waits, one for each configured product that has any."""
@@ -374,5 +374,5 @@ class Inbox:
 
 def _digest(event: Event) -> str:
     """Return what is the same for a repeat, and for no other event of that id."""
-    said = f"{event.event}\n{event.data}".encode("utf-8", "surrogatepass")
-    return hashlib.sha256(said).hexdigest()[:32]
+    content = f"{event.event}\n{event.data}".encode("utf-8", "surrogatepass")
+    return hashlib.sha256(content).hexdigest()[:32]

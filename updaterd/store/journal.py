@@ -122,7 +122,7 @@ class Journal(Releases, Authority):
             self._move(ident, State.STAGED, note, {})
 
     def order_back(
-        self, ident: int, manifest: bytes, tree: str, left: Target, note: Note
+        self, ident: int, manifest: bytes, tree: str, leaving: Target, note: Note
     ) -> None:
         """Journal that a person wants a release back that is whole on disk.
 
@@ -133,13 +133,13 @@ class Journal(Releases, Authority):
             ident: its deployment, in QUEUED.
             manifest: the release's listing, if it is known.
             tree: the id of its tree.
-            left: the release that runs.
+            leaving: the release that runs.
             note: when and why.
         """
         row = self.deployment(ident)
         with transaction(self._db):
             self._remember(row.product, Release(row.version, row.seq, tree), manifest)
-            self._block(row.product, left.version, left.seq, note)
+            self._block(row.product, leaving.version, leaving.seq, note)
             self._move(ident, State.PLANNED, note, {})
             self._move(ident, State.STAGED, note, {})
 

@@ -26,13 +26,13 @@ def oddity(connection: sqlite3.Connection, fresh: sqlite3.Connection) -> str:
         sqlite3.Error: it cannot be read.
     """
     with closing(fresh):
-        wanted = _columns(fresh)
-    found = _columns(connection)
-    if missing := sorted(wanted.keys() - found.keys()):
+        expected = _columns(fresh)
+    actual = _columns(connection)
+    if missing := sorted(expected.keys() - actual.keys()):
         return f"it has no {'.'.join(missing[0])}, which its layout has"
-    tables = {table for table, _ in wanted}
-    for (table, column), is_needed in sorted(found.items()):
-        if table in tables and (table, column) not in wanted and is_needed:
+    tables = {table for table, _ in expected}
+    for (table, column), is_needed in sorted(actual.items()):
+        if table in tables and (table, column) not in expected and is_needed:
             return f"{table}.{column} must be filled, and nobody here knows it"
     row = connection.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'trigger'"

@@ -64,11 +64,11 @@ def _hopeless(error: StateError) -> bool:
 
 def _damage(connection: sqlite3.Connection) -> str:
     try:
-        (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         return str(error)
-    if said != "ok":
-        return str(said)
+    if verdict != "ok":
+        return str(verdict)
     try:
         return layout.oddity(connection, empty())
     except sqlite3.DatabaseError as error:
@@ -81,14 +81,14 @@ def _start_anew(path: Path, why: str, now: float) -> tuple[sqlite3.Connection, s
         part = path.with_name(path.name + suffix)
         if part.exists():
             durable.rename(part, aside.with_name(aside.name + suffix))
-    told = (
+    remark = (
         f"the state database could not be used ({why}); it was kept as {aside} and "
         "made anew from what is installed: history, holds and blocked releases are "
         "forgotten"
     )
     connection = open_state(path)
-    _note(connection, told, now)
-    return connection, told
+    _note(connection, remark, now)
+    return connection, remark
 
 
 def note_loss(connection: sqlite3.Connection, *, now: float) -> str:
@@ -103,18 +103,18 @@ def note_loss(connection: sqlite3.Connection, *, now: float) -> str:
 
     Power cut: the remark is there or it is not.
     """
-    told = (
+    remark = (
         "the state database was removed or replaced while the daemon ran; what stands "
         "there now counts, and what is installed was read from the disk: history, "
         "holds and blocked releases that it does not have are forgotten"
     )
-    _note(connection, told, now)
-    return told
+    _note(connection, remark, now)
+    return remark
 
 
-def _note(connection: sqlite3.Connection, told: str, now: float) -> None:
+def _note(connection: sqlite3.Connection, remark: str, now: float) -> None:
     with transaction(connection):
         connection.executemany(
             "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)",
-            [(NOTE, told), (f"{NOTE}_at", now)],
+            [(NOTE, remark), (f"{NOTE}_at", now)],
         )
