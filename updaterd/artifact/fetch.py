@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd import durable, places
+from updaterd.core import layout
 from updaterd.errors import RejectedError, TransientError, UpdaterError
 from updaterd.net import (
     Fetcher,
@@ -171,7 +172,7 @@ def _fetch(
         WrongBytesError: it is complete and wrong, or cannot become right.
         HttpError: as `Fetcher.stream`, with the others it raises.
     """
-    url = f"{base.rstrip('/')}/blobs/sha256/{blob.sha256[:2]}/{blob.sha256}"
+    url = f"{base.rstrip('/')}/{layout.blob(blob.sha256)}"
     start = _size(blob.part)
     if start > blob.length:
         raise WrongBytesError(f"the part of {blob.sha256[:12]} is too long")

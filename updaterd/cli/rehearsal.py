@@ -20,6 +20,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import updaterd
+from updaterd.core import layout
 from updaterd.daemon.clocks import wall_clock
 from updaterd.daemon.workers import Ended, Workers
 from updaterd.release import publish, workspace
@@ -114,7 +115,7 @@ class _Scene:
 
     def configure(self, address: str) -> None:
         """Write the machine's configuration."""
-        root = self._space.public / "metadata" / "1.root.json"
+        root = self._space.metadata / layout.role_file("root", 1)
         (self._folder / "updaterd.toml").write_text(
             f'[feed]\nurl = "{address}/events"\n'
             f'[trust]\nroot = "{root}"\nrepository = "{address}"\n'

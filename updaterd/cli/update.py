@@ -25,6 +25,7 @@ from updaterd.cli.common import (
     settings_from,
     wall_clock,
 )
+from updaterd.core import layout
 from updaterd.ending import tell
 
 if TYPE_CHECKING:
@@ -275,11 +276,11 @@ class _Files:
 
     @property
     def timestamp(self) -> bytes | None:
-        return self._read("timestamp.json", 4 * 1024)
+        return self._read(layout.TIMESTAMP, 4 * 1024)
 
     @property
     def snapshot(self) -> bytes | None:
-        return self._read("snapshot.json", 256 * 1024)
+        return self._read(layout.SNAPSHOT, 256 * 1024)
 
 
 def _pushed(folder: Path | None) -> "Pushed | None":

@@ -4,6 +4,7 @@
 from pathlib import Path
 
 from updaterd import durable, log
+from updaterd.core import layout
 from updaterd.core.events import PushedMetadata
 from updaterd.daemon.troubles import trouble
 
@@ -20,8 +21,8 @@ def hand_over(pushed: PushedMetadata, runtime: Path) -> Path | None:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         for name, data in (
-            ("timestamp.json", pushed.timestamp),
-            ("snapshot.json", pushed.snapshot),
+            (layout.TIMESTAMP, pushed.timestamp),
+            (layout.SNAPSHOT, pushed.snapshot),
         ):
             if data is None:
                 (folder / name).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from updaterd import durable, ownership
+from updaterd.core import layout
 from updaterd.core.manifest import Manifest
 from updaterd.core.settings import Download, Product, Schedule, Settings
 from updaterd.errors import BrokenError
@@ -93,7 +94,7 @@ class Services:
 
 def default_platform() -> str:
     """Return this machine's platform, as publishers name it: `linux-x86_64`."""
-    return f"linux-{machine.machine()}"
+    return layout.platform(machine.machine())
 
 
 def machine_id(state: Path, etc: Path = Path("/etc/machine-id")) -> str:

@@ -18,6 +18,7 @@ from updaterd.artifact.destination import Destination
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.job import entries, rows
 from updaterd.artifact.verify import verify_tree
+from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Entry, File, Manifest, tree_id
 from updaterd.core.settings import Product
@@ -168,7 +169,7 @@ def fetch_missing(
     places.make(sparse.parent)
     failure: UpdaterError | None = None
     for base in services.bases:
-        url = f"{base}/blobs/sha256/{full.sha256[:2]}/{full.sha256}"
+        url = f"{base}/{layout.blob(full.sha256)}"
         try:
             with sparse.open("w+b") as file:
                 file.truncate(full.length)

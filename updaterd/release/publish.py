@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from updaterd.core import layout
 from updaterd.core.attributes import Attributes
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import Entry, Manifest, tree_id
@@ -91,8 +92,8 @@ def open_repository(workspace: Workspace, now: datetime) -> Repository:
     Raises:
         BrokenError: there is none.
     """
-    metadata = workspace.public / "metadata"
-    if not (metadata / "timestamp.json").exists():
+    metadata = workspace.metadata
+    if not (metadata / layout.TIMESTAMP).exists():
         raise BrokenError(
             f"{metadata} holds no repository yet",
             do=f"finish it: `updaterd release init {workspace.folder}`",
@@ -186,10 +187,10 @@ def examine(
     if existing is not None:
         return existing
     below = _place(catalog, order)
-    pointed = [f"{order.product}.{order.channel}"] if order.channel else []
-    repository.require_keys(
-        f"{order.product}.releases", *pointed, "snapshot", "timestamp"
-    )
+    roles = [layout.releases_role(order.product)]
+    if order.channel:
+        roles.append(layout.channel_role(order.product, order.channel))
+    repository.require_keys(*roles, "snapshot", "timestamp")
     return Planned(
         order=order,
         root=root,

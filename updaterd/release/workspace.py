@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd import deletion, durable, locks
+from updaterd.core import layout
 from updaterd.core.names import check_name
 from updaterd.errors import BrokenError
 from updaterd.release.keys.files import Passphrase
@@ -25,7 +26,7 @@ from updaterd.release.keys.keyring import Keyring
 
 def this_platform() -> str:
     """Return this machine's platform name: `linux-x86_64`, `linux-aarch64`."""
-    return f"linux-{platform.machine().lower()}"
+    return layout.platform(platform.machine())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,11 @@ class Workspace:
         return self.folder / "public"
 
     @property
+    def metadata(self) -> Path:
+        """Return the directory of the signed files."""
+        return self.public / layout.METADATA
+
+    @property
     def work(self) -> Path:
         """Return the directory for half-made things, made when absent."""
         path = self.folder / "work"
@@ -84,7 +90,7 @@ class Workspace:
 
     def blob(self, digest: str) -> Path:
         """Return where a blob is, or will be."""
-        return self.public / "blobs" / "sha256" / digest[:2] / digest
+        return self.public / layout.blob(digest)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -133,8 +139,8 @@ def create(folder: Path, settings: Settings) -> None:
     existing = folder / "release.toml"
     if existing.exists():
         _check_same(existing, settings)
-    for name in ("public/metadata", "public/targets", "public/blobs/sha256"):
-        durable.make_dir(folder / name)
+    for name in layout.FOLDERS:
+        durable.make_dir(folder / "public" / name)
     durable.make_dir(folder / "keys", mode=0o700)
     if not existing.exists():
         durable.write_file(existing, _toml(settings).encode(), mode=0o644)

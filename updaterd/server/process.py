@@ -16,6 +16,7 @@ import uvicorn
 import uvloop
 
 from updaterd import __version__
+from updaterd.core import layout
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.log import get
 from updaterd.server.certificate import Certificate
@@ -110,7 +111,8 @@ class FeedServer:
         self._most, downloads = most_files()
         options = replace(options, max_downloads=min(options.max_downloads, downloads))
         self.options = options
-        served = options.repository and options.repository / "metadata/timestamp.json"
+        path = f"{layout.METADATA}/{layout.TIMESTAMP}"
+        served = options.repository and options.repository / path
         watch = MetadataWatch(served, options.root)
         self.metrics = Metrics(now=world.now)
         self.log = open_log(options, now=world.now)

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from updaterd.core import words
+from updaterd.core import layout, words
 from updaterd.core.words import Speakers, Word
 from updaterd.store.records import Records
 from updaterd.store.schema import transaction
@@ -84,7 +84,7 @@ class Authority(Records):
     def hear_from_disk(self, product: str, floor: int) -> None:
         """Keep the floor of a release found on the disk: nobody knows who said it."""
         word = Word(
-            role=f"{product}.releases",
+            role=layout.releases_role(product),
             root_version=0,
             version=0,
             keys=frozenset(),

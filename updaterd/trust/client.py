@@ -17,7 +17,7 @@ from tuf.api import exceptions
 from tuf.api.metadata import Metadata, Root, Timestamp
 
 from updaterd import durable
-from updaterd.core import words
+from updaterd.core import layout, words
 from updaterd.core.words import Speakers, Word
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.net import Fetcher
@@ -132,12 +132,12 @@ class TrustClient:
         try:
             engine = self._run(source, now)
         except exceptions.BadVersionNumberError as error:
-            if source.name != "timestamp.json":
+            if source.name != layout.TIMESTAMP:
                 raise explain(error, name=source.name) from error
             # A mirror behind what we know: what we know still stands, so go on
             # with it instead of letting one stale edge stop updates.
             stale = explain(error, name=source.name)
-            given = {"timestamp.json": self._cached("timestamp.json")}
+            given = {layout.TIMESTAMP: self._cached(layout.TIMESTAMP)}
             source = Source(self._fetcher, self._url, given=given, probe=False)
             try:
                 engine = self._run(source, now)
@@ -162,22 +162,22 @@ class TrustClient:
             said = Metadata[Timestamp].from_bytes(pushed.timestamp).signed
             root = said.unrecognized_fields.get(ROOT_VERSION)
             probe = not self._probed_lately(root, now)
-            known = _version(self._cached("timestamp.json"))
+            known = _version(self._cached(layout.TIMESTAMP))
             if said.version <= known:
                 return None  # a replay, or nothing new: ask
-            url = self._url + "timestamp.json"
+            url = self._url + layout.TIMESTAMP
             asked = self._fetcher.get(url, limit=LIMITS.timestamp_max_length)
             if _version(asked) > said.version:
                 return None  # superseded since it was announced
-            given = {"timestamp.json": pushed.timestamp}
+            given = {layout.TIMESTAMP: pushed.timestamp}
             if pushed.snapshot is not None:
-                given["snapshot.json"] = pushed.snapshot
+                given[layout.SNAPSHOT] = pushed.snapshot
             source = Source(self._fetcher, self._url, given=given, probe=probe)
             engine = self._run(source, now)
         except (exceptions.RepositoryError, exceptions.DownloadError, UpdaterError):
             return None
         except OSError as error:
-            raise explain(error, name="timestamp.json") from error
+            raise explain(error, name=layout.TIMESTAMP) from error
         except Exception:  # noqa: BLE001 # hostile bytes may fail anywhere in it
             return None
         if source.probed:
@@ -186,7 +186,7 @@ class TrustClient:
 
     @property
     def _url(self) -> str:
-        return self._base + "metadata/"
+        return f"{self._base}{layout.METADATA}/"
 
     def _run(self, source: Source, now: datetime | None) -> Lookup:
         engine = Lookup(

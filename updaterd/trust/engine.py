@@ -30,6 +30,7 @@ from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
 from updaterd import durable
+from updaterd.core import layout
 from updaterd.core.words import Speakers
 from updaterd.errors import UpdaterError
 from updaterd.net import Fetcher, NotFoundError
@@ -86,12 +87,12 @@ class Source(FetcherInterface):
             if len(found) > max_length:
                 raise exceptions.DownloadLengthMismatchError("pushed file too large")
             return found
-        if kind == "root.json" and not self._probe:
+        if kind == layout.ROOT and not self._probe:
             raise exceptions.DownloadHTTPError("not asked", 404)
         try:
             data = self._fetcher.get(url, limit=max_length)
         except NotFoundError as error:
-            self.probed = self.probed or kind == "root.json"
+            self.probed = self.probed or kind == layout.ROOT
             raise exceptions.DownloadHTTPError(str(error), error.status) from None
         except UpdaterError as error:
             raise exceptions.DownloadError(str(error)) from error
@@ -250,7 +251,7 @@ class Engine(Updater):
         """
         if not self._made:
             return
-        link = Path(self._dir, "root.json")
-        target = Path("root_history", f"{self.root.version}.root.json")
+        link = Path(self._dir, layout.ROOT)
+        target = Path("root_history", layout.role_file("root", self.root.version))
         if not link.is_symlink() or link.readlink() != target:
             durable.point(link, target)

@@ -11,6 +11,7 @@ import errno
 from tuf.api import exceptions
 from tuf.api.serialization import DeserializationError
 
+from updaterd.core import layout
 from updaterd.errors import BrokenError, TransientError, UpdaterError
 
 KEPT = "nothing was accepted; what is installed keeps running"
@@ -35,7 +36,7 @@ def explain(error: Exception, *, name: str) -> UpdaterError:
 def _repository(  # noqa: PLR0911 # a table, one return a row
     error: Exception, name: str
 ) -> TransientError:
-    role = name.removesuffix(".json")
+    role = layout.stem(name)
     if isinstance(error, exceptions.ExpiredMetadataError):
         return TransientError(
             f"the signed metadata has expired: {error}",

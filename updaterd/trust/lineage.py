@@ -15,6 +15,8 @@ from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization import DeserializationError
 from tuf.api.serialization.json import CanonicalJSONSerializer
 
+from updaterd.core import layout
+
 
 def lineage(cache: Path, bootstrap: bytes, newest: int) -> tuple[str, ...]:
     """Return the ids of the repository's roots that are known here, oldest first.
@@ -43,7 +45,7 @@ def lineage(cache: Path, bootstrap: bytes, newest: int) -> tuple[str, ...]:
 
 
 def _kept(cache: Path, version: int) -> Metadata[Root] | None:
-    path = cache / "root_history" / f"{version}.root.json"
+    path = cache / "root_history" / layout.role_file("root", version)
     try:
         found: Metadata[Any] = Metadata.from_bytes(path.read_bytes())
     except (OSError, DeserializationError):

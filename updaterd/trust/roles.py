@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from updaterd.core import layout
+
 WARN_DAYS = 60
 """From here on an approaching expiry of a long-lived role is worth a warning."""
 
@@ -43,7 +45,7 @@ def read_roles(cache: Path) -> tuple[Role, ...]:
         try:
             signed = json.loads(path.read_bytes())["signed"]
             role = Role(
-                name=path.name.removesuffix(".json"),
+                name=layout.stem(path.name),
                 version=int(signed["version"]),
                 expires=parse_expiry(signed["expires"]),
             )

@@ -10,6 +10,7 @@ from tuf.api import exceptions
 from tuf.api.metadata import TargetFile
 
 from updaterd import durable, locks, places
+from updaterd.core import layout
 from updaterd.errors import MalformedError, RejectedError, TransientError
 from updaterd.net import Fetcher, NotFoundError
 from updaterd.trust.failures import explain
@@ -63,7 +64,6 @@ class Store:
                 f"the limit is {limit}",
                 code="too_large",
             )
-        folder, _, name = target.path.rpartition("/")
         digest = target.hashes.get("sha256", "")
         if len(digest) != 64 or digest.strip("0123456789abcdef"):
             # it becomes a file name: a stolen release key may sign anything
@@ -72,7 +72,7 @@ class Store:
         found = self._kept(kept, target)
         if found is not None:
             return found
-        url = f"{self._base}targets/{folder}/{digest}.{name}"
+        url = f"{self._base}{layout.target_file(target.path, digest)}"
         deadline_s = self._fetcher.deadline_s + target.length / 16384
         try:
             data = self._fetcher.get(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from tuf.api.metadata import TargetFile
 
 from updaterd.core import channel as channels
+from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import Manifest
@@ -101,15 +102,15 @@ class View:
             Word(role=ROOT, root_version=root, version=root, keys=frozenset()),
             self._word(TARGETS),
             self._word(TIMESTAMP, time=time),
-            self._word(f"{product}.{channel}", floor=floor),
+            self._word(layout.channel_role(product, channel), floor=floor),
         )
 
     def word(self, manifest: Manifest) -> Word:
         """Return what a release says beyond itself: its floor."""
-        name = f"{manifest.product}/releases/{manifest.version}/{manifest.platform}"
-        role = f"{manifest.product}.releases"
-        if not self._engine.lists(role, f"{name}.json"):
-            role = f"{manifest.product}.archive"
+        path = layout.release(manifest.product, manifest.version, manifest.platform)
+        role = layout.releases_role(manifest.product)
+        if not self._engine.lists(role, path):
+            role = layout.archive_role(manifest.product)
         return self._word(role, floor=manifest.floor_seq)
 
     def _word(self, role: str, *, floor: int = 0, time: float = 0.0) -> Word:
@@ -134,7 +135,7 @@ class View:
         """
         check_name("product", product)
         check_name("channel", channel)
-        path = f"{product}/channels/{channel}.json"
+        path = layout.channel(product, channel)
         target = self._find(path)
         if target is None:
             raise TransientError(
@@ -158,14 +159,14 @@ class View:
         Raises:
             TransientError: the roles cannot be fetched or verified now.
         """
-        if self._find(f"{product}/releases/{version}/{platform}.json") is not None:
+        if self._find(layout.release(product, version, platform)) is not None:
             return (platform,)
-        folder = f"{product}/releases/{version}/"
-        roles = (f"{product}.releases", f"{product}.archive")
+        folder = layout.release_folder(product, version)
+        roles = (layout.releases_role(product), layout.archive_role(product))
         found = (path for role in roles for path in self._engine.listing(role))
         return tuple(
             sorted(
-                path.removeprefix(folder).removesuffix(".json")
+                layout.stem(path.removeprefix(folder))
                 for path in found
                 if path.startswith(folder)
             )
@@ -205,7 +206,7 @@ class View:
         check_name("product", product)
         check_version(version)
         check_name("platform", platform)
-        target = self._find(f"{product}/releases/{version}/{platform}.json")
+        target = self._find(layout.release(product, version, platform))
         if target is None:
             raise RejectedError(
                 f"there is no release {version} of {product} for {platform}",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from updaterd import net
 from updaterd.cli.config.finding import Finding, of_error
+from updaterd.core import layout
 from updaterd.core.settings import Settings
 from updaterd.errors import UpdaterError
 from updaterd.feed.client import ConnectionState, EventSource
@@ -33,7 +34,7 @@ def _fetcher(given: Settings) -> net.Fetcher:
 
 def _repository(given: Settings) -> Iterator[Finding]:
     """Ask for what every look begins with."""
-    url = f"{given.trust.repository}/metadata/timestamp.json"
+    url = f"{given.trust.repository}/{layout.METADATA}/{layout.TIMESTAMP}"
     try:
         with _fetcher(given) as fetcher:
             fetcher.get(url, limit=_LARGEST_TIMESTAMP)

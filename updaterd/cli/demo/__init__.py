@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from updaterd.cli.demo.stage import Stage, Story
+from updaterd.core import layout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +128,9 @@ class _Play:
             "release", "init", self.ops, "--profile", "demo",
             "--product", "atlas", "--channel", "stable",
         )  # fmt: skip
-        self.bootstrap = self.ops / "public" / "metadata" / "1.root.json"
+        self.bootstrap = self.ops.joinpath(
+            "public", layout.METADATA, layout.role_file("root", 1)
+        )
         story.check("the repository has a signed root", self.bootstrap.is_file())
         token = stage.run(
             "token", "create", "--state", self.root / "feed",

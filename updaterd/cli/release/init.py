@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release import common
+from updaterd.core import layout
 
 if TYPE_CHECKING:
     from updaterd.release.workspace import Workspace
@@ -63,12 +64,14 @@ def _check_there(space: "Workspace", products: list[str], channels: list[str]) -
 
     roles = common.opened(space).roles
     lacking = [
-        f"add-product {name}" for name in products if f"{name}.releases" not in roles
+        f"add-product {name}"
+        for name in products
+        if layout.releases_role(name) not in roles
     ] or [
         f"add-channel {name} {channel}"
         for name in products
         for channel in channels
-        if f"{name}.{channel}" not in roles
+        if layout.channel_role(name, channel) not in roles
     ]
     if lacking:
         raise BrokenError(
@@ -107,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
             critical=arguments.critical,
         )
     _check_there(space, products, channels)
-    root = space.public / "metadata" / "1.root.json"
+    root = space.metadata / layout.role_file("root", 1)
     common.answer(
         arguments,
         public=str(space.public),

@@ -8,6 +8,7 @@ from datetime import timedelta
 from itertools import groupby
 
 from updaterd.cli.release import common
+from updaterd.core import layout
 
 
 def configure(commands: common.Subcommands) -> None:
@@ -93,7 +94,7 @@ def run_status(arguments: argparse.Namespace) -> int:
                         "version": one.version,
                         "seq": one.seq,
                         "platform": one.platform,
-                        "archived": one.role.endswith(".archive"),
+                        "archived": layout.is_archive(one.role),
                     }
                     for one in each.listed()
                 ],

@@ -23,6 +23,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization.json import JSONSerializer
 
 from updaterd import durable
+from updaterd.core import layout
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release.keychange.offline import PRESENT, read
 from updaterd.release.keys.keyring import RETIRED, KeyEntry, Keyring
@@ -142,7 +143,7 @@ def _keep(
     folder = _pending(workspace)
     durable.make_dir(folder, mode=0o700)
     for role, found in files.items():
-        durable.write_file(folder / f"{role}.json", found.to_bytes())
+        durable.write_file(folder / layout.role_file(role), found.to_bytes())
     # last, so that half of a change is never taken for the whole
     note = {"resign": sorted(resign), "files": sorted(files)}
     durable.write_file(folder / "note", json.dumps(note).encode())
@@ -160,15 +161,16 @@ def _note(workspace: Workspace) -> dict[str, list[str]]:
 
 def _load(workspace: Workspace) -> dict[str, Metadata[Any]]:
     return {
-        role: read(_pending(workspace) / f"{role}.json")
+        role: read(_pending(workspace) / layout.role_file(role))
         for role in _note(workspace)["files"]
     }
 
 
 def _old_root(workspace: Workspace) -> Metadata[Root]:
-    folder = workspace.public / "metadata"
+    folder = workspace.metadata
     newest = max(versions(folder, "root"))
-    return Metadata[Root].from_bytes((folder / f"{newest}.root.json").read_bytes())
+    path = folder / layout.role_file("root", newest)
+    return Metadata[Root].from_bytes(path.read_bytes())
 
 
 def _waiting(workspace: Workspace, files: dict[str, Metadata[Any]]) -> list[Waiting]:
@@ -188,7 +190,7 @@ def _waiting(workspace: Workspace, files: dict[str, Metadata[Any]]) -> list[Wait
                 missing = (
                     f"{have} of {named.threshold} signatures by the {which} {role} keys"
                 )
-                path = _pending(workspace) / f"{role}.json"
+                path = _pending(workspace) / layout.role_file(role)
                 found.append(Waiting(role=role, path=path, missing=missing))
                 break
     return found
@@ -228,7 +230,7 @@ def export(workspace: Workspace, folder: Path) -> list[Path]:
     durable.make_dir(folder)
     written = []
     for role, found in files.items():
-        path = folder / f"{role}.json"
+        path = folder / layout.role_file(role)
         durable.write_file(path, found.to_bytes(), mode=0o644)
         written.append(path)
     durable.make_dir((folder / PRESENT).parent)

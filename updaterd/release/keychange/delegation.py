@@ -23,6 +23,7 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
+from updaterd.core import layout
 from updaterd.core.names import check_name
 from updaterd.errors import BrokenError
 from updaterd.release.keychange.edits import Change, delegate, in_turn
@@ -31,8 +32,6 @@ from updaterd.release.workspace import Workspace
 
 ROOT_KEYS, ROOT_THRESHOLD = 3, 2
 ONLINE = "online"
-RESERVED = ("releases", "archive")
-"""Channels cannot be called so: a role PRODUCT.releases already exists."""
 
 
 def check_channel(channel: str) -> str:
@@ -41,7 +40,7 @@ def check_channel(channel: str) -> str:
     Raises:
         BrokenError: it is reserved.
     """
-    if check_name("channel", channel) in RESERVED:
+    if check_name("channel", channel) in layout.RESERVED:
         raise BrokenError(
             f"a channel cannot be called {channel!r}",
             do="choose another name, for example `stable`",
@@ -77,8 +76,8 @@ def found(
         keyring.ensure(f"root-{number}").public for number in range(1, ROOT_KEYS + 1)
     ]
     online = keyring.ensure(ONLINE).public
-    metadata = workspace.public / "metadata"
-    if not (metadata / "1.root.json").exists():
+    metadata = workspace.metadata
+    if not (metadata / layout.role_file("root", 1)).exists():
         repository = Repository(metadata, keyring, now=now, founding=True)
         repository.begin("root", _root(workspace, root_keys, online, now))
         repository.commit_root()
@@ -137,8 +136,8 @@ def product_changes(
     keys = [workspace.keyring.ensure(name).public for name in names]
     return in_turn(
         *(
-            delegate(f"{product}.{kind}", f"{product}/releases/*/*", *keys)
-            for kind in RESERVED
+            delegate(role, layout.any_release(product), *keys)
+            for role in (layout.releases_role(product), layout.archive_role(product))
         ),
         *(channel_changes(workspace, product, channel) for channel in channels),
     )
@@ -148,7 +147,7 @@ def channel_changes(workspace: Workspace, product: str, channel: str) -> Change:
     """Return the change that delegates to a channel's role."""
     check_channel(channel)
     return delegate(
-        f"{product}.{channel}",
-        f"{product}/channels/{channel}.json",
+        layout.channel_role(product, channel),
+        layout.channel(product, channel),
         workspace.keyring.ensure(ONLINE).public,
     )

@@ -7,10 +7,11 @@ from typing import Any
 from tuf.api.metadata import Metadata, Root, Targets
 
 from updaterd import durable
+from updaterd.core import layout
 from updaterd.errors import BrokenError
 from updaterd.release.keys.files import Passphrase, signer_from_file
 
-PRESENT = Path(".present/root.json")
+PRESENT = Path(".present", layout.ROOT)
 """The root that counts now, beside what is to be signed: where no `*` finds it, so
 that nobody signs it or takes it back by mistake."""
 
@@ -79,7 +80,7 @@ def _check_say(path: Path, found: Metadata[Any], keyid: str) -> None:
     if not present.exists():
         return  # carried here without what `export` put beside it
     judges = [read(present).signed]
-    role, new = found.signed.type, path.with_name("root.json")
+    role, new = found.signed.type, path.with_name(layout.ROOT)
     if role == Root.type:
         judges.append(found.signed)
     elif new.exists():

@@ -16,6 +16,7 @@ from tuf.api.metadata import TargetFile, Targets
 
 from updaterd import durable
 from updaterd.core import channel as channels
+from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.manifest import Manifest
@@ -60,10 +61,10 @@ class Catalog:
 
     def __init__(self, repository: Repository, public: Path, product: str) -> None:
         self._repository = repository
-        self._targets = public / "targets"
+        self._public = public
         self.product = product
-        self._main = f"{product}.releases"
-        self._old = f"{product}.archive"
+        self._main = layout.releases_role(product)
+        self._old = layout.archive_role(product)
 
     def listed(self, *, archived: bool = True) -> tuple[Listed, ...]:
         """Return all manifests, the highest `seq` first.
@@ -77,11 +78,11 @@ class Catalog:
 
     def _of(self, role: str) -> Iterator[Listed]:
         for path, target in self._repository.targets(role).targets.items():
-            _, _, version, name = path.split("/")
+            version, platform = layout.release_of(path)
             custom: dict[str, Any] = target.unrecognized_fields.get("custom", {})
             yield Listed(
                 version=version,
-                platform=name.removesuffix(".json"),
+                platform=platform,
                 seq=int(custom.get("seq", 0)),
                 role=role,
                 target=target,
@@ -135,8 +136,7 @@ class Catalog:
 
     def path(self, target: TargetFile) -> Path:
         """Return where the file of a target is (consistent snapshots: 6.2)."""
-        folder, _, name = target.path.rpartition("/")
-        return self._targets / folder / f"{target.hashes['sha256']}.{name}"
+        return self._public / layout.target_file(target.path, target.hashes["sha256"])
 
     def manifest(self, each: Listed) -> Manifest:
         """Return a listed manifest.
@@ -181,9 +181,7 @@ class Catalog:
                 do="publish under a new version",
                 code="release_exists",
             )
-        name = (
-            f"{manifest.product}/releases/{manifest.version}/{manifest.platform}.json"
-        )
+        name = layout.release(manifest.product, manifest.version, manifest.platform)
         self.check_label(manifest.version, manifest.platform, manifest.tree)
         raw = manifest.encode()
         manifests.parse(raw)  # never sign what every machine would refuse
@@ -262,11 +260,12 @@ class Catalog:
             BrokenError: there is no such channel.
         """
         return self._pointer_of(
-            self._repository.targets(f"{self.product}.{channel}"), channel
+            self._repository.targets(layout.channel_role(self.product, channel)),
+            channel,
         )
 
     def _pointer_of(self, role: Targets, channel: str) -> ChannelPointer:
-        path = f"{self.product}/channels/{channel}.json"
+        path = layout.channel(self.product, channel)
         target = role.targets.get(path)
         if target is None:
             return ChannelPointer(
@@ -285,7 +284,7 @@ class Catalog:
         Raises:
             BrokenError: there is no such channel.
         """
-        name = f"{self.product}.{channel}"
+        name = layout.channel_role(self.product, channel)
         role = self._repository.targets(name)
         found = histories.read(role.unrecognized_fields.get(histories.FIELD))
         if found is not None:
@@ -341,7 +340,7 @@ class Catalog:
         Power cut: the pointer's file is whole or absent; no role names it yet.
         """
         custom = pointer.as_custom()
-        path = f"{self.product}/channels/{pointer.channel}.json"
+        path = layout.channel(self.product, pointer.channel)
         channels.parse_custom(
             Fields(custom, "the channel"),
             product=self.product,
@@ -349,7 +348,9 @@ class Catalog:
         )
         history = self._history(pointer)
         target = self._write(path, encode(custom), custom)
-        with self._repository.edit(f"{self.product}.{pointer.channel}") as role:
+        with self._repository.edit(
+            layout.channel_role(self.product, pointer.channel)
+        ) as role:
             role.targets[path] = target
             role.unrecognized_fields[histories.FIELD] = history.as_member()
 
@@ -389,10 +390,5 @@ class Catalog:
 
 def products(repository: Repository) -> tuple[str, ...]:
     """Return the names of the products that the repository delegates to."""
-    return tuple(
-        sorted(
-            role.removesuffix(".releases")
-            for role in repository.roles
-            if role.endswith(".releases")
-        )
-    )
+    names = (layout.product_of(role) for role in repository.roles)
+    return tuple(sorted(name for name in names if name))

@@ -28,6 +28,7 @@ from tuf.api.metadata import (
 from tuf.api.serialization.json import JSONSerializer
 
 from updaterd import durable
+from updaterd.core import layout
 from updaterd.errors import BrokenError, TransientError
 from updaterd.release.keys.keyring import Keyring, named
 from updaterd.release.repository.lifetimes import days_of
@@ -69,7 +70,7 @@ class Repository:
         self._begun: set[str] = set()
         self._adopted: set[str] = set()
         self._roles: dict[str, Metadata[Any]] = {}
-        self._seen = self._read("timestamp.json")
+        self._seen = self._read(layout.TIMESTAMP)
         self.root_before: list[str] = []
         if not founding:
             self._load()
@@ -77,18 +78,20 @@ class Repository:
     def _load(self) -> None:
         try:
             newest = max(versions(self._folder, "root"))
-            self._roles["root"] = self._parse(f"{newest}.root.json", "root")
+            self._roles["root"] = self._parse(layout.role_file("root", newest), "root")
             self.root_before = list(self.root.roles["root"].keyids)
             if not self._seen:
                 return  # a repository that is just being made
             self._roles["timestamp"] = Metadata.from_bytes(self._seen)
             version = self.timestamp.snapshot_meta.version
             self._roles["snapshot"] = self._parse(
-                f"{version}.snapshot.json", "snapshot"
+                layout.role_file("snapshot", version), "snapshot"
             )
             for name, meta in self.snapshot.meta.items():
-                role = name.removesuffix(".json")
-                self._roles[role] = self._parse(f"{meta.version}.{role}.json", role)
+                role = layout.stem(name)
+                self._roles[role] = self._parse(
+                    layout.role_file(role, meta.version), role
+                )
         except (RepositoryError, OSError, ValueError) as error:
             raise BrokenError(
                 f"cannot read the repository in {self._folder}: {error}",
@@ -150,7 +153,7 @@ class Repository:
         found = self._roles.get(role)
         if found is None or not isinstance(found.signed, Targets):
             product, _, kind = role.partition(".")
-            if f"{product}.releases" in self._roles:
+            if layout.releases_role(product) in self._roles:
                 raise BrokenError(
                     f"the product {product} has no channel {kind!r}",
                     do=f"`updaterd release status` shows those it has; `updaterd "
@@ -268,7 +271,7 @@ class Repository:
 
     def edition(self, role: str, version: int) -> Metadata[Any] | None:
         """Return an edition of a role on disk, referred to or not; None: no such."""
-        name = f"{version}.{role}.json"
+        name = layout.role_file(role, version)
         return self._parse(name, role) if (self._folder / name).exists() else None
 
     def editions(self, role: str) -> Iterator[Targets]:
@@ -313,7 +316,7 @@ class Repository:
         for role in order:
             if role in self._dirty:
                 written.append(self._seal(role))
-                self.snapshot.meta[f"{role}.json"] = _meta(
+                self.snapshot.meta[layout.role_file(role)] = _meta(
                     self._roles[role].signed.version, len(written[-1][1])
                 )
         if any(role not in {"root", "timestamp"} for role in self._dirty):
@@ -325,7 +328,7 @@ class Repository:
         last.append(self._seal("timestamp"))
         for each, data in written:
             durable.write_file(self._folder / each, data, mode=0o644)
-        if self._read("timestamp.json") != self._seen:
+        if self._read(layout.TIMESTAMP) != self._seen:
             raise TransientError(
                 "another publisher changed the repository meanwhile",
                 means="its release stands; yours was not published",
@@ -375,18 +378,17 @@ class Repository:
             self.renew(role)
             self.sign(role, found)
         data = found.to_bytes(_COMPACT)
-        return (
-            "" if role == "timestamp" else f"{signed.version}."
-        ) + f"{role}.json", data
+        version = None if role == "timestamp" else signed.version
+        return layout.role_file(role, version), data
 
     def is_overtaken(self) -> bool:
         """Tell whether another publisher has published since, in the same place."""
-        return self._read("timestamp.json") != self._seen
+        return self._read(layout.TIMESTAMP) != self._seen
 
     def pushed(self) -> tuple[bytes, bytes]:
         """Return the bytes of timestamp and snapshot as published now."""
         version = self.timestamp.snapshot_meta.version
-        return self._seen, self._read(f"{version}.snapshot.json")
+        return self._seen, self._read(layout.role_file("snapshot", version))
 
 
 def _sign_one(found: Metadata[Any], signer: Signer, role: str) -> None:
@@ -411,6 +413,6 @@ def _meta(version: int, size: int) -> MetaFile:
 def versions(folder: Path, role: str) -> Iterator[int]:
     """Yield the versions of a role in a folder, in no order."""
     for name in os.listdir(folder):
-        number, dot, rest = name.partition(".")
-        if dot and rest == f"{role}.json" and number.isdigit():
-            yield int(number)
+        number = layout.edition(name, role)
+        if number is not None:
+            yield number

@@ -12,6 +12,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 
 from updaterd import deletion
+from updaterd.core import layout
 from updaterd.core.manifest import Delta, Full, Manifest
 from updaterd.errors import UpdaterError
 from updaterd.release.bundles import proof
@@ -19,7 +20,7 @@ from updaterd.release.bundles.full import unpack
 from updaterd.release.keychange.change import authorities, names_of
 from updaterd.release.repository.catalog import Catalog, products
 from updaterd.release.repository.lifetimes import days_of
-from updaterd.release.repository.metadata import Repository
+from updaterd.release.repository.metadata import Repository, versions
 from updaterd.release.upkeep.garbage import collectable as garbage
 from updaterd.release.workspace import Workspace
 
@@ -115,7 +116,7 @@ def verify(workspace: Workspace, repository: Repository, *, deep: bool) -> list[
         repository: what they say.
         deep: also hash every blob, not only look for it, and apply it (`proof`).
     """
-    problems = list(_chain(workspace.public / "metadata"))
+    problems = list(_chain(workspace.metadata))
     for name in repository.roles:
         problems.extend(_signed(repository, name))
     for product in products(repository):
@@ -140,7 +141,7 @@ def _chain(folder: Path) -> Iterator[str]:
     """Walk the roots as a machine does that was given the first."""
     before: Root | None = None
     version = 1
-    while (path := folder / f"{version}.root.json").exists():
+    while (path := folder / layout.role_file("root", version)).exists():
         try:
             found: Metadata[Root] = Metadata.from_bytes(path.read_bytes())
             for judge in (before, found.signed):
@@ -151,9 +152,7 @@ def _chain(folder: Path) -> Iterator[str]:
             yield f"{path}: {error}"
             return
         version += 1
-    newest = max(
-        (int(p.name.split(".")[0]) for p in folder.glob("*.root.json")), default=0
-    )
+    newest = max(versions(folder, "root"), default=0)
     if version - 1 != newest:
         yield f"root {version} is missing, machines cannot get to {newest}"
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from updaterd import durable
+from updaterd.core import layout
 from updaterd.core.manifest import Delta, Full
 from updaterd.release.repository.catalog import Catalog, products
 from updaterd.release.repository.lifetimes import TIMESTAMP_DAYS
@@ -89,10 +90,10 @@ def _read(path: Path) -> dict[str, float]:
 
 def _referred(workspace: Workspace, repository: Repository) -> set[Path]:
     """Return what the repository, as it is now, refers to."""
-    metadata, public = workspace.public / "metadata", workspace.public
-    kept = {metadata / "timestamp.json"}
+    metadata, public = workspace.metadata, workspace.public
+    kept = {metadata / layout.TIMESTAMP}
     for name, found in repository.roles.items():
-        kept.add(metadata / f"{found.signed.version}.{name}.json")
+        kept.add(metadata / layout.role_file(name, found.signed.version))
     for product in products(repository):
         catalog = Catalog(repository, public, product)
         for each in catalog.listed():
@@ -101,21 +102,15 @@ def _referred(workspace: Workspace, repository: Repository) -> set[Path]:
             blobs: list[Full | Delta] = [manifest.full, *manifest.deltas]
             kept.update(workspace.blob(blob.sha256) for blob in blobs)
         for channel in catalog.channels():
-            role = repository.targets(f"{product}.{channel}")
+            role = repository.targets(layout.channel_role(product, channel))
             kept.update(catalog.path(target) for target in role.targets.values())
     return kept
 
 
 def _ours(public: Path, repository: Repository) -> Iterator[str]:
     """Yield the paths of files that can only be of this repository's making."""
-    roles = "|".join(re.escape(name) for name in repository.roles if name != "root")
-    names = "|".join(re.escape(name) for name in products(repository)) or "(?!)"
-    shape = re.compile(
-        rf"metadata/(\d+\.)?({roles})\.json"
-        rf"|targets/({names})/(releases/[^/]+|channels)/[0-9a-f]{{64}}\.[^/]+\.json"
-        r"|blobs/sha256/(?P<fan>[0-9a-f]{2})/(?P=fan)[0-9a-f]{62}"
-    )
-    for top in ("metadata", "targets", "blobs"):
+    shape = layout.files_of(repository.roles, products(repository))
+    for top in layout.FOLDERS:
         for path in (public / top).rglob("*"):
             half = _HALF.fullmatch(path.name)
             meant = path.with_name(half[1]) if half else path

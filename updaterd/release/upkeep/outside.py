@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
+from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.net import Fetcher, NotFoundError
@@ -75,7 +76,7 @@ class Served:
         roots = self._roots(repository)
         judge = roots[-1].signed if roots else repository.root
         try:
-            raw = self._get("timestamp.json", LIMITS.timestamp_max_length)
+            raw = self._get(layout.TIMESTAMP, LIMITS.timestamp_max_length)
         except NotFoundError:
             return None
         if not roots and _is_of_an_older_root(repository, raw):
@@ -85,12 +86,14 @@ class Served:
         at = timestamp.snapshot_meta.version
         versions["snapshot"] = at
         try:
-            raw_snapshot = self._get(f"{at}.snapshot.json", LIMITS.snapshot_max_length)
+            raw_snapshot = self._get(
+                layout.role_file("snapshot", at), LIMITS.snapshot_max_length
+            )
         except NotFoundError:
             return Out(timestamp=raw, roots=roots, versions=versions)
         snapshot = self._judged(raw_snapshot, "snapshot", judge, Snapshot)
         for name, meta in snapshot.meta.items():
-            versions[name.removesuffix(".json")] = meta.version
+            versions[layout.stem(name)] = meta.version
         return Out(timestamp=raw, roots=roots, versions=versions)
 
     def role(self, name: str, version: int, judge: Root | Targets) -> Metadata[Any]:
@@ -100,16 +103,15 @@ class Served:
             TransientError: it cannot be had.
             ForeignError: its keys did not sign it.
         """
-        raw = self._get(f"{version}.{name}.json", 64 * LIMITS.targets_max_length)
+        raw = self._get(layout.role_file(name, version), 64 * LIMITS.targets_max_length)
         self._judged(raw, name, judge, Targets)
         return Metadata.from_bytes(raw)
 
     def tree(self, target: TargetFile) -> str:
         """Return the tree of a release that is out; empty where it cannot be had."""
-        folder, _, name = target.path.rpartition("/")
-        url = f"{self.address}/targets/{folder}/{target.hashes['sha256']}.{name}"
+        path = layout.target_file(target.path, target.hashes["sha256"])
         try:
-            raw = self._fetcher.get(url, limit=manifests.MAX_BYTES)
+            raw = self._fetcher.get(f"{self.address}/{path}", limit=manifests.MAX_BYTES)
             target.verify_length_and_hashes(raw)
             return manifests.parse(raw).tree
         except (UpdaterError, RepositoryError):
@@ -119,7 +121,7 @@ class Served:
         found: list[Metadata[Root]] = []
         judge = repository.root
         while len(found) < LIMITS.max_root_rotations:
-            name = f"{judge.version + 1}.root.json"
+            name = layout.role_file("root", judge.version + 1)
             try:
                 raw = self._get(name, LIMITS.root_max_length)
             except NotFoundError:
@@ -133,7 +135,9 @@ class Served:
         return tuple(found)
 
     def _get(self, name: str, limit: int) -> bytes:
-        return self._fetcher.get(f"{self.address}/metadata/{name}", limit=limit)
+        return self._fetcher.get(
+            f"{self.address}/{layout.METADATA}/{name}", limit=limit
+        )
 
     def _judged(self, raw: bytes, role: str, judge: Root | Targets, kind: type[T]) -> T:
         try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from updaterd import durable
+from updaterd.core import layout
 from updaterd.errors import UpdaterError
 from updaterd.release.repository import labels
 from updaterd.release.repository.catalog import LAST_SEQ, SEQ, Catalog, products
@@ -47,7 +48,7 @@ def take_roots(workspace: Workspace, out: Out) -> int:
     Power cut: some of them are there, from the oldest on.
     """
     for each in out.roots:
-        path = workspace.public / "metadata" / f"{each.signed.version}.root.json"
+        path = workspace.metadata / layout.role_file("root", each.signed.version)
         durable.write_file(path, each.to_bytes(), mode=0o644)
     return len(out.roots)
 
@@ -101,7 +102,7 @@ def jump(
         for version, places in _unknown(catalog, theirs):
             lost.append((product, version))
             trees = [(each.path, served.tree(each)) for each in places if served]
-            named = [(_platform(path), tree) for path, tree in trees]
+            named = [(layout.release_of(path)[1], tree) for path, tree in trees]
             _remember(repository, catalog, version, places[0], named)
     jumped = {}
     for role, found in repository.roles.items():
@@ -122,9 +123,9 @@ def _jump_seq(
     least: int,
     ahead: int,
 ) -> int:
-    main = f"{catalog.product}.releases"
+    main = layout.releases_role(catalog.product)
     highest = max(catalog.next_seq() - 1, least)
-    for role in (main, f"{catalog.product}.archive"):
+    for role in (main, layout.archive_role(catalog.product)):
         there = theirs.get(role)
         if there is None:
             continue
@@ -142,20 +143,17 @@ def _seq(fields: dict[str, object]) -> int:
     return int(custom.get("seq", 0)) if isinstance(custom, dict) else 0
 
 
-def _platform(path: str) -> str:
-    return path.rpartition("/")[2].removesuffix(".json")
-
-
 def _unknown(
     catalog: Catalog, theirs: dict[str, Targets]
 ) -> Iterator[tuple[str, list[TargetFile]]]:
     """Yield the releases that are out and not here: version, its targets."""
     found: dict[str, list[TargetFile]] = {}
-    for kind in ("releases", "archive"):
-        there = theirs.get(f"{catalog.product}.{kind}")
+    product = catalog.product
+    for role in (layout.releases_role(product), layout.archive_role(product)):
+        there = theirs.get(role)
         for path, target in (there.targets if there else {}).items():
-            version = path.split("/")[2]
-            if catalog.find(version, _platform(path)) is None:
+            version, platform = layout.release_of(path)
+            if catalog.find(version, platform) is None:
                 found.setdefault(version, []).append(target)
     yield from found.items()
 
@@ -170,7 +168,7 @@ def _remember(
     """Keep a label that is out from being given to other contents."""
     known = catalog.find(version)
     seq = known.seq if known else _seq(first.unrecognized_fields)
-    with repository.edit(f"{catalog.product}.archive") as role:
+    with repository.edit(layout.archive_role(catalog.product)) as role:
         role.unrecognized_fields[labels.FIELD] = labels.remembering(
             role.unrecognized_fields.get(labels.FIELD), version, seq, trees
         )

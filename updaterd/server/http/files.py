@@ -8,7 +8,6 @@ replica.
 """
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from updaterd.core import layout
 from updaterd.errors import BrokenError
 from updaterd.log import get
 from updaterd.repeats import Repeats
@@ -33,17 +33,6 @@ _FULL_RETRY_S = 10
 _KEPT = "immutable"
 _READ_WHOLE = 4 << 20  # metadata is far smaller
 
-_BLOB = re.compile(r"blobs/sha256/[0-9a-f]{2}/([0-9a-f]{64})")
-_VERSIONED = re.compile(r"metadata/\d+\.[^/]+\.json")
-_HASHED = re.compile(r"targets/(?:[^/]+/)*([0-9a-f]{64,128})\.[^/]+")
-_OURS = (
-    re.compile(r"metadata/[^/]+\.json"),
-    re.compile(r"targets/(?:[^/]+/)*[^/]+\.json"),
-    _BLOB,
-)
-"""All that a repository is made of. Whatever else lies in its folder (keys, a site's
-own pages, a backup) was not put there to be handed out by us."""
-
 
 log = get()
 
@@ -54,10 +43,10 @@ def cache_rules(path: str) -> tuple[str, str | None]:
     Args:
         path: relative to the repository, with slashes.
     """
-    hashed = _BLOB.fullmatch(path) or _HASHED.fullmatch(path)
-    if hashed:
-        return IMMUTABLE, f'"{hashed[1]}"'
-    if _VERSIONED.fullmatch(path):
+    digest = layout.digest_in(path)
+    if digest:
+        return IMMUTABLE, f'"{digest}"'
+    if layout.is_edition(path):
         return IMMUTABLE, None
     return FRESH, None
 
@@ -65,12 +54,15 @@ def cache_rules(path: str) -> tuple[str, str | None]:
 def is_ours(path: str) -> bool:
     """Tell whether a path can be a repository's file: metadata, target or blob.
 
+    Whatever else lies in its folder (keys, a site's own pages, a backup) was not put
+    there to be handed out by us.
+
     Args:
         path: relative to the repository, with slashes.
     """
     if any(part.startswith(".") for part in path.split("/")):
         return False  # half-written
-    return any(shape.fullmatch(path) for shape in _OURS)
+    return layout.is_file(path)
 
 
 def public_folder(folder: Path) -> Path:

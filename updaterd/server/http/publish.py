@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from updaterd.core import layout
 from updaterd.core.names import check_name, check_version
 from updaterd.core.wire import Fields, encode, parse_object
 from updaterd.errors import MalformedError, RejectedError
@@ -258,6 +259,6 @@ def _check_snapshot(event: Event, timestamp: Fields) -> None:
     snapshot = _pushed(event, "snapshot")
     if snapshot is None:
         return
-    listed = timestamp.fields("meta").fields("snapshot.json")
+    listed = timestamp.fields("meta").fields(layout.SNAPSHOT)
     if snapshot.integer("version") != listed.integer("version"):
         raise MalformedError("pushed snapshot is not the one its timestamp names")

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from updaterd.core import layout
 from updaterd.errors import MalformedError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Roots:
         if self._file is not None:
             return self._file
         assert self._folder is not None
-        return self._folder / f"{version}.root.json"
+        return self._folder / layout.role_file("root", version)
 
     def _stamp_now(self) -> tuple[int, ...]:
         """Return what changes when there is another root: its version, its file's.
@@ -72,7 +73,7 @@ class Roots:
 
 
 def _is_root(number: str, rest: str) -> bool:
-    return rest == "root.json" and number.isdigit()
+    return rest == layout.ROOT and number.isdigit()
 
 
 def _read(path: Path) -> "Root":
