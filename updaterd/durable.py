@@ -251,3 +251,14 @@ def link_at(source: tuple[str, int], name: str, directory: int) -> None:
         dst_dir_fd=directory,
         follow_symlinks=False,
     )
+
+
+def rename_at(source: tuple[str, int], name: str, directory: int) -> None:
+    """Move a file or link (name, open directory) within what is being staged.
+
+    Raises:
+        OSError: another file system, or the disk refused.
+
+    Power cut: the staging directory is thrown away as a whole, or hashed again.
+    """
+    os.replace(source[0], name, src_dir_fd=source[1], dst_dir_fd=directory)

@@ -23,7 +23,7 @@ from updaterd.artifact.job import Job, Used, entries
 from updaterd.artifact.limits import give_up
 from updaterd.confine import confine
 from updaterd.core.tree import File
-from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
+from updaterd.errors import RejectedError, TransientError, UpdaterError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from updaterd.artifact.job import Made
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+UNHEARD = 75
+"""Exit code: how the job ended could not be told (the pipe failed, or no memory)."""
 _EVERY = 1 << 22  # bytes between two times that progress is told
 
 
@@ -82,7 +84,8 @@ def make(job: Job, progress: Callable[[int, int], None] | None = None) -> Made:
     Raises:
         RejectedError: the bundle is not what it should be.
         MalformedError: or breaks its own limits.
-        TransientError: the disk is full or failing.
+        TransientError: the disk is full or failing, or its file system takes no file so
+            long: what a file may hold follows from the listing.
     """
     try:
         fd = _opened(job.bundle)
@@ -110,8 +113,6 @@ def make(job: Job, progress: Callable[[int, int], None] | None = None) -> Made:
                 do="free some space",
                 code="disk_full",
             ) from error
-        if error.errno == errno.EFBIG:
-            raise MalformedError("the bundle makes too large a file") from error
         raise TransientError(
             f"{job.destination}: {error}", code="disk_error"
         ) from error
@@ -148,23 +149,38 @@ class _Usage:
         try:
             status = os.pread(self._status, 1 << 14, 0)
         except OSError:
-            status = b"VmHWM: 0"
-        peak = status.split(b"VmHWM:", 1)[1].split(None, 1)[0]
-        return Used(usage.ru_utime + usage.ru_stime, int(peak) * 1024)
+            status = b""
+        peak = status.partition(b"VmHWM:")[2].split(None, 1)  # not every kernel has it
+        kib = int(peak[0]) if peak else 0
+        return Used(usage.ru_utime + usage.ru_stime, kib * 1024)
 
 
 def main() -> int:
-    """Do one job."""
+    """Do one job; return the exit code."""
     with open(0, "rb", closefd=False) as stdin:
         job = read(stdin.read())
     usage = _Usage()
     _import_for(job)
     give_up(memory=job.memory, cpu_s=cpu_limit(job), file_bytes=_longest(job))
     try:
+        _work(job, usage)
+    except (OSError, MemoryError):
+        return UNHEARD
+    return 0
+
+
+def _work(job: Job, usage: _Usage) -> None:
+    """Do a job in the cage, and tell how it ended.
+
+    Raises:
+        OSError: nobody hears it.
+        MemoryError: there is not enough to tell it.
+    """
+    try:
         confined = confine(job.destination, read=() if job.old is None else (job.old,))
     except OSError as error:
         _tell(answers.failure(error, "worker_crashed", usage.used()))
-        return 0
+        return
     _tell(answers.cage(confined))
     try:
         result = make(job, _progress())
@@ -172,24 +188,26 @@ def main() -> int:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         entry = getattr(error, "entry", answers.NOWHERE)
         _tell(answers.failure(cause, error.code, usage.used(), entry=entry))
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - nobody would read a trace
         _tell(answers.failure(error, "worker_crashed", usage.used()))
     else:
         _tell(answers.made(result, usage.used()))
-    return 0
 
 
 def cpu_limit(job: Job) -> int:
     """Return how many CPU seconds a job may take."""
-    return 60 + sum(_lengths(job)) // 2**22
+    return 60 + sum(sizes(job)) // 2**22
 
 
 def _longest(job: Job) -> int:
     """Return how long a file may become."""
-    return max(_lengths(job), default=0) if job.files is not None else 2**48
+    return max(sizes(job), default=0) if job.files is not None else 2**48
 
 
-def _lengths(job: Job) -> list[int]:
+def sizes(job: Job) -> list[int]:
+    """Return the lengths of all files of both trees, as far as they are known."""
     lengths = [e.length for e in job.old_files if isinstance(e, File)]
     return lengths + [e.length for e in job.files or () if isinstance(e, File)]
 

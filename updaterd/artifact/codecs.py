@@ -34,6 +34,9 @@ WINDOW_LOG = 23
 WINDOW = 1 << WINDOW_LOG
 """Largest window or dictionary, bytes: 8 MiB."""
 
+BSDIFF = "bsdiff40"
+"""As in `core.deltas`, which costs the worker more than all of this to import."""
+
 _WINDOW_LOG_MAX = 100  # ZSTD_d_windowLogMax (zstd.h)
 _PIECE = 1 << 16  # packed bytes read at a time
 _AHEAD = 1 << 17  # raw bytes asked for at a time
@@ -79,12 +82,21 @@ class Packed:
     offset: int
 
 
+_prepared: set[int] | None = None  # codecs; None: whatever is there is imported
+
+
 def _decompressor(codec: int) -> tuple[Any, tuple[type[Exception], ...]]:
     """Return a decoder and the errors it knows; imports what the stream needs only.
 
     Raises:
-        MalformedError: this machine has no such decoder.
+        MalformedError: this machine has no such decoder, or the bundle's codec does not
+            name it.
     """
+    if _prepared is not None and codec not in _prepared:
+        raise MalformedError(
+            f"a stream has codec {codec}, which the bundle does not name",
+            code="unknown_codec",
+        )
     if codec == XZ and (lzma := _first("lzma")) is not None:
         filters = [{"id": lzma.FILTER_LZMA2, "dict_size": WINDOW}]
         decoder: Any = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=filters)
@@ -105,13 +117,23 @@ def _decompressor(codec: int) -> tuple[Any, tuple[type[Exception], ...]]:
 
 
 def prepare(name: str) -> None:
-    """Import what the streams of a bundle need, by its codec: later nothing can be."""
-    for codec, compression in NAMES.items():
-        if compression in name.split("+") or (codec == BZ2 and "+" not in name):
-            try:
-                _decompressor(codec)
-            except MalformedError:
-                continue  # said when a stream needs it
+    """Import what the streams of a bundle need, by its codec: later nothing can be.
+
+    From here on this process decodes nothing else.
+
+    Raises:
+        ImportError: this Python lacks one of them.
+    """
+    global _prepared  # noqa: PLW0603 - for the one job of this process
+    names = {"bz2"} if name == BSDIFF else set(name.split("+"))
+    _prepared = None
+    codecs = {codec for codec, compression in NAMES.items() if compression in names}
+    for codec in codecs:
+        try:
+            _decompressor(codec)
+        except MalformedError:
+            raise ImportError(f"no decoder for {NAMES[codec]}") from None
+    _prepared = codecs
 
 
 class Stream:

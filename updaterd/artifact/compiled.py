@@ -179,13 +179,14 @@ class Concatenation(sources.Concatenation):
 
         Raises:
             MalformedError: a file is read that is not made yet.
+            OSError: a file of the new tree cannot be read.
         """
         try:
             data, cut = _native.gather(starts, ends, self._piece_at)
         except ValueError as error:
             raise MalformedError(str(error)) from None
         if cut >= 0:
-            self._cut.add(bisect_right(self._starts, cut) - 1)
+            self._lacks(bisect_right(self._starts, cut) - 1)
         return data
 
     def _piece_at(self, position: int) -> tuple[int, int, int]:

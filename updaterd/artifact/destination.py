@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.output import CREATE, Output
-from updaterd.artifact.sources import digest, look_at, look_up
+from updaterd.artifact.sources import digest, has_content, look_at, look_up
 from updaterd.durable import link_at, symlink_at
 
 TYPE_CHECKING = False
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 FICLONE = 0x40049409
 _PIECE = 1 << 18
+
+
+def _read(fd: int, count: int, at: int) -> bytes:
+    """Return bytes of an old file; none where it ends, or cannot be read."""
+    try:
+        return os.pread(fd, count, at)
+    except OSError:
+        return b""  # what comes out has another hash
 
 
 class HashedOutput(Output):
@@ -44,17 +52,20 @@ class HashedOutput(Output):
         self._state.update(data)
         super().write(data)
 
-    def finish(self) -> str:
-        """Set the mode, close, and return the sha256 of what was written.
+    def finish(self) -> None:
+        """Set the mode and the length, and close.
 
         Raises:
-            OSError: the disk refused.
+            OSError: the disk refused; it is closed.
         """
         try:
-            self.end()
             os.fchmod(self._fd, self._mode)
+            super().finish()
         finally:
-            self.close()
+            self.abandon()
+
+    def sha256(self) -> str:
+        """Return the hash of what was written so far."""
         return self._state.hexdigest()
 
 
@@ -175,7 +186,8 @@ class Destination:
                 its own tree would change the old release too.
 
         Raises:
-            OSError: the disk refused.
+            OSError: the disk refused to write. An old file that cannot be read is not
+                what it should be.
         """
         if how == "hardlink":
             shared = self._share_link(folders, old, path, mode)
@@ -187,7 +199,7 @@ class Destination:
         fd, _ = found
         try:
             if how == "reflink" and not self._no_clones:
-                if digest(fd, old.length) != old.sha256:
+                if not has_content(fd, old):
                     return False
                 directory, name = self._folders.parent(path)
                 if self._clone(fd, directory, name, mode):
@@ -213,14 +225,17 @@ class Destination:
             link_at((there, place), name, directory)
         except OSError:
             return None
-        found = look_at(directory, name, old.length)
+        try:
+            found = look_at(directory, name, old.length)
+        except OSError:
+            found = None  # it cannot be read
         if found is None:
             os.unlink(name, dir_fd=directory)
             return False
         fd, status = found
         try:
             fits = stat.S_IMODE(status.st_mode) == mode
-            sound = fits and digest(fd, old.length) == old.sha256
+            sound = fits and has_content(fd, old)
         finally:
             os.close(fd)
         if not sound:
@@ -231,18 +246,20 @@ class Destination:
         """Copy an old file, hashed on its way; tell whether it was what it should be.
 
         Raises:
-            OSError: the disk refused.
+            OSError: the disk refused to write.
         """
         output = self.create(path, mode)
         at = 0
         try:
             while at < old.length and (
-                data := os.pread(fd, min(_PIECE, old.length - at), at)
+                data := _read(fd, min(_PIECE, old.length - at), at)
             ):
                 output.write(data)
                 at += len(data)
+            output.finish()
         finally:
-            sound = output.finish() == old.sha256
+            output.abandon()
+        sound = output.sha256() == old.sha256
         if not sound:
             self.remove(path)
         return sound
@@ -267,5 +284,5 @@ class Destination:
     def close(self) -> None:
         """Close the directories, and a file that its bundle did not finish."""
         if self._last is not None:
-            self._last.close()
+            self._last.abandon()
         self._folders.close()

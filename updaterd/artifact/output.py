@@ -58,20 +58,23 @@ class Output:
             view = view[os.write(self._fd, view) :]
             self._hole = False
 
-    def end(self) -> None:
-        """Give the file its length, where it ends in a hole.
+    def finish(self) -> None:
+        """Give the file its length, where it ends in a hole, and close it.
 
         By a byte and not by truncating, which a confined process may not do.
 
         Raises:
-            OSError: the disk refused.
+            OSError: the disk refused; it is closed.
         """
-        if self._hole:
-            os.lseek(self._fd, -1, os.SEEK_CUR)
-            self._put(memoryview(b"\0"))
+        try:
+            if self._hole:
+                os.lseek(self._fd, -1, os.SEEK_CUR)
+                self._put(memoryview(b"\0"))
+        finally:
+            self.abandon()
 
-    def close(self) -> None:
-        """Close it; harmless when it is closed."""
+    def abandon(self) -> None:
+        """Close the file as it is; harmless when it is closed."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -102,5 +105,5 @@ class Outputs:
     def close(self) -> None:
         """Close the directories, and a file that its bundle did not finish."""
         if self._last is not None:
-            self._last.close()
+            self._last.abandon()
         self._folders.close()

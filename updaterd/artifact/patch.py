@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from updaterd.artifact import codecs, container, loops, script
 from updaterd.artifact.blocks import MAX_BLOCK
-from updaterd.artifact.codecs import Stream
+from updaterd.artifact.codecs import BSDIFF, Stream
 from updaterd.artifact.engine import Engine
 from updaterd.artifact.job import Made
 from updaterd.artifact.output import Outputs
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from updaterd.artifact.sink import Progress
     from updaterd.core.tree import Entry
 
-BSDIFF = "bsdiff40"
-"""As in `core.deltas`, which costs the worker more than all of this to import."""
 PROJECTED = "delta2"
 """What the codec of a delta with images begins with."""
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import IO, Any
@@ -23,7 +24,7 @@ import updaterd
 from updaterd import oom
 from updaterd.artifact import answers, completion, descendants
 from updaterd.artifact.answers import Done, Failure
-from updaterd.artifact.child import cpu_limit
+from updaterd.artifact.child import UNHEARD, cpu_limit, sizes
 from updaterd.artifact.destination import Destination
 from updaterd.artifact.job import Job, Report, rows
 from updaterd.confine import Confined
@@ -35,9 +36,11 @@ __all__ = [
     "ENVIRONMENT",
     "Answer",
     "Job",
+    "Patience",
     "Report",
     "ask",
     "command",
+    "patience",
     "plain",
     "probe",
     "run",
@@ -63,11 +66,30 @@ _NOT_FLUSHED = 120  # what Python exits with when its last words cannot be writt
 _PIECE = 1 << 16
 _MOST_PROGRESS = 1 << 16  # times that it is passed on
 _PATIENCE_S = 600  # without a word, beyond the CPU seconds that it may take
+_SLOWEST = 1 << 16  # bytes a second, of both trees, beyond that
+# What contents can do to whoever reads them; other signals come from other processes.
+_CRASHES = frozenset({
+    signal.SIGSEGV, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS,
+})  # fmt: skip
 _TEXT = 2000
 _FULL_DISK = "disk_full"
 _TRANSIENT = frozenset({_FULL_DISK, "disk_error"})
 _at_work: set[int] = set()
 _changing = threading.Lock()
+
+
+@record
+class Patience:
+    """How long a worker is heard: seconds without a word, and in all."""
+
+    silence_s: float
+    total_s: float
+
+
+def patience(job: Job) -> Patience:
+    """Return how long a job's worker is heard."""
+    silence = _PATIENCE_S + cpu_limit(job)
+    return Patience(silence, silence + sum(sizes(job)) / _SLOWEST)
 
 
 @record
@@ -123,7 +145,7 @@ def run(
         if isinstance(answer.end, Failure):
             raise _error(answer.end, job, is_confined=answer.confined is not None)
         if answer.end is None or answer.code != 0:
-            raise _died(answer)
+            raise _died(answer, job)
         try:
             return completion.complete(
                 job, answer.end.made, destination, answer.end.used
@@ -135,7 +157,11 @@ def run(
 
 
 def ask(
-    job: Job, *, on_progress: Progress | None = None, argv: Sequence[str] = ()
+    job: Job,
+    *,
+    on_progress: Progress | None = None,
+    argv: Sequence[str] = (),
+    within: Patience | None = None,
 ) -> Answer:
     """Let a confined process do its part of a job; return what it said.
 
@@ -145,9 +171,11 @@ def ask(
         job: what to make of which bundle.
         on_progress: called with bytes made and bytes in all.
         argv: how the process is started, if not as `command` says.
+        within: how long it is heard, if not as `patience` says.
 
     Raises:
-        TransientError: it said nothing for too long, or left others running.
+        TransientError: it said nothing for too long, did not end, or left others
+            running.
 
     Power cut: see `run`.
     """
@@ -174,7 +202,7 @@ def ask(
             try:
                 with suppress(BrokenPipeError), process.stdin as pipe:
                     pipe.write(plain(given))
-                _listen(process, reader, on_progress, _PATIENCE_S + cpu_limit(job))
+                _listen(process, reader, on_progress, within or patience(job))
             except BaseException:
                 process.kill()
                 raise
@@ -287,14 +315,15 @@ def _listen(
     process: subprocess.Popen[bytes],
     reader: answers.Reader,
     on_progress: Progress | None,
-    patience_s: float,
+    within: Patience,
 ) -> None:
     """Hear a worker until it ends; whoever else holds its pipe is not waited for.
 
     Raises:
         MalformedError: it says what cannot be said.
-        TransientError: it says nothing, and does not end.
-    """
+        TransientError: it says nothing for too long, or does not end.
+    """  # noqa: DOC501  raised through _too_long
+    deadline = time.monotonic() + within.total_s
     assert process.stdout is not None
     pipe = process.stdout.fileno()
     os.set_blocking(pipe, False)
@@ -305,14 +334,10 @@ def _listen(
         poll.register(pipe, select.POLLIN)
         poll.register(ending, select.POLLIN)
         while True:
-            events = dict(poll.poll(patience_s * 1000))
-            if not events:
-                raise TransientError(
-                    f"the process that opens bundles was silent for {patience_s:.0f} s",
-                    means="what it made is not used",
-                    do="look at the disk",
-                    code="worker_silent",
-                )
+            left = deadline - time.monotonic()
+            events = dict(poll.poll(max(0, min(within.silence_s, left)) * 1000))
+            if left <= 0 or not events:
+                raise _too_long(within, is_silent=left > within.silence_s)
             # What it said before its end is read after that, as far as it is there.
             data = _read(pipe) if is_open else b""
             while data:
@@ -322,6 +347,8 @@ def _listen(
                         if on_progress is not None:
                             on_progress(done, total)
                 data = _read(pipe) if reader.end is None else b""
+                if time.monotonic() > deadline:
+                    raise _too_long(within, is_silent=False)
             if ending in events:
                 return
             if data is None:
@@ -329,6 +356,21 @@ def _listen(
                 poll.unregister(pipe)
     finally:
         os.close(ending)
+
+
+def _too_long(within: Patience, *, is_silent: bool) -> TransientError:
+    """Return what it means that a worker is not heard any longer."""
+    how = (
+        f"was silent for {within.silence_s:.0f} s"
+        if is_silent
+        else f"did not end within {within.total_s:.0f} s"
+    )
+    return TransientError(
+        f"the process that opens bundles {how}",
+        means="what it made is not used",
+        do="look at the disk",
+        code="worker_silent",
+    )
 
 
 def _read(pipe: int) -> bytes | None:
@@ -391,12 +433,16 @@ def _killed(*, starved: bool) -> TransientError:
     )
 
 
-def _died(answer: Answer) -> UpdaterError:
-    """Return what the end of a worker without an answer means."""
+def _died(answer: Answer, job: Job) -> UpdaterError:
+    """Return what the end of a worker without an answer means.
+
+    Only a signal that contents can cause speaks against a bundle. Whoever ends with an
+    exit code and no answer could not give it: the machine's trouble, which passes.
+    """
     code = answer.code
     if code == -signal.SIGKILL:
         return _killed(starved=answer.starved)
-    if code == -signal.SIGBUS:
+    if code == -signal.SIGBUS and answer.confined is not None and job.old is not None:
         # Without the compiled module long old files are mapped; what a bad sector or a
         # cut takes away is fatal then.
         return RejectedError(
@@ -412,7 +458,10 @@ def _died(answer: Answer) -> UpdaterError:
     if answer.confined is None:
         # It had not seen a byte of the bundle.
         line = answer.text.strip().rsplit("\n", 1)[-1]
-        is_disk = code == _NOT_FLUSHED or "OSError: [Errno " in answer.text
+        is_disk = (
+            code in (_NOT_FLUSHED, UNHEARD, -signal.SIGBUS)
+            or "OSError: [Errno " in answer.text
+        )
         return TransientError(
             "the process that opens bundles ended before it opened one: "
             f"{line or f'exit code {code}':.200}",
@@ -420,6 +469,13 @@ def _died(answer: Answer) -> UpdaterError:
             code="disk_error" if is_disk else "cage_not_built",
         )
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return MalformedError(
-        f"the process that opens bundles crashed: {how}", code="worker_crashed"
+    if -code in _CRASHES:
+        return MalformedError(
+            f"the process that opens bundles crashed: {how}", code="worker_crashed"
+        )
+    return TransientError(
+        f"the process that opens bundles ended without an answer: {how}",
+        means="what it made is not used; it is tried again",
+        do="look at the disk and at `dmesg`",
+        code="disk_error" if code == -signal.SIGBUS else "no_answer",
     )

@@ -56,8 +56,7 @@ class Sink:
         """Close the file that is full, and open the next that is not empty."""
         while not self._left:
             if self._open is not None:
-                self._open.end()
-                self._open.close()
+                self._open.finish()
                 self._open = None
             if self._next == len(self._files):
                 return

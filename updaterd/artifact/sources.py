@@ -8,6 +8,7 @@ old files hashed too, to tell a bad old file from a bad delta.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from array import array
@@ -40,6 +41,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _CLOSED = -1
 NOT_MADE = "operations: one reads a file that is not made yet"
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+# What the file's own name answers; every other error is the machine's.
+_NO_SUCH_FILE = frozenset({
+    errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES,
+})  # fmt: skip
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -53,9 +58,9 @@ def look_up(folders: Folders, file: File) -> tuple[int, os.stat_result] | None:
     """Return an old file's descriptor and status; None when it cannot be that file."""
     try:
         directory, name = folders.parent(file.path)
+        return look_at(directory, name, file.length)
     except OSError:
-        return None
-    return look_at(directory, name, file.length)
+        return None  # a bad disk under it, too: it is as good as missing
 
 
 def open_at(directory: int, name: str) -> int:
@@ -90,10 +95,16 @@ def open_at(directory: int, name: str) -> int:
 def look_at(
     directory: int, name: str, length: int
 ) -> tuple[int, os.stat_result] | None:
-    """Return descriptor and status of a regular file of this length, or None."""
+    """Return descriptor and status of a regular file of this length, or None.
+
+    Raises:
+        OSError: the machine cannot tell: too many open files, no memory, a bad disk.
+    """
     try:
         fd = open_at(directory, name)
-    except OSError:
+    except OSError as error:
+        if error.errno not in _NO_SUCH_FILE:
+            raise
         return None
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode) or status.st_size != length:
@@ -132,11 +143,17 @@ def is_sound(folders: Folders, file: File) -> bool:
     if fd is None:
         return False
     try:
+        return has_content(fd, file)
+    finally:
+        os.close(fd)
+
+
+def has_content(fd: int, file: File) -> bool:
+    """Tell whether an open old file has the bytes its listing says."""
+    try:
         return digest(fd, file.length) == file.sha256
     except OSError:
         return False
-    finally:
-        os.close(fd)
 
 
 _STATM: list[int] = []
@@ -309,6 +326,11 @@ class Concatenation:
         return lows, [memoryview(data) for data in reads]
 
     def _descriptor(self, index: int) -> int | None:
+        """Return a file, open; None for an old one that is not there.
+
+        Raises:
+            OSError: it is one of the new tree: the machine cannot read what it wrote.
+        """
         fd = self._open.get(index, _CLOSED)
         if fd == _CLOSED:
             if len(self._open) >= _MOST_OPEN:
@@ -316,9 +338,27 @@ class Concatenation:
             folders = self._old if index < self._old_count else self._new
             fd = open_file(folders, self._files[index])
             self._open[index] = fd
+        if fd is None:
+            self._lacks(index)
         return fd
 
+    def _lacks(self, index: int) -> None:
+        """Note that a file cannot be read, or not to its end.
+
+        Raises:
+            OSError: it is one of the new tree.
+        """
+        if index >= self._old_count:
+            # complete when it was written: nobody's fault but the machine's
+            raise OSError(errno.EIO, os.strerror(errno.EIO), self._files[index].path)
+        self._cut.add(index)
+
     def _piece(self, index: int, offset: int, count: int) -> bytes:
+        """Return bytes of a file; fewer where an old one has no more.
+
+        Raises:
+            OSError: see `_descriptor`.
+        """
         fd = self._descriptor(index)
         if fd is None:
             return b""
@@ -327,7 +367,7 @@ class Concatenation:
         except OSError:
             data = b""  # a bad sector: as good as missing
         if len(data) < count:
-            self._cut.add(index)
+            self._lacks(index)
         return data
 
     def short(self) -> tuple[str, ...]:
@@ -335,11 +375,7 @@ class Concatenation:
 
         They may be whole again: somebody installed them anew while they were read.
         """
-        return tuple(
-            self._files[index].path
-            for index in sorted(self._cut)
-            if index < self._old_count
-        )
+        return tuple(self._files[index].path for index in sorted(self._cut))
 
     def _close(self, index: int) -> None:
         fd = self._open.pop(index)

@@ -137,8 +137,7 @@ def _unpack(
             done += len(piece)
             if progress is not None:
                 progress(done, total)
-        output.end()
-        output.close()
+        output.finish()
     frames.finish()
     return Made(bytes_written=done, files_changed=len(files))
 

@@ -208,6 +208,8 @@ worker_killed: the worker was killed, by a person perhaps | `journalctl -k`
 no_such_command: a configured command is not there, or cannot be run
   | correct it, or its rights
 worker_died: the worker ended early | the worker's lines in the journal
+no_answer: the process that opens bundles ended without an answer
+  | look at the disk and `dmesg`; it is tried again
 worker_silent: the process that opens bundles stood still | look at the disk
 worker_left_others: the process that opens bundles left others that cannot be ended
   | restart the machine; report it, with the bundle

@@ -7,8 +7,7 @@ these only, and starts the faster the less it imports.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from functools import cache
+from bisect import bisect_left, bisect_right
 from operator import attrgetter
 
 from updaterd.core.records import record
@@ -16,7 +15,6 @@ from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import re
     from collections.abc import Mapping, Sequence
 
 MAX_FILES = 131_072
@@ -45,9 +43,10 @@ _UNSEEN = (
     (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x200B, 0x200F),
     (0x2028, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xD800, 0xDFFF),
     (0xFDD0, 0xFDEF), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFFB),
-    (0xFFFE, 0xFFFF), (0x13430, 0x1345F), (0x1BCA0, 0x1BCAF), (0x1D173, 0x1D17A),
+    (0x13430, 0x1345F), (0x1BCA0, 0x1BCAF), (0x1D173, 0x1D17A),
     (0xE0000, 0xE0FFF),
 )  # fmt: skip
+_PLANE_END = 0xFFFE  # as this and the next one, two noncharacters end each plane
 
 
 @record
@@ -75,17 +74,13 @@ def unseen(text: str) -> str:
     """Return the first character that no name may have, as "U+202E"; or nothing."""
     if text.isascii() and text.isprintable():
         return ""
-    found = _no_reader_sees().search(text)
-    return f"U+{ord(found[0]):04X}" if found else ""
-
-
-@cache
-def _no_reader_sees() -> re.Pattern[str]:
-    import re  # noqa: PLC0415 - only for names that are not ASCII
-
-    ends = [(plane + 0xFFFE, plane + 0xFFFF) for plane in range(0, 0x110000, 0x10000)]
-    ranges = (f"\\U{low:08x}-\\U{high:08x}" for low, high in (*_UNSEEN, *ends))
-    return re.compile(f"[{''.join(ranges)}]")
+    # Not by `re`: in the cage nothing can be imported.
+    for number in map(ord, text):
+        place = bisect_right(_UNSEEN, (number, 0x110000)) - 1
+        is_listed = place >= 0 and number <= _UNSEEN[place][1]
+        if is_listed or number & _PLANE_END == _PLANE_END:
+            return f"U+{number:04X}"
+    return ""
 
 
 def check_path(path: str) -> str:

@@ -78,6 +78,17 @@ def open_staging(root: Path, tree: str | None = None) -> Path:
     return path
 
 
+def open_beside(staging: Path) -> Path:
+    """Return an empty directory beside one in which a tree is built.
+
+    Raises:
+        OSError: the disk refused.
+
+    Power cut: the directory is left over; `clear_leftovers` removes it.
+    """
+    return Path(tempfile.mkdtemp(prefix="stage-", dir=staging.parent))
+
+
 def staging_name(tree: str) -> str:
     """Return the name of the directory in which a tree is built."""
     return f"stage-{tree}"

@@ -172,7 +172,7 @@ def _between(
     """
     work = _work(job, step, staging, base)
     known = reuse.listing(staging, work.tree)
-    done = reuse.salvage(staging, known or ())
+    done = reuse.salvage(staging, known or (), linked=True)
     if known and len(done) == len(known):
         job.continued += len(done)
         return Base(staging, known)

@@ -173,8 +173,9 @@ def _part(directory: int, name: str, status: os.stat_result) -> None:
             while data := os.pread(fd, _PIECE, at):
                 output.write(data)
                 at += len(data)
-        finally:
             output.finish()
+        finally:
+            output.abandon()
         times = (status.st_atime_ns, status.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
     finally:

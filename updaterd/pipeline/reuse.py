@@ -22,7 +22,13 @@ from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Entry, File, Manifest, tree_id
 from updaterd.core.settings import Product
-from updaterd.errors import BrokenError, MalformedError, TransientError, UpdaterError
+from updaterd.errors import (
+    BrokenError,
+    MalformedError,
+    RejectedError,
+    TransientError,
+    UpdaterError,
+)
 from updaterd.install import stage
 from updaterd.install.activate import UNMANAGED
 from updaterd.install.room import DiskFullError, Need, require
@@ -32,16 +38,29 @@ _HEAD = 64 * 1024
 
 
 class NoRangesError(TransientError):
-    """The server serves whole files only: a part of one cannot be fetched."""
+    """A part of a file cannot be fetched: whole files are served only, or other bytes.
+
+    What comes by Range is hashed only after it was unpacked: wrong bytes are the
+    server's fault as well as they may be the bundle's. The whole file tells.
+    """
 
     code = "bad_range"
 
 
-def salvage(staging: Path, files: Sequence[Entry]) -> frozenset[str]:
+def salvage(
+    staging: Path, files: Sequence[Entry], *, linked: bool = False
+) -> frozenset[str]:
     """Return which entries of a half-built tree are right; delete everything else.
 
     Nothing a dead run left is believed: each file is hashed, and what is not listed,
     or not exactly as listed, is gone afterwards.
+
+    Args:
+        staging: the tree.
+        files: its listing.
+        linked: whether hard links stay. Not where a bundle is opened next: who does
+            that may write below `staging`, and so into the release that has the other
+            link. They are made again afterwards.
 
     Raises:
         BrokenError: something of it cannot be deleted.
@@ -53,6 +72,8 @@ def salvage(staging: Path, files: Sequence[Entry]) -> frozenset[str]:
         if not any(items):
             return frozenset()
     wrong = {problem.path for problem in verify_tree(staging, files)}
+    if not linked:
+        wrong |= _hard_links(staging, files)
     stubborn = [path for path in wrong if not _delete(staging, path)]
     if stubborn:
         obstacles = stage.delete_tree(staging)
@@ -66,6 +87,20 @@ def salvage(staging: Path, files: Sequence[Entry]) -> frozenset[str]:
         durable.make_dir(staging, mode=0o700)
         return frozenset()
     return frozenset(entry.path for entry in files) - wrong
+
+
+def _hard_links(staging: Path, files: Sequence[Entry]) -> set[str]:
+    """Return the paths of files that have another name somewhere."""
+    found = set()
+    with Folders(staging) as folders:
+        for entry in files:
+            if isinstance(entry, File):
+                with suppress(OSError):
+                    directory, name = folders.parent(entry.path)
+                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                    if status.st_nlink > 1:
+                        found.add(entry.path)
+    return found
 
 
 def _delete(staging: Path, path: str) -> bool:
@@ -156,13 +191,18 @@ def fetch_missing(
 ) -> None:
     """Fetch only the parts of the full bundle that hold `missing`, and unpack them.
 
+    The process that opens the bundle gets a folder of its own, and its files are moved
+    into `staging` afterwards: there may be hard links to the running release in that.
+
     Raises:
-        NoRangesError: the server serves whole files only.
+        NoRangesError: the servers serve whole files only, or what came is not what was
+            signed.
         DiskFullError: there is no room for it.
         TransientError: no server could be asked.
-        RejectedError: what came is not what was signed.
+        OSError: the disk refused.
 
-    Power cut: the sparse file in the cache is made anew by the next call.
+    Power cut: the sparse file in the cache is made anew by the next call; the folder is
+        cleared with what other runs left.
     """
     full = manifest.full
     sparse = services.bundles(manifest) / f"{full.sha256}.sparse"
@@ -183,22 +223,13 @@ def fetch_missing(
                     if high > len(head):  # what came with the head is here
                         start = max(low, len(head))
                         _copy_range(services, url, file.fileno(), start, high)
-            sandbox.run(
-                sandbox.Job(
-                    kind="full",
-                    codec=full.codec,
-                    bundle=sparse,
-                    bundle_sha256=full.sha256,
-                    bundle_length=full.length,
-                    destination=staging,
-                    files=manifest.files,
-                    tree=manifest.tree,
-                    only=missing,
-                    partial=True,
-                )
-            )
+            _unpack_missing(manifest, missing, sparse, staging)
         except DiskFullError:
             raise
+        except RejectedError as error:
+            failure = NoRangesError(
+                f"{url:.200}: {error.what}", do=error.do, code="hash_mismatch"
+            )
         except UpdaterError as error:
             failure = error
         else:
@@ -206,6 +237,44 @@ def fetch_missing(
         finally:
             sparse.unlink(missing_ok=True)
     raise failure or TransientError("no server to fetch from", code="unreachable")
+
+
+def _unpack_missing(
+    manifest: Manifest, missing: frozenset[str], sparse: Path, staging: Path
+) -> None:
+    """Unpack chosen files beside a tree that is being staged, and move them into it.
+
+    Raises:
+        RejectedError: what is in the bundle is not what was signed.
+        TransientError: no disk space, no memory.
+        OSError: the disk refused.
+
+    Power cut: as `fetch_missing`.
+    """
+    full = manifest.full
+    fresh = stage.open_beside(staging)
+    try:
+        sandbox.run(
+            sandbox.Job(
+                kind="full",
+                codec=full.codec,
+                bundle=sparse,
+                bundle_sha256=full.sha256,
+                bundle_length=full.length,
+                destination=fresh,
+                files=manifest.files,
+                tree=manifest.tree,
+                only=missing,
+                partial=True,
+            )
+        )
+        with Folders(fresh) as source, Folders(staging, make=True) as target:
+            for path in sorted(missing):
+                directory, name = source.parent(path)
+                folder, _ = target.parent(path)
+                durable.rename_at((name, directory), name, folder)
+    finally:
+        stage.delete_tree(fresh)
 
 
 def _copy_range(services: Services, url: str, fd: int, low: int, high: int) -> None:
@@ -220,9 +289,11 @@ def _copy_range(services: Services, url: str, fd: int, low: int, high: int) -> N
         if low and answer.status != 206:
             raise NoRangesError(f"{url:.200}: no ranges there")
         for chunk in answer.chunks:
-            piece = chunk[: high - at]
-            os.pwrite(fd, piece, at)
-            at += len(piece)
+            piece = memoryview(chunk)[: high - at]
+            while piece:
+                count = os.pwrite(fd, piece, at)
+                piece = piece[count:]
+                at += count
             services.teller.progress(
                 "downloading what is missing", at - low, high - low
             )

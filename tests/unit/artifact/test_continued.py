@@ -155,6 +155,21 @@ def test_a_leftover_is_believed_by_its_hash_only(base, name):
         assert report.files_changed >= 6 - len(done)
 
 
+def test_a_hard_link_to_the_running_release_is_not_left_to_the_next_opener(base):
+    """It may write to all that is staged; what it breaks would be the release's."""
+    job = _job(base, unchanged="hardlink")
+    report = sandbox.run(job)
+    assert report.files_shared == 2
+    running = base / "old" / "same"
+    assert running.samefile(job.destination / "same")
+
+    done, report = _go_on(job)
+
+    assert {f"f{n}" for n in range(6)} | {"l"} == done
+    assert running.samefile(job.destination / "same"), "made again afterwards"
+    assert not verify_tree(job.destination, job.files)
+
+
 def test_any_leftover_of_any_bundle_is_continued(tmp_path):
     """Every subset of a tree: from full bundle, delta and patch alike."""
     import bsdiff4

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the end of the worker process means: the bundle's fault, or the machine's."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,10 @@ import pytest
 
 import updaterd
 from updaterd.artifact import codecs, sandbox
+from updaterd.artifact.child import UNHEARD
 from updaterd.artifact.codecs import ZSTD, Packed
 from updaterd.artifact.job import Job
+from updaterd.core.records import replaced
 from updaterd.errors import MalformedError, RejectedError, TransientError
 
 CONFINED = "printf 'C\\007\\001'"
@@ -78,10 +81,11 @@ def test_worker_that_crashes_before_it_opened_a_bundle_is_not_its_doing(
     assert "nonsense" in str(caught.value)
 
 
-@pytest.mark.parametrize("how", ["exit 1", "kill -SEGV $$"])
+@pytest.mark.parametrize("how", ["SEGV", "ILL", "FPE", "ABRT", "SYS"])
 def test_worker_that_crashes_is_the_bundles_doing(tmp_path, monkeypatch, job, how):
     """And what it printed is nobody's to read: only numbers leave the cage."""
-    ends(tmp_path, monkeypatch, CONFINED, 'echo "ValueError: nonsense" >&2', how)
+    nonsense = 'echo "ValueError: nonsense" >&2'
+    ends(tmp_path, monkeypatch, CONFINED, nonsense, f"kill -{how} $$")
 
     with pytest.raises(RejectedError) as caught:
         sandbox.run(job)
@@ -90,16 +94,99 @@ def test_worker_that_crashes_is_the_bundles_doing(tmp_path, monkeypatch, job, ho
     assert "nonsense" not in str(caught.value)
 
 
+@pytest.mark.parametrize("how", ["exit 1", "exit 75", "exit 120", "kill -TERM $$"])
+def test_worker_that_ends_without_an_answer_is_not_the_bundles_doing(
+    tmp_path, monkeypatch, job, how
+):
+    """It could not give one: its pipe or its memory failed, or somebody ended it."""
+    ends(tmp_path, monkeypatch, CONFINED, how)
+
+    with pytest.raises(TransientError) as caught:
+        sandbox.run(job)
+
+    assert "no_answer" == caught.value.code
+
+
 def test_an_old_file_that_cannot_be_read_sends_to_another_bundle(
     tmp_path, monkeypatch, job
 ):
     """A bad sector, or a cut, under a mapped file ends the worker: not this path's."""
-    ends(tmp_path, monkeypatch, "kill -BUS $$")
+    ends(tmp_path, monkeypatch, CONFINED, "kill -BUS $$")
 
     with pytest.raises(RejectedError) as caught:
-        sandbox.run(job)
+        sandbox.run(replaced(job, old=tmp_path))
 
     assert "bad_old_files" == caught.value.code
+
+
+@pytest.mark.parametrize("said", ["true", CONFINED], ids=["before its cage", "in it"])
+def test_a_bus_error_without_old_files_is_the_disks(tmp_path, monkeypatch, job, said):
+    """Nothing of an old tree was mapped: its own program could not be read."""
+    ends(tmp_path, monkeypatch, said, "kill -BUS $$")
+
+    with pytest.raises(TransientError) as caught:
+        sandbox.run(job)
+
+    assert "disk_error" == caught.value.code
+
+
+@pytest.mark.parametrize("pause", ["", "sleep 0.01"], ids=["a flood", "now and then"])
+def test_a_worker_that_only_tells_of_progress_is_ended(
+    tmp_path, monkeypatch, job, pause
+):
+    """Each word of it would begin another ten minutes of patience."""
+    word = "printf 'P" + 16 * "\\000" + "'"
+    ends(tmp_path, monkeypatch, CONFINED, f"while :; do {word}; {pause or ':'}; done")
+    patience = sandbox.Patience(silence_s=60, total_s=0.3)
+
+    with pytest.raises(TransientError) as caught:
+        sandbox.ask(job, within=patience)
+
+    assert "worker_silent" == caught.value.code
+
+
+def test_an_answer_that_nobody_hears_is_told_by_the_exit_code(job):
+    """The disk behind its pipe failed, or its parent is gone."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            sandbox.command(), input=sandbox.plain(job), stdout=write, check=False
+        )
+    finally:
+        os.close(write)
+
+    assert UNHEARD == done.returncode
+
+
+def test_memory_is_told_on_a_kernel_that_does_not_say_how_much_there_was(job):
+    """Without VmHWM in /proc/self/status there is an answer nevertheless."""
+    argv = sandbox.command()
+    place = argv.index("-c") + 1
+    start, leave = argv[place].rsplit("; ", 1)
+    other = (
+        "real = child.os.pread; child.os.pread = "
+        "lambda *given: real(*given).replace(b'VmHWM:', b'Other:')"
+    )
+    argv[place] = f"{start}; {other}; {leave}"
+
+    answer = sandbox.ask(job, argv=argv)
+
+    assert (0, 0) == (answer.code, answer.end.used.peak_rss)
+    assert "hash_mismatch" == answer.end.code
+
+
+def test_a_machine_that_lost_a_decoder_does_not_blame_the_bundle(job):
+    """The manifest names the compression, and this Python had it when it was asked."""
+    argv = sandbox.command()
+    place = argv.index("-c") + 1
+    start, leave = argv[place].rsplit("; ", 1)
+    argv[place] = f"{start}; import sys; sys.modules['lzma'] = None; {leave}"
+
+    with pytest.raises(TransientError) as caught:
+        sandbox.run(replaced(job, codec="full1+xz"), argv=argv)
+
+    assert "lzma" in str(caught.value) or "xz" in str(caught.value)
 
 
 def test_a_worker_that_computes_without_end_is_told_from_one_that_was_killed():

@@ -3,7 +3,7 @@
 
 import pytest
 
-from updaterd.core.tree import MAX_DEPTH, File, Link, check_path, check_tree
+from updaterd.core.tree import MAX_DEPTH, File, Link, check_path, check_tree, unseen
 from updaterd.errors import MalformedError
 
 HASH = "ab" * 32
@@ -77,3 +77,23 @@ def test_a_tree_too_deep_for_a_machine_is_called_so():
     with pytest.raises(MalformedError) as caught:
         check_path("d/" * 140 + "f")
     assert caught.value.code == "too_deep"
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("café", ""),
+        ("日本/😀", ""),
+        ("a\u202eb", "U+202E"),
+        ("é\x7f", "U+007F"),
+        ("\U0010fffe", "U+10FFFE"),
+        ("\U0001ffff", "U+1FFFF"),
+        ("\ufffd\U00020000", ""),
+        ("\ud800", "U+D800"),
+        ("\udfff", "U+DFFF"),
+        ("\ue000\u2010\u3165", ""),
+        ("\U000e0fff", "U+E0FFF"),
+    ],
+)
+def test_the_first_character_that_nobody_sees_is_named(text, first):
+    assert first == unseen(text)

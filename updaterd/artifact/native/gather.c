@@ -35,7 +35,8 @@ typedef struct {
     char *blocks;          /* BLOCKS of them, or NULL */
     int64_t known[BLOCKS]; /* where each begins, and one more; 0: nowhere */
     int64_t next;          /* what follows the last one read, and one more */
-    int64_t cut;           /* in a file that had fewer bytes than it should; -1: none */
+    int64_t cut;           /* the last place where a file had fewer bytes than it should:
+                              files of the new tree come last; -1: none */
 } reader;
 
 static inline int
@@ -89,7 +90,7 @@ fill(reader *here, const piece *one, char *to, int64_t low, int64_t count)
             break;
         to += got, low += got, count -= got;
     }
-    if (one->fd >= 0 && count > 0)
+    if (one->fd >= 0 && count > 0 && low > here->cut)
         here->cut = low;
     memset(to, 0, (size_t)count);
 }
@@ -159,8 +160,8 @@ range(reader *here, PyObject *ask, char *to, int64_t low, int64_t high)
 
 PyDoc_STRVAR(gather_doc,
              "gather(starts, ends, piece)\n--\n\n"
-             "Return many ranges, joined, and a position in a file that turned out to\n"
-             "have fewer bytes than it should; -1: in none.\n\n"
+             "Return many ranges, joined, and the last position where a file turned out\n"
+             "to have fewer bytes than it should; -1: in none.\n\n"
              "piece(position) returns (low, high, fd) of the file that holds it; -1: it\n"
              "reads as zeros. The last 16 that it returned have to stay open.");
 
