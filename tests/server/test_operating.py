@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator meets: probes, metrics, logs, start and stop."""
 
+import argparse
 import json
 import signal
 import socket
@@ -21,8 +22,10 @@ from fakes.serving import (
 )
 from fakes.tools import need
 
+from updaterd.cli import serve
+from updaterd.server.log.contract import Retention
+from updaterd.server.log.registry import open_log as open_named
 from updaterd.server.options import Options
-from updaterd.server.resources import open_log as open_named
 
 
 async def test_metrics_count_what_happened(start_feed, sink):
@@ -146,7 +149,8 @@ def test_embedded_log_is_in_the_state_directory_whatever_its_name(tmp_path, cloc
     """A path is no URL: `#` and `?` are letters in it."""
     for name in ("a#b", "a?b", "a%20b"):
         state = tmp_path / name
-        assert open_named(Options(state=state), now=clock).path == state / "feed.db"
+        log = open_named("", state=state, retention=Retention(), now=clock)
+        assert log.file == state / "feed.db"
 
 
 def test_port_in_use_is_told(start_feed, tmp_path):
@@ -272,3 +276,17 @@ def test_help_explains(tmp_path):
             cwd=tmp_path,
         )
         assert "examples:" in done.stdout
+
+
+def test_every_default_of_the_command_is_the_servers(tmp_path):
+    """One home: what is not named on the command line is what `Options` says."""
+    parser = argparse.ArgumentParser()
+    serve.configure(parser)
+    arguments = parser.parse_args(["--state", str(tmp_path)])
+    assert serve.read_options(arguments) == Options(state=tmp_path)
+
+
+def test_embedded_log_loads_no_redis():
+    """7 MiB that only replicas need."""
+    code = "import sys, updaterd.server.process; sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

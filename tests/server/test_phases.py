@@ -18,8 +18,7 @@ from fakes.serving import DEADLINE_S
 
 from updaterd.server.http.acceptor import Acceptor
 from updaterd.server.http.guard import Guard
-from updaterd.server.http.phases import Deadlines
-from updaterd.server.options import Options
+from updaterd.server.options import Deadlines, Options
 from updaterd.server.process import FeedServer
 
 DEADLINES = Deadlines(

@@ -4,8 +4,12 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
+if TYPE_CHECKING:
+    from updaterd.server.options import Options
+
+_DAY_S = 86400
 _EXPLAINED = """\
 Serves the feed at /v1/events, the repository's files at /repo/, /healthz, /readyz
 and /metrics. Announcing needs a token: `updaterd token create --scope ...`.
@@ -62,6 +66,10 @@ def _network(text: str) -> str:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    # no server's library is loaded for it: these are numbers
+    from updaterd.server.options import Options
+
+    unset = Options(state=Path())
     parser.epilog = _EXPLAINED
     parser.add_argument(
         "--repo",
@@ -84,9 +92,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="tokens and the embedded event log; made when missing",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--host", default=unset.host, help="address to listen on")
     parser.add_argument(
-        "--port", type=_port, default=8080, help="0 takes a free one (default: 8080)"
+        "--port",
+        type=_port,
+        default=unset.port,
+        help=f"0 takes a free one (default: {unset.port})",
     )
     parser.add_argument(
         "--address-file",
@@ -96,7 +107,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--log",
-        default="",
+        default=unset.log_url,
         metavar="URL",
         help="event log: sqlite:///PATH (default: in --state) or redis://HOST:PORT/DB; "
         "@FILE reads the URL from a file, where a password in it is not seen by all",
@@ -111,87 +122,92 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-events",
         type=_count,
-        default=10_000,
+        default=unset.retention.count,
         metavar="N",
-        help="most events kept",
+        help=f"most events kept (default: {unset.retention.count})",
     )
     parser.add_argument(
         "--keep-days",
         type=_positive,
-        default=30,
+        default=unset.retention.age_s / _DAY_S,
         metavar="DAYS",
-        help="oldest event kept",
+        help=f"oldest event kept (default: {unset.retention.age_s / _DAY_S:g})",
     )
-    _streams(parser.add_argument_group("streams"))
-    _access(parser.add_argument_group("access"))
+    _streams(parser.add_argument_group("streams"), unset)
+    _access(parser.add_argument_group("access"), unset)
 
 
-def _streams(group: argparse._ArgumentGroup) -> None:
+def _streams(group: argparse._ArgumentGroup, unset: "Options") -> None:
     group.add_argument(
         "--sink",
         choices=("auto", "fast", "asgi"),
-        default="auto",
+        default=unset.sink,
         help="fast takes connections over from uvicorn; asgi is the plain way",
     )
     group.add_argument(
         "--heartbeat",
         type=_positive,
-        default=15,
+        default=unset.heartbeat_s,
         metavar="S",
-        help="seconds (default 15)",
+        help=f"seconds between two signs of life (default: {unset.heartbeat_s:g})",
     )
     group.add_argument(
         "--lifetime",
         type=_positive,
-        default=1800,
+        default=unset.lifetime_s,
         metavar="S",
-        help="streams are rotated after this, give or take a fifth (default 1800)",
+        help="streams are rotated after this, give or take a fifth "
+        f"(default: {unset.lifetime_s:g})",
     )
     group.add_argument(
         "--grace",
         type=_positive,
-        default=20,
+        default=unset.grace_s,
         metavar="S",
-        help="longest time for closing streams on SIGTERM (default 20)",
+        help="longest time for closing streams on SIGTERM "
+        f"(default: {unset.grace_s:g})",
     )
     group.add_argument(
         "--rate",
         type=_positive,
-        default=2000,
+        default=unset.rate,
         metavar="N",
-        help="new streams admitted a second; the others get 503 and Retry-After",
+        help="new streams admitted a second; the others get 503 and Retry-After "
+        f"(default: {unset.rate:g})",
     )
     group.add_argument(
         "--expected-streams",
         type=_limit,
-        default=0,
+        default=unset.expected_streams,
         metavar="N",
         help="size of the fleet, if known: widens the retry times from the start",
     )
     group.add_argument(
         "--max-streams",
         type=_count,
-        default=50_000,
+        default=unset.max_streams,
         metavar="N",
-        help="of this process; bound by its open files, too (default 50000)",
+        help="of this process; bound by its open files, too "
+        f"(default: {unset.max_streams})",
     )
     group.add_argument(
         "--max-per-address",
         type=_limit,
-        default=1000,
+        default=unset.max_per_address,
         metavar="N",
-        help="streams of one IPv4 address or IPv6 /64; 0: no limit",
+        help="streams of one IPv4 address or IPv6 /64; 0: no limit "
+        f"(default: {unset.max_per_address})",
     )
     group.add_argument(
         "--max-per-token",
         type=_limit,
-        default=0,
+        default=unset.max_per_token,
         metavar="N",
         help="streams of one read token; 0: no limit",
     )
 
 
-def _access(group: argparse._ArgumentGroup) -> None:
+def _access(group: argparse._ArgumentGroup, unset: "Options") -> None:
     group.add_argument(
         "--private",
         action="store_true",
@@ -200,7 +216,7 @@ def _access(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--metrics",
         choices=("token", "open", "off"),
-        default="token",
+        default=unset.metrics,
         help="who may read /metrics: a token with the scope operate (default)",
     )
     group.add_argument(
@@ -221,9 +237,10 @@ def _access(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--head-timeout",
         type=_positive,
-        default=15,
+        default=unset.deadlines.head_s,
         metavar="S",
-        help="for the head of a request to come in (default 15)",
+        help="for the head of a request to come in "
+        f"(default: {unset.deadlines.head_s:g})",
     )
     group.add_argument(
         "--tls-cert", type=Path, metavar="FILE", help="certificate chain"
@@ -247,9 +264,6 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_USAGE
     try:
         from updaterd.server import process
-        from updaterd.server.http.phases import Deadlines
-        from updaterd.server.log.contract import Retention
-        from updaterd.server.options import Options
     except ModuleNotFoundError as error:
         raise BrokenError(
             f"the feed server needs a package that is missing: {error.name}",
@@ -257,7 +271,22 @@ def run(arguments: argparse.Namespace) -> int:
             code="extra_missing",
         ) from error
     _configure_logs(arguments.log_format)
-    options = Options(
+    options = read_options(arguments)
+    # the edge of the program: this is where clocks come from
+    process.serve(options, clock=time.monotonic, now=time.time)  # noqa: TID251 - the edge
+    return 0
+
+
+def read_options(arguments: argparse.Namespace) -> "Options":
+    """Return what the command line says, as the server's options.
+
+    Raises:
+        BrokenError: the file with the event log's URL cannot be read.
+    """
+    from updaterd.server.log.contract import Retention
+    from updaterd.server.options import Deadlines, Options
+
+    return Options(
         state=arguments.state.absolute(),
         repository=arguments.repo and arguments.repo.absolute(),
         root=arguments.root and arguments.root.absolute(),
@@ -270,7 +299,6 @@ def run(arguments: argparse.Namespace) -> int:
         lifetime_s=arguments.lifetime,
         grace_s=arguments.grace,
         rate=arguments.rate,
-        burst=max(1, int(arguments.rate / 2)),
         expected_streams=arguments.expected_streams,
         max_streams=arguments.max_streams,
         max_per_address=arguments.max_per_address,
@@ -283,12 +311,9 @@ def run(arguments: argparse.Namespace) -> int:
         tls_cert=arguments.tls_cert,
         tls_key=arguments.tls_key,
         retention=Retention(
-            count=arguments.keep_events, age_s=arguments.keep_days * 86400
+            count=arguments.keep_events, age_s=arguments.keep_days * _DAY_S
         ),
     )
-    # the edge of the program: this is where clocks come from
-    process.serve(options, clock=time.monotonic, now=time.time)  # noqa: TID251 - the edge
-    return 0
 
 
 def _log_url(text: str) -> str:

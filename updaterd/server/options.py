@@ -1,11 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a feed server is set up: one frozen struct, units in the names."""
+"""How a feed server is set up: one frozen struct, units in the names.
+
+What is not set has its default here, and nowhere else: `updaterd serve` reads them.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from updaterd.server.http.phases import Deadlines
 from updaterd.server.log.contract import Retention
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """How long each phase of a connection may last, seconds (`http/phases`)."""
+
+    handshake_s: float = 10.0
+    head_s: float = 15.0
+    body_s: float = 30.0
+    reading_s: float = 60.0
+    idle_s: float = 20.0
+    closing_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +37,6 @@ class Options:
         lifetime_s: after which a stream is rotated, give or take a fifth.
         grace_s: time for closing streams after SIGTERM.
         rate: new streams a second that are admitted.
-        burst: how many may come at once before the rate counts.
         expected_streams: size of the fleet, as far as known; widens `retry:`.
         max_streams: in this process.
         max_per_address: streams of one IPv4 address or IPv6 /64; 0: no limit.
@@ -53,7 +66,6 @@ class Options:
     lifetime_s: float = 1800.0
     grace_s: float = 20.0
     rate: float = 2000.0
-    burst: int = 1000
     expected_streams: int = 0
     max_streams: int = 50_000
     max_per_address: int = 1000
@@ -70,3 +82,8 @@ class Options:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     retention: Retention = field(default_factory=Retention)
+
+    @property
+    def burst(self) -> int:
+        """How many new streams may come at once before the rate counts."""
+        return max(1, int(self.rate / 2))

@@ -29,6 +29,7 @@ from updaterd.server.http.parts import Parts
 from updaterd.server.http.protocol import FeedProtocol, maker, supported
 from updaterd.server.http.publish import MetadataWatch
 from updaterd.server.log.contract import LogDownError
+from updaterd.server.log.registry import open_log
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options
@@ -36,7 +37,6 @@ from updaterd.server.resources import (
     listen,
     lock_embedded,
     most_files,
-    open_log,
     taker_for,
     write_address,
 )
@@ -115,7 +115,12 @@ class FeedServer:
         served = options.repository and options.repository / path
         watch = MetadataWatch(served, options.root)
         self.metrics = Metrics(now=world.now)
-        self.log = open_log(options, now=world.now)
+        self.log = open_log(
+            options.log_url,
+            state=options.state,
+            retention=options.retention,
+            now=world.now,
+        )
         self._observer = Observer(self.metrics, watch)
         self.hub = Hub(
             self.log,

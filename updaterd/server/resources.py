@@ -4,19 +4,16 @@
 import errno
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from updaterd.durable import publish_file
 from updaterd.errors import BrokenError
 from updaterd.locks import hold
-from updaterd.log import get, redact
+from updaterd.log import get
 from updaterd.server.http.protocol import supported
 from updaterd.server.log.contract import EventLog
-from updaterd.server.log.redis import RedisLog
-from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.options import Options
 from updaterd.server.streams.sink_fast import Takeover
 from updaterd.server.streams.streams import Streams
@@ -27,35 +24,6 @@ _SPARE_FILES = 256
 _LEAST_DOWNLOADS = 64
 
 log = get()
-
-
-def open_log(options: Options, *, now: Callable[[], float]) -> EventLog:
-    """Return the log that the options name.
-
-    Raises:
-        BrokenError: an unknown kind of address.
-    """
-    url = options.log_url
-    if not url:
-        path = options.state / "feed.db"
-        return SqliteLog(path, retention=options.retention, now=now)
-    parts = urlsplit(url)
-    if parts.scheme == "sqlite" and not parts.netloc and parts.path:
-        return SqliteLog(Path(parts.path), retention=options.retention, now=now)
-    if parts.scheme in {"redis", "rediss", "unix"}:
-        try:
-            return RedisLog(url, retention=options.retention, now=now)
-        except ValueError as error:
-            raise BrokenError(
-                f"the address of the event log cannot be read: {error}",
-                do="write it as redis://HOST:PORT/DB",
-                code="log_url",
-            ) from error
-    raise BrokenError(
-        f"no event log is kept at {redact(url)!r:.200}",
-        do="use sqlite:///ABSOLUTE/PATH or redis://HOST:PORT/DB",
-        code="log_url",
-    )
 
 
 def listen(options: Options) -> socket.socket:
@@ -129,11 +97,11 @@ def lock_embedded(event_log: EventLog) -> Iterator[None]:
         BrokenError: the lock cannot be made.
     """
     with ExitStack() as held:
-        if isinstance(event_log, SqliteLog):
-            file = event_log.path.resolve()
+        if event_log.file is not None:
+            file = event_log.file.resolve()
             path = file.with_name(f"{file.name}.lock")
             try:
-                held.enter_context(hold(path, what=f"the event log {event_log.path}"))
+                held.enter_context(hold(path, what=f"the event log {event_log.file}"))
             except OSError as error:
                 raise BrokenError(
                     f"cannot write {path}: {error}",

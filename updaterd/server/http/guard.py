@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from updaterd.server.client_address import Proxies
-from updaterd.server.http.phases import Phase
+from updaterd.server.http.phases import Phase, table_of
 from updaterd.server.options import Options
 from updaterd.server.streams.request import StreamRequest
 from updaterd.server.streams.stream import Refusal
@@ -58,7 +58,7 @@ class Guard:
     deadlines: Mapping[Phase, float | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.deadlines = self.options.deadlines.table()
+        self.deadlines = table_of(self.options.deadlines)
 
     def enter(self, peer: str) -> "Place | None":
         """Count a connection; None when its address has too many."""

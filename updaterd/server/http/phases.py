@@ -7,8 +7,9 @@ extend it. The only phase without one is the answer's making, which has its own.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from updaterd.server.options import Deadlines
 
 
 class Phase(StrEnum):
@@ -30,28 +31,17 @@ class Phase(StrEnum):
     """The last answer is on its way."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadlines:
-    """The table: seconds for each phase."""
-
-    handshake_s: float = 10.0
-    head_s: float = 15.0
-    body_s: float = 30.0
-    reading_s: float = 60.0
-    idle_s: float = 20.0
-    closing_s: float = 30.0
-
-    def table(self) -> Mapping[Phase, float | None]:
-        """Return each phase's deadline; None where there is none."""
-        return {
-            Phase.HANDSHAKE: self.handshake_s,
-            Phase.HEAD: self.head_s,
-            Phase.BODY: self.body_s,
-            Phase.ANSWER: None,
-            Phase.READING: self.reading_s,
-            Phase.IDLE: self.idle_s,
-            Phase.CLOSING: self.closing_s,
-        }
+def table_of(deadlines: Deadlines) -> Mapping[Phase, float | None]:
+    """Return each phase's deadline in seconds; None where there is none."""
+    return {
+        Phase.HANDSHAKE: deadlines.handshake_s,
+        Phase.HEAD: deadlines.head_s,
+        Phase.BODY: deadlines.body_s,
+        Phase.ANSWER: None,
+        Phase.READING: deadlines.reading_s,
+        Phase.IDLE: deadlines.idle_s,
+        Phase.CLOSING: deadlines.closing_s,
+    }
 
 
 class Watch:

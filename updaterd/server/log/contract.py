@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from updaterd.errors import RejectedError, TransientError
@@ -174,7 +175,16 @@ def check_key(key: str, digest: str, event: Event) -> None:
 
 
 class EventLog(Protocol):
-    """What the server needs of a log. Every method may raise `LogDownError`."""
+    """What the server needs of a log. Every method may raise `LogDownError`.
+
+    Attributes:
+        file: what only one server may use; None where several share the log.
+    """
+
+    @property
+    def file(self) -> Path | None:
+        """See above."""
+        ...
 
     async def append(self, event: Event, key: str) -> Appended:
         """Add an event unless `key` added it before; durable on return.

@@ -132,7 +132,12 @@ class RedisLog:
         url: `redis://`, `rediss://` or `unix://`, as redis-py reads it.
         retention: what `trim` keeps.
         now: seconds since 1970.
+
+    Attributes:
+        file: None: replicas share this log.
     """
+
+    file = None
 
     def __init__(
         self, url: str, *, retention: Retention, now: Callable[[], float]

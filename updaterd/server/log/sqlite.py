@@ -57,19 +57,19 @@ class SqliteLog:
         now: seconds since 1970.
 
     Attributes:
-        path: the file.
+        file: the same.
     """
 
     def __init__(
         self, path: Path, *, retention: Retention, now: Callable[[], float]
     ) -> None:
-        self.path = path
+        self.file = path
         self._retention = retention
         self._now = now
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="event-log")
         self._moved = asyncio.Event()
         self._handed: deque[_Added] = deque(maxlen=_MOST_HANDED)
-        self._file = LogFile(path)
+        self._log_file = LogFile(path)
         self._closed = False
 
     async def _run(
@@ -77,10 +77,10 @@ class SqliteLog:
     ) -> T:
         def call() -> T:
             try:
-                return work(self._file.open(writes=writes))
+                return work(self._log_file.open(writes=writes))
             except sqlite3.Error as error:
                 raise LogDownError(
-                    f"the event log {self.path} failed: {error}",
+                    f"the event log {self.file} failed: {error}",
                     means="the event may not have been stored",
                     do="restart the server: it says how to begin anew"
                     if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED
@@ -231,7 +231,7 @@ class SqliteLog:
         if not self._closed:
             self._closed = True
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, self._file.close)
+            await loop.run_in_executor(self._thread, self._log_file.close)
             self._thread.shutdown()
 
 

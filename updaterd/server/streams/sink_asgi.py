@@ -9,8 +9,7 @@ from starlette.types import Receive, Send
 from updaterd.server.streams.frames import Frame
 from updaterd.server.streams.peer import Peer
 from updaterd.server.streams.request import StreamRequest
-from updaterd.server.streams.stream import Stream
-from updaterd.server.streams.streams import Streams
+from updaterd.server.streams.stream import Owner, Stream
 
 _DRAIN_DEADLINE_S = 60.0
 
@@ -22,12 +21,12 @@ class AsgiStream(Stream):
 
     def __init__(
         self,
-        streams: Streams,
+        owner: Owner,
         request: StreamRequest,
         token: str,
         peer: Peer,
     ) -> None:
-        super().__init__(streams, request, token)
+        super().__init__(owner, request, token)
         self._peer = peer
         self._queue: list[bytes] = []
         self._size = 0
@@ -39,13 +38,13 @@ class AsgiStream(Stream):
         """See `stream.Stream`."""
         if self.closed:
             return
-        if self._full_since and self._streams.too_slow(self._full_since, self._size):
-            self._streams.slow(self)
+        if self._full_since and self._owner.too_slow(self._full_since, self._size):
+            self._owner.slow(self)
             return
         self._queue.append(block.plain)
         self._size += len(block.plain)
-        if not self._full_since and self._size > self._streams.options.queue_bytes:
-            self._full_since = self._streams.clock()
+        if not self._full_since and self._size > self._owner.queue_bytes:
+            self._full_since = self._owner.clock()
         self._wake.set()
 
     def finish(self) -> None:
@@ -69,11 +68,11 @@ class AsgiStream(Stream):
         """
         try:
             async with asyncio.timeout(_DRAIN_DEADLINE_S):
-                while self._size > self._streams.options.queue_bytes // 2:
+                while self._size > self._owner.queue_bytes // 2:
                     self._room.clear()
                     await self._room.wait()
         except TimeoutError:
-            self._streams.slow(self)
+            self._owner.slow(self)
         if self._ended:
             raise ConnectionError
 
@@ -81,7 +80,7 @@ class AsgiStream(Stream):
         """Carry the stream until either side ends it."""
         self._peer.bound()
         gone = asyncio.create_task(self._watch(receive))
-        self._streams.begin(self, cursor)
+        self._owner.begin(self, cursor)
         try:
             while not self._ended:
                 await self._wake.wait()
@@ -94,7 +93,7 @@ class AsgiStream(Stream):
                         "more_body": True,
                     })
                     self._size = sum(map(len, self._queue))
-                    if self._size <= self._streams.options.queue_bytes:
+                    if self._size <= self._owner.queue_bytes:
                         self._full_since = 0.0
                     self._room.set()
                 elif self.closed:
@@ -104,7 +103,7 @@ class AsgiStream(Stream):
         finally:
             self.closed = self._ended = True
             self._room.set()
-            self._streams.end(self)
+            self._owner.end(self)
             gone.cancel()
 
     async def _watch(self, receive: Receive) -> None:

@@ -11,8 +11,7 @@ import asyncio
 from updaterd.server.streams.frames import LAST_CHUNK, Frame
 from updaterd.server.streams.peer import Peer
 from updaterd.server.streams.request import StreamRequest
-from updaterd.server.streams.stream import Refusal, Stream
-from updaterd.server.streams.streams import Streams
+from updaterd.server.streams.stream import Owner, Refusal, Stream
 
 _DRAIN_DEADLINE_S = 60.0
 _FINISH_DEADLINE_S = 10.0
@@ -32,12 +31,12 @@ class FastStream(Stream, asyncio.Protocol):
 
     def __init__(
         self,
-        streams: Streams,
+        owner: Owner,
         request: StreamRequest,
         token: str,
         transport: asyncio.Transport,
     ) -> None:
-        super().__init__(streams, request, token)
+        super().__init__(owner, request, token)
         # most of what a delivery costs here is Python: the hub writes past `write`
         # for as long as that would only pass the bytes on
         self._transport = transport
@@ -48,10 +47,10 @@ class FastStream(Stream, asyncio.Protocol):
         """See `stream.Stream`."""
         if self.closed:
             return
-        if self._full_since and self._streams.too_slow(
+        if self._full_since and self._owner.too_slow(
             self._full_since, self._transport.get_write_buffer_size()
         ):
-            self._streams.slow(self)
+            self._owner.slow(self)
             return
         self._transport.write(block.chunk if self.chunked else block.plain)
 
@@ -86,7 +85,7 @@ class FastStream(Stream, asyncio.Protocol):
                 async with asyncio.timeout(_DRAIN_DEADLINE_S):
                     await self._room
             except TimeoutError:
-                self._streams.slow(self)
+                self._owner.slow(self)
             finally:
                 self._room = None
         if self.closed:
@@ -94,7 +93,7 @@ class FastStream(Stream, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Note that the reader does not keep up."""
-        self._full_since = self._streams.clock()
+        self._full_since = self._owner.clock()
         self.port = None
 
     def resume_writing(self) -> None:
@@ -122,7 +121,7 @@ class FastStream(Stream, asyncio.Protocol):
         del exc
         self._close()
         self._wake()
-        self._streams.end(self)
+        self._owner.end(self)
 
 
 class PlainStream(FastStream):
@@ -136,17 +135,17 @@ class Takeover:
     """Makes connections into fast streams; see `guard.Taker`.
 
     Args:
-        streams: of this process.
+        owner: of the streams.
         kind: of the streams.
     """
 
-    def __init__(self, streams: Streams, kind: type[FastStream] = FastStream) -> None:
-        self._streams = streams
+    def __init__(self, owner: Owner, kind: type[FastStream] = FastStream) -> None:
+        self._owner = owner
         self._kind = kind
 
     def ask(self, request: StreamRequest) -> Refusal | str:
         """See `guard.Taker`."""
-        return self._streams.knock(request)
+        return self._owner.knock(request)
 
     def take(
         self,
@@ -156,10 +155,10 @@ class Takeover:
         head: bytes,
     ) -> None:
         """See `guard.Taker`."""
-        stream = self._kind(self._streams, request, token, transport)
+        stream = self._kind(self._owner, request, token, transport)
         transport.set_protocol(stream)
-        high = self._streams.options.queue_bytes
+        high = self._owner.queue_bytes
         transport.set_write_buffer_limits(high=high, low=high // 4)
         Peer(transport).bound()
         transport.write(head)
-        self._streams.begin(stream, request.cursor)
+        self._owner.begin(stream, request.cursor)

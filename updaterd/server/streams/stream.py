@@ -2,17 +2,15 @@
 """One stream, whichever sink carries it, and what is answered instead of one."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from updaterd.server.streams import frames
 from updaterd.server.streams.frames import Frame
+from updaterd.server.streams.hub import Port
 from updaterd.server.streams.request import StreamRequest
-
-if TYPE_CHECKING:
-    from updaterd.server.streams.hub import Port
-    from updaterd.server.streams.streams import Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +41,51 @@ class Refusal:
         return None
 
 
+class Owner(Protocol):
+    """All streams of a process, as one of them sees it (`streams.Streams`).
+
+    Attributes:
+        queue_bytes: that may wait for one reader.
+        clock: seconds on a steady clock.
+    """
+
+    queue_bytes: int
+    clock: Callable[[], float]
+
+    def knock(self, request: StreamRequest) -> Refusal | str:
+        """Return why there is no stream for a request, or the id of its token."""
+        ...
+
+    def begin(self, stream: "Stream", cursor: str) -> None:
+        """Greet a stream that was let in, and let it join."""
+        ...
+
+    def beat(self, stream: "Stream") -> None:
+        """Let a stream say that it is alive."""
+        ...
+
+    def rotate(self, stream: "Stream") -> None:
+        """End a stream whose time is up."""
+        ...
+
+    def end(self, stream: "Stream") -> None:
+        """Forget a stream whose connection is gone."""
+        ...
+
+    def too_slow(self, full_since: float, queued: int) -> bool:
+        """Tell whether a reader is to be dropped."""
+        ...
+
+    def slow(self, stream: "Stream") -> None:
+        """Drop a stream that does not read what it is sent."""
+        ...
+
+
 class Stream(ABC):
     """What is the same for both sinks: who it is for, and its seat on the wheel.
 
     Args:
-        streams: where it belongs.
+        owner: where it belongs.
         request: what it was asked for with.
         token: id of its token, empty when it needs none.
 
@@ -64,7 +102,7 @@ class Stream(ABC):
     taken = False
     __slots__ = (
         "_full_since",
-        "_streams",
+        "_owner",
         "address",
         "closed",
         "port",
@@ -75,8 +113,8 @@ class Stream(ABC):
         "window",
     )
 
-    def __init__(self, streams: "Streams", request: StreamRequest, token: str) -> None:
-        self._streams = streams
+    def __init__(self, owner: Owner, request: StreamRequest, token: str) -> None:
+        self._owner = owner
         self._full_since = 0.0
         self.wanted = request.wanted
         self.address = request.address
@@ -109,8 +147,8 @@ class Stream(ABC):
 
     def beat(self) -> None:
         """See `wheel.Rider`."""
-        self._streams.beat(self)
+        self._owner.beat(self)
 
     def rotate(self) -> None:
         """See `wheel.Rider`."""
-        self._streams.rotate(self)
+        self._owner.rotate(self)

@@ -78,6 +78,7 @@ class Streams:
         self._addresses: Counter[str] = Counter()
         self._uses: Counter[str] = Counter()
         self._behind: set[asyncio.Task[None]] = set()
+        self.queue_bytes = options.queue_bytes
         self._at_once = options.queue_bytes // 2
         self._window = 0
         self.most = options.max_streams
