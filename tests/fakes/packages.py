@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packages, built by the one command; once for all tests of a run."""
 
+import fcntl
 import functools
 import os
 import subprocess
@@ -31,7 +32,16 @@ def build(out: Path, *options: str) -> Path:
 
 @functools.cache
 def built() -> Path:
-    """Return a folder with the packages; UPDATERD_BUILT names one made before."""
-    if made := os.environ.get("UPDATERD_BUILT"):
-        return Path(made)
-    return build(Path(tempfile.mkdtemp(prefix="updaterd-built-")))
+    """Return a folder with the packages, built once for all processes of a run.
+
+    UPDATERD_BUILT names one made before.
+    """
+    if before := os.environ.get("UPDATERD_BUILT"):
+        return Path(before)
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    folder = Path(tempfile.gettempdir(), f"updaterd-built-{run}")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            build(Path(tempfile.mkdtemp())).rename(folder)
+    return folder

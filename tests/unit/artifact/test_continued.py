@@ -138,6 +138,7 @@ LEFTOVERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEFTOVERS)
 def test_a_leftover_is_believed_by_its_hash_only(base, name):
     """Tampered with in whatever way: made again, nothing outside touched."""
@@ -288,6 +289,7 @@ def path(base):
     return SimpleNamespace(walk=walk, root=root, services=services, trees=trees)
 
 
+@pytest.mark.slow
 def test_a_path_goes_on_in_its_last_step(path, monkeypatch):
     """The tree in between is not built again, nor are the files of the last one."""
     path.services.teller.stop_in = "last"
@@ -314,6 +316,7 @@ def test_a_path_goes_on_in_its_last_step(path, monkeypatch):
     assert ["manifests"] == os.listdir(path.root / ".updaterd")
 
 
+@pytest.mark.slow
 def test_a_damaged_tree_in_between_is_built_again(path):
     """Its listing is believed by the signed tree id, its files by that listing."""
     path.services.teller.stop_in = "first"

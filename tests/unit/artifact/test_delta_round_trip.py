@@ -51,6 +51,7 @@ def _tree(base: Path, name: str, files, link: str | None):
     return grow(base / name, content)
 
 
+@pytest.mark.slow
 @settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
@@ -107,6 +108,7 @@ def _scan(base):
     return grow(base / "old", {}), grow(base / "new", {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [1 << 30, 1])
 @pytest.mark.parametrize("matcher", ["hdiffpatch", "bsdiff4"])
 def test_long_files_in_the_worker(program, budget, matcher, monkeypatch):
@@ -159,6 +161,7 @@ def resident() -> int:
     return int(fields[1]) * resource.getpagesize()
 
 
+@pytest.mark.slow
 def test_the_same_trees_make_the_same_bundle(program):
     """Reproducible byte for byte: anyone can check what was signed."""
     first = make_delta(program)
@@ -195,6 +198,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize(
     ("bad", "lost", "size", "how"),

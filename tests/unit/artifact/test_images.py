@@ -53,6 +53,7 @@ ROWS = st.tuples(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.integers(0, 60), ROWS, max_size=4))
 def test_images_arrive_as_they_were(given):
     """Whether they make sense is for those to say that make something of them."""

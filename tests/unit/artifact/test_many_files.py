@@ -20,6 +20,7 @@ MANY = 100_000
 ODD = hashlib.sha256(b"").hexdigest()
 
 
+@pytest.mark.slow
 def test_a_delta_for_a_tree_of_100_000_files_is_applied(tmp_path):
     """3.4 kB, which every machine refused: "needs more memory than it may have"."""
     others = tuple(

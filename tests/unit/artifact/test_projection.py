@@ -108,6 +108,7 @@ def test_the_images_may_not_be_longer_than_their_limit(tmp_path):
 WORDY = 700_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [0, 100, 200_000])
 def test_long_copies_are_made_in_pieces(tmp_path, module, ahead):
     """Of 256 KiB from their beginning, wherever batches and files begin."""
@@ -199,6 +200,7 @@ def test_no_copy_goes_over_the_end_of_a_program(module, operations, fits, apart)
     make(_plan([40], [10, 10, 10]))
 
 
+@pytest.mark.slow
 def test_a_delta_with_images_has_a_quarter_million_operations_at_most(module):
     """All of them are held: more would not fit."""
     operations = [(0, 1, 0)] * 4096

@@ -477,6 +477,7 @@ def test_where_copies_overlap_the_longer_one_has_the_say(module, copies, shifts)
     assert struct.unpack("<QQQ", made) == tuple(moved)
 
 
+@pytest.mark.slow
 def test_long_copies_are_cut(module):
     """A reference across a multiple of 256 KiB of a copy is left alone."""
     size = 1 << 18
@@ -672,6 +673,7 @@ def test_a_projector_checks_what_it_is_given(module):
             one.project(bytearray(size), rows(0), rows(4), rows(0))
 
 
+@pytest.mark.slow
 def test_the_parts_of_copies_are_counted(module):
     """A million files of a byte are not a million maps of nothing."""
     image = module.Image(flat((0, 0, 1, 1, 0)), b"", b"")

@@ -127,6 +127,7 @@ def _both(act):
     return out
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(SEEDS)
 def test_both_do_the_same_with_whatever_files_and_copies(seed):
@@ -175,6 +176,7 @@ def test_both_do_the_same_with_whatever_files_and_copies(seed):
     assert one == other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/bin/bash", "/lib/x86_64-linux-gnu/libc.so.6"])
 def test_both_do_the_same_with_programs_of_this_system(path):
     """Real code, moved: thousands of references of every kind but Go's."""

@@ -189,6 +189,7 @@ def test_a_machine_that_lost_a_decoder_does_not_blame_the_bundle(job):
     assert "lzma" in str(caught.value) or "xz" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_worker_that_computes_without_end_is_told_from_one_that_was_killed():
     """Else a bundle that takes too long would be tried again and again."""
     code = (
@@ -210,6 +211,7 @@ def test_a_worker_without_zstd_says_so(monkeypatch):
     assert "unknown_codec" == caught.value.code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kept", ["sys.pycache_prefix = {cache!r}", "sys.dont_write_bytecode = True"]
 )

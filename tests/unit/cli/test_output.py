@@ -27,6 +27,7 @@ def shell(machine, redirected: str, *words: str, **env: str):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_change_nothing_but_what_is_seen(machine, closed):
     """The database must not get the number of one, nor what is printed."""
@@ -37,6 +38,7 @@ def test_closed_streams_change_nothing_but_what_is_seen(machine, closed):
     assert "fair week" == machine.product_status()["hold"]["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_names_that_a_terminal_cannot_spell_are_escaped(machine, encoding):
     machine("hold", "--reason", "Messe in Köln ☃")
@@ -81,6 +83,7 @@ def test_what_the_machine_refuses_comes_with_what_to_do(capsys, error, advice):
     assert advice in told.partition("what to do: ")[2]
 
 
+@pytest.mark.slow
 def test_update_of_nothing_says_so(machine):
     """A product that was taken out, or a file that was not read, looks like this."""
     text = machine.config.read_text()

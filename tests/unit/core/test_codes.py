@@ -2,6 +2,7 @@
 """Every code has one home: whose fault it is, what it means, what to do."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,7 @@ def _codes_of(tree: ast.AST) -> Iterator[str]:
                         yield from _literals(part.value)
 
 
+@functools.cache
 def _modules() -> dict[Path, ast.AST]:
     return {
         path: ast.parse(path.read_text())

@@ -108,6 +108,7 @@ BOMBS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_manifest_made_to_take_memory(tmp_path, name):
     raw = BOMBS[name]()
@@ -119,6 +120,7 @@ def test_a_manifest_made_to_take_memory(tmp_path, name):
     assert said in {"too_large", "malformed", "1 entries"}  # what is ignored is read
 
 
+@pytest.mark.slow
 def test_a_tree_of_a_hundred_thousand_files(tmp_path):
     raw = listed(
         {
@@ -136,6 +138,7 @@ def test_a_tree_of_a_hundred_thousand_files(tmp_path):
     assert grown < MORE, grown
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_links(tmp_path):
     raw = listed(
         {"path": f"usr/lib/libsomething{n}.so", "symlink": f"libsomething{n}.so.1"}
@@ -191,6 +194,7 @@ def test_bytes_that_are_no_text():
         manifest.parse(GOOD.encode()[:-2] + b',"seq":2}')
 
 
+@pytest.mark.slow
 def test_the_publisher_is_told_what_machines_could_not_read():
     files = [
         Link("d" * 200 + f"/{'e' * 200}/{number}", "x") for number in range(100_000)
