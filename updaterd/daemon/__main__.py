@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's own process: `updaterd run` becomes it, and is forgotten.
+"""The daemon's own process, with which `updaterd run` replaces itself.
 
     python -I -m updaterd.daemon log=journal config=/etc/updaterd/updaterd.toml ...
 

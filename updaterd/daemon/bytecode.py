@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Byte code without docstrings and columns: what the daemon runs need not explain.
+"""Load the daemon's modules without docstrings and columns, which it never uses.
 
     python -I -m updaterd.daemon.bytecode      as root, when the package is installed
 

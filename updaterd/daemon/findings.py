@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""At each start and reload: what of the configuration would not work on this machine.
+"""Log at each start and reload which settings would not work on this machine.
 
 `updaterd config check` tells a person; the same process tells the journal, so that it
 stands there before the first update fails. A process of its own, gone when it has

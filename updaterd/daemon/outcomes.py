@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How deployments ended, as one event each: what an operator's alert listens to."""
+"""Log one event for each deployment that ended, for an operator's alerts."""
 
 import sqlite3
 

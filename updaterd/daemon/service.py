@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon as a process: signals, reload, and what a defect must not end."""
+"""Run the supervisor as a process: signals, reload, restarts after a defect."""
 
 import asyncio
 import signal

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the feed into the inbox: every event once, the cursor with it.
+"""Take events from the feed into the inbox: each once, with the cursor.
 
 The subscription ends only with the daemon. A feed that said 204 (go away) is asked
 again when a person runs `updaterd check`, at the safety poll, or after a restart.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps going wrong: told when it begins and when it is over, not in between.
+"""Log what keeps going wrong when it begins and when it is over, not in between.
 
 A look that fails is a warning, metadata that must not be believed an error; both say
 `code`, `cause` and `remedy`, as does a feed that stays away. What goes on for hours is

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Delete old releases, but never one that something runs from.
+"""Delete old releases, but none from which something runs.
 
 Three looks, because none sees everything:
 

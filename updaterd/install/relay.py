@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries what a command says to whoever listens, for as long as anybody speaks.
+"""Copy what a command writes to updaterd and to the journal, until nobody writes.
 
 A hook may start a service, which inherits the hook's output. Were that a pipe to the
 worker, the service would die of SIGPIPE at its first line after the worker has ended,

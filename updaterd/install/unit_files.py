@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a product's units: root's, or the daemon's user could be root.
+"""Check that a product's unit files are root's: else the daemon's user could be root.
 
 Who may restart a unit and write its file runs anything as anybody. So a grant names
 units only whose file is there, stands where root or a package puts it, and is no

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which releases on disk have run here: where a roll back can lead.
+"""Releases on disk that have run here: those that a roll back can return to.
 
 A release that was installed here at some time is known to run on this machine, also
 when it failed a later trial: what failed then may have been something else.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""updaterd as a product of its own: what its guard and a person have decided about it.
+"""updaterd as a product of its own: take over what its guard and a person decided.
 
 Both outlive the journal, which may be moved away or made anew.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run is given: everything it cannot compute, as values and interfaces."""
+"""What the machine gives to a run: clock, journal, network, units, as interfaces."""
 
 import os
 import platform as machine

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Old releases go, and what stands in their way is remembered for `status`.
+"""Delete old releases, and remember for `status` what stands in the way of that.
 
 What could not be deleted is tried again by each run, until it is gone.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dangerous stretch: activation, restart, health, and the way back.
+"""Activate a staged release, restart and check it, and go back where it is not well.
 
     STAGED -> ACTIVATING -> PROBATION -> INSTALLED
                    |            |

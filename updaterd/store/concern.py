@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom an event concerns: products that are configured, releases that failed here."""
+"""Which products and failed releases an event concerns."""
 
 import sqlite3
 from collections.abc import Collection

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is a database what its version says? A release that failed may have changed it.
+"""Check that a database has the tables that its version promises.
 
 What is looked for is what would make a statement of this release fail: a table or a
 column that is missing, one that must be filled and is not known here, a trigger.

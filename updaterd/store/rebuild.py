@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A state database that cannot be used any more, and life after it.
+"""Set aside a state database that cannot be used, and make it anew from the disk.
 
 Damaged, of a layout that is too new, or with tables that are not those of its layout:
 a release of updaterd that failed may have left them.
