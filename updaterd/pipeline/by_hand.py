@@ -17,18 +17,10 @@ from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.install import activate, beside, hooks, prune, stage
 from updaterd.install.room import require
-from updaterd.pipeline import (
-    byte_code,
-    finish,
-    pruning,
-    recover,
-    reuse,
-    rollback,
-    room,
-    trial,
-)
+from updaterd.pipeline import pruning, recover, rollback, trial
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Run, at_work
+from updaterd.pipeline.tree import byte_code, finish, reuse, room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,10 @@ from updaterd.errors import (
 )
 from updaterd.install import activate, beside, hooks, stage
 from updaterd.install.going_down import StoppingError
-from updaterd.pipeline import cache, itself, pruning, rollback, trial
+from updaterd.pipeline import itself, pruning, rollback, trial
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Run, at_work
+from updaterd.pipeline.tree import cache
 from updaterd.store.journal import Deployment, Release
 
 

@@ -12,9 +12,10 @@ from updaterd.core import manifest as manifests
 from updaterd.core.lifecycle import State
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.install import stage
-from updaterd.pipeline import byte_code, earlier, trial
+from updaterd.pipeline import earlier, trial
 from updaterd.pipeline.earlier import Earlier
 from updaterd.pipeline.run import Outcome, Run
+from updaterd.pipeline.tree import byte_code
 from updaterd.store.journal import Deployment, Release
 
 TRIGGER = "rollback"

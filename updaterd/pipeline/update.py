@@ -19,19 +19,12 @@ from updaterd.errors import (
     UpdaterError,
 )
 from updaterd.install import activate, commands, hooks, stage
-from updaterd.pipeline import (
-    acquire,
-    cache,
-    finish,
-    look,
-    notes,
-    recover,
-    trial,
-)
-from updaterd.pipeline.build import Job
+from updaterd.pipeline import look, notes, recover, trial
 from updaterd.pipeline.look import Choice, Look
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Request, Run, at_work
+from updaterd.pipeline.tree import acquire, cache, finish
+from updaterd.pipeline.tree.build import Job
 from updaterd.store.journal import Deployment
 
 _RESULTS = {"held": "held", "blocked": "blocked"}

@@ -19,7 +19,7 @@ from updaterd.core.manifest import Delta, File, tree_id
 from updaterd.core.records import replaced
 from updaterd.core.settings import Download
 from updaterd.errors import TransientError
-from updaterd.pipeline import build, reuse
+from updaterd.pipeline.tree import build, reuse
 from updaterd.release.bundles import full as release_bundle
 
 NOTHING = (STORED, 0, b"")

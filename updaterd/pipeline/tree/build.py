@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bundles that were fetched, applied one after the other, into a release on disk.
+"""Apply the bundles that were fetched, one after the other, up to a release on disk.
 
 A run that is killed leaves what it made under the tree's id. The next one hashes
 that, keeps the files that are right, and makes only the others: bundles are decoded
@@ -19,8 +19,8 @@ from updaterd.core.settings import Product
 from updaterd.errors import RejectedError, TransientError
 from updaterd.install import stage
 from updaterd.install.room import Watch
-from updaterd.pipeline import finish, reuse
 from updaterd.pipeline.machine import Services
+from updaterd.pipeline.tree import finish, reuse
 
 
 @dataclass(slots=True, kw_only=True)

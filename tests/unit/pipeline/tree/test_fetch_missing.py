@@ -14,7 +14,7 @@ from fakes.bundles import grow
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.manifest import tree_id
 from updaterd.errors import TransientError
-from updaterd.pipeline import reuse
+from updaterd.pipeline.tree import reuse
 from updaterd.release.bundles import full as release_bundle
 
 
@@ -119,7 +119,8 @@ def test_a_server_whose_answer_is_cut_short_in_writing_is_written_whole(tmp_path
     data = bytes(range(256)) * 999
     code = (
         "import os, sys; from types import SimpleNamespace as N;"
-        "from contextlib import contextmanager; from updaterd.pipeline import reuse\n"
+        "from contextlib import contextmanager\n"
+        "from updaterd.pipeline.tree import reuse\n"
         "real = os.pwrite\n"
         "os.pwrite = lambda fd, data, at: real(fd, bytes(data[:1000]), at)\n"
         "data = bytes(range(256)) * 999\n"

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from updaterd.artifact.verify import Problem, damage, verify_tree
 from updaterd.core.attributes import Attributes
 from updaterd.core.manifest import Entry
-from updaterd.pipeline import removal
+from updaterd.pipeline.tree import removal
 
 _FOLDER = "__pycache__"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last hand on a tree before it becomes a release: what its listing does not say.
+"""Give a whole tree what its listing does not say, before it becomes a release.
 
 Bundles make files and links with folders 0755. What else a release carries
 (`core/attributes.py`) is put right here, in one pass over a whole tree that stands in

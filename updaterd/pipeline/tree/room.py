@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a plan fits: what it will write, where, and what gives way for it."""
+"""Check that a plan fits on the disk, and make way for it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,9 +12,9 @@ from updaterd.core.deltas import Path as Route
 from updaterd.core.manifest import Entry, File, Manifest
 from updaterd.install import room, stage
 from updaterd.install.room import DiskFullError, Need, Watch
-from updaterd.pipeline import cache, finish
-from updaterd.pipeline.build import Job
 from updaterd.pipeline.machine import Services
+from updaterd.pipeline.tree import cache, finish
+from updaterd.pipeline.tree.build import Job
 
 
 def check(job: Job, route: Route, services: Services) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A product's bundles in the cache: whole ones, parts, and what nobody needs any more.
+"""Count a product's bundles in the cache, and delete those that nobody needs any more.
 
 A bundle is needed until the tree that it makes is a release on disk. So whoever comes
 next knows what a dead run left: bundles of releases that are whole, and of none that is

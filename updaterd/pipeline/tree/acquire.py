@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bundles into a whole tree on disk: the cheapest path first, in the end the full one.
+"""Bring a release to disk by the cheapest path, and by the next where one fails.
 
     PLANNED -> FETCHING -> STAGING -> STAGED
                   ^           |
@@ -28,9 +28,9 @@ from updaterd.errors import MalformedError, RejectedError, TransientError, Updat
 from updaterd.install import stage
 from updaterd.install.room import DiskFullError
 from updaterd.net import WORTHWHILE, NotFoundError
-from updaterd.pipeline import byte_code, cache, finish, reuse, room
-from updaterd.pipeline.build import Job, build
 from updaterd.pipeline.machine import Services
+from updaterd.pipeline.tree import byte_code, cache, finish, reuse, room
+from updaterd.pipeline.tree.build import Job, build
 
 _MOSTLY = 0.8
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deletion in a release: what others put on the way leads nowhere else."""
 
-from updaterd.pipeline import removal
+from updaterd.pipeline.tree import removal
 
 
 def test_a_link_on_the_way_is_not_followed(tmp_path):
