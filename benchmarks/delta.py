@@ -302,7 +302,7 @@ os._exit(0)
 
 
 def methods(tufup: str | None) -> dict[str, object]:
-    found: dict[str, object] = {
+    available: dict[str, object] = {
         "floor": Floor(),
         "updaterd": Updaterd(),
         "its decoding alone": Decoding(),
@@ -312,22 +312,22 @@ def methods(tufup: str | None) -> dict[str, object]:
     try:
         import hdiffpatch  # noqa: F401 # only whether it is there
 
-        found["HDiffPatch lzma2"] = HDiff()
+        available["HDiffPatch lzma2"] = HDiff()
     except ImportError:
         print("hdiffpatch is not installed: left out", file=sys.stderr)
     if shutil.which("zstd"):
-        found["zstd-19 patch-from"] = Command(
+        available["zstd-19 patch-from"] = Command(
             "zstd -q -f -19 --ultra --long=27 --patch-from=a.tar b.tar -o patch",
             "zstd -q -f -d --long=27 --memory=1024MB --patch-from=a.tar patch -o c.tar",
         )
     if shutil.which("xdelta3"):
-        found["xdelta3"] = Command(
+        available["xdelta3"] = Command(
             "xdelta3 -q -f -9 -S lzma -B 1073741824 -e -s a.tar b.tar patch",
             "xdelta3 -q -f -B 1073741824 -d -s a.tar patch c.tar",
         )
     if tufup:
-        found["tufup"] = Tufup(tufup)
-    return found
+        available["tufup"] = Tufup(tufup)
+    return available
 
 
 def measure(args: list[str]) -> tuple[float, float, str]:
@@ -355,20 +355,20 @@ class Together:
         pause = 0.02
         while not self._over.wait(pause):
             started = time.thread_time()
-            found = self._below(self._pid) + [self._pid] * self._itself
-            self._peak = max(self._peak, sum(map(self._kib, found)))
+            pids = self._below(self._pid) + [self._pid] * self._itself
+            self._peak = max(self._peak, sum(map(self._kib, pids)))
             # Counting the pages of a large process takes a while, and a core.
             pause = max(0.02, 10 * (time.thread_time() - started))
 
     def _below(self, pid: int) -> list[int]:
-        found = []
+        pids = []
         try:
             for task in os.listdir(f"/proc/{pid}/task"):
                 text = Path(f"/proc/{pid}/task/{task}/children").read_text()
-                found += [int(number) for number in text.split()]
+                pids += [int(number) for number in text.split()]
         except OSError:
             return []  # it just ended
-        return found + [more for child in found for more in self._below(child)]
+        return pids + [more for child in pids for more in self._below(child)]
 
     def _kib(self, pid: int) -> int:
         try:
@@ -462,8 +462,8 @@ def main() -> int:
                 code = "import sys; sys.path.insert(0, sys.argv[1]); import delta;"
                 code += "from pathlib import Path; make, *trees, count = sys.argv[2:];"
                 code += "getattr(delta, make)(*map(Path, trees), int(count))"
-                here = str(Path(__file__).parent)
-                argv = [sys.executable, "-c", code, here, make.__name__, old, new]
+                own_folder = str(Path(__file__).parent)
+                argv = [sys.executable, "-c", code, own_folder, make.__name__, old, new]
                 subprocess.run([*argv, str(count)], check=True)
                 os.sync()  # or the first to write waits for what was made here
                 only = options.only or ["floor", "updaterd"]
@@ -513,7 +513,7 @@ def table(
             )
             if hasattr(method, "prepare"):
                 measure([*base, "--step", "prepare"])
-            seen = []
+            samples = []
             for run in range(runs):
                 # Not deleted: ext4 does not use an inode again for a while, and looks
                 # through all that were freed just now whenever a file is made.
@@ -521,11 +521,11 @@ def table(
                     (work / "out").rename(work / f"out {name} {run}")
                 (work / "out").mkdir()
                 if hasattr(method, "direct"):
-                    seen.append(spawn(*method.direct(work))[:2])
+                    samples.append(spawn(*method.direct(work))[:2])
                 else:
                     spent, peak, _ = measure([*base, "--step", "apply"])
-                    seen.append((spent - own, peak))
-            best = min(seen)
+                    samples.append((spent - own, peak))
+            best = min(samples)
             # Less than what the harness itself varies by is not a figure.
             applied = f"{best[0]:.3f}" if best[0] >= 0.005 else "< 0.005"
             print(

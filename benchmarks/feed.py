@@ -67,9 +67,9 @@ def compile_c(name, folder):
 
 
 def _whole(answer):
-    head, found, body = answer.partition(b"\r\n\r\n")
+    head, separator, body = answer.partition(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head)
-    return found and len(body) >= (int(length[1]) if length else 0)
+    return separator and len(body) >= (int(length[1]) if length else 0)
 
 
 def timestamp(number, size):
@@ -304,7 +304,7 @@ def compare(arguments, programs):
                      "p50 ms", "p99 ms", "lost", "twice", "order"))  # fmt: skip
     results = []
     for streams in map(int, arguments.streams.split(",")):
-        found = {}
+        rows = {}
         for turn in range(1 if arguments.quick else TURNS):
             for name in arguments.servers.split(","):
                 if name == "sse-starlette" and not find_spec("sse_starlette"):
@@ -317,9 +317,9 @@ def compare(arguments, programs):
                     events = max(1, events // 5)
                 idle = name == "updaterd-fast" and not arguments.quick
                 r = measure(name, Load(streams, events, idle=idle), programs)
-                found.setdefault(name, []).append(r)
+                rows.setdefault(name, []).append(r)
         limit = None
-        for name, turns in found.items():
+        for name, turns in rows.items():
             r = middle(turns)
             cost = r["cpu_us_per_delivered"]
             if name == "c-epoll":
@@ -344,12 +344,12 @@ def beside_silence(arguments, programs):
     events = min(60, arguments.events)  # 1.2 MB: more than a silent reader may owe
     print(f"\n{events} events of {LARGE // 1000} kB, 1,000 streams, fast sink:")
     p99 = []
-    for what in ("read", "silent"):
-        load = Load(1000, events, LARGE, **{what: SILENT})
+    for habit in ("read", "silent"):
+        load = Load(1000, events, LARGE, **{habit: SILENT})
         r = measure("updaterd-fast", load, programs)
         p99.append(r["p99_us"] / 1000)
         print(
-            f"beside {SILENT:,} {what:>6} ones: p50 {r['p50_us'] / 1000:.0f} ms, "
+            f"beside {SILENT:,} {habit:>6} ones: p50 {r['p50_us'] / 1000:.0f} ms, "
             f"p99 {p99[-1]:.0f} ms, lost, doubled, disordered {r['wrong']}",
             flush=True,
         )
@@ -367,13 +367,13 @@ def verdict(results):
         "{:<26} {:>7}  ".format("aim", "at most"),
         *(f"{r['streams']:>13,}" for r in rows),
     )
-    for what, most, key in AIMS:
+    for aim, most, key in AIMS:
         cells = []
         for r in rows:
             value = r.get(key)
             reached = "" if value is None else "ok" if value <= most else "MISSED"
             cells.append(f"{'' if value is None else value:>6} {reached:<6}")
-        print(f"{what:<26} {most:>7}  ", *cells)
+        print(f"{aim:<26} {most:>7}  ", *cells)
 
 
 def main():
@@ -402,8 +402,8 @@ def main():
     print(f"took {time.monotonic() - began:.0f} s")
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
-    ours = [r for r in results if r["server"].startswith("updaterd")]
-    return 1 if any(r["wrong"] for r in ours) else 0
+    own = [r for r in results if r["server"].startswith("updaterd")]
+    return 1 if any(r["wrong"] for r in own) else 0
 
 
 if __name__ == "__main__":

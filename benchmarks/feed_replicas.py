@@ -82,30 +82,30 @@ def run(arguments, folder):
     replicas = []
     try:
         replicas = start_replicas(arguments.replicas, log_url, folder)
-        each = arguments.streams // arguments.replicas
-        readers = [read(one, each, arguments.events, folder) for one in replicas]
-        publish = [one.publisher() for one in replicas]
+        share = arguments.streams // arguments.replicas
+        readers = [read(server, share, arguments.events, folder) for server in replicas]
+        publish = [server.publisher() for server in replicas]
         pause = max(0.05, arguments.streams * 25e-6)
-        cpu, redis_cpu = sum(one.cpu_s() for one in replicas), cpu_s(redis)
+        cpu, redis_cpu = sum(server.cpu_s() for server in replicas), cpu_s(redis)
         for number in range(1, arguments.events + 1):
             due = time.monotonic() + pause
             publish[number % len(publish)](number)
             time.sleep(max(0, due - time.monotonic()))
         results = []
-        for one in readers:
-            one.wait(60)
-            results.append(json.loads(one.communicate()[0]))
-        cpu = sum(one.cpu_s() for one in replicas) - cpu
+        for reader in readers:
+            reader.wait(60)
+            results.append(json.loads(reader.communicate()[0]))
+        cpu = sum(server.cpu_s() for server in replicas) - cpu
         redis_cpu = cpu_s(redis) - redis_cpu
     finally:
-        for one in replicas:
-            one.stop()
+        for server in replicas:
+            server.stop()
         redis.kill()
         redis.wait()
     delivered = sum(r["delivered"] for r in results)
     wrong = sum(r["lost"] + r["doubled"] + r["disordered"] for r in results)
     print(
-        f"{arguments.replicas} replicas, {each * arguments.replicas:,} streams, "
+        f"{arguments.replicas} replicas, {share * arguments.replicas:,} streams, "
         f"{arguments.events} events: {delivered:,} deliveries\n"
         f"replicas: {cpu / delivered * 1e6:.1f} us CPU for each\n"
         f"Redis: {redis_cpu / arguments.events * 1e3:.2f} ms CPU for an announcement\n"
@@ -114,7 +114,7 @@ def run(arguments, folder):
         f"lost, doubled, disordered: {wrong}"
     )
     return (
-        1 if wrong or delivered != each * arguments.replicas * arguments.events else 0
+        1 if wrong or delivered != share * arguments.replicas * arguments.events else 0
     )
 
 

@@ -104,13 +104,13 @@ def cpu_s(pid):
 def memory(pid):
     """Return the process's memory by name, MiB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    found = dict(line.split(":", 1) for line in lines)
+    sizes = dict(line.split(":", 1) for line in lines)
     names = ("Rss", "Pss", "Anonymous")
-    return {name: int(found[name].split()[0]) / 1024 for name in names}
+    return {name: int(sizes[name].split()[0]) / 1024 for name in names}
 
 
-def mib(found):
-    return "RSS {Rss:.1f} MiB, PSS {Pss:.1f}, its own {Anonymous:.1f}".format_map(found)
+def mib(sizes):
+    return "RSS {Rss:.1f} MiB, PSS {Pss:.1f}, its own {Anonymous:.1f}".format_map(sizes)
 
 
 def command(subject, url, directory):
@@ -133,7 +133,7 @@ def command(subject, url, directory):
     return [sys.executable, "-m", "updaterd", "run", "--demo", config, *places]
 
 
-async def measure(subject, given):
+async def measure(subject, options):
     feed = Feed()
     server = await asyncio.start_server(feed.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -154,24 +154,24 @@ async def measure(subject, given):
             async with asyncio.timeout(60):
                 await feed.subscribed.wait()
             start_s = cpu_s(process.pid)
-            await asyncio.sleep(given.settle)
+            await asyncio.sleep(options.settle)
             before = wakeups(process.pid)
             for _ in range(HEARTBEATS):
                 feed.writer.write(b":\n\n")
                 await feed.writer.drain()
-                await asyncio.sleep(given.interval)
+                await asyncio.sleep(options.interval)
             beaten = wakeups(process.pid)
-            await asyncio.sleep(given.silence)
+            await asyncio.sleep(options.silence)
             silent = wakeups(process.pid)
-            found = memory(process.pid)
+            sizes = memory(process.pid)
             print(
-                f"{subject:<14} {mib(found)}\n"
+                f"{subject:<14} {mib(sizes)}\n"
                 f"  {beaten - before} wakeups for {HEARTBEATS} heartbeats, "
-                f"{silent - beaten} in {given.silence:g} s of silence "
-                f"({(silent - beaten) * 3600 / given.silence:.0f} an hour between "
+                f"{silent - beaten} in {options.silence:g} s of silence "
+                f"({(silent - beaten) * 3600 / options.silence:.0f} an hour between "
                 f"heartbeats)\n  start to subscribed {start_s:.2f} s CPU"
             )
-            return found["Rss"]
+            return sizes["Rss"]
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -187,16 +187,16 @@ def main():
     arguments.add_argument("--interval", type=float, default=0.1, metavar="S")
     arguments.add_argument("--settle", type=float, default=5.0, metavar="S")
     arguments.add_argument("--silence", type=float, default=20.0, metavar="S")
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     os.environ.pop("MALLOC_ARENA_MAX", None)
     print(f"CPython {platform.python_version()}, {sys.executable}")
-    found = {
-        subject: asyncio.run(measure(subject, given))
-        for subject in ([given.only] if given.only else subjects)
+    rss = {
+        subject: asyncio.run(measure(subject, options))
+        for subject in ([options.only] if options.only else subjects)
     }
-    if not given.only:
-        ratio = found["daemon"] / found["import httpx"]
-        own = found["daemon"] - found["libraries"]
+    if not options.only:
+        ratio = rss["daemon"] / rss["import httpx"]
+        own = rss["daemon"] - rss["libraries"]
         print(
             f"the daemon is {ratio:.2f} times `import httpx`, "
             f"and {own:.1f} MiB more than its libraries"

@@ -132,12 +132,12 @@ def measure(parse, stream, size, expected, patience_s):
     for _ in range(15):
         start = time.process_time()  # others may use this machine too
         try:
-            found = sum(1 for _ in parse(chunks))
+            count = sum(1 for _ in parse(chunks))
         except Exception as error:  # noqa: BLE001 # a peer's failure is its result
             return None, type(error).__name__
         best = min(best, time.process_time() - start)
-        if found != expected:
-            return None, f"{found} of {expected}"
+        if count != expected:
+            return None, f"{count} of {expected}"
         if time.perf_counter() - begun > patience_s:
             break
     return best, ""
@@ -156,21 +156,21 @@ def main():
     arguments.add_argument("--scale", type=float, default=1.0, help="of event counts")
     arguments.add_argument("--patience", type=float, default=1.5, metavar="S")
     arguments.add_argument("--row", default="", help="only rows with this in the name")
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     parsers = list(installed())
     print(f"CPython {platform.python_version()} on {platform.machine()}")
     print(", ".join(f"{name} {version}" for name, version, _ in parsers))
     lost = []
     for title, make, full, unit in ROWS:
-        if given.row not in title:
+        if options.row not in title:
             continue
-        count = max(1, int(full * given.scale))
+        count = max(1, int(full * options.scale))
         stream = b"".join(map(make, range(count)))
         for size in CHUNKS:
             print(f"\n{title}, chunks of {size} B ({unit})")
             results = {}
             for name, _, parse in parsers:
-                best, why = measure(parse, stream, size, count, given.patience)
+                best, why = measure(parse, stream, size, count, options.patience)
                 if best is None:
                     print(f"  {name:<26} wrong: {why}")
                     continue

@@ -121,11 +121,13 @@ class Machine(asyncio.Protocol):
         if data.startswith(b"HTTP/1.1 200"):
             self.open, self.attempt, self.after_s = True, 0, 0.0
             self.fleet.open += 1
-        elif found := re.match(rb"HTTP/1.1 503.*?retry-after: (\d+)", data, re.DOTALL):
-            self.after_s = float(found[1])
+        elif refusal := re.match(
+            rb"HTTP/1.1 503.*?retry-after: (\d+)", data, re.DOTALL
+        ):
+            self.after_s = float(refusal[1])
             self.fleet.refused += 1
-        for found in re.finditer(rb"retry: (\d+)\n", data):
-            self.retry_s = int(found[1]) / 1000
+        for match in re.finditer(rb"retry: (\d+)\n", data):
+            self.retry_s = int(match[1]) / 1000
 
     def connection_lost(self, _error):
         if self.open:

@@ -19,7 +19,7 @@ def make(root: Path, files: int, size: int) -> None:
         (folder / str(number)).write_bytes(os.urandom(size))
 
 
-def each(root: Path) -> None:
+def sync_each(root: Path) -> None:
     for folder, _, names in os.walk(root):
         for path in (*(Path(folder, name) for name in names), Path(folder)):
             fd = os.open(path, os.O_RDONLY)
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--dir", type=Path, default=None)
     arguments = parser.parse_args()
-    for name, act in (("syncfs", durable.sync_fs), ("fsync each", each)):
+    for name, act in (("syncfs", durable.sync_fs), ("fsync each", sync_each)):
         took = []
         for _ in range(arguments.runs):
             root = Path(tempfile.mkdtemp(dir=arguments.dir))

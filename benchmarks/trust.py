@@ -73,7 +73,7 @@ def releases_with_deltas(publisher: Publisher, releases: int, count: int, files:
             )
             for old in history[:count]
         ]
-        made = publisher.release(
+        release = publisher.release(
             version,
             seq=number,
             files=listing,
@@ -85,16 +85,16 @@ def releases_with_deltas(publisher: Publisher, releases: int, count: int, files:
                 codec="zstd",
             ),
         )
-        history.insert(0, made)
-        yield made
+        history.insert(0, release)
+        yield release
 
 
-def measure(what: str, origin: Origin, work):
+def measure(title: str, origin: Origin, work):
     origin.behave()
     began = time.perf_counter()
     work()
     spent = (time.perf_counter() - began) * 1000
-    print(f"{what:<52} {len(origin.requests):>2} {origin.sent:>7,} B {spent:>6.1f} ms")
+    print(f"{title:<52} {len(origin.requests):>2} {origin.sent:>7,} B {spent:>6.1f} ms")
 
 
 def main():
@@ -148,7 +148,7 @@ def main():
             )
             next(history)
             measure("own release, to the manifest", origin, whole)
-            made = next(history)
+            release = next(history)
             pushed = publisher.pushed()
             measure(
                 "own release, metadata pushed, to the manifest",
@@ -158,7 +158,7 @@ def main():
             for path in origin.requests:
                 size = (publisher.public / path.lstrip("/")).stat().st_size
                 print(f"    {path.rsplit('/', 1)[1][-44:]:<48} {size:>7,} B")
-            print(f"    ({len(made.deltas)} edges in the manifest)")
+            print(f"    ({len(release.deltas)} edges in the manifest)")
             client.close()
 
 

@@ -68,7 +68,7 @@ class Feed(threading.Thread):
         port = self.listener.getsockname()[1]
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{port}"
         self.subscribed = threading.Event()
-        self.kept = []
+        self.peers = []
 
     def run(self):
         while True:
@@ -83,7 +83,7 @@ class Feed(threading.Thread):
                 continue
             if b"/v1/events" in peer.recv(65536):
                 peer.sendall(ANSWER)
-                self.kept.append(peer)
+                self.peers.append(peer)
                 self.subscribed.set()
             else:
                 peer.close()
@@ -94,8 +94,8 @@ def unpack(package, folder):
     subprocess.run(["dpkg-deb", "-x", package, folder / "root"], check=True)
     site = folder / "root/usr/lib/updaterd/site"
     subprocess.run([PYTHON, "-m", "compileall", "-q", "-j0", site], check=True)
-    asked = [PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    argv = [PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    version = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     packages = folder / f"v/lib/python{version.strip()}/site-packages"
     packages.mkdir(parents=True)
     (packages / "updaterd.pth").write_text(f"{site}\n")
@@ -116,9 +116,9 @@ def cpu_s(pid):
 
 def memory_mib(pid):
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    found = dict(line.split(":", 1) for line in lines)
+    sizes = dict(line.split(":", 1) for line in lines)
     names = ("Rss", "Pss", "Anonymous")
-    return [int(found[name].split()[0]) / 1024 for name in names]
+    return [int(sizes[name].split()[0]) / 1024 for name in names]
 
 
 def served(folder):
@@ -156,16 +156,16 @@ def run_once(python, *, tls):
             if not feed.subscribed.wait(60):
                 sys.exit((folder / "log").read_text())
             spent = cpu_s(daemon.pid)
-            seen = []  # until nothing has changed for two seconds, worker included
-            while len(seen) < 20 or len(set(seen[-20:])) > 1:
-                seen.append((cpu_s(daemon.pid), *children(daemon.pid)))
+            samples = []  # until nothing has changed for two seconds, worker included
+            while len(samples) < 20 or len(set(samples[-20:])) > 1:
+                samples.append((cpu_s(daemon.pid), *children(daemon.pid)))
                 time.sleep(0.1)
             return (spent, *memory_mib(daemon.pid))
         finally:
             daemon.terminate()
             daemon.wait()
             feed.listener.close()
-            for peer in feed.kept:
+            for peer in feed.peers:
                 peer.close()
 
 
@@ -189,15 +189,15 @@ def main():
         sys.exit(f"no package in {folder}: python3 packaging/build.py --rpm")
     with tempfile.TemporaryDirectory() as scratch:
         python = unpack(daemons[0], Path(scratch))
-        found = {
+        figures = {
             over: least(run_once(python, tls=over == "TLS") for _ in range(3))
             for over in ("plain HTTP", "TLS")
         }
-    said = subprocess.run(
+    python_version = subprocess.run(
         [PYTHON, "--version"], check=True, capture_output=True, text=True
     ).stdout
-    print(f"python    {said.strip()}")
-    for over, (spent, rss, pss, own) in found.items():
+    print(f"python    {python_version.strip()}")
+    for over, (spent, rss, pss, own) in figures.items():
         print(
             f"idle      over {over:<10} {rss:.1f} MiB RSS, {pss:.1f} PSS, "
             f"{own:.1f} its own; {spent:.2f} s CPU to subscribed"

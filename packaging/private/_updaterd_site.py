@@ -56,11 +56,11 @@ def choose(own=None, packaged=PACKAGED):
 
 def is_theirs(folder, owners):
     """Tell whether a folder, no link, is one of these users', and theirs to write."""
-    found = os.lstat(folder)
+    status = os.lstat(folder)
     return (
-        stat.S_ISDIR(found.st_mode)
-        and found.st_uid in owners
-        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid in owners
+        and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     )
 
 

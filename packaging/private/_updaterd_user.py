@@ -46,21 +46,21 @@ def owner_of(*places):
     return None
 
 
-def environment(owner, given, keep=()):
+def environment(owner, own, keep=()):
     """Return what the process finds in its environment."""
-    found = {name: given[name] for name in (*KEPT, *keep) if name in given}
-    found |= {name: word for name, word in given.items() if name.startswith("LC_")}
+    words = {name: own[name] for name in (*KEPT, *keep) if name in own}
+    words |= {name: word for name, word in own.items() if name.startswith("LC_")}
     for name in PROXIES:
         for spelt in (name, name.upper()):
             # one with a password is root's to know; the daemon has its configuration
-            if spelt in given and "@" not in given[spelt]:
-                found[spelt] = given[spelt]
+            if spelt in own and "@" not in own[spelt]:
+                words[spelt] = own[spelt]
     return {
         "PATH": PATH,
         "HOME": owner.pw_dir,
         "USER": owner.pw_name,
         "LOGNAME": owner.pw_name,
-        **found,
+        **words,
     }
 
 
@@ -161,6 +161,6 @@ class Outlet:
         self.stream.flush()
 
 
-def spell(found):
-    number = ord(found[0])
+def spell(match):
+    number = ord(match[0])
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"

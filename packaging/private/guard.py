@@ -69,7 +69,7 @@ class Guard:
         self.unit = os.path.basename(state).replace("-", "@", 1) + ".service"
         self.note = os.path.join(state, "guard.json")
         self.journal = os.path.join(state, "state.db")
-        self.kept = self.note + ".state.db"
+        self.copy = self.note + ".state.db"
         self.state = state
         self.cache = cache
         self.clock = clock
@@ -86,8 +86,8 @@ class Guard:
     def load(self):
         try:
             with open(self.note, encoding="utf-8") as file:
-                found = json.load(file)
-            return found if isinstance(found, dict) else {}
+                note = json.load(file)
+            return note if isinstance(note, dict) else {}
         except (OSError, ValueError):
             return {}
 
@@ -161,14 +161,14 @@ class Guard:
 
     def stopped(self, result):
         note, release = self.load(), self.running()
-        since, seen = note.get("ready_at"), note.get("start") == self.start
-        proven = seen and since is not None and self.clock() - since >= PROVEN_S
+        since, is_known = note.get("ready_at"), note.get("start") == self.start
+        proven = is_known and since is not None and self.clock() - since >= PROVEN_S
         if release is not None and note.get("trial") == release:
-            self.judge(note, release, result, seen=seen, proven=proven)
+            self.judge(note, release, result, is_known=is_known, proven=proven)
         elif release == note.get("good") and note.get("returned"):
-            self.look_after_return(note, result, seen=seen, proven=proven)
+            self.look_after_return(note, result, is_known=is_known, proven=proven)
 
-    def judge(self, note, release, result, *, seen, proven):
+    def judge(self, note, release, result, *, is_known, proven):
         """Count the end of a start on trial, and leave what has failed enough."""
         why = note.pop("unproven", None)
         if not why and proven:
@@ -178,7 +178,7 @@ class Guard:
         elif not why and not self.is_ordered(result):
             if result == "success":
                 note["short"] = note.get("short", 0) + 1
-            elif seen:
+            elif is_known:
                 note["failures"] = note.get("failures", 0) + 1
         if note.get("failures", 0) >= MOST_FAILURES:
             why = f"it failed {note['failures']} times on trial, last: {result}"
@@ -187,22 +187,27 @@ class Guard:
         if why and "trial" in note:
             note.pop("trial")
             note.update(failures=0, short=0, condemned={"release": release, "why": why})
-            left = note.setdefault("left", {})
-            left[release] = {"why": why, "at": time.time(), "seq": self.seq(release)}
-            for name in sorted(left, key=lambda name: left[name]["at"])[:-MOST_LEFT]:
-                del left[name]
+            dismissed = note.setdefault("left", {})
+            dismissed[release] = {
+                "why": why,
+                "at": time.time(),
+                "seq": self.seq(release),
+            }
+            by_time = sorted(dismissed, key=lambda name: dismissed[name]["at"])
+            for name in by_time[:-MOST_LEFT]:
+                del dismissed[name]
             self.save(note)  # first: whatever happens next can be repeated
             self.finish_condemning(note)
         self.save(note)
 
-    def look_after_return(self, note, result, *, seen, proven):
+    def look_after_return(self, note, result, *, is_known, proven):
         """Put the copy of the journal back if the good release fails with what is left.
 
         Not by its layout: by what is in it.
         """
         if proven:
             note.pop("returned")
-        elif seen and result != "success" and not self.is_ordered(result):
+        elif is_known and result != "success" and not self.is_ordered(result):
             note["returned"]["failures"] = note["returned"].get("failures", 0) + 1
             if note["returned"]["failures"] >= MOST_FAILURES:
                 bad = note.pop("returned")["from"]
@@ -232,21 +237,21 @@ class Guard:
         with contextlib.suppress(OSError):
             for name in os.listdir(compiled):
                 path = os.path.join(compiled, name)
-                gone = not os.path.isdir(os.path.join(releases, name))
-                if gone and not holds_mount(path):
+                is_deleted = not os.path.isdir(os.path.join(releases, name))
+                if is_deleted and not holds_mount(path):
                     shutil.rmtree(path, ignore_errors=True)
 
     def keep_database(self):
         """Copy the journal before a new release may change its layout."""
         try:
-            guard_journal.keep(self.journal, self.kept)
+            guard_journal.keep(self.journal, self.copy)
         except (OSError, sqlite3.Error) as error:
             say(f"the journal could not be copied: {error}")
 
     def restore_database(self, bad):
         """Take the copy back if the condemned release changed the journal's tables."""
         try:
-            changed = guard_journal.has_changed(self.journal, self.kept)
+            changed = guard_journal.has_changed(self.journal, self.copy)
         except (OSError, sqlite3.Error) as error:
             say(f"the copy of the journal cannot be read: {error}")
             return
@@ -257,8 +262,8 @@ class Guard:
         """Take the copy back; what was installed meanwhile is found on disk again."""
         aside = f"{self.journal}.left-by-{bad}"
         try:
-            if os.path.exists(self.kept):
-                guard_journal.restore(self.journal, self.kept, aside)
+            if os.path.exists(self.copy):
+                guard_journal.restore(self.journal, self.copy, aside)
                 say(f"the journal is that of before the trial: {why}; kept as {aside}")
         except (OSError, sqlite3.Error) as error:
             say(f"the journal could not be put back: {error}")

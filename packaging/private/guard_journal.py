@@ -12,23 +12,23 @@ import sqlite3
 SUFFIXES = ("-wal", "-shm", "")  # the database last: then it is all done
 
 
-def keep(used, kept):
+def keep(used, copy):
     """Copy the journal, whole or not at all, whoever has it open."""
     if not os.path.exists(used):
         return
-    fresh = kept + ".new"
+    fresh = copy + ".new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(fresh)
-    with reading(used) as there, contextlib.closing(sqlite3.connect(fresh)) as here:
-        there.backup(here)
-    os.replace(fresh, kept)
+    with reading(used) as source, contextlib.closing(sqlite3.connect(fresh)) as target:
+        source.backup(target)
+    os.replace(fresh, copy)
 
 
-def has_changed(used, kept):
+def has_changed(used, copy):
     """Tell whether the tables are not those of the copy, or cannot be read."""
-    if not os.path.exists(kept):
+    if not os.path.exists(copy):
         return False
-    before = shape(kept)
+    before = shape(copy)
     try:
         return shape(used) != before
     except sqlite3.Error:
@@ -45,7 +45,7 @@ def shape(path):
         return version, sorted((kind, name, sql or "") for kind, name, sql in rows)
 
 
-def restore(used, kept, name):
+def restore(used, copy, name):
     """Put the copy back; what stood there is kept as `NAME`, for whoever wants it.
 
     Power cut: the old one, or none, or the copy; repeating it ends it.
@@ -53,8 +53,8 @@ def restore(used, kept, name):
     for suffix in SUFFIXES:
         if os.path.exists(used + suffix):
             os.replace(used + suffix, name + suffix)
-    with reading(kept) as there, contextlib.closing(sqlite3.connect(used)) as here:
-        there.backup(here)
+    with reading(copy) as source, contextlib.closing(sqlite3.connect(used)) as target:
+        source.backup(target)
 
 
 def reading(path):
