@@ -39,11 +39,21 @@ exit codes:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: its name, whom it is for, and what it does in a line."""
+    """A command: its name, whom it is for, and what it does in a line.
+
+    Attributes:
+        name: as it is typed.
+        audience: whom it is for: on the machine, a publisher, an operator.
+        help: what it does.
+        state: "reads" or "writes" a daemon's state: when root types it, the packaged
+            command (packaging/private/updaterd) has it done by the state's owner, and
+            what only reads by the packaged release.
+    """
 
     name: str
     audience: str
     help: str
+    state: str = ""
 
     def module(self) -> ModuleType:
         """Import the module that does the work."""
@@ -51,15 +61,24 @@ class Command:
 
 
 COMMANDS = (
-    Command("run", "machine", "run the daemon: subscribe to the feed, keep up to date"),
-    Command("status", "machine", "tell how things stand"),
-    Command("check", "machine", "look for updates now, without installing them"),
-    Command("update", "machine", "bring products to their target release"),
-    Command("rollback", "machine", "return to the previous release, offline"),
-    Command("hold", "machine", "install nothing until further notice"),
-    Command("unhold", "machine", "end a hold"),
-    Command("history", "machine", "list what was installed, when and why"),
-    Command("verify", "machine", "compare the installed tree with its manifest"),
+    Command(
+        "run",
+        "machine",
+        "run the daemon: subscribe to the feed, keep up to date",
+        "writes",
+    ),
+    Command("status", "machine", "tell how things stand", "reads"),
+    Command(
+        "check", "machine", "look for updates now, without installing them", "writes"
+    ),
+    Command("update", "machine", "bring products to their target release", "writes"),
+    Command("rollback", "machine", "return to the previous release, offline", "writes"),
+    Command("hold", "machine", "install nothing until further notice", "writes"),
+    Command("unhold", "machine", "end a hold", "writes"),
+    Command("history", "machine", "list what was installed, when and why", "reads"),
+    Command(
+        "verify", "machine", "compare the installed tree with its manifest", "writes"
+    ),
     Command("events", "machine", "print a feed's events, one JSON line each"),
     Command("config", "machine", "check the configuration"),
     Command("self-test", "machine", "tell whether this updaterd works on this machine"),
