@@ -78,7 +78,7 @@ class Chaos:
             "garbage": say(self.random.randbytes(50) + b"\r\n\r\n"),
             "empty": say(OK, b": nothing\n\n"),
             "restart": say(OK, b": nothing\n\n"),
-            "silent": say(then="hold"),
+            "silent": say(ending="hold"),
         }.get(way)
 
     def _events(self, way, last):

@@ -64,7 +64,9 @@ async def events(*arguments, **environment):
 
 
 async def test_a_flushed_json_line_for_each_event_and_nothing_else():
-    async with FeedServer(stream(b": hi\n\nid: 0\n\n" + THREE, then="hold")) as server:
+    async with FeedServer(
+        stream(b": hi\n\nid: 0\n\n" + THREE, ending="hold")
+    ) as server:
         async with events(server.url) as command:
             assert await command.lines(3) == LINES
             out, _ = await command.kill()
@@ -72,7 +74,7 @@ async def test_a_flushed_json_line_for_each_event_and_nothing_else():
 
 
 async def test_it_reconnects_and_goes_on_from_where_it_was():
-    answers = stream(b"retry: 20\n" + THREE), answer(503), stream(THREE, then="hold")
+    answers = stream(b"retry: 20\n" + THREE), answer(503), stream(THREE, ending="hold")
     async with FeedServer(*answers) as server:
         async with events(server.url, "--retry-ms", "20") as command:
             assert await command.lines(6) == LINES + LINES
@@ -87,10 +89,10 @@ async def test_state_survives_sigkill(tmp_path):
     The next start clears it: the first kill's is gone when the second comes.
     """
     state = tmp_path / "new" / "state"
-    async with FeedServer(stream(THREE + b"id: 9\n\n", then="hold")) as server:
+    async with FeedServer(stream(THREE + b"id: 9\n\n", ending="hold")) as server:
         async with events(server.url, "--state", str(state)) as command:
             await command.lines(3)
-            await server.asked.wait()
+            await server.requested.wait()
             kept = state / "events.json"
             while not kept.exists() or b'"9"' not in kept.read_bytes():
                 await asyncio.sleep(0.01)
@@ -110,7 +112,7 @@ async def test_state_survives_sigkill(tmp_path):
 )
 async def test_a_damaged_state_is_set_aside_and_told(tmp_path, rubbish):
     (tmp_path / "events.json").write_bytes(rubbish)
-    async with FeedServer(stream(THREE, then="hold")) as server:
+    async with FeedServer(stream(THREE, ending="hold")) as server:
         async with events(server.url, "--state", str(tmp_path)) as command:
             assert await command.lines(3) == LINES
             _, err = await command.kill()
@@ -123,7 +125,7 @@ async def test_a_damaged_state_is_set_aside_and_told(tmp_path, rubbish):
 async def test_a_state_that_is_no_file_is_set_aside(tmp_path):
     """A pipe that nobody writes to is not waited for."""
     os.mkfifo(tmp_path / "events.json")
-    async with FeedServer(stream(THREE, then="hold")) as server:
+    async with FeedServer(stream(THREE, ending="hold")) as server:
         async with events(server.url, "--state", str(tmp_path)) as command:
             assert await command.lines(3) == LINES
             await command.kill()
@@ -133,7 +135,7 @@ async def test_a_state_that_is_no_file_is_set_aside(tmp_path):
 async def test_an_id_on_the_command_line_goes_before_the_state(tmp_path):
     (tmp_path / "events.json").write_text('{"schema": 1, "last_event_id": "1"}')
     state = ["--state", str(tmp_path)]
-    async with FeedServer(stream(THREE, then="hold")) as server:
+    async with FeedServer(stream(THREE, ending="hold")) as server:
         async with events(server.url, *state, "--last-event-id", "7") as command:
             await command.lines(1)
         async with events(server.url, *state) as command:
@@ -143,7 +145,7 @@ async def test_an_id_on_the_command_line_goes_before_the_state(tmp_path):
 
 
 async def test_silence_ends_a_connection():
-    answers = stream(then="hold"), stream(THREE, then="hold")
+    answers = stream(ending="hold"), stream(THREE, ending="hold")
     async with FeedServer(*answers) as server:
         async with events(server.url, "--idle", "0.2", "--retry-ms", "1") as command:
             await command.lines(3)
@@ -159,7 +161,7 @@ async def test_204_ends_it():
 
 
 async def test_proxy_from_the_environment():
-    async with FeedServer(stream(THREE, then="hold")) as proxy:
+    async with FeedServer(stream(THREE, ending="hold")) as proxy:
         address = proxy.url.removesuffix("/feed")
         async with events("http://feed.invalid/x", http_proxy=address) as command:
             await command.lines(3)
@@ -168,7 +170,7 @@ async def test_proxy_from_the_environment():
 
 async def test_ca_from_the_environment(tmp_path):
     ca_file, context = make_certificate(tmp_path)
-    async with FeedServer(stream(THREE, then="hold"), tls=context) as server:
+    async with FeedServer(stream(THREE, ending="hold"), tls=context) as server:
         async with events(server.url, SSL_CERT_FILE=str(ca_file)) as command:
             await command.lines(3)
         async with events(server.url) as command:
@@ -177,7 +179,7 @@ async def test_ca_from_the_environment(tmp_path):
 
 
 async def test_an_interrupt_is_no_traceback():
-    async with FeedServer(stream(THREE, then="hold")) as server:
+    async with FeedServer(stream(THREE, ending="hold")) as server:
         async with events(server.url) as command:
             await command.lines(3)
             command.process.send_signal(signal.SIGINT)
@@ -188,7 +190,7 @@ async def test_an_interrupt_is_no_traceback():
 
 async def test_a_reader_that_goes_away_ends_it():
     """`updaterd events URL | head -1`."""
-    many = stream(*[b"data: x\n\n"] * 500, then="hold", pause_s=0.01)
+    many = stream(*[b"data: x\n\n"] * 500, ending="hold", pause_s=0.01)
     async with FeedServer(many) as server, events(server.url) as command:
         await command.lines(1)
         command.process.stdout._transport.close()
@@ -230,7 +232,7 @@ async def test_wrong_usage(arguments):
 async def test_hostile_text_stays_within_its_line():
     """Control characters of a feed never reach the terminal raw."""
     hostile = "data: \x1b[2J\u202e\u2028\u0085\n\n".encode()
-    async with FeedServer(stream(hostile, then="hold")) as server:
+    async with FeedServer(stream(hostile, ending="hold")) as server:
         async with events(server.url) as command:
             raw = await command.process.stdout.readline()
     assert raw.isascii()

@@ -123,7 +123,7 @@ async def test_a_body_that_must_go_byte_for_byte():
     headers = {"Content-Type": "application/vnd.x+json"}
     routes = {
         "/feed": answer(307, "Location: /there"),
-        "/there": stream(EVENT, then="hold"),
+        "/there": stream(EVENT, ending="hold"),
     }
     async with feeding(routes=routes, method="POST", content=body, headers=headers) as (
         server,
@@ -248,7 +248,7 @@ async def test_an_empty_id_is_not_sent():
 async def test_an_id_without_data_counts():
     """An `id:` alone in its block moves the cursor, and the caller hears of it."""
     moved = []
-    answers = stream(b"id: 1\n" + EVENT + b"id: 2\n\n"), stream(EVENT, then="hold")
+    answers = stream(b"id: 1\n" + EVENT + b"id: 2\n\n"), stream(EVENT, ending="hold")
     async with feeding(*answers, on_cursor=moved.append) as (server, feed):
         await feed.take(2)
     assert server.requests[1].headers["last-event-id"] == "2"
@@ -268,7 +268,7 @@ async def test_an_unfinished_id_does_not_count():
 )
 async def test_an_id_that_no_header_can_carry(raw):
     """It is kept and given out, not sent, and that is said."""
-    answers = stream(b"id: " + raw + b"\n" + EVENT), stream(EVENT, then="hold")
+    answers = stream(b"id: " + raw + b"\n" + EVENT), stream(EVENT, ending="hold")
     async with feeding(*answers) as (server, feed):
         one, two = await feed.take(2)
     assert one.id == two.id == raw.decode()
@@ -278,7 +278,10 @@ async def test_an_id_that_no_header_can_carry(raw):
 
 @pytest.mark.parametrize("raw", ["a b", "a\tb", "1.2-3", "{'a': \"b\"}", "%0d%0aX: 1"])
 async def test_an_id_that_a_header_can_carry(raw):
-    async with feeding(stream(EVENT, then="hold"), last_event_id=raw) as (server, feed):
+    async with feeding(stream(EVENT, ending="hold"), last_event_id=raw) as (
+        server,
+        feed,
+    ):
         await feed.take()
     assert server.requests[0].headers["last-event-id"] == raw
     assert not feed.states[-1].note
@@ -421,19 +424,19 @@ async def test_cookies_are_neither_kept_nor_sent(monkeypatch, proxy):
 
 async def test_without_framing_events_are_not_held_back():
     """Nothing waits for a buffer to fill or for the next chunk."""
-    async with feeding(stream(EVENT, then="hold")) as (_, feed):
+    async with feeding(stream(EVENT, ending="hold")) as (_, feed):
         assert (await feed.take())[0].data == "a"
 
 
 async def test_a_cr_stream_is_not_held_back():
-    async with feeding(stream(b"data: a\r\r", then="hold")) as (_, feed):
+    async with feeding(stream(b"data: a\r\r", ending="hold")) as (_, feed):
         assert (await feed.take())[0].data == "a"
 
 
 async def test_chunks_cut_anywhere():
     text = "id: 1\ndata: é😀\n\n".encode()
     pieces = [text[i : i + 1] for i in range(len(text))]
-    async with feeding(chunked(*pieces, then="hold")) as (_, feed):
+    async with feeding(chunked(*pieces, ending="hold")) as (_, feed):
         assert (await feed.take())[0].data == "é😀"
 
 
@@ -465,7 +468,7 @@ async def test_nothing_leaks_into_the_next_stream():
 
 async def test_beyond_the_limits():
     """What came before is given out, then it reconnects and says why."""
-    answers = stream(b"id: 1\n" + EVENT + b":" * 99, then="hold"), stream(EVENT)
+    answers = stream(b"id: 1\n" + EVENT + b":" * 99, ending="hold"), stream(EVENT)
     limits = Limits(line=20, event=20)
     async with feeding(*answers, limits=limits) as (server, feed):
         await feed.take(2)
@@ -482,7 +485,7 @@ def to(location, status=302):
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_followed(status):
-    routes = {"/feed": to("/moved", status), "/moved": stream(EVENT, then="hold")}
+    routes = {"/feed": to("/moved", status), "/moved": stream(EVENT, ending="hold")}
     async with feeding(routes=routes, last_event_id="5") as (server, feed):
         await feed.take()
     assert [r.target for r in server.requests] == ["/feed", "/moved"]
@@ -528,7 +531,7 @@ async def test_a_permanent_redirect_that_stops_working_is_forgotten():
         await feed.take()
         routes["/moved"] = answer(500)
         await feed.until("waiting", attempt=5)
-        routes["/feed"] = stream(EVENT, then="hold")
+        routes["/feed"] = stream(EVENT, ending="hold")
         await feed.take()
     assert server.requests[-1].target == "/feed"
 
@@ -590,7 +593,7 @@ async def test_a_redirect_without_a_location():
 )
 async def test_what_a_post_becomes(status, method):
     """Fetch, HTTP-redirect fetch step 12."""
-    routes = {"/feed": to("/moved", status), "/moved": stream(EVENT, then="hold")}
+    routes = {"/feed": to("/moved", status), "/moved": stream(EVENT, ending="hold")}
     async with feeding(routes=routes, method="POST", json=[1]) as (server, feed):
         await feed.take()
     last = server.requests[1]
@@ -607,7 +610,7 @@ async def test_credentials_stay_within_the_origin():
     async with FeedServer() as home, FeedServer() as away:
         home.routes = {
             "/feed": to(away.url),
-            "/back": stream(EVENT, then="hold"),
+            "/back": stream(EVENT, ending="hold"),
         }
         away.routes = {"/feed": to(home.url.replace("feed", "back"))}
         url = home.url.replace("//", "//user:secret@")
@@ -641,7 +644,7 @@ async def test_a_redirect_does_not_choose_who_we_are():
 
 
 async def test_credentials_follow_within_the_origin():
-    routes = {"/feed": to("/moved"), "/moved": stream(EVENT, then="hold")}
+    routes = {"/feed": to("/moved"), "/moved": stream(EVENT, ending="hold")}
     async with FeedServer(routes=routes) as server:
         url = server.url.replace("//", "//u:p@")
         async with Watched(server, url=url, headers={"X-Key": "s"}) as feed:
@@ -675,11 +678,11 @@ async def test_no_such_name(monkeypatch):
 
 
 async def test_reset():
-    await failed(stream(b": hi\n", then="reset"), code="reset")
+    await failed(stream(b": hi\n", ending="reset"), code="reset")
 
 
 async def test_reset_before_the_answer():
-    await failed(say(then="reset"), code="reset")
+    await failed(say(ending="reset"), code="reset")
 
 
 async def test_closed_without_an_answer():
@@ -710,11 +713,11 @@ async def test_headers_without_bound():
 
 
 async def test_no_answer_at_all():
-    await failed(say(then="hold"), code="header_timeout", header_deadline_s=0.05)
+    await failed(say(ending="hold"), code="header_timeout", header_deadline_s=0.05)
 
 
 async def test_silence():
-    await failed(stream(then="hold"), code="idle_timeout", idle_timeout_s=0.05)
+    await failed(stream(ending="hold"), code="idle_timeout", idle_timeout_s=0.05)
 
 
 async def test_any_byte_ends_the_silence():
@@ -742,13 +745,13 @@ async def test_tls_with_a_private_ca(tmp_path):
 async def test_silence_under_tls_is_no_tls_failure(tmp_path):
     ca_file, context = make_certificate(tmp_path)
     more = {"tls": context, "ca_file": ca_file, "idle_timeout_s": 0.05}
-    await failed(stream(then="hold"), code="idle_timeout", **more)
+    await failed(stream(ending="hold"), code="idle_timeout", **more)
 
 
 async def test_a_reset_under_tls_is_no_tls_failure(tmp_path):
     ca_file, context = make_certificate(tmp_path)
     more = {"tls": context, "ca_file": ca_file}
-    await failed(stream(b": hi\n", then="reset"), code="reset", **more)
+    await failed(stream(b": hi\n", ending="reset"), code="reset", **more)
 
 
 async def test_tls_where_plain_http_answers():
@@ -892,7 +895,7 @@ async def test_without_reconnection_the_end_is_the_end():
         (answer(404), "http_404"),
         (say(), "closed"),
         (chunked(EVENT, end=False), "cut"),
-        (stream(EVENT, then="reset"), "reset"),
+        (stream(EVENT, ending="reset"), "reset"),
     ],
 )
 async def test_without_reconnection_failures_are_raised(reply, code):
@@ -918,7 +921,7 @@ async def test_cancelling_a_read_loses_nothing():
     """A caller's own timeouts neither drop the connection nor an event."""
     pieces = [b"data: %d\n" % i + b"\n" for i in range(20)]
     halves = [half for piece in pieces for half in (piece[:5], piece[5:])]
-    async with feeding(stream(*halves, then="hold", pause_s=0.003)) as (server, feed):
+    async with feeding(stream(*halves, ending="hold", pause_s=0.003)) as (server, feed):
         got = []
         while len(got) < 20:
             with contextlib.suppress(TimeoutError):
@@ -929,7 +932,7 @@ async def test_cancelling_a_read_loses_nothing():
 
 
 @pytest.mark.parametrize(
-    "reply", [say(then="hold"), stream(then="hold"), answer(404)], ids=str
+    "reply", [say(ending="hold"), stream(ending="hold"), answer(404)], ids=str
 )
 async def test_closing_at_any_await(reply):
     """While connecting, reading or waiting: closing ends it, and leaves no task."""
@@ -938,7 +941,7 @@ async def test_closing_at_any_await(reply):
         before = asyncio.all_tasks()
         feed = Watched(server, backoff=backoff)
         reading = asyncio.create_task(feed.take())
-        await server.asked.wait()
+        await server.requested.wait()
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
@@ -955,7 +958,7 @@ async def test_a_borrowed_client_is_not_closed():
 
 
 async def test_events_can_be_taken_many_at_a_time():
-    async with feeding(stream(EVENT * 50, then="hold")) as (_, feed):
+    async with feeding(stream(EVENT * 50, ending="hold")) as (_, feed):
         got = [*(await feed.take()), *feed.source.take_ready()]
         while len(got) < 50:
             got += [*(await feed.take()), *feed.source.take_ready()]

@@ -49,7 +49,7 @@ def test_the_first_refresh_asks_for_four_files_and_keeps_their_bytes(
     for role in TOP:
         name = role if role == "timestamp" else f"1.{role}"
         served = repository.folder / "metadata" / f"{name}.json"
-        assert driver.kept(role) == served.read_bytes()
+        assert driver.cached(role) == served.read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["no_version", "no_signature", "wrong_signature"])
@@ -75,11 +75,11 @@ def test_a_download_refreshes_by_itself_and_fails_for_what_nobody_signed(driver)
 
 def test_a_timestamp_changed_under_its_version_is_not_taken(driver, repository):
     driver.refresh()
-    before = driver.kept("timestamp")
+    before = driver.cached("timestamp")
     repository.timestamp.snapshot_meta.version = 100
     repository.publish("timestamp", bump=False)
     driver.refresh()
-    assert driver.kept("timestamp") == before
+    assert driver.cached("timestamp") == before
 
 
 def test_fields_nobody_knows_are_part_of_what_is_signed(driver, repository):

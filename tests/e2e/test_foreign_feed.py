@@ -100,7 +100,7 @@ def test_event_without_product_makes_every_product_look(tmp_path, foreign):
         eventually(lambda: machine.status()["feed"]["cursor"] == "1")
         machine.stop()
         machine.start()
-        eventually(lambda: foreign.asked_from[-1] == "1", what="Last-Event-ID: 1")
+        eventually(lambda: foreign.asked_from[-1] == "1", event="Last-Event-ID: 1")
     finally:
         machine.stop()
         site.hard_stop()

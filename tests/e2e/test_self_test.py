@@ -55,7 +55,7 @@ def test_failing_it_is_a_verdict_before_anything_moves(tmp_path, site, machine):
         last = machine.product_status()["last"]
         return last if last["version"] == "1.1.0" else None
 
-    last = eventually(refused, what=machine.log())
+    last = eventually(refused, event=machine.log())
     assert ("REJECTED", "self_test_failed") == (last["state"], last["code"])
     assert "fails its self-test: exit code 1: no libfoo.so.9" in last["reason"]
     eventually(lambda: "release_rejected product=acme" in machine.log())

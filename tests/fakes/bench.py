@@ -129,7 +129,7 @@ class Bench:
     ) -> Iterator[int]:
         """Yield the process id of a fork that runs a command; the caller waits."""
         ready, go = os.pipe()
-        log = self.root / "said"
+        log = self.root / "output"
 
         def prepare() -> None:
             self.prepare()
@@ -148,9 +148,9 @@ class Bench:
         if tracer is not None:
             tracer.detach()
 
-    def said(self) -> str:
+    def output(self) -> str:
         """What the last run said, at its end."""
-        return (self.root / "said").read_text(errors="replace")[-800:]
+        return (self.root / "output").read_text(errors="replace")[-800:]
 
     # -- what is left of it
 
@@ -165,7 +165,7 @@ class Bench:
             # a retry may be waiting for its time: a person says now
             code = self.run(NOW)
         if code != (0 if self.healthy else 30):
-            return [f"recovery ended with {code}: {self.said()}"]
+            return [f"recovery ended with {code}: {self.output()}"]
         return self.unsettled(self.target)
 
     def there_and_back(self) -> list[str]:
@@ -180,9 +180,9 @@ class Bench:
         """Run a command without faults; return what is wrong with it or after it."""
         code = self.run(words)
         if code != 0:
-            return [f"afterwards, {' '.join(words)} ended with {code}: {self.said()}"]
-        found = self.unsettled(target)
-        return [f"afterwards, {' '.join(words)}", *found] if found else []
+            return [f"afterwards, {' '.join(words)} ended with {code}: {self.output()}"]
+        problems = self.unsettled(target)
+        return [f"afterwards, {' '.join(words)}", *problems] if problems else []
 
     def broken_tree(self) -> list[str]:
         """Return what is wrong with what `current` leads to, whatever it is."""
@@ -191,10 +191,12 @@ class Bench:
             if self.first and not current.is_symlink():
                 return []
             return ["`current` leads nowhere"]
-        found = snapshot(current)
-        if found not in self.trees.values():
-            wanted = self.trees.get(self.machine.running, {})
-            differ = [p for p in found.keys() | wanted if found.get(p) != wanted.get(p)]
+        tree = snapshot(current)
+        if tree not in self.trees.values():
+            expected = self.trees.get(self.machine.running, {})
+            differ = [
+                p for p in tree.keys() | expected if tree.get(p) != expected.get(p)
+            ]
             return [f"`current` ({self.machine.running}) is not a release: {differ}"]
         return []
 
@@ -203,28 +205,32 @@ class Bench:
         from updaterd.store.records import Records
         from updaterd.store.schema import open_for_reading
 
-        app, found = self.machine.app, []
+        app, problems = self.machine.app, []
         connection = open_for_reading(self.machine.root / "state/state.db")
         records = Records(connection)
         installed = records.installed("acme")
         if target is None:
             if self.machine.current.is_symlink() or installed is not None:
-                found.append(f"nothing should be installed, {installed} is")
+                problems.append(f"nothing should be installed, {installed} is")
         elif snapshot(self.machine.current) != self.trees[target]:
-            found.append(f"the tree is not {target}'s, byte for byte")
+            problems.append(f"the tree is not {target}'s, byte for byte")
         if (installed and installed.version) != self.machine.running:
-            found.append(f"the journal says {installed}, disk {self.machine.running}")
+            problems.append(
+                f"the journal says {installed}, disk {self.machine.running}"
+            )
         if records.open_deployment("acme") is not None:
-            found.append(f"still open: {records.open_deployment('acme')}")
+            problems.append(f"still open: {records.open_deployment('acme')}")
         connection.close()
-        found += [
+        problems += [
             f"{release} is not a release"
             for release in (app / "releases").iterdir()
             if snapshot(release) != self.trees.get(release.name)
         ]
-        left = [p.name for p in (app / ".updaterd").iterdir() if p.name != "manifests"]
-        left += [path.name for path in app.glob(".*.new")]
-        return [*found, *([f"left over: {left}"] if left else [])]
+        leftovers = [
+            p.name for p in (app / ".updaterd").iterdir() if p.name != "manifests"
+        ]
+        leftovers += [path.name for path in app.glob(".*.new")]
+        return [*problems, *([f"left over: {leftovers}"] if leftovers else [])]
 
     def blocked(self) -> dict[str, str]:
         """Return the code for which each blocked release is blocked."""
@@ -232,9 +238,9 @@ class Bench:
         from updaterd.store.schema import open_for_reading
 
         connection = open_for_reading(self.machine.root / "state/state.db")
-        found = Records(connection).failed("acme").values()
+        failures = Records(connection).failed("acme").values()
         connection.close()
-        return {row.version: row.code for row in found}
+        return {row.version: row.code for row in failures}
 
     def state(self) -> str:
         """The state of the open deployment, "" without one."""
@@ -244,9 +250,9 @@ class Bench:
         connection = open_for_reading(self.machine.root / "state/state.db")
         if connection is None:
             return ""
-        found = Records(connection).open_deployment("acme")
+        deployment = Records(connection).open_deployment("acme")
         connection.close()
-        return "" if found is None else str(found.state)
+        return "" if deployment is None else str(deployment.state)
 
 
 def _child(
@@ -282,10 +288,10 @@ def is_traced(pid: int) -> bool:
     return "TracerPid:\t0\n" not in status
 
 
-def until_traced(pid: int, gone: Callable[[], bool]) -> bool:
+def until_traced(pid: int, has_ended: Callable[[], bool]) -> bool:
     """Wait until a debugger is attached; tell whether it is, rather than gone."""
     while not is_traced(pid):
-        if gone():
+        if has_ended():
             return False
         time.sleep(0.001)
     return True

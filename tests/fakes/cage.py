@@ -73,7 +73,7 @@ def command(payload: str, machine: str, *, without: tuple[str, ...] = ()) -> lis
     place = argv.index("-c") + 1
     start, leave = argv[place].rsplit("; ", 1)
     source = json.dumps(PRELUDE + payload)
-    taken = "import updaterd.artifact.unpack as unpack; space = {}"
+    module = "import updaterd.artifact.unpack as unpack; space = {}"
     put = f"exec({source}, space); unpack.apply = space['apply']"
-    argv[place] = f"{start}; {taken}; {put}; {leave}"
+    argv[place] = f"{start}; {module}; {put}; {leave}"
     return launched(argv, machine, without) if without else argv

@@ -56,7 +56,7 @@ class RollBack(Bench):
 
     def __init__(self, root: Path):
         super().__init__(root)
-        assert self.run(UPDATE) == 0, self.said()
+        assert self.run(UPDATE) == 0, self.output()
         self.keep_as_before()
 
     def settle(self, code: int) -> list[str]:
@@ -65,15 +65,15 @@ class RollBack(Bench):
             after = self.run(NOW)
         returned = self.machine.running == "1.0.0"
         if after != (30 if returned else 0):
-            return [f"the next update ended with {after}: {self.said()}"]
+            return [f"the next update ended with {after}: {self.output()}"]
         if self.blocked() != (BY_HAND if returned else {}):
             return [f"{self.machine.running} runs, blocked: {self.blocked()}"]
         if code == 0 and not returned:
             return ["the roll back said that it was done, and 1.1.0 runs"]
-        found = self.unsettled(self.machine.running)
+        problems = self.unsettled(self.machine.running)
         if not returned:
-            found = found or self.well(ROLL_BACK, "1.0.0")
-        return found or self.well(RETRY, "1.1.0")
+            problems = problems or self.well(ROLL_BACK, "1.0.0")
+        return problems or self.well(RETRY, "1.1.0")
 
 
 class Repair(Bench):
@@ -83,7 +83,7 @@ class Repair(Bench):
 
     def __init__(self, root: Path):
         super().__init__(root)
-        assert self.run(UPDATE) == 0, self.said()
+        assert self.run(UPDATE) == 0, self.output()
         (self.machine.current / "lib/changing.bin").write_bytes(b"another")
         (self.machine.current / "only-in-1").unlink()
         self.damaged = snapshot(self.machine.current)
@@ -93,17 +93,17 @@ class Repair(Bench):
         """Return which files are neither as they were nor as they were signed."""
         if self.machine.running != "1.1.0":
             return [f"`current` names {self.machine.running}"]
-        found, signed = snapshot(self.machine.current), self.trees["1.1.0"]
+        tree, signed = snapshot(self.machine.current), self.trees["1.1.0"]
         wrong = [
             path
-            for path in found.keys() | signed
-            if found.get(path) not in (self.damaged.get(path), signed.get(path))
+            for path in tree.keys() | signed
+            if tree.get(path) not in (self.damaged.get(path), signed.get(path))
         ]
         return [f"neither as before nor as signed: {wrong}"] if wrong else []
 
     def settle(self, code: int) -> list[str]:
         if (after := self.run(UPDATE)) != 0:
-            return [f"the next update ended with {after}: {self.said()}"]
+            return [f"the next update ended with {after}: {self.output()}"]
         if code == 0 and snapshot(self.machine.current) != self.trees["1.1.0"]:
             return ["the repair said that it was done, and it is not"]
         return self.well(REPAIR, "1.1.0") or self.there_and_back()
@@ -133,12 +133,14 @@ class Hold(Bench):
     def settle(self, code: int) -> list[str]:
         after = self.run(UPDATE)
         if after not in (0, 10) or (code == 0 and after != 10):
-            return [f"hold ended with {code}, then update with {after}: {self.said()}"]
+            return [
+                f"hold ended with {code}, then update with {after}: {self.output()}"
+            ]
         if after == 0:
             return self.unsettled("1.1.0")
-        for words, wanted in ((HOLD, 0), (UPDATE, 10), (("unhold", "acme"), 0)):
-            if (code := self.run(words)) != wanted:
-                return [f"{words[0]} ended with {code}: {self.said()}"]
+        for words, expected in ((HOLD, 0), (UPDATE, 10), (("unhold", "acme"), 0)):
+            if (code := self.run(words)) != expected:
+                return [f"{words[0]} ended with {code}: {self.output()}"]
         return self.recover()
 
 
@@ -189,16 +191,16 @@ class Push(Bench):
     def broken_tree(self) -> list[str]:
         """Return how a machine fails with what is out now."""
         if (code := self.run(UPDATE)) != 0:
-            return [f"a machine's update ended with {code}: {self.said()}"]
+            return [f"a machine's update ended with {code}: {self.output()}"]
         return [*super().broken_tree(), *self.unsettled(self.machine.running)]
 
     def settle(self, code: int) -> list[str]:
         if code == 0 and self.machine.running != "1.2.0":
             return [f"the push said that it was done, {self.machine.running} runs"]
         if (again := self.run(self.words)) != 0:
-            return [f"the push, repeated, ended with {again}: {self.said()}"]
-        if found := self.well(UPDATE, "1.2.0"):
-            return found
+            return [f"the push, repeated, ended with {again}: {self.output()}"]
+        if problems := self.well(UPDATE, "1.2.0"):
+            return problems
         public = self.site.public
         return [
             f"left in public/: {path.relative_to(public)}"
@@ -222,7 +224,7 @@ class Serve(Bench):
         self._heard: list[tuple[str, str]] = []
         self._seq = 0
         self._first = ""
-        assert self._served(1) == 0, self.said()
+        assert self._served(1) == 0, self.output()
         ((self._first, _),) = self._confirmed
         shutil.copytree(self.site.state, self.before)
 
@@ -250,27 +252,27 @@ class Serve(Bench):
         with self.started(self.words, tracer) as pid:
             ended: list[int] = []
 
-            def gone() -> bool:
+            def has_ended() -> bool:
                 if not ended:
-                    found, status = os.waitpid(pid, os.WNOHANG)
-                    if found:
+                    ended_pid, status = os.waitpid(pid, os.WNOHANG)
+                    if ended_pid:
                         ended.append(status)
                 return bool(ended)
 
             def listens() -> bool:
-                return gone() or (
+                return has_ended() or (
                     self._address.exists() and bool(self._address.read_text().strip())
                 )
 
-            eventually(listens, what="the server")
+            eventually(listens, event="the server")
             if not ended:
                 address = self._address.read_text().strip()
                 for _ in range(posts):
                     self._post(f"{address}/v1/events")
-                self._heard = [] if gone() else self._read(f"{address}/v1/events")
-            if not gone():
+                self._heard = [] if has_ended() else self._read(f"{address}/v1/events")
+            if not has_ended():
                 os.kill(pid, signal.SIGTERM)
-                eventually(gone, within_s=60, what="the server's end")
+                eventually(has_ended, within_s=60, event="the server's end")
         return os.waitstatus_to_exitcode(ended[0])
 
     def _post(self, url: str) -> None:
@@ -306,20 +308,20 @@ class Serve(Bench):
         """Serve again without faults; return what of that is wrong."""
         confirmed = list(self._confirmed)
         if (after := self._served(1)) != 0:
-            return [f"the next start ended with {after}: {self.said()}"]
+            return [f"the next start ended with {after}: {self.output()}"]
         if len(self._confirmed) != len(confirmed) + 1:
-            return [f"the next start takes nothing in: {self.said()}"]
-        found = []
-        if missing := [one for one in self._confirmed if one not in self._heard]:
-            found.append(f"confirmed, and not served: {missing} of {self._heard}")
+            return [f"the next start takes nothing in: {self.output()}"]
+        problems = []
+        if missing := [event for event in self._confirmed if event not in self._heard]:
+            problems.append(f"confirmed, and not served: {missing} of {self._heard}")
         order = [
             tuple(map(int, number.rpartition(".")[2].split("-")))
             for number, _ in self._heard
         ]
         versions = [version for _, version in self._heard]
         if order != sorted(set(order)) or len(set(versions)) != len(versions):
-            found.append(f"ids or events come twice: {self._heard}")
-        return found
+            problems.append(f"ids or events come twice: {self._heard}")
+        return problems
 
 
 def _events(url: str, after: str, last: str) -> Iterator[tuple[str, str]]:

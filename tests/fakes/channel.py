@@ -48,10 +48,10 @@ class Channel:
 
     def promote(self, source, *, name="stable", **wish):
         def change(catalog):
-            wanted = steering.promotion(
+            pointer = steering.promotion(
                 catalog, source, steering.Wish(version="", **wish)
             )
-            return steering.put(catalog, name, wanted)
+            return steering.put(catalog, name, pointer)
 
         return self._steer(name, change)
 
@@ -76,8 +76,8 @@ class Channel:
         """Return what the channel offers: version, reach, platforms."""
         spelled = steering.spelled_out(self.open()[1], name)
         return [
-            (each.version, each.rollout.permille, list(each.platforms))
-            for each in spelled.releases
+            (offer.version, offer.rollout.permille, list(offer.platforms))
+            for offer in spelled.releases
         ]
 
     def _steer(self, name, change):

@@ -69,14 +69,14 @@ def install_root(path: Path, *, running: str, staged: str = "") -> Path:
 
 
 class Dying:
-    """Lets `left` files be written, then the machine is gone."""
+    """Lets `remaining` files be written, then the machine is gone."""
 
-    def __init__(self, left: int):
-        self.left = left
+    def __init__(self, remaining: int):
+        self.remaining = remaining
         self.write = durable.write_file
 
     def __call__(self, *arguments, **more):
-        if self.left == 0:
+        if self.remaining == 0:
             raise OSError(5, "the machine is gone")
-        self.left -= 1
+        self.remaining -= 1
         self.write(*arguments, **more)

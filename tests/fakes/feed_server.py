@@ -25,7 +25,7 @@ class Say:
     """Say `data`, in one piece or several, then close; or hold, or reset."""
 
     pieces: tuple[bytes, ...] = ()
-    then: str = "close"  # "close", "hold" (until the client goes) or "reset"
+    ending: str = "close"  # "close", "hold" (until the client goes) or "reset"
     pause_s: float = 0.0  # between pieces
 
     async def __call__(self, _request, reader, writer):
@@ -33,23 +33,23 @@ class Say:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(self.pause_s)
-        if self.then == "hold":
+        if self.ending == "hold":
             with contextlib.suppress(ConnectionError):
                 await reader.read()
-        elif self.then == "reset":
+        elif self.ending == "reset":
             sock = writer.get_extra_info("socket")
             linger = struct.pack("ii", 1, 0)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
 
 
-def say(*pieces, then="close", pause_s=0.0):
-    return Say(pieces, then, pause_s)
+def say(*pieces, ending="close", pause_s=0.0):
+    return Say(pieces, ending, pause_s)
 
 
-def stream(*pieces, then="close", pause_s=0.0):
+def stream(*pieces, ending="close", pause_s=0.0):
     """An event stream without framing: it ends where the connection does."""
-    return Say((OK, *pieces), then, pause_s)
+    return Say((OK, *pieces), ending, pause_s)
 
 
 def answer(status, *headers, body=b""):
@@ -57,10 +57,10 @@ def answer(status, *headers, body=b""):
     return Say(("\r\n".join(head).encode() + b"\r\n\r\n" + body,))
 
 
-def chunked(*pieces, end=True, then="close"):
+def chunked(*pieces, end=True, ending="close"):
     head = OK.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
     body = [b"%x\r\n%s\r\n" % (len(p), p) for p in pieces]
-    return Say((head, *body, b"0\r\n\r\n" if end else b""), then)
+    return Say((head, *body, b"0\r\n\r\n" if end else b""), ending)
 
 
 Answer = Callable[..., Awaitable[None]]
@@ -78,7 +78,7 @@ class FeedServer:
         self.answers = answers
         self.routes = routes or {}
         self.requests: list[Request] = []
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self._host = host
         self._greeting = greeting  # said before the client has said anything
         self._tls: ssl.SSLContext | None = tls
@@ -133,7 +133,7 @@ class FeedServer:
         request = Request(method, target, headers, body)
         number = len(self.requests)
         self.requests.append(request)
-        self.asked.set()
+        self.requested.set()
         path = target.partition("?")[0]
         if path in self.routes:
             chosen = self.routes[path]

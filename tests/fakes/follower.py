@@ -79,30 +79,30 @@ class Follower:
         """Ask the repository, and decide."""
         return look.take(Run(self.product, self.services), Request())
 
-    def want(self, found):
+    def want(self, sight):
         """Return the manifest of what was decided for; None: nothing is to be done."""
-        if not isinstance(found.decision, Act):
+        if not isinstance(sight.decision, Act):
             return None
-        return look.choose(found, self.product.name).manifest
+        return look.choose(sight, self.product.name).manifest
 
     def look(self):
         """See, and install what is wanted; return what was seen."""
-        found = self.see()
-        manifest = self.want(found)
+        sight = self.see()
+        manifest = self.want(sight)
         if manifest is not None:
-            self._install(found, manifest)
-        return found
+            self._install(sight, manifest)
+        return sight
 
-    def _install(self, found, manifest):
+    def _install(self, sight, manifest):
         journal, note = self.services.journal, self.services.note("test", "followed")
         ident = journal.begin(
             self.product.name,
             self.product.channel,
-            found.decision.target,
+            sight.decision.target,
             "poll",
             note,
         )
-        journal.claim(ident, found.view.word(manifest))
+        journal.claim(ident, sight.view.word(manifest))
         journal.move(ident, State.PLANNED, note)
         journal.stage(ident, manifest.encode(), manifest.tree, note)
         journal.move(ident, State.ACTIVATING, note)

@@ -107,8 +107,8 @@ health = {{ command = {command}, timeout_s = 1.5 }}
         return json.loads(done.stdout)
 
     def product_status(self) -> dict:
-        (found,) = self.status()["products"]
-        return found
+        (product,) = self.status()["products"]
+        return product
 
     @property
     def current(self) -> Path:
@@ -138,11 +138,11 @@ health = {{ command = {command}, timeout_s = 1.5 }}
 
         def installed() -> bool:
             assert self.daemon is None or self.daemon.poll() is None, self.log()
-            found = self.product_status()["installed"]
-            return found is not None and found["version"] == version
+            release = self.product_status()["installed"]
+            return release is not None and release["version"] == version
 
         try:
-            eventually(installed, within_s=within_s, what=version)
+            eventually(installed, within_s=within_s, event=version)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log()[-3000:]}") from None
 

@@ -40,14 +40,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.whole(b"", status=404)
             return
         data = path.read_bytes()
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         etag = f'"{path.name}"'
-        if wanted and self.headers.get("If-Range", etag) == etag:
-            start = int(wanted[1])
+        if requested and self.headers.get("If-Range", etag) == etag:
+            start = int(requested[1])
             if start >= len(data):
                 self.whole(b"", status=416)
                 return
-            end = min(int(wanted[2] or len(data)) + 1, len(data))
+            end = min(int(requested[2] or len(data)) + 1, len(data))
             self.whole(
                 data[start:end],
                 status=206,
@@ -175,12 +175,12 @@ def cut_each(most: int, *, politely: bool = False) -> Answer:
     def answer(handler: _Handler):
         path = handler.server.root / handler.path.lstrip("/")
         data = path.read_bytes()
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
-        start = int(wanted[1]) if wanted else 0
-        end = int(wanted[2]) + 1 if wanted and wanted[2] else len(data)
-        handler.send_response(206 if wanted else 200)
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
+        start = int(requested[1]) if requested else 0
+        end = int(requested[2]) + 1 if requested and requested[2] else len(data)
+        handler.send_response(206 if requested else 200)
         handler.send_header("ETag", f'"{path.name}"')
-        if wanted:
+        if requested:
             named = f"bytes {start}-{end - 1}/{len(data)}"
             handler.send_header("Content-Range", named)
         if politely:

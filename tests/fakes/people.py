@@ -44,9 +44,9 @@ def command(uid: int, *argv: object) -> list[str]:
     """Return the command that runs `argv` as a user, in no other group."""
     words = [str(word) for word in argv]
     become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *words]
-    if (found := _closed()) is None:
+    if (closed := _closed()) is None:
         return become
-    top, inside = found
+    top, inside = closed
     binds = "".join(
         f'mkdir "$view/{n}"; mount --bind "{folder}" "$view/{n}"; '
         for n, folder in enumerate(inside)
@@ -103,8 +103,8 @@ def give(path: Path, uid: int, mode: int | None = None) -> Path:
 
 def give_all(path: Path, uid: int) -> Path:
     """Give a whole tree to a user."""
-    for each in (path, *path.rglob("*")):
-        os.chown(each, uid, uid, follow_symlinks=False)
+    for entry in (path, *path.rglob("*")):
+        os.chown(entry, uid, uid, follow_symlinks=False)
     return path
 
 
@@ -122,7 +122,7 @@ def at_work(uid: int, code: str, *words: object):
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
     )
     try:
-        eventually(child.stdout.readline, what="the other user's process")
+        eventually(child.stdout.readline, event="the other user's process")
         yield child
     finally:
         child.kill()

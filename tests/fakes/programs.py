@@ -33,7 +33,7 @@ class Layout:
         self.labels: dict[str, int] = {}
         self._later: list[tuple[int, str, str, str]] = []
 
-    def here(self, label: str) -> None:
+    def mark(self, label: str) -> None:
         self.labels[label] = len(self.data)
 
     def plain(self, data: bytes) -> None:
@@ -50,69 +50,69 @@ class Layout:
         """Return the bytes; `address` makes one of an offset."""
         out = bytearray(self.data)
         for at, kind, label, base in self._later:
-            target, here = address(self.labels[label]), address(at)
+            target, place = address(self.labels[label]), address(at)
             if kind == "absolute":
                 struct.pack_into("<Q", out, at, target)
             elif kind == "relative":
-                struct.pack_into("<i", out, at, target - here - 4)
+                struct.pack_into("<i", out, at, target - place - 4)
             elif kind == "back":
-                struct.pack_into("<I", out, at, here - target)
+                struct.pack_into("<I", out, at, place - target)
             else:
                 struct.pack_into("<i", out, at, target - address(self.labels[base]))
         return bytes(out)
 
 
-def _code(one: Layout, inserted: bytes, at: int) -> None:
+def _code(layout: Layout, inserted: bytes, at: int) -> None:
     for number in range(60):
         if number == at:
-            one.plain(inserted)
-        one.here(f"f{number}")
-        one.plain(b"\x55\x48\x89\xfb\xe8")
-        one.refer("relative", f"f{number * 7 % 60}")
-        one.plain(b"\x48\x8d\x05")
-        one.refer("relative", f"d{number % 16}")
-        one.plain(b"\x0f\x85")
-        one.refer("relative", f"f{number * 11 % 60}")
-        one.plain(b"\x90\xc3" + bytes([number]) * 3)
+            layout.plain(inserted)
+        layout.mark(f"f{number}")
+        layout.plain(b"\x55\x48\x89\xfb\xe8")
+        layout.refer("relative", f"f{number * 7 % 60}")
+        layout.plain(b"\x48\x8d\x05")
+        layout.refer("relative", f"d{number % 16}")
+        layout.plain(b"\x0f\x85")
+        layout.refer("relative", f"f{number * 11 % 60}")
+        layout.plain(b"\x90\xc3" + bytes([number]) * 3)
 
 
-def _words(one: Layout) -> None:
+def _words(layout: Layout) -> None:
     for number in range(16):
-        one.here(f"d{number}")
-        one.refer("absolute", f"f{number * 3}")
-    one.here("table")
+        layout.mark(f"d{number}")
+        layout.refer("absolute", f"f{number * 3}")
+    layout.mark("table")
     for number in range(9):
-        one.refer("offset", f"f{number}", "table")
+        layout.refer("offset", f"f{number}", "table")
 
 
-def _frames(one: Layout) -> None:
-    one.here("cie")
-    one.plain(struct.pack("<II", 12, 0) + bytes(8))
+def _frames(layout: Layout) -> None:
+    layout.mark("cie")
+    layout.plain(struct.pack("<II", 12, 0) + bytes(8))
     for number in range(30):
-        one.plain(struct.pack("<I", 21))
-        one.refer("back", "cie")
-        one.refer("relative", f"f{number}")
-        one.plain(struct.pack("<I", 16) + b"\x04")
-        one.refer("relative", f"d{number % 16}")
-        one.plain(bytes(4))
-    one.plain(bytes(4))
+        layout.plain(struct.pack("<I", 21))
+        layout.refer("back", "cie")
+        layout.refer("relative", f"f{number}")
+        layout.plain(struct.pack("<I", 16) + b"\x04")
+        layout.refer("relative", f"d{number % 16}")
+        layout.plain(bytes(4))
+    layout.plain(bytes(4))
 
 
-def _functions(one: Layout) -> None:
-    one.here("functions")
+def _functions(layout: Layout) -> None:
+    layout.mark("functions")
     for number in range(20):
-        one.refer("offset", f"f{number}", "f0")
-        one.refer("offset", f"g{number}", "functions")
+        layout.refer("offset", f"f{number}", "f0")
+        layout.refer("offset", f"g{number}", "functions")
     for number in range(20):
-        one.here(f"g{number}")
-        one.refer("offset", f"f{number}", "f0")
-        one.refer("offset", f"d{number % 16}", "d0")
-        one.plain(bytes(8))
+        layout.mark(f"g{number}")
+        layout.refer("offset", f"f{number}", "f0")
+        layout.refer("offset", f"d{number % 16}", "d0")
+        layout.plain(bytes(8))
         for _ in range(3):
-            one.refer("offset", f"d{1 + number % 15}", "d0")
-        one.plain(struct.pack("<IIIHBB", 2, 7, 0, 0, 0, 1))
+            layout.refer("offset", f"d{1 + number % 15}", "d0")
+        layout.plain(struct.pack("<IIIHBB", 2, 7, 0, 0, 0, 1))
         for _ in range(3):
-            one.refer("offset", f"d{1 + number % 15}", "d0")
+            layout.refer("offset", f"d{1 + number % 15}", "d0")
 
 
 def program(inserted: bytes = b"", at: int = 20) -> tuple[bytes, tuple[bytes, ...]]:
@@ -121,39 +121,39 @@ def program(inserted: bytes = b"", at: int = 20) -> tuple[bytes, tuple[bytes, ..
     Code of 60 functions that call each other, jump and load addresses; data of
     pointers, a jump table, unwinding frames with their sorted table, Go's functions.
     """
-    one = Layout()
-    one.fill(CODE_AT)
-    _code(one, inserted, at)
-    code_end = len(one.data)
+    layout = Layout()
+    layout.fill(CODE_AT)
+    _code(layout, inserted, at)
+    code_end = len(layout.data)
     data_at = DATA_AT + len(inserted)
-    one.fill(data_at)
-    _words(one)
-    frames = len(one.data)
-    _frames(one)
-    sorted_table = len(one.data)
+    layout.fill(data_at)
+    _words(layout)
+    frames = len(layout.data)
+    _frames(layout)
+    sorted_table = len(layout.data)
     for number in range(60):
-        one.refer("offset", f"f{number}", "table")
-    functions = len(one.data)
-    _functions(one)
-    end = len(one.data)
-    one.plain(b"the end")
+        layout.refer("offset", f"f{number}", "table")
+    functions = len(layout.data)
+    _functions(layout)
+    end = len(layout.data)
+    layout.plain(b"the end")
 
     def address(offset: int) -> int:
         return BASE + offset + (GAP if offset >= data_at else 0)
 
-    data = one.resolved(address)
+    data = layout.resolved(address)
     segments = rows(
         *(0, BASE, data_at, data_at, 1),
         *(data_at, address(data_at), len(data) - data_at, len(data), 0),
     )
-    d0, table = address(data_at), one.labels["table"]
+    d0, table = address(data_at), layout.labels["table"]
     regions = rows(
         *(CODE, CODE_AT, code_end - CODE_AT, 0, 0, 0, 0, 0),
         *(WORDS, data_at, frames - data_at, 0, 0, 0, 0, 0),
         *(FRAMES, frames, sorted_table - frames, 0, 0, 0, 0, 0),
         *(TABLE, sorted_table, functions - sorted_table, address(table), 0, 0, 0, 0),
         *(FUNCTIONS, functions, end - functions, 20),
-        *(address(one.labels["f0"]), d0, d0, d0),
+        *(address(layout.labels["f0"]), d0, d0, d0),
     )
     return data, (segments, regions, rows(table, 9))
 
@@ -175,14 +175,14 @@ def moved(base: Path) -> tuple[tuple[Entry, ...], tuple[Entry, ...], list[bytes]
     files = {"a": TEXT[8:], "b": new, "c": TEXT[:-8], "d": old, "e": TEXT}
     after = grow(base / "new", files)
     items = [Item(name, MADE, 0o644, len(data)) for name, data in files.items()]
-    rest, text, made = len(old) - CUT, len(old), len(old) + len(TEXT)
+    rest, text, third = len(old) - CUT, len(old), len(old) + len(TEXT)
     reads = [  # from old p, t, then the b that is made: start, length, new bytes
         (text + 8, len(TEXT) - 8, 0),
         (0, CUT, len(INSERTED)),
         (CUT, rest, 0),
         (text, len(TEXT) - 8, 0),
-        (made, CUT, 0),
-        (made + CUT + len(INSERTED), rest, 0),
+        (third, CUT, 0),
+        (third + CUT + len(INSERTED), rest, 0),
         (text, len(TEXT), 0),
     ]
     streams = [
@@ -200,8 +200,8 @@ def control(reads: Iterable[tuple[int, int, int]]) -> bytes:
     """Return the operations that read so: start, length, new bytes behind it."""
     operations, at = [(0, 0, 0)], 0
     for start, length, extra in reads:
-        made, more, _ = operations[-1]
-        operations[-1] = made, more, start - at
+        length_before, more, _ = operations[-1]
+        operations[-1] = length_before, more, start - at
         operations.append((length, extra, 0))
         at = start + length
     return b"".join(encode(operations))

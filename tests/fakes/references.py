@@ -60,15 +60,15 @@ def tables(data: bytes, image: Image) -> bytes:
     for low in range(0, len(data), CHUNK):
         for code in image.search(data[low : low + CHUNK], low):
             place = low + (code >> 1)
-            here = image.address(place)
-            target = here + 4 + _S32.unpack_from(data, place)[0]
+            address = image.address(place)
+            target = address + 4 + _S32.unpack_from(data, place)[0]
             number = None if code & 1 else image.segment(target)
             if number is None or image.code_low <= target < image.code_high:
                 continue
             offset, begin, stored, _, _ = image.segments[number]
             offset += target - begin
             if target < begin + stored and offset % 4 == 0:
-                named[offset] = min(here, named.get(offset, here))
+                named[offset] = min(address, named.get(offset, address))
     rows = array("q")
     offsets = sorted(named)
     for offset, following in zip(offsets, [*offsets[1:], len(data)], strict=False):

@@ -55,9 +55,9 @@ class Releases:
     def seq(self, version: str) -> int:
         """The place of a release in the order, as it was signed."""
         for path in self.site.public.rglob("*.json"):
-            found = json.loads(path.read_bytes())
-            if isinstance(found, dict) and found.get("version") == version:
-                return found["seq"]
+            document = json.loads(path.read_bytes())
+            if isinstance(document, dict) and document.get("version") == version:
+                return document["seq"]
         raise KeyError(version)
 
     def close(self) -> None:

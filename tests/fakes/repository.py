@@ -25,7 +25,7 @@ PLATFORM = "linux-x86_64"
 def manifest_of(product: str, version: str, seq: int, **changes) -> Manifest:
     data = f"{product} {version}\n".encode()
     digest = hashlib.sha256(data).hexdigest()
-    made = Manifest(
+    manifest = Manifest(
         product=product,
         version=version,
         seq=seq,
@@ -35,7 +35,7 @@ def manifest_of(product: str, version: str, seq: int, **changes) -> Manifest:
         files=(File("bin/app", digest, len(data), 0o755),),
         full=Full(sha256=digest, length=100, unpacked=len(data), codec="tar+xz"),
     )
-    return replace(made, **changes)
+    return replace(manifest, **changes)
 
 
 class Publisher:

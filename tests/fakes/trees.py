@@ -12,20 +12,20 @@ def snapshot(root: Path) -> dict[str, tuple]:
 
     Modes are those that a bundle keeps: executable or not (docs/formats.md).
     """
-    found = {}
+    entries = {}
     for folder, directories, files in os.walk(root):
         for name in directories + files:
             path = Path(folder, name)
             info = path.lstat()
             relative = str(path.relative_to(root))
             if stat.S_ISLNK(info.st_mode):
-                found[relative] = ("link", str(path.readlink()))
+                entries[relative] = ("link", str(path.readlink()))
             elif stat.S_ISREG(info.st_mode):
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                found[relative] = ("file", digest, stat.S_IMODE(info.st_mode))
+                entries[relative] = ("file", digest, stat.S_IMODE(info.st_mode))
             elif not stat.S_ISDIR(info.st_mode):
-                found[relative] = ("special", info.st_mode)
-    return found
+                entries[relative] = ("special", info.st_mode)
+    return entries
 
 
 def make_tree(root: Path, files: dict[str, bytes | str]) -> Path:

@@ -110,13 +110,13 @@ class TufRepository:
         for name in roles:
             signed = self.role(name)
             signed.version += bump
-            made = Metadata(signed)
+            metadata = Metadata(signed)
             for signer in self.signers[name]:
-                made.sign(signer, append=True)
+                metadata.sign(signer, append=True)
             prefixed = name == "root" or self.root.consistent_snapshot
             prefix = f"{signed.version}." if prefixed and name != "timestamp" else ""
             file = f"{prefix}{quote(name, safe='')}.json"
-            (self.folder / "metadata" / file).write_bytes(made.to_bytes())
+            (self.folder / "metadata" / file).write_bytes(metadata.to_bytes())
 
 
 class Driver:
@@ -152,8 +152,8 @@ class Driver:
         finally:
             client.close()
 
-    def kept(self, role: str) -> bytes:
+    def cached(self, role: str) -> bytes:
         return (self.metadata / f"{role}.json").read_bytes()
 
     def version(self, role: str) -> int:
-        return Metadata.from_bytes(self.kept(role)).signed.version
+        return Metadata.from_bytes(self.cached(role)).signed.version

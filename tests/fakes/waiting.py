@@ -9,17 +9,19 @@ T = TypeVar("T")
 
 
 def eventually(
-    look: Callable[[], T | None], *, within_s: float = 60.0, what: str = ""
+    look: Callable[[], T | None], *, within_s: float = 60.0, event: str = ""
 ) -> T:
     """Return the first truthy answer of `look`; fail when none comes in time.
 
-    The bound only ends a test that would otherwise hang; it measures nothing.
+    The bound only ends a test that would otherwise hang; it measures nothing. What
+    is long in coming is looked for less often: looking may cost a process.
     """
-    end = time.monotonic() + within_s
+    begin = time.monotonic()
     while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() > end:
-            raise AssertionError(f"never came: {what or look}")
-        time.sleep(0.02)
+        answer = look()
+        if answer:
+            return answer
+        waited_s = time.monotonic() - begin
+        if waited_s > within_s:
+            raise AssertionError(f"never came: {event or look}")
+        time.sleep(min(0.01 + waited_s / 20, 0.1))

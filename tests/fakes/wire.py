@@ -239,7 +239,7 @@ def _serve_names() -> None:
     """Answer A queries for one name (RFC 1035), and "no such record" for others."""
     import socket
 
-    wanted = b"".join(
+    expected = b"".join(
         bytes([len(label)]) + label.encode() for label in (*NAME.split("."), "")
     )
     address = socket.inet_aton(SERVER)
@@ -250,10 +250,10 @@ def _serve_names() -> None:
             query, asker = sock.recvfrom(512)
             end = query.index(b"\0", 12) + 5
             name, kind = query[12 : end - 4].lower(), query[end - 4 : end - 2]
-            found = name == wanted and kind == b"\0\1"
-            head = query[:2] + struct.pack("!5H", 0x8180, 1, int(found), 0, 0)
+            is_known = name == expected and kind == b"\0\1"
+            head = query[:2] + struct.pack("!5H", 0x8180, 1, int(is_known), 0, 0)
             record = struct.pack("!3HIH", 0xC00C, 1, 1, 0, 4) + address
-            sock.sendto(head + query[12:end] + (record if found else b""), asker)
+            sock.sendto(head + query[12:end] + (record if is_known else b""), asker)
 
 
 if __name__ == "__main__":

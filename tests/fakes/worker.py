@@ -35,16 +35,16 @@ class Units:
         linked: tuple[str, ...] = (),
     ):
         self._linked = linked
-        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.calls: list[tuple[str, tuple[str, ...]]] = []
         self._faults = faults or {}
         self._app = app
 
     def check(self, units) -> None:
-        self.asked.append(("check", tuple(units)))
+        self.calls.append(("check", tuple(units)))
         self._refuse_unknown(units)
 
     def restart(self, units) -> None:
-        self.asked.append(("restart", tuple(units)))
+        self.calls.append(("restart", tuple(units)))
         self._refuse_unknown(units)
 
     def _refuse_unknown(self, units) -> None:
@@ -53,10 +53,10 @@ class Units:
                 raise RefusedError(f"Unit {unit} not found.")
 
     def stop(self, units) -> None:
-        self.asked.append(("stop", tuple(units)))
+        self.calls.append(("stop", tuple(units)))
 
     def fault(self, units, *, active_s: float) -> str:
-        self.asked.append((f"watch {active_s:g} s", tuple(units)))
+        self.calls.append((f"watch {active_s:g} s", tuple(units)))
         running = (self._app / "current").readlink().name if self._app else ""
         return self._faults.get(running, "")
 
@@ -163,9 +163,9 @@ def product_of(machine: Machine, **changes):
     return replace(settings.products[machine.product], **changes)
 
 
-def update(machine: Machine, services: Services, **asked):
+def update(machine: Machine, services: Services, **request):
     """Run one update."""
-    return pipeline.update(product_of(machine), services, Request(**asked))
+    return pipeline.update(product_of(machine), services, Request(**request))
 
 
 def killed(

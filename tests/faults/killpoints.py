@@ -241,7 +241,7 @@ def _numbered(bench: Bench, where: str, trace: Path) -> Iterator[Point]:
 def _changes(root: Path, name: str, rest: str) -> bool:
     if name in ("openat", "creat"):
         # what Python makes once, and where the harness keeps what was said
-        kept = "__pycache__" not in rest and f'"{root}/said"' not in rest
+        kept = "__pycache__" not in rest and f'"{root}/output"' not in rest
         return kept and ("O_CREAT" in rest or "O_TRUNC" in rest)
     if name == "ioctl":
         return "FICLONE" in rest
@@ -259,7 +259,7 @@ def problems(bench: Bench, point: Point) -> list[str]:
         code = bench.run(tracer=strace_for(bench, point))
         if point.came(code, log):
             return bench.broken_tree() or bench.settle(code)
-    return [f"the fault did not come; the run ended with {code}: {bench.said()}"]
+    return [f"the fault did not come; the run ended with {code}: {bench.output()}"]
 
 
 def points(found: list[Point], *, step: int = 1, modes=MODES) -> list[Point]:

@@ -150,7 +150,7 @@ class Recorded(Bench):
         ):  # fmt: skip
             self.push(version, healthy=healthy)
             code = self.run()
-            assert code == (0 if healthy else 30), self.said()
+            assert code == (0 if healthy else 30), self.output()
             running = self.machine.running
             # what the disk has seen when the command has said that it is done
             self.acknowledged.append((entries(self.log), running))

@@ -100,7 +100,7 @@ class Soak:
             return self.machine.running == self.newest_good
 
         try:
-            eventually(newest, within_s=300, what="the newest good release")
+            eventually(newest, within_s=300, event="the newest good release")
         except AssertionError as error:
             found.append(str(error))
         self.machine.stop()

@@ -51,19 +51,8 @@ def test_every_campaign_is_sampled():
     assert set(CAMPAIGNS) == set(COUNTS)
 
 
-_OPEN = pytest.mark.xfail(
-    reason="one sample failed and no point of it was found that does", strict=False
-)
-_KNOWN = ("update", "unhealthy", "serve")
-
-
 @pytest.mark.parametrize(
-    ("bench", "count"),
-    [
-        pytest.param(name, count, id=name, marks=[_OPEN] if name in _KNOWN else [])
-        for name, count in COUNTS.items()
-    ],
-    indirect=["bench"],
+    ("bench", "count"), COUNTS.items(), ids=COUNTS, indirect=["bench"]
 )
 def test_survives_kills_and_a_failing_disk(bench, count):
     """At a spread of file-changing calls: killed, disk full or broken, then whole."""

@@ -73,7 +73,7 @@ def test_a_reboot_in_probation_rolls_back_and_blocks(releases, machine, leaving)
 
         assert ("blocked", "1.1.0") == (outcome.result, outcome.version)
         assert ("ROLLED_BACK", "1.1.0", "rebooted_in_probation") == ended(services)[-1]
-        assert ("restart", ()) in units.asked
+        assert ("restart", ()) in units.calls
     assert whole(releases, machine, "1.0.0")
 
 
@@ -103,7 +103,7 @@ def test_while_rolling_back_it_goes_on_rolling_back(releases, machine, leaving):
         (row, *_) = services.journal.history("acme")
         assert (State.ROLLED_BACK, "unhealthy") == (row.state, row.code)
         assert "acme.service is failed" == row.reason
-        restarted, watched = sick.asked  # those of the fork are not seen here
+        restarted, watched = sick.calls  # those of the fork are not seen here
         assert ("restart", ("acme.service",)) == restarted
         assert "watch" in watched[0]
         assert "blocked" == update(machine, services).result
@@ -144,6 +144,6 @@ def test_first_install_that_is_not_well_leaves_nothing_running(releases, machine
         outcome = update(fresh, services)
 
         assert ("rolled_back", None) == (outcome.result, outcome.version)
-        assert ("stop", ("acme.service",)) == sick.asked[-1]
+        assert ("stop", ("acme.service",)) == sick.calls[-1]
         assert "blocked" == update(fresh, services).result
     assert not fresh.current.is_symlink()

@@ -65,7 +65,7 @@ def test_repair_takes_byte_code_away_and_restarts_nothing(releases, machine):
         fixed = by_hand.verify(product_of(machine), services, repair=True)
 
         assert (True, 0) == (fixed.repaired, fixed.bytes_fetched)
-        assert [] == services.manager.asked
+        assert [] == services.manager.calls
         assert "current" == update(machine, services).result
     assert releases.trees["1.1.0"] == snapshot(machine.current)
 

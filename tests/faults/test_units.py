@@ -28,7 +28,7 @@ def test_first_release_that_brings_its_own_unit_is_installed(releases, tmp_path)
     manager = Units(app=fresh.app, linked=("bin/app",))
     with worker(fresh, manager=manager) as services:
         assert "installed" == update(fresh, services).result
-    assert ("restart", ("bin/app",)) in manager.asked
+    assert ("restart", ("bin/app",)) in manager.calls
 
 
 def test_update_whose_unit_is_unknown_moves_nothing_and_blocks_nothing(machine):
@@ -40,7 +40,7 @@ def test_update_whose_unit_is_unknown_moves_nothing_and_blocks_nothing(machine):
         assert "restart_refused" == caught.value.code
         assert {} == services.journal.failed("acme")
     assert "1.0.0" == machine.current.readlink().name
-    assert [] == [asked for asked, _ in manager.asked if asked == "restart"]
+    assert [] == [asked for asked, _ in manager.calls if asked == "restart"]
 
 
 def test_restart_that_is_not_granted_goes_back_and_blocks_nothing(machine):

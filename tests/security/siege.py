@@ -114,7 +114,7 @@ class Siege:
             return decision["reason"] if decision["code"] in codes else None
 
         said = eventually(
-            reported, what=f"{what}: {self._standing()} {self.machine.log()[-2000:]}"
+            reported, event=f"{what}: {self._standing()} {self.machine.log()[-2000:]}"
         )
         assert self.rig.tree() == before, what
         assert self.machine.daemon.poll() is None
@@ -133,7 +133,7 @@ class Siege:
             found = self.published_status().get("products", [{}])[0].get("installed")
             return bool(found and found["version"] == version)
 
-        eventually(runs, what=f"{version}: {self.machine.log()[-2000:]}")
+        eventually(runs, event=f"{version}: {self.machine.log()[-2000:]}")
         assert self.machine.running == version
         self.rig.installed = version
 

@@ -40,7 +40,7 @@ def test_rollback_is_refused_and_the_stale_mirror_named(siege):
         warnings = siege.published_status()["trust"]["warnings"]
         return [one for one in warnings if one["code"] == "stale_mirror"]
 
-    assert "older timestamp" in eventually(told, what="stale_mirror")[0]["what"]
+    assert "older timestamp" in eventually(told, event="stale_mirror")[0]["what"]
     assert siege.rig.tree() == before
     assert "degraded" == siege.published_status()["state"]
     siege.recovers()
@@ -74,7 +74,7 @@ def reload(siege, text: str) -> None:
     siege.machine.config.write_text(text)
     siege.machine.daemon.send_signal(signal.SIGHUP)
     eventually(
-        lambda: siege.machine.log().count("daemon_started") > before, what="a reload"
+        lambda: siege.machine.log().count("daemon_started") > before, event="a reload"
     )
 
 
@@ -88,7 +88,7 @@ def test_fast_forward_is_recovered_from_by_a_new_online_key(siege):
         roles = siege.published_status()["trust"]["roles"]
         return any(role["version"] >= far for role in roles)
 
-    eventually(deceived, what="a machine that believes the stolen key")
+    eventually(deceived, event="a machine that believes the stolen key")
     siege.rig.origin.behave()
     ring = publisher.space.keyring
     old = ring.retire("online")

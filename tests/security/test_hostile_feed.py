@@ -150,7 +150,7 @@ def test_event_spoofing(rig, feed, tmp_path):
             b'event: update_available\nid: 8\ndata: {"patch_url":"x","version":1}\n\n'
         )
         feed.say(b"id: 9\x1b]0;owned\x07\nevent: \x1b[2J\ndata: x\n\n: \x1b[2J\n")
-        eventually(lambda: looks(rig) >= 2, what="a look")
+        eventually(lambda: looks(rig) >= 2, event="a look")
         lives_on(rig, feed, before, "1.1.0")
         assert lure.requests == []
 
@@ -158,7 +158,7 @@ def test_event_spoofing(rig, feed, tmp_path):
 def test_event_replay(rig, feed):
     """The same ids again and again are one event: they wake nobody twice."""
     feed.say(event("one"))
-    eventually(lambda: looks(rig) >= 2, what="a look")
+    eventually(lambda: looks(rig) >= 2, event="a look")
     before, looked = rig.tree(), looks(rig)
     for _ in range(500):
         feed.say(event("one"))
@@ -245,7 +245,7 @@ def test_a_feed_that_means_ill_costs_a_look_for_each_burst(rig, feed, flood):
 def test_a_feed_that_counts_in_memory_is_heard_after_its_restart(rig, feed):
     """Its ids start over: 1 and 2 come again with new data, and each means look."""
     feed.say(event(1, n=1) + event(2, n=2))
-    eventually(lambda: looks(rig) >= 2, what="a look")
+    eventually(lambda: looks(rig) >= 2, event="a look")
     rig.push("1.1.0")
     feed.restart(event(1, version="1.1.0"))
     rig.machine.wait_for("1.1.0")

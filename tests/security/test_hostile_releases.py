@@ -163,6 +163,6 @@ def test_token_theft(siege):
                 continue  # the feed refuses some of it; machines must not need that
     siege.attacks += 1
     siege.tell()
-    eventually(lambda: siege._checked_at() > checked, what="a look")
+    eventually(lambda: siege._checked_at() > checked, event="a look")
     assert siege.rig.tree() == before
     siege.recovers()

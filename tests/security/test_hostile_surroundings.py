@@ -210,7 +210,7 @@ def test_power_cut_in_mid_download(rig):
     rig.origin.misbehave("/blobs/", hold)
     rig.machine.kill()
     rig.machine.start()  # looks at its start
-    eventually(cut.is_set, what=f"a download: {rig.machine.log()[-2000:]}")
+    eventually(cut.is_set, event=f"a download: {rig.machine.log()[-2000:]}")
     rig.machine.kill()
     held.set()
     found = {

@@ -53,7 +53,7 @@ class Booted:
         )
 
     def wait_until_up(self) -> None:
-        self.pid = eventually(self._leader, what="the container's systemd")
+        self.pid = eventually(self._leader, event="the container's systemd")
         try:
             eventually(self._is_up, within_s=120)
         except AssertionError:

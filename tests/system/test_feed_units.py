@@ -106,7 +106,7 @@ class Daemon:
     def wait_for(self, version):
         eventually(
             lambda: self.installed() == version,
-            what=f"{self.name} {version}: {self.status()}\n"
+            event=f"{self.name} {version}: {self.status()}\n"
             + self.machine.journal("-u", self.unit, "-n", "40"),
         )
 
@@ -183,7 +183,7 @@ units = ["{name}.service"]
         )
         machine.must("systemctl", "enable", "--now", daemon.unit)
     for daemon in daemons:
-        eventually(daemon.is_open, what=machine.journal("-u", daemon.unit, "-n", "30"))
+        eventually(daemon.is_open, event=machine.journal("-u", daemon.unit, "-n", "30"))
     for daemon in daemons:
         feed.push(daemon.name, "1.0.0")
         daemon.wait_for("1.0.0")
@@ -233,13 +233,13 @@ def test_the_signer_renews_what_expires_and_tells_the_machines(machine, feed, da
         assert "success" == result, said
         return feed.timestamp() == before + 1
 
-    eventually(renewed, what=machine.journal("-u", "updaterd-refresh", "-n", "20"))
+    eventually(renewed, event=machine.journal("-u", "updaterd-refresh", "-n", "20"))
     for daemon, cursor in zip(daemons, cursors, strict=True):
         eventually(
             lambda daemon=daemon, cursor=cursor: (
                 daemon.status()["feed"]["cursor"] != cursor
             ),
-            what="the pushed metadata",
+            event="the pushed metadata",
         )
     assert PASSPHRASE not in machine.journal()
     denied = machine.run(

@@ -147,7 +147,7 @@ health = {{ command = ["/usr/lib/updaterd/self-test"], timeout_s = 60 }}
     assert 0 == int(fields["CapEff"], 16)
     assert 1 == int(fields["NoNewPrivs"])
     assert 2 == int(fields["Seccomp"])
-    eventually(machine.subscribed, what="the subscription")
+    eventually(machine.subscribed, event="the subscription")
 
 
 def test_a_release_arrives_and_its_unit_is_restarted(machine, ops, tmp_path):
@@ -246,7 +246,7 @@ def test_a_release_that_does_not_start_is_rolled_back(machine, ops, tmp_path):
             "1.2.0" in str(machine.product("acme").get("last") or "")
             or "rolled" in str(machine.product("acme")).lower()
         ),
-        what="the roll back",
+        event="the roll back",
         within_s=120,
     )
     machine.wait_for("acme", "1.1.0")
@@ -288,7 +288,7 @@ def test_a_hung_daemon_is_restarted_by_the_watchdog(machine):
             and machine.show("updaterd", "ActiveState") == "active"
         ),
         within_s=60,
-        what="the watchdog",
+        event="the watchdog",
     )
     print(f"hung to active again: {time.monotonic() - begun:.1f} s (WatchdogSec=3)")
     assert "watchdog" in machine.journal("-u", "updaterd").lower()
@@ -306,11 +306,11 @@ def test_a_hundred_kills_lose_nothing(machine, ops, tmp_path):
             pid = machine.show("updaterd", "MainPID")
             return pid if pid != "0" and pid not in seen else None
 
-        pid = eventually(fresh, what=f"start {number}")
+        pid = eventually(fresh, event=f"start {number}")
         seen.add(pid)
         time.sleep(draw.random() * 0.4)  # chooses the instant; waits for nothing
         machine.run("sh", "-c", f"kill -KILL {pid}")
-    eventually(lambda: fresh() and machine.subscribed(), what="the start after them")
+    eventually(lambda: fresh() and machine.subscribed(), event="the start after them")
     machine.wait_for("acme", "1.4.0")
     assert 100 == len(seen)
     assert "ok\n" == machine.must(
@@ -332,7 +332,7 @@ def test_shutdown_during_a_trial_blames_no_release(machine, ops, tmp_path):
         (found,) = (p for p in json.loads(said)["products"] if p["name"] == "acme")
         return (found["deployment"] or {}).get("state")
 
-    eventually(lambda: state() == "PROBATION", what="the trial", within_s=120)
+    eventually(lambda: state() == "PROBATION", event="the trial", within_s=120)
     machine.reboot()
     machine.wait_for("acme", "1.4.5", within_s=180)
     said = machine.must("updaterd", "history", "acme", "--json", "--demo")
@@ -354,7 +354,7 @@ def test_sigterm_ends_it_within_its_limit(machine):
     assert "success" == machine.show("updaterd", "Result")
     machine.must("systemctl", "start", "updaterd")
     machine.must("systemctl", "reload", "updaterd")
-    eventually(machine.subscribed, what="the subscription")
+    eventually(machine.subscribed, event="the subscription")
 
 
 def own_tree(built: Path, folder: Path, version: str, sabotage: str = "") -> Path:
@@ -393,7 +393,7 @@ def test_it_updates_itself(machine, ops, built, tmp_path):
     eventually(
         lambda: daemon_code(machine) == "0.9.1",
         within_s=60,
-        what=f"the new code\n{machine.status().get('daemon')}",
+        event=f"the new code\n{machine.status().get('daemon')}",
     )
     eventually(lambda: machine.show("updaterd", "ActiveState") == "active")
 
@@ -413,7 +413,7 @@ def test_an_updater_that_fails_its_self_test_is_never_switched_to(
         found = machine.product("updaterd")["last"]
         return found if found["version"] == "0.9.15" else None
 
-    refused = eventually(last, within_s=120, what=machine.journal("-u", "updaterd"))
+    refused = eventually(last, within_s=120, event=machine.journal("-u", "updaterd"))
     assert ("REJECTED", "self_test_failed") == (refused["state"], refused["code"])
     assert "lib_that_this_machine_does_not_have" in refused["reason"]
     assert "0.9.1" == (machine.root / "opt/updaterd/current").readlink().name
@@ -442,7 +442,7 @@ def test_an_updater_that_does_not_come_up_is_left_by_the_guard(
     eventually(
         lambda: f"updaterd {version} is left" in machine.journal("-u", "updaterd"),
         within_s=180,
-        what=f"the guard\n{machine.journal('-u', 'updaterd', '-n', '50')}",
+        event=f"the guard\n{machine.journal('-u', 'updaterd', '-n', '50')}",
     )
     eventually(lambda: daemon_code(machine) == good, within_s=60)
     assert good == (machine.root / "opt/updaterd/current").readlink().name
@@ -459,11 +459,11 @@ def test_footprint(machine):
     of which 12 are files that others share (docs/decisions/0012); some room for more.
     """
     machine.must("systemctl", "restart", "updaterd")
-    eventually(machine.subscribed, what="the subscription")
+    eventually(machine.subscribed, event="the subscription")
     pid = machine.show("updaterd", "MainPID")
     eventually(
         lambda: not machine.must("cat", f"/proc/{pid}/task/{pid}/children").strip(),
-        what="the end of workers",
+        event="the end of workers",
     )
     status = machine.must("cat", f"/proc/{pid}/status")
     fields = dict(line.split(":", 1) for line in status.splitlines())

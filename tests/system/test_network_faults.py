@@ -51,7 +51,7 @@ class Publisher(Site):
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
-        eventually(lambda: self._answer(address), what="the server")
+        eventually(lambda: self._answer(address), event="the server")
         self.address = f"https://{SERVER}:{PORT}"
 
     def release(self):
@@ -125,7 +125,7 @@ class Client(Machine):
                 return code, document["problems"][0]
             return None
 
-        code, problem = eventually(named, what=f"{codes}\n{self.log()[-2000:]}")
+        code, problem = eventually(named, event=f"{codes}\n{self.log()[-2000:]}")
         assert problem.startswith("feed down: ")
         return code
 
@@ -163,7 +163,7 @@ def machine(wire, site, tmp_path_factory):
     found = Client(tmp_path_factory.mktemp("machine"), wire, site)
     found.start()
     try:
-        eventually(found.is_open, what=f"the subscription\n{found.log()}")
+        eventually(found.is_open, event=f"the subscription\n{found.log()}")
         found.wait_for(site.release())
         yield found
     finally:
@@ -173,14 +173,14 @@ def machine(wire, site, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def healthy(machine, wire):
     """Each fault begins on a wire that works, and leaves one that does."""
-    eventually(machine.is_open, what="the subscription")
+    eventually(machine.is_open, event="the subscription")
     yield
     wire.mend()
 
 
 def recovered(machine, site, missed, since, what):
     """Print how long it took to be back; what was missed comes, and what is new."""
-    eventually(machine.is_open, what=f"the subscription\n{machine.log()[-2000:]}")
+    eventually(machine.is_open, event=f"the subscription\n{machine.log()[-2000:]}")
     back = time.monotonic() - since
     machine.wait_for(missed)
     caught_up = time.monotonic() - since

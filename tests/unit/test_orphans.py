@@ -39,7 +39,7 @@ def container(tmp_path, *command):
     try:
         yield (
             outer,
-            int(eventually(lambda: children(outer.pid), what="a first process")[0]),
+            int(eventually(lambda: children(outer.pid), event="a first process")[0]),
         )
     finally:
         outer.kill()

@@ -61,7 +61,7 @@ async def test_interim_answers_are_passed_over():
 async def test_another_protocol_is_refused():
     """101 to somebody who asked for no upgrade is no answer."""
     with pytest.raises(httpx.RemoteProtocolError):
-        await get(say(b"HTTP/1.1 101 Hop\r\nUpgrade: x\r\n\r\n", then="hold"))
+        await get(say(b"HTTP/1.1 101 Hop\r\nUpgrade: x\r\n\r\n", ending="hold"))
 
 
 async def test_folded_headers():
@@ -85,7 +85,7 @@ async def test_headers_are_bounded():
         (say(b"SSH-2.0-x\r\n\r\n"), httpx.RemoteProtocolError),
         (say(SHORT), httpx.RemoteProtocolError),
         (chunked(b"hel", end=False), httpx.RemoteProtocolError),
-        (say(b"HTTP/1.1 200 OK\r\n\r\n", then="reset"), httpx.ReadError),
+        (say(b"HTTP/1.1 200 OK\r\n\r\n", ending="reset"), httpx.ReadError),
     ],
     ids=["nothing", "another protocol", "short", "cut chunks", "reset"],
 )  # fmt: skip
@@ -167,7 +167,7 @@ async def test_nobody_takes_the_connection():
 
 async def test_cancelling_at_any_moment_leaves_no_socket(monkeypatch):
     """Also not the one that came in first while another was still under way."""
-    async with FeedServer(say(b"HTTP/1.1 200 OK\r\n\r\n", then="hold")) as server:
+    async with FeedServer(say(b"HTTP/1.1 200 OK\r\n\r\n", ending="hold")) as server:
         _resolve_to(monkeypatch, ["127.0.0.1", "127.0.0.1"])
         monkeypatch.setattr(direct, "_HEAD_START_S", 0.0)
         async with client() as http:
@@ -184,7 +184,7 @@ async def test_cancelling_at_any_moment_leaves_no_socket(monkeypatch):
 async def test_cancelling_tls_at_any_moment_leaves_no_socket(tmp_path):
     """Nor a number that the next connection's socket cannot have."""
     ca_file, context = make_certificate(tmp_path)
-    hold = say(b"HTTP/1.1 200 OK\r\n\r\n", then="hold")
+    hold = say(b"HTTP/1.1 200 OK\r\n\r\n", ending="hold")
     async with FeedServer(hold, tls=context) as server:
         transport = DirectTransport(tls_context(ca_file))
         async with httpx.AsyncClient(transport=transport, trust_env=False) as http:
