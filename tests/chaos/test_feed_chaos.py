@@ -101,7 +101,7 @@ class Chaos:
         if way == "chunked":
             return chunked(*pieces, end=draw.random() < 0.5)
         then = {"reset": "reset", "stall": "hold"}.get(way, "close")
-        return say(OK, *pieces, then=then)
+        return say(OK, *pieces, ending=then)
 
     def _pieces(self, body):
         """Cut at random, now and then into single bytes."""
