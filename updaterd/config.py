@@ -13,7 +13,6 @@ from dataclasses import fields
 from pathlib import Path, PurePath
 from typing import Any
 
-from updaterd import ownership, roots
 from updaterd.core.names import check_name
 from updaterd.core.proxies import fault_of
 from updaterd.core.settings import (
@@ -29,9 +28,10 @@ from updaterd.core.settings import (
     Trust,
 )
 from updaterd.core.special import KINDS
-from updaterd.core.tables import Table
+from updaterd.core.toml_fields import Table
 from updaterd.core.units import parse_bytes, parse_rate
 from updaterd.errors import BrokenError, MalformedError
+from updaterd.files import ownership, roots
 
 _SYSTEM_UIDS = 1000  # below: root or a system user, who gets the system's paths
 _SYSTEM_CONFIG = Path("/etc/updaterd")
@@ -128,10 +128,10 @@ def _schedule(table: Table) -> Schedule:
         max_deferral_s=table.seconds("max_deferral", 7 * 86400.0),
     )
     if schedule.window is not None:
-        from updaterd.core import schedule as rules  # noqa: PLC0415 - rarely used
+        from updaterd.core import windows  # noqa: PLC0415 - rarely used
 
         try:
-            rules.parse_window(schedule.window)
+            windows.parse_window(schedule.window)
         except MalformedError as error:
             table.wrong("window", str(error))
     table.done()

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from updaterd import __version__, presence
+from updaterd import __version__
 from updaterd.core import lifecycle
 from updaterd.core.lifecycle import State
 from updaterd.core.settings import Product, Settings
@@ -34,6 +34,7 @@ from updaterd.core.text import public_url
 from updaterd.store.contradiction import abandoned, at_odds
 from updaterd.store.feed_facts import read_feed
 from updaterd.store.records import Deployment, ProductFacts, Records
+from updaterd.system import presence
 
 SCHEMA = 1
 EXIT_CODES = {

@@ -299,7 +299,7 @@ class Guard:
             site = PACKAGED
         code = (
             "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
-            "runpy.run_module('updaterd.successor', run_name='__main__', "
+            "runpy.run_module('updaterd.self_update', run_name='__main__', "
             "alter_sys=True)"
         )
         done = subprocess.run(

@@ -179,11 +179,11 @@ def test_root_signals_nobody_whom_a_file_names(daemon, tmp_path, pid):
 
 def test_the_daemon_is_woken_by_its_user_and_by_root_only(daemon):
     """The socket says nothing but that somebody came."""
-    from updaterd import wake
+    from updaterd.system import wake
 
     daemon.start()
     code = (
-        "import sys; from pathlib import Path; from updaterd import wake; "
+        "import sys; from pathlib import Path; from updaterd.system import wake; "
         "sys.exit(not wake.nudge(Path(sys.argv[1])))"
     )
     words = [sys.executable, "-I", "-c", code, daemon.ground / "run"]
@@ -195,7 +195,7 @@ def test_the_daemon_is_woken_by_its_user_and_by_root_only(daemon):
 
 
 def test_a_socket_is_heard_and_a_full_one_is_no_trap(ground):
-    from updaterd import wake
+    from updaterd.system import wake
 
     with wake.listen(ground) as ear:
         assert wake.nudge(ground)
@@ -253,12 +253,12 @@ def test_a_session_folder_that_is_not_this_users_alone_is_not_used(ground, mode)
 
 def test_a_lock_that_is_held_says_so_to_its_user_and_to_root(ground):
     """And to nobody else: who could ask could also take it."""
-    from updaterd import locks
+    from updaterd.system import locks
 
     with locks.hold(ground / "lock", what="x"):
         assert locks.is_held(ground / "lock")
         code = (
-            "import sys; from pathlib import Path; from updaterd import locks; "
+            "import sys; from pathlib import Path; from updaterd.system import locks; "
             "locks.is_held(Path(sys.argv[1]))"
         )
         words = [sys.executable, "-I", "-c", code, ground / "lock"]

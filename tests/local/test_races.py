@@ -17,7 +17,7 @@ from fakes.trees import snapshot
 JUDGE = """
 import json, sys, time
 from pathlib import Path
-from updaterd import ownership, roots
+from updaterd.files import ownership, roots
 from updaterd.core.settings import Product
 root, seconds, state = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 trusted = ownership.owners(state)
@@ -193,7 +193,7 @@ def test_releases_are_swapped_for_links_while_they_are_deleted(
 MADE = """
 import sys, time
 from pathlib import Path
-from updaterd import places
+from updaterd.files import places
 folder, seconds, like = Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
 end, rounds = time.monotonic() + seconds, 0
 while time.monotonic() < end or rounds < 100:

@@ -19,8 +19,8 @@ from fakes.people import APPLICATION, DAEMON, STRANGER, at_work, give, give_all,
 from fakes.repository import Publisher
 from fakes.trees import snapshot
 
-from updaterd import roots
 from updaterd.core.settings import Product
+from updaterd.files import roots
 
 COMMAND = (sys.executable, "-I", "-m", "updaterd")
 UNREACHABLE = "http://127.0.0.1:9"
@@ -91,7 +91,7 @@ class Box:
 CHECK = """
 import json, sys
 from pathlib import Path
-from updaterd import roots
+from updaterd.files import roots
 from updaterd.core.settings import Product
 found = {}
 for root in sys.argv[1:]:

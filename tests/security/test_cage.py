@@ -16,15 +16,15 @@ from fakes.bundles import grow
 from fakes.cage import command
 from fakes.tools import refuse
 
-from updaterd import locks
 from updaterd.artifact import sandbox
 from updaterd.artifact.job import Job
 from updaterd.artifact.verify import verify_tree
 from updaterd.confine import landlock
+from updaterd.core.frozen import replaced
 from updaterd.core.manifest import tree_id
-from updaterd.core.records import replaced
 from updaterd.errors import RejectedError, UpdaterError
 from updaterd.release.bundles import full as release_bundle
+from updaterd.system import locks
 
 MACHINE = os.uname().machine
 HONEST = """

@@ -20,7 +20,7 @@ from updaterd.artifact.codecs import BZ2, STORED, XZ, ZSTD, zstd
 from updaterd.artifact.script import COPY, LINK, MADE, SAME, Item
 from updaterd.artifact.varint import pack as number
 from updaterd.artifact.verify import verify_tree
-from updaterd.core.deltas import BSDIFF
+from updaterd.core.routes import BSDIFF
 from updaterd.errors import RejectedError
 from updaterd.release.bundles import full as release_bundle
 

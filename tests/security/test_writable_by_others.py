@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from updaterd import config, ownership
+from updaterd import config
 from updaterd.core.settings import Health, Hooks, Product
+from updaterd.files import ownership
 from updaterd.install import commands, health, hooks
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")

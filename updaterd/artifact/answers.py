@@ -17,7 +17,7 @@ import struct
 
 from updaterd.artifact.job import Made, Used
 from updaterd.confine import Confined
-from updaterd.core.records import record
+from updaterd.core.frozen import record
 from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False

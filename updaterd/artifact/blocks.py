@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from updaterd.core.records import record
+from updaterd.core.frozen import record
 from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from updaterd.core.records import record
+from updaterd.core.frozen import record
 from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False
@@ -67,7 +67,7 @@ def compressions() -> frozenset[str]:
 
 def available() -> frozenset[str]:
     """Return the codec names of the bundles this machine can apply."""
-    from updaterd.core.deltas import codec_names  # noqa: PLC0415 - not in the worker
+    from updaterd.core.routes import codec_names  # noqa: PLC0415 - not in the worker
 
     return codec_names(compressions())
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from updaterd import durable, places
 from updaterd.core import layout
 from updaterd.errors import RejectedError, TransientError, UpdaterError
+from updaterd.files import places
 from updaterd.net import (
     Fetcher,
     HttpError,

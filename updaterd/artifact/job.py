@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from updaterd.core.records import record
+from updaterd.core.frozen import record
 from updaterd.core.tree import File, Link
 
 TYPE_CHECKING = False

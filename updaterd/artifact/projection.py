@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from updaterd.artifact import codecs, images, varint
 from updaterd.artifact.script import MADE
-from updaterd.core.records import record
+from updaterd.core.frozen import record
 from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False

@@ -9,8 +9,8 @@ those of the files that are there.
 from __future__ import annotations
 
 from updaterd.artifact import completion, script
+from updaterd.core.frozen import record
 from updaterd.core.manifest import tree_id
-from updaterd.core.records import record
 from updaterd.core.tree import File, Link
 from updaterd.errors import RejectedError
 

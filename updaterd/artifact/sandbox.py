@@ -21,7 +21,6 @@ from contextlib import closing, contextmanager, suppress
 from typing import IO, Any
 
 import updaterd
-from updaterd import oom
 from updaterd.artifact import answers, completion, descendants
 from updaterd.artifact.answers import Done, Failure
 from updaterd.artifact.child import UNHEARD, cpu_limit, sizes
@@ -29,8 +28,9 @@ from updaterd.artifact.destination import Destination
 from updaterd.artifact.job import Job, Report, rows
 from updaterd.confine import Confined
 from updaterd.core import budget, codes
-from updaterd.core.records import record, replaced, values
+from updaterd.core.frozen import record, replaced, values
 from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
+from updaterd.system import oom
 
 __all__ = [
     "ENVIRONMENT",

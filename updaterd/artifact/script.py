@@ -27,7 +27,7 @@ from __future__ import annotations
 from itertools import accumulate
 
 from updaterd.artifact import varint
-from updaterd.core.records import record
+from updaterd.core.frozen import record
 from updaterd.core.tree import (
     MAX_FILES,
     MODE_MASK,

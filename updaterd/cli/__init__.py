@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from updaterd import __version__
-from updaterd.ending import EXIT_ERROR as EXIT_ERROR  # one of ours
-from updaterd.ending import ended
-from updaterd.orphans import hand_down
+from updaterd.exits import EXIT_ERROR as EXIT_ERROR  # one of ours
+from updaterd.exits import ended
+from updaterd.system.orphans import hand_down
 
 EXIT_CURRENT = 0
 EXIT_USAGE = 2

@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from updaterd.daemon.clocks import random_draw, wall_clock
+from updaterd.clocks import random_draw, wall_clock
 
 if TYPE_CHECKING:
     from updaterd.core.settings import Directories, Settings
@@ -100,6 +100,6 @@ def chosen_products(settings: "Settings", named: str | None) -> list[str]:
 
 def nudge_daemon(settings: "Settings") -> bool:
     """Tell a running daemon to look again; return whether there was one to tell."""
-    from updaterd import wake
+    from updaterd.system import wake
 
     return wake.nudge(Path(settings.directories.runtime))

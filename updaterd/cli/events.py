@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from updaterd.core.sse import Event
     from updaterd.feed.client import ConnectionState, EventSource
-    from updaterd.feed.resume import Resume
+    from updaterd.feed.cursor_file import Resume
 
 _DEFAULT_IDLE_S = 45.0
 _DEFAULT_RETRY_MS = 1000.0
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print events until the feed, or the user, says stop."""
     import asyncio
 
-    from updaterd.feed.resume import Resume
+    from updaterd.feed.cursor_file import Resume
     from updaterd.net import environment_proxies
 
     resume = None

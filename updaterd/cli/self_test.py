@@ -26,7 +26,7 @@ _PARTS = (
     "daemon.service",
     "pipeline.by_hand",
     "pipeline.update",
-    "successor",
+    "self_update",
     "trust.client",
 )
 

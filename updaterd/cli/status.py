@@ -59,7 +59,8 @@ def _document(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot, and no daemon has left word here.
     """
-    from updaterd import config, presence, status
+    from updaterd import config, status
+    from updaterd.system import presence
 
     try:
         settings = settings_from(arguments)
@@ -86,8 +87,9 @@ def look(settings: Any, now: float) -> dict[str, Any]:
     import sqlite3
     from contextlib import closing
 
-    from updaterd import presence, status
+    from updaterd import status
     from updaterd.store.schema import StateError, open_for_reading
+    from updaterd.system import presence
 
     runtime = Path(settings.directories.runtime)
     published = _published(runtime / "status.json")

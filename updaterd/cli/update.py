@@ -155,12 +155,13 @@ class Machine:
     """
 
     def __init__(self, settings: "Settings", teller: "Teller") -> None:
-        from updaterd import locks, places, presence
+        from updaterd.files import places
         from updaterd.net import Fetcher
         from updaterd.pipeline.machine import open_services
         from updaterd.store.journal import Journal
         from updaterd.store.rebuild import open_or_rebuild
         from updaterd.store.schema import open_state
+        from updaterd.system import locks, presence
 
         path = Path(settings.directories.state) / "state.db"
         told = ""

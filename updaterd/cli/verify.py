@@ -32,8 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Verify the products; return the worst exit code."""
     from updaterd.cli import update
-    from updaterd.ending import tell
     from updaterd.errors import UpdaterError
+    from updaterd.exits import tell
     from updaterd.pipeline import by_hand
 
     settings = settings_from(arguments)

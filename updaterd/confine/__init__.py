@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from updaterd.confine import kernel, landlock, privileges
 from updaterd.confine.seccomp import filter_calls
-from updaterd.core.records import record
+from updaterd.core.frozen import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from updaterd.core.records import record
+from updaterd.core.frozen import record
+from updaterd.core.json_fields import Fields
 from updaterd.core.special import Special
 from updaterd.core.tree import (
     MAX_PATH,
@@ -24,7 +25,6 @@ from updaterd.core.tree import (
     check_path,
     unseen,
 )
-from updaterd.core.wire import Fields
 from updaterd.errors import MalformedError
 
 FOLDER_MODE = 0o755

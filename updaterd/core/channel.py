@@ -8,9 +8,9 @@ the release key made; what a release *is* stands in its manifest.
 
 from dataclasses import dataclass
 
+from updaterd.core.json_fields import Fields
 from updaterd.core.names import check_name, check_version
 from updaterd.core.understanding import check_understood, marks, needed
-from updaterd.core.wire import Fields
 from updaterd.errors import MalformedError
 
 EVERYBODY = 1000

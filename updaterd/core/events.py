@@ -12,8 +12,8 @@ import binascii
 import zlib
 from dataclasses import dataclass
 
+from updaterd.core.json_fields import MAX_INTEGER, Fields, parse_object
 from updaterd.core.names import check_name
-from updaterd.core.wire import MAX_INTEGER, Fields, parse_object
 from updaterd.errors import MalformedError
 
 SCHEMA = 1

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from updaterd.core import attributes, window, wire
+from updaterd.core import attributes, json_fields, window
 from updaterd.core.attributes import Attributes, Folder, check_attributes
+from updaterd.core.json_fields import Fields
 from updaterd.core.names import check_name, check_version
 from updaterd.core.special import Special, special
 from updaterd.core.tree import (
@@ -33,7 +34,6 @@ from updaterd.core.tree import (
 )
 from updaterd.core.understanding import check_understood, marks, needed
 from updaterd.core.window import Read, Window
-from updaterd.core.wire import Fields
 from updaterd.errors import MalformedError, NotUnderstoodError
 
 __all__ = [
@@ -116,7 +116,7 @@ class Manifest:
     def encode(self) -> bytes:
         """Return the bytes that are signed and served."""
         tree = self.tree if self.deltas else ""
-        return wire.encode({
+        return json_fields.encode({
             **marks(self.must_understand),
             "product": self.product,
             "version": self.version,
@@ -162,7 +162,7 @@ def tree_id(files: Iterable[Entry]) -> str:
     ordered = sorted(files, key=attrgetter("path"))  # by code points, as bytes are
     state = hashlib.sha256(b"[")
     for start in range(0, len(ordered), _BATCH):
-        batch = wire.encode(_listing(ordered[start : start + _BATCH]))
+        batch = json_fields.encode(_listing(ordered[start : start + _BATCH]))
         state.update(b"," if start else b"")
         state.update(batch[1:-2])  # without brackets and the end of the line
     state.update(b"]\n")

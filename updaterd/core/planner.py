@@ -25,8 +25,8 @@ from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.manifest import Manifest
 from updaterd.core.names import version_key
 from updaterd.core.rollout import is_reached
-from updaterd.core.schedule import Span
 from updaterd.core.turn import Waiting, turn_at
+from updaterd.core.windows import Span
 from updaterd.errors import RejectedError
 
 _SETTLED = frozenset({"current", "ahead_of_rollout", "blocked"})

@@ -8,9 +8,9 @@ they stand in a member of their own that has to be understood.
 
 from collections.abc import Collection
 
-from updaterd.core.records import record
+from updaterd.core.frozen import record
+from updaterd.core.json_fields import Fields
 from updaterd.core.tree import MAX_PATH, MODE_MASK, check_path
-from updaterd.core.wire import Fields
 from updaterd.errors import MalformedError
 
 KINDS = {"setuid": 0o4000, "setgid": 0o2000, "sticky": 0o1000, "writable": 0o022}

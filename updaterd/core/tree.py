@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from operator import attrgetter
 
-from updaterd.core.records import record
+from updaterd.core.frozen import record
 from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from updaterd.core.channel import Rollout
 from updaterd.core.rollout import splay_s
-from updaterd.core.schedule import Span
+from updaterd.core.windows import Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ itself refuses it.
 
 from collections.abc import Collection, Sequence
 
-from updaterd.core.wire import Fields
+from updaterd.core.json_fields import Fields
 from updaterd.errors import NotUnderstoodError
 
 PLAIN, MARKED = 1, 2

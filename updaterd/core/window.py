@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import AnyStr, NoReturn
 
-from updaterd.core import wire
+from updaterd.core import json_fields
 from updaterd.errors import MalformedError
 
 Read = Callable[[int, int], bytes]
@@ -126,7 +126,7 @@ class Window:
         self._next()
         self._fill()
         try:
-            value, end = wire.DECODER.raw_decode(self._text, self._at)
+            value, end = json_fields.DECODER.raw_decode(self._text, self._at)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else error
             self._refuse(f"{reason}, or more than {MAX_VALUE} characters in one value")
@@ -135,7 +135,7 @@ class Window:
                 f"{self.where} has a value of more than {MAX_VALUE} characters",
                 code="too_large",
             )
-        wire.check_depth(self._text[self._at : end], self.where)
+        json_fields.check_depth(self._text[self._at : end], self.where)
         self._at = end
         return value
 
@@ -182,8 +182,8 @@ class Window:
             character = self._text[self._at : self._at + 1]
             if character and character in "[{":
                 open_ += character
-                if len(open_) > wire.MAX_DEPTH:
-                    wire.check_depth(open_, self.where)
+                if len(open_) > json_fields.MAX_DEPTH:
+                    json_fields.check_depth(open_, self.where)
             elif character in _CLOSES and open_[-1:] == _CLOSES[character]:
                 open_ = open_[:-1]
             elif character != '"' or _end(_RUN, self._text, self._at) == self._at:

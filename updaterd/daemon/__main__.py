@@ -18,9 +18,10 @@ from collections.abc import Callable, Sequence  # noqa: E402 - see above
 from pathlib import Path  # noqa: E402 - as above
 from typing import cast  # noqa: E402 - as above
 
-from updaterd import config, ending, locks, log  # noqa: E402 - as above
+from updaterd import clocks, config, exits, log  # noqa: E402 - as above
 from updaterd.core.settings import Settings  # noqa: E402 - as above
-from updaterd.daemon import clocks, service  # noqa: E402 - as above
+from updaterd.daemon import service  # noqa: E402 - as above
+from updaterd.system import locks  # noqa: E402 - as above
 
 
 def main(argv: Sequence[str]) -> int:

@@ -58,7 +58,7 @@ def make() -> None:
     Power cut: the stamp comes last, after all else is on the disk (a file of the right
         length without its bytes would end every start); without it, nothing is used.
     """
-    from updaterd import deletion  # noqa: PLC0415 - not for the daemon
+    from updaterd.files import deletion  # noqa: PLC0415 - not for the daemon
 
     folder = _folder()
     (folder / _MADE_FOR).unlink(missing_ok=True)

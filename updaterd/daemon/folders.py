@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from updaterd import log, places
+from updaterd import log
 from updaterd.core.settings import Directories
 from updaterd.daemon.troubles import trouble
 

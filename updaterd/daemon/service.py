@@ -7,16 +7,17 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from updaterd import log, status, wake
+from updaterd import log, status
+from updaterd.clocks import Clocks
 from updaterd.core.settings import Settings
 from updaterd.daemon import findings
-from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.supervisor import Supervisor
 from updaterd.daemon.troubles import trouble
 from updaterd.daemon.workers import Workers, options
 from updaterd.errors import UpdaterError
-from updaterd.notify import Notifier
 from updaterd.store.rebuild import note_loss, open_or_rebuild
+from updaterd.system import wake
+from updaterd.system.notify import Notifier
 
 
 def serve(

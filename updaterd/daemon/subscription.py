@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable
 
 from updaterd import log, status
+from updaterd.clocks import Clocks
 from updaterd.core.backoff import Backoff
 from updaterd.core.events import MAX_DATA
 from updaterd.core.settings import Settings
@@ -20,8 +21,8 @@ from updaterd.daemon.troubles import Outage, trouble
 from updaterd.errors import UpdaterError
 from updaterd.feed.client import ConnectionState, EventSource
 from updaterd.feed.connection import LONGEST_SENT_ID
+from updaterd.log.repeats import Repeats
 from updaterd.net import environment_proxies
-from updaterd.repeats import Repeats
 from updaterd.store.inbox import Inbox
 
 _STORE_RETRY_S = 5.0

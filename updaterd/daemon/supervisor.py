@@ -2,7 +2,7 @@
 """The supervisor: schedule, workers, and the status that it publishes.
 
     subscription   feed -> inbox, see subscription.py
-    schedule       what is due, see core/agenda.py
+    schedule       what is due, see core/due.py
     work           one worker at a time; the journal says how it went
     watchdog       tells systemd that the schedule still turns
 
@@ -16,21 +16,21 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from updaterd import __version__, durable, log, status, successor
-from updaterd.core.agenda import Agenda, Due, Waiting, due, settled
+from updaterd import __version__, durable, log, self_update, status
+from updaterd.clocks import Clocks
 from updaterd.core.backoff import Backoff
+from updaterd.core.due import Agenda, Due, Waiting, due, settled
 from updaterd.core.lifecycle import TOUCHED
 from updaterd.core.settings import Settings
 from updaterd.daemon import outcomes
-from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.folders import Folders, identity
 from updaterd.daemon.pushed import hand_over
 from updaterd.daemon.subscription import Subscription
 from updaterd.daemon.troubles import Looks, trouble
 from updaterd.daemon.workers import Ended, Workers
-from updaterd.notify import Notifier
 from updaterd.store.inbox import Inbox, Pending
 from updaterd.store.journal import Journal, ProductFacts
+from updaterd.system.notify import Notifier
 
 _LONGEST_SLEEP_S = 3600.0  # notices a suspend or a changed clock within the hour
 _STOP_GRACE_S = 15.0
@@ -286,9 +286,9 @@ class Supervisor:
 
         Not for one that is on trial: it may be left again.
         """
-        if not successor.waits():
+        if not self_update.waits():
             return False
-        open_ = self._journal.open_deployment(successor.PRODUCT)
+        open_ = self._journal.open_deployment(self_update.PRODUCT)
         if open_ is not None and open_.state in TOUCHED:
             return False
         self._log.info("self_replaced")

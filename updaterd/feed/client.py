@@ -29,7 +29,7 @@ from updaterd.errors import BrokenError, UpdaterError
 from updaterd.feed.connection import Connector, can_be_sent
 from updaterd.feed.failure import Failure, of_exception
 from updaterd.feed.flow import Flow
-from updaterd.feed.route import Hop, can_be_asked
+from updaterd.feed.redirects import Hop, can_be_asked
 from updaterd.net.connect import open_stream_client
 
 HEADER_DEADLINE_S = 30.0

@@ -14,7 +14,7 @@ import httpx
 from updaterd.core.retry_after import parse_retry_after
 from updaterd.errors import BrokenError
 from updaterd.feed.failure import Failure, of_exception, of_status
-from updaterd.feed.route import REDIRECTS, Hop, RouteError
+from updaterd.feed.redirects import REDIRECTS, Hop, RouteError
 
 CONNECT_TIMEOUT_S = 10.0
 

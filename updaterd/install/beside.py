@@ -15,9 +15,10 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from updaterd import deletion, durable, volumes
+from updaterd import durable
+from updaterd.files import deletion, volumes
+from updaterd.files.volumes import Obstacle
 from updaterd.install import layout
-from updaterd.volumes import Obstacle
 
 
 def switch(staging: Path, root: Path, version: str) -> tuple[Obstacle, ...]:

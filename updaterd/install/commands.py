@@ -3,16 +3,16 @@
 
 The configuration names a program, and often a script for it: `/bin/sh`, `timeout`,
 `python3` run what stands in their arguments. All of it must be writable by root and
-the daemon's user only (`ownership.py`), for it runs with the daemon's rights.
+the daemon's user only (`files/ownership.py`), for it runs with the daemon's rights.
 """
 
 import os
 import re
 from collections.abc import Iterator, Sequence
 
-from updaterd import ownership
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError
+from updaterd.files import ownership
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RUNS_ANOTHER = re.compile(

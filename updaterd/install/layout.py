@@ -19,9 +19,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from updaterd import durable, volumes
+from updaterd import durable
 from updaterd.core.recovery import Disk, Link
 from updaterd.errors import BrokenError
+from updaterd.files import volumes
 
 PRIVATE = ".updaterd"
 BESIDE = ".beside-"

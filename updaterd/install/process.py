@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from updaterd import log, oom
+from updaterd import log
 from updaterd.install.commands import PATH
+from updaterd.system import oom
 
 # A command may be a program of the release, and runs as the user who may write there.
 _CLOSED_TREE = {"PYTHONDONTWRITEBYTECODE": "1"}

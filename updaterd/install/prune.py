@@ -25,10 +25,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from updaterd import durable, volumes
+from updaterd import durable
+from updaterd.files import volumes
+from updaterd.files.volumes import Obstacle
 from updaterd.install import beside, layout, leases, stage
 from updaterd.install.holders import Holders
-from updaterd.volumes import Obstacle
 
 _PROC = Path("/proc")
 MOST_OF_OTHERS = 2

@@ -27,8 +27,10 @@ import tempfile
 from collections.abc import Container
 from pathlib import Path
 
-from updaterd import deletion, durable, volumes
+from updaterd import durable
 from updaterd.errors import BrokenError, TransientError, UpdaterError
+from updaterd.files import deletion, volumes
+from updaterd.files.volumes import Obstacle
 from updaterd.install import beside, layout
 from updaterd.install.layout import (
     PRIVATE,
@@ -39,7 +41,6 @@ from updaterd.install.layout import (
     saved_manifests,
 )
 from updaterd.install.room import DiskFullError
-from updaterd.volumes import Obstacle
 
 __all__ = ["PRIVATE", "look", "manifest_path", "private", "releases", "saved_manifests"]
 

@@ -8,9 +8,9 @@ link to elsewhere.
 
 from pathlib import Path
 
-from updaterd import ownership
 from updaterd.core.grants import FRAGMENTS
 from updaterd.core.settings import Settings
+from updaterd.files import ownership
 
 _ROOT = frozenset({0})
 

@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 
-from updaterd.core import planner, schedule, words
+from updaterd.core import planner, windows, words
 from updaterd.core.backoff import Backoff
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.planner import Act, Block, Decision, Facts
@@ -35,8 +35,8 @@ def gather(run: Run, request: Request, view: View) -> Facts:
     disk = stage.look(run.root)
     window = None
     if run.services.schedule.window is not None:
-        windows = schedule.parse_window(run.services.schedule.window)
-        window = schedule.nearest(windows, now, run.services.zone)
+        opened = windows.parse_window(run.services.schedule.window)
+        window = windows.nearest(opened, now, run.services.zone)
     return Facts(
         now=now,
         machine_id=run.services.machine_id,

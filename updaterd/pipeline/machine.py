@@ -16,6 +16,7 @@ from updaterd.core import layout
 from updaterd.core.manifest import Manifest
 from updaterd.core.settings import Download, Product, Schedule, Settings
 from updaterd.errors import BrokenError
+from updaterd.files import ownership
 from updaterd.install.health import Manager
 from updaterd.install.restart_systemd import Systemd
 from updaterd.net import Fetcher

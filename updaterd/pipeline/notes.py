@@ -8,7 +8,6 @@ answer of the repository may go behind.
 import math
 import sqlite3
 
-from updaterd import locks
 from updaterd.core import codes
 from updaterd.core.backoff import Backoff
 from updaterd.core.lifecycle import TOUCHED, State
@@ -17,6 +16,7 @@ from updaterd.core.recovery import retry_after_s
 from updaterd.errors import TransientError, UpdaterError
 from updaterd.pipeline.run import Outcome, Run
 from updaterd.store.journal import RoleSeen
+from updaterd.system import locks
 from updaterd.trust.client import View
 
 _RETRY = Backoff(base=30.0, cap=3600.0)

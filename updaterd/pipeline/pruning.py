@@ -6,10 +6,10 @@ What could not be deleted is tried again by each run, until it is gone.
 
 import json
 
+from updaterd.files.volumes import Obstacle
 from updaterd.install import holders, prune
 from updaterd.pipeline.run import Run
 from updaterd.store.records import IN_THE_WAY
-from updaterd.volumes import Obstacle
 
 _GUARDED = "updaterd"
 

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd import locks, roots
 from updaterd.core.settings import Product
 from updaterd.errors import TransientError
+from updaterd.files import roots
 from updaterd.install import hooks, stage
 from updaterd.pipeline.machine import Services
 from updaterd.store.journal import Journal, Note
+from updaterd.system import locks
 from updaterd.trust.client import Pushed
 
 

@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd import deletion, durable
+from updaterd import durable
 from updaterd.core.attributes import NONE, Attributes
-from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
+from updaterd.core.routes import BSDIFF
 from updaterd.errors import UpdaterError
+from updaterd.files import deletion
 from updaterd.release.bundles import delta as delta_bundle
 from updaterd.release.bundles import elf, program_matching, proof
 from updaterd.release.bundles import full as full_bundle

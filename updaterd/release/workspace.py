@@ -20,8 +20,10 @@ from updaterd import deletion, durable, locks
 from updaterd.core import layout
 from updaterd.core.names import check_name
 from updaterd.errors import BrokenError
+from updaterd.files import deletion
 from updaterd.release.keys.files import Passphrase
 from updaterd.release.keys.keyring import Keyring
+from updaterd.system import locks
 
 
 def this_platform() -> str:

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from updaterd.core.json_fields import Fields, encode, parse_object
 from updaterd.core.names import check_name
-from updaterd.core.wire import Fields, encode, parse_object
 from updaterd.durable import make_dir, write_file
 from updaterd.errors import BrokenError, MalformedError, RejectedError
 from updaterd.log import get

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from updaterd import places
 from updaterd.errors import BrokenError
+from updaterd.files import places
 from updaterd.store.tables import READABLE_FROM, STEPS
 
 _BUSY_S = 10.0

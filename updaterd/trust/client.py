@@ -21,12 +21,12 @@ from updaterd.core import layout, words
 from updaterd.core.words import Speakers, Word
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.net import Fetcher
+from updaterd.trust.cache import Store
 from updaterd.trust.clock import Clock, Notice, ahead, moment
-from updaterd.trust.engine import LIMITS, Source
 from updaterd.trust.failures import explain
 from updaterd.trust.lineage import lineage
 from updaterd.trust.roles import Role, read_roles
-from updaterd.trust.store import Store
+from updaterd.trust.updater import LIMITS, Source
 from updaterd.trust.view import Lookup, View
 
 __all__ = ["Notice", "Pushed", "TrustClient", "View"]

@@ -16,11 +16,12 @@ from urllib.parse import quote
 from tuf.api import exceptions
 from tuf.api.metadata import TargetFile
 
-from updaterd import durable, locks
+from updaterd import durable
 from updaterd.errors import RejectedError, UpdaterError
 from updaterd.net import Fetcher
-from updaterd.trust.engine import Engine, Source
+from updaterd.system import locks
 from updaterd.trust.failures import explain
+from updaterd.trust.updater import Engine, Source
 
 
 class ConformanceClient:

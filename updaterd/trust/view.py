@@ -13,17 +13,17 @@ from updaterd.core import channel as channels
 from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.core.channel import ChannelPointer
+from updaterd.core.json_fields import Fields
 from updaterd.core.manifest import Manifest
 from updaterd.core.names import check_name, check_version
-from updaterd.core.wire import Fields
 from updaterd.core.words import ROOT, TARGETS, TIMESTAMP, Speakers, Word
 from updaterd.errors import MalformedError, RejectedError, TransientError
+from updaterd.trust.cache import Store
 from updaterd.trust.clock import Notice, signed_at
-from updaterd.trust.engine import Engine, Source
 from updaterd.trust.failures import explain
 from updaterd.trust.roles import Role
 from updaterd.trust.signed import Signed
-from updaterd.trust.store import Store
+from updaterd.trust.updater import Engine, Source
 
 
 class Lookup(Engine):

@@ -14,9 +14,9 @@ from updaterd.artifact.codecs import STORED
 from updaterd.artifact.script import MADE, Item
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.attributes import NONE
-from updaterd.core.deltas import BSDIFF
+from updaterd.core.frozen import replaced
 from updaterd.core.manifest import Delta, File, tree_id
-from updaterd.core.records import replaced
+from updaterd.core.routes import BSDIFF
 from updaterd.core.settings import Download
 from updaterd.errors import TransientError
 from updaterd.pipeline.tree import build, reuse

@@ -13,8 +13,8 @@ from fakes.bundles import grow, perform
 from updaterd.artifact import unpack
 from updaterd.artifact.job import Job
 from updaterd.artifact.verify import verify_tree
+from updaterd.core.frozen import replaced
 from updaterd.core.manifest import tree_id
-from updaterd.core.records import replaced
 from updaterd.errors import RejectedError
 from updaterd.release.bundles import full as full_bundle
 

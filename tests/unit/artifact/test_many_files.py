@@ -8,8 +8,8 @@ from fakes.bundles import delta_job, grow, make_delta
 
 from updaterd.artifact import sandbox
 from updaterd.artifact.answers import Done
+from updaterd.core.frozen import replaced
 from updaterd.core.manifest import tree_id
-from updaterd.core.records import replaced
 from updaterd.core.tree import File
 from updaterd.errors import RejectedError
 from updaterd.release import tree

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from updaterd import locks
 from updaterd.cli.status import local, look, render
 from updaterd.core.settings import Directories, Feed, Product
 from updaterd.status import collect, daemon_section, encode, iso
 from updaterd.store.schema import StateError, open_state
+from updaterd.system import locks
 
 NOW = 1_800_000_000.0
 

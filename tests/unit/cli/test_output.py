@@ -7,7 +7,7 @@ import sys
 import pytest
 from fakes.machine import Machine, cli
 
-from updaterd.ending import ended
+from updaterd.exits import ended
 
 
 @pytest.fixture

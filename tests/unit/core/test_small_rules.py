@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from updaterd.core.channel import ChannelPointer, Offer, Rollout, parse_custom
+from updaterd.core.json_fields import Fields
 from updaterd.core.names import check_name, check_version
 from updaterd.core.text import printable, public_url
 from updaterd.core.units import (
@@ -15,7 +16,6 @@ from updaterd.core.units import (
     parse_duration,
     parse_rate,
 )
-from updaterd.core.wire import Fields
 from updaterd.errors import MalformedError
 
 

@@ -12,12 +12,13 @@ import pytest
 import structlog
 from fakes.waiting import eventually
 
-from updaterd import config, locks
+from updaterd import config
 from updaterd.cli import main
+from updaterd.clocks import Clocks
 from updaterd.daemon import service
-from updaterd.daemon.clocks import Clocks
 from updaterd.store.records import Records
 from updaterd.store.schema import open_state
+from updaterd.system import locks
 
 CLOCKS = Clocks(now=lambda: 1_800_000_000.0, draw=lambda: 0.5)
 

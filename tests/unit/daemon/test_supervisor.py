@@ -14,6 +14,7 @@ import pytest
 import structlog
 from fakes.waiting import eventually
 
+from updaterd.clocks import Clocks
 from updaterd.core.lifecycle import State
 from updaterd.core.settings import (
     Directories,
@@ -24,15 +25,14 @@ from updaterd.core.settings import (
     Settings,
     Trust,
 )
-from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.subscription import Subscription
 from updaterd.daemon.supervisor import Supervisor
 from updaterd.daemon.workers import Ended
 from updaterd.feed.client import ConnectionState
-from updaterd.notify import Notifier
 from updaterd.store.inbox import Inbox
 from updaterd.store.journal import Journal, Note, Release
 from updaterd.store.schema import open_state
+from updaterd.system.notify import Notifier
 
 START = 1_800_000_000.0
 

@@ -7,10 +7,10 @@ import sys
 import pytest
 from fakes.worker import Units
 
-from updaterd import ownership
 from updaterd.core import codes
 from updaterd.core.settings import Health, Hooks, Product
 from updaterd.errors import TransientError
+from updaterd.files import ownership
 from updaterd.install import checks, health, hooks
 from updaterd.install.restart_systemd import RefusedError, RestartError, Systemd
 

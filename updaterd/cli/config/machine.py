@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from updaterd import config, ownership, places, roots, volumes
+from updaterd import config
 from updaterd.artifact import sandbox
 from updaterd.cli.config.finding import Finding, of_error
 from updaterd.core.settings import Product, Settings
 from updaterd.errors import UpdaterError
+from updaterd.files import ownership, places, roots, volumes
 from updaterd.install import commands
 from updaterd.install.restart_systemd import Systemd
 

@@ -5,11 +5,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from updaterd import net, ownership
+from updaterd import net
 from updaterd.cli.config.finding import Finding, of_error
-from updaterd.core import schedule
+from updaterd.core import windows
 from updaterd.core.settings import Settings
 from updaterd.errors import BrokenError
+from updaterd.files import ownership
 from updaterd.install import commands
 from updaterd.pipeline.machine import zones
 from updaterd.trust.client import check_bootstrap
@@ -48,7 +49,7 @@ def _addresses(given: Settings) -> Iterator[Finding]:
 def _zones(given: Settings) -> Iterator[Finding]:
     if given.schedule.window is None:
         return
-    for window in schedule.parse_window(given.schedule.window):
+    for window in windows.parse_window(given.schedule.window):
         try:
             zones(window.zone)
         except BrokenError as error:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from updaterd import deletion
 from updaterd.errors import BrokenError
+from updaterd.files import deletion
 
 T = TypeVar("T")
 _PATIENCE_S = 120.0

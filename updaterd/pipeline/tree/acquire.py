@@ -19,10 +19,9 @@ from updaterd.artifact.fetch import fetch_blob
 from updaterd.artifact.verify import verify_tree
 from updaterd.core import budget
 from updaterd.core import manifest as manifests
-from updaterd.core.deltas import Path as Route
-from updaterd.core.deltas import choose_path
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Entry, File, Manifest
+from updaterd.core.routes import Route, choose_route
 from updaterd.core.settings import Product
 from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 from updaterd.install import stage
@@ -123,7 +122,7 @@ def choose(job: Job) -> Route:
         TransientError: there is none left, but servers had damaged copies, or none.
     """
     try:
-        return choose_path(
+        return choose_route(
             job.manifest,
             have=job.have,
             codecs=codecs.available(),

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from updaterd.artifact import sandbox
-from updaterd.core.deltas import Path as Route
+from updaterd.core.frozen import replaced
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Delta, Entry, Full, Manifest, tree_id
-from updaterd.core.records import replaced
+from updaterd.core.routes import Route
 from updaterd.core.settings import Product
 from updaterd.errors import RejectedError, TransientError
 from updaterd.install import stage

@@ -11,12 +11,12 @@ from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 
-from updaterd import volumes
 from updaterd.core import manifest as manifests
-from updaterd.core.deltas import Path as Route
 from updaterd.core.manifest import Delta, Full, Manifest
+from updaterd.core.routes import Route
 from updaterd.core.settings import Product
 from updaterd.errors import MalformedError
+from updaterd.files import volumes
 from updaterd.pipeline.machine import Services
 
 _FORGOTTEN_S = 30 * 86400.0

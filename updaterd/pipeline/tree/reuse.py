@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from updaterd import deletion, durable, places
+from updaterd import durable
 from updaterd.artifact import sandbox, unpack
 from updaterd.artifact.destination import Destination
 from updaterd.artifact.folders import Folders

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from updaterd import places
 from updaterd.artifact.clones import can_clone
 from updaterd.core import room as sizes
-from updaterd.core.deltas import Path as Route
 from updaterd.core.manifest import Entry, File, Manifest
+from updaterd.core.routes import Route
+from updaterd.files import places
 from updaterd.install import room, stage
 from updaterd.install.room import DiskFullError, Need, Watch
 from updaterd.pipeline.machine import Services

@@ -13,8 +13,8 @@ from updaterd.artifact import codecs, container, operations, script
 from updaterd.artifact.codecs import STORED, XZ, ZSTD
 from updaterd.artifact.projection import MAX_OPERATIONS
 from updaterd.artifact.script import COPY, LINK, LONG, MADE, SAME, Item
-from updaterd.core.deltas import codec_name
 from updaterd.core.manifest import Delta, Entry, File, Link, tree_id
+from updaterd.core.routes import codec_name
 from updaterd.release.bundles import elf, matching, program_images
 from updaterd.release.bundles import full as full_bundle
 from updaterd.release.bundles.compress import LARGE

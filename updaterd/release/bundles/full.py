@@ -14,8 +14,8 @@ from updaterd.artifact import codecs, container
 from updaterd.artifact import unpack as reader
 from updaterd.artifact.job import Job
 from updaterd.artifact.sandbox import run
-from updaterd.core.deltas import codec_name
 from updaterd.core.manifest import Entry, File, Full, tree_id
+from updaterd.core.routes import codec_name
 from updaterd.errors import BrokenError
 from updaterd.release.bundles import compress
 from updaterd.release.bundles.pool import BUDGET

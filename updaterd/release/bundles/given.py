@@ -11,12 +11,12 @@ import os
 import shutil
 from pathlib import Path
 
-from updaterd import deletion
 from updaterd.artifact import sandbox
 from updaterd.artifact.job import Job
-from updaterd.core.deltas import BSDIFF
 from updaterd.core.manifest import Delta, Entry, Manifest, tree_id
+from updaterd.core.routes import BSDIFF
 from updaterd.errors import BrokenError, RejectedError
+from updaterd.files import deletion
 from updaterd.release.bundles import full as full_bundle
 from updaterd.release.bundles.delta import MEMORY
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from updaterd import deletion
 from updaterd.artifact import loops, sandbox
 from updaterd.artifact.job import Job
-from updaterd.core.deltas import codecs_since
+from updaterd.core.frozen import replaced
 from updaterd.core.manifest import Delta, Entry, Full, tree_id
-from updaterd.core.records import replaced
+from updaterd.core.routes import codecs_since
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
+from updaterd.files import deletion
 
 Commands = Mapping[str, Sequence[str]]
 

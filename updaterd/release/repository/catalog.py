@@ -19,8 +19,8 @@ from updaterd.core import channel as channels
 from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.core.channel import ChannelPointer, Offer
+from updaterd.core.json_fields import Fields, encode
 from updaterd.core.manifest import Manifest
-from updaterd.core.wire import Fields, encode
 from updaterd.errors import BrokenError, MalformedError, RejectedError
 from updaterd.release.repository import history as histories
 from updaterd.release.repository import labels

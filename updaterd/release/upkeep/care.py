@@ -15,6 +15,7 @@ from updaterd import deletion
 from updaterd.core import layout
 from updaterd.core.manifest import Delta, Full, Manifest
 from updaterd.errors import UpdaterError
+from updaterd.files import deletion
 from updaterd.release.bundles import proof
 from updaterd.release.bundles.full import unpack
 from updaterd.release.keychange.change import authorities, names_of

@@ -18,7 +18,7 @@ from updaterd.core import manifest as manifests
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.net import Fetcher, NotFoundError
 from updaterd.release.repository.metadata import Repository
-from updaterd.trust.engine import LIMITS
+from updaterd.trust.updater import LIMITS
 
 T = TypeVar("T")
 

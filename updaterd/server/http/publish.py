@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from updaterd.core import layout
 from updaterd.core.names import check_name, check_version
-from updaterd.core.wire import Fields, encode, parse_object
 from updaterd.errors import MalformedError, RejectedError
 from updaterd.server.http.roots import Roots, check_signed
 from updaterd.server.log.contract import Event, Record, Topic

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updaterd.core import wire
+from updaterd.core import json_fields
 from updaterd.errors import MalformedError
 
 
 def read(raw, limit=10_000):
-    return wire.parse_object(raw, where="test", limit=limit)
+    return json_fields.parse_object(raw, where="test", limit=limit)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_any_bytes_are_an_object_or_a_typed_error(raw):
     )
 )
 def test_what_we_encode_we_read(document):
-    again = json.loads(wire.encode(document))
+    again = json.loads(json_fields.encode(document))
 
     assert document == again
-    read(wire.encode(document), limit=10**6)
+    read(json_fields.encode(document), limit=10**6)
 
 
 @pytest.mark.parametrize("value", [True, 1.5, "1", None, [], {}, -1, 11])

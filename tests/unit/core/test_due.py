@@ -6,7 +6,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updaterd.core.agenda import Agenda, Due, Waiting, due, settled
+from updaterd.core.due import Agenda, Due, Waiting, due, settled
 from updaterd.core.pace import Pace
 
 NOW = 1_800_000_000.0

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from freezegun import freeze_time
 
-from updaterd.core.schedule import opens_at, parse_window
+from updaterd.core.windows import opens_at, parse_window
 from updaterd.errors import MalformedError
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updaterd.core.deltas import BSDIFF, CODECS, choose_path, codec_names, cost
 from updaterd.core.manifest import Delta, File, Full, Manifest
+from updaterd.core.routes import BSDIFF, CODECS, choose_route, codec_names, cost
 from updaterd.errors import RejectedError
 
 FILES = (File("a", "1" * 64, 1, 0o644),)
@@ -81,10 +81,10 @@ def test_no_route_is_cheaper(full, edges, have, compressions, failed):
     best = _brute(edges, have, codecs, skip)
     if best is None and "full1+xz" not in codecs:
         with pytest.raises(RejectedError):
-            choose_path(manifest, have=have, codecs=codecs, skip=skip)
+            choose_route(manifest, have=have, codecs=codecs, skip=skip)
         return
 
-    path = choose_path(manifest, have=have, codecs=codecs, skip=skip)
+    path = choose_route(manifest, have=have, codecs=codecs, skip=skip)
 
     if path.kind == "full":
         assert (manifest.full,) == path.steps
@@ -113,14 +113,14 @@ def test_fallback_goes_path_by_path_to_full_and_ends():
     )
     manifest, skip, seen = _manifest(90, edges), frozenset(), []
     for _ in range(4):
-        path = choose_path(manifest, have={"1": TREES[0]}, codecs=CODECS, skip=skip)
+        path = choose_route(manifest, have={"1": TREES[0]}, codecs=CODECS, skip=skip)
         seen.append(path.steps[0].sha256)
         assert path.alternatives or path.kind == "full"
         skip |= {path.steps[0].sha256}
 
     assert [*(e.sha256 for e in edges), "f" * 64] == seen
     with pytest.raises(RejectedError) as caught:
-        choose_path(manifest, have={"1": TREES[0]}, codecs=CODECS, skip=skip)
+        choose_route(manifest, have={"1": TREES[0]}, codecs=CODECS, skip=skip)
     assert "no_usable_bundle" == caught.value.code
 
 
@@ -138,8 +138,8 @@ def test_memory_a_machine_does_not_have_rules_an_edge_out():
     )
     manifest, have = _manifest(90, (edge,)), {"1": TREES[0]}
 
-    assert "delta" == choose_path(manifest, have=have, codecs=CODECS).kind
-    less = choose_path(manifest, have=have, codecs=CODECS, memory=1999)
+    assert "delta" == choose_route(manifest, have=have, codecs=CODECS).kind
+    less = choose_route(manifest, have=have, codecs=CODECS, memory=1999)
     assert "full" == less.kind
 
 
@@ -163,7 +163,7 @@ def _edge(
 
 def _why(full: int, *edges: Delta, skip=(), memory=None, have=None) -> str:
     """Return why the full bundle was chosen, in words."""
-    path = choose_path(
+    path = choose_route(
         _manifest(full, edges),
         have=HAVE_ONE if have is None else have,
         codecs=frozenset({"full1+xz", "delta1+xz"}),
@@ -215,7 +215,7 @@ class TestTheWordsOfTheChoice:
         assert "its step to 9 failed" in _why(90, first, last, skip=(2,))
 
     def test_full_bundle_that_failed_is_not_called_unreadable(self):
-        path = choose_path(
+        path = choose_route(
             _manifest(90, (_edge(1, 100),)),
             have=HAVE_ONE,
             codecs=frozenset({"full1+xz", "delta1+xz"}),

@@ -2,7 +2,7 @@
 import httpx
 import pytest
 
-from updaterd.feed.route import MAX_REDIRECTS, Hop, RouteError
+from updaterd.feed.redirects import MAX_REDIRECTS, Hop, RouteError
 
 HOME = Hop(url=httpx.URL("https://u:p@feed.example/v1"), method="GET")
 

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from updaterd import log
-from updaterd.repeats import Repeats
+from updaterd.log.repeats import Repeats
 
 
 @pytest.fixture

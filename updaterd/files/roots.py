@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from updaterd import ownership, volumes
 from updaterd.core import reserved
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError
+from updaterd.files import ownership, volumes
 
 _INSIDE = ("releases", ".updaterd", "releases/.updaterd")
 _LAYOUT = frozenset({"releases", ".updaterd", "current", "previous"})

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from updaterd import locks
+from updaterd.system import locks
 
 LOCK = "lock"
 PUBLISHED = "status.json"

@@ -9,8 +9,8 @@ import shutil
 import pytest
 from fakes.tools import need_root
 
-from updaterd import volumes
-from updaterd.deletion import delete_at, delete_tree
+from updaterd.files import volumes
+from updaterd.files.deletion import delete_at, delete_tree
 
 
 @pytest.fixture

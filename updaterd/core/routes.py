@@ -68,15 +68,15 @@ def codecs_since(version: str) -> frozenset[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Path:
+class Route:
     """What to download and apply, in order.
 
     Attributes:
         kind: "full" or "delta".
         steps: one `Full`, or one or more `Delta`.
         bytes: to download, in all.
-        name: the path itself, in a few words.
-        reason: one line for `updaterd update --explain`: the path, and why it is this.
+        name: the route itself, in a few words.
+        reason: one line for `updaterd update --explain`: the route, and why it is this.
         start: version in `have` that the first delta starts from.
         alternatives: the other routes that were weighed, best first.
     """
@@ -95,14 +95,14 @@ def cost(delta: Delta) -> int:
     return delta.length + delta.memory // 1024
 
 
-def choose_path(
+def choose_route(
     manifest: Manifest,
     *,
     have: Mapping[str, str],
     codecs: frozenset[str],
     skip: frozenset[str] = frozenset(),
     memory: int | None = None,
-) -> Path:
+) -> Route:
     """Return the cheapest way to the manifest's tree.
 
     Args:
@@ -129,7 +129,7 @@ def choose_path(
         failed = "failed" if full.sha256 in skip else f"is {_unreadable(full.codec)}"
         against = f"full is {full.length} B" if full_fits else f"full {failed}"
         chosen = _show(start, steps)
-        return Path(
+        return Route(
             kind="delta",
             steps=steps,
             bytes=size,
@@ -147,7 +147,7 @@ def choose_path(
         )
     chosen = f"full, {full.length} B"
     why = _why_full(manifest, have, limits)
-    return Path(
+    return Route(
         kind="full",
         steps=(full,),
         bytes=full.length,

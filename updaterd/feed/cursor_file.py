@@ -7,7 +7,7 @@ The daemon does not use it: its cursor shares a transaction with the inbox.
 from pathlib import Path
 
 from updaterd import durable
-from updaterd.core.wire import encode, parse_object
+from updaterd.core.json_fields import encode, parse_object
 from updaterd.errors import BrokenError, MalformedError
 
 SCHEMA = 1

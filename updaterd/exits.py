@@ -119,7 +119,7 @@ def _settle_output() -> None:
 
 def _refused(error: Exception) -> UpdaterError:
     """Return a refusal as one of our errors."""
-    from updaterd.places import refused_root  # noqa: PLC0415 - most commands succeed
+    from updaterd.files.places import refused_root  # noqa: PLC0415 - most commands succeed
 
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, PermissionError) and number is None:

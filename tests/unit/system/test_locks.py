@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from updaterd import locks
+from updaterd.system import locks
 
 HOLDER = """
 import sys
 from pathlib import Path
-from updaterd import locks
+from updaterd.system import locks
 with locks.hold(Path(sys.argv[1]), what="x"):
     print("held", flush=True)
     sys.stdin.read()

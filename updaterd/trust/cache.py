@@ -12,7 +12,9 @@ from tuf.api.metadata import TargetFile
 from updaterd import durable, locks, places
 from updaterd.core import layout
 from updaterd.errors import MalformedError, RejectedError, TransientError
+from updaterd.files import places
 from updaterd.net import Fetcher, NotFoundError
+from updaterd.system import locks
 from updaterd.trust.failures import explain
 from updaterd.trust.signed import Signed
 

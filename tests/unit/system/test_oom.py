@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from updaterd import oom
 from updaterd.daemon.workers import Ended, Workers
 from updaterd.install.process import Ran
+from updaterd.system import oom
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import os
 import stat
 import struct
 
-from updaterd.core.records import record
+from updaterd.core.frozen import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import stat
 import pytest
 from fakes.tools import need_root
 
-from updaterd import places
 from updaterd.cli import main
-from updaterd.ending import ended
 from updaterd.errors import BrokenError
+from updaterd.exits import ended
+from updaterd.files import places
 
 DAEMON = 4321
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from updaterd.notify import Notifier
+from updaterd.system.notify import Notifier
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import stat
 
-from updaterd import volumes
-from updaterd.volumes import Descent, Obstacle
+from updaterd.files import volumes
+from updaterd.files.volumes import Descent, Obstacle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
