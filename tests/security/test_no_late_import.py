@@ -17,8 +17,8 @@ from fakes.uncompiled import command as worker
 
 from updaterd.artifact import sandbox
 from updaterd.artifact.verify import verify_tree
-from updaterd.core.deltas import BSDIFF, codec_name
-from updaterd.core.records import replaced
+from updaterd.core.frozen import replaced
+from updaterd.core.routes import BSDIFF, codec_name
 from updaterd.errors import RejectedError
 from updaterd.release.bundles import full as release_bundle
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd import durable, places
+from updaterd import durable
 from updaterd.core import layout
 from updaterd.errors import RejectedError, TransientError, UpdaterError
 from updaterd.files import places

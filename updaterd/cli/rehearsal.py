@@ -20,8 +20,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import updaterd
+from updaterd.clocks import wall_clock
 from updaterd.core import layout
-from updaterd.daemon.clocks import wall_clock
 from updaterd.daemon.workers import Ended, Workers
 from updaterd.release import publish, workspace
 from updaterd.release.keychange import delegation

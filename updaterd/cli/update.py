@@ -26,7 +26,7 @@ from updaterd.cli.common import (
     wall_clock,
 )
 from updaterd.core import layout
-from updaterd.ending import tell
+from updaterd.exits import tell
 
 if TYPE_CHECKING:
     from updaterd.core.settings import Settings

@@ -10,6 +10,7 @@ lives (docs/decisions/0012). Each argument is NAME=VALUE, as `cli/run.py` gives 
 import os
 import sys
 
+from updaterd import exits
 from updaterd.daemon import deferred
 
 deferred.defer()  # before anything else imports what it names
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence  # noqa: E402 - see above
 from pathlib import Path  # noqa: E402 - as above
 from typing import cast  # noqa: E402 - as above
 
-from updaterd import clocks, config, exits, log  # noqa: E402 - as above
+from updaterd import clocks, config, log  # noqa: E402 - as above
 from updaterd.core.settings import Settings  # noqa: E402 - as above
 from updaterd.daemon import service  # noqa: E402 - as above
 from updaterd.system import locks  # noqa: E402 - as above
@@ -27,7 +28,7 @@ from updaterd.system import locks  # noqa: E402 - as above
 def main(argv: Sequence[str]) -> int:
     """Run the daemon until it is told to stop; return its exit code."""
     words = dict(word.split("=", 1) for word in argv)
-    return ending.ended(lambda: _run(words.pop("log"), _loader(words)))
+    return exits.ended(lambda: _run(words.pop("log"), _loader(words)))
 
 
 def _loader(words: dict[str, str]) -> Callable[[], Settings]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from updaterd import log
 from updaterd.core.settings import Directories
 from updaterd.daemon.troubles import trouble
+from updaterd.files import places
 
 
 class Folders:

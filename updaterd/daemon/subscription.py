@@ -16,7 +16,6 @@ from updaterd.core.events import MAX_DATA
 from updaterd.core.settings import Settings
 from updaterd.core.sse import Event, Limits
 from updaterd.core.text import printable
-from updaterd.daemon.clocks import Clocks
 from updaterd.daemon.troubles import Outage, trouble
 from updaterd.errors import UpdaterError
 from updaterd.feed.client import ConnectionState, EventSource

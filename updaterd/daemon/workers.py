@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd import log, oom
+from updaterd import log
 from updaterd.daemon.troubles import trouble
+from updaterd.system import oom
 
 _NOT_STARTED = 127  # as nice(1) and every shell say it
 _SAID = frozenset({0, 4, 10, 20, 30})  # codes of a worker that knows how things stand

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from updaterd import durable, ownership
+from updaterd import durable
 from updaterd.core import layout
 from updaterd.core.manifest import Manifest
 from updaterd.core.settings import Download, Product, Schedule, Settings

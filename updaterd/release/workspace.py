@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd import deletion, durable, locks
+from updaterd import durable
 from updaterd.core import layout
 from updaterd.core.names import check_name
 from updaterd.errors import BrokenError

@@ -17,6 +17,7 @@ from updaterd.server.log.contract import EventLog
 from updaterd.server.options import Options
 from updaterd.server.streams.sink_fast import Takeover
 from updaterd.server.streams.streams import Streams
+from updaterd.system.locks import hold
 
 _BACKLOG = 4096
 _DEAD_PEER_MS = 60_000

@@ -9,7 +9,7 @@ from pathlib import Path
 from tuf.api import exceptions
 from tuf.api.metadata import TargetFile
 
-from updaterd import durable, locks, places
+from updaterd import durable
 from updaterd.core import layout
 from updaterd.errors import MalformedError, RejectedError, TransientError
 from updaterd.files import places

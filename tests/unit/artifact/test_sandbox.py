@@ -15,7 +15,7 @@ from updaterd.artifact import codecs, sandbox
 from updaterd.artifact.child import UNHEARD
 from updaterd.artifact.codecs import ZSTD, Packed
 from updaterd.artifact.job import Job
-from updaterd.core.records import replaced
+from updaterd.core.frozen import replaced
 from updaterd.errors import MalformedError, RejectedError, TransientError
 
 CONFINED = "printf 'C\\007\\001'"

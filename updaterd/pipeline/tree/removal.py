@@ -3,8 +3,8 @@
 
 from pathlib import Path
 
-from updaterd import deletion
 from updaterd.artifact.folders import Folders
+from updaterd.files import deletion
 
 
 def delete(tree: Path, path: str) -> bool:

@@ -29,6 +29,7 @@ from updaterd.errors import (
     TransientError,
     UpdaterError,
 )
+from updaterd.files import deletion, places
 from updaterd.install import stage
 from updaterd.install.activate import UNMANAGED
 from updaterd.install.room import DiskFullError, Need, require

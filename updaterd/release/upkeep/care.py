@@ -11,7 +11,6 @@ from typing import Any
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 
-from updaterd import deletion
 from updaterd.core import layout
 from updaterd.core.manifest import Delta, Full, Manifest
 from updaterd.errors import UpdaterError

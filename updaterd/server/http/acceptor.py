@@ -14,7 +14,7 @@ import ssl
 from collections import Counter, deque
 from collections.abc import Callable
 
-from updaterd.repeats import Repeats
+from updaterd.log.repeats import Repeats
 from updaterd.server.client_address import counted
 from updaterd.server.http.guard import Guard, Place
 

@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from updaterd.errors import MalformedError, UpdaterError
-from updaterd.repeats import Repeats
+from updaterd.log.repeats import Repeats
 from updaterd.server.http.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.http.announce import Announcements
 from updaterd.server.http.answers import problem, unavailable

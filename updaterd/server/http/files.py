@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from updaterd.core import layout
 from updaterd.errors import BrokenError
 from updaterd.log import get
-from updaterd.repeats import Repeats
+from updaterd.log.repeats import Repeats
 from updaterd.server.client_address import Proxies
 from updaterd.server.http.answers import problem
 

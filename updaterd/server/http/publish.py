@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from updaterd.core import layout
+from updaterd.core.json_fields import Fields, encode, parse_object
 from updaterd.core.names import check_name, check_version
 from updaterd.errors import MalformedError, RejectedError
 from updaterd.server.http.roots import Roots, check_signed
