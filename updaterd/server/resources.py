@@ -10,7 +10,6 @@ from pathlib import Path
 
 from updaterd.durable import publish_file
 from updaterd.errors import BrokenError
-from updaterd.locks import hold
 from updaterd.log import get
 from updaterd.server.http.protocol import supported
 from updaterd.server.log.contract import EventLog
