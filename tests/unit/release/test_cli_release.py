@@ -13,8 +13,8 @@ from fakes.repository import Publisher
 from fakes.trees import make_tree
 
 from updaterd import cli
-from updaterd.cli.release import common
 from updaterd.cli.release import run as run_release
+from updaterd.cli.release.parts import opening, passphrases
 from updaterd.errors import BrokenError
 from updaterd.release import workspace
 
@@ -420,7 +420,7 @@ def test_status_lists_every_release(release, tmp_path):
 def test_a_clock_that_cannot_be_right_signs_nothing():
     """What is signed in 1970 has expired before any machine sees it."""
     with pytest.raises(BrokenError) as caught:
-        common.plausible(datetime(1970, 1, 2, tzinfo=UTC))
+        opening.plausible(datetime(1970, 1, 2, tzinfo=UTC))
     assert caught.value.code == "clock_suspect"
 
 
@@ -439,7 +439,7 @@ def test_a_passphrase_that_is_refused_is_no_traceback(monkeypatch):
 
     monkeypatch.setattr(getpass, "getpass", closed)
     with pytest.raises(BrokenError) as caught:
-        common.ask_passphrase("online")
+        passphrases.ask_passphrase("online")
     assert caught.value.code == "passphrase"
 
 

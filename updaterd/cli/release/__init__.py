@@ -4,13 +4,43 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from updaterd.cli.release import channel, init, keys, push, recover, upkeep
+from updaterd.cli.release import (
+    add,
+    gc,
+    init,
+    keys,
+    pause,
+    promote,
+    publish,
+    push,
+    recover,
+    refresh,
+    rollout,
+    status,
+    verify,
+    yank,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
-_MODULES: "Iterable[ModuleType]" = (init, push, channel, upkeep, recover, keys)
+_MODULES: "Iterable[ModuleType]" = (
+    init,
+    push,
+    add,
+    publish,
+    promote,
+    rollout,
+    pause,
+    yank,
+    status,
+    refresh,
+    verify,
+    gc,
+    recover,
+    keys,
+)
 
 EPILOG = """\
 a first release:
@@ -80,8 +110,8 @@ def _answered(arguments: argparse.Namespace) -> int:
         with redirect_stdout(io.StringIO()):
             return _run(arguments)
     except UpdaterError as error:
-        told = {"code": error.code, "what": error.what}
-        fault = {"error": {**told, "means": error.means, "do": error.do}}
+        fields = {"code": error.code, "what": error.what}
+        fault = {"error": {**fields, "means": error.means, "do": error.do}}
         raise
     finally:
         print(json.dumps({"schema": 1, **arguments.answer, **fault}))

@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from updaterd.cli.release import common
+from updaterd.cli.release.parts import opening, options, output, passphrases
 from updaterd.core import layout
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ profiles:
 """
 
 
-def configure(commands: common.Subcommands) -> None:
+def configure(commands: options.Subcommands) -> None:
     """Declare the arguments."""
-    parser = common.add(
+    parser = options.command(
         commands, "init", run, "make a repository, its keys and its first root", MORE
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
@@ -56,13 +56,13 @@ def configure(commands: common.Subcommands) -> None:
         help="address that the world finds public/ at; each publication is compared "
         "with what it serves (default: /repo beside --feed)",
     )
-    common.add_passphrase(parser)
+    options.add_passphrase(parser)
 
 
 def _check_there(space: "Workspace", products: list[str], channels: list[str]) -> None:
     from updaterd.errors import BrokenError
 
-    roles = common.opened(space).roles
+    roles = opening.published(space).roles
     lacking = [
         f"add-product {name}"
         for name in products
@@ -77,7 +77,7 @@ def _check_there(space: "Workspace", products: list[str], channels: list[str]) -
         raise BrokenError(
             f"{space.folder} already is a repository, without what was asked for",
             means="it was left as it is",
-            do=" and ".join(f"`updaterd release keys {one}`" for one in lacking),
+            do=" and ".join(f"`updaterd release keys {change}`" for change in lacking),
             code="workspace_exists",
         )
 
@@ -99,19 +99,19 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.folder
     workspace.create(folder, settings)
     space = workspace.Workspace(
-        folder, common.passphrase(arguments), common.pin(arguments)
+        folder, passphrases.passphrase(arguments), passphrases.pin(arguments)
     )
     with space.locked():
         delegation.found(
             space,
             products,
             channels,
-            common.clock(),
+            opening.clock(),
             critical=arguments.critical,
         )
     _check_there(space, products, channels)
     root = space.metadata / layout.role_file("root", 1)
-    common.answer(
+    output.answer(
         arguments,
         public=str(space.public),
         root=str(root),

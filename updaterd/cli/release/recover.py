@@ -5,7 +5,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from updaterd.cli.release import common
+from updaterd.cli.release.parts import feed, opening, options, output
 
 if TYPE_CHECKING:
     from updaterd.release.repository.metadata import Repository
@@ -20,21 +20,21 @@ is left (a mirror, the CDN), bring that here instead: nothing is lost then.
 """
 
 
-def configure(commands: common.Subcommands) -> None:
+def configure(commands: options.Subcommands) -> None:
     """Declare the arguments."""
-    parser = common.add(
+    parser = options.command(
         commands, "recover", run, "go on from a backup, past all that is out", MORE
     )
     parser.add_argument(
         "--ahead",
-        type=common.number(1, 10**9),
+        type=options.number(1, 10**9),
         default=1000,
         metavar="N",
         help="left out for what nobody can see any more (default: 1000)",
     )
     parser.add_argument("--dry-run", action="store_true", help="only say it")
-    common.add_feed(parser)
-    common.add_workspace(parser)
+    options.add_feed(parser)
+    options.add_workspace(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,32 +44,33 @@ def run(arguments: argparse.Namespace) -> int:
         TransientError: what is out cannot be asked, where an address was given.
         RejectedError: what is out is another repository.
     """
-    from updaterd.cli.release.channel import show
     from updaterd.net import Fetcher
     from updaterd.release import publish
     from updaterd.release.repository import catalog
     from updaterd.release.upkeep import recovery
     from updaterd.release.upkeep.outside import Served
 
-    workspace = common.open_workspace(arguments)
-    common.check_feed(arguments, workspace)
+    workspace = opening.workspace(arguments)
+    feed.check(arguments, workspace)
     with workspace.locked(), Fetcher(ca_file=arguments.ca_file) as fetcher:
-        repository = common.opened(workspace)
-        found = common.served_at(arguments, workspace)
+        repository = opening.published(workspace)
+        location = opening.served_at(arguments, workspace)
         served = (
-            Served(fetcher, found[0]) if found and not arguments.no_compare else None
+            Served(fetcher, location[0])
+            if location and not arguments.no_compare
+            else None
         )
-        out = _look(served, repository, named=bool(found and found[1]))
+        out = _look(served, repository, named=bool(location and location[1]))
         if out is not None and out.roots and not arguments.dry_run:
             recovery.take_roots(workspace, out)
-            repository = common.opened(workspace)
+            repository = opening.published(workspace)
         ahead = arguments.ahead
-        made = recovery.jump(workspace, repository, served, out, ahead=ahead)
-        _say(arguments, made, served.address if served and out else "")
+        recovered = recovery.jump(workspace, repository, served, out, ahead=ahead)
+        _say(arguments, recovered, served.address if served and out else "")
         for product in catalog.products(repository):
-            each = publish.catalog_of(workspace, repository, product)
-            for channel in each.channels():
-                show(each.pointer(channel))
+            releases = publish.catalog_of(workspace, repository, product)
+            for channel in releases.channels():
+                output.show_channel(releases.pointer(channel))
         print("machines that have something later step back to that")
         sys.stdout.flush()
         if arguments.dry_run:
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         repository.commit()
     print("recovered")
     again = "`updaterd release refresh`"
-    common.tell_feed(arguments, workspace, repository, None, again=again)
+    feed.announce(arguments, workspace, repository, None, again=again)
     return 0
 
 
@@ -100,28 +101,28 @@ def _look(
         return None
 
 
-def _say(arguments: argparse.Namespace, made: "Recovered", address: str) -> None:
+def _say(arguments: argparse.Namespace, recovered: "Recovered", address: str) -> None:
     print(
         f"past what {address} serves:"
         if address
         else "what is out cannot be seen: past all that can be by this machine's clock"
     )
-    for role, version in made.roles.items():
+    for role, version in recovered.roles.items():
         print(f"  {role}: version above {version}")
-    for product, seq in made.seqs.items():
+    for product, seq in recovered.seqs.items():
         print(f"  {product}: seq above {seq}")
-    for product, label in made.lost:
+    for product, label in recovered.lost:
         print(
             f"  {product} {label} is out and not here: its label stays taken; the "
             "same contents can be pushed again"
         )
-    for note in made.notes:
+    for note in recovered.notes:
         print(f"note: {note}")
-    common.answer(
+    output.answer(
         arguments,
         address=address or None,
-        roles=made.roles,
-        seqs=made.seqs,
-        lost=[{"product": name, "version": label} for name, label in made.lost],
-        notes=made.notes,
+        roles=recovered.roles,
+        seqs=recovered.seqs,
+        lost=[{"product": name, "version": label} for name, label in recovered.lost],
+        notes=recovered.notes,
     )

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`updaterd release keys add`: let one more key sign for a role."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from updaterd.cli.release.keys import change
+from updaterd.cli.release.parts import (
+    options,
+)
+
+if TYPE_CHECKING:
+    from updaterd.release.keychange.edits import Change
+    from updaterd.release.repository.metadata import Repository
+    from updaterd.release.workspace import Workspace
+
+
+def configure(verbs: options.Subcommands) -> None:
+    """Declare the arguments."""
+    add = change.verb(verbs, "add", run, "let one more key sign for a role")
+    add.add_argument("role", metavar="ROLE", help=change.ROLES)
+    add.add_argument("--name", required=True, metavar="NAME")
+    change.add_source(add)
+    add.add_argument(
+        "--threshold", type=int, metavar="N", help="signatures needed from now on"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Let a key sign for a role."""
+
+    def make(workspace: "Workspace", _: "Repository") -> "Change":
+        from updaterd.release.keychange import edits
+
+        entry = change.source(arguments, workspace, arguments.name)
+        return edits.add_key(arguments.role, entry.public, arguments.threshold)
+
+    return change.publish(
+        arguments, make, f"{arguments.name} signs for {arguments.role}"
+    )

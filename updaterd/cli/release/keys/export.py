@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`updaterd release keys export`: copy out what is to be signed."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from updaterd.cli.release.keys import change
+from updaterd.cli.release.parts import (
+    opening,
+    options,
+    output,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def configure(verbs: options.Subcommands) -> None:
+    """Declare the arguments."""
+    export = change.verb(verbs, "export", run, "copy out what is to be signed")
+    export.add_argument("folder", type=Path, metavar="DIR")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Copy out what is to be signed."""
+    from updaterd.release.keychange import change as keychange
+
+    workspace = opening.workspace(arguments)
+    paths = keychange.export(workspace, arguments.folder)
+    for path in paths:
+        print(path)
+    output.answer(arguments, files=[str(path) for path in paths])
+    return 0

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`updaterd release keys sign`: sign an exported file, anywhere."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from updaterd.cli.release.parts import (
+    options,
+    passphrases,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def configure(verbs: options.Subcommands) -> None:
+    """Declare the arguments."""
+    sign = options.command(verbs, "sign", run, "sign an exported file, anywhere")
+    sign.add_argument("file", type=Path, metavar="FILE")
+    sign.add_argument("--key", type=Path, required=True, metavar="NAME.pem")
+    sign.add_argument("--yes", action="store_true", help="do not ask")
+    options.add_passphrase(sign)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Sign an exported file.
+
+    Raises:
+        BrokenError: nobody confirmed it, or the key has no say in it.
+    """
+    from updaterd.errors import BrokenError
+    from updaterd.release.keychange import offline
+
+    print("\n".join(offline.describe(arguments.file)))
+    if not arguments.yes:
+        if not sys.stdin.isatty():
+            raise BrokenError(
+                "nobody is there to confirm what is signed",
+                do="read it, then use --yes",
+                code="not_confirmed",
+            )
+        try:
+            answer = input("sign this? [yes/no] ")
+        except EOFError:  # Ctrl-D
+            answer = ""
+        if answer != "yes":
+            print("\nnot signed", file=sys.stderr)
+            return 1
+    offline.sign(arguments.file, arguments.key, passphrases.passphrase(arguments))
+    print(f"signed {arguments.file} with {arguments.key.name}")
+    return 0

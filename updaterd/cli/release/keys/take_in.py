@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`updaterd release keys import`: take signatures back and publish."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from updaterd.cli.release.keys import change
+from updaterd.cli.release.parts import (
+    opening,
+    options,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def configure(verbs: options.Subcommands) -> None:
+    """Declare the arguments."""
+    taken_in = change.verb(verbs, "import", run, "take signatures back and publish")
+    taken_in.add_argument("files", type=Path, nargs="+", metavar="FILE")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Take signatures back."""
+    from updaterd.release.keychange import change as keychange
+
+    workspace = opening.workspace(arguments)
+    with workspace.locked():
+        repository = opening.current(arguments, workspace)
+        lacking = keychange.take_in(workspace, repository, arguments.files)
+    change.show(arguments, lacking, "published")
+    return 0

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments that several release commands take."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+
+Subcommands = Any
+"""What `add_subparsers` returns; argparse keeps the class to itself."""
+
+
+def command(  # noqa: PLR0913 # what argparse wants to know
+    commands: Subcommands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    more: str = "",
+    *,
+    json: bool = True,
+) -> argparse.ArgumentParser:
+    """Declare one subcommand and return its parser.
+
+    Args:
+        commands: where it goes.
+        name: what is typed.
+        run: does it.
+        summary: one line about it.
+        more: what else there is to know.
+        json: it has an answer for programs.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=more,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(release_run=run, json=False, answer={})
+    if json:
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help="print one JSON object, for programs",
+        )
+    return parser
+
+
+def add_workspace(parser: argparse.ArgumentParser) -> None:
+    """Declare where the workspace is and where passphrases come from."""
+    group = parser.add_argument_group("workspace")
+    group.add_argument(
+        "--repo",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="directory made by `updaterd release init` (default: this one)",
+    )
+    add_passphrase(group)
+
+
+def add_passphrase(group: Any) -> None:
+    """Declare where passphrases come from."""
+    group.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="first line opens the key files, mode 0600 (default: "
+        "$UPDATERD_PASSPHRASE_<KEY>, $UPDATERD_PASSPHRASE, a credential of the unit, "
+        "else asks)",
+    )
+    group.add_argument(
+        "--pin-file",
+        type=Path,
+        metavar="FILE",
+        help="first line opens tokens (hsm:), mode 0600 (default: $UPDATERD_PIN_<KEY>, "
+        "$UPDATERD_PIN, a credential of the unit, else asks)",
+    )
+
+
+def add_release(parser: argparse.ArgumentParser, *, channel: bool = True) -> None:
+    """Declare which product, version and channel it is about."""
+    parser.add_argument("--product", required=True, metavar="NAME")
+    parser.add_argument("--version", required=True, metavar="LABEL")
+    if channel:
+        parser.add_argument("--channel", required=True, metavar="NAME")
+
+
+def number(low: int, high: int) -> Callable[[str], int]:
+    """Return what reads an argument between two bounds: a slip is wrong usage."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"a number from {low} to {high}")
+        return value
+
+    return read
+
+
+PERMILLE, WINDOW_S = number(0, 1000), number(0, 30 * 86400)
+SEQ = number(1, 2**53 - 1)
+
+
+def add_rollout(parser: argparse.ArgumentParser) -> None:
+    """Declare how many machines get it, and how fast."""
+    group = parser.add_argument_group("rollout")
+    group.add_argument(
+        "--permille",
+        type=PERMILLE,
+        default=1000,
+        metavar="N",
+        help="machines of 1000 that get it (default: all)",
+    )
+    group.add_argument(
+        "--window-s",
+        type=WINDOW_S,
+        default=0,
+        metavar="SECONDS",
+        help="spread their starts over this time (default: 0, at once)",
+    )
+    group.add_argument(
+        "--critical",
+        action="store_true",
+        help="urgent: machines ignore their maintenance windows",
+    )
+
+
+def add_without(parser: argparse.ArgumentParser) -> None:
+    """Declare whose machines may be left with what they have."""
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="PLATFORM",
+        help="publish although it lacks this platform of the channel: those machines "
+        "keep what they have; may be repeated",
+    )
+
+
+def add_feed(parser: argparse.ArgumentParser) -> None:
+    """Declare whom to tell."""
+    group = parser.add_argument_group("announcement")
+    group.add_argument(
+        "--feed", metavar="URL", help="address of /v1/events (default: release.toml)"
+    )
+    group.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="bearer token (default: release.toml, then $UPDATERD_FEED_TOKEN)",
+    )
+    group.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="PEM with the feed's own CA"
+    )
+    group.add_argument("--no-announce", action="store_true", help="tell no feed")
+    add_compare(parser)
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Declare what the repository is compared with before it is changed."""
+    group = parser.add_argument_group("what is out")
+    group.add_argument(
+        "--served-at",
+        metavar="URL",
+        help="address of the repository that is out (default: release.toml, then /repo "
+        "beside the feed)",
+    )
+    group.add_argument(
+        "--no-compare",
+        action="store_true",
+        help="publish without a look at what is out",
+    )

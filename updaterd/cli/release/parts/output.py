@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What release commands print: for people, for programs, while they work."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from updaterd.core.channel import ChannelPointer
+    from updaterd.release.channels.steering import Steered
+
+
+def answer(arguments: argparse.Namespace, **fields: object) -> None:
+    """Put members into what `--json` prints."""
+    arguments.answer = {**arguments.answer, **fields}
+
+
+def show_notes(arguments: argparse.Namespace, *channels: "Steered") -> None:
+    """Say what else the publisher should know about channels that were changed."""
+    for steered in channels:
+        for note in steered.notes:
+            print(f"note: {note}")
+        if steered.pointer.paused:
+            print(
+                "the channel is paused, machines install nothing from it: "
+                "`updaterd release resume`"
+            )
+    answer(
+        arguments,
+        channels=[entry.pointer.as_custom() for entry in channels],
+        changed=[entry.pointer.channel for entry in channels if entry.changed],
+        told=[note for entry in channels for note in entry.notes],
+    )
+
+
+def show_channel(pointer: "ChannelPointer") -> None:
+    """Print what a channel offers."""
+    state = "paused" if pointer.paused else "active"
+    print(f"{pointer.product}/{pointer.channel}: {state}", end="")
+    print(f", floor seq {pointer.floor_seq}" if pointer.floor_seq else "")
+    for offer in pointer.releases:
+        rollout = offer.rollout
+        window = f" over {rollout.window_s} s" if rollout.window_s else ""
+        urgent = ", critical" if offer.urgency == "critical" else ""
+        whose = f" for {', '.join(offer.platforms)}" if offer.platforms else ""
+        print(
+            f"  {offer.version} (seq {offer.seq}): {rollout.permille} of 1000 machines"
+            f"{whose}{window}{urgent}"
+        )
+    if not pointer.releases:
+        print("  offers nothing yet")
+
+
+class Bar:
+    """Progress: a bar on a terminal; elsewhere a line at the start and one at the end.
+
+    Args:
+        title: of all that is being made.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._step = ""
+        self._bar: Any = None
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Show it."""
+        # A dumb terminal cannot go back to the beginning of a line.
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            self._draw(step, done, total)
+        elif not self._step:
+            self._step = step
+            print(f"building {self._title}: bundle and deltas", file=sys.stderr)
+            sys.stderr.flush()
+
+    def _draw(self, step: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if step != self._step:
+            self._clear()
+            self._step = step
+            self._bar = tqdm(
+                total=total, desc=step, unit="B", unit_scale=True, unit_divisor=1024
+            )
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def _clear(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """End the bar; say that it is done, if it is."""
+        drawn = self._bar is not None
+        self._clear()
+        if self._step and kind is None and not drawn:
+            print(f"built {self._title}", file=sys.stderr)

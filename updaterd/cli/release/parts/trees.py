@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directories that are to become a release, and how it is built."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from updaterd.cli.release.parts import (
+    options,
+)
+
+if TYPE_CHECKING:
+    from updaterd.release.publish import Order
+    from updaterd.release.workspace import Workspace
+
+
+def add_trees(parser: argparse.ArgumentParser) -> None:
+    """Declare the directories of a release."""
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="TREE",
+        help="directory that holds the application, for --platform",
+    )
+    parser.add_argument(
+        "--tree",
+        action="append",
+        default=[],
+        type=_tree,
+        metavar="PLATFORM=DIR",
+        help="directory that holds it for this platform; may be repeated",
+    )
+
+
+def add_build(parser: argparse.ArgumentParser) -> None:
+    """Declare how a release is built."""
+    group = parser.add_argument_group("release")
+    group.add_argument(
+        "--platform", metavar="NAME", help="of TREE (default: release.toml)"
+    )
+    group.add_argument(
+        "--seq",
+        type=options.SEQ,
+        metavar="N",
+        help="its place in the order (default: next)",
+    )
+    group.add_argument(
+        "--deltas",
+        type=options.number(0, 100),
+        metavar="N",
+        help="make deltas from the last N releases (default: release.toml, 5)",
+    )
+    group.add_argument(
+        "--bsdiff",
+        action="append",
+        default=[],
+        type=_patch,
+        metavar="VERSION=PATCH",
+        help="offer this patch, made by `bsdiff` from the release VERSION, as well",
+    )
+    group.add_argument(
+        "--drop",
+        type=_kinds,
+        default=frozenset(),
+        metavar="KIND,...",
+        help="let go what the tree has and no release carries: setuid, setgid, sticky, "
+        "capabilities, acl, xattr; without, such a tree is refused",
+    )
+    group.add_argument(
+        "--carry",
+        type=_rights,
+        default=frozenset(),
+        metavar="KIND,...",
+        help="carry setuid, setgid, sticky, or writable (by group and others) to "
+        "machines whose owners allow it (products.NAME.special_modes); others refuse "
+        "the release",
+    )
+    group.add_argument(
+        "--outside-links",
+        action="store_true",
+        help="carry links that are absolute or lead out of the tree, to machines whose "
+        "owners allow it (products.NAME.outside_links); others refuse the release",
+    )
+    group.add_argument(
+        "--strict-names",
+        action="store_true",
+        help="refuse names that differ only by case; without, they are only told",
+    )
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="fail where a delta does not make the release when it is applied, instead "
+        "of going on without it",
+    )
+    group.add_argument("--min-updater", default="0.1.0", metavar="VERSION")
+    group.add_argument(
+        "--floor-seq",
+        type=options.SEQ,
+        default=0,
+        metavar="N",
+        help="once installed, never go below this seq again",
+    )
+
+
+def _kinds(text: str) -> frozenset[str]:
+    from updaterd.release.losses import KINDS
+
+    return _of(KINDS, text)
+
+
+def _rights(text: str) -> frozenset[str]:
+    from updaterd.core.special import KINDS
+
+    return _of(KINDS, text)
+
+
+def _of(known: Iterable[str], text: str) -> frozenset[str]:
+    kinds = frozenset(text.split(","))
+    if not kinds <= set(known):
+        raise argparse.ArgumentTypeError(f"kinds are {', '.join(known)}")
+    return kinds
+
+
+def _patch(text: str) -> tuple[str, Path]:
+    version, equals, path = text.partition("=")
+    if not (version and equals and path):
+        raise argparse.ArgumentTypeError("VERSION=PATCH, as in 1.2.0=app.bsdiff")
+    return version, Path(path)
+
+
+def _tree(text: str) -> tuple[str, Path]:
+    platform, equals, path = text.partition("=")
+    if not (platform and equals and path):
+        raise argparse.ArgumentTypeError("PLATFORM=DIR, as in linux-aarch64=build/arm")
+    return platform, Path(path)
+
+
+def trees(
+    arguments: argparse.Namespace, workspace: "Workspace"
+) -> list[tuple[str, Path]]:
+    """Return each platform's directory; nothing, when the command makes no sense."""
+    named = list(arguments.tree)
+    if arguments.folder is not None:
+        platform = arguments.platform or workspace.settings.platform
+        named.insert(0, (platform, arguments.folder))
+    wrong = ""
+    if not named:
+        wrong = "which directory is to be released? Name TREE, or --tree PLATFORM=DIR"
+    elif arguments.platform and arguments.folder is None:
+        wrong = "--platform is of TREE, and none is named"
+    elif len({platform for platform, _ in named}) < len(named):
+        wrong = "a platform has one directory: one is named twice"
+    elif arguments.bsdiff and len(named) > 1:
+        wrong = "--bsdiff goes with one directory: its platform is not said"
+    if wrong:
+        print(f"updaterd release: {wrong}", file=sys.stderr)
+        return []
+    return named
+
+
+def orders(
+    arguments: argparse.Namespace,
+    workspace: "Workspace",
+    trees: Sequence[tuple[str, Path]],
+    channel: str | None = None,
+) -> "list[Order]":
+    """Return what is to be built of each directory."""
+    from updaterd.release.publish import Order
+
+    deltas = arguments.deltas
+    return [
+        Order(
+            product=arguments.product,
+            version=arguments.version,
+            channel=channel,
+            platform=platform,
+            seq=arguments.seq,
+            deltas=workspace.settings.deltas if deltas is None else deltas,
+            patches=tuple(arguments.bsdiff),
+            min_updater=arguments.min_updater,
+            floor_seq=arguments.floor_seq,
+            drop=arguments.drop,
+            carry=arguments.carry,
+            outside_links=arguments.outside_links,
+            strict_names=arguments.strict_names,
+            strict=arguments.strict,
+        )
+        for platform, _ in trees
+    ]

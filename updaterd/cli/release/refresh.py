@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`updaterd release refresh`: sign what nears its expiry."""
+
+import argparse
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from updaterd.cli.release.parts import (
+    feed,
+    opening,
+    options,
+    output,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def configure(commands: options.Subcommands) -> None:
+    """Declare the arguments."""
+    refresh = options.command(
+        commands,
+        "refresh",
+        run,
+        "sign the timestamp anew, and what nears its expiry",
+        "Run it daily from a timer. Exit code 20: some role's keys are not here.\n",
+    )
+    options.add_feed(refresh)
+    options.add_workspace(refresh)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Sign what needs it."""
+    from updaterd.cli import EXIT_DEGRADED
+    from updaterd.errors import UpdaterError
+    from updaterd.release.upkeep import care, garbage
+
+    workspace = opening.workspace(arguments)
+    now = opening.clock()
+    with workspace.locked():
+        repository = opening.current(arguments, workspace)
+        signed, missing = care.refresh(workspace, repository, now)
+        with suppress(UpdaterError):  # a damaged file: `verify` says which
+            garbage.note(workspace, repository)
+    print(f"signed: {', '.join(signed)}")
+    output.answer(arguments, signed=signed, missing=missing)
+    for line in missing:
+        print(f"not signed: {line}", file=sys.stderr)
+    if arguments.feed or workspace.settings.feed:
+        feed.announce(
+            arguments, workspace, repository, None, again="`updaterd release refresh`"
+        )
+    return EXIT_DEGRADED if missing else 0

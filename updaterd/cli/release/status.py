@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`updaterd release status`: roles, keys, expiries, channels, releases."""
+
+import argparse
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from updaterd.cli.release.parts import (
+    opening,
+    options,
+    output,
+)
+from updaterd.core import layout
+
+if TYPE_CHECKING:
+    pass
+
+
+def configure(commands: options.Subcommands) -> None:
+    """Declare the arguments."""
+    status = options.command(
+        commands, "status", run, "show roles, keys, expiries, channels, releases"
+    )
+    options.add_workspace(status)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show how things stand."""
+    from updaterd.release import publish
+    from updaterd.release.keychange import change as keychange
+    from updaterd.release.repository import catalog
+    from updaterd.release.upkeep import care
+
+    workspace = opening.workspace(arguments)
+    now = opening.clock()
+    repository = opening.published(workspace)
+    roles = care.report(workspace, repository, now)
+    listing = {
+        name: publish.catalog_of(workspace, repository, name)
+        for name in catalog.products(repository)
+    }
+    output.answer(
+        arguments,
+        profile=workspace.settings.profile,
+        roles=[
+            {
+                "name": role.name,
+                "version": role.version,
+                "expires": f"{role.expires:%Y-%m-%dT%H:%M:%SZ}",
+                "days_left": round(role.days_left, 2),
+                "threshold": role.threshold,
+                "keys": role.keys,
+                "keys_here": role.here,
+                "warning": role.warning,
+            }
+            for role in roles
+        ],
+        products={
+            name: {
+                "channels": [
+                    releases.pointer(channel).as_custom()
+                    for channel in releases.channels()
+                ],
+                "releases": [
+                    {
+                        "version": entry.version,
+                        "seq": entry.seq,
+                        "platform": entry.platform,
+                        "archived": layout.is_archive(entry.role),
+                    }
+                    for entry in releases.listed()
+                ],
+            }
+            for name, releases in listing.items()
+        },
+    )
+    print(f"{'role':<24} {'version':>7} {'days left':>9}  keys")
+    for role in roles:
+        keys = f"{role.threshold} of {', '.join(role.keys)} ({role.here} here)"
+        note = f"  ! {role.warning}" if role.warning else ""
+        print(f"{role.name:<24} {role.version:>7} {role.days_left:>9.1f}  {keys}{note}")
+    for entry in keychange.waiting(workspace):
+        print(f"a change of keys waits: {entry.path}: {entry.missing}")
+    for releases in listing.values():
+        for channel in releases.channels():
+            output.show_channel(releases.pointer(channel))
+    for name, releases in listing.items():
+        print(f"{name}: releases, newest first")
+        for release, entries in groupby(
+            releases.listed(), lambda entry: (entry.version, entry.seq)
+        ):
+            print("  {} (seq {}): ".format(*release), end="")
+            print(", ".join(sorted(entry.platform for entry in entries)))
+    return 0
