@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine of its own: a minimal Debian with systemd as PID 1, in a container."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -174,17 +175,19 @@ def _debian(suite: str, include: str, *options: str) -> Path:
     )
     cache.mkdir(parents=True, exist_ok=True)
     archive = cache / f"{suite}-{key}.tar"
-    if not archive.exists():
-        fresh = archive.with_suffix(f".{os.getpid()}.tar")
-        subprocess.run(
-            [
-                *(tool, "--quiet", "--variant=minbase", f"--include={include}"),
-                *(*LEAN, *options, suite, fresh),
-            ],
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-        os.replace(fresh, archive)
+    with archive.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two workers need the same one
+        if not archive.exists():
+            fresh = archive.with_suffix(f".{os.getpid()}.tar")
+            subprocess.run(
+                [
+                    *(tool, "--quiet", "--variant=minbase", f"--include={include}"),
+                    *(*LEAN, *options, suite, fresh),
+                ],
+                check=True,
+                stdin=subprocess.DEVNULL,
+            )
+            os.replace(fresh, archive)
     return archive
 
 

@@ -9,6 +9,8 @@ from fakes.machine import Machine, cli
 
 from updaterd.exits import ended
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def machine(tmp_path):

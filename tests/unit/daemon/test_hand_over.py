@@ -16,6 +16,8 @@ from fakes.waiting import eventually
 
 from updaterd.daemon import bytecode
 
+pytestmark = pytest.mark.slow
+
 RUN = [sys.executable, "-I", "-m", "updaterd", "run"]
 AS_SYSTEMD = ["/bin/sh", "-c", 'WATCHDOG_PID=$$ exec "$@"', "sh"]
 CONFIG = """

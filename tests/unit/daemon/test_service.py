@@ -20,6 +20,8 @@ from updaterd.store.records import Records
 from updaterd.store.schema import open_state
 from updaterd.system import locks
 
+pytestmark = pytest.mark.slow
+
 CLOCKS = Clocks(now=lambda: 1_800_000_000.0, draw=lambda: 0.5)
 
 

@@ -10,6 +10,8 @@ from fakes.repository import Publisher, manifest_of
 from updaterd.errors import RejectedError
 from updaterd.release import build, tree
 
+pytestmark = pytest.mark.slow
+
 VERSIONS = ("1.0", "1.1", "1.2")
 
 

@@ -18,6 +18,8 @@ from updaterd.cli.release.parts import opening, passphrases
 from updaterd.errors import BrokenError
 from updaterd.release import workspace
 
+pytestmark = pytest.mark.slow
+
 NOBODY = "http://127.0.0.1:1/v1/events"
 
 

@@ -14,7 +14,7 @@ from updaterd.release.bundles.tasks import Pack
 def test_a_packed_stream_is_what_readers_decode(tmp_path, codec, planar):
     """In several files and pieces, planar or not."""
     draw = random.Random(1)
-    data = bytes(draw.choice(b"abcd") for _ in range(1_500_000))
+    data = bytes(draw.choices(b"abcd", k=1_500_000))
     (tmp_path / "one").write_bytes(data[:7])
     (tmp_path / "two").write_bytes(data[7:])
     pack = Pack(

@@ -23,9 +23,12 @@ from updaterd.release.bundles.pool import Pool
 
 COUNT = 120
 
-pytestmark = pytest.mark.skipif(
-    program_matching.compiled() is None, reason="needs the compiled module"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        program_matching.compiled() is None, reason="needs the compiled module"
+    ),
+]
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from updaterd.release import build
 from updaterd.release.bundles import delta as delta_bundle
 from updaterd.release.bundles import proof
 
+pytestmark = pytest.mark.slow
+
 BROKEN_LOOPS = (
     "import updaterd.artifact.{0} as it; real = it.{1}.add; "
     "it.{1}.add = lambda *a: bytearray(len(real(*a))); "

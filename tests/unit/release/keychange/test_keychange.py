@@ -14,6 +14,8 @@ from updaterd.release.keychange import delegation, edits, offline
 from updaterd.release.repository.metadata import MissingKeysError
 from updaterd.release.upkeep import care
 
+pytestmark = pytest.mark.slow
+
 
 def rotate(publisher, name):
     ring = publisher.space.keyring

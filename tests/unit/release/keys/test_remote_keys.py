@@ -22,6 +22,8 @@ from updaterd.release.keychange import edits
 from updaterd.release.keys import files as key_files
 from updaterd.release.keys import remote
 
+pytestmark = pytest.mark.slow
+
 LIBRARIES = (
     "/usr/lib/softhsm/libsofthsm2.so",
     "/usr/lib64/softhsm/libsofthsm2.so",
