@@ -4,12 +4,13 @@
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import json
 import zlib
 
 import pytest
 from fakes.repository import Publisher
-from fakes.serving import Reader, announcement, make_token, publish, request
+from fakes.serving import DEADLINE_S, Reader, announcement, make_token, publish, request
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,9 @@ from updaterd.server.http.publish import (
     read_announcement,
 )
 from updaterd.server.log.contract import Event, Position, Record, Topic
+from updaterd.server.options import Options
+from updaterd.server.process import FeedServer
+from updaterd.server.tokens import Tokens
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +155,7 @@ def test_metadata_older_than_served_is_refused(tmp_path):
 def test_metadata_older_than_announced_is_refused():
     """Also without files, and when another replica took the announcement."""
     watch = MetadataWatch(None)
-    watch.saw(Record(Position(1, 0), event_with(timestamp(9))))
+    watch.remember(Record(Position(1, 0), event_with(timestamp(9))))
     with pytest.raises(StaleMetadataError):
         watch.check(event_with(timestamp(8)))
 
@@ -162,7 +166,7 @@ LAST = 2**53 - 1
 def test_one_products_token_cannot_end_anothers_announcements():
     """Unsigned, of the highest version there is: it counts for that product alone."""
     watch = MetadataWatch(None)
-    watch.saw(Record(Position(1, 0), event_with(timestamp(LAST), product="other")))
+    watch.remember(Record(Position(1, 0), event_with(timestamp(LAST), product="other")))
     watch.check(event_with(timestamp(8)))
     tuf = {"schema": 1, "tuf": {"timestamp": pack(timestamp(8))}}
     watch.check(read_announcement(json.dumps(tuf).encode()))
@@ -199,12 +203,12 @@ class TestWithTheRoot:
             with pytest.raises(MalformedError) as caught:
                 watch.check(event_with(wrong, product="other"))
             assert caught.value.code == "metadata_forged"
-            watch.saw(Record(Position(1, 0), event_with(wrong, product="other")))
+            watch.remember(Record(Position(1, 0), event_with(wrong, product="other")))
         watch.check(self.event(publisher))
         old = self.event(publisher)
         publisher.release("1.1.0")
         watch.check(self.event(publisher))
-        watch.saw(Record(Position(1, 1), self.event(publisher, product="other")))
+        watch.remember(Record(Position(1, 1), self.event(publisher, product="other")))
         with pytest.raises(StaleMetadataError):
             watch.check(old)
 
@@ -225,7 +229,7 @@ class TestWithTheRoot:
         repository.commit()
         stolen = Record(Position(1, 0), self.event(publisher))
         watch.check(stolen.event)
-        watch.saw(stolen)
+        watch.remember(stolen)
         (publisher.metadata / "timestamp.json").write_bytes(before)
         ring = publisher.space.keyring
         old = ring.retire("online")
@@ -238,7 +242,7 @@ def test_unreadable_event_of_the_log_is_no_reason_to_stop():
     """A log may hold what an older server let in."""
     watch = MetadataWatch(None)
     data = b'{"tuf":{"timestamp":"x"}}'
-    watch.saw(Record(Position(1, 0), Event("metadata", Topic(None, None), data)))
+    watch.remember(Record(Position(1, 0), Event("metadata", Topic(None, None), data)))
     assert watch.newest() == 0
 
 
@@ -398,9 +402,21 @@ class TestOverHttp:
         answer = publish(shared_feed.url, shared_feed.publisher, stale)
         assert (answer.status, answer.json["error"]) == (409, "metadata_older")
 
-    def test_too_fast_is_told_to_slow_down(self, start_feed):
+    async def test_too_fast_is_told_to_slow_down(self, tmp_path, world):
         """A publisher that went wild cannot flood the fleet."""
-        feed = start_feed()
-        token = feed.token("publish:acme/stable")
-        answers = [publish(feed.url, token, announcement(seq=n)) for n in range(250)]
-        assert {a.status for a in answers} == {201, 429}
+        world = dataclasses.replace(world, clock=lambda: 0.0)
+        server = FeedServer(Options(state=tmp_path, port=0, publish_rate=2), world)
+        running = asyncio.create_task(server.run())
+        await asyncio.wait_for(server.started.wait(), DEADLINE_S)
+        _, secret = Tokens(tmp_path).create(
+            ("publish:acme/stable",), name="", now=lambda: 0.0
+        )
+
+        def post():
+            bodies = [announcement(seq=n) for n in range(12)]
+            return [publish(server.url, secret, body).status for body in bodies]
+
+        assert await asyncio.to_thread(post) == [201] * 10 + [429] * 2
+        server.stop()
+        server.stop()
+        await asyncio.wait_for(running, DEADLINE_S)

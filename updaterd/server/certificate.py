@@ -19,7 +19,7 @@ log = get()
 
 
 class Certificate:
-    """A chain and its key, as files that others renew.
+    """The certificate chain and its key: files that another program renews.
 
     Args:
         chain: the server's certificate first, in PEM.
@@ -31,15 +31,15 @@ class Certificate:
         self._chain = chain
         self._key = key
         self._now = now
-        self._stamp = self._look()
-        self._said = ""
+        self._stamp = self._read_stamps()
+        self._reported = ""
 
     def watch(self, context: ssl.SSLContext) -> None:
-        """Take what was renewed; say what will not do, and what ends soon."""
-        stamp = self._look()
+        """Load a renewed certificate; log one that is unusable or about to expire."""
+        stamp = self._read_stamps()
         if stamp != self._stamp:
             self._stamp = stamp
-            self._said = ""
+            self._reported = ""
             self._take(context)
         self._warn()
 
@@ -47,8 +47,8 @@ class Certificate:
         try:
             # one that does not fit its key must not get halfway into the real one;
             # without a passphrase OpenSSL would ask the terminal, and all would wait
-            for each in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
-                each.load_cert_chain(self._chain, self._key, password="")
+            for target in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
+                target.load_cert_chain(self._chain, self._key, password="")
         except (OSError, ssl.SSLError) as error:
             # certificate and key are replaced one after the other: asked again then
             log.warning("certificate_refused", path=str(self._chain), error=str(error))
@@ -59,30 +59,30 @@ class Certificate:
         from cryptography import x509  # noqa: PLC0415  8 MiB that only TLS needs
 
         try:
-            found = x509.load_pem_x509_certificate(self._chain.read_bytes())
-            ends, begins = found.not_valid_after_utc, found.not_valid_before_utc
+            certificate = x509.load_pem_x509_certificate(self._chain.read_bytes())
+            ends = certificate.not_valid_after_utc
+            lifetime = ends - certificate.not_valid_before_utc
         except (OSError, ValueError, x509.InvalidVersion):
             return  # OpenSSL judges what is served; this only tells when it ends
-        left = ends - dt.datetime.fromtimestamp(self._now(), dt.UTC)
-        lifetime = ends - begins
+        remaining = ends - dt.datetime.fromtimestamp(self._now(), dt.UTC)
         state = ""
         fields = {"path": str(self._chain), "ends": ends.isoformat()}
-        if left <= dt.timedelta(0):
+        if remaining <= dt.timedelta(0):
             state = "expired"
-            if self._said != state:
+            if self._reported != state:
                 log.error("certificate_expired", **fields)
-        elif left < min(_SOON, lifetime / 3):
+        elif remaining < min(_SOON, lifetime / 3):
             state = "soon"
-            if self._said != state:
+            if self._reported != state:
                 log.warning("certificate_expires", **fields)
-        self._said = state
+        self._reported = state
 
-    def _look(self) -> tuple[tuple[int, int, int], ...]:
-        found = []
+    def _read_stamps(self) -> tuple[tuple[int, int, int], ...]:
+        stamps = []
         for path in (self._chain, self._key):
             try:
                 stat = path.stat()
-                found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
+                stamps.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
             except OSError:
-                found.append((0, 0, 0))
-        return tuple(found)
+                stamps.append((0, 0, 0))
+        return tuple(stamps)

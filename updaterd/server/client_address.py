@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom a request counts for: addresses as limits see them, and trusted proxies."""
+"""The address that a request counts for: limits by address, and trusted proxies."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -31,8 +31,8 @@ def read_address(text: str) -> Address | None:
     return address
 
 
-def counted(text: str) -> str:
-    """Return what limits count an address as: all of a client's IPv6 /64 are one."""
+def limit_key(text: str) -> str:
+    """Return the key by which limits count: an IPv4 address, or an IPv6 /64."""
     address = read_address(text)
     if isinstance(address, ipaddress.IPv6Address):
         network = ipaddress.IPv6Network((int(address), _CLIENT_PREFIX), strict=False)
@@ -54,7 +54,7 @@ class Proxies:
         self._networks: tuple[Network, ...] = tuple(map(read_network, networks))
 
     def trust(self, text: str) -> bool:
-        """Tell whether the address is one of theirs."""
+        """Tell whether the address is a trusted proxy."""
         if not self._networks:
             return False
         address = read_address(text)
@@ -81,7 +81,7 @@ class Proxies:
             if read_address(farther) is None:
                 break  # "unknown", or garbage: then it is the proxy that counts
             address = farther
-        return counted(address)
+        return limit_key(address)
 
 
 def read_network(text: str) -> Network:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator's monitoring reads at `/metrics` (prometheus-client)."""
+"""Metrics for `/metrics`, in the text format of Prometheus."""
 
 from collections.abc import Callable
 
@@ -86,11 +86,11 @@ class Metrics:
         self._deliveries.inc(count)
 
     def most_streams(self, count: int) -> None:
-        """So many streams are the most: options or open files say so."""
+        """Set the limit of streams, by options or open files."""
         self._most.set(count)
 
     def streams(self, count: int) -> None:
-        """So many streams are open."""
+        """Set the number of open streams."""
         self._streams.set(count)
 
     def opened(self, kind: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the hub sees, passed on: to metrics, to the metadata watch, to the log."""
+"""Passes events of the hub on to metrics, the metadata watch and the log."""
 
 from updaterd.log import get
 from updaterd.server.http.publish import MetadataWatch
@@ -20,7 +20,7 @@ class Observer:
     def __init__(self, metrics: Metrics, watch: MetadataWatch) -> None:
         self.first_write = metrics.first_write
         self.delivered = metrics.delivered
-        self.recalled = watch.saw
+        self.recalled = watch.remember
         self._metrics = metrics
         self._watch = watch
         self._up: bool | None = None
@@ -28,7 +28,7 @@ class Observer:
     def arrived(self, record: Record) -> None:
         """See `hub.Observer`."""
         self._metrics.arrived(record)
-        self._watch.saw(record)
+        self._watch.remember(record)
 
     def log_down(self, error: LogDownError) -> None:
         """See `hub.Observer`. Said once, not with every attempt."""

@@ -24,7 +24,7 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Everything `updaterd serve` was told.
+    """The options of `updaterd serve`.
 
     Attributes:
         repository: served under `/repo/`; None when a CDN does it.

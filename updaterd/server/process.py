@@ -14,6 +14,7 @@ from typing import cast
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from updaterd import __version__
 from updaterd.core import layout
@@ -34,9 +35,9 @@ from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options
 from updaterd.server.resources import (
+    file_limits,
     listen,
     lock_embedded,
-    most_files,
     taker_for,
     write_address,
 )
@@ -96,8 +97,41 @@ class _Uvicorn(uvicorn.Server):
         self._on_signal()
 
 
+def _configure_uvicorn(app: ASGIApp, guard: Guard) -> uvicorn.Config:
+    """Return uvicorn's settings, with the certificate loaded.
+
+    Raises:
+        BrokenError: the certificate or its key cannot be used.
+    """
+    options = guard.options
+    config = uvicorn.Config(
+        app,
+        http=cast("type[FeedProtocol]", maker(guard)),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",  # below it, strangers could fill the log
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=int(options.deadlines.idle_s) + 1,  # ours comes first
+        timeout_graceful_shutdown=_LAST_REQUESTS_S,
+        ssl_certfile=options.tls_cert,
+        ssl_keyfile=options.tls_key,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise BrokenError(
+            f"the certificate {options.tls_cert} cannot be used: {error}",
+            do="check --tls-cert and --tls-key: PEM files that belong together",
+            code="certificate",
+        ) from error
+    return config
+
+
 class FeedServer:
-    """Everything of one process, put together.
+    """One process of the feed server: its parts, its start and its end.
 
     Args:
         options: what `updaterd serve` was told.
@@ -108,7 +142,7 @@ class FeedServer:
         make_state(options.state)
         if options.repository is not None:
             options = replace(options, repository=public_folder(options.repository))
-        self._most, downloads = most_files()
+        self._most, downloads = file_limits()
         options = replace(options, max_downloads=min(options.max_downloads, downloads))
         self.options = options
         path = f"{layout.METADATA}/{layout.TIMESTAMP}"
@@ -140,6 +174,13 @@ class FeedServer:
         self.streams.most = min(options.max_streams, self._most - self._most // 16)
         self._clock = world.clock
         proxies = Proxies(options.trusted_proxies)
+        guard = self._guard = Guard(
+            options, self._most, lambda: self.streams.detached, proxies=proxies
+        )
+        guard.taker = taker_for(options, self.streams)
+        if not supported():
+            guard.plain = Takeover(self.streams, PlainStream)
+        self._sink = "asgi" if guard.taker is None else "fast"
         app = make_app(
             Parts(
                 options=options,
@@ -152,41 +193,13 @@ class FeedServer:
                 clock=world.clock,
             )
         )
-        guard = self._guard = Guard(options, self._most, lambda: self.streams.taken)
-        guard.taker = taker_for(options, self.streams)
-        if not supported():
-            guard.plain = Takeover(self.streams, PlainStream)
-        self._sink = "asgi" if guard.taker is None else "fast"
-        guard.proxies = proxies
-        config = uvicorn.Config(
-            app,
-            http=cast("type[FeedProtocol]", maker(guard)),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="error",  # below it, strangers could fill the log
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=int(options.deadlines.idle_s) + 1,  # ours comes first
-            timeout_graceful_shutdown=_LAST_REQUESTS_S,
-            ssl_certfile=options.tls_cert,
-            ssl_keyfile=options.tls_key,
-        )
+        config = _configure_uvicorn(app, guard)
+        self._tls = config.ssl
         self._certificate: Certificate | None = None
         if options.tls_cert is not None and options.tls_key is not None:
             self._certificate = Certificate(
                 options.tls_cert, options.tls_key, now=world.now
             )
-        try:
-            config.load()
-        except (OSError, ssl.SSLError) as error:
-            raise BrokenError(
-                f"the certificate {options.tls_cert} cannot be used: {error}",
-                do="check --tls-cert and --tls-key: PEM files that belong together",
-                code="certificate",
-            ) from error
-        self._tls = config.ssl
         self._uvicorn = _Uvicorn(config, self._signalled)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -198,7 +211,7 @@ class FeedServer:
             self._loop.call_soon_threadsafe(self.stop)
 
     def reload(self) -> None:
-        """Look anew at what can be changed under a server: certificate and tokens."""
+        """Read certificate and tokens again; other options need a restart."""
         parts = ["tokens"]
         self._tokens.forget()
         if self._certificate is not None and self._tls is not None:
@@ -324,8 +337,8 @@ class FeedServer:
             if self._certificate is not None and self._tls is not None:
                 self._certificate.watch(self._tls)
             try:
-                if gone := await self.log.trim():
-                    log.info("trimmed", events=gone)
+                if removed := await self.log.trim():
+                    log.info("trimmed", events=removed)
             except UpdaterError as error:
                 log.warning("trim_failed", error=str(error))
             await asyncio.sleep(_UPKEEP_S)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a server process stands on: log, lock, socket, limits of the system."""
+"""What a server process needs of the system: socket, lock, open files, address file."""
 
 import errno
 import resource
@@ -72,7 +72,7 @@ def taker_for(options: Options, streams: Streams) -> Takeover | None:
     return None
 
 
-def most_files() -> tuple[int, int]:
+def file_limits() -> tuple[int, int]:
     """Raise the limit on open files as far as allowed, and share it out.
 
     Returns:
@@ -88,7 +88,7 @@ def most_files() -> tuple[int, int]:
 
 @contextmanager
 def lock_embedded(event_log: EventLog) -> Iterator[None]:
-    """Keep a second server from the embedded log: it would never hear of appends.
+    """Lock the embedded log: a second server would never hear of its appends.
 
     The lock lies beside the file, wherever that is: states may differ.
 
@@ -112,7 +112,7 @@ def lock_embedded(event_log: EventLog) -> Iterator[None]:
 
 
 def write_address(path: Path, url: str) -> None:
-    """Tell scripts where the server listens.
+    """Write the URL at which the server listens, for scripts.
 
     A full disk is told and does not end the server: its clients know where it is.
 

@@ -33,7 +33,7 @@ _MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is kept of a token.
+    """A token without its secret.
 
     Attributes:
         id: short public name, for `revoke` and logs.
@@ -217,11 +217,11 @@ class Tokens:
     def find(self, secret: str) -> Token | None:
         """Return the token with this secret, comparing in constant time."""
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
-        found = None
+        match = None
         for token in self.all():
             if hmac.compare_digest(token.sha256, digest):
-                found = token
-        return found
+                match = token
+        return match
 
     def create(
         self, scopes: tuple[str, ...], *, name: str, now: Callable[[], float]
@@ -272,7 +272,7 @@ class Tokens:
 
     @contextmanager
     def _changing(self) -> Iterator[tuple[Token, ...]]:
-        """Hand out the tokens while no other process can change them.
+        """Lock the tokens against other processes and yield them.
 
         Without it, a token that is made while another is revoked brings it back. The
         directory itself is locked: no file is made, by root or another, that some
@@ -316,7 +316,7 @@ class Tokens:
             ) from error
 
     def _owner(self) -> tuple[int, int] | None:
-        """Return whose file it is to be: the server's, also when root makes a token."""
+        """Return the file's owner: the server's user, also where root runs this."""
         if os.geteuid() != 0:
             return None
         state = os.stat(self._path.parent)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS connections, counted from accept on: who says nothing costs a socket, no more.
+"""Accepts TLS connections and counts them from accept on, not from the handshake.
 
 asyncio hands a connection over when its handshake is done: until then nobody counts
 it, and what OpenSSL holds for it (some 58 KiB) is there already. Here an address has
@@ -15,18 +15,18 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from updaterd.log.repeats import Repeats
-from updaterd.server.client_address import counted
+from updaterd.server.client_address import limit_key
 from updaterd.server.http.guard import Guard, Place
 
-_AT_ONCE = 100  # accepts before others get the loop
-_HANDSHAKES = 32  # of one address under way
+_ACCEPTS_AT_ONCE = 100  # accepts before others get the loop
+_MOST_HANDSHAKES = 32  # of one address under way
 _PAUSE_S = 0.2
 
 Factory = Callable[[Place], asyncio.Protocol]
 
 
 class Acceptor:
-    """Accepts, counts, and hands over what has shaken hands.
+    """Accepts connections, counts them, and hands them over after the handshake.
 
     Args:
         sock: listening, not blocking.
@@ -54,7 +54,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._repeats = Repeats()
         self._silent: dict[socket.socket, tuple[Place, asyncio.TimerHandle]] = {}
-        self._shaking: Counter[str] = Counter()
+        self._handshakes: Counter[str] = Counter()
         self._waiting: dict[str, deque[tuple[socket.socket, Place, float]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = False
@@ -65,12 +65,12 @@ class Acceptor:
         self._loop.add_reader(self._sock, self._accept)
 
     def close(self) -> None:
-        """Accept no more, and let go who has not shaken hands."""
+        """Accept no more, and close what has not completed its handshake."""
         if self._open:
             self._loop.remove_reader(self._sock)
         self._open = False
         for conn in list(self._silent):
-            self._let_go(conn)
+            self._close_silent(conn)
         for queue in self._waiting.values():
             for conn, place, _ in queue:
                 conn.close()
@@ -81,7 +81,7 @@ class Acceptor:
         self._repeats.close()
 
     def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(_ACCEPTS_AT_ONCE):
             try:
                 conn, address = self._sock.accept()
             except (BlockingIOError, ConnectionError):
@@ -89,15 +89,15 @@ class Acceptor:
             except OSError as error:  # no files, no memory, no network
                 self._pause(error)
                 return
-            place = self._guard.enter(counted(address[0]))
+            place = self._guard.enter(limit_key(address[0]))
             if place is None:
                 conn.close()
                 continue
             conn.setblocking(False)
             ends = self._loop.time() + self._deadline_s
-            timer = self._loop.call_at(ends, self._let_go, conn)
+            timer = self._loop.call_at(ends, self._close_silent, conn)
             self._silent[conn] = place, timer
-            self._loop.add_reader(conn, self._heard, conn, ends)
+            self._loop.add_reader(conn, self._on_first_byte, conn, ends)
 
     def _pause(self, error: OSError) -> None:
         self._repeats.warning(
@@ -113,7 +113,7 @@ class Acceptor:
         if self._open:
             self._loop.add_reader(self._sock, self._accept)
 
-    def _let_go(self, conn: socket.socket) -> None:
+    def _close_silent(self, conn: socket.socket) -> None:
         self._forget(conn).leave()
         conn.close()
 
@@ -123,23 +123,23 @@ class Acceptor:
         self._loop.remove_reader(conn)
         return place
 
-    def _heard(self, conn: socket.socket, ends: float) -> None:
-        """Begin the handshake with the first byte, or wait for a turn."""
+    def _on_first_byte(self, conn: socket.socket, ends: float) -> None:
+        """Begin the handshake with the first byte, or queue the connection."""
         place = self._forget(conn)
         peer = place.peer
-        if self._shaking[peer] < _HANDSHAKES or self._guard.proxies.trust(peer):
+        if self._handshakes[peer] < _MOST_HANDSHAKES or self._guard.proxies.trust(peer):
             self._begin(conn, place, ends)
         else:
             self._waiting.setdefault(peer, deque()).append((conn, place, ends))
 
     def _begin(self, conn: socket.socket, place: Place, ends: float) -> None:
-        self._shaking[place.peer] += 1
-        task = self._loop.create_task(self._shake(conn, place, ends))
+        self._handshakes[place.peer] += 1
+        task = self._loop.create_task(self._handshake(conn, place, ends))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _shake(self, conn: socket.socket, place: Place, ends: float) -> None:
-        """Shake hands; from then on the place is the protocol's to give back.
+    async def _handshake(self, conn: socket.socket, place: Place, ends: float) -> None:
+        """Complete the handshake; from then on the protocol gives the place back.
 
         A deadline, or the end of the server, may come in the very step in which the
         protocol got the connection: then both give it back, which counts once.
@@ -158,12 +158,12 @@ class Acceptor:
             if not done:
                 conn.close()
                 place.leave()
-            self._next(place.peer)
+            self._end_handshake(place.peer)
 
-    def _next(self, peer: str) -> None:
-        self._shaking[peer] -= 1
-        if not self._shaking[peer]:
-            del self._shaking[peer]
+    def _end_handshake(self, peer: str) -> None:
+        self._handshakes[peer] -= 1
+        if not self._handshakes[peer]:
+            del self._handshakes[peer]
         queue = self._waiting.get(peer)
         if not queue:
             return

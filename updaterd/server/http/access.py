@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Headers that both sinks put on their answers: CORS, and what goes with a refusal."""
+"""Headers that both sinks send: those of a stream, of CORS and of a refusal."""
 
 from updaterd.server.options import Options
 from updaterd.server.streams.stream import Refusal

@@ -29,7 +29,7 @@ log = get()
 
 
 class Announcements:
-    """Takes announcements."""
+    """Answers `POST /v1/events`."""
 
     def __init__(self, parts: Parts) -> None:
         self._log = parts.log
@@ -69,10 +69,10 @@ class Announcements:
         except (TimeoutError, ClientDisconnect):
             return problem(408, "body_timeout", "the body did not come in time")
         except RejectedError as error:
-            _refused(error, publisher)
+            _log_refusal(error, publisher)
             return problem(_STATUS.get(error.code, 400), error.code, str(error))
         except UpdaterError as error:
-            return _not_now(error, publisher)
+            return _unavailable(error, publisher)
 
     async def _take(self, request: Request, token: Token) -> Response:
         """Store one announcement.
@@ -95,7 +95,7 @@ class Announcements:
             with suppress(TimeoutError):  # stored it is; this is only for good order
                 async with asyncio.timeout(_SHOWN_DEADLINE_S):
                     await self._hub.reached(appended.position)
-        said = {
+        fields = {
             "id": appended.id,
             "kind": event.name,
             "product": event.topic.product,
@@ -104,9 +104,9 @@ class Announcements:
         }
         streams = self._hub.audience(event.topic)
         if appended.fresh:
-            log.info("announced", streams=streams, **said)
+            log.info("announced", streams=streams, **fields)
         else:
-            log.info("announced_before", **said)
+            log.info("announced_before", **fields)
         # a repetition gets the id that the first one got, or should have
         replayed = {} if appended.fresh else {"idempotent-replayed": "true"}
         return JSONResponse({"id": appended.id, "streams": streams}, 201, replayed)
@@ -127,15 +127,15 @@ class Announcements:
         )
 
 
-def _not_now(error: UpdaterError, publisher: str) -> Response:
+def _unavailable(error: UpdaterError, publisher: str) -> Response:
     if not publisher:  # a stranger: the tokens cannot be read, and our log has it
         return unavailable(error.code)
-    _refused(error, publisher)
+    _log_refusal(error, publisher)
     return problem(503, error.code, str(error), {"retry-after": "2"})
 
 
-def _refused(error: UpdaterError, publisher: str) -> None:
-    """Say in the log why a release did not go out; someone will look there."""
+def _log_refusal(error: UpdaterError, publisher: str) -> None:
+    """Log why an announcement was refused."""
     log.warning(
         "announcement_refused", code=error.code, error=error.what, publisher=publisher
     )

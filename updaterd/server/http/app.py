@@ -107,7 +107,7 @@ async def _on_http(_: Request, error: Exception) -> Response:
 
 
 class _Faults:
-    """Answers for what goes wrong on this side: one line a kind and minute, no detail.
+    """Answers for the server's own faults: no detail, one log line a kind and minute.
 
     Any stranger can make it happen again and again.
     """
@@ -168,7 +168,7 @@ def make_app(parts: Parts) -> ASGIApp:
 
 
 class _Private:
-    """Lets through who has a token with the scope `read`."""
+    """Serves only requests with a token of the scope `read`."""
 
     def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
         self._app = app

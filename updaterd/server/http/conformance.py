@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What RFC 9112 wants refused, and the parser lets through."""
+"""Requests that RFC 9112 requires to be refused and the parser accepts."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a request is not served.
+    """The refusal of a request.
 
     Attributes:
         status: of the answer.
@@ -28,7 +28,7 @@ class Fault:
     message: str
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, and close: what follows may not be where it seems to begin."""
+        """Send the refusal and close: where the next request begins is not known."""
         response = problem(
             self.status, self.code, self.message, {"connection": "close"}
         )
@@ -43,7 +43,7 @@ def fault_of(
     upgrades: bool,
     streams: bool,
 ) -> Fault | None:
-    """Return what is wrong with a request, if anything is.
+    """Return why a request must be refused; None when it need not be.
 
     Args:
         headers: names in lower case.
@@ -72,7 +72,7 @@ def fault_of(
 def _framing_fault(
     headers: Sequence[tuple[bytes, bytes]], *, old: bool, upgrades: bool
 ) -> Fault | None:
-    """Return what is wrong with how a request says where its body ends."""
+    """Return what is wrong with the framing of a request's body, or None."""
     codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
     lengths = [value for name, value in headers if name == b"content-length"]
     if codings and (old or lengths):

@@ -179,10 +179,10 @@ class RepositoryFiles(StaticFiles):
         """
         if not is_ours(path.replace(os.sep, "/")):
             return "", None
-        found, stat = super().lookup_path(path)
-        if stat is not None and not is_ours(os.path.relpath(found, self._real)):
+        real_path, stat = super().lookup_path(path)
+        if stat is not None and not is_ours(os.path.relpath(real_path, self._real)):
             return "", None
-        return found, stat
+        return real_path, stat
 
     def file_response(
         self,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits that all connections of a process share, and who takes streams over."""
+"""Limits that all connections of a process share, and the takers of streams."""
 
 import asyncio
 from collections import Counter
@@ -17,10 +17,10 @@ _SPARE_CONNECTIONS = 256  # of one address, besides its streams: downloads
 
 
 class Taker(Protocol):
-    """Who takes stream requests over (`sink_fast.Takeover`)."""
+    """Takes the connection of a stream request over (`sink_fast.Takeover`)."""
 
     def ask(self, request: StreamRequest) -> Refusal | str:
-        """Return why not, or the id of the token."""
+        """Return the refusal of a stream, or the id of its token."""
         ...
 
     def take(
@@ -36,11 +36,11 @@ class Taker(Protocol):
 
 @dataclass(slots=True)
 class Guard:
-    """Limits that all connections share.
+    """Counts the connections of a process, all together and by address.
 
     Attributes:
         most: connections of this process, bound by its file descriptors.
-        taken: tells how many of them have become streams.
+        stream_count: tells how many of them have become streams.
         taker: None when streams go the plain way.
         plain: takes those of HTTP/1.0, which knows no chunks; None refuses them.
         proxies: may open as many connections as they like.
@@ -49,7 +49,7 @@ class Guard:
 
     options: Options
     most: int
-    taken: Callable[[], int]
+    stream_count: Callable[[], int]
     taker: Taker | None = None
     plain: Taker | None = None
     open: Counter[str] = field(default_factory=Counter)
@@ -63,7 +63,7 @@ class Guard:
     def enter(self, peer: str) -> "Place | None":
         """Count a connection; None when its address has too many."""
         most = self.options.max_per_address
-        if self.count + self.taken() >= self.most or (
+        if self.count + self.stream_count() >= self.most or (
             most
             and self.open[peer] >= most + _SPARE_CONNECTIONS
             and not self.proxies.trust(peer)
@@ -81,7 +81,7 @@ class Guard:
 
 
 class Place:
-    """One counted connection. It has several owners in its life, and ends once.
+    """One counted connection: owned by several in turn, given back once.
 
     Args:
         guard: counts it.
@@ -95,7 +95,7 @@ class Place:
         self.peer = peer
 
     def leave(self) -> None:
-        """Forget the connection, or that it is more than a stream; harmless twice."""
+        """Give the place back: the connection ended or is a stream. Harmless twice."""
         guard, self._guard = self._guard, None
         if guard is not None:
             guard._leave(self.peer)  # noqa: SLF001  the two are one

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the HTTP surface is put in front of."""
+"""The parts of the server that the HTTP application uses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from updaterd.server.tokens import Tokens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything of one process that answers need.
+    """The parts of one process that answers need.
 
     Attributes:
         proxies: whose X-Forwarded-For is believed.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long each phase of a connection may last: whoever stops talking is let go.
+"""Phases of a connection and their deadlines: a silent connection is closed.
 
 A deadline counts from the phase's beginning, so that a byte now and then does not
 extend it. The only phase without one is the answer's making, which has its own.
@@ -13,7 +13,7 @@ from updaterd.server.options import Deadlines
 
 
 class Phase(StrEnum):
-    """What a connection is at."""
+    """What a connection is doing."""
 
     HANDSHAKE = "handshake"
     """From accept to the end of the TLS handshake."""
@@ -73,7 +73,7 @@ class Watch:
             self._timer = asyncio.get_running_loop().call_later(after, self._late)
 
     def end(self) -> None:
-        """Watch no more."""
+        """Cancel the deadline."""
         self.phase = None
         if self._timer is not None:
             self._timer.cancel()

@@ -16,7 +16,7 @@ _READY_DEADLINE_S = 2.0
 
 
 class Probes:
-    """The probes."""
+    """Answers the three probes."""
 
     def __init__(self, parts: Parts) -> None:
         self._log = parts.log
@@ -29,7 +29,7 @@ class Probes:
         return Response("ok\n", media_type="text/plain")
 
     async def readyz(self, _: Request) -> Response:
-        """Tell whether streams and announcements would be taken now."""
+        """Tell whether streams and announcements would be accepted now."""
         try:
             async with asyncio.timeout(_READY_DEADLINE_S):
                 await self._log.bounds()
@@ -43,7 +43,7 @@ class Probes:
         return Response("ready\n", media_type="text/plain")
 
     async def metrics(self, request: Request) -> Response:
-        """Answer Prometheus, when it may ask."""
+        """Answer Prometheus; by default, it needs a token."""
         if self._tokens is not None:
             header = request.headers.get("authorization", "").encode("latin-1")
             token = self._tokens.find(read_bearer(header))

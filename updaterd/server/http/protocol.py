@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""uvicorn's HTTP/1.1 protocol, hardened, and the way to take a connection over.
+"""uvicorn's HTTP/1.1 protocol with limits, and the takeover of its connections.
 
 httptools puts no limit on a request's head, and uvicorn none on requests pipelined in
 one packet, on one address's connections, or on the time that a phase may take
@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from updaterd.errors import MalformedError
-from updaterd.server.client_address import counted
+from updaterd.server.client_address import limit_key
 from updaterd.server.http.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.http.conformance import Fault, fault_of
 from updaterd.server.http.guard import Guard, Place, Taker
@@ -60,7 +60,7 @@ def supported() -> str:
 
 
 class FeedProtocol(HttpToolsProtocol):
-    """One connection, until it becomes a stream.
+    """One HTTP connection, until it becomes a stream.
 
     Args:
         guard: shared limits.
@@ -79,15 +79,15 @@ class FeedProtocol(HttpToolsProtocol):
         self._head_size = 0
         self._in_head = True
         self._in_message = False
-        self._taken = False
-        self._watch = Watch(guard.deadlines, self._late)
+        self._over = False
+        self._watch = Watch(guard.deadlines, self._on_deadline)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let the connection in, or cut it at once."""
+        """Count the connection, or abort it when there are too many."""
         super().connection_made(transport)
         if self._place is None:
             self._place = self._guard.enter(
-                counted(self.client[0]) if self.client else ""
+                limit_key(self.client[0]) if self.client else ""
             )
             if self._place is None:
                 transport.abort()
@@ -105,12 +105,12 @@ class FeedProtocol(HttpToolsProtocol):
             self._place.leave()
             self._place = None
 
-    def _late(self) -> None:
+    def _on_deadline(self) -> None:
         self.transport.abort()
 
     def _phase(self) -> Phase:
         cycle = cast("RequestResponseCycle | None", self.cycle)
-        if self._taken or self.transport.is_closing():
+        if self._over or self.transport.is_closing():
             return Phase.CLOSING
         if self.flow.write_paused:
             return Phase.READING
@@ -122,7 +122,7 @@ class FeedProtocol(HttpToolsProtocol):
             return Phase.ANSWER
         return Phase.IDLE
 
-    def _turn(self) -> None:
+    def _enter_phase(self) -> None:
         """Enter the phase that the connection is in now."""
         if self._place is not None:
             self._watch.enter(self._phase())
@@ -130,12 +130,12 @@ class FeedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Note that the client does not read as fast as it is answered."""
         super().pause_writing()
-        self._turn()
+        self._enter_phase()
 
     def resume_writing(self) -> None:
         """Note that it has read most of it."""
         super().resume_writing()
-        self._turn()
+        self._enter_phase()
 
     def on_response_complete(self) -> None:
         """Go on to the next request."""
@@ -143,10 +143,10 @@ class FeedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._refusal is not None and not self._unanswered:
             self._refusal()
-        self._turn()
+        self._enter_phase()
 
     def _refuse_rest(self, refusal: Callable[[], None]) -> None:
-        """Refuse what comes in, after the answers that were asked for before it.
+        """Refuse further input, after the answers that are owed.
 
         In the middle of an answer it would be taken for a part of that; and who asked
         first is owed an answer whatever comes after.
@@ -160,7 +160,7 @@ class FeedProtocol(HttpToolsProtocol):
         self._in_head = self._in_message = False
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be read."""
+        """Refuse a request that cannot be parsed."""
         is_body = self._in_message and not self._in_head
         if is_body and self.pipeline:
             self.pipeline.popleft()  # nobody has begun to answer it
@@ -175,25 +175,25 @@ class FeedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, within limits."""
-        if self._taken or self._refusal is not None:
+        if self._over or self._refusal is not None:
             return  # refused already
         if self._watch.phase is Phase.IDLE:
             self._in_head = True  # or a line break before it, and no more
         super().data_received(data)
-        if self._is_taken():
+        if self._is_over():
             self._take_over()
         elif self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT:
                 self._refuse_rest(lambda: self._answer(431, "head_too_large", {}))
-        self._turn()
+        self._enter_phase()
 
-    def _is_taken(self) -> bool:
-        return self._taken
+    def _is_over(self) -> bool:
+        return self._over
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        if self._taken:
+        if self._over:
             return
         self._head_bytes = self._head_size = 0
         self._in_head = self._in_message = True
@@ -203,27 +203,27 @@ class FeedProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Take a part of the target."""
         self._head_size += len(url)
-        if not self._taken:
+        if not self._over:
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, but no trailer: nobody reads those, and they have no end."""
-        if self._in_head and not self._taken:
+        if self._in_head and not self._over:
             self._head_size += len(name) + len(value) + 4
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Decide who answers."""
-        if self._taken:
+        """Decide whether a stream, the application or a refusal answers."""
+        if self._over:
             return
         self._in_head = False
         if len(self.pipeline) >= _MOST_PIPELINED:
-            self._taken = True
+            self._over = True
             self.transport.abort()
             return
         fault = self._fault()
         if fault is None and self._taker() is not None and self._is_stream():
-            self._taken = True
+            self._over = True
             return
         self.scope["extensions"] = {EXTENSION: {"transport": self.transport}}
         app = self.app
@@ -250,18 +250,18 @@ class FeedProtocol(HttpToolsProtocol):
         return bool(self.parser.get_http_version() != "1.1")
 
     def _taker(self) -> Taker | None:
-        """Return who takes a stream of this request's version over."""
+        """Return the taker of streams for this request's version of HTTP."""
         return self._guard.plain if self._is_old() else self._guard.taker
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        if not self._taken:
+        if not self._over:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request."""
         self._in_message = False
-        if not self._taken:
+        if not self._over:
             super().on_message_complete()
 
     def _is_stream(self) -> bool:
@@ -324,7 +324,7 @@ class FeedProtocol(HttpToolsProtocol):
         self, status: int, code: str, headers: dict[str, str], message: str = ""
     ) -> None:
         """Answer without an application, and close."""
-        self._taken = True
+        self._over = True
         body = json.dumps({"error": code, "message": message or code}).encode()
         fixed = {
             "content-type": "application/json",
@@ -354,7 +354,7 @@ def _head(status: int, fixed: dict[str, str], more: dict[str, str]) -> bytes:
 
 
 def maker(guard: Guard) -> Callable[..., FeedProtocol]:
-    """Return what uvicorn makes its protocols with.
+    """Return the factory that uvicorn makes its protocols with.
 
     `place` is that of a connection which the guard has let in already.
     """

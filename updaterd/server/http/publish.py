@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be announced: the body of `POST /v1/events`, checked.
+"""The body of `POST /v1/events`: read, limited and checked.
 
 The server holds no signing keys and believes nothing, but it need not pass on what
 every client would refuse: an announcement must be well-formed, and metadata that rides
@@ -92,13 +92,13 @@ def read_announcement(body: bytes) -> Event:
 
 def _read_tuf(fields: Fields) -> dict[str, str]:
     tuf = fields.fields("tuf")
-    found = {}
+    roles = {}
     for role in _ROLE_LIMITS:
         if role in tuf:
-            found[role] = tuf.text(role, longest=BODY_LIMIT)
-    if "timestamp" not in found:
+            roles[role] = tuf.text(role, longest=BODY_LIMIT)
+    if "timestamp" not in roles:
         raise MalformedError("pushed metadata holds no timestamp")
-    return found
+    return roles
 
 
 def _inflate(text: str, role: str) -> bytes:
@@ -137,7 +137,7 @@ def _signed(raw: bytes, role: str) -> Fields:
 
 
 class MetadataWatch:
-    """The newest timestamp that clients can have from here.
+    """Remembers the newest timestamp that clients can have, and refuses older ones.
 
     Where the repository's root is at hand, only what its keys signed counts, and
     nothing else passes. Elsewhere what one product's publishers say counts for that
@@ -178,7 +178,7 @@ class MetadataWatch:
                 # a stranger's, of an older server; or its key was taken out
                 del heard[version]
                 continue
-            for older in [one for one in heard if one < version]:
+            for older in [other for other in heard if other < version]:
                 del heard[older]
             return version
         return 0
@@ -211,7 +211,7 @@ class MetadataWatch:
                 "from 1 again, move the event log away and restart the server",
             )
 
-    def saw(self, record: Record) -> None:
+    def remember(self, record: Record) -> None:
         """Remember what was announced, here or by another replica."""
         try:
             raw = _raw(record.event, "timestamp")

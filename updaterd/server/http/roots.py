@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose word pushed metadata is: judged by the repository's root, public keys only.
+"""Signatures of pushed metadata, checked by the repository's root (public keys).
 
 The server holds no key and need not. But what rides in an announcement is believed
 about the order of things: the newest version that went out refuses older ones. A token
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Roots:
-    """The newest root that is at hand.
+    """Finds the newest root file.
 
     Args:
         folder: `metadata/` of the repository; None: served elsewhere.
@@ -33,7 +33,7 @@ class Roots:
         self._root: Root | None = None
 
     def newest(self) -> "Root | None":
-        """Return it; None where there is none that can be read."""
+        """Return the newest root; None when none can be read."""
         try:
             stamp = self._stamp_now()
             if stamp != self._stamp:
@@ -63,8 +63,8 @@ class Roots:
         version = self._stamp[0] if self._stamp else 0
         if not version or not self._path(version).exists():
             names = (name.partition(".") for name in os.listdir(self._folder))
-            found = [int(n) for n, _, rest in names if _is_root(n, rest)]
-            version = max(found, default=0)
+            versions = [int(n) for n, _, rest in names if _is_root(n, rest)]
+            version = max(versions, default=0)
         while self._path(version + 1).exists():
             version += 1
         if not version:
@@ -106,8 +106,8 @@ def check_signed(root: "Root", role: str, raw: bytes) -> None:
     from tuf.api.metadata import Metadata  # noqa: PLC0415 - as above
 
     try:
-        found: Metadata[Any] = Metadata.from_bytes(raw)
-        root.verify_delegate(role, found.signed_bytes, found.signatures)
+        metadata: Metadata[Any] = Metadata.from_bytes(raw)
+        root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
     except (RepositoryError, ValueError) as error:
         raise MalformedError(
             f"pushed {role} is not signed by the keys of the repository's root "

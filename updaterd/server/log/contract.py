@@ -44,7 +44,7 @@ def read_id(text: str) -> tuple[str, Position] | None:
 
 
 class Topic(NamedTuple):
-    """Whom an event is for: None is everyone."""
+    """The product and channel that an event is for; None is all of them."""
 
     product: str | None
     channel: str | None
@@ -91,7 +91,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What of the log can be replayed.
+    """The part of the log that can be replayed.
 
     Attributes:
         epoch: this life of the log.
@@ -175,7 +175,7 @@ def check_key(key: str, digest: str, event: Event) -> None:
 
 
 class EventLog(Protocol):
-    """What the server needs of a log. Every method may raise `LogDownError`.
+    """The interface of an event log. Every method may raise `LogDownError`.
 
     Attributes:
         file: what only one server may use; None where several share the log.

@@ -52,7 +52,7 @@ PRAGMA user_version = 1;
 
 
 class LogFile:
-    """A log's file; used by one thread.
+    """The SQLite file of a log; used by one thread.
 
     Args:
         path: made when missing, with its directory's permissions.
@@ -78,7 +78,7 @@ class LogFile:
 
         Power cut: the tables are made in one transaction, or not at all.
         """
-        if self._db is not None and self._look() != self._identity:
+        if self._db is not None and self._identify() != self._identity:
             # what is written to a file without a name is gone with the process
             raise LogDownError(
                 f"the event log {self._path} was moved or deleted",
@@ -88,7 +88,7 @@ class LogFile:
             )
         if self._db is None:
             self._db = self._connect()
-            self._identity = self._look()
+            self._identity = self._identify()
         elif writes and self._refusal:
             self._reopen(self._db)
         if writes and self._refusal:
@@ -120,7 +120,7 @@ class LogFile:
             self._db.close()
             self._db = None
 
-    def _look(self) -> tuple[int, int]:
+    def _identify(self) -> tuple[int, int]:
         try:
             stat = self._path.stat()
         except OSError:
@@ -168,11 +168,11 @@ class LogFile:
 
 
 class _UnusableError(Exception):
-    """A log that cannot be worked with, and why."""
+    """The file is no usable log."""
 
 
 def _checked(address: str, *, uri: bool = False) -> sqlite3.Connection:
-    """Open the file and look whether it is a log and whole.
+    """Open the file and check that it is an undamaged log.
 
     Raises:
         sqlite3.Error: the disk refused, or it is no database.
@@ -202,5 +202,5 @@ def _checked(address: str, *, uri: bool = False) -> sqlite3.Connection:
 def _fault(db: sqlite3.Connection, layout: int) -> str:
     if layout != _LAYOUT:
         return f"layout {layout}, a newer updaterd wrote it"
-    (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    return "" if found == "ok" else f"it is damaged: {found.splitlines()[-1]}"
+    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    return "" if verdict == "ok" else f"it is damaged: {verdict.splitlines()[-1]}"

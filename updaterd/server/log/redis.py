@@ -116,13 +116,13 @@ class _Life(NamedTuple):
         epoch: its name.
         floor: everything after it is there.
         since: where it began, when events of the life before are still there.
-        here: whether the reader's last event is.
+        is_present: whether the reader's last event is.
     """
 
     epoch: str
     floor: Position
     since: Position
-    here: bool
+    is_present: bool
 
 
 class RedisLog:
@@ -148,7 +148,7 @@ class RedisLog:
         # its answers take as long as it blocks
         self._reader = connect(url, _BLOCK_MS / 1000 + _TIMEOUT_S)
         self._foreign = ZERO  # the newest entry of somebody else that was told
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     async def _ask(self, *command: Any) -> Any:
         return await send(self._redis, *command)
@@ -198,16 +198,16 @@ class RedisLog:
 
     async def read(self, after: Position, limit: int) -> tuple[Record, ...]:
         """See `EventLog.read`."""
-        found: list[Record] = []
-        while len(found) < limit:
+        records: list[Record] = []
+        while len(records) < limit:
             rows = await self._ask(
                 "XRANGE", _STREAM, f"({write_position(after)}", "+", "COUNT", limit
             )
             if not rows:
                 break
-            found += self._records(rows)
+            records += self._records(rows)
             after = read_position(rows[-1][0])
-        return tuple(found[:limit])
+        return tuple(records[:limit])
 
     async def bounds(self) -> Bounds:
         """See `EventLog.bounds`."""
@@ -232,26 +232,26 @@ class RedisLog:
         return newest
 
     def _records(self, rows: list[Any]) -> list[Record]:
-        """Return the events of a stream's rows; what others put there is passed over.
+        """Return the events in rows of the stream; skip entries of other programs.
 
         The database may be shared, and one `XADD` of a stranger must end nothing.
         """
-        found = []
+        records = []
         for wire_id, flat in rows:
             record = read_record(wire_id, flat)
             if record is not None:
-                found.append(record)
+                records.append(record)
             elif (position := read_position(wire_id)) > self._foreign:
                 self._foreign = position
                 self._tell_foreign(_STREAM, wire_id)
-        return found
+        return records
 
     def _tell_foreign(self, key: str, entry: bytes) -> None:
-        """Say in the log that an entry is somebody else's; of a hash, once."""
+        """Log an entry of another program; for a hash, only once."""
         if key != _STREAM:
-            if key in self._told:
+            if key in self._reported:
                 return
-            self._told.add(key)
+            self._reported.add(key)
         log.warning(
             "foreign_entry",
             id=entry.decode(errors="replace")[:80],
@@ -294,7 +294,7 @@ class RedisLog:
         life = await self._life(after)
         if life.epoch != epoch:
             return None, after
-        if after > max(life.floor, life.since) and not life.here:
+        if after > max(life.floor, life.since) and not life.is_present:
             await self._begin_anew(epoch)
             return None, after
         gap = life.floor if after < life.floor else None
@@ -305,7 +305,7 @@ class RedisLog:
         return Batch(epoch, records, gap), upto
 
     async def _life(self, after: Position) -> _Life:
-        epoch, floor, since, here = await self._ask(
+        epoch, floor, since, is_present = await self._ask(
             "EVAL",
             _LIFE,
             2,
@@ -318,7 +318,7 @@ class RedisLog:
             read_epoch(epoch),
             read_position(floor),
             read_position(since),
-            here=bool(here) or after == ZERO,
+            is_present=bool(is_present) or after == ZERO,
         )
 
     async def _begin_anew(self, epoch: str) -> None:
@@ -352,7 +352,7 @@ class RedisLog:
     async def trim(self) -> int:
         """See `EventLog.trim`: floor and trimming are one script."""
         oldest = int((self._now() - self._retention.age_s) * 1000)
-        gone = 0
+        removed = 0
         while True:
             step = await self._ask(
                 "EVAL",
@@ -364,18 +364,18 @@ class RedisLog:
                 max(0, oldest),
                 _TRIM_STEP,
             )
-            gone += int(step)
+            removed += int(step)
             if step < _TRIM_STEP:
-                return gone
+                return removed
 
     async def warnings(self) -> tuple[str, ...]:
         """See `EventLog.warnings`."""
-        wanted = (
+        settings = (
             ("appendonly", "yes", "a restart of Redis forgets announcements"),
             ("maxmemory-policy", "noeviction", "Redis may evict announcements"),
         )
-        found = []
-        for name, value, means in wanted:
+        warnings = []
+        for name, value, means in settings:
             try:
                 answer = await self._ask("CONFIG", "GET", name)
             except LogDownError:
@@ -383,8 +383,8 @@ class RedisLog:
             values = answer if isinstance(answer, dict) else {answer[0]: answer[1]}
             is_now = next(iter(values.values()), b"?")
             if is_now.decode() != value:
-                found.append(f"{name} is {is_now.decode()}, not {value}: {means}")
-        return tuple(found)
+                warnings.append(f"{name} is {is_now.decode()}, not {value}: {means}")
+        return tuple(warnings)
 
     async def close(self) -> None:
         """See `EventLog.close`."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of event logs, by the scheme of their address.
+"""Opens the event log that an address names: the kinds of logs, by URL scheme.
 
 A further kind fulfils `contract.EventLog`, stands in `_KINDS`, and runs the tests of
 `tests/server/test_log_contract.py`.
@@ -18,7 +18,7 @@ from updaterd.server.log.sqlite import SqliteLog
 _EMBEDDED = "feed.db"
 
 
-class _Open(Protocol):
+class _Opener(Protocol):
     """Opens a log of one kind."""
 
     def __call__(
@@ -45,7 +45,7 @@ def _redis(url: str, *, retention: Retention, now: Callable[[], float]) -> Event
     return RedisLog(url, retention=retention, now=now)
 
 
-_KINDS: Mapping[str, tuple[_Open, str]] = {
+_KINDS: Mapping[str, tuple[_Opener, str]] = {
     "sqlite": (_sqlite, "sqlite:///ABSOLUTE/PATH"),
     "redis": (_redis, "redis://HOST:PORT/DB"),
     "rediss": (_redis, "rediss://HOST:PORT/DB"),

@@ -200,9 +200,9 @@ class SqliteLog:
                     (now_ms - int(retention.age_s * 1000),),
                 ).fetchone()
                 floor = max(floor, Position(*old) if old else ZERO)
-                gone = 0
+                removed = 0
                 if floor > ZERO:
-                    gone = db.execute(
+                    removed = db.execute(
                         "DELETE FROM event WHERE (ms, seq) <= (?, ?)", floor
                     ).rowcount
                     db.execute(
@@ -218,7 +218,7 @@ class SqliteLog:
                 if db.in_transaction:  # SQLite ends it itself when the disk is full
                     db.execute("ROLLBACK")
                 raise
-            return gone
+            return removed
 
         return await self._run(work, writes=True)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is sent to Redis and what comes back, as the event log means it."""
+"""Commands to Redis and their answers, in terms of the event log."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -86,7 +86,7 @@ def read_position(raw: bytes) -> Position:
     Raises:
         LogDownError: it is no id.
     """
-    ms, _, seq = _ours(raw, _POSITION).partition("-")
+    ms, _, seq = _text_of(raw, _POSITION).partition("-")
     return Position(int(ms), int(seq))
 
 
@@ -96,11 +96,11 @@ def read_epoch(raw: bytes) -> str:
     Raises:
         LogDownError: it is none.
     """
-    return _ours(raw, _EPOCH)
+    return _text_of(raw, _EPOCH)
 
 
-def _ours(raw: bytes, shape: re.Pattern[bytes]) -> str:
-    """Return a value as text, when it has the shape in which this log writes it.
+def _text_of(raw: bytes, shape: re.Pattern[bytes]) -> str:
+    """Return a value as text; it must have the shape that this log writes.
 
     Raises:
         LogDownError: somebody else's.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many come in a second, and when the others are to come back.
+"""Admission of new streams: a rate, fair shares, and times to come back.
 
 Pure: the caller says what time it is and draws the random numbers.
 
@@ -53,7 +53,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class _Line:
-    """What one address has to wait for.
+    """The places that one address has booked.
 
     Attributes:
         booked: its last place, seconds on the steady clock.
@@ -65,7 +65,7 @@ class _Line:
 
 
 class Admission:
-    """The door for new streams.
+    """Decides which new streams are admitted.
 
     Args:
         rate: capacity, new streams a second.
@@ -85,41 +85,41 @@ class Admission:
         self._lines: dict[str, _Line] = {}
         self._ends: list[tuple[float, str]] = []  # a heap: when to look at a line
 
-    def admit(self, now: float, *, draw: float, who: str = "") -> int:
+    def admit(self, now: float, *, draw: float, client: str = "") -> int:
         """Return 0 to let a stream in, else seconds until it may try again.
 
         Args:
             now: seconds on a steady clock.
             draw: uniform in [0, 1).
-            who: whose share it is: an address, or a token.
+            client: whose share it is: an address, or a token.
         """
         self._forget(now)
-        line = self._lines.get(who)
-        if self._may(line, now) and self._bucket.take(now):
+        line = self._lines.get(client)
+        if self._is_within_share(line, now) and self._bucket.take(now):
             if self._lines:
-                self._count(line, who, now)
+                self._take_share(line, client, now)
             return 0
-        wait = self._book(line, who, now)
+        wait = self._book(line, client, now)
         if wait > _LONGEST_S:
             # too many to keep a place for each, or some who do not wait
             wait = _LONGEST_S * (0.5 + draw / 2)
         return 1 + int(wait)
 
-    def _may(self, line: _Line | None, now: float) -> bool:
+    def _is_within_share(self, line: _Line | None, now: float) -> bool:
         if line is None:
             return True
         count = len(self._lines)
         return line.free_at - now <= max(1.0, self._burst / count) * count / self._rate
 
-    def _count(self, line: _Line | None, who: str, now: float) -> None:
-        """Take a place of an address' share."""
+    def _take_share(self, line: _Line | None, client: str, now: float) -> None:
+        """Count an admission against the share of an address."""
         if line is None:
-            line = self._begin(who, now)
+            line = self._new_line(client, now)
         if line is not None:
             line.free_at = max(line.free_at, now) + len(self._lines) / self._rate
 
-    def _book(self, line: _Line | None, who: str, now: float) -> float:
-        """Return how long to wait for a place of its own."""
+    def _book(self, line: _Line | None, client: str, now: float) -> float:
+        """Book a place for an address and return the seconds until then."""
         if line is not None and line.booked > now:
             step = len(self._lines) / (_SHARE * self._rate)
             line.booked = min(line.booked + step, now + _LONGEST_S + 1)
@@ -127,28 +127,28 @@ class Admission:
         self._booked = max(self._booked, now) + 1 / (_SHARE * self._rate)
         wait = self._booked - now
         self._booked = min(self._booked, now + _LONGEST_S)
-        line = line or self._begin(who, now)
+        line = line or self._new_line(client, now)
         if line is not None:
             line.booked = now + wait
         return wait
 
-    def _begin(self, who: str, now: float) -> _Line | None:
+    def _new_line(self, client: str, now: float) -> _Line | None:
         if len(self._lines) >= _MOST_LINES:
             return None  # a crowd: one line for all of these
-        line = self._lines[who] = _Line(now, now)
-        heapq.heappush(self._ends, (now, who))
+        line = self._lines[client] = _Line(now, now)
+        heapq.heappush(self._ends, (now, client))
         return line
 
     def _forget(self, now: float) -> None:
-        """Let go of the lines in which nobody waits."""
+        """Delete the lines in which nobody waits."""
         while self._ends and self._ends[0][0] < now:
-            _, who = heapq.heappop(self._ends)
-            line = self._lines[who]
+            _, client = heapq.heappop(self._ends)
+            line = self._lines[client]
             ends = max(line.booked + _LATE_S, line.free_at)
             if ends < now:
-                del self._lines[who]
+                del self._lines[client]
             else:
-                heapq.heappush(self._ends, (ends, who))
+                heapq.heappush(self._ends, (ends, client))
 
     def window_s(self, streams: int) -> float:
         """Return over how long this many streams should come back."""

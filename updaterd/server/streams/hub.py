@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From one log to all streams: catch-up from a ring, then live, without a gap.
+"""Delivers events from the log to all streams: catch-up, then live, without a gap.
 
 One reader follows the log. Each event is encoded once, put on the ring, and written
 to every stream whose filter matches. A stream joins in one step of the event loop:
@@ -36,7 +36,7 @@ _SHELF_BYTES = 4 << 20
 
 
 class Port(Protocol):
-    """Where bytes go that are ready for the wire: a transport."""
+    """A transport: takes bytes that are ready for the wire."""
 
     def write(self, data: bytes) -> None:
         """Queue bytes; never blocks."""
@@ -44,7 +44,7 @@ class Port(Protocol):
 
 
 class Sink(Protocol):
-    """Where a stream's bytes go.
+    """A stream, as the hub sees it.
 
     Attributes:
         port: takes chunks without the sink being asked; None where `write` must be.
@@ -58,7 +58,7 @@ class Sink(Protocol):
 
 
 class Observer(Protocol):
-    """Who is told what the hub did (metrics, metadata watch)."""
+    """Is called for what the hub does (metrics, metadata watch)."""
 
     def log_down(self, error: LogDownError) -> None:
         """The log does not answer; open streams are none the wiser."""
@@ -87,7 +87,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a stream is written when it joins; it may join only in the same step.
+    """What is written to a stream as it joins; valid in this step of the loop only.
 
     Attributes:
         missed: events since its cursor.
@@ -109,24 +109,25 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """The ring cannot tell: the log must be asked (`Hub.backlog`)."""
+    """The answer when the ring no longer holds what is missing (see `Hub.backlog`)."""
 
     after: Position
 
 
 class _Group(dict[Sink, None]):
-    """The streams of one filter, as they came: so they lie in memory, here and there.
+    """The streams of one filter, in the order in which they joined.
 
-    In the order of a set, a delivery costs up to three in a hundred more.
+    So they lie in memory, too: in the order of a set, a delivery costs up to three in
+    a hundred more.
     """
 
-    def __init__(self, wanted: Filter) -> None:
+    def __init__(self, topics: Filter) -> None:
         super().__init__()
-        self.wanted = wanted
+        self.topics = topics
 
 
 class Hub:
-    """The streams, by filter, and the ring.
+    """Groups streams by filter and writes each event to those that want it.
 
     Args:
         log: where events come from.
@@ -193,12 +194,12 @@ class Hub:
                 continue
             self._observer.log_up()
             if batch.epoch != self.epoch or batch.gap is not None:
-                await self._lost(batch.epoch, batch.gap or ZERO)
+                await self._start_over(batch.epoch, batch.gap or ZERO)
             for record in batch.records:
                 await self._deliver(record)
 
-    async def _lost(self, epoch: str, at: Position) -> None:
-        """Begin at a position with an empty ring: nobody's cursor is sure any more."""
+    async def _start_over(self, epoch: str, at: Position) -> None:
+        """Begin at a position with an empty ring: no cursor is valid any more."""
         reason = "log_lost" if epoch != self.epoch else "id_trimmed"
         self._reset(Bounds(epoch, at, at))
         # of everyone: which topics had events up to there is not known
@@ -213,7 +214,7 @@ class Hub:
         self._hello = None
         self._observer.arrived(record)
         topic = record.event.topic
-        groups = [group for group in self._groups if group.wants(topic)]
+        groups = [group for group in self._groups if group.matches(topic)]
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
         await self._write(block, groups, record)
@@ -252,14 +253,14 @@ class Hub:
         while self.last < position:
             await self._moved.wait()
 
-    def opening(self, wanted: Filter, cursor: str) -> Opening | Behind:
-        """Return what a stream with this cursor is owed.
+    def opening(self, topics: Filter, cursor: str) -> Opening | Behind:
+        """Return what a stream with this cursor must be written.
 
         `hello` comes after the catch-up: its id is the newest, and must not stand
         in a client's memory before the events that lead there do.
 
         Args:
-            wanted: the stream's filter.
+            topics: the stream's filter.
             cursor: its `Last-Event-ID`, empty when it has none.
         """
         if not cursor:
@@ -271,9 +272,9 @@ class Hub:
         if after > self.last:
             return Behind(after)  # another replica may be ahead of this one
         if after >= self._ring.floor:
-            missed = self._ring.since(wanted, after)
+            missed = self._ring.since(topics, after)
             return Opening(missed, self.hello(), "replay", self.last)
-        if self._ring.missed_nothing(wanted, after):
+        if self._ring.missed_nothing(topics, after):
             return Opening((), self.hello(), "replay", self.last)
         return Behind(after)
 
@@ -283,7 +284,7 @@ class Hub:
 
     async def backlog(
         self,
-        wanted: Filter,
+        topics: Filter,
         cursor: str,
         write: Callable[[Frame], None],
         drained: Callable[[], Awaitable[None]],
@@ -296,7 +297,7 @@ class Hub:
         is behind and does not read holds one page, and no place that others need.
 
         Args:
-            wanted: the stream's filter.
+            topics: the stream's filter.
             cursor: its `Last-Event-ID`.
             write: puts a block on the stream.
             drained: waits until the stream has taken most of it.
@@ -311,10 +312,10 @@ class Hub:
         # a log that is lost meanwhile must not make this cursor one of the new log
         epoch = self.epoch
         limit = _FIRST_READ
-        opening = self.opening(wanted, cursor)
+        opening = self.opening(topics, cursor)
         while isinstance(opening, Behind) or opening.size > most:
             if isinstance(opening, Behind):
-                page, limit = await self._page(wanted, opening.after, limit)
+                page, limit = await self._page(topics, opening.after, limit)
             else:
                 page = opening
             for block in page.missed:
@@ -322,16 +323,16 @@ class Hub:
                 await drained()
             if page.kind == "resync":
                 return page
-            opening = self.opening(wanted, write_id(epoch, page.upto))
+            opening = self.opening(topics, write_id(epoch, page.upto))
         return opening
 
     async def _page(
-        self, wanted: Filter, after: Position, limit: int
+        self, topics: Filter, after: Position, limit: int
     ) -> tuple[Opening, int]:
         """Return the next events that only the log has, or `resync`.
 
         Args:
-            wanted: the stream's filter.
+            topics: the stream's filter.
             after: where it is.
             limit: most events to read.
 
@@ -354,7 +355,7 @@ class Hub:
         for record in records:
             count += 1
             upto = record.position
-            if wanted.wants(record.event.topic):
+            if topics.matches(record.event.topic):
                 block = self._shelf.frame(
                     upto, partial(frames.of_record, self.epoch, record)
                 )
@@ -366,28 +367,26 @@ class Hub:
         page = Opening(tuple(missed), self.hello(), "replay", upto)
         return page, min(_PAGE, max(_FIRST_READ, 2 * count))
 
-    def join(self, sink: Sink, wanted: Filter) -> Filter:
+    def join(self, sink: Sink, topics: Filter) -> Filter:
         """Put a stream into its group: from here on it gets what is delivered.
 
         Returns:
             The filter as the group has it, so that streams can share one.
         """
-        group = self._groups.get(wanted)
+        group = self._groups.get(topics)
         if group is None:
-            group = self._groups[wanted] = _Group(wanted)
+            group = self._groups[topics] = _Group(topics)
         group[sink] = None
-        return group.wanted
+        return group.topics
 
     def audience(self, topic: Topic) -> int:
         """Return how many streams of this process are given events of this topic."""
-        return sum(
-            len(group) for wanted, group in self._groups.items() if wanted.wants(topic)
-        )
+        return sum(len(g) for t, g in self._groups.items() if t.matches(topic))
 
-    def leave(self, sink: Sink, wanted: Filter) -> None:
+    def leave(self, sink: Sink, topics: Filter) -> None:
         """Take a stream out; harmless when it never joined."""
-        group = self._groups.get(wanted)
+        group = self._groups.get(topics)
         if group is not None:
             group.pop(sink, None)
             if not group:
-                del self._groups[wanted]
+                del self._groups[topics]

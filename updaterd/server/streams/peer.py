@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection under a stream: what a reader that does not read may cost."""
+"""The connection under a stream: bounds the cost of a reader that does not read."""
 
 import asyncio
 import socket

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request for a stream asks for; the same for both sinks."""
+"""Reads a request for a stream: filter, cursor, token, client address."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class StreamRequest:
     """A GET of the feed.
 
     Attributes:
-        wanted: the filters.
+        topics: the filters.
         cursor: `Last-Event-ID`, else the query's `lastEventId`, which polyfills of
             EventSource send that can set no header; empty when there is neither.
         address: the client, as limits count it.
@@ -30,7 +30,7 @@ class StreamRequest:
         browser: an EventSource in a web page asks.
     """
 
-    wanted: Filter
+    topics: Filter
     cursor: str
     address: str
     bearer: str
@@ -41,7 +41,7 @@ class StreamRequest:
 def read_request(
     query: bytes, headers: Headers, peer: str, proxies: Proxies
 ) -> StreamRequest:
-    """Return what was asked.
+    """Read a request's query and headers.
 
     Args:
         query: after the question mark, still encoded.
@@ -102,11 +102,11 @@ def read_filter(query: bytes) -> Filter:
     Raises:
         MalformedError: a filter is not a name, or there are too many.
     """
-    wanted: dict[str, set[str]] = {"product": set(), "channel": set()}
+    names: dict[str, set[str]] = {"product": set(), "channel": set()}
     for name, value in _fields(query):
-        if name in wanted:
-            wanted[name].add(check_name(name, value))
-    return Filter(frozenset(wanted["product"]), frozenset(wanted["channel"]))
+        if name in names:
+            names[name].add(check_name(name, value))
+    return Filter(frozenset(names["product"]), frozenset(names["channel"]))
 
 
 def read_cursor(query: bytes) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The newest events, in memory: a catch-up from here costs no trip to the log.
+"""The newest events in memory, so that a catch-up needs no read of the log.
 
 A page from the ring takes microseconds, one from Redis a hundred times as long, and
 after a restart the whole fleet asks at once.
@@ -20,7 +20,7 @@ class Filter(NamedTuple):
     products: frozenset[str]
     channels: frozenset[str]
 
-    def wants(self, topic: Topic) -> bool:
+    def matches(self, topic: Topic) -> bool:
         """Tell whether an event of this topic belongs on the stream."""
         if topic.product is None:
             return True
@@ -30,7 +30,7 @@ class Filter(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Entry:
     position: Position
     topic: Topic
     frame: Frame
@@ -49,51 +49,51 @@ class Ring:
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
-        self._kept: deque[_Kept] = deque()
+        self._entries: deque[_Entry] = deque()
         self._bytes = 0
         self.floor = ZERO
         self.newest: dict[Topic, Position] = {}
 
     def clear(self, floor: Position) -> None:
-        """Hold nothing, as if everything up to `floor` had been let go."""
-        self._kept.clear()
+        """Empty the ring; everything up to `floor` counts as dropped."""
+        self._entries.clear()
         self._bytes = 0
         self.floor = floor
         self.newest = {}
 
     def keep(self, position: Position, topic: Topic, frame: Frame) -> None:
         """Add the newest event; let the oldest go when there is too much."""
-        self._kept.append(_Kept(position, topic, frame))
+        self._entries.append(_Entry(position, topic, frame))
         self._bytes += _size(frame)
-        while self._bytes > self._most and len(self._kept) > 1:
-            gone = self._kept.popleft()
-            self._bytes -= _size(gone.frame)
-            self.floor = gone.position
+        while self._bytes > self._most and len(self._entries) > 1:
+            oldest = self._entries.popleft()
+            self._bytes -= _size(oldest.frame)
+            self.floor = oldest.position
         self.newest[topic] = position
 
-    def since(self, wanted: Filter, after: Position) -> tuple[Frame, ...]:
+    def since(self, topics: Filter, after: Position) -> tuple[Frame, ...]:
         """Return what a filter wants after a position that is not below the floor."""
-        found = []
-        for kept in reversed(self._kept):
-            if kept.position <= after:
+        frames = []
+        for entry in reversed(self._entries):
+            if entry.position <= after:
                 break
-            if wanted.wants(kept.topic):
-                found.append(kept.frame)
-        return tuple(reversed(found))
+            if topics.matches(entry.topic):
+                frames.append(entry.frame)
+        return tuple(reversed(frames))
 
-    def missed_nothing(self, wanted: Filter, after: Position) -> bool:
+    def missed_nothing(self, topics: Filter, after: Position) -> bool:
         """Tell whether no event of these topics came after a position.
 
         A quiet channel's cursor stays good however much busy ones were trimmed.
         """
         return not any(
-            position > after and wanted.wants(topic)
+            position > after and topics.matches(topic)
             for topic, position in self.newest.items()
         )
 
 
 class Shelf:
-    """Frames that were read from the log lately, so that a crowd shares their bytes.
+    """A cache of frames that were read from the log, shared by all streams.
 
     Without it, each of a thousand streams with an old cursor holds its own copy of
     the same page for as long as its reader likes.
@@ -108,20 +108,20 @@ class Shelf:
         self._bytes = 0
 
     def clear(self) -> None:
-        """Keep nothing: positions mean other events now."""
+        """Empty the cache: positions mean other events now."""
         self._frames.clear()
         self._bytes = 0
 
     def frame(self, position: Position, make: Callable[[], Frame]) -> Frame:
         """Return the frame at a position, made when it is not there."""
-        found = self._frames.pop(position, None)
-        if found is None:
-            found = make()
-            self._bytes += _size(found)
-        self._frames[position] = found  # newest last
+        cached = self._frames.pop(position, None)
+        if cached is None:
+            cached = make()
+            self._bytes += _size(cached)
+        self._frames[position] = cached  # newest last
         while self._bytes > self._most and len(self._frames) > 1:
             self._bytes -= _size(self._frames.pop(next(iter(self._frames))))
-        return found
+        return cached
 
 
 def _size(frame: Frame) -> int:

@@ -39,7 +39,7 @@ class AsgiStream(Stream):
         if self.closed:
             return
         if self._full_since and self._owner.too_slow(self._full_since, self._size):
-            self._owner.slow(self)
+            self._owner.drop_slow(self)
             return
         self._queue.append(block.plain)
         self._size += len(block.plain)
@@ -72,14 +72,14 @@ class AsgiStream(Stream):
                     self._room.clear()
                     await self._room.wait()
         except TimeoutError:
-            self._owner.slow(self)
+            self._owner.drop_slow(self)
         if self._ended:
             raise ConnectionError
 
     async def run(self, cursor: str, receive: Receive, send: Send) -> None:
         """Carry the stream until either side ends it."""
         self._peer.bound()
-        gone = asyncio.create_task(self._watch(receive))
+        watcher = asyncio.create_task(self._watch(receive))
         self._owner.begin(self, cursor)
         try:
             while not self._ended:
@@ -104,7 +104,7 @@ class AsgiStream(Stream):
             self.closed = self._ended = True
             self._room.set()
             self._owner.end(self)
-            gone.cancel()
+            watcher.cancel()
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -19,13 +19,13 @@ _MOST_CHATTER = 4096
 
 
 class FastStream(Stream, asyncio.Protocol):
-    """A connection after its request was read.
+    """A stream that owns its connection.
 
     Attributes:
         chunked: whether its reader knows chunks; who has HTTP/1.0 does not.
     """
 
-    taken = True
+    detached = True
     chunked = True
     __slots__ = ("_room", "_transport")
 
@@ -50,7 +50,7 @@ class FastStream(Stream, asyncio.Protocol):
         if self._full_since and self._owner.too_slow(
             self._full_since, self._transport.get_write_buffer_size()
         ):
-            self._owner.slow(self)
+            self._owner.drop_slow(self)
             return
         self._transport.write(block.chunk if self.chunked else block.plain)
 
@@ -85,7 +85,7 @@ class FastStream(Stream, asyncio.Protocol):
                 async with asyncio.timeout(_DRAIN_DEADLINE_S):
                     await self._room
             except TimeoutError:
-                self._owner.slow(self)
+                self._owner.drop_slow(self)
             finally:
                 self._room = None
         if self.closed:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stream, whichever sink carries it, and what is answered instead of one."""
+"""A stream and its owner, whichever sink carries it, and the refusal of one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -76,13 +76,13 @@ class Owner(Protocol):
         """Tell whether a reader is to be dropped."""
         ...
 
-    def slow(self, stream: "Stream") -> None:
+    def drop_slow(self, stream: "Stream") -> None:
         """Drop a stream that does not read what it is sent."""
         ...
 
 
 class Stream(ABC):
-    """What is the same for both sinks: who it is for, and its seat on the wheel.
+    """The base of both sinks: filter, client, token, and place on the wheel.
 
     Args:
         owner: where it belongs.
@@ -90,16 +90,16 @@ class Stream(ABC):
         token: id of its token, empty when it needs none.
 
     Attributes:
-        wanted: its filter.
+        topics: its filter.
         address: whom it counts for.
         token: id of its token, empty when it needs none.
         window: the `retry:` window it was told last, in whole seconds.
         closed: nothing is written any more.
         port: see `hub.Sink`.
-        taken: its connection is no longer uvicorn's.
+        detached: its connection is no longer uvicorn's.
     """
 
-    taken = False
+    detached = False
     __slots__ = (
         "_full_since",
         "_owner",
@@ -108,15 +108,15 @@ class Stream(ABC):
         "port",
         "slot",
         "token",
+        "topics",
         "turns",
-        "wanted",
         "window",
     )
 
     def __init__(self, owner: Owner, request: StreamRequest, token: str) -> None:
         self._owner = owner
         self._full_since = 0.0
-        self.wanted = request.wanted
+        self.topics = request.topics
         self.address = request.address
         self.token = token
         self.closed = False

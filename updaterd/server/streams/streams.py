@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a stream, whichever sink carries it: let in, greeted, ended.
+"""All streams of a process: admits, greets, rotates and ends them.
 
 Streams that were taken over are invisible to uvicorn's limits and shutdown, so they
 are counted here, all of them.
@@ -83,7 +83,7 @@ class Streams:
         self._window = 0
         self.most = options.max_streams
         self.count = 0
-        self.taken = 0
+        self.detached = 0
         self.ready = False
         self.draining = False
 
@@ -110,18 +110,18 @@ class Streams:
         if self.count >= self.most:
             return Refusal(503, "full", self._later())
         wait = self._admission.admit(
-            self.clock(), draw=self._draw(), who=token or request.address
+            self.clock(), draw=self._draw(), client=token or request.address
         )
         return Refusal(503, "too_many_at_once", wait) if wait else token
 
     def _reader(self, request: StreamRequest) -> Refusal | str:
         try:
-            found = self._tokens.find(request.bearer) if request.bearer else None
+            token = self._tokens.find(request.bearer) if request.bearer else None
         except UpdaterError as error:
             return Refusal(503, error.code, _LATER_S)
-        if found is None:
+        if token is None:
             return Refusal(401, "token_required")
-        return found.id if found.may("read") else Refusal(403, "scope_missing")
+        return token.id if token.may("read") else Refusal(403, "scope_missing")
 
     def _later(self) -> int:
         return 1 + int(self._draw() * self._admission.window_s(self.count))
@@ -129,18 +129,18 @@ class Streams:
     def begin(self, stream: Stream, cursor: str) -> None:
         """Greet a stream that was let in, and let it join.
 
-        Its `wanted`, `address` and `token` are set; the response head is written.
+        Its `topics`, `address` and `token` are set; the response head is written.
         """
         self.count += 1
-        self.taken += stream.taken
+        self.detached += stream.detached
         self._metrics.streams(self.count)
         self._window = int(self._admission.window_s(self.count))
         self._addresses[stream.address] += 1
         if stream.token:
             self._uses[stream.token] += 1
         self.wheel.add(stream, turns=self._lifetime_turns())
-        self._tell_retry(stream)
-        opening = self.hub.opening(stream.wanted, cursor)
+        self._write_retry(stream)
+        opening = self.hub.opening(stream.topics, cursor)
         if isinstance(opening, Opening) and opening.size <= self._at_once:
             self._join(stream, opening)
             return
@@ -152,13 +152,13 @@ class Streams:
         for block in opening.missed:
             stream.write(block)
         stream.write(opening.greeting)
-        stream.wanted = self.hub.join(stream, stream.wanted)
+        stream.topics = self.hub.join(stream, stream.topics)
         self._metrics.opened(opening.kind)
 
     async def _catch_up(self, stream: Stream, cursor: str) -> None:
         try:
             opening = await self.hub.backlog(
-                stream.wanted,
+                stream.topics,
                 cursor,
                 stream.write,
                 stream.drained,
@@ -176,7 +176,7 @@ class Streams:
         turns = self.options.lifetime_s / self.options.heartbeat_s
         return max(2, int(turns * (0.8 + 0.4 * self._draw())))
 
-    def _tell_retry(self, stream: Stream) -> None:
+    def _write_retry(self, stream: Stream) -> None:
         ms = self._admission.retry_ms(self.count, draw=self._draw())
         stream.window = self._window
         stream.write(frames.retry(ms))
@@ -190,16 +190,16 @@ class Streams:
             self._metrics.dropped("revoked")
             stream.finish()
         elif self._window > 2 * stream.window + 2:
-            self._tell_retry(stream)
+            self._write_retry(stream)
         else:
             stream.write(frames.HEARTBEAT)
 
-    def _revoked(self, token: str) -> bool:
+    def _revoked(self, token_id: str) -> bool:
         try:
-            found = self._tokens.get(token)
+            token = self._tokens.get(token_id)
         except UpdaterError:
             return False  # the file is damaged: nobody new comes in, nobody is cut
-        return found is None or not found.may("read")
+        return token is None or not token.may("read")
 
     def rotate(self, stream: Stream) -> None:
         """End a stream whose time is up; it comes back, here or elsewhere."""
@@ -209,14 +209,14 @@ class Streams:
 
     def end(self, stream: Stream) -> None:
         """Forget a stream whose connection is gone."""
-        self.hub.leave(stream, stream.wanted)
+        self.hub.leave(stream, stream.topics)
         self.wheel.remove(stream)
         self.count -= 1
-        self.taken -= stream.taken
+        self.detached -= stream.detached
         self._metrics.streams(self.count)
-        _less(self._addresses, stream.address)
+        _decrement(self._addresses, stream.address)
         if stream.token:
-            _less(self._uses, stream.token)
+            _decrement(self._uses, stream.token)
 
     def too_slow(self, full_since: float, queued: int) -> bool:
         """Tell whether a reader is to be dropped.
@@ -230,7 +230,7 @@ class Streams:
             or self.clock() - full_since > _PATIENCE_S
         )
 
-    def slow(self, stream: Stream) -> None:
+    def drop_slow(self, stream: Stream) -> None:
         """Drop a stream that does not read what it is sent."""
         self._metrics.dropped("slow")
         stream.drop()
@@ -253,7 +253,7 @@ class Streams:
             task.cancel()
 
 
-def _less(counter: Counter[str], key: str) -> None:
+def _decrement(counter: Counter[str], key: str) -> None:
     counter[key] -= 1
     if counter[key] <= 0:
         del counter[key]

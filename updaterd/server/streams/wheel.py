@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One timer for everything that happens to streams with time.
+"""One timer for all streams: heartbeats and rotation.
 
 Streams sit in slots; each tick serves one slot, so that heartbeats of a fleet are
 spread over the period instead of coming as a wave, and no stream has a timer of its
@@ -13,17 +13,17 @@ from typing import Protocol
 
 
 class Rider(Protocol):
-    """What sits in a slot."""
+    """A stream, as the wheel sees it."""
 
     turns: int
     slot: int
 
     def beat(self) -> None:
-        """Be alive: one turn of the wheel has passed."""
+        """One turn of the wheel has passed."""
         ...
 
     def rotate(self) -> None:
-        """Say goodbye: the turns are used up."""
+        """The turns are used up."""
         ...
 
 
