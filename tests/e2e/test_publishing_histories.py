@@ -6,7 +6,7 @@ gc, changes of keys, backups that are restored; machines of two platforms look a
 time, with the client's own code. The model knows only what was asked for and not
 refused. All of it, at least 20,000 steps (about 25 minutes on one core):
 
-    UPDATERD_HISTORIES=420 TMPDIR=/dev/shm pytest -n0 -s \
+    UPDATERD_HISTORIES=450 TMPDIR=/dev/shm pytest -n0 -s \
         tests/e2e/test_publishing_histories.py
 """
 
