@@ -25,11 +25,11 @@ class Need:
     """What is going to be written below a folder that exists.
 
     Attributes:
-        what: for a person: a release, or its bundles.
+        subject: for a person: a release, or its bundles.
     """
 
     folder: Path
-    what: str
+    subject: str
     bytes: int
     inodes: int = 0
 
@@ -56,7 +56,7 @@ def _require(together: list[Need], min_free: int) -> None:
         sum(need.bytes for need in together),
         file_system.f_bavail * file_system.f_frsize,
     )
-    subjects = " with ".join(need.what for need in together)
+    subjects = " with ".join(need.subject for need in together)
     if needed + min_free > free:
         raise DiskFullError(
             f"{first.folder}: {subjects} needs {format_bytes(needed)} and "

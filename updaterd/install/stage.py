@@ -235,31 +235,31 @@ def delete_tree(path: Path) -> tuple[Obstacle, ...]:
     return deletion.delete_tree(path)
 
 
-def failure(error: OSError, what: str) -> UpdaterError:
+def failure(error: OSError, context: str) -> UpdaterError:
     """Return what a refusal of the disk means: no room, or a person is needed."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
-            f"{what}: {error.strerror}",
+            f"{context}: {error.strerror}",
             means="the installed release goes on running",
             do="free disk space; the next run goes on",
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return BrokenError(
-            f"{what}: {error.filename or ''}: {error.strerror}",
+            f"{context}: {error.filename or ''}: {error.strerror}",
             means="updates cannot be written there; the installed release goes on",
             do="mount it writable, or correct its owner and permissions",
             code="not_writable",
         )
     if error.errno in (errno.EBUSY, errno.EXDEV):
         return BrokenError(
-            f"{what}: {error.filename or ''}: {error.strerror}",
+            f"{context}: {error.filename or ''}: {error.strerror}",
             means="something is mounted there, or there are two file systems where one "
             "is needed; the installed release goes on",
             do="see `findmnt`; unmount it",
             code="in_the_way",
         )
     return TransientError(
-        f"{what}: {error}",
+        f"{context}: {error}",
         means="the installed release goes on running",
         do="see the kernel's log for disk errors",
         code="disk_error",

@@ -196,7 +196,7 @@ def _repair(run: Run, manifest: Manifest, raw: bytes) -> None:
     require([need], min_free=run.services.download.min_free)
     staging = stage.open_staging(root)
     try:
-        missing = reuse.take_over(run.product, manifest, run.services, staging)
+        missing = reuse.take_over(run, manifest, staging)
         if missing:
             reuse.fetch_missing(manifest, missing, run.services, staging)
         wrong = verify_tree(staging, manifest.files)

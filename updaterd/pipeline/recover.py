@@ -70,7 +70,7 @@ def settle(run: Run, *, anew: bool = False) -> tuple[str, ...]:
     )
     remarks = _perform(run, verdict, deployment)
     _reconcile(run)
-    cache.clear_built(run.product, run.services)
+    cache.clear_built(run)
     if run.journal.open_deployment(run.name) is None:
         # else `acquire` goes on with what is of use
         obstacles += stage.clear_leftovers(root)

@@ -24,7 +24,7 @@ from updaterd.pipeline.look import Choice, Look
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Request, Run, at_work
 from updaterd.pipeline.tree import acquire, cache, finish
-from updaterd.pipeline.tree.build import Job
+from updaterd.pipeline.tree.job import Job
 from updaterd.store.journal import Deployment
 
 _RESULTS = {"held": "held", "blocked": "blocked"}
@@ -112,8 +112,8 @@ def _explain(
     manifest: Manifest,
     remarks: tuple[str, ...],
 ) -> Outcome:
-    bases = acquire.base_trees(run.product, run.services)
-    job = Job(product=run.product, manifest=manifest, raw=bytes, ident=0, bases=bases)
+    bases = acquire.base_trees(run)
+    job = Job(run=run, manifest=manifest, raw=bytes, ident=0, bases=bases)
     is_here = manifest.tree in job.have.values()
     route = None if is_here else acquire.choose(job)
     installed = run.journal.installed(run.name)
@@ -248,13 +248,13 @@ def _stage(
         if not deployment.bytes_fetched:  # by a run that was cut short
             reason += ": nothing downloaded"
         journal.stage(ident, raw(), manifest.tree, run.note("on_disk", reason))
-        cache.clear(run.services, run.name)  # a run died before it did
+        cache.clear(run)  # a run died before it did
         return reason
     if stage.look(root).running == manifest.version:
         raise _label_in_use(run, manifest)
-    bases = acquire.base_trees(run.product, run.services)
+    bases = acquire.base_trees(run)
     job = Job(
-        product=run.product,
+        run=run,
         manifest=manifest,
         raw=raw,
         ident=ident,
@@ -262,7 +262,7 @@ def _stage(
         fetched=deployment.bytes_fetched,
         counted=None if deployment.state is State.QUEUED else deployment.bytes_cached,
     )
-    acquire.prepare(job, run.services)
+    acquire.prepare(job)
     env = hooks.environment(
         run.product,
         version=manifest.version,
@@ -272,10 +272,10 @@ def _stage(
     run.hook("pre_stage", env)
     same_tree = manifest.tree in job.have.values()  # under another label
     if same_tree or stage.look(root).running == activate.UNMANAGED:
-        how = acquire.reassemble(job, run.services)
+        how = acquire.reassemble(job)
         if how is not None:
             return how
-    return acquire.acquire(job, run.services).reason
+    return acquire.acquire(job).reason
 
 
 def _label_in_use(run: Run, manifest: Manifest) -> RejectedError:

@@ -19,7 +19,9 @@ from updaterd.core.manifest import Delta, File, tree_id
 from updaterd.core.routes import BSDIFF
 from updaterd.core.settings import Download
 from updaterd.errors import TransientError
+from updaterd.pipeline.run import Run
 from updaterd.pipeline.tree import build, reuse
+from updaterd.pipeline.tree.job import Job
 from updaterd.release.bundles import full as release_bundle
 
 NOTHING = (STORED, 0, b"")
@@ -276,14 +278,14 @@ def path(base):
     product = SimpleNamespace(root=str(root), unchanged="copy")
 
     def walk():
-        job = build.Job(
-            product=product,
+        job = Job(
+            run=Run(product, services),
             manifest=manifest,
             raw=lambda: b"{}",
             ident=1,
             bases={"1": trees["old"]},
         )
-        build.build(job, route, [base / "delta", base / "delta2"], services)
+        build.build(job, route, [base / "delta", base / "delta2"])
         return job
 
     return SimpleNamespace(walk=walk, root=root, services=services, trees=trees)

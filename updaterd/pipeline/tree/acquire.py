@@ -22,19 +22,19 @@ from updaterd.core import manifest as manifests
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Entry, File, Manifest
 from updaterd.core.routes import Route, choose_route
-from updaterd.core.settings import Product
 from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 from updaterd.install import stage
 from updaterd.install.room import DiskFullError
 from updaterd.net import WORTHWHILE, NotFoundError
-from updaterd.pipeline.machine import Services
+from updaterd.pipeline.run import Run
 from updaterd.pipeline.tree import byte_code, cache, finish, reuse, room
-from updaterd.pipeline.tree.build import Job, build
+from updaterd.pipeline.tree.build import build
+from updaterd.pipeline.tree.job import Job
 
 _MOSTLY = 0.8
 
 
-def prepare(job: Job, services: Services) -> None:
+def prepare(job: Job) -> None:
     """Make room before anything is downloaded, and take stock of what is here.
 
     Bundles of other releases go first; what is here of this one's counts, also as
@@ -46,12 +46,12 @@ def prepare(job: Job, services: Services) -> None:
 
     Power cut: as `room.check`.
     """
-    cache.clear(services, job.product.name, keep=cache.listed(job.manifest))
-    cached = cache.held(services, job.manifest)
+    cache.clear(job.run, keep=cache.listed(job.manifest))
+    cached = cache.held(job.run, job.manifest)
     if job.counted is not None:
         job.fetched += max(0, cached - job.counted)
-    services.journal.progress(job.ident, bytes_fetched=job.fetched, bytes_cached=cached)
-    room.check(job, choose(job), services)
+    job.run.journal.progress(job.ident, bytes_fetched=job.fetched, bytes_cached=cached)
+    room.check(job, choose(job))
 
 
 def is_whole(root: Path, manifest: Manifest) -> bool:
@@ -65,7 +65,7 @@ def is_whole(root: Path, manifest: Manifest) -> bool:
     return not byte_code.swept(release, manifest.files, manifest.attributes)
 
 
-def acquire(job: Job, services: Services) -> Route:
+def acquire(job: Job) -> Route:
     """Bring the release to STAGED by the cheapest path that works; return the path.
 
     Raises:
@@ -81,36 +81,36 @@ def acquire(job: Job, services: Services) -> Route:
         try:
             route = choose(job)
         except RejectedError:
-            cache.clear(services, job.product.name)
+            cache.clear(job.run)
             raise
-        _announce(job, route, services)
+        _announce(job, route)
         try:
-            bundles = _fetch(job, route, services)
-            services.journal.move(
+            bundles = _fetch(job, route)
+            job.run.journal.move(
                 job.ident,
                 State.STAGING,
-                services.note(reason=f"building {job.manifest.version}"),
+                job.run.note(reason=f"building {job.manifest.version}"),
                 bytes_fetched=job.fetched,
             )
-            build(job, route, bundles, services)
+            build(job, route, bundles)
         except RejectedError as error:
-            _learn(job, route, error, services)
+            _learn(job, route, error)
         except TransientError as error:
             if error.code != DiskFullError.code:
                 raise
             if len(route.steps) == 1:
-                cache.clear(services, job.product.name)  # the room is not ours
+                cache.clear(job.run)  # the room is not ours
                 raise
             # Perhaps there is room without the trees in between.
             job.skip.add(route.steps[0].sha256)
-            _learn(job, route, error, services)
+            _learn(job, route, error)
         else:
             break
-    services.journal.progress(job.ident, path=_shown(job, route))
-    services.journal.stage(
-        job.ident, job.raw(), job.manifest.tree, services.note(reason=route.reason)
+    job.run.journal.progress(job.ident, path=_shown(job, route))
+    job.run.journal.stage(
+        job.ident, job.raw(), job.manifest.tree, job.run.note(reason=route.reason)
     )
-    cache.clear(services, job.product.name)
+    cache.clear(job.run)
     return route
 
 
@@ -144,12 +144,12 @@ def choose(job: Job) -> Route:
         ) from error
 
 
-def _announce(job: Job, route: Route, services: Services) -> None:
-    services.teller.say(f"path: {route.reason}")
-    services.journal.move(
+def _announce(job: Job, route: Route) -> None:
+    job.run.say(f"path: {route.reason}")
+    job.run.journal.move(
         job.ident,
         State.FETCHING,
-        services.note(reason=route.reason),
+        job.run.note(reason=route.reason),
         path=_shown(job, route),
         bytes_planned=route.bytes,
         bytes_full=job.manifest.full.length,
@@ -164,7 +164,7 @@ def _shown(job: Job, route: Route) -> str:
     })
 
 
-def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
+def _fetch(job: Job, route: Route) -> list[Path]:
     """Download the bundles of a path; those in the cache already cost nothing.
 
     Raises:
@@ -172,22 +172,24 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
         TransientError: not now.
     """
     bundles = []
-    folder = services.bundles(job.manifest)
-    watch = room.watch_cache(job, services)
+    folder = job.run.services.bundles(job.manifest)
+    watch = room.watch_cache(job)
 
-    began = services.fetcher.received
+    began = job.run.services.fetcher.received
 
     def progress(done: int, total: int) -> None:
-        services.teller.progress(f"downloading {job.manifest.version}", done, total)
-        if services.fetcher.received > began:
+        job.run.services.teller.progress(
+            f"downloading {job.manifest.version}", done, total
+        )
+        if job.run.services.fetcher.received > began:
             watch.wrote(done)
 
     for step in route.steps:
-        received = services.fetcher.received
+        received = job.run.services.fetcher.received
         try:
             bundle = fetch_blob(
-                services.fetcher,
-                services.bases,
+                job.run.services.fetcher,
+                job.run.services.bases,
                 step.sha256,
                 step.length,
                 into=folder,
@@ -198,21 +200,21 @@ def _fetch(job: Job, route: Route, services: Services) -> list[Path]:
             job.spoilt = error.code
             raise RejectedError(str(error), code=error.code) from error
         finally:
-            came = services.fetcher.received - received
+            came = job.run.services.fetcher.received - received
             job.fetched += came
-            services.journal.progress(
+            job.run.journal.progress(
                 job.ident,
                 bytes_fetched=job.fetched,
-                bytes_cached=cache.held(services, job.manifest),
+                bytes_cached=cache.held(job.run, job.manifest),
             )
             if came >= WORTHWHILE:
                 # The line carries something: the next wait is a first one again.
-                services.journal.remember(job.product.name, failures=0)
+                job.run.journal.remember(job.run.name, failures=0)
         bundles.append(bundle)
     return bundles
 
 
-def reassemble(job: Job, services: Services) -> str | None:
+def reassemble(job: Job) -> str | None:
     """Bring the release to STAGED from an application that others installed here.
 
     Returns:
@@ -226,71 +228,71 @@ def reassemble(job: Job, services: Services) -> str | None:
     Power cut: `releases/VERSION` is absent or whole.
     """
     files = {e.path: e.length for e in job.manifest.files if isinstance(e, File)}
-    received = services.fetcher.received
-    services.journal.move(
-        job.ident, State.STAGING, services.note(reason="comparing with what is here")
+    received = job.run.services.fetcher.received
+    job.run.journal.move(
+        job.ident, State.STAGING, job.run.note(reason="comparing with what is here")
     )
     stage.clear_leftovers(job.root)
     staging = stage.open_staging(job.root)
     try:
-        missing = reuse.take_over(job.product, job.manifest, services, staging)
+        missing = reuse.take_over(job.run, job.manifest, staging)
         if sum(files[path] for path in missing) > _MOSTLY * sum(files.values()):
-            _passed_over(job, services, "most of it is not here")
+            _passed_over(job, "most of it is not here")
             return None
         if missing:
             try:
-                reuse.fetch_missing(job.manifest, missing, services, staging)
+                reuse.fetch_missing(job.manifest, missing, job.run.services, staging)
             except reuse.NoRangesError as error:
-                _passed_over(job, services, error.what)
+                _passed_over(job, error.what)
                 return None
         if verify_tree(staging, job.manifest.files):
-            _passed_over(job, services, "what came of it is not what was signed")
+            _passed_over(job, "what came of it is not what was signed")
             return None
         finish.finish(staging, job.manifest)
         stage.commit(staging, job.root, job.manifest.version, job.raw())
     finally:
         stage.delete_tree(staging)
-    job.fetched += services.fetcher.received - received
+    job.fetched += job.run.services.fetcher.received - received
     reason = f"{len(files) - len(missing)} of {len(files)} files were here already"
-    services.journal.progress(
+    job.run.journal.progress(
         job.ident, bytes_fetched=job.fetched, bytes_full=job.manifest.full.length
     )
-    services.journal.stage(
-        job.ident, job.raw(), job.manifest.tree, services.note("adopted", reason)
+    job.run.journal.stage(
+        job.ident, job.raw(), job.manifest.tree, job.run.note("adopted", reason)
     )
     return reason
 
 
-def _passed_over(job: Job, services: Services, why: str) -> None:
+def _passed_over(job: Job, why: str) -> None:
     """Journal why the files that are here are not used, as a step.
 
     Power cut: as `_learn`.
     """
     reason = f"not made of the files that are here: {why}"
-    services.journal.move(job.ident, State.STAGING, services.note(reason=reason))
+    job.run.journal.move(job.ident, State.STAGING, job.run.note(reason=reason))
 
 
-def _learn(job: Job, route: Route, error: UpdaterError, services: Services) -> None:
+def _learn(job: Job, route: Route, error: UpdaterError) -> None:
     """Journal what failed, as a step; `skip` leads to another choice.
 
     Power cut: the step is told or not; the next run finds out again.
     """
     job.troubles.append(str(error))
-    services.teller.say(f"that path failed: {error}")
-    services.journal.move(
+    job.run.say(f"that path failed: {error}")
+    job.run.journal.move(
         job.ident,
         State.FETCHING,
-        services.note(error.code, f"{route.name} failed: {error.what}"),
+        job.run.note(error.code, f"{route.name} failed: {error.what}"),
         bytes_fetched=job.fetched,
     )
 
 
-def base_trees(product: Product, services: Services) -> dict[str, tuple[Entry, ...]]:
+def base_trees(run: Run) -> dict[str, tuple[Entry, ...]]:
     """Return the listings of the trees on disk that a delta may start from."""
-    whole = stage.look(Path(product.root)).whole
+    whole = stage.look(run.root).whole
     listings = {}
-    for release in services.journal.releases(product.name):
-        source = services.journal.manifest_source(product.name, release.version)
+    for release in run.journal.releases(run.name):
+        source = run.journal.manifest_source(run.name, release.version)
         if release.version in whole and source:
             with suppress(MalformedError):  # of days when less was refused
                 listings[release.version] = manifests.read(*source).files

@@ -7,58 +7,19 @@ from the start, but what is there already is neither computed nor written again.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd.artifact import sandbox
 from updaterd.core.frozen import replaced
 from updaterd.core.lifecycle import State
-from updaterd.core.manifest import Delta, Entry, Full, Manifest, tree_id
+from updaterd.core.manifest import Delta, Entry, Full
 from updaterd.core.routes import Route
-from updaterd.core.settings import Product
 from updaterd.errors import RejectedError, TransientError
 from updaterd.install import stage
 from updaterd.install.room import Watch
-from updaterd.pipeline.machine import Services
 from updaterd.pipeline.tree import finish, reuse
-
-
-@dataclass(slots=True, kw_only=True)
-class Job:
-    """One release to be built, and what was learned on the way.
-
-    Attributes:
-        raw: returns the signed bytes of the manifest.
-        bases: listings of the trees that a delta may start from, by version.
-        have: their tree ids; one that turns out to be damaged is taken out.
-        skip: bundles that failed in this run, by sha256.
-        continued: entries of half-built trees that an earlier run had made.
-        counted: bytes of its bundles that were here when `fetched` was last journalled;
-            None: it is new, and what is here others have paid for.
-        spoilt: code of the last bundle of which servers had no good copy.
-        troubles: what failed, for a person.
-    """
-
-    product: Product
-    manifest: Manifest
-    raw: Callable[[], bytes]
-    ident: int
-    bases: dict[str, tuple[Entry, ...]]
-    have: dict[str, str] = field(default_factory=dict)
-    skip: set[str] = field(default_factory=set)
-    continued: int = 0
-    spoilt: str = ""
-    fetched: int = 0
-    counted: int | None = None
-    troubles: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.have = {name: tree_id(files) for name, files in self.bases.items()}
-
-    @property
-    def root(self) -> Path:
-        """Return the install root."""
-        return Path(self.product.root)
+from updaterd.pipeline.tree.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +30,7 @@ class Base:
     files: tuple[Entry, ...]
 
 
-def build(job: Job, route: Route, bundles: list[Path], services: Services) -> None:
+def build(job: Job, route: Route, bundles: list[Path]) -> None:
     """Apply the bundles one after the other; commit the last tree.
 
     Raises:
@@ -90,11 +51,11 @@ def build(job: Job, route: Route, bundles: list[Path], services: Services) -> No
         for step, bundle, tree in zip(route.steps, bundles, targets, strict=True):
             staging = stage.open_staging(job.root, tree)
             if tree == job.manifest.tree:
-                _make(job, route, (step, bundle), staging, base, services)
+                _make(job, route, (step, bundle), staging, base)
                 finish.finish(staging, job.manifest)
                 stage.commit(staging, job.root, job.manifest.version, job.raw())
             else:
-                base = _between(job, (step, bundle), staging, base, services)
+                base = _between(job, (step, bundle), staging, base)
     except BaseException as error:
         going = _to_be_continued(error)
         raise
@@ -110,13 +71,12 @@ def _to_be_continued(error: BaseException) -> bool:
     return not isinstance(error, Exception)  # the machine is shutting down
 
 
-def _make(  # noqa: PLR0913, PLR0917
+def _make(
     job: Job,
     route: Route,
     step: tuple[Full | Delta, Path],
     staging: Path,
     base: Base | None,
-    services: Services,
 ) -> None:
     """Make the signed tree by the last bundle of a path.
 
@@ -132,37 +92,27 @@ def _make(  # noqa: PLR0913, PLR0917
     if len(done) == len(files):
         return
     work = _work(job, step, staging, base)
-    report = _run(
-        job,
-        replaced(work, files=files, tree=job.manifest.tree, done=done),
-        services,
-    )
+    report = _run(job, replaced(work, files=files, tree=job.manifest.tree, done=done))
     if report.missing:
         damaged = f"{route.start} on disk is damaged"
-        services.teller.say(f"{damaged}: {report.bad_old_files[0]}")
+        job.run.say(f"{damaged}: {report.bad_old_files[0]}")
         job.troubles.append(damaged)
-        fetching = services.note(
-            "bad_old_files", f"{damaged}: what it lacks is fetched"
-        )
-        services.journal.move(job.ident, State.STAGING, fetching)
-        received = services.fetcher.received
+        fetching = job.run.note("bad_old_files", f"{damaged}: what it lacks is fetched")
+        job.run.journal.move(job.ident, State.STAGING, fetching)
+        received = job.run.services.fetcher.received
         lost = frozenset(report.missing)
         try:
-            reuse.fetch_missing(job.manifest, lost, services, staging)
+            reuse.fetch_missing(job.manifest, lost, job.run.services, staging)
         except reuse.NoRangesError as error:
             job.skip.add(work.bundle_sha256)
             raise RejectedError(str(error), code=error.code) from error
         finally:
-            job.fetched += services.fetcher.received - received
-            services.journal.progress(job.ident, bytes_fetched=job.fetched)
+            job.fetched += job.run.services.fetcher.received - received
+            job.run.journal.progress(job.ident, bytes_fetched=job.fetched)
 
 
 def _between(
-    job: Job,
-    step: tuple[Full | Delta, Path],
-    staging: Path,
-    base: Base | None,
-    services: Services,
+    job: Job, step: tuple[Full | Delta, Path], staging: Path, base: Base | None
 ) -> Base:
     """Return a tree between two deltas: one that a killed run finished, or a new one.
 
@@ -178,13 +128,13 @@ def _between(
         return Base(staging, known)
     # Of half of it nobody knows what it should be.
     reuse.salvage(staging, ())
-    report = _run(job, work, services)
+    report = _run(job, work)
     files = report.files or ()
     reuse.keep_listing(staging, files)
     return Base(staging, files)
 
 
-def _run(job: Job, work: sandbox.Job, services: Services) -> sandbox.Report:
+def _run(job: Job, work: sandbox.Job) -> sandbox.Report:
     """Apply one bundle in a worker.
 
     Raises:
@@ -192,7 +142,7 @@ def _run(job: Job, work: sandbox.Job, services: Services) -> sandbox.Report:
         TransientError: no disk space, no memory.
     """
     try:
-        return sandbox.run(work, on_progress=_progress(job, services))
+        return sandbox.run(work, on_progress=_progress(job))
     except RejectedError:
         job.skip.add(work.bundle_sha256)
         raise
@@ -213,7 +163,7 @@ def _work(
         tree=step.to_tree if isinstance(step, Delta) else job.manifest.tree,
         old=base.root if base else None,
         old_files=base.files if base else (),
-        unchanged=job.product.unchanged,
+        unchanged=job.run.product.unchanged,
     )
 
 
@@ -223,12 +173,12 @@ def _base(job: Job, route: Route) -> Base | None:
     return Base(stage.releases(job.root) / route.start, job.bases[route.start])
 
 
-def _progress(job: Job, services: Services) -> Callable[[int, int], None]:
-    what = f"building {job.manifest.version}"
-    watch = Watch(stage.private(job.root), min_free=services.download.min_free)
+def _progress(job: Job) -> Callable[[int, int], None]:
+    step = f"building {job.manifest.version}"
+    watch = Watch(stage.private(job.root), min_free=job.run.services.download.min_free)
 
     def tell(done: int, total: int) -> None:
-        services.teller.progress(what, done, total)
+        job.run.services.teller.progress(step, done, total)
         watch.wrote(done)
 
     return tell

@@ -14,10 +14,9 @@ from pathlib import Path
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Delta, Full, Manifest
 from updaterd.core.routes import Route
-from updaterd.core.settings import Product
 from updaterd.errors import MalformedError
 from updaterd.files import volumes
-from updaterd.pipeline.machine import Services
+from updaterd.pipeline.run import Run
 
 _FORGOTTEN_S = 30 * 86400.0
 
@@ -27,23 +26,25 @@ def listed(manifest: Manifest) -> frozenset[str]:
     return frozenset({manifest.full.sha256, *(d.sha256 for d in manifest.deltas)})
 
 
-def held(services: Services, manifest: Manifest) -> int:
+def held(run: Run, manifest: Manifest) -> int:
     """Return how many bytes of a release's bundles are here, whole or in part."""
     bundles = listed(manifest)
     return sum(
         _size(path)
-        for path in services.bundles(manifest).glob("*")
+        for path in run.services.bundles(manifest).glob("*")
         if path.name.removesuffix(".part") in bundles
     )
 
 
-def missing(services: Services, manifest: Manifest, route: Route) -> int:
+def missing(run: Run, manifest: Manifest, route: Route) -> int:
     """Return how many bytes of a path's bundles are still to be downloaded."""
-    folder = services.bundles(manifest)
-    return sum(max(0, step.length - _here(folder, step)) for step in route.steps)
+    folder = run.services.bundles(manifest)
+    return sum(
+        max(0, step.length - _cached_bytes(folder, step)) for step in route.steps
+    )
 
 
-def _here(folder: Path, step: Full | Delta) -> int:
+def _cached_bytes(folder: Path, step: Full | Delta) -> int:
     return max(_size(folder / step.sha256), _size(folder / f"{step.sha256}.part"))
 
 
@@ -54,9 +55,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def clear(
-    services: Services, product: str, *, keep: Container[str] = frozenset()
-) -> None:
+def clear(run: Run, *, keep: Container[str] = frozenset()) -> None:
     """Delete the product's bundles but those in `keep`: of releases that are done.
 
     Whole now, refused, or passed over by a newer one while they came. And what nobody
@@ -65,13 +64,13 @@ def clear(
 
     Power cut: some are deleted; the next call deletes the rest.
     """
-    folder = services.cache / "bundles" / product
+    folder = run.services.cache / "bundles" / run.name
     for path in folder.glob("*"):
         if path.name.partition(".")[0] not in keep:
             with suppress(OSError):
                 path.unlink()
     with suppress(OSError):
-        _clear_others(folder, oldest=services.clock() - _FORGOTTEN_S)
+        _clear_others(folder, oldest=run.services.clock() - _FORGOTTEN_S)
 
 
 def _clear_others(folder: Path, *, oldest: float) -> None:
@@ -97,17 +96,17 @@ def _clear_others(folder: Path, *, oldest: float) -> None:
         os.close(cache)
 
 
-def clear_built(product: Product, services: Services) -> None:
+def clear_built(run: Run) -> None:
     """Delete the bundles of releases that are on disk: a run died before it did.
 
     Power cut: as `clear`.
     """
-    paths = list((services.cache / "bundles" / product.name).glob("*"))
+    paths = list((run.services.cache / "bundles" / run.name).glob("*"))
     if not paths:
         return  # as always: no listing is read for nothing
     built: set[str] = set()
-    for release in services.journal.releases(product.name):
-        raw = services.journal.manifest_bytes(product.name, release.version)
+    for release in run.journal.releases(run.name):
+        raw = run.journal.manifest_bytes(run.name, release.version)
         if raw:
             with suppress(MalformedError):  # of days when less was refused
                 built |= listed(manifests.parse(raw))

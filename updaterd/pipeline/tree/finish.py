@@ -32,12 +32,12 @@ def check_allowed(product: Product, manifest: Manifest) -> None:
     Raises:
         BrokenError: a link leads elsewhere, or a file asks for a right too many.
     """
-    for each in manifest.attributes.special:
-        for kind in special.asked(each.mode):
+    for item in manifest.attributes.special:
+        for kind in special.asked(item.mode):
             if kind not in product.special_modes:
                 raise BrokenError(
-                    f"{product.name} {manifest.version}: {each.path!r:.200} asks to be "
-                    f"{kind} (mode {each.mode:o})",
+                    f"{product.name} {manifest.version}: {item.path!r:.200} asks to be "
+                    f"{kind} (mode {item.mode:o})",
                     means="the configuration does not allow that: nothing was "
                     "installed",
                     do=f"if it is wanted, add {kind!r} to "
@@ -45,10 +45,12 @@ def check_allowed(product: Product, manifest: Manifest) -> None:
                     code="mode_not_allowed",
                 )
     place = Path(os.path.realpath(product.root)) / "releases" / manifest.version
-    found = not_allowed(manifest.attributes.outside, str(place), product.outside_links)
-    if found is None:
+    refused = not_allowed(
+        manifest.attributes.outside, str(place), product.outside_links
+    )
+    if refused is None:
         return
-    link, to = found
+    link, to = refused
     raise BrokenError(
         f"{product.name} {manifest.version}: the link {link.path!r:.200} leads to "
         f"{to!r:.200}, out of the release",
@@ -71,26 +73,28 @@ def finish(staging: Path, manifest: Manifest) -> None:
 
     Power cut: some of it is done; the next run does all of it again.
     """
-    found = manifest.attributes
+    attributes = manifest.attributes
     with Folders(staging, make=True) as folders:
-        for link in found.outside:
+        for link in attributes.outside:
             directory, name = folders.parent(link.path)
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=directory)
             durable.symlink_at(link.target, name, directory)
-        for folder in found.folders:
+        for folder in attributes.folders:
             folders.parent(f"{folder.path}/.")
-        if found.times:
-            _set_times(folders, manifest.files, found)
+        if attributes.times:
+            _set_times(folders, manifest.files, attributes)
     with Folders(staging) as folders:
         # what is deep first: a folder that nobody may change is done with then
-        for folder in sorted(found.folders, key=lambda each: each.path, reverse=True):
+        for folder in sorted(
+            attributes.folders, key=lambda folder: folder.path, reverse=True
+        ):
             directory, _ = folders.parent(f"{folder.path}/.")
             os.fchmod(directory, folder.mode)
-    _set_special(staging, found.special)
+    _set_special(staging, attributes.special)
 
 
-def _set_special(staging: Path, wanted: tuple[Special, ...]) -> None:
+def _set_special(staging: Path, special_files: tuple[Special, ...]) -> None:
     """Give files and folders the rights that the owner allows.
 
     A file that an older release has, too, becomes one of its own: that one keeps its.
@@ -100,17 +104,17 @@ def _set_special(staging: Path, wanted: tuple[Special, ...]) -> None:
         OSError: the disk refused.
     """
     with Folders(staging) as folders:
-        for each in sorted(wanted, key=lambda one: one.path, reverse=True):
-            directory, name = folders.parent(each.path)
+        for item in sorted(special_files, key=lambda item: item.path, reverse=True):
+            directory, name = folders.parent(item.path)
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if _is_shared(status):
                 _part(directory, name, status)
             fd = open_at(directory, name)
             try:
-                os.fchmod(fd, each.mode)
+                os.fchmod(fd, item.mode)
             except PermissionError as error:
                 raise BrokenError(
-                    f"{each.path!r:.200} cannot get mode {each.mode:o}: "
+                    f"{item.path!r:.200} cannot get mode {item.mode:o}: "
                     f"{error.strerror}",
                     means="the unit has RestrictSUIDSGID=yes, or the file system is "
                     "mounted so",
@@ -122,14 +126,16 @@ def _set_special(staging: Path, wanted: tuple[Special, ...]) -> None:
                 os.close(fd)
 
 
-def _set_times(folders: Folders, files: tuple[Entry, ...], found: Attributes) -> None:
+def _set_times(
+    folders: Folders, files: tuple[Entry, ...], attributes: Attributes
+) -> None:
     """Set when each file and link was last changed.
 
     A file that an older release has, too (a hard link), becomes one of its own where
     the times differ: the other release keeps its time.
     """
     for place, entry in enumerate(files):
-        time = found.time_of(place)
+        time = attributes.time_of(place)
         directory, name = folders.parent(entry.path)
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if time is None or int(status.st_mtime) == time:
@@ -166,8 +172,8 @@ def _part(directory: int, name: str, status: os.stat_result) -> None:
     fd = open_at(directory, name)
     try:
         os.unlink(name, dir_fd=directory)
-        made = os.open(name, CREATE, 0o600, dir_fd=directory)
-        output = HashedOutput(made, stat.S_IMODE(status.st_mode))
+        created = os.open(name, CREATE, 0o600, dir_fd=directory)
+        output = HashedOutput(created, stat.S_IMODE(status.st_mode))
         try:
             at = 0
             while data := os.pread(fd, _PIECE, at):

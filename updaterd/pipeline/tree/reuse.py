@@ -21,7 +21,6 @@ from updaterd.artifact.verify import verify_tree
 from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Entry, File, Manifest, tree_id
-from updaterd.core.settings import Product
 from updaterd.errors import (
     BrokenError,
     MalformedError,
@@ -29,11 +28,13 @@ from updaterd.errors import (
     TransientError,
     UpdaterError,
 )
-from updaterd.files import deletion, places
+from updaterd.files import places
 from updaterd.install import stage
 from updaterd.install.activate import UNMANAGED
 from updaterd.install.room import DiskFullError, Need, require
 from updaterd.pipeline.machine import Services
+from updaterd.pipeline.run import Run
+from updaterd.pipeline.tree import removal
 
 _HEAD = 64 * 1024
 
@@ -75,7 +76,7 @@ def salvage(
     wrong = {problem.path for problem in verify_tree(staging, files)}
     if not linked:
         wrong |= _hard_links(staging, files)
-    stubborn = [path for path in wrong if not _delete(staging, path)]
+    stubborn = [path for path in wrong if not removal.delete(staging, path)]
     if stubborn:
         obstacles = stage.delete_tree(staging)
         if obstacles:
@@ -92,7 +93,7 @@ def salvage(
 
 def _hard_links(staging: Path, files: Sequence[Entry]) -> set[str]:
     """Return the paths of files that have another name somewhere."""
-    found = set()
+    paths = set()
     with Folders(staging) as folders:
         for entry in files:
             if isinstance(entry, File):
@@ -100,20 +101,8 @@ def _hard_links(staging: Path, files: Sequence[Entry]) -> set[str]:
                     directory, name = folders.parent(entry.path)
                     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
                     if status.st_nlink > 1:
-                        found.add(entry.path)
-    return found
-
-
-def _delete(staging: Path, path: str) -> bool:
-    """Delete what stands at a path of a tree, never through a link; tell if it went."""
-    try:
-        with Folders(staging) as folders:
-            directory, name = folders.parent(path)
-            return not deletion.delete_at(directory, name, staging / path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True  # nothing there, or a link on the way, which is itself deleted
-    except OSError:
-        return False
+                        paths.add(entry.path)
+    return paths
 
 
 def listing(staging: Path, tree: str) -> tuple[Entry, ...] | None:
@@ -123,8 +112,8 @@ def listing(staging: Path, tree: str) -> tuple[Entry, ...] | None:
     """
     try:
         plain = json.loads(staging.with_suffix(".json").read_bytes())
-        found = entries(plain)
-        return found if found is not None and tree_id(found) == tree else None
+        files = entries(plain)
+        return files if files is not None and tree_id(files) == tree else None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -141,12 +130,9 @@ def keep_listing(staging: Path, files: Sequence[Entry]) -> None:
     durable.publish_file(staging.with_suffix(".json"), data, mode=0o600)
 
 
-def take_over(
-    product: Product, manifest: Manifest, services: Services, staging: Path
-) -> frozenset[str]:
+def take_over(run: Run, manifest: Manifest, staging: Path) -> frozenset[str]:
     """Fill `staging` from the trees on this disk; return the paths found nowhere."""
-    root = Path(product.root)
-    sources = _sources(product, manifest, services)
+    sources = _sources(run, manifest)
     missing = []
     with closing(Destination(staging)) as destination:
         for entry in manifest.files:
@@ -154,10 +140,10 @@ def take_over(
                 destination.symlink(entry.path, entry.target)
                 continue
             for version, old in sources.get(entry.sha256, ()):
-                with Folders(stage.releases(root) / version) as folders:
+                with Folders(stage.releases(run.root) / version) as folders:
                     # never by hard link: the copy here may be the one that an
                     # application writes into
-                    how = "reflink" if product.unchanged == "reflink" else "copy"
+                    how = "reflink" if run.product.unchanged == "reflink" else "copy"
                     if destination.share(folders, old, entry.path, entry.mode, how):
                         break
             else:
@@ -165,26 +151,24 @@ def take_over(
     return frozenset(missing)
 
 
-def _sources(
-    product: Product, manifest: Manifest, services: Services
-) -> dict[str, list[tuple[str, File]]]:
+def _sources(run: Run, manifest: Manifest) -> dict[str, list[tuple[str, File]]]:
     """Return where each content should lie on this disk, by sha256."""
-    whole = stage.look(Path(product.root)).whole
+    whole = stage.look(run.root).whole
     listings: dict[str, tuple[Entry, ...]] = {manifest.version: manifest.files}
-    for release in services.journal.releases(product.name):
-        raw = services.journal.manifest_bytes(product.name, release.version)
+    for release in run.journal.releases(run.name):
+        raw = run.journal.manifest_bytes(run.name, release.version)
         if raw and release.version not in listings:
             with suppress(MalformedError):  # of days when less was refused
                 listings[release.version] = manifests.parse(raw).files
     if UNMANAGED in whole:
         # nobody signed a listing of it; its files are hashed before they are taken
         listings[UNMANAGED] = manifest.files
-    found: dict[str, list[tuple[str, File]]] = {}
+    sources: dict[str, list[tuple[str, File]]] = {}
     for version, files in listings.items():
         for entry in files:
             if isinstance(entry, File) and version in whole:
-                found.setdefault(entry.sha256, []).append((version, entry))
-    return found
+                sources.setdefault(entry.sha256, []).append((version, entry))
+    return sources
 
 
 def fetch_missing(
@@ -218,7 +202,9 @@ def fetch_missing(
                 head = os.pread(file.fileno(), min(_HEAD, full.length), 0)
                 spans = unpack.ranges(head, full.length, manifest.files, missing)
                 coming = sum(high - low for low, high in spans)
-                need = Need(folder=sparse.parent, what="what is missing", bytes=coming)
+                need = Need(
+                    folder=sparse.parent, subject="what is missing", bytes=coming
+                )
                 require([need], min_free=services.download.min_free)
                 for low, high in spans:
                     if high > len(head):  # what came with the head is here

@@ -12,12 +12,11 @@ from updaterd.core.routes import Route
 from updaterd.files import places
 from updaterd.install import room, stage
 from updaterd.install.room import DiskFullError, Need, Watch
-from updaterd.pipeline.machine import Services
 from updaterd.pipeline.tree import cache, finish
-from updaterd.pipeline.tree.build import Job
+from updaterd.pipeline.tree.job import Job
 
 
-def check(job: Job, route: Route, services: Services) -> None:
+def check(job: Job, route: Route) -> None:
     """Check that the release fits, before anything is downloaded.
 
     What is in the cache already counts. What stands in the way and may be needed goes
@@ -29,23 +28,26 @@ def check(job: Job, route: Route, services: Services) -> None:
 
     Power cut: what goes can be made or fetched again.
     """
-    name, min_free = job.product.name, services.download.min_free
+    min_free = job.run.services.download.min_free
     steps = frozenset(step.sha256 for step in route.steps)
     try:
-        room.require(_needs(job, route, services), min_free=min_free)
+        room.require(_needs(job, route), min_free=min_free)
     except DiskFullError:
         stage.clear_leftovers(job.root)
-        cache.clear(services, name, keep=steps)
+        cache.clear(job.run, keep=steps)
         try:
-            room.require(_needs(job, route, services), min_free=min_free)
+            room.require(_needs(job, route), min_free=min_free)
         except DiskFullError:
-            cache.clear(services, name)  # a part that cannot become whole
+            cache.clear(job.run)  # a part that cannot become whole
             raise
 
 
-def watch_cache(job: Job, services: Services) -> Watch:
+def watch_cache(job: Job) -> Watch:
     """Return what watches the cache's file system while bundles come."""
-    return Watch(services.bundles(job.manifest), min_free=services.download.min_free)
+    return Watch(
+        job.run.services.bundles(job.manifest),
+        min_free=job.run.services.download.min_free,
+    )
 
 
 def tree(
@@ -63,7 +65,7 @@ def tree(
     block = room.block_of(private)
     return Need(
         folder=private,
-        what=version,
+        subject=version,
         bytes=sizes.tree_bytes(files, block=block, shared=shared),
         inodes=sizes.inodes(files),
     )
@@ -117,19 +119,19 @@ def _linked(release: Path, files: Sequence[Entry], manifest: Manifest) -> Iterat
                 yield entry.path
 
 
-def _needs(job: Job, route: Route, services: Services) -> list[Need]:
-    bundles = services.bundles(job.manifest)
+def _needs(job: Job, route: Route) -> list[Need]:
+    bundles = job.run.services.bundles(job.manifest)
     places.make(bundles)
     files, shared = job.manifest.files, frozenset[str]()
     same = [name for name, tree in job.have.items() if tree == job.manifest.tree]
     start = same[0] if same else route.start  # of the same tree under another label
-    how = job.product.unchanged
+    how = job.run.product.unchanged
     if same and how == "hardlink":
         how = "copy"  # as `reuse.take_over`
     if start is not None:
         shared = shared_with(job.root, start, job.bases[start], job.manifest, how)
-    coming = 0 if same else cache.missing(services, job.manifest, route)
+    coming = 0 if same else cache.missing(job.run, job.manifest, route)
     return [
         tree(job.root, job.manifest.version, files, shared),
-        Need(folder=bundles, what="its bundles", bytes=coming),
+        Need(folder=bundles, subject="its bundles", bytes=coming),
     ]
