@@ -101,11 +101,13 @@ def default_platform() -> str:
 def machine_id(state: Path, etc: Path = Path("/etc/machine-id")) -> str:
     """Return what rollouts draw this machine's cohort from; never sent anywhere.
 
-    systemd's machine id; without one, a random one that stays.
+    The state directory's own, if it has one: several machines on one computer, or
+    copies of an image, must not all be first. Else systemd's machine id; without one,
+    a random one that stays.
 
     Power cut: the id is kept or drawn anew by the next run.
     """
-    for path in (etc, state / "machine-id"):
+    for path in (state / "machine-id", etc):
         try:
             ident = path.read_text("ascii").strip()
         except (OSError, ValueError):
