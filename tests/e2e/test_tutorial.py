@@ -40,11 +40,10 @@ def pattern(shown):
 
 
 def play(script, folder):
-    """Run a script as a person's shell would, and end all that it started."""
-    programs = Path(sys.executable).parent
+    """Run a script as a person's shell would; return its output and exit code."""
     environment = {
         "HOME": str(folder),
-        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "LANG": "C.UTF-8",
         "TZ": "UTC",
     }
@@ -55,17 +54,24 @@ def play(script, folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
     ) as shell:
         try:
-            output, _ = shell.communicate(timeout=900)
-        except subprocess.TimeoutExpired:
-            os.killpg(shell.pid, signal.SIGKILL)
-            pytest.fail(f"it stood still after:\n{shell.communicate()[0]}")
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(shell.pid, signal.SIGKILL)
+            output, _ = shell.communicate(timeout=300)
+        except subprocess.TimeoutExpired as expired:
+            shell.kill()
+            pytest.fail(f"it stood still after:\n{(expired.output or b'').decode()}")
     return output, shell.returncode
+
+
+def end_all_in(folder):
+    """End the processes whose directory is in a folder; return their commands."""
+    ended = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and str(folder) in os.readlink(entry / "cwd"):
+                ended.append((entry / "cmdline").read_text())
+                os.kill(int(entry.name), signal.SIGKILL)
+    return ended
 
 
 def test_commands_of_the_tutorial_show_what_it_shows(tmp_path):
@@ -74,14 +80,17 @@ def test_commands_of_the_tutorial_show_what_it_shows(tmp_path):
     mark = "=== next block ===\n"
     script = "".join(f"{commands}echo '{mark[:-1]}'\n" for commands, _ in blocks)
 
-    output, code = play(script, tmp_path)
+    try:
+        output, code = play(script, tmp_path)
+    finally:
+        running = end_all_in(tmp_path)
 
     outputs = output.split(mark)
     assert (code, len(outputs)) == (0, len(blocks) + 1), output
     for (commands, shown), got in zip(blocks, outputs, strict=False):
         if shown is not None:
             assert pattern(shown).fullmatch(got), f"{commands}\nshows:\n{got}"
-    assert [] == list(tmp_path.iterdir())
+    assert ([], []) == (running, list(tmp_path.iterdir()))
 
 
 def test_every_block_of_the_tutorial_is_run_or_shown():

@@ -2,6 +2,7 @@
 """The documentation says what the code does."""
 
 import argparse
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import updaterd
 from updaterd.cli import COMMANDS, build_parser
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = sorted(ROOT.glob("docs/**/*.md"))
 
 
 def test_generated_parts_are_what_the_code_says():
@@ -35,6 +37,54 @@ def test_files_that_pages_name_exist(page):
     missing = [name for name in named if not (ROOT / name).exists()]
 
     assert not missing
+
+
+def _anchors(page):
+    """Return the anchors of a page's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in headings
+    }
+
+
+@pytest.mark.parametrize(
+    "page", [*ROOT.glob("*.md"), *DOCS], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_links_of_pages_lead_somewhere(page):
+    """To a file that exists, and to a heading in it."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        other = page.parent / file if file else page
+        assert other.exists(), target
+        assert not anchor or anchor in _anchors(other), target
+
+
+def test_the_site_has_every_page():
+    """Each is reached from the navigation of docs/index.md, once."""
+    listed = []
+    for index in (ROOT / "docs/index.md", ROOT / "docs/decisions/index.md"):
+        for tree in re.findall(r"```{toctree}\n(.*?)```", index.read_text(), re.DOTALL):
+            for entry in tree.splitlines():
+                if entry and not entry.startswith(":"):
+                    listed += index.parent.glob(f"{entry}.md")
+    here = [page for page in DOCS if page != ROOT / "docs/index.md"]
+
+    assert here == sorted(listed)
+
+
+def test_the_library_that_the_site_documents_exists():
+    """docs/api.md is made from these names."""
+    names = re.findall(
+        r"^\.\. auto\w+:: ([\w.]+)", (ROOT / "docs/api.md").read_text(), re.MULTILINE
+    )
+
+    assert names
+    for name in names:
+        module, _, member = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), member), name
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *ROOT.glob("docs/*.md")])

@@ -197,7 +197,7 @@ class EventSource:
 
     @property
     def last_event_id(self) -> str:
-        """The id of the last event handed out, or of an `id:` alone after it."""
+        """Return the id of the last event handed out, or a later one without event."""
         return self._given_id
 
     def wake(self) -> None:
