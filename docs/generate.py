@@ -38,7 +38,7 @@ def code_table() -> str:
 
 
 def call_table() -> str:
-    """Return the system calls that the process that opens bundles may make."""
+    """Return the system calls that the opener may make."""
     free = sorted(f"`{row[0]}`" for row in seccomp.ALLOWED if row[3] == seccomp.ANY)
     rows = [
         f"| `{name}` | {seccomp.CONDITIONS[condition]} |\n"

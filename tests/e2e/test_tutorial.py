@@ -56,7 +56,7 @@ def play(script, folder):
         text=True,
     ) as shell:
         try:
-            output, _ = shell.communicate(timeout=300)
+            output, _ = shell.communicate(timeout=900)
         except subprocess.TimeoutExpired as expired:
             shell.kill()
             pytest.fail(f"it stood still after:\n{(expired.output or b'').decode()}")

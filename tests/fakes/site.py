@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The release engineer's and the operator's side: real workspace, real server."""
+"""The publisher's and the operator's side: real workspace, real server."""
 
 import os
 import signal

@@ -28,10 +28,10 @@ EXIT_ROLLED_BACK = 30
 EXIT_CODES = """\
 exit codes:
    0  current: nothing to do
-   1  error, told on stderr
+   1  an error; stderr names it
    2  wrong usage
    4  the daemon is not running
-  10  an update is pending or held
+  10  an update waits, or a hold stops it
   20  degraded: feed down, metadata expired or expiring
   30  what a channel offers was rolled back here, by health check or by hand
 """
@@ -67,7 +67,12 @@ COMMANDS = (
         "run the daemon: subscribe to the feed, keep up to date",
         "writes",
     ),
-    Command("status", "machine", "tell how things stand", "reads"),
+    Command(
+        "status",
+        "machine",
+        "show what is installed, what waits and what is wrong",
+        "reads",
+    ),
     Command(
         "check", "machine", "look for updates now, without installing them", "writes"
     ),
@@ -81,16 +86,16 @@ COMMANDS = (
     ),
     Command("events", "machine", "print a feed's events, one JSON line each"),
     Command("config", "machine", "check the configuration"),
-    Command("self-test", "machine", "tell whether this updaterd works on this machine"),
+    Command("self-test", "machine", "test whether this updaterd works on this machine"),
     Command("release", "release", "make, sign, publish and steer releases"),
     Command("serve", "operator", "run the feed server"),
     Command("token", "operator", "create, list and revoke publishing tokens"),
-    Command("demo", "everyone", "watch the whole road, on this machine, in a minute"),
+    Command("demo", "everyone", "watch everything work on this machine, in a minute"),
 )
 
 _AUDIENCES = {
     "machine": "on the machine",
-    "release": "for release engineers",
+    "release": "for publishers",
     "operator": "for operators of a feed",
     "everyone": "for everyone",
 }

@@ -108,67 +108,67 @@ def table() -> dict[str, Code]:
 
 
 _RELEASE = """
-rejected: the release cannot be used | publish another one
-malformed: bytes are not what their format says | publish again
-unhealthy: it was on trial, and its health check or units failed
+rejected: the release cannot be used | publish another release
+malformed: bytes are not what their format requires | publish again
+unhealthy: its health check or its units failed during the trial
   | see the reason; publish a release that works
-restart_failed: its units did not come up | `systemctl status UNIT`, its log
+restart_failed: its units did not start | `systemctl status UNIT`; read the unit's log
 self_test_failed: the owner's self-test refused it | publish a release that works
-interrupted_in_probation: the updater died while it was on trial
+interrupted_in_probation: updaterd died during the trial
   | nothing: tried again, later each time
-rebooted_in_probation: the machine restarted while it was on trial
+rebooted_in_probation: the machine restarted during the trial
   | nothing: tried again, later each time
-self_update_failed: the guard left a release of updaterd again
+self_update_failed: the guard went back from a release of updaterd
   | publish a release of updaterd that works
-rolled_back_by_hand: somebody said `updaterd rollback`
-  | `updaterd update --retry`, or a newer release
-no_usable_bundle: no bundle of it can be used here
+rolled_back_by_hand: somebody ran `updaterd rollback`
+  | `updaterd update --retry`, or wait for a newer release
+no_usable_bundle: none of its bundles can be used here
   | `release verify --deep`; publish again; update updaterd
-bad_bundle: a bundle is not one | publish again
+bad_bundle: a file is not a bundle | publish again
 bad_output: a bundle does not make the files that were signed | publish again
 wrong_tree: a bundle does not make the tree that was signed | publish again
 worker_crashed: the process that opens bundles crashed | publish again; report it
 cpu_limit: a bundle takes too long to apply | publish again
 memory_limit: a bundle needs more memory than it may have | publish again
-too_large: more bytes than the format allows | publish less at once
+too_large: there are more bytes than the format allows | publish less at once
 unknown_codec: a bundle is compressed in a way this updaterd does not know
   | update updaterd
-newer_bundle: a bundle is of a newer format | update updaterd
-newer_schema: a document is of a newer format; a release or channel of it is passed over
+newer_bundle: a bundle has a newer format | update updaterd
+newer_schema: a document has a newer format; a release or channel in it is passed over
   | update updaterd
 min_updater: the release needs a newer updaterd | update updaterd first
-bad_path: a file name that no release may have | publish without it
-bad_link: a link that leads out of the release | publish without it
-too_deep: a file in more directories than a machine can keep open
+bad_path: a file has a name that no release may have | publish without it
+bad_link: a link leads out of the release | publish without it
+too_deep: a file is in more directories than a machine can keep open
   | publish a flatter tree
-bad_mode: a folder that its owner cannot read, or others may write
+bad_mode: a folder cannot be read by its owner, or written by others
   | publish it with another mode
-bad_name: a name that is none | correct the name
-bad_version: a version that is none | correct the version
-bad_window: a maintenance window that cannot be read | correct schedule.window
+bad_name: a name is not valid | correct the name
+bad_version: a version is not valid | correct the version
+bad_window: a maintenance window is not valid | correct `schedule.window`
 """
 
 _MACHINE = """
-error: an error without a name of its own | what the text says
+error: an error without a code of its own | do what the text says
 transient: it may work later | nothing: tried again
-broken: a person must look | what the text says
+broken: a person must look at it | do what the text says
 config: the configuration cannot be used | correct the line that is named
 busy: another process is at work on it | wait for it
 machine_refused: the operating system refused | look at space, rights and `dmesg`
-disk_full: no room | free space on the file system that is named
+disk_full: there is no room | free space on the file system that is named
 disk_error: the disk refused to read or write | look at `dmesg` and the disk
-no_inodes: no room for more files | delete files on that file system
+no_inodes: there is no room for more files | delete files on that file system
 not_writable: the daemon's user may not write there
   | `updaterd config grant --write`, then restart updaterd
 unsafe_command: others could change a hook or a health command: it is not run
   | let only root, or the daemon's user, write it and its directories
 unsafe_config: others could change the configuration: it is not used
   | let only root, or the daemon's user, write it and its directories
-in_the_way: something that is not updaterd's own, a file system that is mounted there
-  for one, is where a release must be replaced | unmount it, or move it away
+in_the_way: something foreign is where a release must be replaced, such as a mounted
+  file system | unmount it, or move it away
 unsafe_staging: others could change a release while it is built
-  | the rights of the product's root
-cache_full: no room for metadata or bundles | free space below the cache
+  | correct the rights of the product's root
+cache_full: there is no room for metadata or bundles | free space below the cache
 cache_unusable: the cache or the store of metadata cannot be used
   | let the daemon's user own it
 state_unusable: the state directory or its database cannot be used
@@ -176,128 +176,138 @@ state_unusable: the state directory or its database cannot be used
 journal_refused: the journal cannot be written | free space in the state directory
 inbox_failed: the journal could not store an event | free space; it comes again
 activation_failed: the disk refused to move `current` | look at the disk
-current_not_a_link: `current` is no link, and updaterd did not make it
+current_not_a_link: `current` is not a link, and updaterd did not make it
   | move it away, or `verify --repair`
 current_is_foreign: `current` points outside `releases` | point it back
-link_not_allowed: a release has a link to a place outside that the owner does not allow
-  | `products.NAME.outside_links`, if it is wanted
+link_not_allowed: a release has a link out of it that the owner does not allow
+  | set `products.NAME.outside_links`, if you want it
 mode_not_allowed: a release asks for a right that the owner does not allow: setuid,
-  setgid, sticky, or others' to write | `products.NAME.special_modes`, if it is wanted
+  setgid, sticky, or writable by others
+  | set `products.NAME.special_modes`, if you want it
 mode_refused: the system forbids a mode that the owner allows
-  | a drop-in for the unit with `RestrictSUIDSGID=no`
-label_in_use: the running release is not what was signed under its name: it is damaged,
+  | write a drop-in for the unit with `RestrictSUIDSGID=no`
+label_in_use: the active release is not what was signed under its name: it is damaged,
   or its publisher gave the name to another tree
   | `updaterd verify PRODUCT --repair`; publish the other tree as a version of its own
-staged_tree_gone: a release vanished from disk before it was active
+staged_tree_gone: a staged release vanished from disk before it was active
   | nothing: built again
 not_staged: the release is not on disk | `updaterd update`
 nothing_to_return_to: there is no earlier release on disk
-  | publish a release that works
+  | wait for a release that works
 nothing_to_verify: nothing is installed | `updaterd update`
 previous_damaged: the earlier release is not as it was signed
   | `updaterd verify PRODUCT --repair`
-rollback_unhealthy: the release that was returned to is not well either
+rollback_unhealthy: the release that was rolled back to is not healthy either
   | look at its units; `updaterd rollback PRODUCT`
-hook_failed: a hook said no, or took too long
+hook_failed: a hook failed, or took too long
   | run the hook by hand, as the daemon's user
-restart_refused: systemd would not restart the units: no grant, no such unit
-  | `updaterd config grant --write`; see the text
-out_of_memory: the kernel killed a process of updaterd for want of memory
+restart_refused: systemd refused to restart the units: it has no grant, or knows no
+  such unit | `updaterd config grant --write`; see the text
+out_of_memory: the kernel killed a process of updaterd because memory was short
   | free memory, or raise `MemoryMax=` of the unit
-worker_killed: the worker was killed, by a person perhaps | `journalctl -k`
-no_such_command: a configured command is not there, or cannot be run
+worker_killed: the worker was killed, perhaps by a person | `journalctl -k`
+no_such_command: a configured command does not exist, or cannot be run
   | correct it, or its rights
-worker_died: the worker ended early | the worker's lines in the journal
+worker_died: the worker ended early | read the worker's lines in the journal
 no_answer: the process that opens bundles ended without an answer
   | look at the disk and `dmesg`; it is tried again
-worker_silent: the process that opens bundles stood still | look at the disk
-worker_left_others: the process that opens bundles left others that cannot be ended
+worker_silent: the process that opens bundles made no progress | look at the disk
+worker_left_others: the process that opens bundles left processes that cannot be ended
   | restart the machine; report it, with the bundle
-cage_open: what opens bundles is confined less than it could be
-  | a kernel of 5.13 or newer with Landlock enabled, on x86-64 or aarch64
+cage_open: the process that opens bundles is confined less than it could be
+  | use a kernel of 5.13 or newer with Landlock enabled, on x86-64 or aarch64
 cage_not_built: the process that opens bundles could not start, or not be confined
   | see the text; `updaterd config check`
 bad_old_files: an installed file was changed, or cannot be read
   | `updaterd verify PRODUCT --repair`
-bad_root: the first root metadata cannot be used | install `trust.root` again
+bad_root: the first root cannot be used | install `trust.root` again
 no_such_user: the daemon's user does not exist
   | install the package, or make it with systemd-sysusers
-not_granted: the grants could not be written or applied | run it as root; see the text
-tree_gone: the journal has a release installed and there is none on disk
-  | mount its file system; if all was deleted, `updaterd update PRODUCT --retry`
+not_granted: the rights could not be written or applied | run it as root; see the text
+tree_gone: the journal has a release installed, and the disk has none
+  | mount its file system; if you deleted everything, `updaterd update PRODUCT
+  --retry`
 no_such_product: the configuration has no such product | see the configuration
 no_such_zone: the time zone is not known here | correct it, or install tzdata
-clock_suspect: the clock shows a time that cannot be | set the clock
+clock_suspect: the clock shows an impossible time | set the clock
 ca_file: the CA file cannot be used | correct `ca_file`
 headers_file: the file of headers cannot be used | correct it, or its rights
 bad_header: a configured header cannot be sent | correct it
 insecure_url: an address is not https | use https
-bad_url: what should be an address is none | correct it
-unsafe_root: a product's root is not the product's alone
-  | another root, or its owner and mode
-grant_root: a product's root that no grant can name | choose another root
-grant_unit: a unit that no grant can name | correct `units`
+bad_url: an address is not valid | correct it
+unsafe_root: others could write in a product's root, or another product has it
+  | choose another root, or correct its owner and mode
+grant_root: no grant can name this product's root | choose another root
+grant_unit: no grant can name this unit | correct `units`
 missing_extra: a part of updaterd is not installed | install the extra that is named
-demo_failed: the demo could not go on | what the text says
+demo_failed: the demo could not go on | do what the text says
 demo_repository: the repository is signed with keys that anybody has
   | publish from a `prod` repository
 """
 
 _NETWORK = """
-dns: a name cannot be resolved | the resolver, `/etc/resolv.conf`
-refused: nobody listens there | the server, firewalls
-unreachable: no route, or no answer | routes, firewalls, the server
-connect_timeout: the connection was not taken in time | routes, firewalls
-tls: the certificate is not trusted, expired, or of another name
-  | `ca_file`; the server's certificate; the clock
-proxy: the proxy refuses, or its address cannot be used | `proxy`; the proxy's rules
-reset: the connection was reset | what is in between; the server
-cut: a stream was cut off | what is in between; the server
+dns: a name cannot be resolved | check the resolver, `/etc/resolv.conf`
+refused: nobody listens there | check the server and firewalls
+unreachable: there is no route, or no answer | check routes, firewalls and the server
+connect_timeout: nobody took the connection in time | check routes and firewalls
+tls: the certificate is not trusted, has expired, or has another name
+  | check `ca_file`, the server's certificate and the clock
+proxy: the proxy refuses, or its address cannot be used
+  | check `proxy` and the proxy's rules
+reset: the connection was reset | check the server and what is in between
+cut: a stream was cut off | check the server and what is in between
 closed: the server closed the connection; one now and then is its rotation
   | nothing, unless it lasts
-half_open: the other end vanished without a word | the network in between
-idle_timeout: no byte came, not even a heartbeat | a proxy that buffers; the server
-header_timeout: no answer came to the request | the server
-timeout: it took too long | the server, the network
-too_slow: bytes come too slowly | the server, the network
-http_NNN: the server's answer; 401 and 403 are the token's, 404 the address's,
-  429 and 503 pass | `headers_file`, the address
-content_type: what answers is no feed | the address; a captive portal
+half_open: the other end vanished without closing the connection
+  | check the network in between
+idle_timeout: no byte came, not even a heartbeat
+  | look for a proxy that buffers; check the server
+header_timeout: no answer came to the request | check the server
+timeout: it took too long | check the server and the network
+too_slow: bytes come too slowly | check the server and the network
+http_NNN: the server's answer; 401 and 403 mean the token, 404 the address; 429 and
+  503 pass | check `headers_file` and the address
+content_type: what answers is not a feed | check the address; look for a captive portal
 content_encoding: it came compressed although that was ruled out
   | serve files as they are
-protocol: what answers does not speak HTTP | the address; a captive portal
-redirect: the redirect makes no sense | the server
-redirects: redirects in circles | the server
-cross_origin_redirect: a redirect to another host | serve files where they are
-stream_limit: a line or an event beyond all limits | the server
-endless_data: more bytes than were announced | the server
-short_answer: fewer bytes than were asked for | the server
-bad_range: a server answers another range than was asked for | the server
+protocol: what answers does not speak HTTP
+  | check the address; look for a captive portal
+redirect: a redirect makes no sense | check the server
+redirects: redirects lead in circles | check the server
+cross_origin_redirect: a redirect leads to another host | serve files where they are
+stream_limit: a line or an event is larger than any event may be | check the server
+endless_data: more bytes came than were announced | check the server
+short_answer: fewer bytes came than were asked for | check the server
+bad_range: a server sends another range than was asked for | check the server
 hash_mismatch: a server has other bytes than were signed | `release verify --deep`
-network: something else; the text says what | the text
-feed: the feed cannot be used | the text
+network: another fault of the network; the text names it | do what the text says
+feed: the feed cannot be used | do what the text says
 """
 
 _PUBLISHER = """
-metadata_expired: signed metadata is over its time, or the clock is wrong
-  | `release refresh`; the clock
-metadata_forged: signed by keys that are not trusted, or by too few
-  | tampering, or keys changed without a root
-metadata_rollback: older than what this machine accepted before
-  | a stale mirror, or a replay
-metadata_mixed: files that do not belong together | a stale cache; it passes
-metadata_malformed: what came is no metadata | a proxy's page; a broken upload
-metadata_missing: a file of the repository is not there | an incomplete upload
-stale_mirror: an older timestamp than before; the newer is kept | refresh the mirror
-no_such_channel: nobody signed that channel | names in the configuration
-no_such_release: nobody signed that release | a missing platform; an early pointer
-no_such_target: nobody signed that file | the repository
-wrong_target: validly signed, for another product, channel or platform
-  | your own signing, or a stolen key
+metadata_expired: signed metadata has expired, or the clock is wrong
+  | `release refresh`; check the clock
+metadata_forged: metadata is signed by keys that are not trusted, or by too few
+  | look for tampering, or for keys that changed without a root
+metadata_rollback: metadata is older than what this machine accepted before
+  | look for a stale mirror, or a replay
+metadata_mixed: files do not belong together
+  | nothing: a cache is stale, and that passes
+metadata_malformed: what came is not metadata
+  | look for a proxy's page, or a broken upload
+metadata_missing: a file of the repository does not exist | complete the upload
+stale_mirror: the timestamp is older than before; the newer one is kept
+  | refresh the mirror
+no_such_channel: nobody signed that channel | check the names in the configuration
+no_such_release: nobody signed that release
+  | look for a missing platform, or a pointer that came too early
+no_such_target: nobody signed that file | check the repository
+wrong_target: it is validly signed, for another product, channel or platform
+  | check your own signing; a key may be stolen
 below_floor: the repository asks for a release below the signed floor
-  | look at what was signed
+  | check what was signed
 floor_over_offer: the channel's floor forbids a release that the channel offers
-  | a lower floor, or a stolen key
+  | lower the floor; a key may be stolen
 """
 
 _NOBODY = """
@@ -305,140 +315,144 @@ current: what the channel offers is installed | nothing
 installed: the release is installed | nothing
 install: a first install is under way | nothing
 upgrade: a newer release is under way | nothing
-step_back: the publisher's signed wish to go back is under way | nothing
+step_back: a step back that the publisher signed is under way | nothing
 nothing_offered: the channel is empty | nothing
 paused: the publisher paused the channel | nothing
-not_understood: made for a newer updaterd: passed over, what is installed goes on
-  | update updaterd
-not_for_platform: nothing that is offered was made for this machine's platform
+not_understood: it was made for a newer updaterd and is passed over; what is installed
+  stays | update updaterd
+not_for_platform: no offer was made for this machine's platform
   | nothing; the publisher may add it
-not_in_rollout: the release is not rolled out to this machine yet | nothing
-ahead_of_rollout: what is installed is newer than this machine's share of the rollout
-  | nothing
-splay: its turn in the rollout comes later | nothing
-held: `updaterd hold` | `updaterd unhold`, or wait
-outside_window: waits for the maintenance window | nothing
-blocked: it failed or was rolled back here
-  | a newer release, or `updaterd update --retry`
+not_in_rollout: the rollout does not reach this machine yet | nothing
+ahead_of_rollout: what is installed is newer than what the rollout gives to this
+  machine | nothing
+splay: this machine's splay within the rollout's spread is not over | nothing
+held: a hold stops it | `updaterd unhold`, or wait
+outside_window: it waits for the maintenance window | nothing
+blocked: the release failed or was rolled back here
+  | wait for a newer release, or `updaterd update --retry`
 system_stopping: the machine, or updaterd, was told to stop during a trial
-  | nothing: the trial is held again at the next start
-superseded: another release came before it was done | nothing
-resumed: a run that was cut short went on | nothing
+  | nothing: the trial is repeated at the next start
+superseded: another release came before this one was done | nothing
+resumed: a deployment that was cut short went on | nothing
 on_disk: its tree was on disk already | nothing
-adopted: made of the files that were here already | nothing
+adopted: the tree was made of files that were on disk already | nothing
 adopting: an application that others installed was taken over | nothing
-found_on_disk: the journal took over what the disk says | nothing
+found_on_disk: the journal took over what is on disk | nothing
 current_restored: `current` was gone and is back | nothing
-nothing_on_disk: no release is left on disk; a person had it installed anew | nothing
-left_for_package: somebody removed `current` of updaterd itself: its package runs
-  | `updaterd unhold updaterd`
-http_204: the feed told this machine to go away | asked again at the next poll
+nothing_on_disk: no release is left on disk; a person had the product installed anew
+  | nothing
+left_for_package: somebody removed `current` of updaterd itself: the packaged release
+  runs | `updaterd unhold updaterd`
+http_204: the feed told this machine to go away | nothing: asked again at the next poll
 """
 
 _SERVER = """
-address_file: the file of the server's address cannot be written | correct it
+address_file: the file for the server's address cannot be written
+  | correct `--address-file`
 certificate: the certificate or its key cannot be used | correct the files
 fast_sink: the fast sink cannot be used here | another `--sink`
-listen: the address cannot be listened at | another port; who has it
-log_unreachable: the event log does not answer | Redis, or the disk
-log_unusable: the event log cannot be used | the file that is named
-log_url: the log's address is none | correct it
+listen: the server cannot listen at this address
+  | choose another port, or see who has it
+log_unreachable: the event log does not answer | check Redis, or the disk
+log_unusable: the event log cannot be used | see the file that is named
+log_url: the address of the log is not valid | correct `--log`
 extra_missing: the server's libraries are not installed | install `updaterd[server]`
-tokens_unreadable: the tokens cannot be read | the file's rights
-tokens_unwritable: the tokens cannot be written | the folder's rights
+tokens_unreadable: the tokens cannot be read | correct the file's rights
+tokens_unwritable: the tokens cannot be written | correct the folder's rights
 downloads_full: as many files are being read as the feed server can open, or this
   address reads as many as are free | later
-unavailable: the feed server cannot answer now: files or connections at their limit, or
-  its disk refuses | its log
+unavailable: the feed server cannot answer now: files or connections are at their
+  limit, or its disk refuses | read its log
 too_many_tokens: there are too many tokens | revoke some
-bad_scope: a scope that is none | `read` or `announce`
+bad_scope: a scope is not valid | use `publish:PRODUCT/CHANNEL`, `operate` or `read`
 no_such_token: there is no such token | `updaterd token list`
 token_required: a token is needed | send one
-scope_missing: the token may not do that | another token
-idempotency_key_required: an announcement without its key | send `Idempotency-Key`
-idempotency_key_reused: the key came with another announcement before | a new key
+scope_missing: the token may not do that | use another token
+idempotency_key_required: an announcement came without its key | send `Idempotency-Key`
+idempotency_key_reused: the key came with another announcement before | use a new key
 metadata_older: the announcement's metadata is older than what was announced
   | announce what is newest
 too_many_announcements: announcements come too fast | slow down
 body_timeout: the body did not come in time | send it at once
 head_too_large: the request's head is too large | send less
-method_not_allowed: the method is not one of those | GET or POST
+method_not_allowed: the method is not allowed | use GET or POST
 not_ready: the server starts or stops | ask again
 full: the server has as many streams as it may | ask again later; add servers
-too_many_at_once: too many new streams at once | ask again later
-operate_scope_required: metrics need a token with the scope `operate` | another token
-too_many_of_token: too many streams with one token | fewer; another token
-too_many_of_address: too many streams from one address | fewer
+too_many_at_once: too many streams open at once | ask again later
+operate_scope_required: metrics need a token with the scope `operate`
+  | use another token
+too_many_of_token: there are too many streams with one token
+  | open fewer, or use another token
+too_many_of_address: there are too many streams from one address | open fewer
 """
 
 _COMMAND = """
-announcement_refused: the feed refused the announcement | what it says
-bad_change: a change of keys that cannot be read | export it again
-bad_file_type: a file that is neither file, folder nor link | leave it out
-bad_key: a key file that cannot be used | another file, or its passphrase
-bad_key_uri: a key's address that cannot be used | correct it
-not_proven: a bundle, applied, does not make the release | report it
-bad_min_updater: `--min-updater` is no version | correct it
+announcement_refused: the feed refused the announcement | do what the feed says
+bad_change: a change of keys cannot be read | export it again
+bad_file_type: a file is neither file, folder nor link | leave it out
+bad_key: a key file cannot be used | use another file, or its passphrase
+bad_key_uri: a key's address cannot be used | correct it
+not_proven: a bundle, when applied, does not make the release | report it
+bad_min_updater: `--min-updater` is not a version | correct it
 bad_workspace: the repository's settings cannot be used | correct `release.toml`
 change_outdated: the change was made for an older root | export it again
 change_pending: a change of keys waits | import or cancel it
 concurrent_publish: another publication was faster | run it again
 credential: a credential cannot be used | correct it
 delta_worker: a process that makes deltas died | free memory; run it again
-disk: the disk refused | see to it, then the same command
+disk: the disk refused | repair it, then run the same command
 empty_channel: the channel has no release | push one
-empty_tree: there is nothing in the folder | the right folder
-exists: it is there already | another name
-floor_above: the floor would be above the release | a lower floor
-key_unreachable: a key does not answer | the token, the KMS, the plug
-keyring: the names of the keys cannot be read | the file that is named
+empty_tree: there is nothing in the folder | name the right folder
+exists: it exists already | choose another name
+floor_above: the floor would be above the release | choose a lower floor
+key_unreachable: a key does not answer | check the token, the KMS, the plug
+keyring: the names of the keys cannot be read | see the file that is named
 missing_keys: keys are not here | bring them, or rotate lost ones
 no_change: no change of keys waits | nothing
 no_repository: there is no repository | `release init`
-no_say: the key's signature would not count | another key
+no_say: the key's signature would not count | use another key
 no_such_key: there is no such key | `release keys list`
 no_such_role: there is no such role | `release status`
-nothing_beneath: nothing else was offered that the other machines could get
+nothing_beneath: there is no other offer for the other machines
   | push a release that works; pause, or yank
-no_workspace: that is no repository of ours | `release init`; `--repo`
-not_a_feed: what answers is no feed | `--feed`
+no_workspace: the folder is not a workspace | `release init`; `--repo`
+not_a_feed: what answers is not a feed | check `--feed`
 not_carried: the tree has what no release carries | leave it out, or `--drop`
-not_confirmed: it was not confirmed | say yes, or `--yes`
-not_metadata: the file is no metadata | the right file
-not_compared: what is out is another repository | `served_at` in `release.toml`
+not_confirmed: it was not confirmed | answer yes, or use `--yes`
+not_metadata: the file is not metadata | use the right file
+not_compared: what is published there is another repository
+  | correct `served_at` in `release.toml`
 not_newest: the channel offers a later release | `release publish` to go back
-other_file: another file than the one that waits | export it again
-partial_step_back: a part of the machines would go back
+other_file: the file is another one than the change that waits | export it again
+partial_step_back: only a part of the machines would step back
   | offer the older release to all
-passphrase: the passphrase is missing or wrong | the right one
-pin: a token's PIN is missing | `UPDATERD_PIN`, `--pin-file`
+passphrase: the passphrase is missing or wrong | give the right one
+pin: a token's PIN is missing | set `UPDATERD_PIN`, or `--pin-file`
 platform_missing: the release lacks a platform that the channel has
   | `--tree` for each; `--without` to leave those machines with what they have
 release_exists: that version is, or was, published with other contents
-  | a new version
-repository_behind: what is out is newer than what is here
-  | the newest copy of `public/`; `release recover`
-repository_unreadable: the repository cannot be read | the file that is named
-seq_exhausted: no place in the order is left after that seq
-  | rotate the release key, yank that release
+  | choose a new version
+repository_behind: what is published is newer than this workspace
+  | bring the newest copy of `public/`; `release recover`
+repository_unreadable: the repository cannot be read | see the file that is named
+seq_exhausted: no seq is left above that one | rotate the release key, yank that release
 seq_mismatch: the version has another seq | leave `--seq` out
-seq_not_above: the seq is not above the last | a higher one
+seq_not_above: the seq is not above the last one | choose a higher one
 source_paused: the channel to promote from is paused | resume it; `release publish`
-signing_failed: a key did not sign | the token, the KMS
-taken_back: the channel offered it before and was taken back
+signing_failed: a key did not sign | check the token, the KMS
+taken_back: the channel offered it before and went back from it
   | `release publish` to offer it again
-token: the announcer's token cannot be used | `--token-file`
-token_refused: the feed refused the token | another token
+token: the token for announcements cannot be used | check `--token-file`
+token_refused: the feed refused the token | use another token
 too_few_keys: fewer keys than signatures are asked for | add keys first
-too_many_rollouts: more rollouts would be under way than a channel can say
-  | finish one
+too_many_rollouts: more rollouts would be under way than a channel can hold | finish one
 tree_changed: the folder changed while it was read | run it again
 unknown_matcher: the matcher is not known | see `--help`
-unreadable: a file cannot be read | its rights
+unreadable: a file cannot be read | correct its rights
 unused_key: no role uses the key | nothing
 useless_patch: a patch does not make the file | leave it out
-weak_passphrase: the passphrase for a new key is too short | a longer one
-workspace_exists: there is a repository already | another folder
+weak_passphrase: the passphrase for a new key is too short | choose a longer one
+workspace_exists: there is a repository already | choose another folder
 """
 
 _ROWS = {

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The release engineer's side: bundle, delta, sign, publish, steer."""
+"""The publisher's side: bundle, delta, sign, publish, steer."""

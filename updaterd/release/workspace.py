@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The release engineer's directory: what is served, the keys, the settings.
+"""The publisher's directory: what is served, the keys, the settings.
 
 DIR/public/{metadata,targets,blobs}   served to the world
 DIR/keys/                             0700; see release/keys/keyring.py

@@ -123,7 +123,7 @@ class _Play:
     def keys_and_server(self) -> None:
         """Make keys and a repository; start the feed server."""
         story, stage = self.story, self.stage
-        story.chapter("A release engineer makes keys; an operator starts the feed")
+        story.chapter("A publisher makes keys; an operator starts the feed")
         stage.run(
             "release", "init", self.ops, "--profile", "demo",
             "--product", "atlas", "--channel", "stable",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MORE = """\
 For a public/ that was restored from a backup, or lags behind what machines have seen.
-Versions, places in the order (seq) and labels jump past all that is out. Channels go
+Versions of roles, seqs and labels jump past all that is out. Channels go
 on with what the backup says: it is said before it is done. If any copy of what is out
 is left (a mirror, the CDN), bring that here instead: nothing is lost then.
 """

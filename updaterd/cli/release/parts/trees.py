@@ -45,7 +45,7 @@ def add_build(parser: argparse.ArgumentParser) -> None:
         "--seq",
         type=options.SEQ,
         metavar="N",
-        help="its place in the order (default: next)",
+        help="its number in the order of releases (default: the next)",
     )
     group.add_argument(
         "--deltas",
