@@ -60,8 +60,8 @@ class Updaterd:
 
     APPLY = (
         "import sys; sys.path[:] = sys.argv.pop().split(chr(10));"
-        "from updaterd.artifact import child, sandbox;"
-        "sandbox.run(child.read(sys.stdin.buffer.read()))"
+        "from updaterd.artifact.worker import child, parent;"
+        "parent.run(child.read(sys.stdin.buffer.read()))"
     )
 
     def create(self, work: Path, old: Path, new: Path) -> int:
@@ -89,24 +89,24 @@ class Updaterd:
         The process that opens the bundle, and the one that hashes what it made. In an
         update the latter is the worker, whose start is paid for already; here it is in.
         """
-        from updaterd.artifact import sandbox
+        from updaterd.artifact.worker import parent
 
-        argv = sandbox.command()
+        argv = parent.command()
         argv[argv.index("-c") + 1] = self.APPLY
-        return argv, work / "updaterd.stdin", sandbox.ENVIRONMENT
+        return argv, work / "updaterd.stdin", parent.ENVIRONMENT
 
     def prepare(self, work: Path, old: Path, new: Path) -> None:
         import compileall
         import pickle
 
         import updaterd
-        from updaterd.artifact import sandbox
+        from updaterd.artifact.worker import parent
 
         # As an installation does. In a checkout, what the worker imports after it gave
         # up its rights would be compiled every time.
         compileall.compile_dir(Path(updaterd.__file__).parent, quiet=1)
         delta, before, after = pickle.loads((work / "updaterd.job").read_bytes())
-        job = sandbox.Job(
+        job = parent.Job(
             kind="delta",
             codec=delta.codec,
             bundle=work / "updaterd",
@@ -119,7 +119,7 @@ class Updaterd:
             old_files=before,
             unchanged="hardlink",  # as the floor does
         )
-        (work / "updaterd.stdin").write_bytes(sandbox.plain(job))
+        (work / "updaterd.stdin").write_bytes(parent.plain(job))
 
 
 class Decoding:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from updaterd import cli
-from updaterd.confine import seccomp
+from updaterd.artifact.worker.confine import seccomp
 from updaterd.core import codes, lifecycle
 
 HERE = Path(__file__).parent

@@ -96,7 +96,7 @@ def test_updaterd_knows_whether_it_works(machine):
     ("part", "sabotage"),
     [
         ("pipeline/update.py", 'def update(*_): raise RuntimeError("born broken")'),
-        ("artifact/child.py", 'def make(*_): raise RuntimeError("born broken")'),
+        ("artifact/worker/child.py", 'def make(*_): raise RuntimeError("born broken")'),
     ],
 )
 def test_release_whose_worker_cannot_work_says_so(machine, tmp_path, part, sabotage):

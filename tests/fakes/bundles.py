@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from updaterd.artifact import child, completion, container
+from updaterd.artifact import container
 from updaterd.artifact.codecs import WINDOW, XZ
 from updaterd.artifact.destination import Destination
 from updaterd.artifact.job import Job, Report
-from updaterd.artifact.sandbox import run
+from updaterd.artifact.worker import child, completion
+from updaterd.artifact.worker.parent import run
 from updaterd.core.manifest import Delta, Entry, Link, tree_id
 from updaterd.release import tree
 from updaterd.release.bundles import delta as delta_bundle

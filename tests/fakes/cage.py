@@ -10,8 +10,8 @@ import json
 import struct
 import sys
 
-from updaterd.artifact import sandbox
-from updaterd.confine.seccomp import ARCHITECTURES
+from updaterd.artifact.worker import parent
+from updaterd.artifact.worker.confine.seccomp import ARCHITECTURES
 
 LAYERS = ("landlock", "seccomp", "namespaces")
 _PRCTL = {"x86_64": 157, "aarch64": 167}
@@ -69,7 +69,7 @@ def command(payload: str, machine: str, *, without: tuple[str, ...] = ()) -> lis
         machine: as `os.uname` names it.
         without: layers that the kernel lacks.
     """
-    argv = sandbox.command()
+    argv = parent.command()
     place = argv.index("-c") + 1
     start, leave = argv[place].rsplit("; ", 1)
     source = json.dumps(PRELUDE + payload)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from fakes.bundles import assemble, grow
 
-from updaterd.artifact import images, script
+from updaterd.artifact import script
+from updaterd.artifact.apply.operations import encode
 from updaterd.artifact.codecs import STORED
 from updaterd.artifact.container import DELTA
-from updaterd.artifact.operations import encode
-from updaterd.artifact.programs import CODE, FRAMES, FUNCTIONS, TABLE, WORDS
+from updaterd.artifact.programs import stream as images
+from updaterd.artifact.programs.image import CODE, FRAMES, FUNCTIONS, TABLE, WORDS
 from updaterd.artifact.script import MADE, Item
 from updaterd.core.tree import Entry
 

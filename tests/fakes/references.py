@@ -5,8 +5,8 @@ from array import array
 from bisect import bisect_right
 from struct import Struct
 
-from updaterd.artifact.programs import ABSOLUTE, BACK, CHUNK, PLAIN, WORDS
-from updaterd.artifact.references import Image, Projector, target_of
+from updaterd.artifact.programs.image import ABSOLUTE, BACK, CHUNK, PLAIN, WORDS
+from updaterd.artifact.programs.projector import Image, Projector, target_of
 
 __all__ = ["Image", "Oracle", "tables"]
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-import updaterd.artifact
-from updaterd.artifact import sandbox
+import updaterd.artifact.apply
 from updaterd.artifact.job import Job
-from updaterd.artifact.sandbox import Answer
+from updaterd.artifact.worker import parent
+from updaterd.artifact.worker.parent import Answer
 
 BOTH = ("compiled", "interpreted")
 """Loops that apply deltas."""
@@ -21,14 +21,17 @@ def use(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if os.environ.get("CI") != "true":  # there it must be
             pytest.importorskip("updaterd.artifact._native", exc_type=ImportError)
         return
-    for name in ("_native", "compiled"):
-        monkeypatch.setitem(sys.modules, f"updaterd.artifact.{name}", None)
-        monkeypatch.delattr(updaterd.artifact, name, raising=False)
+    for package, name in (
+        (updaterd.artifact, "_native"),
+        (updaterd.artifact.apply, "compiled"),
+    ):
+        monkeypatch.setitem(sys.modules, f"{package.__name__}.{name}", None)
+        monkeypatch.delattr(package, name, raising=False)
 
 
 def ask(which: str, job: Job) -> Answer:
     """Return what the process that opens bundles says, with one of BOTH loops."""
-    answer = sandbox.ask(job, argv=command(which))
+    answer = parent.ask(job, argv=command(which))
     assert answer.confined is not None, answer.text
     assert answer.end is not None, answer
     return answer
@@ -36,4 +39,4 @@ def ask(which: str, job: Job) -> Answer:
 
 def command(which: str) -> list[str]:
     """Return how a worker is started that applies deltas by one of BOTH."""
-    return sandbox.command(interpreted=which == "interpreted")
+    return parent.command(interpreted=which == "interpreted")

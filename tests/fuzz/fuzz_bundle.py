@@ -31,19 +31,10 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT.parent), str(ROOT / "unit" / "artifact")]
 
 with atheris.instrument_imports(include=["updaterd"]):
-    from updaterd.artifact import (
-        bsdiff,
-        codecs,
-        container,
-        interpreted,
-        listed,
-        loops,
-        patch,
-        projection,
-        references,
-        unpack,
-    )
+    from updaterd.artifact import bsdiff, codecs, container, patch, unpack
+    from updaterd.artifact.apply import interpreted, loops
     from updaterd.artifact.job import Job
+    from updaterd.artifact.programs import listed, projection, projector
     from updaterd.artifact.verify import verify_tree
     from updaterd.core.manifest import tree_id
     from updaterd.errors import RejectedError
@@ -90,7 +81,7 @@ class Target:
         self.programs = moved(base / "programs")
         self.twins = (
             (loops.best(), projection.implementation()),
-            (interpreted, references),
+            (interpreted, projector),
         )
         self.before = self.outside()
         self.counts = dict.fromkeys(("tree", "refused"), 0)

@@ -18,7 +18,7 @@ import pytest
 from fakes.cage import command
 from fakes.people import DAEMON, at_work, give, run_as
 
-from updaterd.confine import landlock
+from updaterd.artifact.worker.confine import landlock
 
 MACHINE = os.uname().machine
 PAGE = Path(__file__).parents[2] / "docs/threat-model.md"
@@ -131,10 +131,10 @@ def apply(job, fd, progress):
 """
 RUNNER = """
 import json, sys
-from updaterd.artifact import sandbox
+from updaterd.artifact.worker import parent
 from updaterd.artifact.job import Job
 given = json.load(sys.stdin)
-answer = sandbox.ask(Job(**given["job"]), argv=given["argv"])
+answer = parent.ask(Job(**given["job"]), argv=given["argv"])
 made = getattr(answer.end, "made", None)
 print(json.dumps([made and made.bytes_written, repr(answer)]))
 """

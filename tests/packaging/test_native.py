@@ -18,7 +18,7 @@ NATIVE = "updaterd/artifact/_native.abi3.so"
 PURE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import updaterd.artifact.child, updaterd.pipeline.update
+import updaterd.artifact.worker.child, updaterd.pipeline.update
 assert updaterd.__file__.startswith(sys.argv[1]), updaterd.__file__
 try:
     import updaterd.artifact._native

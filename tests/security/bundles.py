@@ -15,7 +15,8 @@ from fakes.bundles import assemble, pack
 from fakes.rig import Rig
 
 from security.attacks import manifest_of, sign_manifest, sign_raw
-from updaterd.artifact import codecs, container, operations, script
+from updaterd.artifact import codecs, container, script
+from updaterd.artifact.apply import operations
 from updaterd.artifact.codecs import BZ2, STORED, XZ, ZSTD, zstd
 from updaterd.artifact.script import LINK, MADE, Item
 from updaterd.core.manifest import Delta, File

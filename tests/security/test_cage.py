@@ -16,10 +16,10 @@ from fakes.bundles import grow
 from fakes.cage import command
 from fakes.tools import refuse
 
-from updaterd.artifact import sandbox
 from updaterd.artifact.job import Job
 from updaterd.artifact.verify import verify_tree
-from updaterd.confine import landlock
+from updaterd.artifact.worker import parent
+from updaterd.artifact.worker.confine import landlock
 from updaterd.core.frozen import replaced
 from updaterd.core.manifest import tree_id
 from updaterd.errors import RejectedError, UpdaterError
@@ -87,7 +87,7 @@ def state(root):
 def attacked(job, payload, **kernel):
     """Run a job with a payload in it; return the report, or the error."""
     try:
-        return sandbox.run(job, argv=command(payload, MACHINE, **kernel))
+        return parent.run(job, argv=command(payload, MACHINE, **kernel))
     except UpdaterError as error:
         return error
 
@@ -406,7 +406,7 @@ def test_the_layers_in_force_are_told(job):
         (job.destination / "a").unlink(missing_ok=True)
         for path in sorted(job.destination.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        sandbox.run(
+        parent.run(
             job,
             argv=command(payload, MACHINE, without=without),
             on_confined=told.append,

@@ -14,12 +14,14 @@ import pytest
 from fakes.bundles import assemble, delta_job, grow, make_delta, pack, perform
 from fakes.uncompiled import BOTH, ask, use
 
-from updaterd.artifact import codecs, container, operations, sandbox, script
-from updaterd.artifact.answers import Done
+from updaterd.artifact import codecs, container, script
+from updaterd.artifact.apply import operations
 from updaterd.artifact.codecs import BZ2, STORED, XZ, ZSTD, zstd
 from updaterd.artifact.script import COPY, LINK, MADE, SAME, Item
 from updaterd.artifact.varint import pack as number
 from updaterd.artifact.verify import verify_tree
+from updaterd.artifact.worker import parent
+from updaterd.artifact.worker.answers import Done
 from updaterd.core.routes import BSDIFF
 from updaterd.errors import RejectedError
 from updaterd.release.bundles import full as release_bundle
@@ -342,6 +344,6 @@ def test_the_worker_has_no_rights_to_speak_of(base, monkeypatch):
     (base / "evil" / "json.py").write_text("raise SystemExit(9)")
     before, after = _trees(base)
     job = delta_job(base, base / "delta", before, after)
-    report = sandbox.run(job)
+    report = parent.run(job)
     assert not verify_tree(job.destination, after)
     assert report.peak_rss < 48 * 2**20

@@ -12,14 +12,16 @@ from fakes.bundles import delta_job, grow, perform
 from fakes.programs import control, delta, moved, program, rows
 from fakes.uncompiled import BOTH, ask, use
 
-from updaterd.artifact import images, projection, script
-from updaterd.artifact.answers import Done, Failure
-from updaterd.artifact.blocks import MAX_BLOCK
-from updaterd.artifact.operations import encode
-from updaterd.artifact.programs import FRAMES, TABLE
+from updaterd.artifact import script
+from updaterd.artifact.apply.blocks import MAX_BLOCK
+from updaterd.artifact.apply.operations import encode
+from updaterd.artifact.programs import projection
+from updaterd.artifact.programs import stream as images
+from updaterd.artifact.programs.image import FRAMES, TABLE
 from updaterd.artifact.script import MADE, Item
 from updaterd.artifact.varint import pack as number
 from updaterd.artifact.verify import verify_tree
+from updaterd.artifact.worker.answers import Done, Failure
 from updaterd.core.tree import File
 from updaterd.errors import MalformedError, RejectedError
 

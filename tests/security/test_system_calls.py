@@ -14,14 +14,14 @@ import sys
 import pytest
 from fakes.tools import refuse
 
-from updaterd.confine import seccomp
+from updaterd.artifact.worker.confine import seccomp
 
 MACHINE = os.uname().machine
 COLUMN = 1 if MACHINE == "x86_64" else 2
 CONFINED = """
 import ctypes, errno, json, mmap, os, signal, sys
-from updaterd.artifact.limits import give_up
-from updaterd.confine import confine
+from updaterd.artifact.worker.limits import give_up
+from updaterd.artifact.worker.confine import confine
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 def call(number, arguments=(-1,) * 6):

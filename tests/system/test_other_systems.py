@@ -180,7 +180,8 @@ COMPARE = r"""
 import random, sys
 from array import array
 sys.path.insert(0, sys.argv[1])
-from updaterd.artifact import _native, programs, references
+from updaterd.artifact import _native
+from updaterd.artifact.programs import image, projector
 
 draw = random.Random(1)
 size, base = 200_000, 0x400000
@@ -199,7 +200,7 @@ copies = [array("q", c) for c in ([0, 70_001], [70_001, 129_000], [8, 70_100])]
 made = []
 for image, projector in (
     (_native.Image(*rows), _native.Projector),
-    (programs.Image(*rows), references.Projector),
+    (image.Image(*rows), projector.Projector),
 ):
     begun = projector(
         lambda low, high: bytes(old[low:high]),

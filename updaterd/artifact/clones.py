@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+from updaterd.artifact.apply.sources import look_up
 from updaterd.artifact.destination import FICLONE
 from updaterd.artifact.folders import Folders
-from updaterd.artifact.sources import look_up
 from updaterd.core.tree import Entry, File
 
 

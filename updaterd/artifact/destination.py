@@ -12,9 +12,9 @@ import os
 import stat
 from hashlib import sha256
 
+from updaterd.artifact.apply.output import CREATE, Output
+from updaterd.artifact.apply.sources import digest, has_content, look_at, look_up
 from updaterd.artifact.folders import Folders
-from updaterd.artifact.output import CREATE, Output
-from updaterd.artifact.sources import digest, has_content, look_at, look_up
 from updaterd.durable import link_at, symlink_at
 
 TYPE_CHECKING = False

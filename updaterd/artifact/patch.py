@@ -9,14 +9,15 @@ wrong because an old file was not what its listing says.
 
 from __future__ import annotations
 
-from updaterd.artifact import codecs, container, loops, script
-from updaterd.artifact.blocks import MAX_BLOCK
+from updaterd.artifact import codecs, container, script
+from updaterd.artifact.apply import loops
+from updaterd.artifact.apply.blocks import MAX_BLOCK
+from updaterd.artifact.apply.engine import Engine
+from updaterd.artifact.apply.output import Outputs
+from updaterd.artifact.apply.sink import Sink
 from updaterd.artifact.codecs import BSDIFF, Stream
-from updaterd.artifact.engine import Engine
 from updaterd.artifact.job import Made
-from updaterd.artifact.output import Outputs
 from updaterd.artifact.script import COPY, LINK, MADE
-from updaterd.artifact.sink import Sink
 from updaterd.core.tree import File, Link
 from updaterd.errors import MalformedError, RejectedError
 
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import ModuleType
 
-    from updaterd.artifact.blocks import Block
+    from updaterd.artifact.apply.blocks import Block
+    from updaterd.artifact.apply.sink import Progress
     from updaterd.artifact.codecs import Packed
     from updaterd.artifact.job import Job
     from updaterd.artifact.script import Item, Script
-    from updaterd.artifact.sink import Progress
     from updaterd.core.tree import Entry
 
 PROJECTED = "delta2"
@@ -44,7 +45,7 @@ def prepare(codec: str) -> None:
     if codec == BSDIFF:
         from updaterd.artifact import bsdiff  # noqa: F401, PLC0415 - few need it
     if codec.startswith(PROJECTED):
-        from updaterd.artifact import projection  # noqa: PLC0415 - few need it
+        from updaterd.artifact.programs import projection  # noqa: PLC0415 - few need it
 
         projection.load()
 
@@ -104,7 +105,7 @@ def apply(
         )
         project = None
         if images:
-            from updaterd.artifact import projection  # noqa: PLC0415 - few need it
+            from updaterd.artifact.programs import projection  # noqa: PLC0415 - few need it
 
             projected = projection.prepare(fd, images[0], plan, blocks, old.read)
             blocks, project = projected.blocks(), projected.project

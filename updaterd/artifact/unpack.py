@@ -10,9 +10,9 @@ and hashes are the signed listing's. Chosen files need only the frames they lie 
 from __future__ import annotations
 
 from updaterd.artifact import container
+from updaterd.artifact.apply.output import Outputs
 from updaterd.artifact.codecs import Stream
 from updaterd.artifact.job import Made
-from updaterd.artifact.output import Outputs
 from updaterd.core.tree import File
 from updaterd.errors import MalformedError, RejectedError
 
@@ -20,9 +20,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from updaterd.artifact.apply.sink import Progress
     from updaterd.artifact.codecs import Packed
     from updaterd.artifact.job import Job
-    from updaterd.artifact.sink import Progress
     from updaterd.core.tree import Entry
 
 BATCH = 1 << 18

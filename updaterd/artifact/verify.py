@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from updaterd.artifact.apply.sources import digest, open_at
 from updaterd.artifact.folders import Folders
-from updaterd.artifact.sources import digest, open_at
 from updaterd.core.attributes import Attributes
 from updaterd.core.manifest import Entry, File, Link
 from updaterd.files import volumes

@@ -21,8 +21,8 @@ EXIT_NO_VERDICT = 75  # sysexits(3): EX_TEMPFAIL
 
 # daemon, worker, the worker's child, and what the guard calls
 _PARTS = (
-    "artifact.child",
     "artifact.codecs",
+    "artifact.worker.child",
     "daemon.service",
     "pipeline.by_hand",
     "pipeline.update",

@@ -16,9 +16,11 @@ from fakes.uncompiled import BOTH, use
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from updaterd.artifact import completion, loops, patch
+from updaterd.artifact import patch
+from updaterd.artifact.apply import loops
 from updaterd.artifact.destination import Destination
 from updaterd.artifact.verify import verify_tree
+from updaterd.artifact.worker import completion
 from updaterd.core.manifest import File, tree_id
 from updaterd.errors import RejectedError
 from updaterd.release import tree

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Image and Projector for Python: see updaterd/artifact/references.py, which is the
+/* Image and Projector for Python: see artifact/programs/projector.py, which is the
  * same without a compiler and says what they do. */
 #include "projector.h"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from updaterd import config
-from updaterd.artifact import sandbox
+from updaterd.artifact.worker import parent
 from updaterd.cli.config.finding import Finding, of_error
 from updaterd.core.settings import Product, Settings
 from updaterd.errors import UpdaterError
@@ -68,7 +68,7 @@ def cage() -> dict[str, Any]:
     With `missing`, a sentence for each that leaves something open.
     """
     with tempfile.TemporaryDirectory(prefix="updaterd-check-") as folder:
-        confined = sandbox.probe(folder)
+        confined = parent.probe(folder)
     if confined is not None:
         return confined.document()
     return {

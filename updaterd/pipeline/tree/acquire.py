@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from updaterd.artifact import codecs
-from updaterd.artifact.fetch import fetch_blob
 from updaterd.artifact.verify import verify_tree
 from updaterd.core import budget
 from updaterd.core import manifest as manifests
@@ -26,6 +25,7 @@ from updaterd.errors import MalformedError, RejectedError, TransientError, Updat
 from updaterd.install import stage
 from updaterd.install.room import DiskFullError
 from updaterd.net import WORTHWHILE, NotFoundError
+from updaterd.net.blobs import fetch_blob
 from updaterd.pipeline.run import Run
 from updaterd.pipeline.tree import byte_code, cache, finish, reuse, room
 from updaterd.pipeline.tree.build import build

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd.artifact import sandbox
+from updaterd.artifact.worker import parent
 from updaterd.core.frozen import replaced
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Delta, Entry, Full
@@ -134,7 +134,7 @@ def _between(
     return Base(staging, files)
 
 
-def _run(job: Job, work: sandbox.Job) -> sandbox.Report:
+def _run(job: Job, work: parent.Job) -> parent.Report:
     """Apply one bundle in a worker.
 
     Raises:
@@ -142,7 +142,7 @@ def _run(job: Job, work: sandbox.Job) -> sandbox.Report:
         TransientError: no disk space, no memory.
     """
     try:
-        return sandbox.run(work, on_progress=_progress(job))
+        return parent.run(work, on_progress=_progress(job))
     except RejectedError:
         job.skip.add(work.bundle_sha256)
         raise
@@ -150,9 +150,9 @@ def _run(job: Job, work: sandbox.Job) -> sandbox.Report:
 
 def _work(
     job: Job, named: tuple[Full | Delta, Path], staging: Path, base: Base | None
-) -> sandbox.Job:
+) -> parent.Job:
     step, bundle = named
-    return sandbox.Job(
+    return parent.Job(
         kind="delta" if isinstance(step, Delta) else "full",
         codec=step.codec,
         bundle=bundle,

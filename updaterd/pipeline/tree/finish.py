@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from updaterd import durable
+from updaterd.artifact.apply.output import CREATE
+from updaterd.artifact.apply.sources import open_at
 from updaterd.artifact.destination import HashedOutput
 from updaterd.artifact.folders import Folders
-from updaterd.artifact.output import CREATE
-from updaterd.artifact.sources import open_at
 from updaterd.core import special
 from updaterd.core.attributes import Attributes, not_allowed
 from updaterd.core.manifest import Entry, Manifest

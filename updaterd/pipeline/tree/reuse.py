@@ -13,11 +13,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from updaterd import durable
-from updaterd.artifact import sandbox, unpack
+from updaterd.artifact import unpack
 from updaterd.artifact.destination import Destination
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.job import entries, rows
 from updaterd.artifact.verify import verify_tree
+from updaterd.artifact.worker import parent
 from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Entry, File, Manifest, tree_id
@@ -241,8 +242,8 @@ def _unpack_missing(
     full = manifest.full
     fresh = stage.open_beside(staging)
     try:
-        sandbox.run(
-            sandbox.Job(
+        parent.run(
+            parent.Job(
                 kind="full",
                 codec=full.codec,
                 bundle=sparse,

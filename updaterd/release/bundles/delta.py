@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from updaterd.artifact import codecs, container, operations, script
+from updaterd.artifact import codecs, container, script
+from updaterd.artifact.apply import operations
 from updaterd.artifact.codecs import STORED, XZ, ZSTD
-from updaterd.artifact.projection import MAX_OPERATIONS
+from updaterd.artifact.programs.projection import MAX_OPERATIONS
 from updaterd.artifact.script import COPY, LINK, LONG, MADE, SAME, Item
 from updaterd.core.manifest import Delta, Entry, File, Link, tree_id
 from updaterd.core.routes import codec_name

@@ -15,7 +15,7 @@ from itertools import pairwise
 from mmap import mmap
 from pathlib import Path
 
-from updaterd.artifact.programs import (
+from updaterd.artifact.programs.image import (
     CODE,
     FRAMES,
     FUNCTIONS,

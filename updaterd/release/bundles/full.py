@@ -13,7 +13,7 @@ from pathlib import Path
 from updaterd.artifact import codecs, container
 from updaterd.artifact import unpack as reader
 from updaterd.artifact.job import Job
-from updaterd.artifact.sandbox import run
+from updaterd.artifact.worker.parent import run
 from updaterd.core.manifest import Entry, File, Full, tree_id
 from updaterd.core.routes import codec_name
 from updaterd.errors import BrokenError

@@ -11,8 +11,8 @@ import os
 import shutil
 from pathlib import Path
 
-from updaterd.artifact import sandbox
 from updaterd.artifact.job import Job
+from updaterd.artifact.worker import parent
 from updaterd.core.manifest import Delta, Entry, Manifest, tree_id
 from updaterd.core.routes import BSDIFF
 from updaterd.errors import BrokenError, RejectedError
@@ -71,7 +71,7 @@ def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
         old_files=old.files,
     )
     try:
-        sandbox.run(job)
+        parent.run(job)
     except RejectedError as error:
         raise RejectedError(
             f"{patch} does not make {version} from {old.version}: {error.what}",

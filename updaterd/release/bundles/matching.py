@@ -21,7 +21,7 @@ from updaterd.errors import BrokenError
 Cover = tuple[int, int, int]
 """Place in the new bytes, place in the old ones, length."""
 Operation = tuple[int, int, int]
-"""Length, extra, skip: see artifact/operations.py."""
+"""Length, extra, skip: see artifact/apply/operations.py."""
 
 HDIFFPATCH, BSDIFF = "hdiffpatch", "bsdiff4"
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from updaterd.artifact import images
-from updaterd.artifact.programs import MAX_TABLES
+from updaterd.artifact.programs import stream as images
+from updaterd.artifact.programs.image import MAX_TABLES
 from updaterd.release.bundles import elf, program_matching
 from updaterd.release.bundles.grouping import Group
 from updaterd.release.bundles.program_matching import Images

@@ -3,7 +3,7 @@
 
 A bundle is opened in the same confined process, within the same limits, by the
 compiled loops and by those in Python (which serve machines without a compiler). The
-tree that comes out is hashed whole by the parent (`artifact.completion`).
+tree that comes out is hashed whole by the parent (`artifact.worker.completion`).
 """
 
 import tempfile
@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from updaterd.artifact import loops, sandbox
+from updaterd.artifact.apply import loops
 from updaterd.artifact.job import Job
+from updaterd.artifact.worker import parent
 from updaterd.core.frozen import replaced
 from updaterd.core.manifest import Delta, Entry, Full, tree_id
 from updaterd.core.routes import codecs_since
@@ -24,9 +25,9 @@ Commands = Mapping[str, Sequence[str]]
 
 def commands() -> Commands:
     """Return how the worker is started with each kind of loops that is here."""
-    found = {"the loops in Python": sandbox.command(interpreted=True)}
+    found = {"the loops in Python": parent.command(interpreted=True)}
     if loops.best().__name__.endswith("compiled"):
-        found["the compiled loops"] = sandbox.command()
+        found["the compiled loops"] = parent.command()
     return found
 
 
@@ -121,7 +122,7 @@ class Prover:
 
     def _apply(self, job: Job, name: str, loop: str, argv: Sequence[str]) -> None:
         try:
-            report = sandbox.run(job, argv=argv)
+            report = parent.run(job, argv=argv)
         except (RejectedError, BrokenError) as error:
             raise _unproven(name, f"with {loop}: {error.what}") from error
         except UpdaterError as error:

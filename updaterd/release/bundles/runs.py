@@ -11,7 +11,7 @@ import re
 from array import array
 from collections.abc import Iterator
 
-from updaterd.artifact.sparse import BLOCK
+from updaterd.artifact.apply.sparse import BLOCK
 from updaterd.release.bundles import compress
 
 PIECE = 1 << 18

@@ -11,7 +11,7 @@ from fakes.tools import need
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updaterd.artifact.programs import (
+from updaterd.artifact.programs.image import (
     CODE,
     FRAMES,
     FUNCTIONS,

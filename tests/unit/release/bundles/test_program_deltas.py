@@ -14,7 +14,8 @@ from fakes.bundles import delta_job, grow, make_delta, run
 from fakes.tools import need
 
 import updaterd
-from updaterd.artifact import codecs, container, images
+from updaterd.artifact import codecs, container
+from updaterd.artifact.programs import stream as images
 from updaterd.core.manifest import File, tree_id
 from updaterd.release import tree
 from updaterd.release.bundles import delta as delta_bundle
@@ -120,9 +121,10 @@ def test_a_machine_without_the_compiled_module_makes_the_same(
 
     def start(job):
         code = (
-            "import pickle; from updaterd.artifact import projection, sandbox\n"
-            "assert projection.implementation().__name__.endswith('references')\n"
-            "report = sandbox.run(pickle.load(sys.stdin.buffer))\n"
+            "import pickle; from updaterd.artifact.programs import projection\n"
+            "from updaterd.artifact.worker import parent\n"
+            "assert projection.implementation().__name__.endswith('projector')\n"
+            "report = parent.run(pickle.load(sys.stdin.buffer))\n"
             "sys.stdout.buffer.write(pickle.dumps(report))"
         )
         return _elsewhere(interpreted, code, job)

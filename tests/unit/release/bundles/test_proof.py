@@ -9,7 +9,7 @@ import pytest
 from fakes.bundles import grow
 from fakes.repository import Publisher, manifest_of
 
-from updaterd.artifact import sandbox
+from updaterd.artifact.worker import parent
 from updaterd.core.manifest import File, Link
 from updaterd.errors import RejectedError
 from updaterd.release import build
@@ -169,14 +169,14 @@ def test_delta_that_one_kind_of_machine_cannot_apply_is_not_proven(
     if which == "compiled":
         pytest.importorskip("updaterd.artifact._native", exc_type=ImportError)
     (edge,) = push(tmp_path, space, old, delta_bundle.build_delta).deltas
-    workers = {"interpreted": sandbox.command(interpreted=True)}
+    workers = {"interpreted": parent.command(interpreted=True)}
     if which == "compiled":
-        workers["compiled"] = sandbox.command()
+        workers["compiled"] = parent.command()
     argv = workers[which]
     place = argv.index("-c") + 1
-    hidden, start = argv[place].rsplit("import updaterd.artifact.child", 1)
+    hidden, start = argv[place].rsplit("import updaterd.artifact.worker.child", 1)
     broken = "".join(BROKEN_LOOPS.format(which, name) for name in ("Sparse", "Dense"))
-    argv[place] = f"{hidden}{broken}import updaterd.artifact.child{start}"
+    argv[place] = f"{hidden}{broken}import updaterd.artifact.worker.child{start}"
     files = grow(tmp_path / "2.0", {})
     prover = proof.Prover(tmp_path, min_updater="0.1.0", workers=workers)
 

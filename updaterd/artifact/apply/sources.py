@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The old tree as a delta reads it: single files, and their virtual concatenation.
+
+An old file that is missing, cut short or grown reads as zeros. Nothing trusts what
+it reads here: every made file is hashed, and only when one comes out wrong are the
+old files hashed too, to tell a bad old file from a bad delta.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from array import array
+from bisect import bisect_right
+from hashlib import sha256
+from itertools import accumulate
+
+from updaterd.artifact.folders import Folders
+from updaterd.errors import MalformedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from mmap import mmap
+    from pathlib import Path
+
+    from updaterd.artifact.apply.blocks import Column
+    from updaterd.core.tree import File
+
+_PIECE = 1 << 18
+_CLOSE = 1 << 13  # bytes read in vain that cost as much as another read
+_MOST_OPEN = 32
+LONG = 1 << 20
+"""Bytes from which on a file is mapped."""
+_STEP = 1 << 26  # it is mapped in pieces of two steps
+_FEW = 512  # ranges between two looks at how much memory is taken: 32 MiB at worst
+_MUCH = 40 << 20
+DONTNEED = 4  # mmap.MADV_DONTNEED
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_CLOSED = -1
+NOT_MADE = "operations: one reads a file that is not made yet"
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+# What the file's own name answers; every other error is the machine's.
+_NO_SUCH_FILE = frozenset({
+    errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES,
+})  # fmt: skip
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_file(folders: Folders, file: File) -> int | None:
+    """Return a descriptor of an old file, or None when it cannot be that file."""
+    found = look_up(folders, file)
+    return None if found is None else found[0]
+
+
+def look_up(folders: Folders, file: File) -> tuple[int, os.stat_result] | None:
+    """Return an old file's descriptor and status; None when it cannot be that file."""
+    try:
+        directory, name = folders.parent(file.path)
+        return look_at(directory, name, file.length)
+    except OSError:
+        return None  # a bad disk under it, too: it is as good as missing
+
+
+def open_at(directory: int, name: str) -> int:
+    """Open a file of ours to read it, also one whose mode lets nobody read it.
+
+    Such a mode is the application's wish, for itself. Its owner may lift it, for as
+    long as it takes to open the file.
+
+    Raises:
+        OSError: it cannot be opened, or is a link.
+        PermissionError: it is not ours.
+    """
+    try:
+        return os.open(name, _OPEN, dir_fd=directory)
+    except PermissionError:
+        found = os.open(name, _LOOK, dir_fd=directory)
+        try:
+            status = os.fstat(found)
+            mode = stat.S_IMODE(status.st_mode)
+            if not stat.S_ISREG(status.st_mode) or mode & stat.S_IRUSR:
+                raise
+            itself = f"/proc/self/fd/{found}"
+            os.chmod(itself, mode | stat.S_IRUSR)
+            try:
+                return os.open(itself, os.O_RDONLY | os.O_CLOEXEC)
+            finally:
+                os.chmod(itself, mode)
+        finally:
+            os.close(found)
+
+
+def look_at(
+    directory: int, name: str, length: int
+) -> tuple[int, os.stat_result] | None:
+    """Return descriptor and status of a regular file of this length, or None.
+
+    Raises:
+        OSError: the machine cannot tell: too many open files, no memory, a bad disk.
+    """
+    try:
+        fd = open_at(directory, name)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_FILE:
+            raise
+        return None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != length:
+        os.close(fd)
+        return None
+    return fd, status
+
+
+def digest(fd: int, size: int = _PIECE) -> str:
+    """Return the sha256 of an open file, read in pieces.
+
+    Args:
+        fd: of the file.
+        size: of it, as far as that is known; a small one is read at once.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    if size < _PIECE:
+        data = os.pread(fd, size + 1, 0)
+        if len(data) <= size:
+            return sha256(data).hexdigest()
+    state = sha256()
+    buffer = bytearray(_PIECE)
+    view = memoryview(buffer)
+    at = 0
+    while count := os.preadv(fd, [buffer], at):
+        state.update(view[:count])
+        at += count
+    return state.hexdigest()
+
+
+def is_sound(folders: Folders, file: File) -> bool:
+    """Tell whether an old file still has the bytes its listing says."""
+    fd = open_file(folders, file)
+    if fd is None:
+        return False
+    try:
+        return has_content(fd, file)
+    finally:
+        os.close(fd)
+
+
+def has_content(fd: int, file: File) -> bool:
+    """Tell whether an open old file has the bytes its listing says."""
+    try:
+        return digest(fd, file.length) == file.sha256
+    except OSError:
+        return False
+
+
+_STATM: list[int] = []
+
+
+def watch_memory() -> None:
+    """Open what tells `resident`: in the cage nothing of /proc can be opened."""
+    try:
+        _STATM.append(os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return
+
+
+def resident() -> int:
+    """Return bytes of this process in memory; without /proc, more than it may have."""
+    if not _STATM:
+        watch_memory()
+    try:
+        return int(os.pread(_STATM[0], 64, 0).split(None, 2)[1]) * _PAGE
+    except (OSError, IndexError):
+        return _MUCH + 1
+
+
+class Concatenation:
+    """Old files, then files of the new tree that are already made, read as one."""
+
+    def __init__(
+        self,
+        old: Path | str | int,
+        files: Sequence[File],
+        new: Path | str | int,
+        made: Sequence[File] = (),
+    ) -> None:
+        """Prepare to read.
+
+        Args:
+            old: root of the old tree.
+            files: of the old tree, in virtual order.
+            new: root of the tree that is being made.
+            made: of the new tree, after the old ones; readable once `allow`ed.
+        """
+        self._old = Folders(old)
+        self._new = Folders(new)
+        self._files = (*files, *made)
+        self._old_count = len(files)
+        self._starts = list(accumulate((f.length for f in self._files), initial=0))
+        self.size = self._starts.pop()
+        self._limit = sum(f.length for f in files)
+        self._open: dict[int, int | None] = {}
+        self._cut: set[int] = set()  # had fewer bytes than they should, once
+        self._mapped: mmap | None = None
+        self._low = self._high = 0  # of what is mapped
+
+    def allow(self, count: int) -> None:
+        """Let the first `count` made files be read: they are complete."""
+        files = self._files[: self._old_count + count]
+        self._limit = sum(file.length for file in files)
+
+    def read(self, low: int, high: int) -> bytes:
+        """Return the bytes [low, high), zeros where an old file has none.
+
+        Raises:
+            MalformedError: a file is read that is not made yet.
+        """
+        if low < high and high > self._limit:
+            raise MalformedError(NOT_MADE)
+        parts = []
+        while low < high:
+            index = bisect_right(self._starts, low) - 1
+            offset = low - self._starts[index]
+            count = min(high - low, self._files[index].length - offset)
+            data = self._piece(index, offset, count)
+            parts.append(data)
+            if len(data) < count:
+                parts.append(bytes(count - len(data)))
+            low += count
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def gather(self, starts: Column, ends: Column) -> bytearray:
+        """Return many ranges, joined.
+
+        Raises:
+            MalformedError: a file is read that is not made yet.
+        """
+        if not all(map(int.__lt__, starts, ends)):
+            # Nothing is read of an empty one, wherever it is.
+            some = [
+                pair for pair in zip(starts, ends, strict=True) if pair[0] < pair[1]
+            ]
+            if not some:
+                return bytearray()
+            starts, ends = (array("q", column) for column in zip(*some, strict=True))
+        low, high = min(starts), max(ends)
+        if len(starts) == 1:
+            return bytearray(self.read(low, high))
+        window = self._window(low, high)
+        if window is not None:
+            return bytearray().join(self._slices(window, starts, ends))
+        room = (1 << 21) // len(starts)  # so that little is read in vain
+        lows, spans = self._spans(starts, ends, min(_CLOSE, room))
+        return bytearray().join([
+            spans[at := bisect_right(lows, start) - 1][
+                start - lows[at] : end - lows[at]
+            ]
+            for start, end in zip(starts, ends, strict=True)
+        ])
+
+    def _window(self, low: int, high: int) -> mmap | None:
+        """Return a long file's bytes [low, high) and more, mapped; None elsewhere.
+
+        Raises:
+            MalformedError: a file is read that is not made yet.
+        """
+        if self._mapped is not None and self._low <= low and high <= self._high:
+            return self._mapped
+        index = bisect_right(self._starts, low) - 1
+        start, length = self._starts[index], self._files[index].length
+        if length < LONG or high > start + length or high > self._limit:
+            return None
+        first = (low - start) // _STEP * _STEP
+        size = min(length - first, 2 * _STEP)
+        fd = self._descriptor(index)
+        if fd is None or high > start + first + size:
+            return None
+        from mmap import ACCESS_READ, mmap  # noqa: PLC0415 - for long files only
+
+        self._unmap()
+        try:
+            self._mapped = mmap(fd, size, access=ACCESS_READ, offset=first)
+        except (OSError, ValueError):  # cannot be mapped, or was cut short
+            return None
+        self._low = start + first
+        self._high = self._low + size
+        return self._mapped
+
+    def _slices(self, window: mmap, starts: Column, ends: Column) -> list[bytes]:
+        """Return ranges of the mapped file.
+
+        Its pages count as this process's memory: when there are too many, all go.
+        """
+        base = self._low
+        out: list[bytes] = []
+        for first in range(0, len(starts), _FEW):
+            some = starts[first : first + _FEW], ends[first : first + _FEW]
+            out += [window[a - base : b - base] for a, b in zip(*some, strict=True)]
+            if resident() > _MUCH:
+                window.madvise(DONTNEED)
+        return out
+
+    def _unmap(self) -> None:
+        if self._mapped is not None:
+            self._mapped.close()
+            self._mapped = None
+
+    def _spans(
+        self, starts: Column, ends: Column, close: int
+    ) -> tuple[list[int], list[memoryview]]:
+        """Return the bytes that ranges lie in, neighbours read in one go."""
+        lows: list[int] = []
+        highs: list[int] = []
+        high = -close - 1
+        for start, end in sorted(zip(starts, ends, strict=True)):
+            if start > high + close:
+                lows.append(start)
+                highs.append(end)
+                high = end
+            elif end > high:
+                highs[-1] = high = end
+        reads = map(self.read, lows, highs)
+        return lows, [memoryview(data) for data in reads]
+
+    def _descriptor(self, index: int) -> int | None:
+        """Return a file, open; None for an old one that is not there.
+
+        Raises:
+            OSError: it is one of the new tree: the machine cannot read what it wrote.
+        """
+        fd = self._open.get(index, _CLOSED)
+        if fd == _CLOSED:
+            if len(self._open) >= _MOST_OPEN:
+                self._close(next(iter(self._open)))
+            folders = self._old if index < self._old_count else self._new
+            fd = open_file(folders, self._files[index])
+            self._open[index] = fd
+        if fd is None:
+            self._lacks(index)
+        return fd
+
+    def _lacks(self, index: int) -> None:
+        """Note that a file cannot be read, or not to its end.
+
+        Raises:
+            OSError: it is one of the new tree.
+        """
+        if index >= self._old_count:
+            # complete when it was written: nobody's fault but the machine's
+            raise OSError(errno.EIO, os.strerror(errno.EIO), self._files[index].path)
+        self._cut.add(index)
+
+    def _piece(self, index: int, offset: int, count: int) -> bytes:
+        """Return bytes of a file; fewer where an old one has no more.
+
+        Raises:
+            OSError: see `_descriptor`.
+        """
+        fd = self._descriptor(index)
+        if fd is None:
+            return b""
+        try:
+            data = os.pread(fd, count, offset)
+        except OSError:
+            data = b""  # a bad sector: as good as missing
+        if len(data) < count:
+            self._lacks(index)
+        return data
+
+    def short(self) -> tuple[str, ...]:
+        """Return the paths of the old files that had fewer bytes than they should.
+
+        They may be whole again: somebody installed them anew while they were read.
+        """
+        return tuple(self._files[index].path for index in sorted(self._cut))
+
+    def _close(self, index: int) -> None:
+        fd = self._open.pop(index)
+        if fd is not None:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close every file."""
+        self._unmap()
+        for index in tuple(self._open):
+            self._close(index)
+        self._old.close()
+        self._new.close()
