@@ -144,3 +144,10 @@ def test_the_changelog_has_one_section_for_each_version():
         parts = re.findall(r"^### (.+)$", section, re.MULTILINE)
         assert len(parts) == len(set(parts)), advice
     assert "### Fixed" not in sections[-1], advice
+
+
+def test_each_argument_says_what_it_means():
+    """In `--help`, and so on the page that is made of it."""
+    page = (ROOT / "docs/commands.md").read_text()
+
+    assert [] == re.findall(r"^\| `.*` \|\s*\|$", page, re.MULTILINE)

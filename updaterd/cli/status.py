@@ -155,7 +155,7 @@ def render(document: dict[str, Any], now: float) -> str:
     waiting, bad = document["feed"].get("pending"), document["feed"].get("quarantined")
     if waiting or bad:
         lines.append(
-            f"            {waiting or 0} events waiting, {bad or 0} malformed set aside"
+            f"            events: {waiting or 0} waiting, {bad or 0} malformed"
         )
     lines.append(f"  trust     {_trust(document)}")
     cage = document.get("cage")

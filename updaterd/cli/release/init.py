@@ -24,9 +24,25 @@ def configure(commands: options.Subcommands) -> None:
     parser = options.command(
         commands, "init", run, "make a repository, its keys and its first root", MORE
     )
-    parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--profile", choices=("demo", "prod"), default="prod")
-    parser.add_argument("--product", action="append", default=[], metavar="NAME")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="folder to make: keys, settings and public/",
+    )
+    parser.add_argument(
+        "--profile",
+        choices=("demo", "prod"),
+        default="prod",
+        help="demo or prod, see below (default: prod)",
+    )
+    parser.add_argument(
+        "--product",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="product of the repository; may be repeated",
+    )
     parser.add_argument(
         "--channel",
         action="append",

@@ -22,8 +22,12 @@ def configure(commands: options.Subcommands) -> None:
         ("resume", "install from a channel again"),
     ):
         parser = options.command(commands, name, run, summary)
-        parser.add_argument("--product", required=True, metavar="NAME")
-        parser.add_argument("--channel", required=True, metavar="NAME")
+        parser.add_argument(
+            "--product", required=True, metavar="NAME", help="the product"
+        )
+        parser.add_argument(
+            "--channel", required=True, metavar="NAME", help="the channel"
+        )
         parser.set_defaults(paused=name == "pause")
         steer.add_options(parser)
 

@@ -19,9 +19,21 @@ def configure(commands: options.Subcommands) -> None:
     promote = options.command(
         commands, "promote", run, "offer in one channel what another offers"
     )
-    promote.add_argument("--product", required=True, metavar="NAME")
-    promote.add_argument("--from", dest="source", required=True, metavar="CHANNEL")
-    promote.add_argument("--to", dest="channel", required=True, metavar="CHANNEL")
+    promote.add_argument("--product", required=True, metavar="NAME", help="the product")
+    promote.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="CHANNEL",
+        help="channel to take the offers of",
+    )
+    promote.add_argument(
+        "--to",
+        dest="channel",
+        required=True,
+        metavar="CHANNEL",
+        help="channel that gets them",
+    )
     options.add_without(promote)
     options.add_rollout(promote)
     steer.add_options(promote)

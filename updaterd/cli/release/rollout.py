@@ -19,12 +19,21 @@ def configure(commands: options.Subcommands) -> None:
     rollout = options.command(
         commands, "rollout", run, "widen (or narrow) the newest rollout"
     )
-    rollout.add_argument("--product", required=True, metavar="NAME")
-    rollout.add_argument("--channel", required=True, metavar="NAME")
+    rollout.add_argument("--product", required=True, metavar="NAME", help="the product")
+    rollout.add_argument("--channel", required=True, metavar="NAME", help="the channel")
     rollout.add_argument(
-        "--permille", type=options.PERMILLE, required=True, metavar="N"
+        "--permille",
+        type=options.PERMILLE,
+        required=True,
+        metavar="N",
+        help="machines of 1000 that get it from now on",
     )
-    rollout.add_argument("--window-s", type=options.WINDOW_S, metavar="SECONDS")
+    rollout.add_argument(
+        "--window-s",
+        type=options.WINDOW_S,
+        metavar="SECONDS",
+        help="spread their starts over this time (default: as it was)",
+    )
     steer.add_options(rollout)
 
 

@@ -19,7 +19,7 @@ def configure(verbs: options.Subcommands) -> None:
     """Declare the arguments."""
     add = change.verb(verbs, "add", run, "let one more key sign for a role")
     add.add_argument("role", metavar="ROLE", help=change.ROLES)
-    add.add_argument("--name", required=True, metavar="NAME")
+    add.add_argument("--name", required=True, metavar="NAME", help="name of the key")
     change.add_source(add)
     add.add_argument(
         "--threshold", type=int, metavar="N", help="signatures needed from now on"

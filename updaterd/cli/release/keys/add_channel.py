@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def configure(verbs: options.Subcommands) -> None:
     """Declare the arguments."""
     channel = change.verb(verbs, "add-channel", run, "delegate to a new channel")
-    channel.add_argument("product", metavar="PRODUCT")
-    channel.add_argument("channel", metavar="CHANNEL")
+    channel.add_argument("product", metavar="PRODUCT", help="the product")
+    channel.add_argument("channel", metavar="CHANNEL", help="name of the new channel")
 
 
 def run(arguments: argparse.Namespace) -> int:

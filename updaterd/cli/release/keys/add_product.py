@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 def configure(verbs: options.Subcommands) -> None:
     """Declare the arguments."""
     product = change.verb(verbs, "add-product", run, "delegate to a new product")
-    product.add_argument("product", metavar="PRODUCT")
-    product.add_argument("--channel", action="append", default=[], metavar="NAME")
+    product.add_argument("product", metavar="PRODUCT", help="the product")
+    product.add_argument(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="channel of the product; may be repeated",
+    )
     product.add_argument(
         "--critical", action="store_true", help="releases need two keys' signatures"
     )

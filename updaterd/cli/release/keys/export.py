@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def configure(verbs: options.Subcommands) -> None:
     """Declare the arguments."""
     export = change.verb(verbs, "export", run, "copy out what is to be signed")
-    export.add_argument("folder", type=Path, metavar="DIR")
+    export.add_argument(
+        "folder", type=Path, metavar="DIR", help="folder to write the files to"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

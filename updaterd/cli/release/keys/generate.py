@@ -24,8 +24,14 @@ def configure(verbs: options.Subcommands) -> None:
         "make a key file by itself, on any machine",
         "Writes FOLDER/NAME.pem (private, encrypted) and FOLDER/NAME.pub.json.\n",
     )
-    generate.add_argument("name", metavar="NAME")
-    generate.add_argument("--folder", type=Path, default=Path(), metavar="DIR")
+    generate.add_argument("name", metavar="NAME", help="name of the new key")
+    generate.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where to put the key (default: here)",
+    )
     options.add_passphrase(generate)
 
 

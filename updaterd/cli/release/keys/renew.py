@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 def configure(verbs: options.Subcommands) -> None:
     """Declare the arguments."""
     renew = change.verb(verbs, "renew", run, "sign root and targets anew, unchanged")
-    renew.add_argument("roles", nargs="+", choices=("root", "targets"), metavar="ROLE")
+    renew.add_argument(
+        "roles",
+        nargs="+",
+        choices=("root", "targets"),
+        metavar="ROLE",
+        help="the roles to sign anew",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ def configure(verbs: options.Subcommands) -> None:
     """Declare the arguments."""
     revoke = change.verb(verbs, "revoke", run, "end a key's say in a role")
     revoke.add_argument("role", metavar="ROLE", help=change.ROLES)
-    revoke.add_argument("--name", required=True, metavar="NAME")
+    revoke.add_argument("--name", required=True, metavar="NAME", help="name of the key")
     revoke.add_argument(
         "--threshold", type=int, metavar="N", help="signatures needed from now on"
     )

@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 def configure(verbs: options.Subcommands) -> None:
     """Declare the arguments."""
     sign = options.command(verbs, "sign", run, "sign an exported file, anywhere")
-    sign.add_argument("file", type=Path, metavar="FILE")
-    sign.add_argument("--key", type=Path, required=True, metavar="NAME.pem")
+    sign.add_argument(
+        "file", type=Path, metavar="FILE", help="exported root.json or targets.json"
+    )
+    sign.add_argument(
+        "--key",
+        type=Path,
+        required=True,
+        metavar="NAME.pem",
+        help="key file to sign with",
+    )
     sign.add_argument("--yes", action="store_true", help="do not ask")
     options.add_passphrase(sign)
 

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 def configure(verbs: options.Subcommands) -> None:
     """Declare the arguments."""
     taken_in = change.verb(verbs, "import", run, "take signatures back and publish")
-    taken_in.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    taken_in.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="files that were signed elsewhere",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -84,10 +84,17 @@ def add_passphrase(group: Any) -> None:
 
 def add_release(parser: argparse.ArgumentParser, *, channel: bool = True) -> None:
     """Declare which product, version and channel it is about."""
-    parser.add_argument("--product", required=True, metavar="NAME")
-    parser.add_argument("--version", required=True, metavar="LABEL")
+    parser.add_argument("--product", required=True, metavar="NAME", help="the product")
+    parser.add_argument(
+        "--version",
+        required=True,
+        metavar="LABEL",
+        help="the release's version, a label",
+    )
     if channel:
-        parser.add_argument("--channel", required=True, metavar="NAME")
+        parser.add_argument(
+            "--channel", required=True, metavar="NAME", help="the channel"
+        )
 
 
 def number(low: int, high: int) -> Callable[[str], int]:

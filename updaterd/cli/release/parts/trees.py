@@ -95,7 +95,12 @@ def add_build(parser: argparse.ArgumentParser) -> None:
         help="fail where a delta does not make the release when it is applied, instead "
         "of going on without it",
     )
-    group.add_argument("--min-updater", default="0.1.0", metavar="VERSION")
+    group.add_argument(
+        "--min-updater",
+        default="0.1.0",
+        metavar="VERSION",
+        help="oldest updaterd that can install it (default: 0.1.0)",
+    )
     group.add_argument(
         "--floor-seq",
         type=options.SEQ,
