@@ -22,7 +22,7 @@ from updaterd.artifact.varint import pack as number
 from updaterd.artifact.verify import verify_tree
 from updaterd.artifact.worker import parent
 from updaterd.artifact.worker.answers import Done
-from updaterd.core.routes import BSDIFF
+from updaterd.core.bundle_kinds import BSDIFF
 from updaterd.errors import RejectedError
 from updaterd.release.bundles import full as release_bundle
 

@@ -17,8 +17,9 @@ from fakes.uncompiled import command as worker
 
 from updaterd.artifact.verify import verify_tree
 from updaterd.artifact.worker import parent
+from updaterd.core.bundle_kinds import BSDIFF, FULL
 from updaterd.core.frozen import replaced
-from updaterd.core.routes import BSDIFF, codec_name
+from updaterd.core.routes import codec_name
 from updaterd.errors import RejectedError
 from updaterd.release.bundles import full as release_bundle
 
@@ -140,7 +141,7 @@ def test_a_stream_whose_compression_the_bundle_does_not_name_is_refused(trees):
     """Its decoder was not imported; the bundle is at fault, not the machine's disk."""
     for name in ("long", "rare"):  # what does not get shorter is stored as it is
         (trees / "new" / name).unlink()
-    job = replaced(_full(trees), codec=codec_name("full1", frozenset()))
+    job = replaced(_full(trees), codec=codec_name(FULL, frozenset()))
 
     with pytest.raises(RejectedError) as caught:
         parent.run(job, argv=command("compiled"))

@@ -8,9 +8,8 @@ import pytest
 from fakes.serving import FeedProcess, RedisProcess
 from fakes.tools import need, need_valkey
 
+from updaterd.server.log import registry
 from updaterd.server.log.contract import Retention
-from updaterd.server.log.redis import RedisLog
-from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.streams.streams import World
 
 
@@ -51,16 +50,14 @@ def world(clock):
 async def open_log(request, tmp_path, clock):
     """Opens one log, as often as asked: `open_log(retention)`."""
     opened = []
-    server = None
+    url, server = f"sqlite://{tmp_path}/feed.db", None
     if request.param != "sqlite":
         server = request.getfixturevalue(f"{request.param}_process")
         server.flush()
+        url = server.url
 
     def make(retention=Retention()):  # noqa: B008
-        if server:
-            log = RedisLog(server.url, retention=retention, now=clock)
-        else:
-            log = SqliteLog(tmp_path / "feed.db", retention=retention, now=clock)
+        log = registry.open_log(url, state=tmp_path, retention=retention, now=clock)
         opened.append(log)
         return log
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
+from updaterd.core.bundle_kinds import BSDIFF
 from updaterd.core.frozen import record
 from updaterd.errors import MalformedError
 
@@ -33,9 +34,6 @@ NAMES = {ZSTD: "zstd", XZ: "xz", BZ2: "bz2"}
 WINDOW_LOG = 23
 WINDOW = 1 << WINDOW_LOG
 """Largest window or dictionary, bytes: 8 MiB."""
-
-BSDIFF = "bsdiff40"
-"""As in `core.deltas`, which costs the worker more than all of this to import."""
 
 _WINDOW_LOG_MAX = 100  # ZSTD_d_windowLogMax (zstd.h)
 _PIECE = 1 << 16  # packed bytes read at a time

@@ -15,9 +15,10 @@ from updaterd.artifact.apply.blocks import MAX_BLOCK
 from updaterd.artifact.apply.engine import Engine
 from updaterd.artifact.apply.output import Outputs
 from updaterd.artifact.apply.sink import Sink
-from updaterd.artifact.codecs import BSDIFF, Stream
+from updaterd.artifact.codecs import Stream
 from updaterd.artifact.job import Made
 from updaterd.artifact.script import COPY, LINK, MADE
+from updaterd.core.bundle_kinds import BSDIFF, PROJECTED
 from updaterd.core.tree import File, Link
 from updaterd.errors import MalformedError, RejectedError
 
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from updaterd.artifact.job import Job
     from updaterd.artifact.script import Item, Script
     from updaterd.core.tree import Entry
-
-PROJECTED = "delta2"
-"""What the codec of a delta with images begins with."""
 
 _GROWTH, _GROUND = 16, 1 << 28
 _SCRIPT, _CONTROL, _RUNS, _CHANGES, _EXTRA = range(5)

@@ -109,7 +109,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--log",
         default=unset.log_url,
         metavar="URL",
-        help="event log: sqlite:///PATH (default: in --state) or redis://HOST:PORT/DB; "
+        help="address of the event log (default: one of its own in --state); "
         "@FILE reads the URL from a file, where a password in it is not seen by all",
     )
     parser.add_argument(

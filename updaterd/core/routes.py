@@ -12,23 +12,21 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import chain, combinations
 
+from updaterd.core.bundle_kinds import BSDIFF, KINDS
 from updaterd.core.manifest import Delta, Full, Manifest
 from updaterd.core.names import version_key
 from updaterd.core.units import format_bytes
 from updaterd.errors import RejectedError
 
 COMPRESSIONS = ("bz2", "xz", "zstd")
-BSDIFF = "bsdiff40"
-"""A patch as the `bsdiff` program writes it; it cannot describe the tree it makes,
-so it only serves as the last step, where the manifest does."""
 
 
 def codec_name(kind: str, compressions: frozenset[str]) -> str:
     """Return the codec name of a bundle: `delta1+xz+zstd`, `full1+xz`, `full1`.
 
     Args:
-        kind: `full1`, `delta1` or, with images, `delta2`; the digit changes when an
-            old reader could not read the new format.
+        kind: one of KINDS; its digit changes when an old reader could not read the
+            new format.
         compressions: which of COMPRESSIONS occur in the bundle.
     """
     return "+".join((kind, *sorted(compressions)))
@@ -43,7 +41,7 @@ def codec_names(compressions: frozenset[str]) -> frozenset[str]:
     names = {
         codec_name(kind, frozenset(subset))
         for subset in subsets
-        for kind in ("full1", "delta1", "delta2")
+        for kind in KINDS.keys() - {BSDIFF}  # that one is always bz2
     }
     return frozenset(names | ({BSDIFF} if "bz2" in compressions else set()))
 
@@ -52,19 +50,16 @@ CODECS = codec_names(frozenset(COMPRESSIONS))
 """All codec names this version of updaterd knows."""
 
 
-_SINCE = (("0.1.0", CODECS),)
-"""From which version of updaterd on which codecs are read, oldest first."""
-
-
-def codecs_since(version: str) -> frozenset[str]:
+def codecs_since(version: str, kinds: Mapping[str, str] = KINDS) -> frozenset[str]:
     """Return the codecs that every updaterd from a version on can read.
 
     Args:
         version: as a manifest's `min_updater` has it.
+        kinds: as `KINDS`.
     """
-    number = version_key(version)
-    found = [names for since, names in _SINCE if version_key(since) <= number]
-    return found[-1] if found else _SINCE[0][1]
+    since = {kind: version_key(first) for kind, first in kinds.items()}
+    number = max(version_key(version), min(since.values()))
+    return frozenset(name for name in CODECS if since[name.split("+")[0]] <= number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from updaterd import durable
 from updaterd.core.attributes import NONE, Attributes
+from updaterd.core.bundle_kinds import BSDIFF
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
-from updaterd.core.routes import BSDIFF
 from updaterd.errors import UpdaterError
 from updaterd.files import deletion
 from updaterd.release.bundles import delta as delta_bundle

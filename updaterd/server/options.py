@@ -31,7 +31,7 @@ class Options:
         root: the repository's root, to judge pushed metadata by where it is served
             elsewhere.
         state: tokens, and the log when it is embedded.
-        log_url: `sqlite:///PATH` or `redis://HOST:PORT/DB`.
+        log_url: an address of a kind in `server/log/registry.py`.
         sink: how streams are written: auto, fast or asgi.
         heartbeat_s: between two comment lines on a quiet stream.
         lifetime_s: after which a stream is rotated, give or take a fifth.

@@ -16,8 +16,9 @@ from fakes.bundles import perform
 
 from updaterd.artifact.job import Job, entries, rows
 from updaterd.artifact.verify import verify_tree
+from updaterd.core.bundle_kinds import BSDIFF
 from updaterd.core.manifest import tree_id
-from updaterd.core.routes import BSDIFF, CODECS
+from updaterd.core.routes import CODECS
 from updaterd.errors import RejectedError
 
 GOLDEN = Path(__file__).with_name("golden")

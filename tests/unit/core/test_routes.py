@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from updaterd.core.bundle_kinds import BSDIFF
 from updaterd.core.manifest import Delta, File, Full, Manifest
-from updaterd.core.routes import BSDIFF, CODECS, choose_route, codec_names, cost
+from updaterd.core.routes import CODECS, choose_route, codec_names, cost
 from updaterd.errors import RejectedError
 
 FILES = (File("a", "1" * 64, 1, 0o644),)

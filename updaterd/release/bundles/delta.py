@@ -14,6 +14,7 @@ from updaterd.artifact.apply import operations
 from updaterd.artifact.codecs import STORED, XZ, ZSTD
 from updaterd.artifact.programs.projection import MAX_OPERATIONS
 from updaterd.artifact.script import COPY, LINK, LONG, MADE, SAME, Item
+from updaterd.core.bundle_kinds import DELTA, PROJECTED
 from updaterd.core.manifest import Delta, Entry, File, Link, tree_id
 from updaterd.core.routes import codec_name
 from updaterd.release.bundles import elf, matching, program_images
@@ -189,7 +190,7 @@ def build_delta(  # noqa: PLR0913
         to_tree=tree_id(tuple(new_files)),
         sha256=sha256,
         length=length,
-        codec=codec_name("delta2" if imaged.stream else "delta1", frozenset(used)),
+        codec=codec_name(PROJECTED if imaged.stream else DELTA, frozenset(used)),
         memory=MEMORY,
     )
 

@@ -14,6 +14,7 @@ from updaterd.artifact import codecs, container
 from updaterd.artifact import unpack as reader
 from updaterd.artifact.job import Job
 from updaterd.artifact.worker.parent import run
+from updaterd.core.bundle_kinds import FULL
 from updaterd.core.manifest import Entry, File, Full, tree_id
 from updaterd.core.routes import codec_name
 from updaterd.errors import BrokenError
@@ -118,7 +119,7 @@ def build_full(
         sha256=sha256,
         length=length,
         unpacked=unpacked,
-        codec=codec_name("full1", frozenset(used)),
+        codec=codec_name(FULL, frozenset(used)),
     )
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from updaterd.artifact.job import Job
 from updaterd.artifact.worker import parent
+from updaterd.core.bundle_kinds import BSDIFF
 from updaterd.core.manifest import Delta, Entry, Manifest, tree_id
-from updaterd.core.routes import BSDIFF
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.files import deletion
 from updaterd.release.bundles import full as full_bundle

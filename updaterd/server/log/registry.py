@@ -74,7 +74,7 @@ def open_log(
     if kind is None:
         raise BrokenError(
             f"no event log is kept at {redact(url)!r:.200}",
-            do="use sqlite:///ABSOLUTE/PATH or redis://HOST:PORT/DB",
+            do="use " + " or ".join(shape for _, shape in _KINDS.values()),
             code="log_url",
         )
     opener, shape = kind

@@ -16,9 +16,9 @@ from updaterd.artifact.script import MADE, Item
 from updaterd.artifact.verify import verify_tree
 from updaterd.artifact.worker import parent
 from updaterd.core.attributes import NONE
+from updaterd.core.bundle_kinds import BSDIFF
 from updaterd.core.frozen import replaced
 from updaterd.core.manifest import Delta, File, tree_id
-from updaterd.core.routes import BSDIFF
 from updaterd.core.settings import Download
 from updaterd.errors import TransientError
 from updaterd.pipeline.run import Run

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of bundles: what each codec's name begins with, and who can read it.
+
+Alone in its module: the process that opens bundles needs no more of the choice of a
+route than these names.
+"""
+
+FULL = "full1"
+"""A whole tree."""
+DELTA = "delta1"
+"""What leads from one tree to another."""
+PROJECTED = "delta2"
+"""A delta with images of programs, whose references are re-aimed."""
+BSDIFF = "bsdiff40"
+"""A patch as the `bsdiff` program writes it; it cannot describe the tree it makes,
+so it only serves as the last step, where the manifest does."""
+
+KINDS = {FULL: "0.1.0", DELTA: "0.1.0", PROJECTED: "0.1.0", BSDIFF: "0.1.0"}
+"""Each kind, and from which version of updaterd on it is read."""
