@@ -56,7 +56,7 @@ class Publisher:
         self.now = now
         workspace.create(folder, workspace.Settings(profile=profile, platform=PLATFORM))
         self.space = workspace.Workspace(folder, passphrase)
-        delegation.found(self.space, products, channels, now, critical)
+        delegation.establish(self.space, products, channels, now, critical)
 
     @property
     def public(self) -> Path:

@@ -77,7 +77,7 @@ class _Scene:
         )
         workspace.create(folder / "ops", settings)
         self._space = workspace.Workspace(folder / "ops")
-        delegation.found(self._space, [_PRODUCT], [_CHANNEL], self._now)
+        delegation.establish(self._space, [_PRODUCT], [_CHANNEL], self._now)
 
     def push(self, version: str) -> None:
         """Publish a release: one file, of which the first line changes."""

@@ -38,8 +38,8 @@ class Announced:
     streams: int | None = None
 
     def __str__(self) -> str:
-        told = f"announced to {self.url} as event {self.id}"
-        return told if self.streams is None else f"{told}, open streams: {self.streams}"
+        text = f"announced to {self.url} as event {self.id}"
+        return text if self.streams is None else f"{text}, open streams: {self.streams}"
 
 
 def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
@@ -59,8 +59,8 @@ def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
                 code="token",
             ) from error
     else:
-        kept = environ.get("UPDATERD_FEED_TOKEN", "").strip()
-        token = kept or (credential(environ, CREDENTIAL) or b"").decode(
+        variable = environ.get("UPDATERD_FEED_TOKEN", "").strip()
+        token = variable or (credential(environ, CREDENTIAL) or b"").decode(
             "ascii", "replace"
         )
     if not token:
@@ -124,24 +124,24 @@ def announce(fetcher: Fetcher, feed: str, token: str, body: bytes) -> Announced:
     key = hashlib.sha256(body).hexdigest()
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
     status, raw = fetcher.post(feed, body, headers=headers)
-    said = raw[:300].decode("utf-8", "replace").strip()
+    reply = raw[:300].decode("utf-8", "replace").strip()
     if status in {401, 403}:
         raise BrokenError(
-            f"the feed refuses the token ({status}): {said}",
+            f"the feed refuses the token ({status}): {reply}",
             do="make a token with the scope publish:PRODUCT/CHANNEL",
             code="token_refused",
         )
     if status == 409:
-        raise OlderError(f"the feed knows newer metadata: {said}")
+        raise OlderError(f"the feed knows newer metadata: {reply}")
     if status == 429 or status >= 500:
         raise TransientError(
-            f"the feed answered {status}: {said}",
+            f"the feed answered {status}: {reply}",
             do="look at the server's log",
             code=f"http_{status}",
         )
     if status not in {200, 201, 202}:
         raise RejectedError(
-            f"the feed refuses the announcement ({status}): {said}",
+            f"the feed refuses the announcement ({status}): {reply}",
             do="check its address, which ends in /v1/events",
             code="announcement_refused",
         )
@@ -150,7 +150,7 @@ def announce(fetcher: Fetcher, feed: str, token: str, body: bytes) -> Announced:
         event_id, streams = str(answer["id"]), answer.get("streams")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BrokenError(
-            f"{feed} does not answer like a feed: {said}",
+            f"{feed} does not answer like a feed: {reply}",
             do="check its address, which ends in /v1/events",
             code="not_a_feed",
         ) from error

@@ -19,9 +19,8 @@ from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import UpdaterError
 from updaterd.files import deletion
 from updaterd.release.bundles import delta as delta_bundle
-from updaterd.release.bundles import elf, program_matching, proof
+from updaterd.release.bundles import elf, program_matching, proof, supplied
 from updaterd.release.bundles import full as full_bundle
-from updaterd.release.bundles import given as given_patch
 from updaterd.release.bundles.pool import Pool
 from updaterd.release.workspace import Workspace
 
@@ -74,7 +73,7 @@ def build(  # noqa: PLR0913 - all that a push is told
     *,
     version: str,
     previous: Sequence[Manifest],
-    given: Sequence[tuple[Manifest, Path]] = (),
+    patches: Sequence[tuple[Manifest, Path]] = (),
     min_updater: str = "0.1.0",
     strict: bool = False,
     progress: Progress | None = None,
@@ -88,7 +87,7 @@ def build(  # noqa: PLR0913 - all that a push is told
         files: its listing.
         version: label of the new release.
         previous: manifests of the releases to make deltas from, newest first.
-        given: `BSDIFF40` patches made elsewhere, and the manifest each starts from.
+        patches: `BSDIFF40` files made elsewhere, and the manifest each starts from.
         min_updater: the oldest updaterd that is to read it.
         strict: fail where a delta is not proven, instead of going on without it.
         progress: is told how far it is; by other threads too, one at a time.
@@ -102,18 +101,18 @@ def build(  # noqa: PLR0913 - all that a push is told
     Power cut: blobs are whole or absent; `work/` is swept by the next run.
     """
     with workspace.scratch() as work:
-        made = full_bundle.build_full(root, files, work / "full", progress=progress)
+        full = full_bundle.build_full(root, files, work / "full", progress=progress)
         prover = proof.Prover(work, min_updater=min_updater)
-        prover.full(work / "full", made, files)
-        _settle(workspace, work / "full", made.sha256)
+        prover.full(work / "full", full, files)
+        _settle(workspace, work / "full", full.sha256)
         edges: list[Delta] = []
         skipped: list[str] = []
-        for number, (old, patch) in enumerate(given):
+        for number, (old, patch) in enumerate(patches):
             folder = work / f"given{number}"
             folder.mkdir()
             blob = workspace.blob(old.full.sha256)
-            edge = given_patch.take(blob, folder, patch, old, files, version)
-            if edge.length < made.length:
+            edge = supplied.take(blob, folder, patch, old, files, version)
+            if edge.length < full.length:
                 _settle(workspace, folder / "patch", edge.sha256)
                 edges.append(edge)
             else:
@@ -126,7 +125,7 @@ def build(  # noqa: PLR0913 - all that a push is told
             files,
             version,
             bases,
-            made.length,
+            full.length,
             progress,
             make,
             prover,
@@ -137,14 +136,14 @@ def build(  # noqa: PLR0913 - all that a push is told
                     raise got
                 # A delta is a convenience: the full bundle serves these machines.
                 skipped.append(f"{old.version}: {got.what}")
-            elif got.length < made.length:
+            elif got.length < full.length:
                 _settle(workspace, order.folder(number) / "delta", got.sha256)
                 edges.append(got)
             else:
                 skipped.append(f"{old.version}: not smaller than the full bundle")
     return Built(
         files=files,
-        full=made,
+        full=full,
         deltas=(*edges, *carried_over(edges, previous)),
         skipped=tuple(skipped),
         notes=_notes(root, files) if edges else (),
@@ -154,8 +153,8 @@ def build(  # noqa: PLR0913 - all that a push is told
 def _notes(root: Path, files: Sequence[Entry]) -> tuple[str, ...]:
     """Return what is worth to know about deltas that were made."""
     if program_matching.compiled() is None and any(
-        isinstance(one, File) and one.length and elf.is_one(root / one.path)
-        for one in files
+        isinstance(entry, File) and entry.length and elf.is_one(root / entry.path)
+        for entry in files
     ):
         return (_LARGER,)
     return ()
@@ -207,11 +206,11 @@ class _Deltas:
         self._tell(0, 0, 1)  # the old trees are unpacked first
         threads = ThreadPoolExecutor(min(len(self._bases), self._pool.cores))
         try:
-            return list(threads.map(self._one, range(len(self._bases))))
+            return list(threads.map(self._delta_or_error, range(len(self._bases))))
         finally:
             threads.shutdown(cancel_futures=True)
 
-    def _one(self, number: int) -> Delta | UpdaterError:
+    def _delta_or_error(self, number: int) -> Delta | UpdaterError:
         before = self.folder(number) / "before"
         try:
             return self._delta(number, before)
@@ -227,7 +226,7 @@ class _Deltas:
         Raises:
             UpdaterError: why there is none.
         """
-        old, made = self._bases[number], self.folder(number) / "delta"
+        old, path = self._bases[number], self.folder(number) / "delta"
         before.mkdir(parents=True)
         blob = self._workspace.blob(old.full.sha256)
         full_bundle.unpack(blob, old.full, old.files, before)
@@ -236,7 +235,7 @@ class _Deltas:
             old.files,
             self._root,
             self._files,
-            made,
+            path,
             from_version=old.version,
             to_version=self._version,
             progress=lambda _, done, total: self._tell(number, done, total),
@@ -244,26 +243,28 @@ class _Deltas:
         )
         # Not smaller than the whole, it is not signed, and need not be proven.
         if delta.length < self._whole:
-            self._prover.delta(made, delta, before, old.files, self._files)
+            self._prover.delta(path, delta, before, old.files, self._files)
         return delta
 
     def _tell(self, number: int, done: int, total: int) -> None:
         if self._progress is None:
             return
-        one = len(self._bases) == 1
-        what = f"delta{'' if one else 's'} from " + (
-            self._bases[0].version if one else f"{len(self._bases)} releases"
+        is_single = len(self._bases) == 1
+        title = f"delta{'' if is_single else 's'} from " + (
+            self._bases[0].version if is_single else f"{len(self._bases)} releases"
         )
         with self._lock:
             self._done[number] = self._shares[number] * done // total
-            self._progress(what, sum(self._done), sum(self._shares))
+            self._progress(title, sum(self._done), sum(self._shares))
 
 
 def _missing(files: Sequence[Entry], old: Manifest) -> int:
     """Return the bytes of files that an old release has no file for; at least one."""
     had = {entry.sha256 for entry in old.files if isinstance(entry, File)}
-    new = (one for one in files if isinstance(one, File) and one.sha256 not in had)
-    return max(1, sum(one.length for one in new))
+    new = (
+        entry for entry in files if isinstance(entry, File) and entry.sha256 not in had
+    )
+    return max(1, sum(entry.length for entry in new))
 
 
 def carried_over(
@@ -277,25 +278,25 @@ def carried_over(
     """
     direct = {edge.from_tree for edge in edges}
     reached = set(direct)
-    found: list[Delta] = []
+    carried: list[Delta] = []
     room = len(previous) // CARRIED
     for manifest in reversed(previous):
         if manifest.tree not in direct:
             continue
         for edge in manifest.deltas:
-            if len(found) >= room:
-                return tuple(found)
+            if len(carried) >= room:
+                return tuple(carried)
             if edge.codec == BSDIFF:
                 continue  # it cannot be followed by another one
             if edge.to_tree == manifest.tree and edge.from_tree not in reached:
                 reached.add(edge.from_tree)
-                found.append(edge)
-    return tuple(found)
+                carried.append(edge)
+    return tuple(carried)
 
 
-def _settle(workspace: Workspace, made: Path, digest: str) -> None:
+def _settle(workspace: Workspace, path: Path, digest: str) -> None:
     final = workspace.blob(digest)
     if final.exists():
         os.utime(final)  # young again: garbage collection leaves it alone
     else:
-        durable.settle(made, final)
+        durable.settle(path, final)

@@ -25,7 +25,7 @@ class Losses:
 
     Attributes:
         carried: kinds of rights that the publisher wants carried (`special.KINDS`).
-        found: paths by kind, of what only `--drop` lets go.
+        paths: by kind, of what only `--drop` lets go.
         writable: of how many entries group or others lose the right to write.
         linked: of how many files another name is in the tree, too: they become files
             of their own.
@@ -33,11 +33,11 @@ class Losses:
     """
 
     carried: frozenset[str] = frozenset()
-    found: dict[str, list[str]] = field(default_factory=dict)
+    paths: dict[str, list[str]] = field(default_factory=dict)
     writable: int = 0
     linked: int = 0
     owners: int = 0
-    _seen: set[tuple[int, int]] = field(default_factory=set)
+    _inodes: set[tuple[int, int]] = field(default_factory=set)
 
     def look(self, real: str, path: str, status: os.stat_result) -> None:
         """Take note of one file or directory."""
@@ -54,8 +54,8 @@ class Losses:
         self.owners += status.st_uid != os.geteuid()
         if stat.S_ISREG(mode) and status.st_nlink > 1:
             itself = (status.st_dev, status.st_ino)
-            self.linked += itself in self._seen
-            self._seen.add(itself)
+            self.linked += itself in self._inodes
+            self._inodes.add(itself)
         for name in _attributes(real):
             if name == "security.capability":
                 self._lose("capabilities", path)
@@ -65,23 +65,23 @@ class Losses:
                 self._lose("xattr", path)
 
     def _lose(self, kind: str, path: str) -> None:
-        self.found.setdefault(kind, []).append(path)
+        self.paths.setdefault(kind, []).append(path)
 
     def notes(self) -> tuple[str, ...]:
         """Return what the publisher should know of it."""
-        told = [f"not carried: {line}" for line in _lines(self.found)]
+        lines = [f"not carried: {line}" for line in _lines(self.paths)]
         if self.writable:
-            told.append(
+            lines.append(
                 f"{self.writable} files or folders that group or others may write here "
                 "arrive without that right"
             )
         if self.linked:
-            told.append(f"{self.linked} hard links arrive as files of their own")
+            lines.append(f"{self.linked} hard links arrive as files of their own")
         if self.owners:
-            told.append(
+            lines.append(
                 f"{self.owners} files or folders of other users arrive as the machine's"
             )
-        return tuple(told)
+        return tuple(lines)
 
 
 def _attributes(real: str) -> list[str]:
@@ -91,9 +91,9 @@ def _attributes(real: str) -> list[str]:
         return []  # a file system without them
 
 
-def _lines(found: Mapping[str, list[str]]) -> list[str]:
+def _lines(by_kind: Mapping[str, list[str]]) -> list[str]:
     lines = []
-    for kind, paths in found.items():
+    for kind, paths in by_kind.items():
         more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
         shown = ", ".join(f"{path!r:.80}" for path in paths[:_SHOWN])
         lines.append(f"{KINDS[kind]}: {shown}{more}")
@@ -106,12 +106,12 @@ def require_dropped(losses: Losses, drop: Collection[str]) -> None:
     Raises:
         RejectedError: of something they do not.
     """
-    left = {kind: paths for kind, paths in losses.found.items() if kind not in drop}
-    if left:
+    lost = {kind: paths for kind, paths in losses.paths.items() if kind not in drop}
+    if lost:
         raise RejectedError(
-            "the tree has what no release carries: " + "; ".join(_lines(left)),
+            "the tree has what no release carries: " + "; ".join(_lines(lost)),
             means="machines would get it without, and nobody would notice",
             do="take it out of the tree, or let it go: --drop "
-            + ",".join(sorted(left)),
+            + ",".join(sorted(lost)),
             code="not_carried",
         )

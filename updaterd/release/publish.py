@@ -116,7 +116,7 @@ class Planned:
         root: the directory.
         files: its listing.
         previous: releases to make deltas from, newest first.
-        given: patches made elsewhere, and what each starts from.
+        patches: those made elsewhere, and what each starts from.
         attributes: what is carried beside the listing.
         notes: what the publisher should know of the tree.
     """
@@ -127,7 +127,7 @@ class Planned:
     attributes: Attributes
     notes: tuple[str, ...]
     previous: tuple[Manifest, ...]
-    given: tuple[tuple[Manifest, Path], ...]
+    patches: tuple[tuple[Manifest, Path], ...]
 
 
 def prepare(
@@ -146,10 +146,10 @@ def prepare(
         BrokenError: the repository does not know the product or the channel, or
             keys that must sign cannot be used here.
     """
-    found = examine(workspace, root, order, now=now)
-    if isinstance(found, Added):
-        return found
-    return build_planned(workspace, found, progress=progress)
+    plan = examine(workspace, root, order, now=now)
+    if isinstance(plan, Added):
+        return plan
+    return build_planned(workspace, plan, progress=progress)
 
 
 def examine(
@@ -175,15 +175,15 @@ def examine(
     catalog = catalog_of(workspace, repository, order.product)
     if order.channel is not None:
         catalog.pointer(order.channel)
-    found = tree.survey(root, outside_links=order.outside_links, carry=order.carry)
-    files = found.files
+    surveyed = tree.survey(root, outside_links=order.outside_links, carry=order.carry)
+    files = surveyed.files
     if not files:
         raise RejectedError(
             f"{root} is empty", do="name the directory to release", code="empty_tree"
         )
-    losses.require_dropped(found.losses, order.drop)
-    told = (*found.losses.notes(), *_case(found, strict=order.strict_names))
-    existing = _existing(catalog, order, files, found.attributes)
+    losses.require_dropped(surveyed.losses, order.drop)
+    notes = (*surveyed.losses.notes(), *_case(surveyed, strict=order.strict_names))
+    existing = _existing(catalog, order, files, surveyed.attributes)
     if existing is not None:
         return existing
     below = _place(catalog, order)
@@ -195,10 +195,10 @@ def examine(
         order=order,
         root=root,
         files=files,
-        attributes=found.attributes,
-        notes=told,
+        attributes=surveyed.attributes,
+        notes=notes,
         previous=catalog.newest(order.platform, order.deltas, below),
-        given=tuple(
+        patches=tuple(
             (_base(catalog, version, order.platform), patch)
             for version, patch in order.patches
         ),
@@ -223,7 +223,7 @@ def build_planned(
         planned.files,
         version=planned.order.version,
         previous=planned.previous,
-        given=planned.given,
+        patches=planned.patches,
         min_updater=planned.order.min_updater,
         strict=planned.order.strict,
         progress=progress,
@@ -232,25 +232,25 @@ def build_planned(
     return replace(built, attributes=planned.attributes, notes=notes)
 
 
-def _case(found: tree.Surveyed, *, strict: bool) -> tuple[str, ...]:
+def _case(surveyed: tree.Surveyed, *, strict: bool) -> tuple[str, ...]:
     """Return what to tell of names that differ only by case.
 
     Raises:
         RejectedError: there are some, and the publisher wants none.
     """
-    if not found.twins:
+    if not surveyed.twins:
         return ()
-    one, other = found.twins[0]
-    more = f" (and {len(found.twins) - 1} more)" if len(found.twins) > 1 else ""
-    said = f"{one!r:.100} and {other!r:.100} differ only by case{more}"
+    name, other = surveyed.twins[0]
+    more = f" (and {len(surveyed.twins) - 1} more)" if len(surveyed.twins) > 1 else ""
+    text = f"{name!r:.100} and {other!r:.100} differ only by case{more}"
     if strict:
         raise RejectedError(
-            said,
+            text,
             means="where case does not count (some folders of ext4, FAT) they are one",
             do="rename one of them, or leave --strict-names away",
             code="bad_path",
         )
-    return (f"{said}: one file where case does not count",)
+    return (f"{text}: one file where case does not count",)
 
 
 def check_wish(
@@ -275,12 +275,14 @@ def check_wish(
         return
     pointer = steering.spelled_out(catalog, first.channel)
     listed = catalog.releases()[1].get(first.version, ())
-    seq = next((one.seq for one in catalog.listed() if one.version == first.version), 0)
+    seq = next(
+        (entry.seq for entry in catalog.listed() if entry.version == first.version), 0
+    )
     later = {
         name
-        for each in pointer.releases
-        if seq and each.seq > seq
-        for name in each.platforms or ()
+        for standing in pointer.releases
+        if seq and standing.seq > seq
+        for name in standing.platforms or ()
     }
     made_for = {order.platform for order in orders} | set(listed) | later
     steering.check_platforms(pointer, first.version, made_for, wish.without)
@@ -292,8 +294,8 @@ def _base(catalog: Catalog, version: str, platform: str) -> Manifest:
     Raises:
         BrokenError: there is no such release.
     """
-    found = catalog.find(version, platform)
-    return catalog.manifest(found or catalog.require(version))
+    listed = catalog.find(version, platform)
+    return catalog.manifest(listed or catalog.require(version))
 
 
 def _existing(
@@ -401,7 +403,7 @@ def check_not_back(pointer: ChannelPointer, manifest: Manifest) -> None:
         RejectedError: the channel already offers a later one.
         steering.not_newest: that refusal.
     """
-    later = max((each.seq for each in pointer.releases), default=0)
+    later = max((standing.seq for standing in pointer.releases), default=0)
     if later > manifest.seq:
         raise steering.not_newest(pointer, manifest.version)
 
@@ -415,4 +417,4 @@ def yank(catalog: Catalog, version: str) -> list[ChannelPointer]:
     Raises:
         BrokenError: there is no such release.
     """
-    return [each.pointer for each in steering.yank(catalog, version)]
+    return [channel.pointer for channel in steering.yank(catalog, version)]

@@ -88,37 +88,40 @@ def survey(
             do="check the path and its permissions",
             code="unreadable",
         ) from error
-    found = sorted(walk.entries, key=lambda entry: entry.path)
-    times = [walk.times[entry.path] for entry in found]
-    more = Attributes(
+    entries = sorted(walk.entries, key=lambda entry: entry.path)
+    times = [walk.times[entry.path] for entry in entries]
+    attributes = Attributes(
         folders=tuple(sorted(walk.folders, key=lambda folder: folder.path)),
         outside=tuple(sorted(walk.outside, key=lambda link: link.path)),
-        special=tuple(sorted(walk.special, key=lambda each: each.path)),
+        special=tuple(sorted(walk.special, key=lambda entry: entry.path)),
         times=tuple(times[:1] if len(set(times)) == 1 else times),
     )
-    check_tree(found, outside=frozenset(link.path for link in more.outside))
-    check_attributes(found, more)
-    paths = [entry.path for entry in found]
-    paths += [folder.path for folder in more.folders]
-    paths += [link.path for link in more.outside]
+    check_tree(entries, outside=frozenset(link.path for link in attributes.outside))
+    check_attributes(entries, attributes)
+    paths = [entry.path for entry in entries]
+    paths += [folder.path for folder in attributes.folders]
+    paths += [link.path for link in attributes.outside]
     _check_apart(paths)
     return Surveyed(
-        files=tuple(found), attributes=more, losses=walk.losses, twins=_twins(paths)
+        files=tuple(entries),
+        attributes=attributes,
+        losses=walk.losses,
+        twins=_twins(paths),
     )
 
 
 def _twins(paths: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Return pairs of names that are one where case does not count."""
-    seen: dict[str, str] = {}
-    found: dict[tuple[str, str], None] = {}
+    spellings: dict[str, str] = {}
+    pairs: dict[tuple[str, str], None] = {}
     for path in paths:
         parts = path.split("/")
         for count in range(1, len(parts) + 1):
             part = "/".join(parts[:count])
-            other = seen.setdefault(part.casefold(), part)
+            other = spellings.setdefault(part.casefold(), part)
             if other != part:
-                found[other, part] = None
-    return tuple(found)
+                pairs[other, part] = None
+    return tuple(pairs)
 
 
 def _check_apart(paths: Sequence[str]) -> None:
@@ -128,14 +131,14 @@ def _check_apart(paths: Sequence[str]) -> None:
         RejectedError: two are: some file systems take them for the same file, and
             nobody can tell them apart.
     """
-    seen: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for whole in paths:
         parts = whole.split("/")
         for count in range(1, len(parts) + 1):
             path = "/".join(parts[:count])
             if path.isascii():
                 continue
-            other = seen.setdefault(unicodedata.normalize("NFC", path), path)
+            other = spellings.setdefault(unicodedata.normalize("NFC", path), path)
             if other != path:
                 raise RejectedError(
                     f"{path!a:.200} and {other!a:.200} are spelled with other code "

@@ -149,15 +149,15 @@ def create(folder: Path, settings: Settings) -> None:
 
 
 def _check_same(existing: Path, settings: Settings) -> None:
-    found = _read_settings(existing)
-    if found.profile != settings.profile:
+    present = _read_settings(existing)
+    if present.profile != settings.profile:
         raise BrokenError(
             f"{existing.parent} already is a workspace of another profile",
             do="choose another directory",
             code="workspace_exists",
         )
     for name in ("feed", "token_file", "served_at"):
-        if getattr(settings, name) not in {None, getattr(found, name)}:
+        if getattr(settings, name) not in {None, getattr(present, name)}:
             raise BrokenError(
                 f"{existing.parent} already is a workspace, with another {name}",
                 means="it was left as it is",
@@ -179,14 +179,14 @@ def _toml(settings: Settings) -> str:
 
 def _read_settings(path: Path) -> Settings:
     try:
-        found = tomllib.loads(path.read_text("utf-8"))
+        table = tomllib.loads(path.read_text("utf-8"))
         settings = Settings(
-            profile=str(found["profile"]),
-            platform=check_name("platform", str(found["platform"])),
-            feed=str(found["feed"]) if "feed" in found else None,
-            token_file=str(found["token_file"]) if "token_file" in found else None,
-            served_at=str(found["served_at"]) if "served_at" in found else None,
-            deltas=int(found.get("deltas", 5)),
+            profile=str(table["profile"]),
+            platform=check_name("platform", str(table["platform"])),
+            feed=str(table["feed"]) if "feed" in table else None,
+            token_file=str(table["token_file"]) if "token_file" in table else None,
+            served_at=str(table["served_at"]) if "served_at" in table else None,
+            deltas=int(table.get("deltas", 5)),
         )
     except FileNotFoundError as error:
         raise BrokenError(

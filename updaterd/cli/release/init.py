@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
         folder, passphrases.passphrase(arguments), passphrases.pin(arguments)
     )
     with space.locked():
-        delegation.found(
+        delegation.establish(
             space,
             products,
             channels,

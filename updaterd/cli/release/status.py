@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "days_left": round(role.days_left, 2),
                 "threshold": role.threshold,
                 "keys": role.keys,
-                "keys_here": role.here,
+                "keys_here": role.keys_here,
                 "warning": role.warning,
             }
             for role in roles
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(f"{'role':<24} {'version':>7} {'days left':>9}  keys")
     for role in roles:
-        keys = f"{role.threshold} of {', '.join(role.keys)} ({role.here} here)"
+        keys = f"{role.threshold} of {', '.join(role.keys)} ({role.keys_here} here)"
         note = f"  ! {role.warning}" if role.warning else ""
         print(f"{role.name:<24} {role.version:>7} {role.days_left:>9.1f}  {keys}{note}")
     for entry in keychange.waiting(workspace):

@@ -47,22 +47,22 @@ class _Plan:
     """What a delta makes from which old files.
 
     Attributes:
-        kept: paths that stay.
+        unchanged: paths that stay.
         items: everything else that is new, in script order.
-        made: what the operations make, in stream order.
+        targets: what the operations make, in stream order.
         sources: old indices in virtual order.
     """
 
-    kept: set[str]
+    unchanged: set[str]
     items: tuple[Item, ...]
-    made: tuple[File, ...]
+    targets: tuple[File, ...]
     sources: tuple[int, ...]
 
 
 def _plan(old: Sequence[Entry], new: Sequence[Entry]) -> _Plan:
     before = {entry.path: entry for entry in old}
     after = {entry.path: entry for entry in new if isinstance(entry, File)}
-    kept = {entry.path for entry in new if before.get(entry.path) == entry}
+    unchanged = {entry.path for entry in new if before.get(entry.path) == entry}
     at = {
         entry.sha256: index
         for index, entry in reversed(list(enumerate(old)))
@@ -71,7 +71,7 @@ def _plan(old: Sequence[Entry], new: Sequence[Entry]) -> _Plan:
     items: list[Item] = []
     first: dict[str, str] = {}
     for entry in new:
-        if entry.path in kept:
+        if entry.path in unchanged:
             continue
         if isinstance(entry, Link):
             items.append(Item(entry.path, LINK, target=entry.target))
@@ -83,8 +83,8 @@ def _plan(old: Sequence[Entry], new: Sequence[Entry]) -> _Plan:
             first[entry.sha256] = entry.path
             items.append(Item(entry.path, MADE, entry.mode, entry.length))
     items.sort(key=script.order)
-    made = tuple(after[item.path] for item in items if item.kind == MADE)
-    place = {file.sha256: index for index, file in enumerate(made)}
+    targets = tuple(after[item.path] for item in items if item.kind == MADE)
+    place = {file.sha256: index for index, file in enumerate(targets)}
     items = [
         Item(item.path, SAME, item.mode, place[after[item.path].sha256])
         if item.kind == SAME
@@ -95,9 +95,9 @@ def _plan(old: Sequence[Entry], new: Sequence[Entry]) -> _Plan:
     sources = tuple(
         index
         for index, entry in enumerate(old)
-        if made and isinstance(entry, File) and entry.sha256 not in stays
+        if targets and isinstance(entry, File) and entry.sha256 not in stays
     )
-    return _Plan(kept, tuple(items), made, sources)
+    return _Plan(unchanged, tuple(items), targets, sources)
 
 
 def build_delta(  # noqa: PLR0913
@@ -138,9 +138,11 @@ def build_delta(  # noqa: PLR0913
     sources = [e for e in (old_files[i] for i in plan.sources) if isinstance(e, File)]
     matcher = matching.installed()
     limit = max(1 << 20, matching.limit(matcher, budget))
-    found, places = groups(sources, plan.made, limit, _bundled(new_root, plan, matcher))
+    clusters, places = groups(
+        sources, plan.targets, limit, _bundled(new_root, plan, matcher)
+    )
     pool = pool or Pool(budget=budget)
-    size = sum(file.length for file in plan.made)
+    size = sum(file.length for file in plan.targets)
     total = max(1, size * (_MATCHING + _PACKING))
     done = 0
 
@@ -152,16 +154,16 @@ def build_delta(  # noqa: PLR0913
 
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="making-") as scratch:
         base = Path(scratch)
-        ranges = Ranges(old_root, sources, new_root, plan.made, places)
-        imaged = program_images.describe(found, ranges, len(sources), places, base)
+        ranges = Ranges(old_root, sources, new_root, plan.targets, places)
+        imaged = program_images.describe(clusters, ranges, len(sources), places, base)
         with ThreadPoolExecutor(pool.cores) as threads:
             perform = partial(_all, threads, pool)
-            streams = _match(base, found, ranges, imaged, perform, more)
+            streams = _match(base, clusters, ranges, imaged, perform, more)
             if imaged.stream and streams.count >= MAX_OPERATIONS:
-                imaged = program_images.none(found)
-                streams = _match(base, found, ranges, imaged, perform, more)
+                imaged = program_images.none(clusters)
+                streams = _match(base, clusters, ranges, imaged, perform, more)
             names = script.encode(
-                old_files, plan.items, plan.sources, places, plan.kept
+                old_files, plan.items, plan.sources, places, plan.unchanged
             )
             packs = streams.finish(names, imaged.stream, size)
             bytes_in = max(1, sum(pack.size for pack in packs))
@@ -200,7 +202,7 @@ def _bundled(root: Path, plan: _Plan, matcher: str) -> set[str]:
 
     None for bsdiff4, which takes five times as long for each byte more.
     """
-    long = [file.path for file in plan.made if file.length >= LONG]
+    long = [file.path for file in plan.targets if file.length >= LONG]
     if matcher != matching.HDIFFPATCH:
         return set()
     return {path for path in long if not elf.is_one(root / path)}
@@ -208,7 +210,7 @@ def _bundled(root: Path, plan: _Plan, matcher: str) -> set[str]:
 
 def _match(  # noqa: PLR0913, PLR0917 - the state of one delta
     base: Path,
-    found: Sequence[Group],
+    clusters: Sequence[Group],
     ranges: Ranges,
     imaged: Imaging,
     perform: _Perform,
@@ -224,11 +226,11 @@ def _match(  # noqa: PLR0913, PLR0917 - the state of one delta
             out=str(base / str(number)),
             images=imaged.groups[number],
         )
-        for number, group in enumerate(found)
+        for number, group in enumerate(clusters)
     ]
     streams = _Streams(base)
-    idle = perform(tasks, [_MATCHING * g.length for g in found], more)
-    for group, task, (zeros,) in zip(found, tasks, idle, strict=True):
+    idle = perform(tasks, [_MATCHING * g.length for g in clusters], more)
+    for group, task, (zeros,) in zip(clusters, tasks, idle, strict=True):
         streams.add(group, task.out, zeros)
     return streams
 
@@ -264,18 +266,18 @@ class _Streams:
         """Return how many copies there are."""
         return len(self._covers)
 
-    def add(self, group: Group, made: str, idle: int) -> None:
+    def add(self, group: Group, prefix: str, idle: int) -> None:
         """Take over one group, in stream order."""
-        numbers = iter(_load("Q", f"{made}.covers"))
+        numbers = iter(_load("Q", f"{prefix}.covers"))
         self._covers += group.place(list(zip(numbers, numbers, numbers, strict=True)))
         runs = Runs()
         runs.gaps, runs.lengths = (
-            _load("I", f"{made}.gaps"),
-            _load("H", f"{made}.lengths"),
+            _load("I", f"{prefix}.gaps"),
+            _load("H", f"{prefix}.lengths"),
         )
         runs.idle = idle
         self._runs.follow(runs)
-        self._groups.append(made)
+        self._groups.append(prefix)
 
     def finish(self, names: bytes, images: bytes, size: int) -> list[Pack]:
         """Return what is to be packed, in the order of the bundle.
@@ -301,7 +303,7 @@ class _Streams:
             with (self._base / name).open("wb") as file:
                 file.writelines(data)
         parts = {name: [str(self._base / name)] for name in written} | {
-            name: [f"{made}.{name}" for made in self._groups]
+            name: [f"{prefix}.{name}" for prefix in self._groups]
             for name in ("changes", "extra")
         }
         if images:

@@ -129,21 +129,21 @@ def _describe(data: Data) -> Program | None:
     segments = _split(segments, [s for s in known if s.kind == _NOBITS])
     if any(section.flags & _RUN for section in sections):
         fixed = kind == _EXECUTABLE
-        found = _regions(data, sections, segments, fixed=fixed)
+        regions = _regions(data, sections, segments, fixed=fixed)
     else:  # stripped of them
-        found = [
+        regions = [
             (CODE if code else WORDS, offset, stored, 0, 0, 0, 0, 0)
             for offset, _, stored, _, code in segments
             if stored
         ]
-    regions = sorted(sorted(found, key=lambda r: -r[2])[:MAX_REGIONS], key=_place)
-    room = MAX_LISTED - sum(map(_listed, regions))
+    listed = sorted(sorted(regions, key=lambda r: -r[2])[:MAX_REGIONS], key=_place)
+    room = MAX_LISTED - sum(map(_listed, listed))
     while room < 0:
-        most = max(regions, key=_listed)
-        regions.remove(most)
+        most = max(listed, key=_listed)
+        listed.remove(most)
         room += _listed(most)
-    code = sum(region[2] for region in regions if region[0] == CODE)
-    return Program(_flat(segments), _flat(regions), code, room)
+    code = sum(region[2] for region in listed if region[0] == CODE)
+    return Program(_flat(segments), _flat(listed), code, room)
 
 
 def _flat(rows: Sequence[tuple[int, ...]]) -> bytes:
@@ -208,10 +208,10 @@ def _split(segments: Sequence[Segment], blank: Sequence[_Section]) -> list[Segme
         end, last = offset + stored, address + memory
         parts = [(offset, address, stored, memory, code)]
         for section in sorted(blank, key=lambda s: s.address):
-            start, _, kept, _, _ = parts[-1]
+            start, _, size, _, _ = parts[-1]
             low, high = section.address, section.address + section.size
-            if low >= parts[-1][1] + kept and low >= address + stored and high <= last:
-                parts[-1] = (start, parts[-1][1], kept, low - parts[-1][1], code)
+            if low >= parts[-1][1] + size and low >= address + stored and high <= last:
+                parts[-1] = (start, parts[-1][1], size, low - parts[-1][1], code)
                 parts.append((end, low, 0, last - low, code))
         out += parts
     return out if len(out) <= MAX_SEGMENTS else list(segments)
@@ -238,7 +238,7 @@ def _regions(
         b".gopclntab": partial(_functions, data, segments),
         b".data.rel.ro.gopclntab": partial(_functions, data, segments),
     }
-    found: list[Region] = []
+    regions: list[Region] = []
     end = 0
     for section in sorted(sections, key=lambda s: s.offset):
         if section.offset < end:
@@ -253,9 +253,9 @@ def _regions(
         ):
             region = _region(WORDS, section.offset, section.size)
         if region is not None:
-            found.append(region)
+            regions.append(region)
             end = section.end
-    return found
+    return regions
 
 
 def _region(kind: int, start: int, length: int, *parameters: int) -> Region:

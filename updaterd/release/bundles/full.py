@@ -109,8 +109,8 @@ def build_full(
                 if len(packing) == count:
                     take(packing.popleft())
                 packing.append(threads.submit(_pack, frame, more))
-            for one in packing:
-                take(one)
+            for step in packing:
+                take(step)
         body.seek(0)
         pieces = iter(lambda: body.read(1 << 20), b"")
         sha256, length = write(out, container.header(container.FULL, table), pieces)

@@ -47,13 +47,13 @@ class Group:
         starts = list(accumulate((size for _, size in self.pieces), initial=0))
         out: list[Cover] = []
         for new, old, count in covers:
-            new_at, old_at, left = new, old, count
-            while left:
+            new_at, old_at, rest = new, old, count
+            while rest:
                 index = bisect_right(starts, old_at) - 1
-                size = min(left, starts[index + 1] - old_at)
+                size = min(rest, starts[index + 1] - old_at)
                 virtual = self.pieces[index][0] + old_at - starts[index]
                 out.append((self.start + new_at, virtual, size))
-                new_at, old_at, left = new_at + size, old_at + size, left - size
+                new_at, old_at, rest = new_at + size, old_at + size, rest - size
         return out
 
 
@@ -61,27 +61,27 @@ def _partner(file: File, old: Sequence[File]) -> int | None:
     """Return the index of the old file that a new one most likely comes from."""
     folder, name = os.path.split(file.path)
 
-    def same_kind(one: File) -> bool:
-        return _kind(one.path) == _kind(file.path)
+    def same_kind(other: File) -> bool:
+        return _kind(other.path) == _kind(file.path)
 
-    def like(one: File) -> bool:
-        return same_kind(one) and _alike(one, file)
+    def like(other: File) -> bool:
+        return same_kind(other) and _alike(other, file)
 
-    def same_stem(one: File) -> bool:
-        return _stem(one.path) == _stem(file.path) and like(one)
+    def same_stem(other: File) -> bool:
+        return _stem(other.path) == _stem(file.path) and like(other)
 
     ranked = (
-        lambda one: one.path == file.path,
-        lambda one: os.path.basename(one.path) == name,
-        lambda one: os.path.dirname(one.path) == folder and same_stem(one),
+        lambda other: other.path == file.path,
+        lambda other: os.path.basename(other.path) == name,
+        lambda other: os.path.dirname(other.path) == folder and same_stem(other),
         same_stem,
         like,
         same_kind,
     )
     for fits in ranked:
-        found = [index for index, one in enumerate(old) if fits(one)]
-        if found:
-            return min(found, key=lambda i: abs(old[i].length - file.length))
+        fitting = [index for index, other in enumerate(old) if fits(other)]
+        if fitting:
+            return min(fitting, key=lambda i: abs(old[i].length - file.length))
     return None
 
 
@@ -100,13 +100,13 @@ def _kind(path: str) -> str:
     return os.path.splitext(re.sub(r"(\.\d+)+$", "", path))[1]
 
 
-def _alike(one: File, other: File) -> bool:
-    return one.length <= 2 * other.length and other.length <= 2 * one.length
+def _alike(first: File, second: File) -> bool:
+    return first.length <= 2 * second.length and second.length <= 2 * first.length
 
 
 def groups(
     old: Sequence[File],
-    made: Sequence[File],
+    targets: Sequence[File],
     limit: int,
     bundled: Collection[str] = (),
 ) -> tuple[tuple[Group, ...], tuple[int, ...]]:
@@ -114,45 +114,52 @@ def groups(
 
     Args:
         old: source files, in virtual order.
-        made: files to make, in stream order.
+        targets: files to make, in stream order.
         limit: bytes to match with at a time.
         bundled: paths of long made files whose bytes may come from any old file of
             their kind. All together they are matched with twice the old bytes more.
     """
     old_at = list(accumulate((file.length for file in old), initial=0))
-    new_at = list(accumulate((file.length for file in made), initial=0))
-    count = sum(file.length >= LONG for file in made)
-    partners = [_partner(file, old) for file in made[:count]]
+    new_at = list(accumulate((file.length for file in targets), initial=0))
+    count = sum(file.length >= LONG for file in targets)
+    partners = [_partner(file, old) for file in targets[:count]]
     similar = {
-        index: _similar(index, made, partners, old, limit) for index in range(count)
+        index: _similar(index, targets, partners, old, limit) for index in range(count)
     }
     share = _MORE * old_at[-1] // max(1, len(bundled))
     others: dict[int, set[int]] = {}
     for index in range(count):
-        if made[index].path in bundled:
+        if targets[index].path in bundled:
             others[index] = _others(
-                index, made, partners, old, similar[index], share, limit
+                index, targets, partners, old, similar[index], share, limit
             )
-    kinds = {_kind(file.path) for file in made[count:]} - {""}
-    shared = [index for index in range(count) if _kind(made[index].path) in kinds]
-    places = sorted({*shared, *(one for some in similar.values() for one in some)})
+    kinds = {_kind(file.path) for file in targets[count:]} - {""}
+    shared = [index for index in range(count) if _kind(targets[index].path) in kinds]
+    places = sorted({
+        *shared,
+        *(number for numbers in similar.values() for number in numbers),
+    })
     virtual = {}
     at = old_at[-1]
     for place in places:
-        virtual[place] = (at, made[place].length)
-        at += made[place].length
+        virtual[place] = (at, targets[place].length)
+        at += targets[place].length
     out: list[Group] = []
     for index in range(count):
         partner = partners[index]
-        mine = others.get(index, set()) | (set() if partner is None else {partner})
-        pieces = [(old_at[one], old[one].length) for one in sorted(mine)]
+        old_numbers = others.get(index, set()) | (
+            set() if partner is None else {partner}
+        )
+        pieces = [
+            (old_at[number], old[number].length) for number in sorted(old_numbers)
+        ]
         pieces += [virtual[other] for other in similar[index]]
-        out += _cut((new_at[index], made[index].length), pieces, limit)
-    again = _again(made, partners, shared, old)
+        out += _cut((new_at[index], targets[index].length), pieces, limit)
+    again = _again(targets, partners, shared, old)
     pieces = [
-        (old_at[one], file.length)
-        for one, file in enumerate(old)
-        if file.length < LONG or (_kind(file.path) in kinds and one not in again)
+        (old_at[number], file.length)
+        for number, file in enumerate(old)
+        if file.length < LONG or (_kind(file.path) in kinds and number not in again)
     ]
     pieces += [virtual[index] for index in shared]
     out += _cut((new_at[count], new_at[-1] - new_at[count]), pieces, limit)
@@ -161,7 +168,7 @@ def groups(
 
 def _others(  # noqa: PLR0913, PLR0917 - all that there is to choose from
     index: int,
-    made: Sequence[File],
+    targets: Sequence[File],
     partners: Sequence[int | None],
     old: Sequence[File],
     similar: list[int],
@@ -175,17 +182,17 @@ def _others(  # noqa: PLR0913, PLR0917 - all that there is to choose from
 
     Args:
         index: of the long file.
-        made: files to make.
+        targets: files to make.
         partners: of the long ones, the old files they come from.
         old: source files.
         similar: what it is matched with already, besides its old self.
         share: bytes of all further ones.
         limit: bytes of all together.
     """
-    file = made[index]
+    file = targets[index]
     partner = partners[index]
-    taken = sum(made[one].length for one in similar)
-    room = min(share, limit - taken - (0 if partner is None else old[partner].length))
+    matched = sum(targets[number].length for number in similar)
+    room = min(share, limit - matched - (0 if partner is None else old[partner].length))
 
     def fits(other: File) -> bool:
         nonlocal room
@@ -193,16 +200,16 @@ def _others(  # noqa: PLR0913, PLR0917 - all that there is to choose from
         room -= other.length if fitting else 0
         return fitting
 
-    before = (one for one in reversed(range(index)) if one not in similar)
-    similar += islice((one for one in before if fits(made[one])), 2)
+    before = (number for number in reversed(range(index)) if number not in similar)
+    similar += islice((number for number in before if fits(targets[number])), 2)
     similar.sort()
-    again = {partner, *_again(made, partners, similar, old)}
-    longest = sorted(range(len(old)), key=lambda one: (-old[one].length, one))
-    return {one for one in longest if one not in again and fits(old[one])}
+    again = {partner, *_again(targets, partners, similar, old)}
+    longest = sorted(range(len(old)), key=lambda number: (-old[number].length, number))
+    return {number for number in longest if number not in again and fits(old[number])}
 
 
 def _again(
-    made: Sequence[File],
+    targets: Sequence[File],
     partners: Sequence[int | None],
     places: Iterable[int],
     old: Sequence[File],
@@ -213,17 +220,17 @@ def _again(
     twice takes the matcher as long as all the rest. A file that became shorter may have
     lost what another one got.
     """
-    found = ((made[place], partners[place]) for place in places)
+    pairs = ((targets[place], partners[place]) for place in places)
     return {
-        one
-        for file, one in found
-        if one is not None and file.length >= old[one].length * _WHOLE
+        partner
+        for file, partner in pairs
+        if partner is not None and file.length >= old[partner].length * _WHOLE
     }
 
 
 def _similar(
     index: int,
-    made: Sequence[File],
+    targets: Sequence[File],
     partners: Sequence[int | None],
     old: Sequence[File],
     limit: int,
@@ -231,13 +238,17 @@ def _similar(
     """Return up to two long files before this one that it may share changes with."""
     partner = partners[index]
     room = limit - (old[partner].length if partner is not None else 0)
-    found: list[int] = []
+    similar: list[int] = []
     for other in range(index - 1, -1, -1):
-        room_then = room - made[other].length
-        if len(found) < 2 and room_then >= 0 and _alike(made[other], made[index]):
-            found.insert(0, other)
+        room_then = room - targets[other].length
+        if (
+            len(similar) < 2
+            and room_then >= 0
+            and _alike(targets[other], targets[index])
+        ):
+            similar.insert(0, other)
             room = room_then
-    return found
+    return similar
 
 
 def _cut(

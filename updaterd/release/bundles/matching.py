@@ -69,8 +69,8 @@ def limit(matcher: str, budget: int) -> int:
         matcher: by name.
         budget: bytes of memory.
     """
-    each = memory(matcher, 2, 2) if matcher == BSDIFF else 15  # measured: 7.2 a byte
-    return 2 * budget // each
+    per_two = memory(matcher, 2, 2) if matcher == BSDIFF else 15  # measured: 7.2 a byte
+    return 2 * budget // per_two
 
 
 def find(old: bytes, new: bytes, matcher: str) -> Iterator[Cover]:
@@ -169,14 +169,14 @@ def streams(
             place, and the parts of covers they are for, none longer than PART.
     """
     diff, extra = bytearray(), bytearray()
-    was, now = memoryview(old), memoryview(new)
+    old_view, new_view = memoryview(old), memoryview(new)
     parts: list[Cover] = []
     waiting = target = 0
 
     def subtract() -> None:
         nonlocal waiting
-        before = bytearray().join([was[at : at + size] for _, at, size in parts])
-        after = b"".join([now[at : at + size] for at, _, size in parts])
+        before = bytearray().join([old_view[at : at + size] for _, at, size in parts])
+        after = b"".join([new_view[at : at + size] for at, _, size in parts])
         if change is not None:
             change(before, parts)
         # The core adds; so the old bytes go in negated.
@@ -187,7 +187,7 @@ def streams(
         waiting = 0
 
     for new_at, old_at, length in covers:
-        extra += now[target:new_at]
+        extra += new_view[target:new_at]
         target = new_at + length
         for at in range(0, length, PART):
             count = min(PART, length - at)
@@ -196,5 +196,5 @@ def streams(
             if waiting >= _PIECE:
                 subtract()
     subtract()
-    extra += now[target:]
+    extra += new_view[target:]
     return diff, extra

@@ -30,7 +30,7 @@ class Pool:
         self.cores = cores or len(os.sched_getaffinity(0))
         self.budget = budget
         self._running = 0
-        self._taken = 0
+        self._memory = 0
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
@@ -58,17 +58,17 @@ class Pool:
             finally:
                 self._waiting.remove(turn)
             self._running += 1
-            self._taken += memory
+            self._memory += memory
             self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
                 self._running -= 1
-                self._taken -= memory
+                self._memory -= memory
                 self._changed.notify_all()
 
     def _fits(self, memory: int) -> bool:
         if not self._running:
             return True
-        return self._running < self.cores and self._taken + memory <= self.budget
+        return self._running < self.cores and self._memory + memory <= self.budget

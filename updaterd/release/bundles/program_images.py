@@ -39,13 +39,13 @@ class Imaging:
     stream: bytes = b""
 
 
-def none(found: Sequence[Group]) -> Imaging:
+def none(groups: Sequence[Group]) -> Imaging:
     """Return what leaves every group as it is."""
-    return Imaging([None] * len(found))
+    return Imaging([None] * len(groups))
 
 
 def describe(
-    found: Sequence[Group],
+    groups: Sequence[Group],
     ranges: Ranges,
     sources: int,
     places: Sequence[int],
@@ -54,7 +54,7 @@ def describe(
     """Return the images of the programs that are matched with old ones.
 
     Args:
-        found: the groups.
+        groups: the groups.
         ranges: of their files.
         sources: how many old files there are in virtual order.
         places: of the made files that follow them.
@@ -66,32 +66,32 @@ def describe(
 
     Power cut: nothing reads the files in `base` again.
     """
-    out = none(found)
+    out = none(groups)
     native = program_matching.compiled()
     if native is None:
         return out
     album = _Album(native, base)
     listed: dict[int, Rows] = {}
     size = 0
-    for number, group in enumerate(found):
+    for number, group in enumerate(groups):
         old, new = ranges.old(group), ranges.new(group)
-        theirs, mine = album.look(old, new)
-        if not any(theirs):
+        old_images, new_images = album.look(old, new)
+        if not any(old_images):
             continue
         more: dict[int, Rows] = {}
-        for piece, one in zip(new, mine, strict=True):
-            if one is not None:
-                more[sources + piece.file] = (one.rows[0], b"", b"")
+        for piece, image in zip(new, new_images, strict=True):
+            if image is not None:
+                more[sources + piece.file] = (image.rows[0], b"", b"")
         more |= {file: listed[file] for file in more if file in listed}
-        for piece, one in zip(old, theirs, strict=True):
-            if one is not None:
+        for piece, image in zip(old, old_images, strict=True):
+            if image is not None:
                 again = piece.file - sources
-                more[piece.file if again < 0 else sources + places[again]] = one.rows
+                more[piece.file if again < 0 else sources + places[again]] = image.rows
         size += len(images.encode(more))
         if size > images.MAX_BYTES or not _acceptable(listed | more):
             continue
         listed |= more
-        out.groups[number] = (_paths(theirs), _paths(mine))
+        out.groups[number] = (_paths(old_images), _paths(new_images))
     out.stream = images.encode(listed) if listed else b""
     return out
 
@@ -116,8 +116,8 @@ class _Described:
 _Some = list[_Described | None]
 
 
-def _paths(some: _Some) -> list[str | None]:
-    return [None if one is None else one.path for one in some]
+def _paths(images: _Some) -> list[str | None]:
+    return [None if image is None else image.path for image in images]
 
 
 class _Album:
@@ -126,7 +126,7 @@ class _Album:
     def __init__(self, native: ModuleType, base: Path) -> None:
         self._native = native
         self._base = base
-        self._seen: dict[str, _Described | None] = {}
+        self._images: dict[str, _Described | None] = {}
 
     def look(self, old: Sequence[Piece], new: Sequence[Piece]) -> tuple[_Some, _Some]:
         """Return the images of a group's files; none of old ones that nothing needs.
@@ -137,14 +137,16 @@ class _Album:
         """
         if not all(piece.whole for piece in (*old, *new)):
             return [], []
-        mine = [self._known(piece) for piece in new]
-        return [self._known(piece) for piece in old] if any(mine) else [], mine
+        new_images = [self._known(piece) for piece in new]
+        return [self._known(piece) for piece in old] if any(
+            new_images
+        ) else [], new_images
 
     def _known(self, piece: Piece) -> _Described | None:
         path = piece.range[0]
-        if path not in self._seen:
-            self._seen[path] = self._describe(piece)
-        return self._seen[path]
+        if path not in self._images:
+            self._images[path] = self._describe(piece)
+        return self._images[path]
 
     def _describe(self, piece: Piece) -> _Described | None:
         path, _, length = piece.range
@@ -160,9 +162,9 @@ class _Album:
             except ValueError:
                 return None  # more than the reader would take
         rows = (*rows[:2], _fitting(tables, program.room))
-        here = self._base / f"image{len(self._seen)}"
-        program_matching.save(here, *rows)
-        return _Described(str(here), rows)
+        rows_path = self._base / f"image{len(self._images)}"
+        program_matching.save(rows_path, *rows)
+        return _Described(str(rows_path), rows)
 
 
 def _fitting(tables: bytes, room: int) -> bytes:

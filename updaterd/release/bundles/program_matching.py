@@ -142,13 +142,13 @@ class Group:
     def _cut(self, covers: Iterable[Cover]) -> Iterator[Cover]:
         """Yield covers cut where a file ends, on either side."""
         for cover in covers:
-            new_at, old_at, left = cover
-            while left:
+            new_at, old_at, rest = cover
+            while rest:
                 old_end = self._old.starts[self._old.file(old_at) + 1]
                 new_end = self._new.starts[self._new.file(new_at) + 1]
-                count = min(left, old_end - old_at, new_end - new_at)
+                count = min(rest, old_end - old_at, new_end - new_at)
                 yield new_at, old_at, count
-                new_at, old_at, left = new_at + count, old_at + count, left - count
+                new_at, old_at, rest = new_at + count, old_at + count, rest - count
 
     def _labelled(self, covers: list[Cover]) -> tuple[bytes, bytes]:
         """Return both sides, each reference replaced by what it is aimed at.
@@ -170,19 +170,21 @@ class Group:
             index: max(new.programs(), key=lambda m: (copied[index, m], -m))
             for index in old.programs()
         }
-        for made in new.programs():
-            mine = [index for index, one in best.items() if one == made]
-            if mine:
-                self._aim(made, covers)
-            for index in mine:
+        for target in new.programs():
+            olds = [
+                index for index, best_target in best.items() if best_target == target
+            ]
+            if olds:
+                self._aim(target, covers)
+            for index in olds:
                 old.projector.label(before, index, True)
         return bytes(before), done
 
-    def _aim(self, made: int, covers: Sequence[Cover]) -> None:
+    def _aim(self, target: int, covers: Sequence[Cover]) -> None:
         """Have the old references aimed at a new program."""
-        image = self._new.images[made]
+        image = self._new.images[target]
         assert image is not None
-        low, high = self._new.starts[made : made + 2]
+        low, high = self._new.starts[target : target + 2]
         first = bisect_left(covers, low, key=_place)
         last = bisect_left(covers, high, key=_place)
         self._old.projector.aim(image, *_columns(covers[first:last], low))
@@ -199,16 +201,16 @@ class Group:
         def change(data: bytearray, parts: Sequence[Cover]) -> None:
             nonlocal aimed
             at = 0
-            for made, each in groupby(parts, lambda p: self._new.file(p[0])):
-                some = list(each)
-                count = sum(size for _, _, size in some)
-                if self._new.images[made] is not None:
-                    if made != aimed:
-                        self._aim(made, covers)
-                        aimed = made
+            for target, run in groupby(parts, lambda p: self._new.file(p[0])):
+                copies = list(run)
+                count = sum(size for _, _, size in copies)
+                if self._new.images[target] is not None:
+                    if target != aimed:
+                        self._aim(target, covers)
+                        aimed = target
                     piece = data[at : at + count]
-                    low = self._new.starts[made]
-                    self._old.projector.project(piece, *_columns(some, low))
+                    low = self._new.starts[target]
+                    self._old.projector.project(piece, *_columns(copies, low))
                     data[at : at + count] = piece
                 at += count
 

@@ -25,10 +25,10 @@ Commands = Mapping[str, Sequence[str]]
 
 def commands() -> Commands:
     """Return how the worker is started with each kind of loops that is here."""
-    found = {"the loops in Python": parent.command(interpreted=True)}
+    workers = {"the loops in Python": parent.command(interpreted=True)}
     if loops.best().__name__.endswith("compiled"):
-        found["the compiled loops"] = parent.command()
-    return found
+        workers["the compiled loops"] = parent.command()
+    return workers
 
 
 class Prover:

@@ -38,7 +38,7 @@ class Ranges:
         old_root: Path,
         old: Sequence[File],
         new_root: Path,
-        made: Sequence[File],
+        targets: Sequence[File],
         places: Sequence[int],
     ) -> None:
         """Check the files.
@@ -47,27 +47,29 @@ class Ranges:
             old_root: the old tree.
             old: its sources, in virtual order.
             new_root: the new tree.
-            made: files to make, in stream order.
+            targets: files to make, in stream order.
             places: of the made files that follow the old ones in virtual order.
 
         Raises:
             BrokenError: one is not what its listing says.
         """
-        self._made = [(new_root / file.path, file.length) for file in made]
+        self._targets = [(new_root / file.path, file.length) for file in targets]
         self._virtual = [(old_root / file.path, file.length) for file in old]
         for (path, _), file in zip(
-            (*self._virtual, *self._made), (*old, *made), strict=True
+            (*self._virtual, *self._targets), (*old, *targets), strict=True
         ):
             _check(path, file)
-        self._virtual += [self._made[place] for place in places]
+        self._virtual += [self._targets[place] for place in places]
 
     def old(self, group: Group) -> list[Piece]:
         """Return what a group is matched with; files by place in virtual order."""
-        return [one for piece in group.pieces for one in _pieces(self._virtual, *piece)]
+        return [
+            part for piece in group.pieces for part in _pieces(self._virtual, *piece)
+        ]
 
     def new(self, group: Group) -> list[Piece]:
         """Return what a group makes; files by place in stream order."""
-        return _pieces(self._made, group.start, group.length)
+        return _pieces(self._targets, group.start, group.length)
 
 
 def _pieces(files: Sequence[tuple[Path, int]], at: int, length: int) -> list[Piece]:

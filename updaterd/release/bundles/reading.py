@@ -22,7 +22,7 @@ def whole(ranges: Sequence[Range]) -> bytes:
         BrokenError: a file has become shorter.
         OSError: the disk refused.
     """
-    return b"".join(_range(*one) for one in ranges)
+    return b"".join(_range(*part) for part in ranges)
 
 
 def writable(ranges: Sequence[Range]) -> bytearray:
@@ -35,27 +35,27 @@ def writable(ranges: Sequence[Range]) -> bytearray:
     data = bytearray(sum(count for _, _, count in ranges))
     with memoryview(data) as view:
         at = 0
-        for one in ranges:
-            _fill(view[at : at + one[2]], one)
-            at += one[2]
+        for part in ranges:
+            _fill(view[at : at + part[2]], part)
+            at += part[2]
     return data
 
 
-def apart(one: Range) -> mmap:
+def apart(part: Range) -> mmap:
     """Return a range in memory that the system has back when it is closed.
 
     Raises:
         BrokenError: a file has become shorter.
         OSError: the disk refused.
     """
-    data = mmap(-1, one[2])
+    data = mmap(-1, part[2])
     with memoryview(data) as view:
-        _fill(view, one)
+        _fill(view, part)
     return data
 
 
-def _fill(view: memoryview, one: Range) -> None:
-    path, offset, _ = one
+def _fill(view: memoryview, part: Range) -> None:
+    path, offset, _ = part
     with open(path, "rb", buffering=0) as file:
         file.seek(offset)
         at = 0

@@ -85,14 +85,14 @@ def _short(gaps: list[int], lengths: list[int]) -> tuple[list[int], list[int]]:
     """Return the same runs, none of them longer than the format allows."""
     out: list[tuple[int, int]] = []
     for start, length in zip(gaps, lengths, strict=True):
-        gap, left = start, length
+        gap, rest = start, length
         while gap > _LONGEST_GAP:
             out.append((_LONGEST_GAP, 0))
             gap -= _LONGEST_GAP
-        while left > _LONGEST_RUN:
+        while rest > _LONGEST_RUN:
             out.append((gap, _LONGEST_RUN))
-            gap, left = 0, left - _LONGEST_RUN
-        out.append((gap, left))
+            gap, rest = 0, rest - _LONGEST_RUN
+        out.append((gap, rest))
     return [gap for gap, _ in out], [length for _, length in out]
 
 

@@ -81,7 +81,7 @@ class Match:
 
         Power cut: nothing reads these files again.
         """
-        covers, diff, extra = self._found()
+        covers, diff, extra = self._match()
         _write(self.out, "extra", extra)
         del extra
         _write(self.out, "covers", array("Q", (n for c in covers for n in c)))
@@ -92,15 +92,16 @@ class Match:
         _write(self.out, "lengths", runs.lengths)
         return [runs.idle]
 
-    def _found(self) -> tuple[list[matching.Cover], bytearray, bytearray]:
+    def _match(self) -> tuple[list[matching.Cover], bytearray, bytearray]:
         """Return covers, diff and what is new."""
         if self.images is None:
             old, new = whole(self.old), whole(self.new)
             covers = list(matching.find(old, new, self.matcher))
             return covers, *matching.streams(old, new, covers)
-        was, now = self.images
+        old_images, new_images = self.images
         group = program_matching.Group(
-            program_matching.Side(self.old, was), program_matching.Side(self.new, now)
+            program_matching.Side(self.old, old_images),
+            program_matching.Side(self.new, new_images),
         )
         covers = group.find(self.matcher)
         return covers, *group.subtract(covers)

@@ -52,30 +52,30 @@ def offer(  # noqa: PLR0913 - what a channel can be told of a release
         platforms=None if platforms is None else tuple(sorted(platforms)),
     )
     others = []
-    for each in pointer.releases:
-        if each.version == version:
+    for standing in pointer.releases:
+        if standing.version == version:
             continue
-        left = each if each.seq < seq else without(each, top.platforms)
-        if left != each and permille < EVERYBODY:
+        reduced = standing if standing.seq < seq else without(standing, top.platforms)
+        if reduced != standing and permille < EVERYBODY:
             raise RejectedError(
-                f"{pointer.product}/{pointer.channel} offers {each.version}, which is "
-                f"later than {version}",
+                f"{pointer.product}/{pointer.channel} offers {standing.version}, "
+                f"which is later than {version}",
                 means="a machine that has it would not know whether to go back: a "
                 "part of the machines cannot be taken back",
                 do="offer the older release to all (--permille 1000), or the later "
                 "one to fewer (`updaterd release rollout`)",
                 code="partial_step_back",
             )
-        others += [left] if left is not None else []
+        others += [reduced] if reduced is not None else []
     return replace(pointer, releases=needed([top, *others]))
 
 
-def without(each: Offer, platforms: tuple[str, ...] | None) -> Offer | None:
+def without(offer: Offer, platforms: tuple[str, ...] | None) -> Offer | None:
     """Return an offer that is not for these platforms; None: it is for nobody then."""
-    if platforms is None or each.platforms is None:
+    if platforms is None or offer.platforms is None:
         return None
-    left = tuple(name for name in each.platforms if name not in platforms)
-    return replace(each, platforms=left) if left else None
+    names = tuple(name for name in offer.platforms if name not in platforms)
+    return replace(offer, platforms=names) if names else None
 
 
 def needed(offers: Iterable[Offer]) -> tuple[Offer, ...]:
@@ -84,30 +84,32 @@ def needed(offers: Iterable[Offer]) -> tuple[Offer, ...]:
     Raises:
         RejectedError: there are more than a pointer can hold.
     """
-    found: list[Offer] = []
+    readable: list[Offer] = []
     closed: tuple[str, ...] | None = ()  # who has its base already; None: everybody
-    for each in sorted(offers, key=lambda one: one.seq, reverse=True):
-        left = each if closed == () else without(each, closed)
-        if each.platforms is None and closed is not None:
-            left = each  # it does not say whom it is for: the first one counts
-        if left is None:
+    for offer in sorted(offers, key=lambda offer: offer.seq, reverse=True):
+        reduced = offer if closed == () else without(offer, closed)
+        if offer.platforms is None and closed is not None:
+            reduced = offer  # it does not say whom it is for: the first one counts
+        if reduced is None:
             continue
-        found.append(left)
-        if left.rollout.permille >= EVERYBODY and closed is not None:
-            closed = None if left.platforms is None else (*closed, *left.platforms)
-    if len(found) > MAX_OFFERS:
+        readable.append(reduced)
+        if reduced.rollout.permille >= EVERYBODY and closed is not None:
+            closed = (
+                None if reduced.platforms is None else (*closed, *reduced.platforms)
+            )
+    if len(readable) > MAX_OFFERS:
         raise RejectedError(
-            f"{len(found)} rollouts would be under way at once, {MAX_OFFERS} can be",
+            f"{len(readable)} rollouts would be under way at once, {MAX_OFFERS} can be",
             means="nothing was published",
             do="finish or withdraw one: `updaterd release rollout`, `yank`",
             code="too_many_rollouts",
         )
-    return tuple(found)
+    return tuple(readable)
 
 
 def platforms_of(pointer: ChannelPointer) -> tuple[str, ...]:
     """Return the platforms that a channel has something for."""
-    names = {name for each in pointer.releases for name in each.platforms or ()}
+    names = {name for offer in pointer.releases for name in offer.platforms or ()}
     return tuple(sorted(names))
 
 
@@ -117,12 +119,12 @@ def baseless(pointer: ChannelPointer, platforms: Iterable[str]) -> dict[str, int
     Returns:
         Each with the lowest `seq` it is offered; 0: it is offered nothing.
     """
-    found: dict[str, int] = {}
+    lowest: dict[str, int] = {}
     for name in sorted(set(platforms)):
-        ours = [each for each in pointer.releases if each.is_for(name)]
-        if not ours or ours[-1].rollout.permille < EVERYBODY:
-            found[name] = ours[-1].seq if ours else 0
-    return found
+        offers = [offer for offer in pointer.releases if offer.is_for(name)]
+        if not offers or offers[-1].rollout.permille < EVERYBODY:
+            lowest[name] = offers[-1].seq if offers else 0
+    return lowest
 
 
 def marked(pointer: ChannelPointer) -> ChannelPointer:
@@ -131,7 +133,7 @@ def marked(pointer: ChannelPointer) -> ChannelPointer:
     It stands where they would misread the rest: take what is for others.
     """
     every = set(platforms_of(pointer))
-    split = any(set(each.platforms or every) != every for each in pointer.releases)
+    split = any(set(offer.platforms or every) != every for offer in pointer.releases)
     names = [name for name in pointer.must_understand if name != "platforms"]
     names += ["platforms"] if split else []
     return replace(pointer, must_understand=tuple(names))

@@ -78,10 +78,10 @@ def spelled_out(catalog: Catalog, channel: str) -> ChannelPointer:
     pointer = catalog.pointer(channel)
     _, made_for = catalog.releases()
     spelled = [
-        replace(each, platforms=each.platforms or made_for.get(each.version))
-        for each in pointer.releases
+        replace(offer, platforms=offer.platforms or made_for.get(offer.version))
+        for offer in pointer.releases
     ]
-    if all(each.platforms for each in spelled):
+    if all(offer.platforms for offer in spelled):
         return replace(pointer, releases=offers.needed(spelled))
     return replace(pointer, releases=tuple(spelled))
 
@@ -99,31 +99,31 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
     made_for = set(catalog.releases()[1][wish.version])
     later = {
         name
-        for each in pointer.releases
-        if each.seq > listed.seq
-        for name in each.platforms or ()
+        for offer in pointer.releases
+        if offer.seq > listed.seq
+        for name in offer.platforms or ()
     }
-    wanted = made_for if wish.platforms is None else made_for & set(wish.platforms)
+    platforms = made_for if wish.platforms is None else made_for & set(wish.platforms)
     if not wish.back:
-        _check_not_back(catalog, pointer, wish, wanted & later or made_for <= later)
-        wanted -= later
-    check_platforms(pointer, wish.version, wanted | later, wish.without)
+        _check_not_back(catalog, pointer, wish, platforms & later or made_for <= later)
+        platforms -= later
+    check_platforms(pointer, wish.version, platforms | later, wish.without)
     standing = next(
-        (one for one in pointer.releases if one.version == wish.version), None
+        (offer for offer in pointer.releases if offer.version == wish.version), None
     )
-    if standing is not None and not (wish.back and wanted & later):
-        return _left_standing(catalog, before, pointer, standing, wanted)
+    if standing is not None and not (wish.back and platforms & later):
+        return _left_standing(catalog, before, pointer, standing, platforms)
     _check_floor(catalog, channel, wish.version, listed.seq)
-    made = offers.offer(
+    changed = offers.offer(
         pointer,
         wish.version,
         listed.seq,
         permille=wish.permille,
         window_s=wish.window_s,
         urgency=wish.urgency,
-        platforms=wanted,
+        platforms=platforms,
     )
-    return settled(catalog, before, made)
+    return settled(catalog, before, changed)
 
 
 def _left_standing(
@@ -131,10 +131,10 @@ def _left_standing(
     before: ChannelPointer,
     pointer: ChannelPointer,
     standing: Offer,
-    wanted: Collection[str],
+    platforms: Collection[str],
 ) -> Steered:
     """Return a channel that offers the release already, to more platforms at most."""
-    every = tuple(sorted({*(standing.platforms or ()), *wanted}))
+    every = tuple(sorted({*(standing.platforms or ()), *platforms}))
     reach = standing.rollout.permille
     note = (
         f"{standing.version} is on offer in {pointer.channel} already, to {reach} of "
@@ -143,10 +143,10 @@ def _left_standing(
     if every == standing.platforms:
         return Steered(before=before, pointer=before, notes=(note,))
     wider = replace(standing, platforms=every)
-    below = [each for each in pointer.releases if each is not standing]
-    made = replace(pointer, releases=offers.needed([wider, *below]))
-    found = settled(catalog, before, made)
-    return replace(found, notes=(note, *found.notes))
+    below = [offer for offer in pointer.releases if offer is not standing]
+    changed = replace(pointer, releases=offers.needed([wider, *below]))
+    steered = settled(catalog, before, changed)
+    return replace(steered, notes=(note, *steered.notes))
 
 
 def reach(
@@ -161,7 +161,7 @@ def reach(
     before, pointer = catalog.pointer(channel), spelled_out(catalog, channel)
     top = newest(pointer)
     catalog.require(top.version)
-    made = offers.offer(
+    changed = offers.offer(
         pointer,
         top.version,
         top.seq,
@@ -170,31 +170,33 @@ def reach(
         urgency=top.urgency,
         platforms=top.platforms,
     )
-    return settled(catalog, before, made)
+    return settled(catalog, before, changed)
 
 
-def settled(catalog: Catalog, before: ChannelPointer, made: ChannelPointer) -> Steered:
+def settled(
+    catalog: Catalog, before: ChannelPointer, changed: ChannelPointer
+) -> Steered:
     """Return a channel that says what everybody else gets, where anything will do.
 
     Raises:
         RejectedError: everybody had it and nothing that was offered before is left:
             machines would keep what is withdrawn.
     """
-    had = set(offers.platforms_of(before)) | set(offers.platforms_of(made))
-    found, notes = list(made.releases), []
-    for platform, lowest in offers.baseless(made, had).items():
-        base = _base(catalog, made.channel, platform, lowest or _above(before))
+    had = set(offers.platforms_of(before)) | set(offers.platforms_of(changed))
+    complete, notes = list(changed.releases), []
+    for platform, lowest in offers.baseless(changed, had).items():
+        base = _base(catalog, changed.channel, platform, lowest or _above(before))
         if base is not None:
-            found.append(base)
+            complete.append(base)
             notes.append(
                 f"machines for {platform} that the rollout does not reach get "
                 f"{base.version}, as this channel offered it before"
             )
             continue
-        if _had_it_all(catalog, made, platform):
+        if _had_it_all(catalog, changed, platform):
             raise RejectedError(
-                f"{made.product}/{made.channel} offered nothing before "
-                f"{made.releases[0].version} for {platform} that is left",
+                f"{changed.product}/{changed.channel} offered nothing before "
+                f"{changed.releases[0].version} for {platform} that is left",
                 means="the machines that it does not reach any more would keep it and "
                 "say that they are current",
                 do="push a release that works, `updaterd release pause`, or `yank`",
@@ -205,52 +207,52 @@ def settled(catalog: Catalog, before: ChannelPointer, made: ChannelPointer) -> S
                 f"nothing else was ever offered here for {platform}: machines that "
                 "the rollout does not reach get nothing"
             )
-    whole = replace(made, releases=offers.needed(_merged(found)))
+    whole = replace(changed, releases=offers.needed(_merged(complete)))
     return Steered(before=before, pointer=offers.marked(whole), notes=tuple(notes))
 
 
 def _above(pointer: ChannelPointer) -> int:
-    return max((each.seq for each in pointer.releases), default=0) + 1
+    return max((offer.seq for offer in pointer.releases), default=0) + 1
 
 
-def _merged(found: Iterable[Offer]) -> list[Offer]:
+def _merged(several: Iterable[Offer]) -> list[Offer]:
     """Return the offers with those of one release and one reach made one."""
     merged: dict[str, Offer] = {}
-    for each in found:
-        known = merged.get(each.version)
+    for offer in several:
+        known = merged.get(offer.version)
         if known is None:
-            merged[each.version] = each
+            merged[offer.version] = offer
             continue
-        names = {*(known.platforms or ()), *(each.platforms or ())}
-        merged[each.version] = replace(known, platforms=tuple(sorted(names)))
+        names = {*(known.platforms or ()), *(offer.platforms or ())}
+        merged[offer.version] = replace(known, platforms=tuple(sorted(names)))
     return list(merged.values())
 
 
 def _base(catalog: Catalog, channel: str, platform: str, below: int) -> Offer | None:
     """Return the newest release that was everybody's here, under a place; or None."""
     history, floor = catalog.offered(channel), catalog.floor(channel)
-    for each in catalog.listed():
-        if each.platform != platform or not floor <= each.seq < below:
+    for entry in catalog.listed():
+        if entry.platform != platform or not floor <= entry.seq < below:
             continue
-        if platform in history.releases.get(each.version, ()):
-            salt = offers.salt_of(catalog.product, each.version, each.seq)
+        if platform in history.releases.get(entry.version, ()):
+            salt = offers.salt_of(catalog.product, entry.version, entry.seq)
             whole = Rollout(permille=EVERYBODY, salt=salt)
             return Offer(
-                version=each.version,
-                seq=each.seq,
+                version=entry.version,
+                seq=entry.seq,
                 rollout=whole,
                 platforms=(platform,),
             )
     return None
 
 
-def _had_it_all(catalog: Catalog, made: ChannelPointer, platform: str) -> bool:
+def _had_it_all(catalog: Catalog, changed: ChannelPointer, platform: str) -> bool:
     """Tell whether what is on offer only in part now was everybody's before."""
-    history = catalog.offered(made.channel)
+    history = catalog.offered(changed.channel)
     return any(
-        platform in history.releases.get(each.version, ())
-        for each in made.releases
-        if each.is_for(platform)
+        platform in history.releases.get(offer.version, ())
+        for offer in changed.releases
+        if offer.is_for(platform)
     )
 
 
@@ -266,8 +268,8 @@ def _check_not_back(
     where = f"{pointer.product}/{pointer.channel}"
     if later:
         raise not_newest(pointer, wish.version)
-    offered = any(one.version == wish.version for one in pointer.releases)
-    if not offered and catalog.offered(pointer.channel).was(wish.version):
+    offered = any(offer.version == wish.version for offer in pointer.releases)
+    if not offered and catalog.offered(pointer.channel).includes(wish.version):
         raise RejectedError(
             f"{where} offered {wish.version} before, and does not any more",
             means="somebody took it back; pushing it again would not tell them",
@@ -359,46 +361,48 @@ def yank(catalog: Catalog, version: str) -> list[Steered]:
     Raises:
         BrokenError: there is no such release.
     """
-    gone = catalog.require(version)
+    entry = catalog.require(version)
     names = catalog.channels()
     spelled = {name: spelled_out(catalog, name) for name in names}
     made_for = {name: offers.platforms_of(spelled[name]) for name in names}
     catalog.drop(version)
-    found = []
+    channels = []
     for name in names:
         before = catalog.pointer(name)
         offered = spelled[name].releases
-        left = tuple(one for one in offered if one.version != version)
-        if len(left) == len(offered):
+        remaining = tuple(offer for offer in offered if offer.version != version)
+        if len(remaining) == len(offered):
             continue
-        found.append(
-            _refilled(catalog, before, left, made_for=made_for[name], gone=gone.seq)
+        channels.append(
+            _refilled(
+                catalog, before, remaining, made_for=made_for[name], seq=entry.seq
+            )
         )
-        catalog.point(found[-1].pointer)
-    return found
+        catalog.point(channels[-1].pointer)
+    return channels
 
 
 def _refilled(
     catalog: Catalog,
     before: ChannelPointer,
-    left: tuple[Offer, ...],
+    remaining: tuple[Offer, ...],
     *,
     made_for: Collection[str],
-    gone: int,
+    seq: int,
 ) -> Steered:
     """Return a channel without a release, with what its machines get instead."""
-    found, notes = list(left), []
-    bare = replace(before, releases=left)
+    complete, notes = list(remaining), []
+    bare = replace(before, releases=remaining)
     for platform, lowest in offers.baseless(bare, made_for).items():
-        below = min(lowest or gone, gone)
+        below = min(lowest or seq, seq)
         base = _base(catalog, before.channel, platform, below)
         if base is not None:
-            found.append(base)
+            complete.append(base)
             continue
         notes.append(
             f"nothing that {before.product}/{before.channel} offered before is left "
             f"for {platform}: machines that have the withdrawn release keep it until "
             "the next push"
         )
-    whole = replace(before, releases=offers.needed(_merged(found)))
+    whole = replace(before, releases=offers.needed(_merged(complete)))
     return Steered(before=before, pointer=offers.marked(whole), notes=tuple(notes))

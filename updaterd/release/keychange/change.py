@@ -45,15 +45,15 @@ class Waiting:
 
 def authorities(repository: Repository) -> Authority:
     """Return who may sign what: key ids and threshold of every role."""
-    found: Authority = {
+    signers: Authority = {
         name: (tuple(role.keyids), role.threshold)
         for name, role in repository.root.roles.items()
         if name != "mirrors"
     }
     delegations = repository.targets().delegations
     for name, role in ((delegations and delegations.roles) or {}).items():
-        found[name] = (tuple(role.keyids), role.threshold)
-    return found
+        signers[name] = (tuple(role.keyids), role.threshold)
+    return signers
 
 
 def propose(
@@ -142,8 +142,8 @@ def _keep(
 ) -> None:
     folder = _pending(workspace)
     durable.make_dir(folder, mode=0o700)
-    for role, found in files.items():
-        durable.write_file(folder / layout.role_file(role), found.to_bytes())
+    for role, metadata in files.items():
+        durable.write_file(folder / layout.role_file(role), metadata.to_bytes())
     # last, so that half of a change is never taken for the whole
     note = {"resign": sorted(resign), "files": sorted(files)}
     durable.write_file(folder / "note", json.dumps(note).encode())
@@ -178,7 +178,7 @@ def _waiting(workspace: Workspace, files: dict[str, Metadata[Any]]) -> list[Wait
     old = _old_root(workspace).signed
     new: Root = files["root"].signed if "root" in files else old
     judges = {"root": (old, new), "targets": (new,)}
-    found = []
+    lacking = []
     for role, file in files.items():
         for judge in judges[role]:
             try:
@@ -191,16 +191,16 @@ def _waiting(workspace: Workspace, files: dict[str, Metadata[Any]]) -> list[Wait
                     f"{have} of {named.threshold} signatures by the {which} {role} keys"
                 )
                 path = _pending(workspace) / layout.role_file(role)
-                found.append(Waiting(role=role, path=path, missing=missing))
+                lacking.append(Waiting(role=role, path=path, missing=missing))
                 break
-    return found
+    return lacking
 
 
 def _publish(
     repository: Repository, files: dict[str, Metadata[Any]], resign: Iterable[str]
 ) -> None:
-    for role, found in files.items():
-        repository.adopt(role, found)
+    for role, metadata in files.items():
+        repository.adopt(role, metadata)
     for role in resign:
         if role in OFFLINE:
             continue
@@ -229,9 +229,9 @@ def export(workspace: Workspace, folder: Path) -> list[Path]:
         raise BrokenError("no change of keys waits for signatures", code="no_change")
     durable.make_dir(folder)
     written = []
-    for role, found in files.items():
+    for role, metadata in files.items():
         path = folder / layout.role_file(role)
-        durable.write_file(path, found.to_bytes(), mode=0o644)
+        durable.write_file(path, metadata.to_bytes(), mode=0o644)
         written.append(path)
     durable.make_dir((folder / PRESENT).parent)
     present = _old_root(workspace).to_bytes()
@@ -260,33 +260,33 @@ def take_in(
     for path in paths:
         signed = read(path)
         role = signed.signed.type
-        mine = files.get(role)
-        if mine is None or mine.signed_bytes != signed.signed_bytes:
+        proposal = files.get(role)
+        if proposal is None or proposal.signed_bytes != signed.signed_bytes:
             raise RejectedError(
                 f"{path} is not what was exported",
                 means="its signatures do not count for the waiting change",
                 do="export again, sign that",
                 code="other_file",
             )
-        mine.signatures.update(signed.signatures)
+        proposal.signatures.update(signed.signatures)
     resign = _note(workspace)["resign"]
     _keep(workspace, files, resign)
     _check_fresh(repository, files)
-    left = _waiting(workspace, files)
-    if not left:
+    lacking = _waiting(workspace, files)
+    if not lacking:
         _publish(repository, files, resign)
         cancel(workspace)
-    return left
+    return lacking
 
 
 def _check_fresh(repository: Repository, files: dict[str, Metadata[Any]]) -> None:
-    for role, found in files.items():
-        now, version = repository.roles[role], found.signed.version
-        there = repository.edition(role, version)
-        if there is not None and there.signed_bytes == found.signed_bytes:
+    for role, metadata in files.items():
+        now, version = repository.roles[role], metadata.signed.version
+        published = repository.edition(role, version)
+        if published is not None and published.signed_bytes == metadata.signed_bytes:
             continue  # this very change: its publication died, and goes on
         newest = now.signed.version
-        if there or version <= newest or (role == "root" and version != newest + 1):
+        if published or version <= newest or (role == "root" and version != newest + 1):
             raise RejectedError(
                 f"another {role} was published since this change was made",
                 do="`updaterd release keys cancel`, then make the change again",
@@ -344,5 +344,5 @@ def _used(repository: Repository) -> set[str]:
 
 def names_of(keyring: Keyring, keyids: Iterable[str]) -> list[str]:
     """Return the names of keys, or the beginning of their ids."""
-    found = ((keyring.by_id(keyid), keyid) for keyid in keyids)
-    return [entry.name if entry else keyid[:12] for entry, keyid in found]
+    entries = ((keyring.by_id(keyid), keyid) for keyid in keyids)
+    return [entry.name if entry else keyid[:12] for entry, keyid in entries]

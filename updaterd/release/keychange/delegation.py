@@ -49,7 +49,7 @@ def check_channel(channel: str) -> str:
     return channel
 
 
-def found(
+def establish(
     workspace: Workspace,
     products: Sequence[str],
     channels: Sequence[str],

@@ -13,8 +13,8 @@ def in_turn(*changes: Change) -> Change:
     """Return one change that makes several."""
 
     def change(root: Root, targets: Targets) -> None:
-        for each in changes:
-            each(root, targets)
+        for step in changes:
+            step(root, targets)
 
     return change
 

@@ -23,12 +23,12 @@ def read(path: Path) -> Metadata[Any]:
         BrokenError: it is no metadata.
     """
     try:
-        found: Metadata[Any] = Metadata.from_bytes(path.read_bytes())
+        metadata: Metadata[Any] = Metadata.from_bytes(path.read_bytes())
     except Exception as error:
         raise BrokenError(
             f"{path} is not a file to sign: {error}", code="not_metadata"
         ) from error
-    return found
+    return metadata
 
 
 def sign(path: Path, key_file: Path, passphrase: Passphrase) -> None:
@@ -39,11 +39,11 @@ def sign(path: Path, key_file: Path, passphrase: Passphrase) -> None:
 
     Power cut: the old file or the new.
     """
-    found = read(path)
+    metadata = read(path)
     signer = signer_from_file(key_file, passphrase)
-    _check_say(path, found, signer.public_key.keyid)
-    found.sign(signer, append=True)
-    durable.write_file(path, found.to_bytes(), mode=0o644)
+    _check_say(path, metadata, signer.public_key.keyid)
+    metadata.sign(signer, append=True)
+    durable.write_file(path, metadata.to_bytes(), mode=0o644)
 
 
 def describe(path: Path) -> list[str]:
@@ -52,23 +52,26 @@ def describe(path: Path) -> list[str]:
     Raises:
         BrokenError: it is no metadata.
     """
-    found = read(path).signed
-    lines = [f"{found.type} version {found.version}, expires {found.expires:%Y-%m-%d}"]
-    if isinstance(found, Root):
-        for name, role in found.roles.items():
+    signed = read(path).signed
+    lines = [
+        f"{signed.type} version {signed.version}, expires {signed.expires:%Y-%m-%d}"
+    ]
+    if isinstance(signed, Root):
+        for name, role in signed.roles.items():
             keys = ", ".join(keyid[:12] for keyid in role.keyids)
             lines.append(f"  {name}: {role.threshold} of {len(role.keyids)}: {keys}")
-    elif isinstance(found, Targets) and found.delegations:
-        for name, each in (found.delegations.roles or {}).items():
-            keys = ", ".join(keyid[:12] for keyid in each.keyids)
-            paths = ", ".join(each.paths or [])
+    elif isinstance(signed, Targets) and signed.delegations:
+        for name, delegated in (signed.delegations.roles or {}).items():
+            keys = ", ".join(keyid[:12] for keyid in delegated.keyids)
+            paths = ", ".join(delegated.paths or [])
             lines.append(
-                f"  {name}: {each.threshold} of {len(each.keyids)}: {keys}; {paths}"
+                f"  {name}: {delegated.threshold} of {len(delegated.keyids)}: "
+                f"{keys}; {paths}"
             )
     return lines
 
 
-def _check_say(path: Path, found: Metadata[Any], keyid: str) -> None:
+def _check_say(path: Path, metadata: Metadata[Any], keyid: str) -> None:
     """Make sure that a key's signature would count, as far as can be told here.
 
     A root is judged by the keys before and after it, targets by those after it.
@@ -80,9 +83,9 @@ def _check_say(path: Path, found: Metadata[Any], keyid: str) -> None:
     if not present.exists():
         return  # carried here without what `export` put beside it
     judges = [read(present).signed]
-    role, new = found.signed.type, path.with_name(layout.ROOT)
+    role, new = metadata.signed.type, path.with_name(layout.ROOT)
     if role == Root.type:
-        judges.append(found.signed)
+        judges.append(metadata.signed)
     elif new.exists():
         judges = [read(new).signed]
     for judge in judges:

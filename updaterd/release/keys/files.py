@@ -183,26 +183,26 @@ class Kind:
     """A kind of secret, and where it may stand.
 
     Attributes:
-        what: for people.
+        noun: for people.
         variable: of the environment; `<variable>_<KEY>` for one key comes first.
         credential: of the unit; `<credential>-<key>` for one key comes first.
         option: of the command line.
     """
 
-    what: str
+    noun: str
     variable: str
     credential: str
     option: str
 
 
 PASSPHRASE = Kind(
-    what="passphrase",
+    noun="passphrase",
     variable="UPDATERD_PASSPHRASE",
     credential=CREDENTIAL,
     option="--passphrase-file",
 )
 PIN = Kind(
-    what="PIN",
+    noun="PIN",
     variable="UPDATERD_PIN",
     credential="updaterd.pin",
     option="--pin-file",
@@ -259,8 +259,8 @@ class Secrets:
         """
         if name not in self._known:
             self._known[name] = self._find(name, self._ask_new)
-        found = self._known[name]
-        length = len(found.decode("utf-8", "replace"))
+        secret = self._known[name]
+        length = len(secret.decode("utf-8", "replace"))
         if length < SHORTEST:
             raise BrokenError(
                 f"the passphrase for the new key {name} has {length} characters",
@@ -273,7 +273,7 @@ class Secrets:
                 f"the passphrase for the new key {name} has {length} characters; "
                 f"{ADVISED} or more are hard to guess, as several words are"
             )
-        return found
+        return secret
 
     def _find(self, name: str, ask: Passphrase | None) -> bytes:
         if self._file is not None:
@@ -283,13 +283,13 @@ class Secrets:
         for variable in (own, kind.variable):
             if self._environ.get(variable):
                 return self._environ[variable].encode()
-        kept = credential(self._environ, f"{kind.credential}-{name}", kind.credential)
-        if kept is not None:
-            return kept
+        secret = credential(self._environ, f"{kind.credential}-{name}", kind.credential)
+        if secret is not None:
+            return secret
         if ask is not None:
             return ask(name)
         raise BrokenError(
-            f"the key {name} needs a {kind.what} and nobody is there to ask",
+            f"the key {name} needs a {kind.noun} and nobody is there to ask",
             do=f"use {kind.option}, set {kind.variable}, or give the unit "
             f"LoadCredential={kind.credential}",
             code="passphrase" if kind is PASSPHRASE else "pin",
@@ -314,15 +314,15 @@ def _first_line(path: Path, kind: Kind) -> bytes:
     try:
         if path.stat().st_mode & 0o077:
             raise BrokenError(
-                f"others may read the {kind.what} file {path}",
+                f"others may read the {kind.noun} file {path}",
                 do=f"chmod 600 {path}",
                 code="passphrase",
             )
         line = path.read_bytes().split(b"\n", 1)[0].rstrip(b"\r")
     except OSError as error:
         raise BrokenError(
-            f"cannot read the {kind.what} file: {error}", code="passphrase"
+            f"cannot read the {kind.noun} file: {error}", code="passphrase"
         ) from error
     if not line:
-        raise BrokenError(f"the {kind.what} file {path} is empty", code="passphrase")
+        raise BrokenError(f"the {kind.noun} file {path} is empty", code="passphrase")
     return line

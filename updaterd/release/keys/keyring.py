@@ -155,10 +155,10 @@ class Keyring:
         if entry is None:
             return None
         if entry.name not in self._signers:
-            made = self._open(entry)
-            if made is None:
+            opened = self._open(entry)
+            if opened is None:
                 return None
-            self._signers[entry.name] = made
+            self._signers[entry.name] = opened
         return self._signers[entry.name]
 
     def is_here(self, keyid: str) -> bool:
@@ -220,7 +220,7 @@ def _open_remote(entry: KeyEntry, pin: Passphrase | None) -> Signer:
         BrokenError: it cannot be reached; says what is missing.
     """
 
-    def ask(_what: str) -> str:
+    def ask(_prompt: str) -> str:
         return pin(entry.name).decode() if pin else ""
 
     if entry.uri.startswith("hsm:"):
@@ -241,6 +241,6 @@ def _open_remote(entry: KeyEntry, pin: Passphrase | None) -> Signer:
 
 def named(error: BaseException) -> str:
     """Return what an error says, with its name: some libraries' say nothing else."""
-    said = str(error.__cause__ or error).strip()
+    text = str(error.__cause__ or error).strip()
     name = type(error.__cause__ or error).__name__
-    return f"{name}: {said}" if said and said != name else name
+    return f"{name}: {text}" if text and text != name else name

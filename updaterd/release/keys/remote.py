@@ -65,7 +65,9 @@ def find_key(uri: str, name: str, pin: Passphrase) -> KeyEntry:
             code="bad_key_uri",
         )
     try:
-        found, public = read(parts.path, parts.query, lambda _what: pin(name).decode())
+        location, public = read(
+            parts.path, parts.query, lambda _prompt: pin(name).decode()
+        )
     except BrokenError:
         raise  # there is no PIN to try
     except Exception as error:
@@ -75,4 +77,4 @@ def find_key(uri: str, name: str, pin: Passphrase) -> KeyEntry:
             do="see docs/publisher.md for what each kind needs",
             code="key_unreachable",
         ) from error
-    return KeyEntry(name=name, public=public, uri=found)
+    return KeyEntry(name=name, public=public, uri=location)

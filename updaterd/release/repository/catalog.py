@@ -73,8 +73,8 @@ class Catalog:
             BrokenError: there is no such product.
         """
         names = (self._main, self._old) if archived else (self._main,)
-        found = [each for name in names for each in self._of(name)]
-        return tuple(sorted(found, key=lambda each: each.seq, reverse=True))
+        entries = [entry for name in names for entry in self._of(name)]
+        return tuple(sorted(entries, key=lambda entry: entry.seq, reverse=True))
 
     def _of(self, role: str) -> Iterator[Listed]:
         for path, target in self._repository.targets(role).targets.items():
@@ -92,9 +92,9 @@ class Catalog:
         """Return a release, on any platform unless one is named."""
         return next(
             (
-                each
-                for each in self.listed()
-                if each.version == version and platform in {None, each.platform}
+                entry
+                for entry in self.listed()
+                if entry.version == version and platform in {None, entry.platform}
             ),
             None,
         )
@@ -105,14 +105,14 @@ class Catalog:
         Raises:
             BrokenError: there is none of this version.
         """
-        found = self.find(version)
-        if found is None:
+        entry = self.find(version)
+        if entry is None:
             raise BrokenError(
                 f"there is no release {version} of {self.product}",
                 do="`updaterd release status` lists them",
                 code="no_such_release",
             )
-        return found
+        return entry
 
     def next_seq(self) -> int:
         """Return the next place in the order.
@@ -121,8 +121,8 @@ class Catalog:
             BrokenError: a listed release has the last place that there is.
         """
         role = self._repository.targets(self._main)
-        said = int(role.unrecognized_fields.get(SEQ, 0))
-        listed = max((each.seq for each in self.listed()), default=0)
+        highest = int(role.unrecognized_fields.get(SEQ, 0))
+        listed = max((entry.seq for entry in self.listed()), default=0)
         if listed >= LAST_SEQ:
             raise BrokenError(
                 f"a release of {self.product} has seq {listed}",
@@ -132,22 +132,22 @@ class Catalog:
                 "release yank` that release",
                 code="seq_exhausted",
             )
-        return max(said if said < LAST_SEQ else 0, listed) + 1
+        return max(highest if highest < LAST_SEQ else 0, listed) + 1
 
     def path(self, target: TargetFile) -> Path:
         """Return where the file of a target is (consistent snapshots: 6.2)."""
         return self._public / layout.target_file(target.path, target.hashes["sha256"])
 
-    def manifest(self, each: Listed) -> Manifest:
+    def manifest(self, entry: Listed) -> Manifest:
         """Return a listed manifest.
 
         Raises:
             BrokenError: its file is missing or damaged.
         """
-        path = self.path(each.target)
+        path = self.path(entry.target)
         try:
             raw = path.read_bytes()
-            each.target.verify_length_and_hashes(raw)
+            entry.target.verify_length_and_hashes(raw)
             return manifests.parse(raw, where=str(path))
         except Exception as error:
             raise BrokenError(
@@ -158,12 +158,12 @@ class Catalog:
 
     def newest(self, platform: str, count: int, below: int) -> tuple[Manifest, ...]:
         """Return the newest manifests of a platform, `seq` under `below`."""
-        found = [
-            each
-            for each in self.listed(archived=False)
-            if each.platform == platform and each.seq < below
+        entries = [
+            entry
+            for entry in self.listed(archived=False)
+            if entry.platform == platform and entry.seq < below
         ]
-        return tuple(self.manifest(each) for each in found[:count])
+        return tuple(self.manifest(entry) for entry in entries[:count])
 
     def add(self, manifest: Manifest) -> None:
         """Enter a release, and move the oldest to the archive.
@@ -194,7 +194,7 @@ class Catalog:
 
     def _archive(self) -> None:
         entries = self.listed(archived=False)
-        versions = list(dict.fromkeys(each.version for each in entries))
+        versions = list(dict.fromkeys(entry.version for entry in entries))
         surplus = set(versions[KEPT:])
         if not surplus:
             return
@@ -202,9 +202,9 @@ class Catalog:
             self._repository.edit(self._main) as main,
             self._repository.edit(self._old) as old,
         ):
-            for each in entries:
-                if each.version in surplus:
-                    old.targets[each.target.path] = main.targets.pop(each.target.path)
+            for entry in entries:
+                if entry.version in surplus:
+                    old.targets[entry.target.path] = main.targets.pop(entry.target.path)
 
     def withdrawn(self, version: str) -> Label | None:
         """Return what is remembered of a label whose release is listed no more."""
@@ -233,23 +233,26 @@ class Catalog:
 
         Its label stays taken: see `labels`.
         """
-        gone = [each for each in self.listed() if each.version == version]
-        if not gone:
+        entries = [entry for entry in self.listed() if entry.version == version]
+        if not entries:
             return 0
-        trees = [(each.platform, self._tree(each)) for each in gone]
-        for each in gone:
-            with self._repository.edit(each.role) as role:
-                del role.targets[each.target.path]
+        trees = [(entry.platform, self._tree(entry)) for entry in entries]
+        for entry in entries:
+            with self._repository.edit(entry.role) as role:
+                del role.targets[entry.target.path]
         with self._repository.edit(self._old) as role:
             role.unrecognized_fields[labels.FIELD] = labels.remembering(
-                role.unrecognized_fields.get(labels.FIELD), version, gone[0].seq, trees
+                role.unrecognized_fields.get(labels.FIELD),
+                version,
+                entries[0].seq,
+                trees,
             )
-        return len(gone)
+        return len(entries)
 
-    def _tree(self, each: Listed) -> str:
+    def _tree(self, entry: Listed) -> str:
         """Return the tree of a listed release; empty where nobody knows any more."""
         try:
-            return self.manifest(each).tree
+            return self.manifest(entry).tree
         except BrokenError:
             return ""
 
@@ -286,18 +289,18 @@ class Catalog:
         """
         name = layout.channel_role(self.product, channel)
         role = self._repository.targets(name)
-        found = histories.read(role.unrecognized_fields.get(histories.FIELD))
-        if found is not None:
-            return found
+        history = histories.read(role.unrecognized_fields.get(histories.FIELD))
+        if history is not None:
+            return history
         seqs, made_for = self.releases()
         editions = [
             *self._repository.editions(name),
             *([role] if role.targets else []),
         ]
         pointers = []
-        for each in editions:
+        for edition in editions:
             with suppress(MalformedError):  # no machine took it either
-                pointers.append(self._pointer_of(each, channel))
+                pointers.append(self._pointer_of(edition, channel))
         return histories.replay(pointers, seqs=seqs, made_for=made_for)
 
     def floor(self, channel: str) -> int:
@@ -315,10 +318,10 @@ class Catalog:
         """Return the `seq` of every listed release, and its platforms."""
         listed = self.listed()
         made_for: dict[str, tuple[str, ...]] = {}
-        for each in listed:
-            names = (*made_for.get(each.version, ()), each.platform)
-            made_for[each.version] = tuple(sorted(names))
-        return {each.version: each.seq for each in listed}, made_for
+        for entry in listed:
+            names = (*made_for.get(entry.version, ()), entry.platform)
+            made_for[entry.version] = tuple(sorted(names))
+        return {entry.version: entry.seq for entry in listed}, made_for
 
     def channels(self) -> tuple[str, ...]:
         """Return the names of the product's channels."""
@@ -364,16 +367,16 @@ class Catalog:
         history = histories.after(
             self.offered(channel), pointer, seqs=seqs, made_for=made_for
         )
-        standing = {(each.version, each.platforms) for each in before}
+        standing = {(offer.version, offer.platforms) for offer in before}
         fresh = {
-            each.version
-            for each in pointer.releases
-            if (each.version, each.platforms) not in standing
+            offer.version
+            for offer in pointer.releases
+            if (offer.version, offer.platforms) not in standing
         }
         floors = [
-            self.manifest(each).floor_seq
-            for each in self.listed()
-            if each.version in fresh
+            self.manifest(offer).floor_seq
+            for offer in self.listed()
+            if offer.version in fresh
         ]
         floor = max([self._said_floor(channel), *floors])
         keyids, _ = self._repository.authority(self._main)

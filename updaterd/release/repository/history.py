@@ -39,18 +39,20 @@ class Offered:
     floor: int = 0
     floor_keys: tuple[str, ...] = ()
 
-    def was(self, version: str) -> bool:
+    def includes(self, version: str) -> bool:
         """Tell whether a release was offered here, to whomever."""
         return version in self.releases
 
     def as_member(self) -> dict[str, object]:
         """Return what stands in the role."""
-        found: dict[str, object] = {
-            "releases": {name: list(each) for name, each in self.releases.items()}
+        member: dict[str, object] = {
+            "releases": {
+                name: list(platforms) for name, platforms in self.releases.items()
+            }
         }
         if self.floor:
-            found |= {"floor": self.floor, "floor_keys": list(self.floor_keys)}
-        return found
+            member |= {"floor": self.floor, "floor_keys": list(self.floor_keys)}
+        return member
 
 
 def read(member: Any) -> Offered | None:
@@ -83,31 +85,31 @@ def after(
         seqs: of the releases that exist; what does not is forgotten.
         made_for: their platforms.
     """
-    found = {
+    reached = {
         version: set(names)
         for version, names in before.releases.items()
         if version in seqs
     }
     tops: dict[str, int] = {}
-    for each in pointer.releases:
-        names = made_for.get(each.version, ())
-        ours = [name for name in names if each.is_for(name)]
-        if each.version in seqs:
-            found.setdefault(each.version, set())
-            if each.rollout.permille >= EVERYBODY:
-                found[each.version].update(ours)
+    for offer in pointer.releases:
+        names = made_for.get(offer.version, ())
+        platforms = [name for name in names if offer.is_for(name)]
+        if offer.version in seqs:
+            reached.setdefault(offer.version, set())
+            if offer.rollout.permille >= EVERYBODY:
+                reached[offer.version].update(platforms)
             else:
-                found[each.version].difference_update(ours)
-        for name in ours:
-            tops[name] = max(tops.get(name, 0), each.seq)
-    for version, everybodys in found.items():
+                reached[offer.version].difference_update(platforms)
+        for name in platforms:
+            tops[name] = max(tops.get(name, 0), offer.seq)
+    for version, everybodys in reached.items():
         # Gone back from: not what anybody should be sent to again.
         everybodys -= {
             name for name in everybodys if seqs[version] > tops.get(name, seqs[version])
         }
-    newest = sorted(found, key=lambda version: seqs[version], reverse=True)[:KEPT]
+    newest = sorted(reached, key=lambda version: seqs[version], reverse=True)[:KEPT]
     return Offered(
-        releases={version: tuple(sorted(found[version])) for version in newest},
+        releases={version: tuple(sorted(reached[version])) for version in newest},
         floor=before.floor,
         floor_keys=before.floor_keys,
     )
@@ -123,7 +125,7 @@ def replay(
 
     For repositories that were made before roles said it.
     """
-    found = Offered()
+    history = Offered()
     for pointer in pointers:
-        found = after(found, pointer, seqs=seqs, made_for=made_for)
-    return found
+        history = after(history, pointer, seqs=seqs, made_for=made_for)
+    return history

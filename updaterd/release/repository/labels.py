@@ -43,7 +43,7 @@ def remembering(
 ) -> dict[str, Any]:
     """Return the role's member with a label added."""
     known = read(member, version)
-    kept = dict(member) if isinstance(member, dict) else {}
+    extended = dict(member) if isinstance(member, dict) else {}
     every = {**(known.trees if known else {}), **dict(trees)}
-    kept[version] = {"seq": seq, "trees": every}
-    return kept
+    extended[version] = {"seq": seq, "trees": every}
+    return extended

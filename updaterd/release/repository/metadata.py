@@ -70,7 +70,7 @@ class Repository:
         self._begun: set[str] = set()
         self._adopted: set[str] = set()
         self._roles: dict[str, Metadata[Any]] = {}
-        self._seen = self._read(layout.TIMESTAMP)
+        self._timestamp_bytes = self._read(layout.TIMESTAMP)
         self.root_before: list[str] = []
         if not founding:
             self._load()
@@ -80,9 +80,9 @@ class Repository:
             newest = max(versions(self._folder, "root"))
             self._roles["root"] = self._parse(layout.role_file("root", newest), "root")
             self.root_before = list(self.root.roles["root"].keyids)
-            if not self._seen:
+            if not self._timestamp_bytes:
                 return  # a repository that is just being made
-            self._roles["timestamp"] = Metadata.from_bytes(self._seen)
+            self._roles["timestamp"] = Metadata.from_bytes(self._timestamp_bytes)
             version = self.timestamp.snapshot_meta.version
             self._roles["snapshot"] = self._parse(
                 layout.role_file("snapshot", version), "snapshot"
@@ -107,11 +107,13 @@ class Repository:
             return b""
 
     def _parse(self, name: str, role: str) -> Metadata[Any]:
-        found: Metadata[Any] = Metadata.from_bytes((self._folder / name).read_bytes())
+        metadata: Metadata[Any] = Metadata.from_bytes(
+            (self._folder / name).read_bytes()
+        )
         kind = role if role in {"root", "snapshot", "timestamp"} else "targets"
-        if found.signed.type != kind:
-            raise ValueError(f"{name} is a {found.signed.type}")
-        return found
+        if metadata.signed.type != kind:
+            raise ValueError(f"{name} is a {metadata.signed.type}")
+        return metadata
 
     @property
     def now(self) -> datetime:
@@ -150,8 +152,8 @@ class Repository:
         Raises:
             BrokenError: there is none of this name.
         """
-        found = self._roles.get(role)
-        if found is None or not isinstance(found.signed, Targets):
+        metadata = self._roles.get(role)
+        if metadata is None or not isinstance(metadata.signed, Targets):
             product, _, kind = role.partition(".")
             if layout.releases_role(product) in self._roles:
                 raise BrokenError(
@@ -165,7 +167,7 @@ class Repository:
                 do=f"`updaterd release keys add-product {product}` delegates to it",
                 code="no_such_role",
             )
-        return found.signed
+        return metadata.signed
 
     def begin(self, role: str, signed: Signed) -> None:
         """Enter a role that is new."""
@@ -173,9 +175,9 @@ class Repository:
         self._dirty.add(role)
         self._begun.add(role)
 
-    def adopt(self, role: str, found: Metadata[Any]) -> None:
+    def adopt(self, role: str, metadata: Metadata[Any]) -> None:
         """Take a role that was signed elsewhere, version and expiry as they are."""
-        self._roles[role] = found
+        self._roles[role] = metadata
         self._dirty.add(role)
         self._adopted.add(role)
 
@@ -197,22 +199,22 @@ class Repository:
             BrokenError: nothing delegates to it.
         """
         if role in self.root.roles:
-            found = self.root.roles[role]
-            return found.keyids, found.threshold
+            top_role = self.root.roles[role]
+            return top_role.keyids, top_role.threshold
         delegations = self.targets().delegations
         if delegations and delegations.roles and role in delegations.roles:
             delegated = delegations.roles[role]
             return delegated.keyids, delegated.threshold
         raise BrokenError(f"nothing delegates to the role {role}", code="no_such_role")
 
-    def sign(self, role: str, found: Metadata[Any], *, enough: bool = True) -> None:
+    def sign(self, role: str, metadata: Metadata[Any], *, enough: bool = True) -> None:
         """Sign with the role's keys that are here, no more than it needs.
 
         A root is signed with all of them, and with the keys of the root before it.
 
         Args:
             role: name of the role.
-            found: its new edition; signatures it carries are dropped.
+            metadata: its new edition; signatures it carries are dropped.
             enough: insist on the threshold.
 
         Raises:
@@ -221,15 +223,15 @@ class Repository:
         keyids, threshold = self.authority(role)
         if role == "root":
             keyids = list(dict.fromkeys([*keyids, *self.root_before]))
-        found.signatures.clear()
+        metadata.signatures.clear()
         for keyid in keyids:
-            if len(found.signatures) >= threshold and role != "root":
+            if len(metadata.signatures) >= threshold and role != "root":
                 break
             signer = self._keyring.signer(keyid)
             if signer is not None:
-                _sign_one(found, signer, role)
+                _sign_one(metadata, signer, role)
         if enough:
-            self._require(role, len(found.signatures))
+            self._require(role, len(metadata.signatures))
 
     def require_keys(self, *roles: str) -> None:
         """Make sure that these roles could be signed here; opens their keys.
@@ -251,14 +253,14 @@ class Repository:
         if have >= threshold:
             return
         entries = (self._keyring.by_id(keyid) for keyid in keyids)
-        wanted = ", ".join(
+        absent = ", ".join(
             entry.name
             for entry in entries
             if entry is not None and not self._keyring.is_here(entry.public.keyid)
         )
         raise MissingKeysError(
             f"{role} needs {threshold} signatures, {have} of its keys are here"
-            + (f" (not here: {wanted})" if wanted else ""),
+            + (f" (not here: {absent})" if absent else ""),
             means="nothing was published",
             do="bring the keys here, or sign elsewhere (`updaterd release keys "
             "--help`); one that is lost is replaced: `updaterd release keys rotate`; "
@@ -281,9 +283,9 @@ class Repository:
         """
         present = self._roles[role].signed.version
         for version in sorted(versions(self._folder, role)):
-            found = self.edition(role, version) if version < present else None
-            if found is not None and isinstance(found.signed, Targets):
-                yield found.signed
+            metadata = self.edition(role, version) if version < present else None
+            if metadata is not None and isinstance(metadata.signed, Targets):
+                yield metadata.signed
 
     def next_version(self, role: str) -> int:
         """Return a version that neither the repository nor a dead run has used."""
@@ -326,38 +328,38 @@ class Repository:
         fields["x-updaterd-root"] = self.root.version
         fields["x-updaterd-signed"] = f"{self._now:%Y-%m-%dT%H:%M:%SZ}"
         last.append(self._seal("timestamp"))
-        for each, data in written:
-            durable.write_file(self._folder / each, data, mode=0o644)
-        if self._read(layout.TIMESTAMP) != self._seen:
+        for name, data in written:
+            durable.write_file(self._folder / name, data, mode=0o644)
+        if self._read(layout.TIMESTAMP) != self._timestamp_bytes:
             raise TransientError(
                 "another publisher changed the repository meanwhile",
                 means="its release stands; yours was not published",
                 do="run the same command again",
                 code="concurrent_publish",
             )
-        for each, data in last:
-            durable.write_file(self._folder / each, data, mode=0o644)
-        self._seen = last[-1][1]
+        for name, data in last:
+            durable.write_file(self._folder / name, data, mode=0o644)
+        self._timestamp_bytes = last[-1][1]
         self._dirty.clear()
         self._adopted.clear()
 
     def _backed(self, role: str) -> bool:
         """Tell whether the newest root's keys have signed a role as it is now."""
-        found = self._roles[role]
+        metadata = self._roles[role]
         try:
-            self.root.verify_delegate(role, found.signed_bytes, found.signatures)
+            self.root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
         except UnsignedMetadataError:
             return False
         return True
 
     def renew(self, role: str) -> Metadata[Any]:
         """Give a role its next version and a new expiry; return it unsigned."""
-        found = self._roles[role]
-        found.signed.version = self.next_version(role)
+        metadata = self._roles[role]
+        metadata.signed.version = self.next_version(role)
         self._begun.discard(role)
-        found.signed.expires = self._now + timedelta(days=days_of(role))
-        found.signatures.clear()
-        return found
+        metadata.signed.expires = self._now + timedelta(days=days_of(role))
+        metadata.signatures.clear()
+        return metadata
 
     def commit_root(self) -> None:
         """Publish a new root: by its name alone clients find it.
@@ -372,28 +374,28 @@ class Repository:
         self._dirty.discard("root")
 
     def _seal(self, role: str) -> tuple[str, bytes]:
-        found = self._roles[role]
-        signed = found.signed
+        metadata = self._roles[role]
+        signed = metadata.signed
         if role not in self._adopted:
             self.renew(role)
-            self.sign(role, found)
-        data = found.to_bytes(_COMPACT)
+            self.sign(role, metadata)
+        data = metadata.to_bytes(_COMPACT)
         version = None if role == "timestamp" else signed.version
         return layout.role_file(role, version), data
 
     def is_overtaken(self) -> bool:
         """Tell whether another publisher has published since, in the same place."""
-        return self._read(layout.TIMESTAMP) != self._seen
+        return self._read(layout.TIMESTAMP) != self._timestamp_bytes
 
     def pushed(self) -> tuple[bytes, bytes]:
         """Return the bytes of timestamp and snapshot as published now."""
         version = self.timestamp.snapshot_meta.version
-        return self._seen, self._read(layout.role_file("snapshot", version))
+        return self._timestamp_bytes, self._read(layout.role_file("snapshot", version))
 
 
-def _sign_one(found: Metadata[Any], signer: Signer, role: str) -> None:
+def _sign_one(metadata: Metadata[Any], signer: Signer, role: str) -> None:
     try:
-        found.sign(signer, append=True)
+        metadata.sign(signer, append=True)
     except Exception as error:  # each device and service has errors of its own
         raise BrokenError(
             f"cannot sign {role}: {named(error)}",

@@ -40,7 +40,7 @@ class RoleReport:
     days_left: float
     threshold: int
     keys: tuple[str, ...]
-    here: int
+    keys_here: int
     warning: str = ""
 
 
@@ -48,29 +48,29 @@ def report(
     workspace: Workspace, repository: Repository, now: datetime
 ) -> list[RoleReport]:
     """Return every role: version, expiry, keys and how many of them are here."""
-    found = []
+    reports = []
     for name, (keyids, threshold) in authorities(repository).items():
         signed = repository.roles[name].signed
-        left = (signed.expires - now).total_seconds() / 86400
-        here = sum(workspace.keyring.is_here(keyid) for keyid in keyids)
+        days_left = (signed.expires - now).total_seconds() / 86400
+        keys_here = sum(workspace.keyring.is_here(keyid) for keyid in keyids)
         warning = ""
-        if left <= 0:
+        if days_left <= 0:
             warning = "expired: machines accept nothing new"
-        elif left < min(WARN_DAYS, days_of(name) / 3):
+        elif days_left < min(WARN_DAYS, days_of(name) / 3):
             warning = "expires soon"
-        found.append(
+        reports.append(
             RoleReport(
                 name=name,
                 version=signed.version,
                 expires=signed.expires,
-                days_left=left,
+                days_left=days_left,
                 threshold=threshold,
                 keys=tuple(names_of(workspace.keyring, keyids)),
-                here=here,
+                keys_here=keys_here,
                 warning=warning,
             )
         )
-    return found
+    return reports
 
 
 def refresh(
@@ -96,7 +96,7 @@ def refresh(
         early = WARN_DAYS if slow else days_of(role.name) / 2
         if role.name == "timestamp" or role.days_left > early:
             continue
-        if role.here < role.threshold:
+        if role.keys_here < role.threshold:
             how = (
                 f"updaterd release keys renew {role.name}" if slow else "bring its key"
             )
@@ -121,9 +121,9 @@ def verify(workspace: Workspace, repository: Repository, *, deep: bool) -> list[
         problems.extend(_signed(repository, name))
     for product in products(repository):
         catalog = Catalog(repository, workspace.public, product)
-        for each in catalog.listed():
+        for entry in catalog.listed():
             try:
-                manifest = catalog.manifest(each)
+                manifest = catalog.manifest(entry)
             except UpdaterError as error:
                 problems.append(error.what)
                 continue
@@ -143,11 +143,13 @@ def _chain(folder: Path) -> Iterator[str]:
     version = 1
     while (path := folder / layout.role_file("root", version)).exists():
         try:
-            found: Metadata[Root] = Metadata.from_bytes(path.read_bytes())
-            for judge in (before, found.signed):
+            metadata: Metadata[Root] = Metadata.from_bytes(path.read_bytes())
+            for judge in (before, metadata.signed):
                 if judge is not None:
-                    judge.verify_delegate("root", found.signed_bytes, found.signatures)
-            before = found.signed
+                    judge.verify_delegate(
+                        "root", metadata.signed_bytes, metadata.signatures
+                    )
+            before = metadata.signed
         except (RepositoryError, OSError) as error:
             yield f"{path}: {error}"
             return
@@ -158,12 +160,12 @@ def _chain(folder: Path) -> Iterator[str]:
 
 
 def _signed(repository: Repository, name: str) -> Iterator[str]:
-    found: Metadata[Any] = repository.roles[name]
+    metadata: Metadata[Any] = repository.roles[name]
     judge: Root | Targets = repository.root
     if name not in repository.root.roles:
         judge = repository.targets()
     try:
-        judge.verify_delegate(name, found.signed_bytes, found.signatures)
+        judge.verify_delegate(name, metadata.signed_bytes, metadata.signatures)
     except (RepositoryError, ValueError) as error:
         yield f"{name}: {error}"
 
@@ -185,7 +187,7 @@ def _blob(
 
 def _unproven(workspace: Workspace, catalog: Catalog) -> Iterator[str]:
     """Apply what is published, each delta from the release that it starts from."""
-    manifests = [catalog.manifest(each) for each in catalog.listed()]
+    manifests = [catalog.manifest(entry) for entry in catalog.listed()]
     with workspace.scratch() as work:
         for manifest in manifests:
             where = f"{manifest.product} {manifest.version} ({manifest.platform})"
@@ -207,7 +209,7 @@ def _edge(  # noqa: PLR0913, PLR0917 - an edge has two ends
     edge: Delta,
     where: str,
 ) -> Iterator[str]:
-    ends = {each.tree: each for each in manifests}
+    ends = {manifest.tree: manifest for manifest in manifests}
     old, new = ends.get(edge.from_tree), ends.get(edge.to_tree)
     if old is None or new is None:
         return  # of a release that is listed no more
@@ -224,9 +226,9 @@ def _edge(  # noqa: PLR0913, PLR0917 - an edge has two ends
 
 def _offers(catalog: Catalog, channel: str) -> Iterator[str]:
     pointer = catalog.pointer(channel)
-    for each in pointer.releases:
-        if catalog.find(each.version) is None:
+    for offer in pointer.releases:
+        if catalog.find(offer.version) is None:
             yield (
-                f"{pointer.product}/{channel} offers {each.version}, "
+                f"{pointer.product}/{channel} offers {offer.version}, "
                 "which no release key signed"
             )

@@ -57,13 +57,13 @@ def note(workspace: Workspace, repository: Repository) -> dict[str, float]:
     """
     path = workspace.folder / _JOURNAL
     known = _read(path)
-    kept = _referred(workspace, repository)
+    referred = _referred(workspace, repository)
     # A clock that was behind must not make a file look long forgotten.
     now = max(repository.now, _signed(repository, repository.now)).timestamp()
     since = {
         name: known.get(name, now)
-        for name in _ours(workspace.public, repository)
-        if workspace.public / name not in kept
+        for name in _own(workspace.public, repository)
+        if workspace.public / name not in referred
     }
     if since != known:
         document = {"schema": 1, "since": since}
@@ -91,29 +91,31 @@ def _read(path: Path) -> dict[str, float]:
 def _referred(workspace: Workspace, repository: Repository) -> set[Path]:
     """Return what the repository, as it is now, refers to."""
     metadata, public = workspace.metadata, workspace.public
-    kept = {metadata / layout.TIMESTAMP}
-    for name, found in repository.roles.items():
-        kept.add(metadata / layout.role_file(name, found.signed.version))
+    referred = {metadata / layout.TIMESTAMP}
+    for name, role in repository.roles.items():
+        referred.add(metadata / layout.role_file(name, role.signed.version))
     for product in products(repository):
         catalog = Catalog(repository, public, product)
-        for each in catalog.listed():
-            kept.add(catalog.path(each.target))
-            manifest = catalog.manifest(each)
+        for entry in catalog.listed():
+            referred.add(catalog.path(entry.target))
+            manifest = catalog.manifest(entry)
             blobs: list[Full | Delta] = [manifest.full, *manifest.deltas]
-            kept.update(workspace.blob(blob.sha256) for blob in blobs)
+            referred.update(workspace.blob(blob.sha256) for blob in blobs)
         for channel in catalog.channels():
-            role = repository.targets(layout.channel_role(product, channel))
-            kept.update(catalog.path(target) for target in role.targets.values())
-    return kept
+            channel_role = repository.targets(layout.channel_role(product, channel))
+            referred.update(
+                catalog.path(target) for target in channel_role.targets.values()
+            )
+    return referred
 
 
-def _ours(public: Path, repository: Repository) -> Iterator[str]:
+def _own(public: Path, repository: Repository) -> Iterator[str]:
     """Yield the paths of files that can only be of this repository's making."""
     shape = layout.files_of(repository.roles, products(repository))
     for top in layout.FOLDERS:
         for path in (public / top).rglob("*"):
             half = _HALF.fullmatch(path.name)
             meant = path.with_name(half[1]) if half else path
-            found = shape.fullmatch(meant.relative_to(public).as_posix())
-            if found and path.is_file() and not path.is_symlink():
+            match = shape.fullmatch(meant.relative_to(public).as_posix())
+            if match and path.is_file() and not path.is_symlink():
                 yield path.relative_to(public).as_posix()

@@ -45,13 +45,13 @@ class Out:
 
     def ahead_of(self, repository: Repository) -> tuple[str, ...]:
         """Return the roles that are newer there, or other ones of the same version."""
-        here = {name: each.signed.version for name, each in repository.roles.items()}
-        found = ["root"] if self.roots else []
-        found += [name for name, at in self.versions.items() if at > here.get(name, 0)]
+        known = {name: role.signed.version for name, role in repository.roles.items()}
+        newer = ["root"] if self.roots else []
+        newer += [name for name, at in self.versions.items() if at > known.get(name, 0)]
         same = self.versions["timestamp"] == repository.timestamp.version
         if same and self.timestamp != repository.pushed()[0]:
-            found.append("timestamp")
-        return tuple(found)
+            newer.append("timestamp")
+        return tuple(newer)
 
 
 class Served:
@@ -118,21 +118,21 @@ class Served:
             return ""
 
     def _roots(self, repository: Repository) -> tuple[Metadata[Root], ...]:
-        found: list[Metadata[Root]] = []
+        roots: list[Metadata[Root]] = []
         judge = repository.root
-        while len(found) < LIMITS.max_root_rotations:
+        while len(roots) < LIMITS.max_root_rotations:
             name = layout.role_file("root", judge.version + 1)
             try:
                 raw = self._get(name, LIMITS.root_max_length)
             except NotFoundError:
                 break
             signed = self._judged(raw, "root", judge, Root)
-            made: Metadata[Root] = Metadata.from_bytes(raw)
+            metadata: Metadata[Root] = Metadata.from_bytes(raw)
             if signed.version != judge.version + 1:
                 raise self._foreign(name)
-            found.append(made)
+            roots.append(metadata)
             judge = signed
-        return tuple(found)
+        return tuple(roots)
 
     def _get(self, name: str, limit: int) -> bytes:
         return self._fetcher.get(
@@ -141,17 +141,17 @@ class Served:
 
     def _judged(self, raw: bytes, role: str, judge: Root | Targets, kind: type[T]) -> T:
         try:
-            found: Metadata[Any] = Metadata.from_bytes(raw)
-            judge.verify_delegate(role, found.signed_bytes, found.signatures)
+            metadata: Metadata[Any] = Metadata.from_bytes(raw)
+            judge.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
         except (RepositoryError, ValueError) as error:
             raise self._foreign(role) from error
-        if not isinstance(found.signed, kind):
+        if not isinstance(metadata.signed, kind):
             raise self._foreign(role)
-        return found.signed
+        return metadata.signed
 
-    def _foreign(self, what: str) -> ForeignError:
+    def _foreign(self, file: str) -> ForeignError:
         return ForeignError(
-            f"the {what} at {self.address} was not signed by the keys of this "
+            f"the {file} at {self.address} was not signed by the keys of this "
             "repository",
             means="what is out cannot be compared with what is here",
             do="check the address (served_at in release.toml); --no-compare goes on "
@@ -164,13 +164,15 @@ def _is_of_an_older_root(repository: Repository, raw: bytes) -> bool:
     newest = repository.root.version
     judges = [repository.root]
     for version in range(newest - 1, 0, -1):
-        found = repository.edition("root", version)
-        if found is not None:
-            judges.append(found.signed)
+        older = repository.edition("root", version)
+        if older is not None:
+            judges.append(older.signed)
     for judge in judges:
         try:
-            made: Metadata[Any] = Metadata.from_bytes(raw)
-            judge.verify_delegate("timestamp", made.signed_bytes, made.signatures)
+            metadata: Metadata[Any] = Metadata.from_bytes(raw)
+            judge.verify_delegate(
+                "timestamp", metadata.signed_bytes, metadata.signatures
+            )
         except (RepositoryError, ValueError):
             continue
         return judge is not repository.root

@@ -47,9 +47,9 @@ def take_roots(workspace: Workspace, out: Out) -> int:
 
     Power cut: some of them are there, from the oldest on.
     """
-    for each in out.roots:
-        path = workspace.metadata / layout.role_file("root", each.signed.version)
-        durable.write_file(path, each.to_bytes(), mode=0o644)
+    for root in out.roots:
+        path = workspace.metadata / layout.role_file("root", root.signed.version)
+        durable.write_file(path, root.to_bytes(), mode=0o644)
     return len(out.roots)
 
 
@@ -79,46 +79,48 @@ def jump(
     versions = dict(out.versions) if out is not None else {}
     least = int(repository.now.timestamp()) if out is None else 0
     if served is not None and versions.get("targets", 0) > repository.targets().version:
-        found = served.role("targets", versions["targets"], repository.root)
-        repository.adopt("targets", found)
+        metadata = served.role("targets", versions["targets"], repository.root)
+        repository.adopt("targets", metadata)
     notes: list[str] = []
     lost: list[tuple[str, str]] = []
-    theirs: dict[str, Targets] = {}
+    served_roles: dict[str, Targets] = {}
     for role in [name for name in versions if "." in name]:
         if served is None:
             break
         try:
-            one = served.role(role, versions[role], repository.targets())
+            role_metadata = served.role(role, versions[role], repository.targets())
         except UpdaterError as error:
             notes.append(f"{role} as it is out cannot be had: {error.what}")
             continue
-        theirs[role] = one.signed
+        served_roles[role] = role_metadata.signed
         if role not in repository.roles:  # delegated to since the backup
-            repository.roles[role] = Metadata(one.signed)
+            repository.roles[role] = Metadata(role_metadata.signed)
     seqs = {}
     for product in products(repository):
         catalog = Catalog(repository, workspace.public, product)
-        seqs[product] = _jump_seq(repository, catalog, theirs, least=least, ahead=ahead)
-        for version, places in _unknown(catalog, theirs):
+        seqs[product] = _jump_seq(
+            repository, catalog, served_roles, least=least, ahead=ahead
+        )
+        for version, places in _unknown(catalog, served_roles):
             lost.append((product, version))
-            trees = [(each.path, served.tree(each)) for each in places if served]
+            trees = [(target.path, served.tree(target)) for target in places if served]
             named = [(layout.release_of(path)[1], tree) for path, tree in trees]
             _remember(repository, catalog, version, places[0], named)
     jumped = {}
-    for role, found in repository.roles.items():
+    for role, metadata in repository.roles.items():
         if role in {"root", "targets"}:
             continue  # their versions are their signers' to count
-        known = max(found.signed.version, versions.get(role, 0), least)
-        found.signed.version = known + ahead
+        known = max(metadata.signed.version, versions.get(role, 0), least)
+        metadata.signed.version = known + ahead
         repository.touch(role)
-        jumped[role] = found.signed.version
+        jumped[role] = metadata.signed.version
     return Recovered(roles=jumped, seqs=seqs, lost=tuple(lost), notes=tuple(notes))
 
 
 def _jump_seq(
     repository: Repository,
     catalog: Catalog,
-    theirs: dict[str, Targets],
+    served_roles: dict[str, Targets],
     *,
     least: int,
     ahead: int,
@@ -126,12 +128,14 @@ def _jump_seq(
     main = layout.releases_role(catalog.product)
     highest = max(catalog.next_seq() - 1, least)
     for role in (main, layout.archive_role(catalog.product)):
-        there = theirs.get(role)
-        if there is None:
+        served_role = served_roles.get(role)
+        if served_role is None:
             continue
-        said = int(there.unrecognized_fields.get(SEQ, 0))
-        listed = [_seq(each.unrecognized_fields) for each in there.targets.values()]
-        every = [one for one in (said, *listed) if one < LAST_SEQ]
+        noted = int(served_role.unrecognized_fields.get(SEQ, 0))
+        listed = [
+            _seq(target.unrecognized_fields) for target in served_role.targets.values()
+        ]
+        every = [seq for seq in (noted, *listed) if seq < LAST_SEQ]
         highest = max([highest, *every])
     with repository.edit(main) as role_here:
         role_here.unrecognized_fields[SEQ] = highest + ahead
@@ -144,18 +148,18 @@ def _seq(fields: dict[str, object]) -> int:
 
 
 def _unknown(
-    catalog: Catalog, theirs: dict[str, Targets]
+    catalog: Catalog, served_roles: dict[str, Targets]
 ) -> Iterator[tuple[str, list[TargetFile]]]:
     """Yield the releases that are out and not here: version, its targets."""
-    found: dict[str, list[TargetFile]] = {}
+    unknown: dict[str, list[TargetFile]] = {}
     product = catalog.product
     for role in (layout.releases_role(product), layout.archive_role(product)):
-        there = theirs.get(role)
-        for path, target in (there.targets if there else {}).items():
+        served_role = served_roles.get(role)
+        for path, target in (served_role.targets if served_role else {}).items():
             version, platform = layout.release_of(path)
             if catalog.find(version, platform) is None:
-                found.setdefault(version, []).append(target)
-    yield from found.items()
+                unknown.setdefault(version, []).append(target)
+    yield from unknown.items()
 
 
 def _remember(
