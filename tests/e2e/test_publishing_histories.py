@@ -39,7 +39,7 @@ from updaterd.core.rollout import is_reached
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import edits
-from updaterd.release.upkeep import care, garbage, recovery
+from updaterd.release.upkeep import expiry, garbage, recovery
 
 HISTORIES = int(os.environ.get("UPDATERD_HISTORIES", "6"))
 STEPS = 50
@@ -277,7 +277,7 @@ class Histories(RuleBasedStateMachine):
         steps["steps"] += 1
         self.publisher.now += timedelta(days=days)
         space, now = self.publisher.space, self.publisher.now
-        _, missing = care.refresh(space, self.publisher.open(), now)
+        _, missing = expiry.refresh(space, self.publisher.open(), now)
         assert missing == []
         garbage.note(space, self.publisher.open())
         for path in garbage.collectable(space, self.publisher.open(), now - WEEK):

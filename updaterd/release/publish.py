@@ -9,25 +9,29 @@ announcement makes all of them visible at once. Dying anywhere costs nothing but
 work: the same command, run again, finishes it.
 """
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from updaterd.core import layout
-from updaterd.core.attributes import Attributes
 from updaterd.core.channel import ChannelPointer
-from updaterd.core.manifest import Entry, Manifest, tree_id
-from updaterd.core.names import check_name, check_version
-from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import build, losses, tree
+from updaterd.core.manifest import Manifest
+from updaterd.release import build
 from updaterd.release.build import Built, Progress
 from updaterd.release.channels import steering
 from updaterd.release.channels.offers import offer
 from updaterd.release.channels.steering import newest
-from updaterd.release.repository.catalog import LAST_SEQ, Catalog
-from updaterd.release.repository.metadata import Repository
+from updaterd.release.order import (
+    Added,
+    Order,
+    Planned,
+    catalog_of,
+    check_wish,
+    examine,
+    existing,
+    open_repository,
+    place,
+)
+from updaterd.release.repository.catalog import Catalog
 from updaterd.release.workspace import Workspace
 
 __all__ = [
@@ -47,87 +51,6 @@ __all__ = [
     "prepare",
     "yank",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What is to be released, and how.
-
-    Attributes:
-        drop: kinds of what no release carries that may be let go (`losses.KINDS`).
-        carry: kinds of rights that machines are asked for (`special.KINDS`).
-        outside_links: links that lead out of the tree are carried.
-        strict_names: names that differ only by case are refused.
-    """
-
-    product: str
-    version: str
-    platform: str
-    channel: str | None = None
-    seq: int | None = None
-    deltas: int = 5
-    patches: tuple[tuple[str, Path], ...] = ()
-    min_updater: str = "0.1.0"
-    floor_seq: int = 0
-    drop: frozenset[str] = frozenset()
-    carry: frozenset[str] = frozenset()
-    outside_links: bool = False
-    strict_names: bool = False
-    strict: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Added:
-    """A release as it now stands in the repository."""
-
-    manifest: Manifest
-    fresh: bool
-    skipped: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def open_repository(workspace: Workspace, now: datetime) -> Repository:
-    """Return the repository of a workspace, as published now.
-
-    Raises:
-        BrokenError: there is none.
-    """
-    metadata = workspace.metadata
-    if not (metadata / layout.TIMESTAMP).exists():
-        raise BrokenError(
-            f"{metadata} holds no repository yet",
-            do=f"finish it: `updaterd release init {workspace.folder}`",
-            code="no_repository",
-        )
-    return Repository(metadata, workspace.keyring, now=now)
-
-
-def catalog_of(workspace: Workspace, repository: Repository, product: str) -> Catalog:
-    """Return the product's releases in the repository."""
-    return Catalog(repository, workspace.public, product)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """A release that may be built.
-
-    Attributes:
-        order: what it is.
-        root: the directory.
-        files: its listing.
-        previous: releases to make deltas from, newest first.
-        patches: those made elsewhere, and what each starts from.
-        attributes: what is carried beside the listing.
-        notes: what the publisher should know of the tree.
-    """
-
-    order: Order
-    root: Path
-    files: tuple[Entry, ...]
-    attributes: Attributes
-    notes: tuple[str, ...]
-    previous: tuple[Manifest, ...]
-    patches: tuple[tuple[Manifest, Path], ...]
 
 
 def prepare(
@@ -150,59 +73,6 @@ def prepare(
     if isinstance(plan, Added):
         return plan
     return build_planned(workspace, plan, progress=progress)
-
-
-def examine(
-    workspace: Workspace, root: Path, order: Order, *, now: datetime
-) -> Planned | Added:
-    """Return a release as it may be built; what would be refused at the end, is now.
-
-    Raises:
-        RejectedError: as `prepare`.
-        BrokenError: as `prepare`.
-    """
-    check_name("product", order.product)
-    check_version(order.version)
-    check_name("platform", order.platform)
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})*\w*", order.min_updater) is None:
-        raise RejectedError(
-            f"{order.min_updater!r:.80} is no version of updaterd",
-            means="machines could not tell whether theirs is newer",
-            do="give --min-updater as `updaterd --version` prints it",
-            code="bad_min_updater",
-        )
-    repository = open_repository(workspace, now)
-    catalog = catalog_of(workspace, repository, order.product)
-    if order.channel is not None:
-        catalog.pointer(order.channel)
-    surveyed = tree.survey(root, outside_links=order.outside_links, carry=order.carry)
-    files = surveyed.files
-    if not files:
-        raise RejectedError(
-            f"{root} is empty", do="name the directory to release", code="empty_tree"
-        )
-    losses.require_dropped(surveyed.losses, order.drop)
-    notes = (*surveyed.losses.notes(), *_case(surveyed, strict=order.strict_names))
-    existing = _existing(catalog, order, files, surveyed.attributes)
-    if existing is not None:
-        return existing
-    below = _place(catalog, order)
-    roles = [layout.releases_role(order.product)]
-    if order.channel:
-        roles.append(layout.channel_role(order.product, order.channel))
-    repository.require_keys(*roles, "snapshot", "timestamp")
-    return Planned(
-        order=order,
-        root=root,
-        files=files,
-        attributes=surveyed.attributes,
-        notes=notes,
-        previous=catalog.newest(order.platform, order.deltas, below),
-        patches=tuple(
-            (_base(catalog, version, order.platform), patch)
-            for version, patch in order.patches
-        ),
-    )
 
 
 def build_planned(
@@ -232,138 +102,6 @@ def build_planned(
     return replace(built, attributes=planned.attributes, notes=notes)
 
 
-def _case(surveyed: tree.Surveyed, *, strict: bool) -> tuple[str, ...]:
-    """Return what to tell of names that differ only by case.
-
-    Raises:
-        RejectedError: there are some, and the publisher wants none.
-    """
-    if not surveyed.twins:
-        return ()
-    name, other = surveyed.twins[0]
-    more = f" (and {len(surveyed.twins) - 1} more)" if len(surveyed.twins) > 1 else ""
-    text = f"{name!r:.100} and {other!r:.100} differ only by case{more}"
-    if strict:
-        raise RejectedError(
-            text,
-            means="where case does not count (some folders of ext4, FAT) they are one",
-            do="rename one of them, or leave --strict-names away",
-            code="bad_path",
-        )
-    return (f"{text}: one file where case does not count",)
-
-
-def check_wish(
-    workspace: Workspace,
-    orders: Sequence[Order],
-    wish: steering.Wish,
-    *,
-    now: datetime,
-) -> None:
-    """Refuse, before anything is built, what the channel could not offer.
-
-    Raises:
-        RejectedError: the release would lack a platform that the channel has.
-        BrokenError: the repository does not know the product or the channel.
-    """
-    for order in orders:
-        check_version(order.version)
-        check_name("platform", order.platform)
-    first = orders[0]
-    catalog = catalog_of(workspace, open_repository(workspace, now), first.product)
-    if first.channel is None:
-        return
-    pointer = steering.spelled_out(catalog, first.channel)
-    listed = catalog.releases()[1].get(first.version, ())
-    seq = next(
-        (entry.seq for entry in catalog.listed() if entry.version == first.version), 0
-    )
-    later = {
-        name
-        for standing in pointer.releases
-        if seq and standing.seq > seq
-        for name in standing.platforms or ()
-    }
-    made_for = {order.platform for order in orders} | set(listed) | later
-    steering.check_platforms(pointer, first.version, made_for, wish.without)
-
-
-def _base(catalog: Catalog, version: str, platform: str) -> Manifest:
-    """Return the manifest of the release that a given patch starts from.
-
-    Raises:
-        BrokenError: there is no such release.
-    """
-    listed = catalog.find(version, platform)
-    return catalog.manifest(listed or catalog.require(version))
-
-
-def _existing(
-    catalog: Catalog, order: Order, files: tuple[Entry, ...], more: Attributes
-) -> Added | None:
-    """Return the release when it is published already.
-
-    Raises:
-        RejectedError: it is, with other contents.
-    """
-    listed = catalog.find(order.version, order.platform)
-    if listed is None:
-        catalog.check_label(order.version, order.platform, tree_id(files))
-        return None
-    manifest = catalog.manifest(listed)
-    if manifest.tree != tree_id(files) or (
-        # A checkout has other times each time.
-        replace(manifest.attributes, times=()) != replace(more, times=())
-    ):
-        raise RejectedError(
-            f"{order.product} {order.version} exists with other contents",
-            means="a published release never changes",
-            do="release under a new version",
-            code="release_exists",
-        )
-    return Added(manifest=manifest, fresh=False)
-
-
-def _place(catalog: Catalog, order: Order) -> int:
-    """Return the seq that a new release gets.
-
-    Raises:
-        RejectedError: the one asked for is taken or lower than a release that exists,
-            or the floor asked for forbids the release itself.
-    """
-    lowest = catalog.next_seq()
-    # Another platform of the same release, or that release before it was withdrawn.
-    same = catalog.find(order.version) or catalog.withdrawn(order.version)
-    seq = same.seq if same else order.seq or lowest
-    if same and order.seq not in {None, same.seq}:
-        raise RejectedError(
-            f"{order.version} has seq {same.seq} already",
-            do="leave --seq away",
-            code="seq_mismatch",
-        )
-    if not same and seq < lowest:
-        raise RejectedError(
-            f"seq {seq} is not above the newest release's {lowest - 1}",
-            means="machines only go forward in seq",
-            do=f"leave --seq away, or use at least {lowest}",
-            code="seq_not_above",
-        )
-    if seq >= LAST_SEQ:
-        raise RejectedError(
-            f"seq {seq} leaves no place for what comes later",
-            do=f"leave --seq away, or use less than {LAST_SEQ}",
-            code="seq_exhausted",
-        )
-    if order.floor_seq > seq:
-        raise RejectedError(
-            f"the floor {order.floor_seq} is above the release's own seq {seq}",
-            means="every machine would refuse it",
-            do=f"give --floor-seq at most {seq}",
-            code="floor_above",
-        )
-    return seq
-
-
 def enter(catalog: Catalog, order: Order, built: Built) -> Added:
     """Give a built release its place in the order and enter it, unsigned as yet.
 
@@ -373,10 +111,10 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
     Raises:
         RejectedError: somebody else was faster with this version or its place.
     """
-    existing = _existing(catalog, order, built.files, built.attributes)
-    if existing is not None:
-        return existing
-    seq = _place(catalog, order)
+    published = existing(catalog, order, built.files, built.attributes)
+    if published is not None:
+        return published
+    seq = place(catalog, order)
     manifest = Manifest(
         product=order.product,
         version=order.version,

@@ -16,8 +16,8 @@ from updaterd.release import publish, workspace
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import delegation
 from updaterd.release.repository.catalog import KEPT
-from updaterd.release.repository.metadata import MissingKeysError
-from updaterd.release.upkeep import care
+from updaterd.release.repository.signing import MissingKeysError
+from updaterd.release.upkeep import expiry, garbage, verification
 
 
 def test_a_publish_that_dies_anywhere_has_published_nothing_or_everything(
@@ -162,14 +162,14 @@ def test_pushing_an_old_release_again_does_not_take_machines_back(publisher):
 def test_refresh_signs_what_is_half_through_its_time(publisher, client):
     """Daily the timestamp; a channel after 45 of its 90 days; root when it nears."""
     publisher.now = T0 + timedelta(days=1)
-    signed, missing = care.refresh(publisher.space, publisher.open(), publisher.now)
+    signed, missing = expiry.refresh(publisher.space, publisher.open(), publisher.now)
     assert (signed, missing) == (["timestamp"], [])
     publisher.now = T0 + timedelta(days=46)
-    signed, _ = care.refresh(publisher.space, publisher.open(), publisher.now)
+    signed, _ = expiry.refresh(publisher.space, publisher.open(), publisher.now)
     assert set(signed) == {"timestamp", "acme.stable", "acme.beta"}
     publisher.now = T0 + timedelta(days=310)
     repository = publisher.open()
-    signed, missing = care.refresh(publisher.space, repository, publisher.now)
+    signed, missing = expiry.refresh(publisher.space, repository, publisher.now)
     assert {"root", "snapshot", "acme.releases", "acme.archive"} <= set(signed)
     assert missing == []
     client.now = publisher.now
@@ -182,7 +182,7 @@ def test_refresh_says_which_keys_it_misses(publisher):
         (publisher.folder / "keys" / f"root-{number}.pem").unlink()
     publisher.now = T0 + timedelta(days=310)
     repository = publisher.open()
-    signed, missing = care.refresh(publisher.space, repository, publisher.now)
+    signed, missing = expiry.refresh(publisher.space, repository, publisher.now)
     assert "timestamp" in signed
     assert any(line.startswith("root ends in 55 days") for line in missing)
 
@@ -204,14 +204,17 @@ def test_garbage_is_what_nothing_refers_to(publisher):
     blob = publisher.space.blob("ab" * 32)
     blob.parent.mkdir(parents=True)
     blob.write_bytes(b"left over")
-    before = care.verify(publisher.space, publisher.open(), deep=True)
-    assert care.garbage(publisher.space, publisher.open(), T0 - timedelta(9999)) == []
-    paths = care.garbage(publisher.space, publisher.open(), T0 + timedelta(9999))
+    before = verification.verify(publisher.space, publisher.open(), deep=True)
+    assert (
+        garbage.collectable(publisher.space, publisher.open(), T0 - timedelta(9999))
+        == []
+    )
+    paths = garbage.collectable(publisher.space, publisher.open(), T0 + timedelta(9999))
     assert blob in paths
     assert not any("root.json" in path.name for path in paths)
     for path in paths:
         path.unlink()
-    assert care.verify(publisher.space, publisher.open(), deep=True) == before
+    assert verification.verify(publisher.space, publisher.open(), deep=True) == before
 
 
 def test_a_critical_product_needs_both_of_its_keys(tmp_path):

@@ -34,13 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Sign what needs it."""
     from updaterd.cli import EXIT_DEGRADED
     from updaterd.errors import UpdaterError
-    from updaterd.release.upkeep import care, garbage
+    from updaterd.release.upkeep import expiry, garbage
 
     workspace = opening.workspace(arguments)
     now = opening.clock()
     with workspace.locked():
         repository = opening.current(arguments, workspace)
-        signed, missing = care.refresh(workspace, repository, now)
+        signed, missing = expiry.refresh(workspace, repository, now)
         with suppress(UpdaterError):  # a damaged file: `verify` says which
             garbage.note(workspace, repository)
     print(f"signed: {', '.join(signed)}")

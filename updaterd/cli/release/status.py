@@ -29,12 +29,12 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.release import publish
     from updaterd.release.keychange import change as keychange
     from updaterd.release.repository import catalog
-    from updaterd.release.upkeep import care
+    from updaterd.release.upkeep import expiry
 
     workspace = opening.workspace(arguments)
     now = opening.clock()
     repository = opening.published(workspace)
-    roles = care.report(workspace, repository, now)
+    roles = expiry.report(workspace, repository, now)
     listing = {
         name: publish.catalog_of(workspace, repository, name)
         for name in catalog.products(repository)

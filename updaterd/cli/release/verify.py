@@ -31,11 +31,11 @@ def configure(commands: options.Subcommands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check everything."""
     from updaterd.cli import EXIT_ERROR
-    from updaterd.release.upkeep import care
+    from updaterd.release.upkeep import verification
 
     workspace = opening.workspace(arguments)
     repository = opening.published(workspace)
-    problems = care.verify(workspace, repository, deep=arguments.deep)
+    problems = verification.verify(workspace, repository, deep=arguments.deep)
     for line in problems:
         print(line, file=sys.stderr)
     output.answer(arguments, problems=problems)

@@ -6,12 +6,12 @@ everybody else gets, and only what it offered before, for each of its platforms,
 never what its machines would refuse.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from updaterd.core.channel import EVERYBODY, ChannelPointer, Offer, Rollout
+from updaterd.core.channel import EVERYBODY, ChannelPointer, Offer
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release.channels import offers
+from updaterd.release.channels import bases, offers
 from updaterd.release.repository.catalog import Catalog
 
 
@@ -185,7 +185,9 @@ def settled(
     had = set(offers.platforms_of(before)) | set(offers.platforms_of(changed))
     complete, notes = list(changed.releases), []
     for platform, lowest in offers.baseless(changed, had).items():
-        base = _base(catalog, changed.channel, platform, lowest or _above(before))
+        base = bases.base_of(
+            catalog, changed.channel, platform, lowest or bases.above(before)
+        )
         if base is not None:
             complete.append(base)
             notes.append(
@@ -193,7 +195,7 @@ def settled(
                 f"{base.version}, as this channel offered it before"
             )
             continue
-        if _had_it_all(catalog, changed, platform):
+        if bases.had_it_all(catalog, changed, platform):
             raise RejectedError(
                 f"{changed.product}/{changed.channel} offered nothing before "
                 f"{changed.releases[0].version} for {platform} that is left",
@@ -207,53 +209,8 @@ def settled(
                 f"nothing else was ever offered here for {platform}: machines that "
                 "the rollout does not reach get nothing"
             )
-    whole = replace(changed, releases=offers.needed(_merged(complete)))
+    whole = replace(changed, releases=offers.needed(bases.merged(complete)))
     return Steered(before=before, pointer=offers.marked(whole), notes=tuple(notes))
-
-
-def _above(pointer: ChannelPointer) -> int:
-    return max((offer.seq for offer in pointer.releases), default=0) + 1
-
-
-def _merged(several: Iterable[Offer]) -> list[Offer]:
-    """Return the offers with those of one release and one reach made one."""
-    merged: dict[str, Offer] = {}
-    for offer in several:
-        known = merged.get(offer.version)
-        if known is None:
-            merged[offer.version] = offer
-            continue
-        names = {*(known.platforms or ()), *(offer.platforms or ())}
-        merged[offer.version] = replace(known, platforms=tuple(sorted(names)))
-    return list(merged.values())
-
-
-def _base(catalog: Catalog, channel: str, platform: str, below: int) -> Offer | None:
-    """Return the newest release that was everybody's here, under a place; or None."""
-    history, floor = catalog.offered(channel), catalog.floor(channel)
-    for entry in catalog.listed():
-        if entry.platform != platform or not floor <= entry.seq < below:
-            continue
-        if platform in history.releases.get(entry.version, ()):
-            salt = offers.salt_of(catalog.product, entry.version, entry.seq)
-            whole = Rollout(permille=EVERYBODY, salt=salt)
-            return Offer(
-                version=entry.version,
-                seq=entry.seq,
-                rollout=whole,
-                platforms=(platform,),
-            )
-    return None
-
-
-def _had_it_all(catalog: Catalog, changed: ChannelPointer, platform: str) -> bool:
-    """Tell whether what is on offer only in part now was everybody's before."""
-    history = catalog.offered(changed.channel)
-    return any(
-        platform in history.releases.get(offer.version, ())
-        for offer in changed.releases
-        if offer.is_for(platform)
-    )
 
 
 def _check_not_back(
@@ -395,7 +352,7 @@ def _refilled(
     bare = replace(before, releases=remaining)
     for platform, lowest in offers.baseless(bare, made_for).items():
         below = min(lowest or seq, seq)
-        base = _base(catalog, before.channel, platform, below)
+        base = bases.base_of(catalog, before.channel, platform, below)
         if base is not None:
             complete.append(base)
             continue
@@ -404,5 +361,5 @@ def _refilled(
             f"for {platform}: machines that have the withdrawn release keep it until "
             "the next push"
         )
-    whole = replace(before, releases=offers.needed(_merged(complete)))
+    whole = replace(before, releases=offers.needed(bases.merged(complete)))
     return Steered(before=before, pointer=offers.marked(whole), notes=tuple(notes))

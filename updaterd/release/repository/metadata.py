@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import (
     Metadata,
@@ -30,16 +29,11 @@ from tuf.api.serialization.json import JSONSerializer
 from updaterd import durable
 from updaterd.core import layout
 from updaterd.errors import BrokenError, TransientError
-from updaterd.release.keys.keyring import Keyring, named
+from updaterd.release.keys.keyring import Keyring
+from updaterd.release.repository import signing
 from updaterd.release.repository.lifetimes import days_of
 
 _COMPACT = JSONSerializer(compact=True)
-
-
-class MissingKeysError(BrokenError):
-    """Not enough of a role's keys are on this machine."""
-
-    code = "missing_keys"
 
 
 class Repository:
@@ -223,13 +217,8 @@ class Repository:
         keyids, threshold = self.authority(role)
         if role == "root":
             keyids = list(dict.fromkeys([*keyids, *self.root_before]))
-        metadata.signatures.clear()
-        for keyid in keyids:
-            if len(metadata.signatures) >= threshold and role != "root":
-                break
-            signer = self._keyring.signer(keyid)
-            if signer is not None:
-                _sign_one(metadata, signer, role)
+        most = None if role == "root" else threshold
+        signing.sign(metadata, role, keyids, self._keyring, most=most)
         if enough:
             self._require(role, len(metadata.signatures))
 
@@ -250,22 +239,7 @@ class Repository:
 
     def _require(self, role: str, have: int) -> None:
         keyids, threshold = self.authority(role)
-        if have >= threshold:
-            return
-        entries = (self._keyring.by_id(keyid) for keyid in keyids)
-        absent = ", ".join(
-            entry.name
-            for entry in entries
-            if entry is not None and not self._keyring.is_here(entry.public.keyid)
-        )
-        raise MissingKeysError(
-            f"{role} needs {threshold} signatures, {have} of its keys are here"
-            + (f" (not here: {absent})" if absent else ""),
-            means="nothing was published",
-            do="bring the keys here, or sign elsewhere (`updaterd release keys "
-            "--help`); one that is lost is replaced: `updaterd release keys rotate`; "
-            "an import that was cut short is run again",
-        )
+        signing.require(role, keyids, threshold, have, self._keyring)
 
     def published(self, role: str) -> list[int]:
         """Return the versions of a role on disk, in no order; 0 stands for none."""
@@ -391,19 +365,6 @@ class Repository:
         """Return the bytes of timestamp and snapshot as published now."""
         version = self.timestamp.snapshot_meta.version
         return self._timestamp_bytes, self._read(layout.role_file("snapshot", version))
-
-
-def _sign_one(metadata: Metadata[Any], signer: Signer, role: str) -> None:
-    try:
-        metadata.sign(signer, append=True)
-    except Exception as error:  # each device and service has errors of its own
-        raise BrokenError(
-            f"cannot sign {role}: {named(error)}",
-            means="nothing was published",
-            do="check the token's PIN (UPDATERD_PIN, --pin-file; it locks after a few "
-            "wrong ones), or that the service can be reached",
-            code="signing_failed",
-        ) from error
 
 
 def _meta(version: int, size: int) -> MetaFile:

@@ -11,8 +11,8 @@ from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.release import workspace
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import delegation, edits, offline
-from updaterd.release.repository.metadata import MissingKeysError
-from updaterd.release.upkeep import care
+from updaterd.release.repository.signing import MissingKeysError
+from updaterd.release.upkeep import expiry, verification
 
 pytestmark = pytest.mark.slow
 
@@ -44,9 +44,9 @@ def test_a_replaced_key_is_followed_without_touching_a_machine(publisher, client
     assert client.offered() == "1.1.0"
     signing = keychange.authorities(publisher.open())
     assert not any(old in keyids for keyids, _ in signing.values())
-    assert care.verify(publisher.space, publisher.open(), deep=False) == [
+    assert verification.verify(publisher.space, publisher.open(), deep=False) == [
         line
-        for line in care.verify(publisher.space, publisher.open(), deep=False)
+        for line in verification.verify(publisher.space, publisher.open(), deep=False)
         if "blobs" in line  # the fake releases have none
     ]
 
@@ -208,11 +208,11 @@ def test_a_change_that_dies_while_it_is_published_is_finished(
             else:
                 assert step == 9, "3 kept, targets, 2 channels, snapshot, root, stamp"
                 break
-        care.refresh(publisher.space, publisher.open(), publisher.now)
+        expiry.refresh(publisher.space, publisher.open(), publisher.now)
         assert client.offered() == "1.0.0"
         assert keychange.take_in(publisher.space, publisher.open(), paths) == []
         assert client.offered() == "1.0.0"
-        found = care.verify(publisher.space, publisher.open(), deep=False)
+        found = verification.verify(publisher.space, publisher.open(), deep=False)
         assert [line for line in found if "blobs" not in line] == []
     else:
         pytest.fail("never completed")
@@ -238,9 +238,9 @@ def test_a_root_whose_targets_are_missing_is_never_built_upon(
             keychange.take_in(publisher.space, publisher.open(), paths)
     assert (publisher.metadata / "2.root.json").exists()
     with pytest.raises(MissingKeysError, match="targets needs 2 signatures"):
-        care.refresh(publisher.space, publisher.open(), publisher.now)
+        expiry.refresh(publisher.space, publisher.open(), publisher.now)
     assert keychange.take_in(publisher.space, publisher.open(), paths) == []
-    care.refresh(publisher.space, publisher.open(), publisher.now)
+    expiry.refresh(publisher.space, publisher.open(), publisher.now)
     assert client.offered() == "1.0.0"
 
 

@@ -9,7 +9,7 @@ import pytest
 from fakes.channel import Channel
 from fakes.repository import T0
 
-from updaterd.release.upkeep import care, garbage
+from updaterd.release.upkeep import garbage, verification
 
 DAY = timedelta(days=1)
 
@@ -97,7 +97,7 @@ def test_what_is_not_ours_is_never_touched(publisher, after):
     assert link not in gone
     for path in gone:
         path.unlink()
-    assert len(care.verify(publisher.space, publisher.open(), deep=True)) == 2
+    assert len(verification.verify(publisher.space, publisher.open(), deep=True)) == 2
 
 
 def test_a_lost_journal_deletes_nothing(publisher, after):

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeping a repository fit: what expires, what is broken, what nobody needs."""
+"""What is wrong with a repository: signatures, manifests, blobs, channels."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,95 +15,9 @@ from updaterd.errors import UpdaterError
 from updaterd.files import deletion
 from updaterd.release.bundles import proof
 from updaterd.release.bundles.full import unpack
-from updaterd.release.keychange.change import authorities, names_of
 from updaterd.release.repository.catalog import Catalog, products
-from updaterd.release.repository.lifetimes import days_of
 from updaterd.release.repository.metadata import Repository, versions
-from updaterd.release.upkeep.garbage import collectable as garbage
 from updaterd.release.workspace import Workspace
-
-__all__ = ["RoleReport", "garbage", "refresh", "report", "verify"]
-
-WARN_DAYS = 60
-"""Root and targets need people; say so this many days before they expire."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoleReport:
-    """One role as it stands."""
-
-    name: str
-    version: int
-    expires: datetime
-    days_left: float
-    threshold: int
-    keys: tuple[str, ...]
-    keys_here: int
-    warning: str = ""
-
-
-def report(
-    workspace: Workspace, repository: Repository, now: datetime
-) -> list[RoleReport]:
-    """Return every role: version, expiry, keys and how many of them are here."""
-    reports = []
-    for name, (keyids, threshold) in authorities(repository).items():
-        signed = repository.roles[name].signed
-        days_left = (signed.expires - now).total_seconds() / 86400
-        keys_here = sum(workspace.keyring.is_here(keyid) for keyid in keyids)
-        warning = ""
-        if days_left <= 0:
-            warning = "expired: machines accept nothing new"
-        elif days_left < min(WARN_DAYS, days_of(name) / 3):
-            warning = "expires soon"
-        reports.append(
-            RoleReport(
-                name=name,
-                version=signed.version,
-                expires=signed.expires,
-                days_left=days_left,
-                threshold=threshold,
-                keys=tuple(names_of(workspace.keyring, keyids)),
-                keys_here=keys_here,
-                warning=warning,
-            )
-        )
-    return reports
-
-
-def refresh(
-    workspace: Workspace, repository: Repository, now: datetime
-) -> tuple[list[str], list[str]]:
-    """Sign the timestamp anew, and every other role that is half through its time.
-
-    Root and targets wait until `WARN_DAYS` before their end, since that takes
-    several people.
-
-    Returns:
-        The roles signed, and what should have been but could not.
-
-    Raises:
-        MissingKeysError: not even the timestamp can be signed here.
-
-    Power cut: the old timestamp or the new.
-    """
-    signed, missing = ["timestamp"], []
-    repository.touch("timestamp")
-    for role in report(workspace, repository, now):
-        slow = role.name in {"root", "targets"}
-        early = WARN_DAYS if slow else days_of(role.name) / 2
-        if role.name == "timestamp" or role.days_left > early:
-            continue
-        if role.keys_here < role.threshold:
-            how = (
-                f"updaterd release keys renew {role.name}" if slow else "bring its key"
-            )
-            missing.append(f"{role.name} ends in {role.days_left:.0f} days: {how}")
-            continue
-        repository.touch(role.name)
-        signed.append(role.name)
-    repository.commit()
-    return signed, missing
 
 
 def verify(workspace: Workspace, repository: Repository, *, deep: bool) -> list[str]:
