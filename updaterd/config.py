@@ -16,6 +16,7 @@ from typing import Any
 from updaterd.core.names import check_name
 from updaterd.core.proxies import fault_of
 from updaterd.core.settings import (
+    ITSELF,
     Directories,
     Download,
     Feed,
@@ -209,7 +210,7 @@ def _outside_links(table: Table) -> tuple[str, ...]:
 
 def _own_self_test(product: str) -> tuple[str, ...]:
     """Return the packaged self-test for updaterd itself, nothing for others."""
-    there = product == "updaterd" and SELF_TEST.exists()
+    there = product == ITSELF and SELF_TEST.exists()
     return (str(SELF_TEST),) if there else ()
 
 

@@ -11,11 +11,11 @@ The guard's own note keeps it too (pipeline/itself.py).
 import sys
 from pathlib import Path
 
+from updaterd.core.settings import ITSELF
 from updaterd.store.journal import Journal, Note
 from updaterd.store.records import Release
 from updaterd.store.schema import open_state
 
-PRODUCT = "updaterd"
 _CHOOSER = "_updaterd_site"  # the package's, imported when its interpreter starts
 
 
@@ -42,14 +42,14 @@ def condemn(state: Path, version: str, reason: str, *, now: float) -> int:
     connection = open_state(state / "state.db")
     try:
         journal = Journal(connection)
-        known = {r.version: r for r in journal.releases(PRODUCT)}
-        installed = journal.installed(PRODUCT)
+        known = {r.version: r for r in journal.releases(ITSELF)}
+        installed = journal.installed(ITSELF)
         seq = installed.seq if installed and installed.version == version else 0
         release = known.get(version, Release(version, seq, ""))
         note = Note(now=now, code="self_update_failed", reason=reason)
-        failures = journal.block(PRODUCT, release, note)
+        failures = journal.block(ITSELF, release, note)
         journal.remember(
-            PRODUCT,
+            ITSELF,
             decision="self_update_failed",
             decision_reason=f"{version} was left again: {reason}",
         )

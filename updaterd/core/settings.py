@@ -112,6 +112,10 @@ class Hooks:
     timeout_s: float = 60.0
 
 
+ITSELF = "updaterd"
+"""The product whose releases are updaterd's own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
     """`[products.NAME]`: one application on this machine."""

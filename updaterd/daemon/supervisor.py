@@ -21,7 +21,7 @@ from updaterd.clocks import Clocks
 from updaterd.core.backoff import Backoff
 from updaterd.core.due import Agenda, Due, Waiting, due, settled
 from updaterd.core.lifecycle import TOUCHED
-from updaterd.core.settings import Settings
+from updaterd.core.settings import ITSELF, Settings
 from updaterd.daemon import outcomes
 from updaterd.daemon.folders import Folders, identity
 from updaterd.daemon.pushed import hand_over
@@ -288,7 +288,7 @@ class Supervisor:
         """
         if not self_update.waits():
             return False
-        open_ = self._journal.open_deployment(self_update.PRODUCT)
+        open_ = self._journal.open_deployment(ITSELF)
         if open_ is not None and open_.state in TOUCHED:
             return False
         self._log.info("self_replaced")

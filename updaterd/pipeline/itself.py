@@ -6,6 +6,7 @@ Both outlive the journal, which may be moved away or made anew.
 
 from updaterd.core.manifest import parse
 from updaterd.core.recovery import STOOD_ASIDE, Link
+from updaterd.core.settings import ITSELF
 from updaterd.errors import MalformedError
 from updaterd.install import stage
 from updaterd.pipeline.run import Run
@@ -13,7 +14,6 @@ from updaterd.store import guard_note
 from updaterd.store.guard_note import Condemned
 from updaterd.store.journal import Release
 
-NAME = "updaterd"
 _ASIDE = "stood_aside"
 """In `meta`: a hold was made of the removed `current`; a person may have ended it."""
 
@@ -23,19 +23,19 @@ def recall(run: Run) -> None:
 
     Power cut: some of it is journalled; the next run adds the rest.
     """
-    if run.name != NAME:
+    if run.name != ITSELF:
         return
     journal, note = run.journal, guard_note.read(run.services.state)
     disk = stage.look(run.root)
-    installed = journal.installed(NAME)
+    installed = journal.installed(ITSELF)
     running = disk.running if disk.current is Link.RELEASE else None
     if (
         running is None
         and installed is not None
         and installed.version in note.condemned
     ):
-        journal.forget_installed(NAME)  # the guard took it away
-    failed = journal.failed(NAME)
+        journal.forget_installed(ITSELF)  # the guard took it away
+    failed = journal.failed(ITSELF)
     for condemned in note.condemned.values():
         # not while a person has it tried again
         if condemned.version not in {running, *failed}:
@@ -43,7 +43,7 @@ def recall(run: Run) -> None:
                 condemned.version, condemned.seq or _seq(run, condemned), ""
             )
             reason = f"the guard left it: {condemned.why}"
-            journal.block(NAME, release, run.note("self_update_failed", reason))
+            journal.block(ITSELF, release, run.note("self_update_failed", reason))
     if running is not None:
         if journal.meta(_ASIDE):
             journal.set_meta(_ASIDE, "")

@@ -6,12 +6,11 @@ What could not be deleted is tried again by each run, until it is gone.
 
 import json
 
+from updaterd.core.settings import ITSELF
 from updaterd.files.volumes import Obstacle
 from updaterd.install import holders, prune
 from updaterd.pipeline.run import Run
 from updaterd.store.records import IN_THE_WAY
-
-_GUARDED = "updaterd"
 
 
 def tidy(run: Run, obstacles: tuple[Obstacle, ...] = ()) -> None:
@@ -26,7 +25,7 @@ def tidy(run: Run, obstacles: tuple[Obstacle, ...] = ()) -> None:
     """
     order = tuple(release.version for release in run.journal.releases(run.name))
     # The guard of updaterd's own release watches on when its trial here is over.
-    keep = max(2, run.product.keep) if run.name == _GUARDED else run.product.keep
+    keep = max(2, run.product.keep) if run.name == ITSELF else run.product.keep
     try:
         old = prune.prune(run.root, order, keep=keep, holders=held_by(run))
     except OSError as error:

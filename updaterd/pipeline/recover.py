@@ -8,7 +8,7 @@ from updaterd.core import manifest as manifests
 from updaterd.core import recovery
 from updaterd.core.lifecycle import TOUCHED, State
 from updaterd.core.recovery import Step, Unfinished, Verdict
-from updaterd.core.settings import Product
+from updaterd.core.settings import ITSELF, Product
 from updaterd.errors import (
     BrokenError,
     MalformedError,
@@ -66,7 +66,7 @@ def settle(run: Run, *, anew: bool = False) -> tuple[str, ...]:
         None if deployment is None else _unfinished(run, deployment),
         None if installed is None else installed.version,
         anew=anew,
-        packaged=run.name == itself.NAME,
+        packaged=run.name == ITSELF,
     )
     remarks = _perform(run, verdict, deployment)
     _reconcile(run)

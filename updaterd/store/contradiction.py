@@ -11,10 +11,9 @@ from collections.abc import Container
 from pathlib import PurePath
 
 from updaterd.core.lifecycle import TOUCHED
-from updaterd.core.settings import Product
+from updaterd.core.settings import ITSELF, Product
 from updaterd.store.records import Records
 
-_ITSELF = "updaterd"
 _CHOOSER = "_updaterd_site"
 
 
@@ -31,7 +30,7 @@ def abandoned(journal: Records, products: Container[str]) -> list[str]:
 def _never_runs(product: Product) -> str | None:
     """Return that updaterd's own release is installed where none is run from."""
     chooser = sys.modules.get(_CHOOSER)  # the package's, if this is the package
-    if product.name != _ITSELF or chooser is None:
+    if product.name != ITSELF or chooser is None:
         return None
     named = os.path.realpath(product.root / "current")
     chosen: str = chooser.choose()
