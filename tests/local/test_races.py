@@ -131,7 +131,7 @@ while True:
 
 
 PRUNE = """
-import sys, time
+import os, shutil, sys, time
 from pathlib import Path
 from updaterd.install import prune, stage
 root, seconds = Path(sys.argv[1]), float(sys.argv[2])
@@ -140,8 +140,11 @@ while time.monotonic() < end or not rounds:
     rounds += 1
     for version in ("1", "2"):
         try:
-            (root / "releases" / version / "deep" / "er").mkdir(parents=True)
-            (root / "releases" / version / "deep" / "er" / "data").write_text("old")
+            fresh = root / "fresh"  # no racer puts a link into the path to it
+            shutil.rmtree(fresh, ignore_errors=True)
+            (fresh / "deep" / "er").mkdir(parents=True)
+            (fresh / "deep" / "er" / "data").write_text("old")
+            os.rename(fresh, root / "releases" / version)
         except OSError:
             pass
     try:
