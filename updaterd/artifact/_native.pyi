@@ -4,6 +4,27 @@ from collections.abc import Callable, Sequence
 
 from typing_extensions import Buffer
 
+# Numbers of the delta format.
+WIDEST: int
+LONGEST_GAP: int
+PIECE: int
+CHUNK: int
+MAX_SEGMENTS: int
+MAX_REGIONS: int
+MAX_TABLES: int
+MAX_LISTED: int
+MAX_PARTS: int
+PARAMETERS: int
+CODE: int
+WORDS: int
+FRAMES: int
+TABLE: int
+FUNCTIONS: int
+RELATIVE: int
+ABSOLUTE: int
+OFFSET: int
+BACK: int
+
 class Image:
     def __init__(self, segments: Buffer, regions: Buffer, tables: Buffer) -> None: ...
 

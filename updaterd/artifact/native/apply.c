@@ -423,8 +423,16 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static const number numbers[] = {
+    {"WIDEST", WIDEST},
+    {"LONGEST_GAP", LONGEST_GAP},
+    {NULL, 0},
+};
+
 int
 native_add_apply(PyObject *module)
 {
+    if (native_add_numbers(module, numbers) < 0)
+        return -1;
     return PyModule_AddFunctions(module, methods);
 }

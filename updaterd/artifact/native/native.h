@@ -22,6 +22,21 @@ get(const void *column, Py_ssize_t index)
     return value;
 }
 
+/* A number of the delta format, which Python and docs/formats.md have too. */
+typedef struct {
+    const char *name;
+    long value;
+} number;
+
+static inline int
+native_add_numbers(PyObject *module, const number *rows)
+{
+    for (; rows->name != NULL; rows++)
+        if (PyModule_AddIntConstant(module, rows->name, rows->value) < 0)
+            return -1;
+    return 0;
+}
+
 /* Each adds the functions of its file to the module; -1 with an exception set. */
 int native_add_apply(PyObject *module);
 int native_add_gather(PyObject *module);

@@ -7,7 +7,6 @@
 
 #define WINDOW 65536
 #define MAX_KNOWN (1 << 20) /* listed references kept of other files: 8 MiB */
-#define MAX_PARTS (1 << 20) /* of the copies into one file */
 
 /* Returns [at, at + count) of the address space, as a new reference. */
 static PyObject *bytes_at(const ProjectorObject *it, int64_t at, int64_t count,

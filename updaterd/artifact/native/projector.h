@@ -6,6 +6,7 @@
 #include "aim.h"
 #include "native.h"
 
+#define MAX_PARTS (1 << 20) /* of the copies into one file */
 #define SLOTS 2048 /* chunks whose references are kept: 32 MiB of program */
 
 typedef struct {

@@ -313,7 +313,29 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static const number numbers[] = {
+    {"PIECE", PIECE},
+    {"CHUNK", CHUNK},
+    {"MAX_SEGMENTS", MAX_SEGMENTS},
+    {"MAX_REGIONS", MAX_REGIONS},
+    {"MAX_TABLES", MAX_TABLES},
+    {"MAX_LISTED", MAX_LISTED},
+    {"MAX_PARTS", MAX_PARTS},
+    {"PARAMETERS", PARAMETERS},
+    {"CODE", CODE},
+    {"WORDS", WORDS},
+    {"FRAMES", FRAMES},
+    {"TABLE", TABLE},
+    {"FUNCTIONS", FUNCTIONS},
+    {"RELATIVE", RELATIVE},
+    {"ABSOLUTE", ABSOLUTE},
+    {"OFFSET", OFFSET},
+    {"BACK", BACK},
+    {NULL, 0},
+};
+
 int native_add_references(PyObject *module) {
+    if (native_add_numbers(module, numbers) < 0) return -1;
     if (!image_type) {
         PyObject *type = PyType_FromModuleAndSpec(module, &image_spec, NULL);
         if (!type) return -1;

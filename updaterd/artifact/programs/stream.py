@@ -32,7 +32,7 @@ MAX_IMAGES = 4096
 MAX_ALL_REGIONS, MAX_ALL_TABLES = 1 << 16, 1 << 18
 """Of all images together: 8 MiB of memory."""
 
-_MAX_SEGMENTS, _MAX_REGIONS, _MAX_TABLES = 32, 256, 1 << 16
+_MAX_SEGMENTS, _MAX_REGIONS, _MAX_TABLES = 32, 256, 1 << 16  # as `image`'s
 _PARAMETERS = (0, 0, 0, 1, 5)  # of code, words, frames, table, functions
 _ROOM = 5  # for them in a row
 _SEGMENT, _REGION, _TABLE = 5, 3 + _ROOM, 2
