@@ -22,7 +22,7 @@ class Clocks:
 
 def wall_clock() -> float:
     """Return Unix seconds: here the real clock enters, everywhere else it is given."""
-    return time.time()  # noqa: TID251 - the one place
+    return time.time()
 
 
 def random_draw() -> float:

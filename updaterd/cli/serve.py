@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from updaterd.clocks import wall_clock
+
 if TYPE_CHECKING:
     from updaterd.server.options import Options
 
@@ -273,7 +275,7 @@ def run(arguments: argparse.Namespace) -> int:
     _configure_logs(arguments.log_format)
     options = read_options(arguments)
     # the edge of the program: this is where clocks come from
-    process.serve(options, clock=time.monotonic, now=time.time)  # noqa: TID251 - the edge
+    process.serve(options, clock=time.monotonic, now=wall_clock)
     return 0
 
 

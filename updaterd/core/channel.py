@@ -8,6 +8,7 @@ the release key made; what a release *is* stands in its manifest.
 
 from dataclasses import dataclass
 
+from updaterd.core.announcement import MAX_SPREAD_S
 from updaterd.core.json_fields import Fields
 from updaterd.core.names import check_name, check_version
 from updaterd.core.understanding import check_understood, marks, needed
@@ -121,7 +122,7 @@ def _offer(item: Fields) -> Offer:
         rollout=Rollout(
             permille=rollout.integer("permille", high=EVERYBODY),
             salt=rollout.text("salt"),
-            window_s=rollout.integer("window_s", high=30 * 86400),
+            window_s=rollout.integer("window_s", high=MAX_SPREAD_S),
         ),
     )
 

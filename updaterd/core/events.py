@@ -7,16 +7,13 @@ servers send (`schema` present) and lenient about the simplest feeds in the wild
 `{"version": 5, "patch_url": "..."}`, which still mean "look now".
 """
 
-import base64
-import binascii
-import zlib
 from dataclasses import dataclass
 
+from updaterd.core import announcement
 from updaterd.core.json_fields import MAX_INTEGER, Fields, parse_object
 from updaterd.core.names import check_name
 from updaterd.errors import MalformedError
 
-SCHEMA = 1
 MAX_DATA = 2**20
 """Bytes of one event's JSON."""
 
@@ -24,18 +21,12 @@ MAX_VALUES = 1000
 """Names and values of one event's JSON, also of members that nobody knows: a megabyte
 of `[]` would be thirty of objects."""
 
-MAX_TIMESTAMP = 4 * 2**10
-MAX_SNAPSHOT = 256 * 2**10
-"""Bytes of pushed metadata, decompressed."""
-
-MAX_SPREAD_S = 7 * 86400
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushedMetadata:
     """Signed TUF files that came inside an event. NOT verified: treat as any download.
 
-    Both are decompressed and within `MAX_TIMESTAMP` and `MAX_SNAPSHOT`.
+    Both are unpacked and within the limits of an announcement.
     """
 
     timestamp: bytes | None = None
@@ -92,9 +83,9 @@ def parse(event: str, data: str) -> Message:
     Raises:
         MalformedError: `data` is not what its type promises.
     """
-    if event == "update_available":
+    if event == announcement.UPDATE:
         return _update(_object(event, data))
-    if event == "metadata":
+    if event == announcement.METADATA:
         return MetadataHint(pushed=_pushed(_object(event, data)))
     if event == "resync":
         return Resync(reason=_note(data, "reason"))
@@ -105,7 +96,7 @@ def parse(event: str, data: str) -> Message:
 
 def _object(event: str, data: str) -> Fields:
     fields = _parse(data, f"event {event!r}")
-    if "schema" in fields and fields.integer("schema", low=1) != SCHEMA:
+    if "schema" in fields and fields.integer("schema", low=1) != announcement.SCHEMA:
         raise MalformedError(
             f"{fields.where} has a schema this updaterd does not read",
             do="update updaterd itself; until then the safety poll serves",
@@ -159,44 +150,12 @@ def _label(fields: Fields) -> str | None:
 def _spread(fields: Fields) -> int:
     if "spread_s" not in fields:
         return 0
-    return min(fields.integer("spread_s"), MAX_SPREAD_S)
+    return min(fields.integer("spread_s"), announcement.MAX_SPREAD_S)
 
 
 def _pushed(fields: Fields) -> PushedMetadata | None:
-    if "tuf" not in fields:
-        return None
-    tuf = fields.fields("tuf")
-    pushed = PushedMetadata(
-        timestamp=_file(tuf, "timestamp", MAX_TIMESTAMP),
-        snapshot=_file(tuf, "snapshot", MAX_SNAPSHOT),
-    )
-    return None if pushed == PushedMetadata() else pushed
-
-
-def _file(tuf: Fields, name: str, limit: int) -> bytes | None:
-    """Return one pushed file: base64 of zlib.
-
-    Raises:
-        MalformedError: neither, or more than `limit` bytes.
-    """
-    if name not in tuf:
-        return None
-    text = tuf.text(name, longest=2 * limit)
-    try:
-        inflate = zlib.decompressobj()
-        raw = inflate.decompress(base64.b64decode(text, validate=True), limit + 1)
-    except (zlib.error, binascii.Error, ValueError) as error:
-        raise MalformedError(
-            f"{tuf.where}: {name!r} is not zlib in base64: {error}"
-        ) from error
-    if len(raw) > limit:
-        raise MalformedError(
-            f"{tuf.where}: {name!r} unpacks to more than {limit} bytes",
-            code="too_large",
-        )
-    if not inflate.eof or inflate.unused_data:
-        raise MalformedError(f"{tuf.where}: {name!r} is cut short or has a tail")
-    return raw
+    files = announcement.unpack_pushed(fields)
+    return PushedMetadata(**files) if files else None
 
 
 def _note(data: str, name: str) -> str:

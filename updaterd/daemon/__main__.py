@@ -10,7 +10,6 @@ lives (docs/decisions/0012). Each argument is NAME=VALUE, as `cli/run.py` gives 
 import os
 import sys
 
-from updaterd import exits
 from updaterd.daemon import deferred
 
 deferred.defer()  # before anything else imports what it names
@@ -19,7 +18,7 @@ from collections.abc import Callable, Sequence  # noqa: E402 - see above
 from pathlib import Path  # noqa: E402 - as above
 from typing import cast  # noqa: E402 - as above
 
-from updaterd import clocks, config, log  # noqa: E402 - as above
+from updaterd import clocks, config, exits, log  # noqa: E402 - as above
 from updaterd.core.settings import Settings  # noqa: E402 - as above
 from updaterd.daemon import service  # noqa: E402 - as above
 from updaterd.system import locks  # noqa: E402 - as above

@@ -12,17 +12,16 @@ fleet's backoff (`core/backoff.py`) in place of the fixed reconnection time.
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from secrets import SystemRandom
 from types import TracebackType
 from typing import Self
 
 import httpx
 
+from updaterd.clocks import random_draw, wall_clock
 from updaterd.core.backoff import Backoff
 from updaterd.core.sse import Event, LimitError, Limits, Parser
 from updaterd.errors import BrokenError, UpdaterError
@@ -129,7 +128,7 @@ class EventSource:
         on_state: Callable[[ConnectionState], None] | None = None,
         on_cursor: Callable[[str], None] | None = None,
         draw: Callable[[], float] | None = None,
-        wall: Callable[[], float] = time.time,  # noqa: TID251 # the default clock
+        wall: Callable[[], float] = wall_clock,
     ) -> None:
         if json is not None and content is not None:
             raise ValueError("a request has one body: `json` or `content`")
@@ -155,7 +154,7 @@ class EventSource:
         self._flow = Flow(max_rate) if max_rate else None
         self._on_state = on_state
         self._on_cursor = on_cursor
-        self._draw = draw or SystemRandom().random
+        self._draw = draw or random_draw
 
         self._given_id = last_event_id or ""
         self._parser = Parser(last_event_id=self._given_id, limits=self._limits)

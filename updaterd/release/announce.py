@@ -5,14 +5,13 @@ The bearer token announces; it signs nothing. A token comes from a file or the
 environment, never from an argument, where every user of the machine could read it.
 """
 
-import base64
 import hashlib
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from updaterd.core.announcement import Announcement, pack
 from updaterd.core.channel import ChannelPointer
 from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.net import Fetcher
@@ -79,25 +78,20 @@ def body_of(
     pointer: ChannelPointer | None, pushed: tuple[bytes, bytes] | None
 ) -> bytes:
     """Return the announcement of a channel's newest release, or of metadata alone."""
-    document: dict[str, object] = {"schema": 1}
-    if pointer is not None and pointer.releases:
-        newest = pointer.releases[0]
-        document |= {
-            "product": pointer.product,
-            "channel": pointer.channel,
-            "version": newest.version,
-            "seq": newest.seq,
-            "urgency": newest.urgency,
-            "spread_s": newest.rollout.window_s,
-        }
-    if pushed is not None:
-        timestamp, snapshot = (_packed(part) for part in pushed)
-        document["tuf"] = {"timestamp": timestamp, "snapshot": snapshot}
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _packed(data: bytes) -> str:
-    return base64.b64encode(zlib.compress(data, 9)).decode()
+    timestamp, snapshot = map(pack, pushed) if pushed else (None, None)
+    if pointer is None or not pointer.releases:
+        return Announcement(timestamp=timestamp, snapshot=snapshot).encode()
+    newest = pointer.releases[0]
+    return Announcement(
+        product=pointer.product,
+        channel=pointer.channel,
+        version=newest.version,
+        seq=newest.seq,
+        urgency=newest.urgency,
+        spread_s=newest.rollout.window_s,
+        timestamp=timestamp,
+        snapshot=snapshot,
+    ).encode()
 
 
 class OlderError(RejectedError):

@@ -2,7 +2,6 @@
 """The server process: sockets, uvicorn, signals, and the tasks beside it."""
 
 import asyncio
-import secrets
 import signal
 import socket
 import ssl
@@ -17,6 +16,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from updaterd import __version__
+from updaterd.clocks import random_draw
 from updaterd.core import layout
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.log import get
@@ -357,6 +357,6 @@ def serve(
     Raises:
         BrokenError: the address or the log cannot be used.
     """
-    world = World(clock, now, secrets.SystemRandom().random)
+    world = World(clock, now, random_draw)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(FeedServer(options, world).run())

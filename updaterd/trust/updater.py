@@ -31,6 +31,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from updaterd import durable
 from updaterd.core import layout
+from updaterd.core.announcement import MAX_SNAPSHOT, MAX_TIMESTAMP
 from updaterd.core.words import Speakers
 from updaterd.errors import UpdaterError
 from updaterd.net import Fetcher, NotFoundError
@@ -40,8 +41,8 @@ LIMITS = UpdaterConfig(
     max_root_rotations=256,
     max_delegations=32,
     root_max_length=64 * 1024,
-    timestamp_max_length=4 * 1024,
-    snapshot_max_length=256 * 1024,
+    timestamp_max_length=MAX_TIMESTAMP,
+    snapshot_max_length=MAX_SNAPSHOT,
     targets_max_length=512 * 1024,
 )
 """Bytes; python-tuf's defaults are generous enough to be a nuisance."""

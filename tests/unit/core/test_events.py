@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from updaterd.core.announcement import MAX_SNAPSHOT, MAX_SPREAD_S, MAX_TIMESTAMP
 from updaterd.core.events import (
-    MAX_SNAPSHOT,
-    MAX_SPREAD_S,
-    MAX_TIMESTAMP,
     Hello,
     MetadataHint,
     Other,

@@ -10,6 +10,7 @@ from contextlib import suppress
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from updaterd.core.announcement import MAX_BODY
 from updaterd.errors import MalformedError, RejectedError, UpdaterError
 from updaterd.log import get
 from updaterd.server.http import publish
@@ -168,9 +169,9 @@ async def _body(request: Request) -> bytes:
     async with asyncio.timeout(_BODY_DEADLINE_S):
         async for part in request.stream():
             body += part
-            if len(body) > publish.BODY_LIMIT:
+            if len(body) > MAX_BODY:
                 raise MalformedError(
-                    f"the announcement is larger than {publish.BODY_LIMIT} bytes",
+                    f"the announcement is larger than {MAX_BODY} bytes",
                     code="too_large",
                 )
     return bytes(body)

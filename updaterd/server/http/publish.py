@@ -7,31 +7,18 @@ in it must parse, be signed where the root is known (`roots`), and not be older 
 what is served.
 """
 
-import base64
-import binascii
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from updaterd.core import layout
-from updaterd.core.json_fields import Fields, encode, parse_object
-from updaterd.core.names import check_name, check_version
+from updaterd.core import announcement, layout
+from updaterd.core.announcement import MAX_BODY, MAX_UNPACKED
+from updaterd.core.json_fields import Fields, parse_object
 from updaterd.errors import MalformedError, RejectedError
 from updaterd.server.http.roots import Roots, check_signed
 from updaterd.server.log.contract import Event, Record, Topic
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Root
-
-BODY_LIMIT = 512 << 10
-"""Largest accepted announcement, in bytes."""
-
-_SCHEMA = 1
-_MAX_SPREAD_S = 30 * 86400
-_TIMESTAMP_LIMIT = 16 << 10
-_SNAPSHOT_LIMIT = 256 << 10
-_ROLE_LIMITS = {"timestamp": _TIMESTAMP_LIMIT, "snapshot": _SNAPSHOT_LIMIT}
-
 
 _MOST_HEARD = 64
 """Timestamps kept until somebody asks which is the newest."""
@@ -47,75 +34,17 @@ def read_announcement(body: bytes) -> Event:
     """Return the event that a request body stands for.
 
     With a `product` it is an `update_available`; with `tuf` alone, `metadata`.
-    Members that this server does not know are dropped.
 
     Raises:
         MalformedError: not an announcement.
     """
-    fields = parse_object(body, where="the announcement", limit=BODY_LIMIT)
-    if fields.integer("schema") != _SCHEMA:
-        raise MalformedError(
-            "the announcement has a schema this server does not know",
-            do="upgrade the server",
-        )
-    tuf = _read_tuf(fields) if "tuf" in fields else None
-    document: dict[str, object] = {"schema": _SCHEMA}
-    if "product" not in fields:
-        if tuf is None:
-            raise MalformedError("the announcement names no product and no metadata")
-        name, topic = "metadata", Topic(None, None)
-    else:
-        name = "update_available"
-        topic = Topic(
-            check_name("product", fields.text("product")),
-            check_name("channel", fields.text("channel")),
-        )
-        urgency = fields.text("urgency") if "urgency" in fields else "normal"
-        if urgency not in {"normal", "critical"}:
-            raise MalformedError(
-                f"urgency {urgency!r:.80} is neither normal nor critical"
-            )
-        document |= {
-            "product": topic.product,
-            "channel": topic.channel,
-            "version": check_version(fields.text("version")),
-            "seq": fields.integer("seq"),
-            "urgency": urgency,
-            "spread_s": fields.integer("spread_s", high=_MAX_SPREAD_S)
-            if "spread_s" in fields
-            else 0,
-        }
-    if tuf is not None:
-        document["tuf"] = tuf
-    return Event(name, topic, encode(document).rstrip(b"\n"))
-
-
-def _read_tuf(fields: Fields) -> dict[str, str]:
-    tuf = fields.fields("tuf")
-    roles = {}
-    for role in _ROLE_LIMITS:
-        if role in tuf:
-            roles[role] = tuf.text(role, longest=BODY_LIMIT)
-    if "timestamp" not in roles:
-        raise MalformedError("pushed metadata holds no timestamp")
-    return roles
-
-
-def _inflate(text: str, role: str) -> bytes:
-    """Return the signed file, without letting it grow past its limit.
-
-    Raises:
-        MalformedError: not base64, not zlib, cut short, or too large.
-    """
-    limit = _ROLE_LIMITS[role]
-    try:
-        unpacker = zlib.decompressobj()
-        raw = unpacker.decompress(base64.b64decode(text, validate=True), limit + 1)
-    except (binascii.Error, ValueError, zlib.error) as error:
-        raise MalformedError(f"pushed {role} is not zlib in base64: {error}") from error
-    if len(raw) > limit or not unpacker.eof or unpacker.unused_data:
-        raise MalformedError(f"pushed {role} is cut short or larger than {limit} bytes")
-    return raw
+    announced = announcement.parse(body)
+    is_update = announced.product is not None
+    return Event(
+        announcement.UPDATE if is_update else announcement.METADATA,
+        Topic(announced.product, announced.channel),
+        announced.encode(),
+    )
 
 
 def _signed(raw: bytes, role: str) -> Fields:
@@ -124,7 +53,7 @@ def _signed(raw: bytes, role: str) -> Fields:
     Raises:
         MalformedError: not metadata of this role (TUF specification, section 4).
     """
-    document = parse_object(raw, where=f"pushed {role}", limit=_ROLE_LIMITS[role])
+    document = parse_object(raw, where=f"pushed {role}", limit=MAX_UNPACKED[role])
     signatures = document.each("signatures", lambda s: s.text("keyid"), most=64)
     if not signatures:
         raise MalformedError(f"pushed {role} has no signature")
@@ -196,7 +125,7 @@ class MetadataWatch:
             return
         _check_snapshot(event, timestamp)
         root = self._roots.newest()
-        for role in _ROLE_LIMITS if root is not None else ():
+        for role in MAX_UNPACKED if root is not None else ():
             raw = _raw(event, role)
             if root is not None and raw is not None:
                 check_signed(root, role, raw)
@@ -234,10 +163,8 @@ def _raw(event: Event, role: str) -> bytes | None:
     """
     if b'"tuf"' not in event.data:  # most have none, and need not be parsed to see it
         return None
-    fields = parse_object(event.data, where="the event", limit=BODY_LIMIT * 2)
-    if "tuf" not in fields or role not in (tuf := fields.fields("tuf")):
-        return None
-    return _inflate(tuf.text(role, longest=BODY_LIMIT), role)
+    fields = parse_object(event.data, where="the event", limit=MAX_BODY * 2)
+    return announcement.unpack_pushed(fields).get(role)
 
 
 def _pushed(event: Event, role: str) -> Fields | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from updaterd.cli.release.parts import (
     passphrases,
 )
+from updaterd.clocks import wall_clock
 
 if TYPE_CHECKING:
     from updaterd.release.repository.metadata import Repository
@@ -21,7 +22,7 @@ def clock() -> datetime:
     Raises:
         BrokenError: the clock cannot be right.
     """
-    return plausible(datetime.now(UTC))  # noqa: TID251 - the edge of the program
+    return plausible(datetime.fromtimestamp(wall_clock(), UTC))
 
 
 def plausible(now: datetime) -> datetime:
