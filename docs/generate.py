@@ -6,18 +6,22 @@ after a change fails them.
 """
 
 import argparse
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from updaterd import cli
 from updaterd.artifact.worker.confine import seccomp
 from updaterd.core import codes, lifecycle
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent
 DIAGRAM = ("reliability.md", "<!-- lifecycle -->\n```mermaid\n", "```\n")
 CALLS = ("threat-model.md", "<!-- calls -->\n", "<!-- end of calls -->\n")
+STATUS = ("formats.md", "<!-- status -->\n", "<!-- end of status -->\n")
 CODES = ("codes.md", "<!-- codes -->\n", "<!-- end of codes -->\n")
 COMMANDS = ("commands.md", "<!-- commands -->\n", "<!-- end of commands -->\n")
 
@@ -117,7 +121,25 @@ def command_pages() -> str:
     return "".join([*parts, "\n"])
 
 
+def status_table() -> str:
+    """Return every member of the status document, by its path."""
+    schema = json.loads((ROOT / "updaterd/schemas/status.json").read_text("utf-8"))
+    rows: list[str] = []
+
+    def add(path: str, part: dict[str, Any]) -> None:
+        for name, member in part.get("properties", {}).items():
+            kind, inner = member["type"], f"{path}{name}"
+            kinds = kind if isinstance(kind, str) else " or ".join(kind)
+            rows.append(f"| `{inner}` | {kinds} | {member['description']} |\n")
+            add(f"{inner}.", member)
+            add(f"{inner}[].", member.get("items", {}))
+
+    add("", schema)
+    return "".join(["| member | type | what it says |\n|---|---|---|\n", *rows])
+
+
 PARTS = {
+    STATUS: status_table,
     DIAGRAM: lifecycle.diagram,
     CALLS: call_table,
     CODES: code_table,

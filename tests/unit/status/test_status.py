@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakes.schema import validate
 
 from updaterd import status
 from updaterd.cli import status as cli_status
@@ -63,6 +64,7 @@ def look(settings, journal):
         document = status.collect(journal.connection, settings, daemon=daemon, now=NOW)
         assert json.loads(status.encode(document)) == document
         assert status.headline(document)
+        validate(document)
         return document
 
     return _look
@@ -438,7 +440,7 @@ class Chooser:
 def test_updaterd_that_is_installed_and_never_run_is_told(tmp_path, monkeypatch):
     """Another root than the package's: `status` must not say that all is well."""
     from updaterd.core.settings import Product
-    from updaterd.store.contradiction import at_odds
+    from updaterd.status.disk import at_odds
     from updaterd.store.journal import Journal, Release
     from updaterd.store.schema import open_state
 
