@@ -58,6 +58,7 @@ def test_document_of_a_daemon_fits(document):
         lambda document: status.unreadable(document, "this is old"),
         lambda document: status.misread(document, status.refusal("c", "m", at=NOW)),
     ],
+    ids=["left_behind", "unreadable", "misread"],
 )
 def test_what_a_daemon_published_fits_however_it_is_read(document, change):
     validate(change(document))
