@@ -45,11 +45,11 @@ class ConfigError(BrokenError):
     code = "config"
 
     def __init__(
-        self, what: str, mistakes: list[str] | None = None, *, do: str = ""
+        self, cause: str, mistakes: list[str] | None = None, *, do: str = ""
     ) -> None:
         self.details = tuple(mistakes or ())
         super().__init__(
-            what,
+            cause,
             means="updaterd does not start with settings that it may misread",
             do=do or "correct the file and run `updaterd config check`",
         )
@@ -111,16 +111,16 @@ def _trust(table: Table, feed: Feed) -> Trust:
 
 
 def _download(table: Table) -> Download:
-    found: dict[str, int | None] = {"max_rate": None, "min_free": 500 * 2**20}
+    sizes: dict[str, int | None] = {"max_rate": None, "min_free": 500 * 2**20}
     for key, parse in (("max_rate", parse_rate), ("min_free", parse_bytes)):
         text = table.text(key)
         if text:
             try:
-                found[key] = parse(text)
+                sizes[key] = parse(text)
             except MalformedError as error:
                 table.wrong(key, str(error))
     table.done()
-    return Download(max_rate=found["max_rate"], min_free=found["min_free"] or 0)
+    return Download(max_rate=sizes["max_rate"], min_free=sizes["min_free"] or 0)
 
 
 def _schedule(table: Table) -> Schedule:
@@ -191,21 +191,21 @@ def _health(table: Table) -> Health:
 
 def _special_modes(table: Table) -> tuple[str, ...]:
     """Return which rights beyond its owner's a release may give its files."""
-    found = table.words("special_modes")
-    if unknown := set(found) - KINDS.keys():
+    modes = table.words("special_modes")
+    if unknown := set(modes) - KINDS.keys():
         table.wrong(
             "special_modes", f"{min(unknown)!r:.80} is none of {', '.join(KINDS)}"
         )
-    return found
+    return modes
 
 
 def _outside_links(table: Table) -> tuple[str, ...]:
     """Return where links of a release may lead: absolute paths, none for everywhere."""
-    found = table.words("outside_links")
-    for path in found:
+    paths = table.words("outside_links")
+    for path in paths:
         if os.path.normpath(path).lstrip("/") == "" or not path.startswith("/"):
             table.wrong("outside_links", f"{path!r:.80} must be an absolute path")
-    return tuple(os.path.normpath(path) for path in found)
+    return tuple(os.path.normpath(path) for path in paths)
 
 
 def _own_self_test(product: str) -> tuple[str, ...]:
@@ -289,13 +289,13 @@ def load(
         ConfigError: no file, or one that cannot be used.
         UnsafeConfigError: one that others could change.
     """
-    found = file or _find_config()
-    where = directories(found, state=state, cache=cache, runtime=runtime)
+    path = file or _find_config()
+    where = directories(path, state=state, cache=cache, runtime=runtime)
     trusted = ownership.owners(where.state)
-    parts = sorted(found.parent.glob("conf.d/*.toml"))
-    files = [found, found.parent / "conf.d", *parts]
+    parts = sorted(path.parent.glob("conf.d/*.toml"))
+    files = [path, path.parent / "conf.d", *parts]
     _require_ours([file.absolute() for file in files], trusted)
-    document = _read_file(found)
+    document = _read_file(path)
     for part in parts:
         _merge(document, _read_file(part))
     settings = read(document, where)
@@ -313,7 +313,7 @@ def _require_ours(files: Iterable[PurePath], trusted: frozenset[int]) -> None:
     Raises:
         UnsafeConfigError: others could change one of the files.
     """
-    mistakes = [said for file in files if (said := ownership.fault(file, trusted))]
+    mistakes = [fault for file in files if (fault := ownership.fault(file, trusted))]
     if mistakes:
         raise UnsafeConfigError(list(dict.fromkeys(mistakes)))
 
@@ -343,18 +343,18 @@ def directories(
         runtime: as above.
     """
     try:
-        found = file or _find_config()
+        path = file or _find_config()
     except ConfigError:
-        found = _places()[0] / "updaterd.toml"
+        path = _places()[0] / "updaterd.toml"
     # Whoever asks about the system's daemon means the system's directories.
-    named = system_name(found)
-    ours = bool(named) or os.getuid() < _SYSTEM_UIDS
+    named = system_name(path)
+    is_system = bool(named) or os.getuid() < _SYSTEM_UIDS
     own = named or _SYSTEM_CONFIG.name
     return Directories(
-        config=found,
-        state=state or _directory("state", f"/var/lib/{own}", ours=ours),
-        cache=cache or _directory("cache", f"/var/cache/{own}", ours=ours),
-        runtime=runtime or _directory("runtime", f"/run/{own}", ours=ours),
+        config=path,
+        state=state or _directory("state", f"/var/lib/{own}", is_system=is_system),
+        cache=cache or _directory("cache", f"/var/cache/{own}", is_system=is_system),
+        runtime=runtime or _directory("runtime", f"/run/{own}", is_system=is_system),
     )
 
 
@@ -399,11 +399,11 @@ def _find_config() -> Path:
     )
 
 
-def _directory(kind: str, system: str, *, ours: bool) -> Path:
+def _directory(kind: str, system: str, *, is_system: bool) -> Path:
     """Return systemd's directory, else the system's, else this user's."""
     if named := os.environ.get(f"{kind.upper()}_DIRECTORY"):
         return Path(named.split(":")[0])
-    if ours:
+    if is_system:
         return Path(system)
     import platformdirs  # noqa: PLC0415 - never needed under systemd
 

@@ -144,7 +144,7 @@ def rename(source: Path, target: Path) -> None:
         sync_dir(source.parent)
 
 
-def exchange(one: Path, other: Path) -> None:
+def exchange(first: Path, second: Path) -> None:
     """Swap two names in one step: no reader finds either of them missing.
 
     Raises:
@@ -152,14 +152,14 @@ def exchange(one: Path, other: Path) -> None:
 
     Power cut: both stand as before, or both as after.
     """
-    names = os.fsencode(one), os.fsencode(other)
+    names = os.fsencode(first), os.fsencode(second)
     _check(
         _libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE),
-        one,
+        first,
     )
-    sync_dir(one.parent)
-    if one.parent != other.parent:
-        sync_dir(other.parent)
+    sync_dir(first.parent)
+    if first.parent != second.parent:
+        sync_dir(second.parent)
 
 
 def remove(path: Path) -> None:

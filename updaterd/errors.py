@@ -15,7 +15,7 @@ class UpdaterError(Exception):
     """Root of the tree.
 
     Args:
-        what: what happened, one line, with the path or address it happened to.
+        cause: what happened, one line, with the path or address it happened to.
         means: what that means for the owner of the machine.
         do: what to do next.
         code: stable name of the failure, snake_case; the class has a default.
@@ -26,10 +26,10 @@ class UpdaterError(Exception):
     """What happened, item by item, where one line does not hold it."""
 
     def __init__(
-        self, what: str, *, means: str = "", do: str = "", code: str = ""
+        self, cause: str, *, means: str = "", do: str = "", code: str = ""
     ) -> None:
-        super().__init__(what)
-        self.what = what
+        super().__init__(cause)
+        self.cause = cause
         self.means = means
         self.do = do
         if code:
@@ -37,7 +37,7 @@ class UpdaterError(Exception):
 
     def __str__(self) -> str:
         """Return the parts as sentences of one line."""
-        parts = (self.what, *self.details, self.means, self.do)
+        parts = (self.cause, *self.details, self.means, self.do)
         return ". ".join(part.rstrip(".") for part in parts if part)
 
 

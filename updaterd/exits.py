@@ -84,14 +84,14 @@ def tell(error: UpdaterError) -> None:
         log.get().error(
             "command_failed",
             code=error.code,
-            cause="; ".join((error.what, *error.details)),
+            cause="; ".join((error.cause, *error.details)),
             meaning=error.means or None,
             remedy=error.do or None,
         )
         return
     from updaterd.core.text import printable  # noqa: PLC0415 - most commands succeed
 
-    lines = [f"updaterd: {printable(error.what)}"]
+    lines = [f"updaterd: {printable(error.cause)}"]
     lines += [f"  - {printable(detail)}" for detail in error.details]
     if error.means:
         lines.append(f"  this means: {printable(error.means)}")

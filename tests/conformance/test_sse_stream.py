@@ -197,7 +197,7 @@ def run(pieces, limits=None):
             events += parser.feed(piece)
     except LimitError as caught:
         events += caught.events
-        error = caught.what
+        error = caught.cause
     return events, parser, error
 
 

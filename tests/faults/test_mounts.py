@@ -199,7 +199,7 @@ def test_volume_in_the_half_built_tree_of_the_same_release(
         update(machine)
 
     assert "in_the_way" == caught.value.code
-    assert str(staging / "data") in caught.value.what
+    assert str(staging / "data") in caught.value.cause
     assert untouched(volume)
     assert runs(releases, machine, "1.1.0")
     unmount(staging / "data")
@@ -221,7 +221,7 @@ def test_volume_in_the_release_to_be_repaired(releases, machine, mount, volume, 
         repair(machine)
 
     assert "in_the_way" == caught.value.code
-    assert str(place) in caught.value.what
+    assert str(place) in caught.value.cause
     assert untouched(volume)
     assert mounted(place)
     with worker(machine) as services:

@@ -144,7 +144,7 @@ def test_the_caches_own_file_system_is_asked_before_the_download(rig, disk):
         update(rig.machine, services)
 
     assert caught.value.code == "disk_full"
-    assert "cache" in caught.value.what
+    assert "cache" in caught.value.cause
     assert not [path for path in rig.origin.requests[-3:] if "/blobs/" in path]
 
 

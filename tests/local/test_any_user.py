@@ -255,7 +255,7 @@ def test_a_lock_that_is_held_says_so_to_its_user_and_to_root(ground):
     """And to nobody else: who could ask could also take it."""
     from updaterd.system import locks
 
-    with locks.hold(ground / "lock", what="x"):
+    with locks.hold(ground / "lock", subject="x"):
         assert locks.is_held(ground / "lock")
         code = (
             "import sys; from pathlib import Path; from updaterd.system import locks; "

@@ -213,7 +213,7 @@ def attack(job, fd):
     if sorted(kinds) != sorted(expected):
         raise SystemExit(len(kinds))
 """
-    with locks.hold(tmp_path / "lock", what="the product"):
+    with locks.hold(tmp_path / "lock", subject="the product"):
         left = os.open(tmp_path / "lock", os.O_RDONLY)
         os.set_inheritable(left, True)
         try:

@@ -31,7 +31,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="configuration (default: updaterd.toml in $CONFIGURATION_DIRECTORY, "
         "/etc/updaterd or the user's configuration directory)",
     )
-    for name, what in (
+    for name, content in (
         ("state", "database and trust"),
         ("cache", "partial downloads"),
         ("runtime", "status.json and the lock"),
@@ -40,7 +40,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
             f"--{name}-dir",
             type=Path,
             metavar="DIR",
-            help=f"{what} (default: ${name.upper()}_DIRECTORY, then the platform's)",
+            help=f"{content} (default: ${name.upper()}_DIRECTORY, then the platform's)",
         )
     group.add_argument(
         "--demo",

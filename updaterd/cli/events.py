@@ -119,10 +119,10 @@ async def _print_events(arguments: argparse.Namespace, resume: "Resume | None") 
 
     async with _open(arguments, start, retry_s, keep) as source:
         async for event in source:
-            for one in (event, *source.take_ready()):
-                _print(one)
+            for item in (event, *source.take_ready()):
+                _print(item)
                 if resume is not None:
-                    resume.save(one.id, url=arguments.url, sync=False)
+                    resume.save(item.id, url=arguments.url, sync=False)
             if resume is not None:
                 keep(source.last_event_id)
 

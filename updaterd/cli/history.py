@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         print("nothing was installed yet")
         return 0
     journal = Records(connection)
-    found = journal.history(arguments.product, limit=arguments.limit)
-    for deployment in found:
+    deployments = journal.history(arguments.product, limit=arguments.limit)
+    for deployment in deployments:
         row = status.describe(deployment)
         row["product"] = deployment.product
         steps = [
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             why = f"  {step['reason']}" if step["reason"] else ""
             at = local(step["at"])
             print(printable(f"    {at}  {step['state'].lower():<12}{why}"))
-    if not found and not arguments.json:
+    if not deployments and not arguments.json:
         print("nothing was installed yet")
     connection.close()
     return 0

@@ -62,7 +62,7 @@ def _duration(text: str) -> float:
     try:
         seconds = parse_duration(text)
     except MalformedError as error:
-        raise argparse.ArgumentTypeError(f"{error.what}; {error.do}") from error
+        raise argparse.ArgumentTypeError(f"{error.cause}; {error.do}") from error
     if not 0 < seconds <= _LONGEST_S:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not between a second and 30 years; without --for the hold "
@@ -97,15 +97,15 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.store.schema import open_state
 
     settings = settings_from(arguments)
-    given = arguments.product, arguments.duration, arguments.until, arguments.reason
-    if all(value is None for value in given):
+    values = arguments.product, arguments.duration, arguments.until, arguments.reason
+    if all(value is None for value in values):
         return _show(settings)
     now, until = wall_clock(), arguments.until
     if arguments.duration is not None:
         until = now + arguments.duration
     elif until not in (None, math.inf) and not 0 < until - now <= _LONGEST_S:
-        said = f"{iso(until)} is past, or more than 30 years away"
-        print(f"updaterd: {said}; no hold was set", file=sys.stderr)
+        fault = f"{iso(until)} is past, or more than 30 years away"
+        print(f"updaterd: {fault}; no hold was set", file=sys.stderr)
         return EXIT_USAGE
     names = chosen_products(settings, arguments.product)
     connection = open_state(Path(settings.directories.state) / "state.db")
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
             reason = arguments.reason.encode(errors="replace").decode()
         ends = math.inf if ends is None else ends
         journal.hold(name, until=ends, reason=reason)
-        print(_told(name, iso(ends), reason))
+        print(_line(name, iso(ends), reason))
     connection.close()
     nudge_daemon(settings)
     return 0
@@ -135,11 +135,11 @@ def _show(settings: "Settings") -> int:
         if hold is None:
             print(f"{product['name']}: no hold")
         else:
-            print(_told(product["name"], hold["until"], hold["reason"]))
+            print(_line(product["name"], hold["until"], hold["reason"]))
     return 0
 
 
-def _told(name: str, moment: str | None, reason: str) -> str:
+def _line(name: str, moment: str | None, reason: str) -> str:
     from updaterd.cli.status import local
     from updaterd.core.text import printable
 

@@ -141,8 +141,8 @@ class _Scene:
         code, why, installed = self._journal()
         if ended.starved or code in _SHORT:
             raise NoVerdictError(why or str(ended))
-        said = self._app / "current" / "said"
-        if ended.code != 0 or installed != version or said.read_text()[:1] != version:
+        output = self._app / "current" / "said"
+        if ended.code != 0 or installed != version or output.read_text()[:1] != version:
             raise ValueError(why or self._how(ended, installed))
 
     def _journal(self) -> tuple[str, str, str | None]:
@@ -162,10 +162,10 @@ class _Scene:
 
 def _command() -> list[str]:
     """Return what starts this very release, wherever it stands."""
-    mine = str(Path(updaterd.__file__).resolve().parents[1])
+    site = str(Path(updaterd.__file__).resolve().parents[1])
     start = "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     start += "from updaterd.cli import main; sys.exit(main())"
-    return [sys.executable, "-I", "-B", "-c", start, mine]
+    return [sys.executable, "-I", "-B", "-c", start, site]
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Become the daemon: same process, without what parsed the command line."""
     from updaterd.daemon import bytecode
 
-    given = {
+    options = {
         "log": arguments.log,
         "config": arguments.config,
         "state": arguments.state_dir,
@@ -36,6 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
         "runtime": arguments.runtime_dir,
         "demo": "yes" if arguments.demo else None,
     }
-    words = [f"{name}={value}" for name, value in given.items() if value is not None]
+    words = [f"{name}={value}" for name, value in options.items() if value is not None]
     python = [sys.executable, "-I", *bytecode.options()]
     os.execv(sys.executable, [*python, "-m", "updaterd.daemon", *words])  # noqa: S606 - ourselves

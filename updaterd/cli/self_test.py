@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         ("use the configuration", configuration),
         ("install and update", rehearsal.rehearse),
     )
-    for what, attempt in steps:
+    for task, attempt in steps:
         try:
             attempt()
         except Exception as error:  # noqa: BLE001 # whatever it is, it does not work
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
             why = " ".join(str(error).split()) or type(error).__name__
             how = "cannot tell whether it can" if no_verdict else "cannot"
             print(
-                f"self-test: updaterd {__version__} {how} {what}: {why}",
+                f"self-test: updaterd {__version__} {how} {task}: {why}",
                 file=sys.stderr,
             )
             return EXIT_NO_VERDICT if no_verdict else 1
@@ -104,8 +104,8 @@ def _unpack() -> None:
     """
     from updaterd.artifact import codecs
 
-    found = codecs.compressions()
-    if missing := {"bz2", "xz", "zstd"} - found:
+    available = codecs.compressions()
+    if missing := {"bz2", "xz", "zstd"} - available:
         raise ValueError(f"no {', '.join(sorted(missing))}")
     zstd = codecs.zstd()
     data = b"self-test" * 100

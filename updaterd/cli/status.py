@@ -70,9 +70,9 @@ def _document(arguments: argparse.Namespace) -> dict[str, Any]:
         if published is None:
             raise
         running = presence.is_running(runtime, published)
-        found = published if running else status.left_behind(published)
+        document = published if running else status.left_behind(published)
         refused = status.refusal(error.code, str(error), at=wall_clock())
-        return status.misread(found, refused)
+        return status.misread(document, refused)
     return look(settings, wall_clock())
 
 
@@ -115,11 +115,11 @@ def look(settings: Any, now: float) -> dict[str, Any]:
     except (StateError, OSError, sqlite3.Error) as error:
         if published is None:
             raise
-        found = published if running else status.left_behind(published)
+        document = published if running else status.left_behind(published)
         if not os.access(settings.directories.state, os.R_OK | os.X_OK):
-            return found  # as it is for everybody but the daemon's user
-        why = error.what if isinstance(error, StateError) else str(error)
-        return status.unreadable(found, f"this is old: {why}")
+            return document  # as it is for everybody but the daemon's user
+        why = error.cause if isinstance(error, StateError) else str(error)
+        return status.unreadable(document, f"this is old: {why}")
 
 
 def _published(path: Path) -> dict[str, Any] | None:
@@ -132,13 +132,13 @@ def _published(path: Path) -> dict[str, Any] | None:
         # whatever stands there by that name, no command may wait for it
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(file, "rb") as opened:
-            found = json.loads(opened.read(_LONGEST))
+            document = json.loads(opened.read(_LONGEST))
     except (OSError, ValueError):
         return None
-    whole = isinstance(found, dict) and all(
-        isinstance(found.get(part), dict) for part in ("daemon", "feed", "trust")
+    whole = isinstance(document, dict) and all(
+        isinstance(document.get(part), dict) for part in ("daemon", "feed", "trust")
     )
-    return found if whole and found.get("schema") == SCHEMA else None
+    return document if whole and document.get("schema") == SCHEMA else None
 
 
 def render(document: dict[str, Any], now: float) -> str:
@@ -148,8 +148,8 @@ def render(document: dict[str, Any], now: float) -> str:
 
     lines = [f"updaterd {document['updaterd']}: {status.headline(document)}", ""]
     if _is_old(document["generated_at"], now):
-        told = _ago(document["generated_at"], now)
-        lines.append(f"  as of     {told}, when the daemon last published this")
+        age = _ago(document["generated_at"], now)
+        lines.append(f"  as of     {age}, when the daemon last published this")
     lines.append(f"  feed      {_feed(document, now)}")
     lines.append(f"            {document['feed']['url']}")
     waiting, bad = document["feed"].get("pending"), document["feed"].get("quarantined")
@@ -161,7 +161,7 @@ def render(document: dict[str, Any], now: float) -> str:
     cage = document.get("cage")
     if cage:
         lines.append(f"  cage      {cage['layers']}")
-        lines += [f"            warning: {what}" for what in cage["missing"]]
+        lines += [f"            warning: {warning}" for warning in cage["missing"]]
     for product in document["products"]:
         lines += ["", *_product(product, now)]
     if document.get("notice"):
@@ -225,10 +225,10 @@ def _trust(document: dict[str, Any]) -> str:
     if not roles:
         return "no signed metadata yet"
     first = roles[0]
-    name, left = f"{first['name']} (version {first['version']})", first["days_left"]
-    if left <= 0:
-        return f"{len(roles)} roles, {name} expired {-left:g} days ago"
-    return f"{len(roles)} roles, the first to expire is {name} in {left:g} days"
+    name, days = f"{first['name']} (version {first['version']})", first["days_left"]
+    if days <= 0:
+        return f"{len(roles)} roles, {name} expired {-days:g} days ago"
+    return f"{len(roles)} roles, the first to expire is {name} in {days:g} days"
 
 
 def _product(product: dict[str, Any], now: float) -> list[str]:

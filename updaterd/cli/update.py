@@ -142,7 +142,7 @@ def _exit_of_block(machine: "Machine", product: str) -> int:
     from updaterd import status
 
     last = machine.services.journal.history(product, limit=2)
-    ended = [one.state for one in last if one.ended_at is not None]
+    ended = [deployment.state for deployment in last if deployment.ended_at is not None]
     return status.EXIT_CODES[status.of_block(ended[0] if ended else None)]
 
 
@@ -164,7 +164,7 @@ class Machine:
         from updaterd.system import locks, presence
 
         path = Path(settings.directories.state) / "state.db"
-        told = ""
+        loss = ""
         # before a lock's parents are made: local users have no business in them
         places.require(path.parent, code="state_unusable")
         cache = Path(settings.directories.cache)
@@ -174,10 +174,10 @@ class Machine:
         else:
             # two workers must not both set a damaged database aside
             lock = path.parent / "locks" / "state.lock"
-            with locks.hold(lock, what="the state database", wait=True):
-                connection, told = open_or_rebuild(path, now=wall_clock())
-        if told:
-            print(f"updaterd: {told}", file=sys.stderr)
+            with locks.hold(lock, subject="the state database", wait=True):
+                connection, loss = open_or_rebuild(path, now=wall_clock())
+        if loss:
+            print(f"updaterd: {loss}", file=sys.stderr)
         self._connection = connection
         network = settings.trust.network
         self._fetcher = Fetcher(

@@ -42,46 +42,46 @@ def run(arguments: argparse.Namespace) -> int:
     with closing(update.Machine(settings, teller)) as machine:
         for name in chosen_products(settings, arguments.product):
             try:
-                found = by_hand.verify(
+                checked = by_hand.verify(
                     settings.products[name], machine.services, repair=arguments.repair
                 )
             except UpdaterError as error:
                 tell(error)
                 worst = EXIT_ERROR
                 continue
-            _show(found, as_json=arguments.json)
-            if found.problems and not found.repaired:
+            _show(checked, as_json=arguments.json)
+            if checked.problems and not checked.repaired:
                 worst = EXIT_ERROR
     return worst
 
 
-def _show(found: object, *, as_json: bool) -> None:
+def _show(checked: object, *, as_json: bool) -> None:
     """Print what was found."""
     from dataclasses import asdict
 
     from updaterd.core.text import printable
     from updaterd.pipeline.by_hand import Checked
 
-    assert isinstance(found, Checked)
+    assert isinstance(checked, Checked)
     if as_json:
-        print(json.dumps({"schema": SCHEMA, **asdict(found)}))
+        print(json.dumps({"schema": SCHEMA, **asdict(checked)}))
         return
-    for note in found.notes:
+    for note in checked.notes:
         print(f"  note: {printable(note)}")
-    for problem in found.problems[:_SHOWN]:
+    for problem in checked.problems[:_SHOWN]:
         print(printable(f"  {problem.path} {problem.what}"))
-    if len(found.problems) > _SHOWN:
-        print(f"  ... and {len(found.problems) - _SHOWN} more")
-    name = f"{found.product} {found.version}"
-    if not found.problems:
+    if len(checked.problems) > _SHOWN:
+        print(f"  ... and {len(checked.problems) - _SHOWN} more")
+    name = f"{checked.product} {checked.version}"
+    if not checked.problems:
         print(f"{name}: every file is as it was signed")
-    elif found.repaired:
+    elif checked.repaired:
         print(
-            f"{name}: repaired {len(found.problems)} paths, "
-            f"{found.bytes_fetched} bytes downloaded"
+            f"{name}: repaired {len(checked.problems)} paths, "
+            f"{checked.bytes_fetched} bytes downloaded"
         )
     else:
         print(
-            f"{name}: {len(found.problems)} paths are not as they were signed; "
-            f"`updaterd verify {found.product} --repair` puts them right"
+            f"{name}: {len(checked.problems)} paths are not as they were signed; "
+            f"`updaterd verify {checked.product} --repair` puts them right"
         )

@@ -63,18 +63,22 @@ class Attributes:
 
     def members(self) -> dict[str, object]:
         """Return the manifest's members that say so."""
-        found: dict[str, object] = {}
+        document: dict[str, object] = {}
         if self.folders:
-            found["folders"] = [{"path": f.path, "mode": f.mode} for f in self.folders]
+            document["folders"] = [
+                {"path": f.path, "mode": f.mode} for f in self.folders
+            ]
         if self.outside:
-            found["outside"] = [
-                {"path": each.path, "symlink": each.target} for each in self.outside
+            document["outside"] = [
+                {"path": link.path, "symlink": link.target} for link in self.outside
             ]
         if self.special:
-            found["special"] = [{"path": s.path, "mode": s.mode} for s in self.special]
+            document["special"] = [
+                {"path": s.path, "mode": s.mode} for s in self.special
+            ]
         if self.times:
-            found["times"] = list(self.times)
-        return found
+            document["times"] = list(self.times)
+        return document
 
     @property
     def must_understand(self) -> tuple[str, ...]:
@@ -145,31 +149,31 @@ def times(values: Iterator[object], where: str) -> "array[int]":
     Raises:
         MalformedError: one of them is none.
     """
-    found = array("q")
+    seconds = array("q")
     for value in values:
         if type(value) is not int or not 0 <= value <= LAST_TIME:
             raise MalformedError(f"{where}: `times` holds what is no time")
-        found.append(value)
-    return found
+        seconds.append(value)
+    return seconds
 
 
-def check_attributes(files: Sequence[Entry], found: Attributes) -> None:
+def check_attributes(files: Sequence[Entry], attributes: Attributes) -> None:
     """Check that attributes and listing describe one possible tree.
 
     Args:
         files: the listing, checked by itself and sorted by path.
-        found: the attributes.
+        attributes: the attributes.
 
     Raises:
         MalformedError: they do not.
     """
-    if len(found.times) not in (0, 1, len(files)):
+    if len(attributes.times) not in (0, 1, len(files)):
         raise MalformedError(
-            f"{len(found.times)} times for {len(files)} files and links"
+            f"{len(attributes.times)} times for {len(files)} files and links"
         )
-    links = sorted(each.path for each in found.outside)
-    folders = sorted(each.path for each in found.folders)
-    tree = [each.path for each in files] if links or folders else []
+    links = sorted(item.path for item in attributes.outside)
+    folders = sorted(item.path for item in attributes.folders)
+    tree = [item.path for item in files] if links or folders else []
     for path in (*links, *folders):
         # A link is in nobody's way, and a folder only where the tree has none.
         if _stands(tree, path) or any(
@@ -183,26 +187,30 @@ def check_attributes(files: Sequence[Entry], found: Attributes) -> None:
             raise MalformedError(
                 f"{path!r:.80} is both a link and a directory", code="bad_path"
             )
-    _check_special(files, found)
+    _check_special(files, attributes)
     if len(set(links)) < len(links) or len(set(folders)) < len(folders):
         raise MalformedError("a folder or link stands twice", code="bad_path")
 
 
-def _check_special(files: Sequence[Entry], found: Attributes) -> None:
+def _check_special(files: Sequence[Entry], attributes: Attributes) -> None:
     """Check that what has special rights is in the tree, with the mode besides.
 
     Raises:
         MalformedError: something has not.
     """
-    if not found.special:
+    if not attributes.special:
         return
-    wanted = {each.path: each.mode for each in found.special}
-    modes = {each.path: each.mode for each in found.folders if each.path in wanted}
-    modes |= {e.path: e.mode for e in files if isinstance(e, File) and e.path in wanted}
+    special = {item.path: item.mode for item in attributes.special}
+    modes = {
+        item.path: item.mode for item in attributes.folders if item.path in special
+    }
+    modes |= {
+        e.path: e.mode for e in files if isinstance(e, File) and e.path in special
+    }
     wrong = [
-        path for path, mode in wanted.items() if modes.get(path) != mode & MODE_MASK
+        path for path, mode in special.items() if modes.get(path) != mode & MODE_MASK
     ]
-    if wrong or len(wanted) < len(found.special):
+    if wrong or len(special) < len(attributes.special):
         raise MalformedError(
             f"{[*wrong, ''][0]!r:.80} has a special mode that does not fit the tree",
             code="bad_mode",
@@ -234,13 +242,13 @@ def leads_to(link: Link, place: str) -> str:
     """
     folder_ = link.path.rpartition("/")[0]
     start = "" if link.target.startswith("/") else f"{place}/{folder_}"
-    found = [part for part in start.split("/") if part]
+    parts = [part for part in start.split("/") if part]
     for part in link.target.split("/"):
         if part == "..":
-            found = found[:-1]
+            parts = parts[:-1]
         elif part not in ("", "."):
-            found.append(part)
-    return "/" + "/".join(found)
+            parts.append(part)
+    return "/" + "/".join(parts)
 
 
 def not_allowed(
@@ -260,7 +268,7 @@ def not_allowed(
         to = leads_to(link, place)
         straight = ".." not in link.target.lstrip("./").split("/")
         if not straight or not any(
-            to == each or to.startswith(each.rstrip("/") + "/") for each in allowed
+            to == place or to.startswith(place.rstrip("/") + "/") for place in allowed
         ):
             return link, to
     return None

@@ -146,7 +146,7 @@ def parse_custom(item: Fields, *, product: str, channel: str) -> ChannelPointer:
         channel=check_name("channel", item.text("channel")),
         paused=item.flag("paused"),
         floor_seq=item.integer("floor_seq") if "floor_seq" in item else 0,
-        releases=item.each("releases", _offer, most=MAX_OFFERS),
+        releases=item.objects("releases", _offer, most=MAX_OFFERS),
         must_understand=needed(item),
     )
     order = [offer.seq for offer in pointer.releases]

@@ -100,10 +100,10 @@ def table() -> dict[str, Code]:
     return {
         name: Code(kind, meaning.strip(), remedy.strip())
         for kind, text in _ROWS.items()
-        for name, _, said in (
+        for name, _, text in (
             row.partition(":") for row in text.strip().replace("\n ", " ").split("\n")
         )
-        for meaning, _, remedy in (" ".join(said.split()).partition(" | "),)
+        for meaning, _, remedy in (" ".join(text.split()).partition(" | "),)
     }
 
 

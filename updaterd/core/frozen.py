@@ -31,13 +31,13 @@ def record(cls: type[T]) -> type[T]:
         f"{name}=defaults[{name!r}]" if name in defaults else name for name in names
     )
     sets = "; ".join(f"set_(self, {name!r}, {name})" for name in names)
-    made: dict[str, object] = {}
-    given = {"defaults": defaults, "set_": object.__setattr__}
+    namespace: dict[str, object] = {}
+    scope = {"defaults": defaults, "set_": object.__setattr__}
     source = f"def __init__(self, {arguments}): {sets}"
-    exec(source, given, made)  # noqa: S102 - its names are those of our own classes
+    exec(source, scope, namespace)  # noqa: S102 - its names are those of our own classes
     unwanted = {*names, "__dict__", "__weakref__"}
     body = {name: value for name, value in vars(cls).items() if name not in unwanted}
-    body |= _METHODS | made | {"__slots__": names, "__match_args__": names}
+    body |= _METHODS | namespace | {"__slots__": names, "__match_args__": names}
     new: type[T] = type(cls.__name__, cls.__bases__, body)
     fields = attrgetter(*names)
 

@@ -42,10 +42,10 @@ def _short_int(digits: str) -> int:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise ValueError("a name stands twice in one object")
-    return found
+    return members
 
 
 DECODER = json.JSONDecoder(
@@ -159,9 +159,9 @@ class Fields:
         if not isinstance(value, kind) or (
             isinstance(value, bool) and kind is not bool
         ):
-            found = "missing" if value is None else f"a {type(value).__name__}"
+            kind_text = "missing" if value is None else f"a {type(value).__name__}"
             raise MalformedError(
-                f"{self.where}: {name!r} must be a {kind.__name__}, it is {found}"
+                f"{self.where}: {name!r} must be a {kind.__name__}, it is {kind_text}"
             )
         return value
 
@@ -235,9 +235,9 @@ class Fields:
                 f"{self.where}: {name!r} has {len(items)} items, the limit is {most}"
             )
         where = f"{self.where}: {name}"
-        return tuple(Fields({"item": each}, where).text("item") for each in items)
+        return tuple(Fields({"item": item}, where).text("item") for item in items)
 
-    def each(
+    def objects(
         self, name: str, read: Callable[["Fields"], T], *, most: int
     ) -> tuple[T, ...]:
         """Return `read(item)` for every object of an array member.

@@ -191,12 +191,12 @@ def _full(item: Fields) -> Full:
 
 def _delta(item: Fields) -> Delta:
     """Return an edge; without a target it is one to the tree of the manifest itself."""
-    here = "to_version" not in item and "to_tree" not in item
+    is_own = "to_version" not in item and "to_tree" not in item
     return Delta(
         from_version=check_version(item.text("from_version")),
         from_tree=item.hexdigest("from_tree"),
-        to_version="" if here else check_version(item.text("to_version")),
-        to_tree="" if here else item.hexdigest("to_tree"),
+        to_version="" if is_own else check_version(item.text("to_version")),
+        to_tree="" if is_own else item.hexdigest("to_tree"),
         sha256=item.hexdigest("sha256"),
         length=item.integer("length", low=1),
         codec=item.text("codec", longest=32),
@@ -273,23 +273,23 @@ class _Parts:
         match name:
             case "files":
                 self.files = []
-                for item in _each(document, name, MAX_FILES):
+                for item in _items(document, name, MAX_FILES):
                     entry = _entry(item)
                     self._pay(weight(entry))
                     self.files.append(entry)
             case "deltas":
-                each = _each(document, name, MAX_DELTAS)
-                self.deltas = [_delta(item) for item in each]
+                deltas = _items(document, name, MAX_DELTAS)
+                self.deltas = [_delta(item) for item in deltas]
             case "folders":
-                for item in _each(document, name, MAX_FILES):
+                for item in _items(document, name, MAX_FILES):
                     self.folders.append(attributes.folder(item))
                     self._pay(attributes.weight(self.folders[-1]))
             case "outside":
-                for item in _each(document, name, MAX_FILES):
+                for item in _items(document, name, MAX_FILES):
                     self.outside.append(attributes.outside(item))
                     self._pay(attributes.weight(self.outside[-1]))
             case "special":
-                for item in _each(document, name, MAX_FILES):
+                for item in _items(document, name, MAX_FILES):
                     self.special.append(special(item))
                     self._pay(attributes.weight(self.special[-1]))
             case _:
@@ -327,16 +327,16 @@ def _header(source: Read, where: str) -> Fields:
         MalformedError: it is no JSON.
     """
     document = Window(source, where)
-    found: dict[str, object] = {}
+    members: dict[str, object] = {}
     for name in document.members():
         if name in ("schema", "must_understand"):
-            found[name] = document.value()
+            members[name] = document.value()
         else:
             document.skip()
-    return Fields(found, where)
+    return Fields(members, where)
 
 
-def _each(document: Window, name: str, most: int) -> Iterator[Fields]:
+def _items(document: Window, name: str, most: int) -> Iterator[Fields]:
     for index, item in enumerate(document.items(most)):
         where = f"{document.where}: {name}[{index}]"
         if not isinstance(item, dict):
@@ -361,7 +361,7 @@ def _assembled(item: Fields, parts: _Parts) -> Manifest:
         times=parts.times,
     )
     version = check_version(item.text("version"))
-    check_tree(files, outside=frozenset(each.path for each in more.outside))
+    check_tree(files, outside=frozenset(link.path for link in more.outside))
     files.sort(key=attrgetter("path"))
     check_attributes(files, more)
     tree = tree_id(files)

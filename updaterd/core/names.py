@@ -55,8 +55,8 @@ def version_key(version: str) -> tuple[int, ...]:
     Only for updaterd's own versions, which are numeric; releases of products are
     ordered by `seq` and never compared so.
     """
-    found = re.match(r"\d{1,9}(?:\.\d{1,9})*", version)
-    numbers = [int(part) for part in found[0].split(".")] if found else [0]
+    match = re.match(r"\d{1,9}(?:\.\d{1,9})*", version)
+    numbers = [int(part) for part in match[0].split(".")] if match else [0]
     while len(numbers) > 1 and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)

@@ -141,13 +141,13 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
             f"{facts.authority}, this machine has already accepted "
             f"{facts.seen_authority}: a stale mirror or a replay",
         )
-    ours = tuple(o for o in pointer.releases if o.is_for(facts.platform))
-    if pointer.releases and not ours and not pointer.paused:
+    suitable = tuple(o for o in pointer.releases if o.is_for(facts.platform))
+    if pointer.releases and not suitable and not pointer.paused:
         first = pointer.releases[0].version
         reason = f"neither {first} nor what is below was made for {facts.platform}"
         return _standing_by(code="not_for_platform", reason=reason, facts=facts)
-    pointer = replace(pointer, releases=ours)
-    reached = [o for o in ours if is_reached(o.rollout, facts.machine_id)]
+    pointer = replace(pointer, releases=suitable)
+    reached = [o for o in suitable if is_reached(o.rollout, facts.machine_id)]
     if pointer.paused or not reached:
         return _nothing_for_us(pointer, facts)
     target = _first_allowed(reached, facts)
@@ -195,8 +195,8 @@ def _standing_by(*, code: str, reason: str, facts: Facts) -> Decision:
 
 def _is_here(offer: Offer, facts: Facts) -> bool:
     # both: a machine may have come from another repository, where seq counts anew
-    here = (facts.installed_version, facts.installed_seq)
-    return (offer.version, offer.seq) == here
+    installed = (facts.installed_version, facts.installed_seq)
+    return (offer.version, offer.seq) == installed
 
 
 def _is_blocked(offer: Offer, facts: Facts) -> bool:
@@ -214,10 +214,10 @@ def _first_allowed(reached: list[Offer], facts: Facts) -> Offer | None:
 
     A block alone never leads back below what is installed: that takes a signature.
     """
-    here = facts.installed_seq or 0
+    installed_seq = facts.installed_seq or 0
     for offer in reached:
         if not _is_blocked(offer, facts):
-            return offer if offer is reached[0] or offer.seq >= here else None
+            return offer if offer is reached[0] or offer.seq >= installed_seq else None
     return None
 
 
@@ -268,14 +268,16 @@ def _delay(target: Offer, facts: Facts) -> Wait | None:
         )
     if facts.forced or facts.installed_seq is None:
         return None  # nothing runs yet: no window to respect, nothing to spread
-    seen = facts.now if facts.first_seen_at is None else facts.first_seen_at
+    seen_at = facts.now if facts.first_seen_at is None else facts.first_seen_at
     window = None if target.urgency == "critical" else facts.window
     turn = turn_at(
         target.rollout,
         facts.machine_id,
         Waiting(
-            seen_at=seen,
-            pending_since=seen if facts.pending_since is None else facts.pending_since,
+            seen_at=seen_at,
+            pending_since=seen_at
+            if facts.pending_since is None
+            else facts.pending_since,
             hold_ended_at=facts.hold_until or 0.0,
             max_deferral_s=facts.max_deferral_s,
             window=window,
@@ -347,11 +349,11 @@ def check_manifest(
         RejectedError: another product, version, seq or platform; needs a newer
             updaterd; or raises the floor above itself.
     """
-    asked = (product, target.version, target.seq, facts.platform)
+    expected = (product, target.version, target.seq, facts.platform)
     got = (manifest.product, manifest.version, manifest.seq, manifest.platform)
-    if asked != got:
+    if expected != got:
         raise RejectedError(
-            f"asked for {asked}, the manifest says {got}",
+            f"asked for {expected}, the manifest says {got}",
             means="a signed manifest stands in the wrong place",
             do="tell the publisher; nothing was installed",
             code="wrong_target",

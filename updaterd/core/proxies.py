@@ -118,15 +118,15 @@ def read(
         return Proxies(ignored=tuple(ignored))
     exempt = []
     for entry in filter(None, entries):
-        found = read_exempt(entry)
-        if found is None:
+        exemption = read_exempt(entry)
+        if exemption is None:
             shown = printable(repr(entry), longest=80)
             _add(
                 ignored,
                 f"{shown} in {name} is ignored: it is no host, address or network",
             )
         else:
-            exempt.append(found)
+            exempt.append(exemption)
     return Proxies(addresses=addresses, exempt=tuple(exempt), ignored=tuple(ignored))
 
 

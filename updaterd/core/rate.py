@@ -17,7 +17,7 @@ class Rate:
 
     def __init__(self, per_s: int | None, now: float) -> None:
         self._per_s = per_s
-        self._left = float(per_s or 0)
+        self._allowance = float(per_s or 0)
         self._at = now
 
     def take(self, count: int, now: float) -> float:
@@ -28,6 +28,6 @@ class Rate:
         if self._per_s is None:
             return 0.0
         earned = (now - self._at) * self._per_s
-        self._left = min(float(self._per_s), self._left + earned) - count
+        self._allowance = min(float(self._per_s), self._allowance + earned) - count
         self._at = now
-        return max(0.0, -self._left / self._per_s)
+        return max(0.0, -self._allowance / self._per_s)

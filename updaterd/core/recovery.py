@@ -209,14 +209,14 @@ def _touched(disk: Disk, open_: Unfinished) -> Verdict:
     if disk.current is Link.OCCUPIED:
         return _occupied()
     if _goes_forward(disk, open_):
-        what = "rolling back by hand to" if open_.by_hand else "activating"
+        activity = "rolling back by hand to" if open_.by_hand else "activating"
         if open_.excused:
-            what += ", by a stop of the machine,"
+            activity += ", by a stop of the machine,"
         return Verdict(
             Step.FORWARD,
             open_.version,
             "resumed",
-            f"interrupted while {what} {open_.version}; going on",
+            f"interrupted while {activity} {open_.version}; going on",
         )
     if open_.state is State.ACTIVATING:
         code, reason = "staged_tree_gone", f"{open_.version} is not on disk any more"
@@ -323,7 +323,7 @@ _FIRST_S = {
 }
 
 
-def retry_after_s(code: str, failures: int, *, asked: bool) -> float:
+def retry_after_s(code: str, failures: int, *, is_wanted: bool) -> float:
     """Return how long a release that failed here is left alone, in seconds.
 
     A newer `seq` is never delayed by this: the block names one release. One that was
@@ -333,9 +333,9 @@ def retry_after_s(code: str, failures: int, *, asked: bool) -> float:
     Args:
         code: why it failed.
         failures: how often it failed on this machine, this time included.
-        asked: somebody wants it: it was announced anew since, or a person typed.
+        is_wanted: somebody wants it: it was announced anew since, or a person typed.
     """
-    if not asked and code not in _PASSING:
+    if not is_wanted and code not in _PASSING:
         return float("inf")
     if code == "rolled_back_by_hand":
         return float("inf")

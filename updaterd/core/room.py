@@ -35,9 +35,9 @@ def inodes(files: Sequence[Entry]) -> int:
 
 
 def _folders(files: Sequence[Entry]) -> set[str]:
-    found: set[str] = set()
+    folders: set[str] = set()
     for entry in files:
         folder = entry.path
-        while folder and (folder := folder.rpartition("/")[0]) not in found:
-            found.add(folder)
-    return found
+        while folder and (folder := folder.rpartition("/")[0]) not in folders:
+            folders.add(folder)
+    return folders

@@ -192,15 +192,15 @@ def _why_full(
     """
     every = _routes(manifest.deltas, manifest.tree, have)
     sizes = {start: sum(step.length for step in steps) for _, start, steps in every}
-    smaller = [one for one in every if sizes[one[1]] < manifest.full.length]
+    smaller = [route for route in every if sizes[route[1]] < manifest.full.length]
     if not smaller:
         return "no delta is smaller" if every else "no delta starts from a tree on disk"
-    _, start, steps = min(smaller, key=lambda one: sizes[one[1]])
+    _, start, steps = min(smaller, key=lambda route: sizes[route[1]])
     shown = _show(start, steps)
     for step in steps:
-        if said := limits.against(step):
+        if obstacle := limits.against(step):
             which = "it" if len(steps) == 1 else f"its step to {step.to_version}"
-            return f"{shown}: {which} {said}"
+            return f"{shown}: {which} {obstacle}"
     weight = sum(map(cost, steps)) - sizes[start]
     return f"{shown}, asks for memory that weighs as {weight} B more, one for each KiB"
 

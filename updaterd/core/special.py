@@ -38,7 +38,7 @@ def special(item: Fields) -> Special:
     return Special(path, mode)
 
 
-def asked(mode: int) -> tuple[str, ...]:
+def rights_of(mode: int) -> tuple[str, ...]:
     """Return the kinds of rights that a mode asks for."""
     return tuple(kind for kind, bits in KINDS.items() if mode & bits)
 

@@ -98,9 +98,9 @@ class LimitError(TransientError):
 
     code = "stream_limit"
 
-    def __init__(self, what: str, events: tuple[Event, ...] = ()) -> None:
+    def __init__(self, message: str, events: tuple[Event, ...] = ()) -> None:
         super().__init__(
-            what,
+            message,
             means="the feed sends something that is no update event",
             do="check the feed's address, or tell whoever publishes to it",
         )
@@ -306,8 +306,8 @@ class Parser:
         """Process non-empty lines, joined by newlines (9.2.6, "process the field")."""
         self._open = True
         data = lines.replace("\ndata: ", "\n")
-        taken = len(lines) - len(data)
-        if lines[:6] == "data: " and taken == 6 * data.count("\n"):
+        consumed = len(lines) - len(data)
+        if lines[:6] == "data: " and consumed == 6 * data.count("\n"):
             self._add_data(data[6:], events)
         else:
             for line in lines.split("\n"):
@@ -354,9 +354,9 @@ class Parser:
         self._block_retry = None
         self._open = False
 
-    def _fail(self, events: list[Event], what: str) -> None:
-        limit = self._limits.line if what == "a line" else self._limits.event
-        self._failed = f"the stream sent {what} of more than {limit} bytes"
+    def _fail(self, events: list[Event], part: str) -> None:
+        limit = self._limits.line if part == "a line" else self._limits.event
+        self._failed = f"the stream sent {part} of more than {limit} bytes"
         self._tail, self._pieces = b"", []
         self._line_size, self._line, self._line_raw = 0, [], []
         raise LimitError(self._failed, tuple(events))

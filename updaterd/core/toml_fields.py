@@ -30,13 +30,13 @@ class Table:
         elif values is not None:
             mistakes.append(f"[{name}] must be a table")
 
-    def _take(self, key: str, kind: type | tuple[type, ...], what: str) -> object:
+    def _take(self, key: str, kind: type | tuple[type, ...], expected: str) -> object:
         self._known.add(key)
         value = self._values.get(key)
         if value is None:
             return None
         if not isinstance(value, kind) or isinstance(value, bool):
-            self.wrong(key, f"must be {what}")
+            self.wrong(key, f"must be {expected}")
             return None
         return value
 
@@ -69,14 +69,14 @@ class Table:
         if value is None:
             return default
         try:
-            found = parse_duration(value) if isinstance(value, str) else float(value)  # type: ignore[arg-type] # _take has checked it
+            number = parse_duration(value) if isinstance(value, str) else float(value)  # type: ignore[arg-type] # _take has checked it
         except MalformedError as error:
             self.wrong(key, str(error))
             return default
-        if not low <= found < 10**9:
+        if not low <= number < 10**9:
             self.wrong(key, f"must be at least {low:g} s, it is {value!r}")
             return default
-        return found
+        return number
 
     def whole(self, key: str, default: int, *, low: int) -> int:
         """Return an integer of at least `low`, or `default`."""

@@ -110,9 +110,9 @@ def check_path(path: str) -> str:
             f"path {path!r:.80} has a name of more than {MAX_NAME} bytes",
             code="bad_path",
         )
-    if found := unseen(path):
+    if character := unseen(path):
         raise MalformedError(
-            f"path {path!r:.80} has the character {found}, which no reader sees",
+            f"path {path!r:.80} has the character {character}, which no reader sees",
             code="bad_path",
         )
     return path
@@ -242,12 +242,12 @@ def check_tree(
 
 def _entered(path: str, before: str) -> list[str]:
     """Return the directories of `path` that are none of those of `before`."""
-    found = []
+    folders = []
     folder = path.rpartition("/")[0]
     while folder and not before.startswith(folder + "/"):
-        found.append(folder)
+        folders.append(folder)
         folder = folder.rpartition("/")[0]
-    return found
+    return folders
 
 
 class Links:

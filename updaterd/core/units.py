@@ -33,12 +33,12 @@ def parse_duration(text: str) -> float:
         MalformedError: it is not a duration.
     """
     total, at = 0.0, 0
-    while at < len(text) and (found := _PART.match(text, at)):
-        unit = found[2] or "s"
+    while at < len(text) and (match := _PART.match(text, at)):
+        unit = match[2] or "s"
         if unit not in _SECONDS:
             break
-        total += float(found[1]) * _SECONDS[unit]
-        at = found.end()
+        total += float(match[1]) * _SECONDS[unit]
+        at = match.end()
     if not text.strip() or text[at:].strip():
         raise MalformedError(
             f"{text!r:.80} is not a duration", do='write "90s", "30min", "6h", "7d"'
@@ -52,10 +52,10 @@ def parse_bytes(text: str) -> int:
     Raises:
         MalformedError: it is not a size.
     """
-    found = _PART.fullmatch(text.strip())
-    if found is None or found[2] not in _BYTES:
+    match = _PART.fullmatch(text.strip())
+    if match is None or match[2] not in _BYTES:
         raise MalformedError(f"{text!r:.80} is not a size", do='write "500MiB"')
-    return int(float(found[1]) * _BYTES[found[2]])
+    return int(float(match[1]) * _BYTES[match[2]])
 
 
 def parse_rate(text: str) -> int:
@@ -84,10 +84,10 @@ def format_bytes(count: float) -> str:
 
 def format_duration(seconds: float) -> str:
     """Return a duration for a person, two units at most: "2h 5min"."""
-    left = round(abs(seconds))
+    rest = round(abs(seconds))
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
+        count, rest = divmod(rest, size)
         if count:
             parts.append(f"{count}{unit}")
     return " ".join(parts[:2]) or "0s"

@@ -39,8 +39,8 @@ def of(raw: bytes) -> Read:
 
 
 def _end(pattern: re.Pattern[AnyStr], text: AnyStr, at: int) -> int:
-    found = pattern.match(text, at)
-    return found.end() if found else at
+    match = pattern.match(text, at)
+    return match.end() if match else at
 
 
 def check_count(read: Read, where: str, most: int) -> None:
@@ -218,9 +218,9 @@ class Window:
                 return ""
 
     def _takes(self, character: str) -> bool:
-        there = self._next() == character
-        self._at += there
-        return there
+        is_next = self._next() == character
+        self._at += is_next
+        return is_next
 
     def _need(self, character: str) -> None:
         if not self._takes(character):

@@ -70,13 +70,13 @@ def _window(text: str) -> Window:
 
 
 def _weekdays(text: str) -> frozenset[int]:
-    found: set[int] = set()
+    days: set[int] = set()
     for part in text.split(","):
         first, dots, last = part.partition("..")
         low = _weekday(first, text)
         high = _weekday(last, text) if dots else low
-        found.update((low + step) % 7 for step in range((high - low) % 7 + 1))
-    return frozenset(found)
+        days.update((low + step) % 7 for step in range((high - low) % 7 + 1))
+    return frozenset(days)
 
 
 def _weekday(name: str, text: str) -> int:
@@ -158,8 +158,8 @@ def _instant(day: date, minutes: int, zone: tzinfo, *, fold: int) -> float:
     hour, minute = divmod(minutes % (24 * 60), 60)
     local = datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone, fold=fold)
     instant = local.timestamp()
-    there = datetime.fromtimestamp(instant, UTC).astimezone(zone)
-    if there.replace(tzinfo=None) == local.replace(tzinfo=None):
+    wall = datetime.fromtimestamp(instant, UTC).astimezone(zone)
+    if wall.replace(tzinfo=None) == local.replace(tzinfo=None):
         return instant
     # PEP 495: in a gap, fold=1 gives the earlier instant, fold=0 the later one.
     low = int(local.replace(fold=1).timestamp())

@@ -107,5 +107,5 @@ def passed(words: Iterable[Word]) -> float:
     The newest, not the latest: a publisher whose clock was ahead puts it right by
     signing again.
     """
-    said = [word for word in words if word.time]
-    return max(said, key=lambda word: word.place).time if said else 0.0
+    timed = [word for word in words if word.time]
+    return max(timed, key=lambda word: word.place).time if timed else 0.0

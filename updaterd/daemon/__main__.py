@@ -41,7 +41,7 @@ def _loader(words: dict[str, str]) -> Callable[[], Settings]:
 def _run(stream: str, load: Callable[[], Settings]) -> int:
     log.configure(stream=cast("log.Stream", stream))
     runtime = Path(load().directories.runtime)
-    with locks.hold(runtime / "lock", what="this machine (the daemon is running)"):
+    with locks.hold(runtime / "lock", subject="this machine (the daemon is running)"):
         # The last daemon's names a process that may be anybody's by now.
         (runtime / "status.json").unlink(missing_ok=True)
         return service.serve(load, now=clocks.wall_clock, draw=clocks.random_draw)

@@ -116,7 +116,7 @@ class Subscription:
                 continue
             except UpdaterError as error:
                 self._log.error(
-                    "feed_unusable", code=error.code, cause=error.what, remedy=error.do
+                    "feed_unusable", code=error.code, cause=error.cause, remedy=error.do
                 )
                 self._tell(
                     ConnectionState(phase="stopped", code=error.code, error=str(error))

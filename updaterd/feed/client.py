@@ -208,11 +208,11 @@ class EventSource:
 
         For callers that store events many at a time.
         """
-        taken = list(self._ready)
+        events = list(self._ready)
         self._ready.clear()
-        if taken:
-            self._given_id = taken[-1].id
-        return taken
+        if events:
+            self._given_id = events[-1].id
+        return events
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """Return itself."""
@@ -280,7 +280,7 @@ class EventSource:
             return Failure(code="closed", text="the feed ended the stream")
         except LimitError as error:
             self._ready.extend(error.events)
-            return Failure(code=error.code, text=error.what, cause=error)
+            return Failure(code=error.code, text=error.cause, cause=error)
         except Exception as error:  # noqa: BLE001 # see of_exception
             return of_exception(error, opened=True)
         if events:

@@ -53,7 +53,7 @@ class Resume:
             fields.integer("schema", low=SCHEMA, high=SCHEMA)
             self.last_event_id = fields.text("last_event_id", longest=_LONGEST_ID)
         except MalformedError as error:
-            self._put_aside(error.what)
+            self._put_aside(error.cause)
 
     def _put_aside(self, why: str) -> None:
         number = 1

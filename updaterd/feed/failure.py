@@ -96,8 +96,8 @@ def of_exception(error: BaseException, *, opened: bool) -> Failure:
     chain = list(_chain(error))
     code = _code(error, chain, opened=opened)
     # The innermost message is the one that names the cause.
-    told = [str(link) for link in chain if str(link)]
-    text = told[-1] if told else type(error).__name__
+    texts = [str(link) for link in chain if str(link)]
+    text = texts[-1] if texts else type(error).__name__
     if code == "network":
         text = f"{type(error).__name__}: {text}"
     return Failure(
@@ -126,13 +126,13 @@ _SAID = {
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception, its members and its causes, outermost first."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
         link = waiting.pop(0)
-        if link is None or id(link) in seen:
+        if link is None or id(link) in visited:
             continue
-        seen.add(id(link))
+        visited.add(id(link))
         if not isinstance(link, _NO_FAILURES):
             yield link
         if isinstance(link, BaseExceptionGroup):
@@ -156,9 +156,9 @@ def _code(error: BaseException, chain: list[BaseException], *, opened: bool) -> 
     )
 
 
-def _code_of_protocol(told: str, *, opened: bool) -> str:
-    if "disconnected" in told:
+def _code_of_protocol(text: str, *, opened: bool) -> str:
+    if "disconnected" in text:
         return "closed"
-    if "location header" in told:
+    if "location header" in text:
         return "redirect"
     return "cut" if opened else "protocol"

@@ -106,9 +106,9 @@ class _Deletion:
                         self._remove(place, inner)
                     continue
                 stack.pop()
-                left = place.leave()
+                descriptor = place.leave()
                 if self._count == before:
-                    self._remove(place, left, folder=True)
+                    self._remove(place, descriptor, folder=True)
 
     def _path(self, place: Descent, name: str) -> Path:
         """Return where a name is, for people: the first step is the tree itself."""

@@ -33,13 +33,13 @@ def owners(*folders: str | os.PathLike[str]) -> frozenset[int]:
     may have none), this process's own user, and whom `folders` belong to: the state
     directory, so that root sees what the daemon's user sees.
     """
-    found = {0, os.geteuid()}
+    uids = {0, os.geteuid()}
     for folder in ("/", *folders):
         try:
-            found.add(os.stat(folder).st_uid)
+            uids.add(os.stat(folder).st_uid)
         except OSError:
             continue
-    return frozenset(found)
+    return frozenset(uids)
 
 
 def fault(path: str | os.PathLike[str], trusted: frozenset[int]) -> str:
@@ -65,7 +65,7 @@ def first_fault(
     paths: Iterable[str | os.PathLike[str]], trusted: frozenset[int]
 ) -> str:
     """Return the first fault of several paths, or nothing."""
-    return next((said for path in paths if (said := fault(path, trusted))), "")
+    return next((text for path in paths if (text := fault(path, trusted))), "")
 
 
 class _Walk:
@@ -90,17 +90,17 @@ class _Walk:
         Raises:
             OSError: something on the way is not there, or closed to us.
         """
-        if said := self._enter("/"):
-            return said
+        if fault_text := self._enter("/"):
+            return fault_text
         self._ahead = list(reversed(path.split("/")))
         while self._ahead:
             name = self._ahead.pop()
             if name == "..":
                 self._leave()
             elif name not in ("", "."):
-                said, ended = self._step(name)
-                if said or ended:
-                    return said
+                fault_text, ended = self._step(name)
+                if fault_text or ended:
+                    return fault_text
         return self._shared[-1]
 
     def _step(self, name: str) -> tuple[str, bool]:
@@ -110,19 +110,19 @@ class _Walk:
             OSError: it is closed to us, or went away.
         """
         try:
-            found = os.lstat(name, dir_fd=self._fds[-1])
+            status = os.lstat(name, dir_fd=self._fds[-1])
         except FileNotFoundError:
             return self._shared[-1], True
-        if self._shared[-1] and found.st_uid not in self._trusted:
-            return self._belongs(name, found), True
-        if stat.S_ISLNK(found.st_mode):
+        if self._shared[-1] and status.st_uid not in self._trusted:
+            return self._belongs(name, status), True
+        if stat.S_ISLNK(status.st_mode):
             self._hops += 1
             target = os.readlink(name, dir_fd=self._fds[-1])
             if target.startswith("/"):
                 self._restart()
             self._ahead += reversed(target.split("/"))
             return "", self._hops > _HOPS  # the kernel follows it no further
-        if stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(status.st_mode):
             return self._enter(name), False
         return self._file(name), True
 
@@ -131,12 +131,12 @@ class _Walk:
         fd = os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=where)
         self._fds.append(fd)
         self._names.append("" if name == "/" else name)
-        found = os.fstat(fd)
-        if found.st_uid not in self._trusted:
-            return self._belongs("", found)
-        shared = self._writable("", fd, found)
+        status = os.fstat(fd)
+        if status.st_uid not in self._trusted:
+            return self._belongs("", status)
+        shared = self._writable("", fd, status)
         self._shared.append(shared)
-        return "" if found.st_mode & stat.S_ISVTX else shared
+        return "" if status.st_mode & stat.S_ISVTX else shared
 
     def _leave(self) -> None:
         if len(self._fds) > 1:
@@ -152,26 +152,26 @@ class _Walk:
         """Judge a file at the end of the way, and the directory that it is in."""
         fd = os.open(name, _LOOK, dir_fd=self._fds[-1])
         try:
-            found = os.fstat(fd)
-            if found.st_uid not in self._trusted:
-                return self._belongs(name, found)
-            return self._writable(name, fd, found) or self._shared[-1]
+            status = os.fstat(fd)
+            if status.st_uid not in self._trusted:
+                return self._belongs(name, status)
+            return self._writable(name, fd, status) or self._shared[-1]
         finally:
             os.close(fd)
 
-    def _belongs(self, name: str, found: os.stat_result) -> str:
-        return f"{self._path(name)} belongs to {_user(found.st_uid)}"
+    def _belongs(self, name: str, status: os.stat_result) -> str:
+        return f"{self._path(name)} belongs to {_user(status.st_uid)}"
 
-    def _writable(self, name: str, fd: int, found: os.stat_result) -> str:
+    def _writable(self, name: str, fd: int, status: os.stat_result) -> str:
         """Return who else may write there, by its mode; or nothing."""
         path = self._path(name)
-        if found.st_mode & stat.S_IWOTH:
+        if status.st_mode & stat.S_IWOTH:
             return f"every user may write {path}"
-        if found.st_mode & stat.S_IWGRP:
+        if status.st_mode & stat.S_IWGRP:
             if _has_list(fd):
                 return f"the access list of {path} lets others write"
-            if not self._is_private(found.st_gid):
-                return f"group {_group(found.st_gid)} may write {path}"
+            if not self._is_private(status.st_gid):
+                return f"group {_group(status.st_gid)} may write {path}"
         return ""
 
     def _path(self, name: str) -> str:

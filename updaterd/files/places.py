@@ -107,8 +107,8 @@ def advice(path: Path, number: int | None, *, like: Path | None = None) -> str:
             "if it was deleted while the daemon ran, `systemctl restart updaterd` "
             f"makes it; else mount the file system of {path} writable"
         )
-    if said := refused_root(number):
-        return said
+    if text := refused_root(number):
+        return text
     uid, gid = _owner(like) or (os.geteuid(), os.getegid())
     return (
         f"as root: `install -d -m 0700 -o {_user(uid)} -g {_group(gid)} {path}`; "
@@ -131,10 +131,10 @@ def _owner(like: Path | None) -> tuple[int, int] | None:
     if like is None or os.geteuid() != 0:
         return None
     try:
-        found = like.stat()
+        status = like.stat()
     except OSError:
         return None
-    return (found.st_uid, found.st_gid) if found.st_uid != 0 else None
+    return (status.st_uid, status.st_gid) if status.st_uid != 0 else None
 
 
 def _user(uid: int) -> str:

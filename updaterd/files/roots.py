@@ -145,30 +145,30 @@ def shared(products: Iterable[Product]) -> list[str]:
     ordered = sorted(
         (Path(os.path.realpath(product.root)), product.name) for product in products
     )
-    found = [
-        _shared(one, other, outer)
-        for (outer, one), (inner, other) in pairwise(ordered)
+    faults = [
+        _shared(name, other, outer)
+        for (outer, name), (inner, other) in pairwise(ordered)
         if inner.is_relative_to(outer)
     ]
-    if found:
-        return found
+    if faults:
+        return faults
     owned: dict[Id, tuple[str, Path]] = {}
     pairs: dict[tuple[str, str], Path] = {}
     for root, name in ordered:
         for folder in _own(root):
-            other, there = owned.setdefault(folder.id, (name, folder.path))
+            other, place = owned.setdefault(folder.id, (name, folder.path))
             if other != name:
-                pairs.setdefault((other, name), there)
+                pairs.setdefault((other, name), place)
     for root, name in ordered:
         for ident in filter(None, map(_id, root.parents)):
-            other, there = owned.get(ident, (name, root))
+            other, place = owned.get(ident, (name, root))
             if other != name:
-                pairs.setdefault((min(other, name), max(other, name)), there)
-    return [_shared(one, other, where) for (one, other), where in pairs.items()]
+                pairs.setdefault((min(other, name), max(other, name)), place)
+    return [_shared(name, other, where) for (name, other), where in pairs.items()]
 
 
-def _shared(one: str, other: str, where: Path) -> str:
-    return f"products.{one} and products.{other} share {where}"
+def _shared(name: str, other: str, where: Path) -> str:
+    return f"products.{name} and products.{other} share {where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +184,8 @@ def _own(root: Path) -> Iterator[_Folder]:
     except OSError:
         versions = []
     for path in (root, *(root / name for name in _INSIDE), *versions):
-        if (found := _id(path)) is not None:
-            yield _Folder(path, found)
+        if (ident := _id(path)) is not None:
+            yield _Folder(path, ident)
 
 
 def _id(path: Path) -> Id | None:

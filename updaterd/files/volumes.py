@@ -75,34 +75,34 @@ def _by_statx(fd: int) -> int:
     """
     import ctypes  # noqa: PLC0415 # dear, and only for where there is no /proc
 
-    found = ctypes.create_string_buffer(256)  # struct statx of linux/stat.h
+    buffer = ctypes.create_string_buffer(256)  # struct statx of linux/stat.h
     try:
         statx = ctypes.CDLL(None)["statx"]
     except AttributeError:
         raise OSError(errno.ENOSYS, _UNKNOWN) from None
-    if statx(fd, b"", _AT_EMPTY_PATH, _MNT_ID, found) != 0:
+    if statx(fd, b"", _AT_EMPTY_PATH, _MNT_ID, buffer) != 0:
         raise OSError(errno.ENOSYS, _UNKNOWN)
-    (known,) = struct.unpack_from("=I", found)
+    (known,) = struct.unpack_from("=I", buffer)
     if not known & _MNT_ID:
         raise OSError(errno.ENOSYS, _UNKNOWN)
-    (mount,) = struct.unpack_from("=Q", found, 144)
+    (mount,) = struct.unpack_from("=Q", buffer, 144)
     return int(mount)
 
 
-def same(one: Path, other: Path) -> bool:
+def same(first: Path, second: Path) -> bool:
     """Tell whether a file can be renamed from one directory into the other.
 
     Raises:
         OSError: one of them cannot be opened.
     """
-    found = []
-    for path in (one, other):
+    volumes = []
+    for path in (first, second):
         fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            found.append(of(fd))
+            volumes.append(of(fd))
         finally:
             os.close(fd)
-    return found[0] == found[1]
+    return volumes[0] == volumes[1]
 
 
 class Descent:
@@ -144,12 +144,12 @@ class Descent:
         Raises:
             OSError: it is none (a link is none), or may not be entered.
         """
-        found = os.open(name, _LOOK, dir_fd=self.fd)
+        entry = os.open(name, _LOOK, dir_fd=self.fd)
         try:
-            status = os.fstat(found)
+            status = os.fstat(entry)
             if not stat.S_ISDIR(status.st_mode):
                 raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            if of(found) != self._volume:
+            if of(entry) != self._volume:
                 return False
             if (
                 self._unlock
@@ -158,12 +158,12 @@ class Descent:
             ):
                 # by its descriptor: chmod of a name would follow what stands there
                 # by now, and fchmod does not take what was only looked up
-                os.chmod(f"/proc/self/fd/{found}", 0o700)
-            inside = os.open(".", _HERE, dir_fd=found)
+                os.chmod(f"/proc/self/fd/{entry}", 0o700)
+            inside = os.open(".", _HERE, dir_fd=entry)
         finally:
-            os.close(found)
-        here = os.fstat(self.fd)
-        self._trail.append((name, (here.st_dev, here.st_ino)))
+            os.close(entry)
+        own = os.fstat(self.fd)
+        self._trail.append((name, (own.st_dev, own.st_ino)))
         os.close(self.fd)
         self.fd = inside
         return True
@@ -226,12 +226,12 @@ class Found:
     why: str = ""
 
 
-def walk(top: int, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Found]:
+def walk(top: int, enters: Callable[[str], bool] = lambda _: True) -> Iterator[Found]:
     """Yield everything in a tree; other file systems are named, and not entered.
 
     Args:
         top: an open directory.
-        wanted: whether to enter the directory of that path; asked for each.
+        enters: whether to enter the directory of that path; asked for each.
 
     Raises:
         OSError: a directory was moved while it was walked.
@@ -246,7 +246,7 @@ def walk(top: int, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[F
                     place.leave()
                 continue
             path = place.beneath(name)
-            if not folder or not wanted(path):
+            if not folder or not enters(path):
                 yield Found(path, place.fd, name, folder)
                 continue
             try:

@@ -134,18 +134,18 @@ def redact(text: str) -> str:
 def stderr_is_journal() -> bool:
     """Tell by JOURNAL_STREAM=device:inode, as systemd.exec(5) says to."""
     try:
-        there = os.fstat(2)
+        status = os.fstat(2)
     except OSError:
         return False
-    return os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def _clean(_: "WrappedLogger", __: str, event: "EventDict") -> "EventDict":
     """Drop secrets and empty fields; make every value text or a plain number."""
     return {
         key: value
-        for key, found in event.items()
-        if (value := _plain(key, found)) is not None
+        for key, raw in event.items()
+        if (value := _plain(key, raw)) is not None
     }
 
 
@@ -164,7 +164,7 @@ def _plain(key: str, value: object) -> str | int | float | bool | None:
     elif isinstance(value, MutableMapping):
         value = {k: _plain(str(k), v) for k, v in value.items()}
     elif isinstance(value, (tuple, list, set, frozenset)):
-        value = ", ".join(str(_plain(key, one)) for one in value)
+        value = ", ".join(str(_plain(key, item)) for item in value)
     text = redact(str(value)[: 2 * _LONGEST_FIELD])
     if key == "exception":  # the one field of several lines
         return "\n".join(printable(line) for line in text.splitlines()[-60:])

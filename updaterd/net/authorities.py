@@ -47,7 +47,7 @@ def system_places() -> Places | None:
     if {paths.openssl_cafile_env, paths.openssl_capath_env} & os.environ.keys():
         return None
     named = (paths.openssl_cafile, *_FILES)
-    file = next((one for one in named if os.access(one, os.R_OK)), None)
+    file = next((path for path in named if os.access(path, os.R_OK)), None)
     folder = paths.capath if _is_hashed(paths.capath) else None
     return None if folder is None and file is None else Places(folder, file)
 

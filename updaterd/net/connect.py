@@ -79,7 +79,7 @@ def read_headers(path: PurePath) -> dict[str, str]:
             do="make it readable for the daemon, one `Name: value` a line",
             code="headers_file",
         ) from error
-    found = {}
+    headers = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -88,8 +88,8 @@ def read_headers(path: PurePath) -> dict[str, str]:
             raise BrokenError(
                 f"line {number} of {path} is not `Name: value`", code="headers_file"
             )
-        found[name.strip()] = value.strip()
-    return found
+        headers[name.strip()] = value.strip()
+    return headers
 
 
 def environment_proxies() -> Proxies:

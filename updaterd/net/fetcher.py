@@ -202,8 +202,8 @@ class Fetcher:
         last = "" if end is None else str(end - 1)
 
         def reopen(at: int, tag: str | None) -> Awaitable[httpx.Response]:
-            wanted = {"Range": f"bytes={at}-{last}"}
-            return self._open(url, wanted | ({"If-Range": tag} if tag else {}))
+            headers = {"Range": f"bytes={at}-{last}"}
+            return self._open(url, headers | ({"If-Range": tag} if tag else {}))
 
         return reopen
 
@@ -238,12 +238,12 @@ class Fetcher:
             sent = {"Content-Type": "application/json", **headers}
             response = await self._send("POST", url, sent, body)
             try:
-                found = bytearray()
+                answer = bytearray()
                 async for chunk in response.aiter_raw():
-                    found += chunk
-                    if len(found) > 65536:
+                    answer += chunk
+                    if len(answer) > 65536:
                         raise _too_much(url, 65536)
-                return response.status_code, bytes(found)
+                return response.status_code, bytes(answer)
             finally:
                 await response.aclose()
 
@@ -281,13 +281,13 @@ class Fetcher:
             TransientError: no connection, or the deadline passed.
             BrokenError: the address is neither https nor loopback.
         """
-        wanted = {}
+        headers = {}
         if start or end is not None:
             last = "" if end is None else str(end - 1)
-            wanted["Range"] = f"bytes={start}-{last}"
+            headers["Range"] = f"bytes={start}-{last}"
             if if_range:
-                wanted["If-Range"] = if_range
-        response = self._loop.run_until_complete(self._head(url, wanted))
+                headers["If-Range"] = if_range
+        response = self._loop.run_until_complete(self._head(url, headers))
         body = Body(
             response,
             start=start if response.status_code == 206 else 0,
@@ -304,9 +304,9 @@ class Fetcher:
         finally:
             self._loop.run_until_complete(body.close())
 
-    async def _head(self, url: str, wanted: dict[str, str]) -> httpx.Response:
+    async def _head(self, url: str, headers: dict[str, str]) -> httpx.Response:
         async with _mapped(url), asyncio.timeout(self.deadline_s):
-            return await self._open(url, wanted)
+            return await self._open(url, headers)
 
     def _chunks(self, body: Body, url: str, min_rate: int) -> Iterator[bytes]:
         waited, came = 0.0, 0
@@ -326,11 +326,11 @@ class Fetcher:
                     raise _too_slow(url)
                 waited, came = 0.0, 0
 
-    async def _open(self, url: str, wanted: dict[str, str]) -> httpx.Response:
+    async def _open(self, url: str, headers: dict[str, str]) -> httpx.Response:
         # only redirects that stay on the same origin are followed
         at = url
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._send("GET", at, wanted)
+            response = await self._send("GET", at, headers)
             if response.status_code not in {301, 302, 303, 307, 308}:
                 return await _checked(response, at)
             await response.aclose()
@@ -349,13 +349,13 @@ class Fetcher:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
     ) -> httpx.Response:
         require_secure(url)
-        mine = self._origin is None or origin_of(url) == self._origin
+        is_own = self._origin is None or origin_of(url) == self._origin
         request = self._client.build_request(
             method,
             url,
             content=body or None,
             headers={
-                **(self._headers if mine else {}),
+                **(self._headers if is_own else {}),
                 "Accept-Encoding": "identity",
                 **headers,
             },
@@ -423,15 +423,15 @@ async def _mapped(url: str) -> AsyncIterator[None]:
         while cause is not None and not isinstance(cause, ssl.SSLError):
             cause = cause.__cause__ or cause.__context__
         code = "tls" if cause is not None else "unreachable"
-        what = str(cause or error) or type(error).__name__
-        raise _unreachable(url, what, code) from error
+        text = str(cause or error) or type(error).__name__
+        raise _unreachable(url, text, code) from error
     except (OSError, ValueError) as error:  # httpx lets a few of these through
         raise _unreachable(url, str(error), "unreachable") from error
 
 
-def _unreachable(url: str, what: str, code: str) -> TransientError:
+def _unreachable(url: str, text: str, code: str) -> TransientError:
     return TransientError(
-        f"cannot reach {url:.200}: {what}",
+        f"cannot reach {url:.200}: {text}",
         means="what is installed keeps running; updates wait",
         do="updaterd tries again by itself; check network, proxy and certificates "
         "if it lasts",

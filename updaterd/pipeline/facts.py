@@ -101,7 +101,7 @@ def passing_over(
                     continue
             view.manifest(name, target.version, known.platform)
         except NotUnderstoodError as error:
-            passed = Block(seq=target.seq, reason=error.what, code=error.code)
+            passed = Block(seq=target.seq, reason=error.cause, code=error.code)
             known = replace(known, blocked={**known.blocked, target.version: passed})
         except UpdaterError:
             return pointer, known  # asked for again, by who has an answer to that
@@ -121,8 +121,8 @@ def _block(failed: Failed, *, typed: bool) -> Block:
     return Block(
         seq=failed.seq,
         reason=failed.reason,
-        until=failed.blocked_at + retry_after_s(*known, asked=typed or announced),
-        retried_at=failed.blocked_at + retry_after_s(*known, asked=announced),
+        until=failed.blocked_at + retry_after_s(*known, is_wanted=typed or announced),
+        retried_at=failed.blocked_at + retry_after_s(*known, is_wanted=announced),
     )
 
 

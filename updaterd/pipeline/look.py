@@ -67,12 +67,12 @@ def take(
     """
     heard = run.journal.newest_event()  # before asking: later ones are news
     view = _refresh(run, request)
-    warnings = tuple(warning.what for warning in view.warnings)
+    warnings = tuple(warning.cause for warning in view.warnings)
     try:
         pointer = view.channel(run.name, run.product.channel)
     except NotUnderstoodError as error:
         known = facts.without_a_view(run)
-        decision: Decision = Wait(code=error.code, reason=error.what)
+        decision: Decision = Wait(code=error.code, reason=error.cause)
         warnings = (*warnings, error.do)
     else:
         known, decision = _decide(run, request, view, pointer, staged)
@@ -154,7 +154,7 @@ def _refresh(run: Run, request: Request) -> View:
     )
     if not request.dry:
         rows = [
-            {"code": warning.code, "what": warning.what} for warning in view.warnings
+            {"code": warning.code, "what": warning.cause} for warning in view.warnings
         ]
         run.journal.set_meta("warnings", json.dumps(rows))
     return view

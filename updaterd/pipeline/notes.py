@@ -74,7 +74,7 @@ def end(run: Run, outcome: Outcome) -> None:
     until = None
     if not installed and failed is not None:
         until = failed.blocked_at + retry_after_s(
-            failed.code, failed.failures, asked=False
+            failed.code, failed.failures, is_wanted=False
         )
     run.journal.remember(
         run.name,

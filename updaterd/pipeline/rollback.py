@@ -165,7 +165,7 @@ def finish(run: Run, deployment: Deployment) -> Outcome:
         outcome = trial.perform(run, deployment)
     except UpdaterError as error:
         if journal.deployment(ident).state is State.STAGED:
-            journal.move(ident, State.FAILED, run.note(error.code, error.what))
+            journal.move(ident, State.FAILED, run.note(error.code, error.cause))
             _stay(run, deployment)
         raise
     except OSError:

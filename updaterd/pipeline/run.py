@@ -120,7 +120,7 @@ def at_work(run: Run) -> Iterator[None]:
         stage.failure: one of these.
     """
     lock = run.services.lock(run.product)
-    with locks.hold(lock, what=f"product {run.name}"):
+    with locks.hold(lock, subject=f"product {run.name}"):
         try:
             roots.close(run.product)
             roots.check(run.product)

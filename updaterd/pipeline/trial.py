@@ -150,7 +150,7 @@ def _try_out(run: Run, env: dict[str, str]) -> Fault | None:
     try:
         run.hook("post_activate", env)
     except UpdaterError as error:
-        return Fault(error.code, error.what)
+        return Fault(error.code, error.cause)
     return bring_up(run, env)
 
 
@@ -172,7 +172,7 @@ def bring_up(
             run.services.manager.restart(run.product.units)
         text = _fault(run, env)
     except UpdaterError as error:
-        text = str(error) if isinstance(error, RefusedError) else error.what
+        text = str(error) if isinstance(error, RefusedError) else error.cause
         return Fault(error.code, text)
     return Fault("unhealthy", text) if text else None
 
@@ -229,7 +229,7 @@ def roll_back(run: Run, ident: int) -> Outcome:
         target = _return_to(root, deployment)
     except BrokenError as error:
         # Ended, not left open: a newer release may heal the machine.
-        run.journal.move(ident, State.FAILED, run.note(error.code, error.what))
+        run.journal.move(ident, State.FAILED, run.note(error.code, error.cause))
         raise
     env = _environment(run, deployment)
     with undisturbed(run.services.teller) as signals:

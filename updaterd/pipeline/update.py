@@ -179,7 +179,7 @@ def _deploy(
             run.note(error.code, str(error)),
         )
         if rejected:
-            note = run.note(error.code, error.what)
+            note = run.note(error.code, error.cause)
             run.journal.block(run.name, manifest, note)
         raise
     staged = run.journal.deployment(deployment.id)

@@ -135,7 +135,7 @@ def build(  # noqa: PLR0913 - all that a push is told
                 if strict and got.code == "not_proven":
                     raise got
                 # A delta is a convenience: the full bundle serves these machines.
-                skipped.append(f"{old.version}: {got.what}")
+                skipped.append(f"{old.version}: {got.cause}")
             elif got.length < full.length:
                 _settle(workspace, order.folder(number) / "delta", got.sha256)
                 edges.append(got)

@@ -253,7 +253,7 @@ def _path(path: str) -> str:
     except RejectedError as error:
         raise RejectedError(
             f"{path!r:.200} is no name that a release may have",
-            means=error.what,
+            means=error.cause,
             do="rename it, or move it up",
             code=error.code,
         ) from error

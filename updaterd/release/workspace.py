@@ -117,7 +117,7 @@ class Workspace:
                         )
                     )
                 )
-                stack.enter_context(locks.hold(own / "lock", what="this run"))
+                stack.enter_context(locks.hold(own / "lock", subject="this run"))
             for path in dead:
                 deletion.delete_tree(path)
             yield own
@@ -125,7 +125,7 @@ class Workspace:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the repository: no other publisher signs meanwhile."""
-        with locks.hold(self.folder / "lock", what="the repository", wait=True):
+        with locks.hold(self.folder / "lock", subject="the repository", wait=True):
             yield
 
 

@@ -35,7 +35,7 @@ class Observer:
         if self._up is not False:
             self._up = False
             self._metrics.log_up(up=False)
-            log.error("log_down", error=error.what, do=error.do)
+            log.error("log_down", error=error.cause, do=error.do)
 
     def log_up(self) -> None:
         """See `hub.Observer`."""

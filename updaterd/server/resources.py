@@ -101,7 +101,9 @@ def lock_embedded(event_log: EventLog) -> Iterator[None]:
             file = event_log.file.resolve()
             path = file.with_name(f"{file.name}.lock")
             try:
-                held.enter_context(hold(path, what=f"the event log {event_log.file}"))
+                held.enter_context(
+                    hold(path, subject=f"the event log {event_log.file}")
+                )
             except OSError as error:
                 raise BrokenError(
                     f"cannot write {path}: {error}",

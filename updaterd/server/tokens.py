@@ -157,7 +157,7 @@ class Tokens:
             if not self._refused:
                 # once: any stranger's request asks
                 self._refused = True
-                log.error("tokens_unreadable", error=error.what, do=error.do)  # noqa: TRY400  the text has it all
+                log.error("tokens_unreadable", error=error.cause, do=error.do)  # noqa: TRY400  the text has it all
             raise
         if self._refused:
             self._refused = False
@@ -200,7 +200,7 @@ class Tokens:
         self._damage = ""
         try:
             read = parse_object(data, where=str(self._path), limit=_LIMIT)
-            self._tokens = read.each("tokens", _read, most=_MOST)
+            self._tokens = read.objects("tokens", _read, most=_MOST)
             self._by_id = {token.id: token for token in self._tokens}
         except MalformedError as error:
             self._damage = str(error)

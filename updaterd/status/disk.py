@@ -20,10 +20,11 @@ _CHOOSER = "_updaterd_site"
 def abandoned(journal: Records, products: Container[str]) -> list[str]:
     """Return which trials nobody will end, for want of a configured product."""
     return [
-        f"{one.product}: it was taken out of the configuration while {one.version} was "
-        "not proven yet; put it back until `updaterd update` has settled that"
-        for one in journal.open_deployments()
-        if one.product not in products and one.state in TOUCHED
+        f"{deployment.product}: it was taken out of the configuration while "
+        f"{deployment.version} was not proven yet; put it back "
+        "until `updaterd update` has settled that"
+        for deployment in journal.open_deployments()
+        if deployment.product not in products and deployment.state in TOUCHED
     ]
 
 
@@ -48,16 +49,16 @@ def at_odds(journal: Records, product: Product) -> str | None:
 
     Between the two looks a worker may have come further; so look twice.
     """
-    said = None
+    fault = None
     for _ in range(2):
         open_ = journal.open_deployment(product.name)
         installed = journal.installed(product.name)
         if installed is None or (open_ and open_.state in TOUCHED):
             return None
-        said = _contradiction(product.root, installed.version)
-        if said is None:
+        fault = _contradiction(product.root, installed.version)
+        if fault is None:
             return _never_runs(product)
-    return f"{said}; `updaterd update {product.name}` looks into it"
+    return f"{fault}; `updaterd update {product.name}` looks into it"
 
 
 def _contradiction(root: PurePath, version: str) -> str | None:
@@ -70,13 +71,13 @@ def _contradiction(root: PurePath, version: str) -> str | None:
         named = os.path.basename(os.readlink(current))
         os.stat(current)
     except FileNotFoundError:
-        said = "leads nowhere"
+        fault = "leads nowhere"
     except OSError as error:
         if error.errno != errno.EINVAL:
             return None
-        said = "is not a link any more"
+        fault = "is not a link any more"
     else:
         if named.removeprefix(".beside-") == version:  # of install/beside
             return None
-        said = f"names {named}"
-    return f"{version} was installed, but {current} {said}"
+        fault = f"names {named}"
+    return f"{version} was installed, but {current} {fault}"

@@ -88,8 +88,8 @@ def judge(document: Document) -> Document:
 
 def _about(product: Document, message: str) -> str:
     """Return a message with the product's name before it, once."""
-    said = f"{product['name']}: "
-    return message if message.startswith(said) else said + message
+    prefix = f"{product['name']}: "
+    return message if message.startswith(prefix) else prefix + message
 
 
 def _is_refused(product: Document) -> bool:
@@ -135,8 +135,8 @@ def _is_pending(product: Document) -> bool:
         return True
     if installed is None and decision["code"] in _NOTHING_YET:
         return True
-    there = installed and target and installed["seq"] == target["seq"]
-    return decision["code"] in _ACTING and not there
+    is_installed = installed and target and installed["seq"] == target["seq"]
+    return decision["code"] in _ACTING and not is_installed
 
 
 def headline(document: Document) -> str:
@@ -150,14 +150,14 @@ def headline(document: Document) -> str:
     )
     if len(products) > _NAMED:
         named += f" and {len(products) - _NAMED} more"
-    said = {
+    summary = {
         "current": "up to date",
         "not_running": "the daemon is not running",
         "pending": "an update is pending",
         "degraded": "degraded: " + "; ".join(document["problems"][:1]),
         "rolled_back": "the last update was rolled back",
     }[state]
-    return f"{said} ({named or 'no products configured'})"
+    return f"{summary} ({named or 'no products configured'})"
 
 
 def left_behind(document: Document) -> Document:
@@ -184,15 +184,15 @@ def unreadable(document: Document, why: str) -> Document:
 
 def misread(document: Document, refused: Document) -> Document:
     """Return what a daemon published, when the configuration cannot be read now."""
-    found = {**document, "configuration": {"refused": refused}}
+    changed = {**document, "configuration": {"refused": refused}}
     old = _configuration_problems(document)
     others = (problem for problem in document["problems"] if problem not in old)
     degraded = "degraded" if document["state"] in _FINE else document["state"]
     return {
-        **found,
+        **changed,
         "state": degraded,
         "exit_code": EXIT_CODES[degraded],
-        "problems": [*_configuration_problems(found), *others],
+        "problems": [*_configuration_problems(changed), *others],
     }
 
 
@@ -201,9 +201,9 @@ def _configuration_problems(document: Document) -> list[str]:
     if refused is None:
         return []
     goes_on = "the daemon goes on with what it read before; "
-    said = goes_on if document["daemon"]["running"] else ""
-    then = f"{said}correct it, then `systemctl reload updaterd`"
-    return [f"configuration refused: {refused['message']}. {then}"]
+    meanwhile = goes_on if document["daemon"]["running"] else ""
+    advice = f"{meanwhile}correct it, then `systemctl reload updaterd`"
+    return [f"configuration refused: {refused['message']}. {advice}"]
 
 
 def _feed_problems(document: Document) -> list[str]:

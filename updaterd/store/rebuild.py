@@ -46,7 +46,7 @@ def open_or_rebuild(path: Path, *, now: float) -> tuple[sqlite3.Connection, str]
     except StateError as error:
         if not _hopeless(error):
             raise
-        return _start_anew(path, str(error.what), now)
+        return _start_anew(path, str(error.cause), now)
     problem = _damage(connection)
     if not problem:
         return connection, ""

@@ -27,13 +27,13 @@ class BusyError(TransientError):
 
 
 @contextmanager
-def hold(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
+def hold(path: Path, *, subject: str, wait: bool = False) -> Iterator[None]:
     """Hold the lock at `path` while the block runs.
 
     Args:
         path: the lock file; made when absent, never removed. Closed to other users:
             who may open it, if only to read, may lock it.
-        what: what is locked, for the message ("product acme").
+        subject: what is locked, for the message ("product acme").
         wait: wait for the holder to end instead of failing.
 
     Raises:
@@ -50,7 +50,7 @@ def hold(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
             fcntl.fcntl(fd, command, _FLOCK.pack(fcntl.F_WRLCK, *_WHOLE_FILE))
         except (BlockingIOError, PermissionError) as error:
             raise BusyError(
-                f"another updaterd process is at work on {what}",
+                f"another updaterd process is at work on {subject}",
                 do="wait for it to end; `updaterd status` tells what it does",
             ) from error
         yield
@@ -60,8 +60,8 @@ def hold(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
 
 def _close_to_others(fd: int) -> None:
     """Take the rights of others from a lock file that an older release made."""
-    found = os.fstat(fd)
-    if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+    status = os.fstat(fd)
+    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
         os.fchmod(fd, 0o600)
 
 

@@ -46,7 +46,7 @@ class Store:
         """
         try:
             places.make(self.cache)
-            with locks.hold(self.cache / "lock", what="trust", wait=True):
+            with locks.hold(self.cache / "lock", subject="trust", wait=True):
                 yield
         except OSError as error:
             raise explain(error, name="the trust cache") from error
@@ -70,10 +70,10 @@ class Store:
         if len(digest) != 64 or digest.strip("0123456789abcdef"):
             # it becomes a file name: a stolen release key may sign anything
             raise MalformedError(f"{target.path} has no usable sha256")
-        kept = self.cache / "manifests" / digest
-        found = self._kept(kept, target)
-        if found is not None:
-            return found
+        path = self.cache / "manifests" / digest
+        signed = self._stored(path, target)
+        if signed is not None:
+            return signed
         url = f"{self._base}{layout.target_file(target.path, digest)}"
         deadline_s = self._fetcher.deadline_s + target.length / 16384
         try:
@@ -90,11 +90,11 @@ class Store:
             ) from error
         except exceptions.LengthOrHashMismatchError as error:
             raise explain(error, name=target.path) from error
-        self._keep(kept, data)
-        return self._kept(kept, target) or Signed.of(data)
+        self._keep(path, data)
+        return self._stored(path, target) or Signed.of(data)
 
     @staticmethod
-    def _kept(path: Path, target: TargetFile) -> Signed | None:
+    def _stored(path: Path, target: TargetFile) -> Signed | None:
         """Return the file of an earlier attempt, when it is still what was signed."""
         try:
             with path.open("rb") as file:
@@ -111,7 +111,7 @@ class Store:
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             durable.publish_file(path, data, mode=0o600)
-            aged = sorted(path.parent.iterdir(), key=lambda each: each.stat().st_mtime)
+            aged = sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime)
             for old in aged[:-_KEPT]:
                 old.unlink(missing_ok=True)
         except OSError:

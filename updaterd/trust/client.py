@@ -137,15 +137,15 @@ class TrustClient:
             # A mirror behind what we know: what we know still stands, so go on
             # with it instead of letting one stale edge stop updates.
             stale = explain(error, name=source.name)
-            given = {layout.TIMESTAMP: self._cached(layout.TIMESTAMP)}
-            source = Source(self._fetcher, self._url, given=given, probe=False)
+            files = {layout.TIMESTAMP: self._cached(layout.TIMESTAMP)}
+            source = Source(self._fetcher, self._url, files=files, probe=False)
             try:
                 engine = self._run(source, now)
             except exceptions.RepositoryError:
                 raise stale from error
             except (exceptions.DownloadError, OSError) as second:
                 raise explain(second, name=source.name) from second
-            warnings.append(Notice(code="stale_mirror", what=str(stale)))
+            warnings.append(Notice(code="stale_mirror", cause=str(stale)))
         except Exception as error:  # python-tuf's own errors have no common root
             raise explain(error, name=source.name) from error
         if source.probed:
@@ -159,20 +159,20 @@ class TrustClient:
         ):
             return None
         try:
-            said = Metadata[Timestamp].from_bytes(pushed.timestamp).signed
-            root = said.unrecognized_fields.get(ROOT_VERSION)
+            timestamp = Metadata[Timestamp].from_bytes(pushed.timestamp).signed
+            root = timestamp.unrecognized_fields.get(ROOT_VERSION)
             probe = not self._probed_lately(root, now)
             known = _version(self._cached(layout.TIMESTAMP))
-            if said.version <= known:
+            if timestamp.version <= known:
                 return None  # a replay, or nothing new: ask
             url = self._url + layout.TIMESTAMP
-            asked = self._fetcher.get(url, limit=LIMITS.timestamp_max_length)
-            if _version(asked) > said.version:
+            newest = self._fetcher.get(url, limit=LIMITS.timestamp_max_length)
+            if _version(newest) > timestamp.version:
                 return None  # superseded since it was announced
-            given = {layout.TIMESTAMP: pushed.timestamp}
+            files = {layout.TIMESTAMP: pushed.timestamp}
             if pushed.snapshot is not None:
-                given[layout.SNAPSHOT] = pushed.snapshot
-            source = Source(self._fetcher, self._url, given=given, probe=probe)
+                files[layout.SNAPSHOT] = pushed.snapshot
+            source = Source(self._fetcher, self._url, files=files, probe=probe)
             engine = self._run(source, now)
         except (exceptions.RepositoryError, exceptions.DownloadError, UpdaterError):
             return None

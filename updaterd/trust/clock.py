@@ -17,7 +17,7 @@ class Notice:
     """Something to tell a person although the refresh succeeded."""
 
     code: str
-    what: str
+    cause: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,8 @@ def moment(seconds: float) -> datetime | None:
 def signed_at(timestamp: Timestamp) -> float:
     """Return when a timestamp was signed, Unix seconds; 0.0: it does not say."""
     try:
-        said = str(timestamp.unrecognized_fields[SIGNED_AT])
-        return datetime.fromisoformat(said).timestamp()
+        text = str(timestamp.unrecognized_fields[SIGNED_AT])
+        return datetime.fromisoformat(text).timestamp()
     except (KeyError, ValueError, TypeError, OverflowError):
         return 0.0
 
@@ -64,7 +64,7 @@ def signed_at(timestamp: Timestamp) -> float:
 def _suspect(now: datetime, why: str) -> Notice:
     return Notice(
         code="clock_suspect",
-        what=f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but {why}: set it, "
+        cause=f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but {why}: set it, "
         "or expired metadata may look fresh",
     )
 

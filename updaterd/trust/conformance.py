@@ -69,7 +69,7 @@ class ConformanceClient:
         """
         self._cache.mkdir(parents=True, exist_ok=True)
         self._source = Source(self._fetcher, self._url)
-        with locks.hold(self._cache / "lock", what="trust", wait=True):
+        with locks.hold(self._cache / "lock", subject="trust", wait=True):
             try:
                 engine = Engine(
                     self._cache,
@@ -98,20 +98,20 @@ class ConformanceClient:
         assert self._engine is not None
         assert self._into is not None
         try:
-            found = self._engine.get_targetinfo(target)
-            if found is None:
+            info = self._engine.get_targetinfo(target)
+            if info is None:
                 raise RejectedError(  # noqa: TRY301 # as every other failure
                     f"nobody signed {target}", code="no_such_target"
                 )
             path = self._into / quote(target, safe="")
-            if _is_there(path, found):
+            if _is_there(path, info):
                 return path
             folder, slash, name = target.rpartition("/")
             if self._engine.root.consistent_snapshot:
-                name = f"{next(iter(found.hashes.values()))}.{name}"
+                name = f"{next(iter(info.hashes.values()))}.{name}"
             url = f"{(self._targets or '').rstrip('/')}/{folder}{slash}{name}"
-            data = self._fetcher.get(url, limit=found.length)
-            found.verify_length_and_hashes(data)
+            data = self._fetcher.get(url, limit=info.length)
+            info.verify_length_and_hashes(data)
         except UpdaterError:
             raise
         except exceptions.LengthOrHashMismatchError as error:

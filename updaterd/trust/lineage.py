@@ -29,7 +29,7 @@ def lineage(cache: Path, bootstrap: bytes, newest: int) -> tuple[str, ...]:
     """
     first: Metadata[Root] = Metadata.from_bytes(bootstrap)
     chain = [first]
-    while (before := _kept(cache, chain[0].signed.version - 1)) is not None:
+    while (before := _stored(cache, chain[0].signed.version - 1)) is not None:
         try:
             before.signed.verify_delegate(
                 Root.type, chain[0].signed_bytes, chain[0].signatures
@@ -38,20 +38,20 @@ def lineage(cache: Path, bootstrap: bytes, newest: int) -> tuple[str, ...]:
             break  # of the repository that this machine came from
         chain.insert(0, before)
     for version in range(first.signed.version + 1, newest + 1):
-        after = _kept(cache, version)
+        after = _stored(cache, version)
         if after is not None:
             chain.append(after)
-    return tuple(_identity(each.signed) for each in chain)
+    return tuple(_identity(root.signed) for root in chain)
 
 
-def _kept(cache: Path, version: int) -> Metadata[Root] | None:
+def _stored(cache: Path, version: int) -> Metadata[Root] | None:
     path = cache / "root_history" / layout.role_file("root", version)
     try:
-        found: Metadata[Any] = Metadata.from_bytes(path.read_bytes())
+        metadata: Metadata[Any] = Metadata.from_bytes(path.read_bytes())
     except (OSError, DeserializationError):
         return None
-    known = isinstance(found.signed, Root) and found.signed.version == version
-    return found if known else None
+    known = isinstance(metadata.signed, Root) and metadata.signed.version == version
+    return metadata if known else None
 
 
 def _identity(root: Root) -> str:

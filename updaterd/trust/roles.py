@@ -40,7 +40,7 @@ def parse_expiry(text: str) -> datetime:
 
 def read_roles(cache: Path) -> tuple[Role, ...]:
     """Return the roles in a trust cache, top-level ones first; unreadable ones not."""
-    found = []
+    roles = []
     for path in sorted(cache.glob("*.json")):
         try:
             signed = json.loads(path.read_bytes())["signed"]
@@ -51,6 +51,6 @@ def read_roles(cache: Path) -> tuple[Role, ...]:
             )
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
-        found.append(role)
+        roles.append(role)
     top = {"root": 0, "timestamp": 1, "snapshot": 2, "targets": 3}
-    return tuple(sorted(found, key=lambda role: (top.get(role.name, 4), role.name)))
+    return tuple(sorted(roles, key=lambda role: (top.get(role.name, 4), role.name)))

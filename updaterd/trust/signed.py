@@ -40,11 +40,11 @@ class Signed:
             OSError: there is no memory either.
         """
         fd = os.memfd_create("manifest", os.MFD_CLOEXEC)
-        made = cls(fd)
+        signed = cls(fd)
         with os.fdopen(os.dup(fd), "wb") as file:
             file.write(data)
-        made.length = len(data)
-        return made
+        signed.length = len(data)
+        return signed
 
     def read(self, at: int, count: int) -> bytes:
         """Return up to `count` bytes from `at` on.

@@ -54,7 +54,7 @@ class Source(FetcherInterface):
     Args:
         fetcher: asks the network.
         base: address of `metadata/`, with its final slash.
-        given: files served from memory, by name; each one once.
+        files: served from memory, by name; each one once.
         probe: ask for newer roots; without it, the one at hand counts as newest.
     """
 
@@ -63,12 +63,12 @@ class Source(FetcherInterface):
         fetcher: Fetcher,
         base: str,
         *,
-        given: dict[str, bytes] | None = None,
+        files: dict[str, bytes] | None = None,
         probe: bool = True,
     ) -> None:
         self._fetcher = fetcher
         self._base = base
-        self._given = dict(given or {})
+        self._files = dict(files or {})
         self._probe = probe
         self.name = ""
         self.probed = False
@@ -83,11 +83,11 @@ class Source(FetcherInterface):
         """
         self.name = url.removeprefix(self._base)
         kind = self.name.split(".", 1)[-1]  # consistent snapshots: N.snapshot.json
-        found = self._given.pop(self.name, None) or self._given.pop(kind, None)
-        if found is not None:
-            if len(found) > max_length:
+        data = self._files.pop(self.name, None) or self._files.pop(kind, None)
+        if data is not None:
+            if len(data) > max_length:
                 raise exceptions.DownloadLengthMismatchError("pushed file too large")
-            return found
+            return data
         if kind == layout.ROOT and not self._probe:
             raise exceptions.DownloadHTTPError("not asked", 404)
         try:
@@ -119,7 +119,7 @@ class Engine(Updater):
         OSError: the cache cannot be written.
     """
 
-    _made = False
+    _is_ready = False
 
     def __init__(  # noqa: PLR0913 # Updater's own arguments
         self,
@@ -144,7 +144,7 @@ class Engine(Updater):
             config=LIMITS,
             bootstrap=bootstrap,
         )
-        self._made = True
+        self._is_ready = True
 
     @property
     def root(self) -> Root:
@@ -250,7 +250,7 @@ class Engine(Updater):
 
         Power cut: the old link or the new.
         """
-        if not self._made:
+        if not self._is_ready:
             return
         link = Path(self._dir, layout.ROOT)
         target = Path("root_history", layout.role_file("root", self.root.version))

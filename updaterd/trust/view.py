@@ -114,11 +114,11 @@ class View:
         return self._word(role, floor=manifest.floor_seq)
 
     def _word(self, role: str, *, floor: int = 0, time: float = 0.0) -> Word:
-        seen = self._engine.role(role)
+        known = self._engine.role(role)
         return Word(
             role=role,
             root_version=self.root_version,
-            version=seen.version if seen else 0,
+            version=known.version if known else 0,
             keys=self._engine.signers(role),
             floor=floor,
             time=time,
@@ -163,11 +163,11 @@ class View:
             return (platform,)
         folder = layout.release_folder(product, version)
         roles = (layout.releases_role(product), layout.archive_role(product))
-        found = (path for role in roles for path in self._engine.listing(role))
+        paths = (path for role in roles for path in self._engine.listing(role))
         return tuple(
             sorted(
                 layout.stem(path.removeprefix(folder))
-                for path in found
+                for path in paths
                 if path.startswith(folder)
             )
         )
@@ -181,20 +181,20 @@ class View:
             MalformedError: signed, but not a manifest, or another release's.
             NotUnderstoodError: signed for a newer updaterd.
         """
-        asked = (product, version, platform)
-        if self._read is not None and asked == self._read_as:
+        names = (product, version, platform)
+        if self._read is not None and names == self._read_as:
             return self._read
         signed = self.signed(product, version, platform)
         where = f"manifest of {product} {version} for {platform}"
-        found = manifests.read(signed.read, signed.length, where=where)
-        if (found.product, found.version, found.platform) != asked:
+        manifest = manifests.read(signed.read, signed.length, where=where)
+        if (manifest.product, manifest.version, manifest.platform) != names:
             raise MalformedError(
-                f"{where} says it is {found.product} {found.version} for "
-                f"{found.platform}",
+                f"{where} says it is {manifest.product} {manifest.version} for "
+                f"{manifest.platform}",
                 code="wrong_target",
             )
-        self._read_as, self._read = asked, found
-        return found
+        self._read_as, self._read = names, manifest
+        return manifest
 
     def signed(self, product: str, version: str, platform: str) -> Signed:
         """Return the signed bytes of a manifest, not in memory.

@@ -63,7 +63,7 @@ def test_database_that_cannot_be_read_is_answered_from_what_was_published(
     damage(tmp_path)
 
     if running:
-        with locks.hold(tmp_path / "lock", what="this machine"):
+        with locks.hold(tmp_path / "lock", subject="this machine"):
             document = look(settings, NOW)
     else:
         document = look(settings, NOW)

@@ -97,4 +97,4 @@ def test_lists_are_bounded_and_hold_objects():
 
     for name, most in (("many", 2), ("mixed", 9), ("none", 9), ("absent", 9)):
         with pytest.raises(MalformedError):
-            fields.each(name, lambda item: item, most=most)
+            fields.objects(name, lambda item: item, most=most)

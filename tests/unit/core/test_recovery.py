@@ -211,7 +211,7 @@ def test_a_reboot_in_probation_is_told_from_a_dead_worker(same_boot, code):
 
 
 def test_failures_that_are_pushed_again_wait_ever_longer():
-    waits = [retry_after_s("unhealthy", n, asked=True) for n in range(1, 12)]
+    waits = [retry_after_s("unhealthy", n, is_wanted=True) for n in range(1, 12)]
 
     assert waits == sorted(waits)
     assert waits[0] >= 3600
@@ -221,14 +221,14 @@ def test_failures_that_are_pushed_again_wait_ever_longer():
 def test_a_release_that_was_not_well_does_not_come_back_by_itself():
     """Only a newer seq, a new push of it, or a person brings it on again."""
     for code in ("unhealthy", "restart_failed", "hook_failed"):
-        assert float("inf") == retry_after_s(code, 1, asked=False)
+        assert float("inf") == retry_after_s(code, 1, is_wanted=False)
 
 
 def test_a_killed_worker_costs_no_delay_at_first():
     """Three SIGKILLs say little about the release; a fourth begins to."""
-    for asked in (False, True):
+    for is_wanted in (False, True):
         waits = [
-            retry_after_s("interrupted_in_probation", n, asked=asked)
+            retry_after_s("interrupted_in_probation", n, is_wanted=is_wanted)
             for n in range(1, 6)
         ]
 
@@ -237,4 +237,4 @@ def test_a_killed_worker_costs_no_delay_at_first():
 
 
 def test_a_roll_back_by_hand_stands_until_a_newer_release():
-    assert float("inf") == retry_after_s("rolled_back_by_hand", 1, asked=True)
+    assert float("inf") == retry_after_s("rolled_back_by_hand", 1, is_wanted=True)

@@ -162,7 +162,7 @@ async def test_status_tells_what_runs_and_what_is_wrong_with_the_file(daemon, as
     good = daemon.path.read_text() + "[products.acme]\nroot = '/opt/acme'\n"
     daemon.path.write_text(good)
     async with daemon.running():
-        with locks.hold(daemon.path.with_name("lock"), what="as the process does"):
+        with locks.hold(daemon.path.with_name("lock"), subject="as the process does"):
             daemon.path.write_text("[feed")
             os.kill(os.getpid(), signal.SIGHUP)
             await daemon.hears(b"STATUS=degraded: configuration refused")

@@ -114,7 +114,7 @@ def test_refused_restart_is_the_machines_fault(tmp_path, lines, cure):
     with pytest.raises(RefusedError) as caught:
         systemd(tmp_path, lines=lines).restart(["a.service"])
 
-    assert lines.split("\\n")[0] in caught.value.what
+    assert lines.split("\\n")[0] in caught.value.cause
     assert cure in caught.value.do
     assert not codes.blocks(caught.value.code)
 

@@ -120,5 +120,5 @@ def test_what_no_release_may_hold_is_named_with_a_way_out(tmp_path, name, target
         (tmp_path / name).symlink_to(target)
     with pytest.raises(RejectedError) as caught:
         tree.scan(tmp_path)
-    assert repr(name) in caught.value.what
+    assert repr(name) in caught.value.cause
     assert says in caught.value.means + caught.value.do

@@ -14,7 +14,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from updaterd.system import locks
-with locks.hold(Path(sys.argv[1]), what="x"):
+with locks.hold(Path(sys.argv[1]), subject="x"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -37,7 +37,7 @@ def test_second_process_is_told_and_asking_takes_nothing(tmp_path, holder):
     assert locks.is_held(tmp_path / "lock")
     with (
         pytest.raises(locks.BusyError, match="product acme"),
-        locks.hold(tmp_path / "lock", what="product acme"),
+        locks.hold(tmp_path / "lock", subject="product acme"),
     ):
         pass
 
@@ -49,13 +49,13 @@ def test_sigkill_frees_the_lock(tmp_path, holder):
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
 
-    with locks.hold(tmp_path / "lock", what="x"):
+    with locks.hold(tmp_path / "lock", subject="x"):
         assert locks.is_held(tmp_path / "lock")
 
 
 def test_closing_the_file_elsewhere_does_not_free_the_lock(tmp_path):
     """As a POSIX record lock would."""
-    with locks.hold(tmp_path / "lock", what="x"):
+    with locks.hold(tmp_path / "lock", subject="x"):
         (tmp_path / "lock").read_bytes()
 
         assert locks.is_held(tmp_path / "lock")

@@ -88,15 +88,15 @@ def _grant(arguments: argparse.Namespace) -> int:
     unit = arguments.unit
     user = unit.removesuffix(".service").replace("@", "-")
     settings = settings_from(arguments)
-    found = grants(settings.products.values(), user=user, unit=unit)
+    files = grants(settings.products.values(), user=user, unit=unit)
     if mistakes := unsafe_roots(settings) + unit_files.faults(settings):
         raise ConfigError(f"{settings.directories.config} cannot work here", mistakes)
     if not arguments.write:
-        for grant in found:
+        for grant in files:
             print(f"# {grant.path}\n{grant.text}")
         return 0
     _require_user(user)
-    for grant in found:
+    for grant in files:
         path = Path(grant.path)
         try:
             durable.make_dir(path.parent)
@@ -109,7 +109,7 @@ def _grant(arguments: argparse.Namespace) -> int:
                 code="not_granted",
             ) from error
         print(f"wrote {path}")
-    _apply("systemd-tmpfiles", "--create", str(found[1].path))
+    _apply("systemd-tmpfiles", "--create", str(files[1].path))
     _apply("systemctl", "daemon-reload")
     print(f"applied; now: systemctl restart {unit}")
     return 0
@@ -168,25 +168,27 @@ def check(arguments: argparse.Namespace) -> int:
     from updaterd.cli.config import subject
     from updaterd.config import ConfigError
 
-    asked = subject.Asked(
+    wish = subject.Wish(
         unit=arguments.unit,
         user=arguments.user,
         settings_only=arguments.settings,
         offline=arguments.offline,
         as_is=arguments.as_is,
     )
-    report = subject.examine(arguments, asked)
+    report = subject.examine(arguments, wish)
     if arguments.json:
         print(json.dumps({"schema": 1, **report}))
         return EXIT_ERROR if report["findings"] else 0
     if report["findings"]:
-        told = [
-            ". ".join(part.rstrip(".") for part in (one["what"], one["do"]) if part)
-            for one in report["findings"]
+        lines = [
+            ". ".join(
+                part.rstrip(".") for part in (finding["what"], finding["do"]) if part
+            )
+            for finding in report["findings"]
         ]
         as_user = f" for the user {report['user']}" if report["user"] else ""
         where = directories_from(arguments).config
-        raise ConfigError(f"{where} cannot work here{as_user}", told)
+        raise ConfigError(f"{where} cannot work here{as_user}", lines)
     _print_good(settings_from(arguments), report)
     return 0
 
@@ -207,5 +209,5 @@ def _print_good(settings: "Settings", report: dict[str, Any]) -> None:
     cage = report.get("cage")
     if cage is not None:
         print(f"  cage        {cage['layers']}")
-        for what in cage["missing"]:
-            print(f"  warning: {what}")
+        for warning in cage["missing"]:
+            print(f"  warning: {warning}")

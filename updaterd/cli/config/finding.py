@@ -17,15 +17,17 @@ class Finding:
     """
 
     code: str
-    what: str
+    cause: str
     do: str = ""
 
     def document(self) -> dict[str, str]:
         """Return it for JSON."""
-        return {"code": self.code, "what": self.what, "do": self.do}
+        return {"code": self.code, "what": self.cause, "do": self.do}
 
 
 def of_error(key: str, error: UpdaterError) -> Finding:
     """Return an error as a finding about the setting `key`."""
-    what = "; ".join((error.what, *error.details))
-    return Finding(code=error.code, what=f"{key}: {what}" if key else what, do=error.do)
+    message = "; ".join((error.cause, *error.details))
+    return Finding(
+        code=error.code, cause=f"{key}: {message}" if key else message, do=error.do
+    )

@@ -22,31 +22,31 @@ _GRANT = "run `updaterd config grant --write` as root, then restart updaterd"
 
 
 def findings(
-    given: Settings, *, manager: Systemd, unit: Mapping[str, str]
+    settings: Settings, *, manager: Systemd, unit: Mapping[str, str]
 ) -> list[Finding]:
     """Return what on this machine would keep updates away.
 
     Args:
-        given: the settings.
+        settings: the settings.
         manager: the service manager.
         unit: properties of the daemon's unit; empty when there is none.
     """
-    trusted = ownership.owners(given.directories.state)
-    found = list(_folders(given, unit))
-    for product in given.products.values():
-        found += _root(product, unit, trusted)
-        found += _commands(product)
-        found += _units(product, manager)
-    return found
+    trusted = ownership.owners(settings.directories.state)
+    results = list(_folders(settings, unit))
+    for product in settings.products.values():
+        results += _root(product, unit, trusted)
+        results += _commands(product)
+        results += _units(product, manager)
+    return results
 
 
-def notes(given: Settings) -> Iterator[str]:
+def notes(settings: Settings) -> Iterator[str]:
     """Return what could not be tested yet, and what a person should know."""
-    for product in given.products.values():
+    for product in settings.products.values():
         yield from _mounts(product)
-        for what, argv in commands.configured(product):
+        for purpose, argv in commands.configured(product):
             if _comes_with_a_release(product, argv[0]):
-                yield f"{what}: {argv[0]} comes with the first release, not tested"
+                yield f"{purpose}: {argv[0]} comes with the first release, not tested"
 
 
 def _mounts(product: Product) -> Iterator[str]:
@@ -77,13 +77,13 @@ def cage() -> dict[str, Any]:
     }
 
 
-def unsafe_roots(given: Settings) -> list[str]:
+def unsafe_roots(settings: Settings) -> list[str]:
     """Return which products' roots others could write or put another in place of."""
-    trusted = ownership.owners(given.directories.state)
+    trusted = ownership.owners(settings.directories.state)
     return [
-        said
-        for product in given.products.values()
-        if (said := _unsafe_root(product, trusted))
+        fault
+        for product in settings.products.values()
+        if (fault := _unsafe_root(product, trusted))
     ]
 
 
@@ -91,12 +91,12 @@ def _unsafe_root(product: Product, trusted: frozenset[int]) -> str:
     try:
         roots.check(product, trusted)
     except roots.UnsafeRootError as error:
-        return error.what
+        return error.cause
     return ""
 
 
-def _folders(given: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
-    where = given.directories
+def _folders(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
+    where = settings.directories
     for code, folder in (
         ("state_unusable", Path(where.state)),
         ("cache_unusable", Path(where.cache)),
@@ -107,7 +107,7 @@ def _folders(given: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
             continue  # systemd makes it when it starts the unit
         yield Finding(
             code=code,
-            what=f"{folder} cannot be written by this user",
+            cause=f"{folder} cannot be written by this user",
             do=places.advice(folder, None),
         )
 
@@ -116,10 +116,10 @@ def _can_write(folder: Path) -> bool:
     """Tell whether a folder is usable, or could be made."""
     if os.path.lexists(folder):
         return places.is_usable(folder)
-    there = folder.parent
-    while not there.exists():
-        there = there.parent
-    return places.is_usable(there)
+    existing = folder.parent
+    while not existing.exists():
+        existing = existing.parent
+    return places.is_usable(existing)
 
 
 def _root(
@@ -127,16 +127,16 @@ def _root(
 ) -> Iterator[Finding]:
     root = Path(product.root)
     key = f"products.{product.name}.root"
-    if said := _unsafe_root(product, trusted):
+    if fault := _unsafe_root(product, trusted):
         yield Finding(
             code=roots.UnsafeRootError.code,
-            what=f"{key}: {said}",
+            cause=f"{key}: {fault}",
             do="let root or the daemon's user alone write the folders that lead to it",
         )
     if not _can_write(root):
         yield Finding(
             code="not_writable",
-            what=f"{key}: {root} cannot be written by the daemon's user",
+            cause=f"{key}: {root} cannot be written by the daemon's user",
             do=_GRANT,
         )
     elif unit.get("ProtectSystem") == "strict" and not _is_below(
@@ -144,7 +144,7 @@ def _root(
     ):
         yield Finding(
             code="not_writable",
-            what=f"{key}: {root} is read-only for the daemon's unit",
+            cause=f"{key}: {root} is read-only for the daemon's unit",
             do=_GRANT,
         )
 
@@ -164,7 +164,7 @@ def _comes_with_a_release(product: Product, program: str) -> bool:
 
 
 def _commands(product: Product) -> Iterator[Finding]:
-    for what, argv in commands.configured(product):
+    for purpose, argv in commands.configured(product):
         program = argv[0]
         if _comes_with_a_release(product, program):
             continue
@@ -173,7 +173,7 @@ def _commands(product: Product) -> Iterator[Finding]:
             how = "is not there" if missing else "cannot be run by the daemon's user"
             yield Finding(
                 code="no_such_command",
-                what=f"{what}: {program} {how}",
+                cause=f"{purpose}: {program} {how}",
                 do="correct the configuration, or install it with the right to run it",
             )
 

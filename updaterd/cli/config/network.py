@@ -15,38 +15,38 @@ _DEADLINE_S = 15.0
 _LARGEST_TIMESTAMP = 64 * 1024
 
 
-def findings(given: Settings) -> list[Finding]:
+def findings(settings: Settings) -> list[Finding]:
     """Return which servers do not answer as they should."""
-    return [*_feed(given), *_repository(given), *_mirrors(given)]
+    return [*_feed(settings), *_repository(settings), *_mirrors(settings)]
 
 
-def _fetcher(given: Settings) -> net.Fetcher:
-    network = given.trust.network
+def _fetcher(settings: Settings) -> net.Fetcher:
+    network = settings.trust.network
     return net.Fetcher(
         headers=network.headers,
         headers_file=network.headers_file,
         ca_file=network.ca_file,
         proxy=network.proxy,
-        origin=given.trust.repository,
+        origin=settings.trust.repository,
         deadline_s=_DEADLINE_S,
     )
 
 
-def _repository(given: Settings) -> Iterator[Finding]:
+def _repository(settings: Settings) -> Iterator[Finding]:
     """Ask for what every look begins with."""
-    url = f"{given.trust.repository}/{layout.METADATA}/{layout.TIMESTAMP}"
+    url = f"{settings.trust.repository}/{layout.METADATA}/{layout.TIMESTAMP}"
     try:
-        with _fetcher(given) as fetcher:
+        with _fetcher(settings) as fetcher:
             fetcher.get(url, limit=_LARGEST_TIMESTAMP)
     except UpdaterError as error:
         yield of_error("trust.repository", error)
 
 
-def _mirrors(given: Settings) -> Iterator[Finding]:
+def _mirrors(settings: Settings) -> Iterator[Finding]:
     """A mirror has blobs only, of which nothing is known here: any answer will do."""
-    for mirror in given.trust.mirrors:
+    for mirror in settings.trust.mirrors:
         try:
-            with _fetcher(given) as fetcher:
+            with _fetcher(settings) as fetcher:
                 fetcher.get(f"{mirror}/", limit=_LARGEST_TIMESTAMP)
         except (net.HttpError, net.MisbehavedError):
             continue
@@ -54,20 +54,20 @@ def _mirrors(given: Settings) -> Iterator[Finding]:
             yield of_error("trust.mirrors", error)
 
 
-def _feed(given: Settings) -> Iterator[Finding]:
+def _feed(settings: Settings) -> Iterator[Finding]:
     try:
-        asyncio.run(_subscribe(given))
+        asyncio.run(_subscribe(settings))
     except UpdaterError as error:
         yield of_error("feed.url", error)
 
 
-async def _subscribe(given: Settings) -> None:
+async def _subscribe(settings: Settings) -> None:
     """Hold the subscription for a moment.
 
     Raises:
         UpdaterError: there is none.
     """
-    feed, answered = given.feed, asyncio.Event()
+    feed, answered = settings.feed, asyncio.Event()
 
     def note(state: ConnectionState) -> None:
         if state.phase in ("open", "stopped"):

@@ -16,29 +16,29 @@ from updaterd.pipeline.machine import zones
 from updaterd.trust.client import check_bootstrap
 
 
-def findings(given: Settings) -> list[Finding]:
+def findings(settings: Settings) -> list[Finding]:
     """Return what the daemon or its workers would refuse."""
     return [
-        *_addresses(given),
-        *_zones(given),
-        *_files(given),
-        *_proxies(given),
-        *_bootstrap(given),
-        *_commands(given),
+        *_addresses(settings),
+        *_zones(settings),
+        *_files(settings),
+        *_proxies(settings),
+        *_bootstrap(settings),
+        *_commands(settings),
     ]
 
 
-def notes(given: Settings) -> tuple[str, ...]:
+def notes(settings: Settings) -> tuple[str, ...]:
     """Return what of this environment's proxies is left out, where it counts."""
-    proxies = given.feed.network.proxy, given.trust.network.proxy
+    proxies = settings.feed.network.proxy, settings.trust.network.proxy
     return net.environment_proxies().ignored if None in proxies else ()
 
 
-def _addresses(given: Settings) -> Iterator[Finding]:
+def _addresses(settings: Settings) -> Iterator[Finding]:
     for key, url in (
-        ("feed.url", given.feed.url),
-        ("trust.repository", given.trust.repository),
-        *(("trust.mirrors", mirror) for mirror in given.trust.mirrors),
+        ("feed.url", settings.feed.url),
+        ("trust.repository", settings.trust.repository),
+        *(("trust.mirrors", mirror) for mirror in settings.trust.mirrors),
     ):
         try:
             net.require_secure(url)
@@ -46,21 +46,21 @@ def _addresses(given: Settings) -> Iterator[Finding]:
             yield of_error(key, error)
 
 
-def _zones(given: Settings) -> Iterator[Finding]:
-    if given.schedule.window is None:
+def _zones(settings: Settings) -> Iterator[Finding]:
+    if settings.schedule.window is None:
         return
-    for window in windows.parse_window(given.schedule.window):
+    for window in windows.parse_window(settings.schedule.window):
         try:
             zones(window.zone)
         except BrokenError as error:
             yield of_error("schedule.window", error)
 
 
-def _files(given: Settings) -> Iterator[Finding]:
+def _files(settings: Settings) -> Iterator[Finding]:
     """Test the files of TLS and headers by using them."""
     for table, network in (
-        ("feed", given.feed.network),
-        ("trust", given.trust.network),
+        ("feed", settings.feed.network),
+        ("trust", settings.trust.network),
     ):
         try:
             if network.headers_file is not None:
@@ -74,44 +74,44 @@ def _files(given: Settings) -> Iterator[Finding]:
             yield of_error(f"{table}.ca_file", error)
 
 
-def _proxies(given: Settings) -> Iterator[Finding]:
+def _proxies(settings: Settings) -> Iterator[Finding]:
     for table, network in (
-        ("feed", given.feed.network),
-        ("trust", given.trust.network),
+        ("feed", settings.feed.network),
+        ("trust", settings.trust.network),
     ):
         if network.proxy is not None and (why := net.proxy_fault(network.proxy)):
-            yield Finding(code="proxy", what=f"{table}.proxy {why}", do="correct it")
+            yield Finding(code="proxy", cause=f"{table}.proxy {why}", do="correct it")
 
 
-def _bootstrap(given: Settings) -> Iterator[Finding]:
+def _bootstrap(settings: Settings) -> Iterator[Finding]:
     """Read the first root, and verify it as a worker would."""
-    root = Path(given.trust.root)
+    root = Path(settings.trust.root)
     try:
-        check_bootstrap(root.read_bytes(), demo=given.demo)
+        check_bootstrap(root.read_bytes(), demo=settings.demo)
     except OSError as error:
         yield Finding(
             code="bad_root",
-            what=f"trust.root: cannot read {root}: {error.strerror}",
+            cause=f"trust.root: cannot read {root}: {error.strerror}",
             do="put the repository's 1.root.json there, readable for the daemon's user",
         )
     except BrokenError as error:
         yield of_error("trust.root", error)
 
 
-def _commands(given: Settings) -> Iterator[Finding]:
-    trusted = ownership.owners(given.directories.state)
-    for product in given.products.values():
-        for what, argv in commands.configured(product):
-            if not os.path.isabs(argv[0]) and what.startswith("health"):
+def _commands(settings: Settings) -> Iterator[Finding]:
+    trusted = ownership.owners(settings.directories.state)
+    for product in settings.products.values():
+        for purpose, argv in commands.configured(product):
+            if not os.path.isabs(argv[0]) and purpose.startswith("health"):
                 key = f"products.{product.name}.health.command"
                 yield Finding(
                     code="no_such_command",
-                    what=f"{key} must start with an absolute path",
+                    cause=f"{key} must start with an absolute path",
                     do="write the whole path",
                 )
-            elif said := commands.fault(argv, trusted):
+            elif fault := commands.fault(argv, trusted):
                 yield Finding(
                     code="unsafe_command",
-                    what=f"{what}: {said}",
+                    cause=f"{purpose}: {fault}",
                     do="let only root, or the daemon's user, write it",
                 )

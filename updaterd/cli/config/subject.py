@@ -28,7 +28,7 @@ _SESSION = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Wish:
     """What a person wants to know.
 
     Attributes:
@@ -46,34 +46,34 @@ class Asked:
     as_is: bool = False
 
 
-def examine(arguments: argparse.Namespace, asked: Asked) -> Report:
+def examine(arguments: argparse.Namespace, wish: Wish) -> Report:
     """Return what was found: `user`, `findings`, `notes`; of a machine also `cage`."""
     where = directories_from(arguments)
-    unit = asked.unit or _unit(where)
+    unit = wish.unit or _unit(where)
     manager = Systemd((os.environ.get("UPDATERD_SYSTEMCTL", "systemctl"),))
     known: dict[str, str] = {}
-    if unit and not asked.settings_only:
+    if unit and not wish.settings_only:
         known = manager.properties(unit, machine.UNIT_PROPERTIES)
     if known.get("LoadState") != "loaded":
         known = {}
     place = _Place(
         where=where,
         demo=arguments.demo,
-        asked=asked,
+        wish=wish,
         unit=known,
         manager=manager,
     )
-    found = _user(asked, known, where)
-    if isinstance(found, Finding):
-        return {"user": "", "findings": [found.document()], "notes": []}
-    here = os.geteuid()
-    if found is None or asked.as_is or found.pw_uid == here:
+    user = _user(wish, known, where)
+    if isinstance(user, Finding):
+        return {"user": "", "findings": [user.document()], "notes": []}
+    own_uid = os.geteuid()
+    if user is None or wish.as_is or user.pw_uid == own_uid:
         return {"user": "", **place.look()}
-    if here != 0:  # what this user may do says nothing
-        report = replace(place, asked=replace(asked, settings_only=True)).look()
-        note = f"root can test as {found.pw_name}, the daemon's user; only the settings"
+    if own_uid != 0:  # what this user may do says nothing
+        report = replace(place, wish=replace(wish, settings_only=True)).look()
+        note = f"root can test as {user.pw_name}, the daemon's user; only the settings"
         return {"user": "", **report, "notes": [*report["notes"], f"{note} were"]}
-    return {"user": found.pw_name, **_as(found, place.look)}
+    return {"user": user.pw_name, **_as(user, place.look)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,37 +82,37 @@ class _Place:
 
     where: Directories
     demo: bool
-    asked: Asked
+    wish: Wish
     unit: dict[str, str]
     manager: Systemd
 
     def look(self) -> Report:
         where = self.where
         try:
-            given = config.load(
+            read = config.load(
                 Path(where.config),
                 state=Path(where.state),
                 cache=Path(where.cache),
                 runtime=Path(where.runtime),
                 # a reload does not know how the daemon was started
-                demo=self.demo or self.asked.settings_only,
+                demo=self.demo or self.wish.settings_only,
             )
         except UpdaterError as error:
             return {"findings": [of_error("", error).document()], "notes": []}
-        found = settings.findings(given)
-        asked = self.asked
-        if not found and not (asked.offline or asked.settings_only):
-            found += network.findings(given)
-        if not asked.settings_only:
-            found += machine.findings(given, manager=self.manager, unit=self.unit)
-        notes = [*settings.notes(given)]
-        if not asked.settings_only:
-            notes += machine.notes(given)
+        findings = settings.findings(read)
+        wish = self.wish
+        if not findings and not (wish.offline or wish.settings_only):
+            findings += network.findings(read)
+        if not wish.settings_only:
+            findings += machine.findings(read, manager=self.manager, unit=self.unit)
+        notes = [*settings.notes(read)]
+        if not wish.settings_only:
+            notes += machine.notes(read)
         report: Report = {
-            "findings": [one.document() for one in found],
+            "findings": [finding.document() for finding in findings],
             "notes": list(notes),
         }
-        if not asked.settings_only:
+        if not wish.settings_only:
             report["cage"] = machine.cage()
         return report
 
@@ -125,20 +125,20 @@ def _unit(where: Directories) -> str:
 
 
 def _user(
-    asked: Asked, unit: dict[str, str], where: Directories
+    wish: Wish, unit: dict[str, str], where: Directories
 ) -> pwd.struct_passwd | Finding | None:
     """Return the daemon's user; None where nothing tells another than this one."""
-    name = asked.user or unit.get("User") or config.system_name(Path(where.config))
+    name = wish.user or unit.get("User") or config.system_name(Path(where.config))
     if not name:
         return None
     try:
         return pwd.getpwnam(name)
     except KeyError:
-        if not asked.user and not unit:
+        if not wish.user and not unit:
             return None  # no service here: whoever types is who runs it
         return Finding(
             code="config",
-            what=f"the daemon's user {name!r:.80} does not exist",
+            cause=f"the daemon's user {name!r:.80} does not exist",
             do="install the package again, or make the user (systemd-sysusers)",
         )
 
@@ -153,8 +153,8 @@ def _as(user: pwd.struct_passwd, look: Callable[[], Report]) -> Report:
             _become(user)
             report = look()
         except BaseException:  # noqa: BLE001 - told by who waits
-            said = traceback.format_exc().splitlines()[-1]
-            report = {"findings": [_broken(said).document()], "notes": []}
+            last_line = traceback.format_exc().splitlines()[-1]
+            report = {"findings": [_broken(last_line).document()], "notes": []}
         with os.fdopen(writer, "wb") as out:
             out.write(json.dumps(report).encode())
         os._exit(0)
@@ -181,9 +181,9 @@ def _become(user: pwd.struct_passwd) -> None:
         os.environ.pop(name, None)
 
 
-def _broken(said: str) -> Finding:
+def _broken(error_text: str) -> Finding:
     return Finding(
         code="error",
-        what=f"the check as the daemon's user could not be made: {said}",
+        cause=f"the check as the daemon's user could not be made: {error_text}",
         do="run it as that user",
     )

@@ -240,12 +240,12 @@ class _Play:
         story.say(stage.short(done.stdout))
         done = stage.run("history", *self.stage.options)
         story.say(done.stdout)
-        told = [
+        outcomes = [
             line.partition("atlas")[2].split()[0] for line in done.stdout.splitlines()
         ]
         story.check(
             "the history tells all of it",
-            told == ["installed:", "rolled", "installed:", "installed:"],
+            outcomes == ["installed:", "rolled", "installed:", "installed:"],
         )
         stage.end()
         story.check("the daemon ends when it is told to", self.daemon.returncode == 0)
@@ -289,12 +289,12 @@ health = {{ command = ["{self.app}/current/bin/healthcheck"], timeout_s = 5 }}
         done = self.stage.run(
             "status", "--json", *self.stage.options, quiet=True, expect=None
         )
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
 
     def _product(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._status()["products"][0]
-        return found
+        product: dict[str, Any] = self._status()["products"][0]
+        return product
 
     def _connected(self) -> bool:
         connection = self._status()["feed"]["connection"]
@@ -302,16 +302,18 @@ health = {{ command = ["{self.app}/current/bin/healthcheck"], timeout_s = 5 }}
 
     def _at_work(self) -> dict[str, Any] | None:
         """Return the open deployment once a part of its bundle has come."""
-        found = self._product()["deployment"]
+        deployment = self._product()["deployment"]
         parts = (self.machine / "cache").rglob("*.part")
-        fetching = found and found["state"] == "FETCHING"
-        return found if fetching and any(p.stat().st_size for p in parts) else None
+        fetching = deployment and deployment["state"] == "FETCHING"
+        return deployment if fetching and any(p.stat().st_size for p in parts) else None
 
     def _wait_installed(self, version: str) -> None:
         def installed() -> bool:
-            found = self._product()
-            here = found["installed"] and found["installed"]["version"] == version
-            return bool(here and found["decision"]["code"] == "current")
+            product = self._product()
+            is_installed = (
+                product["installed"] and product["installed"]["version"] == version
+            )
+            return bool(is_installed and product["decision"]["code"] == "current")
 
         self.stage.wait(installed, f"{version} installed")
 
@@ -331,13 +333,13 @@ health = {{ command = ["{self.app}/current/bin/healthcheck"], timeout_s = 5 }}
 
 def _tree(root: Path) -> dict[str, tuple[object, ...]]:
     """Return contents, modes and links of a tree as values."""
-    found: dict[str, tuple[object, ...]] = {}
+    entries: dict[str, tuple[object, ...]] = {}
     base = root.resolve()
     for path in sorted(base.rglob("*")):
         name = str(path.relative_to(base))
         if path.is_symlink():
-            found[name] = ("link", str(path.readlink()))
+            entries[name] = ("link", str(path.readlink()))
         elif path.is_file():
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            found[name] = ("file", path.stat().st_mode & 0o777, digest)
-    return found
+            entries[name] = ("file", path.stat().st_mode & 0o777, digest)
+    return entries

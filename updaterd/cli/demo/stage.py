@@ -125,7 +125,7 @@ class Stage:
         self._processes.append(process)
         return process
 
-    def wait(self, look: Callable[[], T | None], what: str) -> T:
+    def wait(self, look: Callable[[], T | None], event: str) -> T:
         """Return the first truthy answer of `look`.
 
         Raises:
@@ -133,18 +133,18 @@ class Stage:
         """
         end = time.monotonic() + _PATIENCE_S
         while time.monotonic() < end:
-            if found := look():
-                return found
+            if answer := look():
+                return answer
             for process in self._processes:
                 if process.poll() not in (None, 0, -signal.SIGKILL):
                     raise BrokenError(
-                        f"while waiting for {what}, a process ended with "
+                        f"while waiting for {event}, a process ended with "
                         f"{process.returncode}",
                         do=f"see the logs in {self.root} (with --keep)",
                         code="demo_failed",
                     )
             time.sleep(0.1)
-        raise BrokenError(f"waited in vain for {what}", code="demo_failed")
+        raise BrokenError(f"waited in vain for {event}", code="demo_failed")
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """SIGKILL a process and everything it started, at this instant."""

@@ -110,7 +110,7 @@ def _answered(arguments: argparse.Namespace) -> int:
         with redirect_stdout(io.StringIO()):
             return _run(arguments)
     except UpdaterError as error:
-        fields = {"code": error.code, "what": error.what}
+        fields = {"code": error.code, "what": error.cause}
         fault = {"error": {**fields, "means": error.means, "do": error.do}}
         raise
     finally:

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     if untold:
         first = untold[0][1]
         if len(changed) > 1:
-            first.details = tuple(f"{name}: {error.what}" for name, error in untold)
+            first.details = tuple(f"{name}: {error.cause}" for name, error in untold)
         raise first
     return 0
 

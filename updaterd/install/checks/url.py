@@ -15,5 +15,5 @@ def fault(health: Health, means: Means, *, left_s: float) -> str:
     try:
         means.getter.get(url, limit=_BODY_LIMIT, deadline_s=left_s)
     except UpdaterError as error:
-        return printable(f"health address {url}: {error.what}", longest=800)
+        return printable(f"health address {url}: {error.cause}", longest=800)
     return ""

@@ -133,7 +133,7 @@ def choose(job: Job) -> Route:
         why = f"; {job.troubles[-1]}" if job.troubles else ""
         if not job.spoilt:
             raise RejectedError(
-                error.what + why, means=error.means, do=error.do, code=error.code
+                error.cause + why, means=error.means, do=error.do, code=error.code
             ) from error
         # The release may be fine: its copies are not. Servers get mended.
         raise TransientError(
@@ -243,7 +243,7 @@ def reassemble(job: Job) -> str | None:
             try:
                 reuse.fetch_missing(job.manifest, missing, job.run.services, staging)
             except reuse.NoRangesError as error:
-                _passed_over(job, error.what)
+                _passed_over(job, error.cause)
                 return None
         if verify_tree(staging, job.manifest.files):
             _passed_over(job, "what came of it is not what was signed")
@@ -282,7 +282,7 @@ def _learn(job: Job, route: Route, error: UpdaterError) -> None:
     job.run.journal.move(
         job.ident,
         State.FETCHING,
-        job.run.note(error.code, f"{route.name} failed: {error.what}"),
+        job.run.note(error.code, f"{route.name} failed: {error.cause}"),
         bytes_fetched=job.fetched,
     )
 

@@ -33,7 +33,7 @@ def check_allowed(product: Product, manifest: Manifest) -> None:
         BrokenError: a link leads elsewhere, or a file asks for a right too many.
     """
     for item in manifest.attributes.special:
-        for kind in special.asked(item.mode):
+        for kind in special.rights_of(item.mode):
             if kind not in product.special_modes:
                 raise BrokenError(
                     f"{product.name} {manifest.version}: {item.path!r:.200} asks to be "

@@ -216,7 +216,7 @@ def fetch_missing(
             raise
         except RejectedError as error:
             failure = NoRangesError(
-                f"{url:.200}: {error.what}", do=error.do, code="hash_mismatch"
+                f"{url:.200}: {error.cause}", do=error.do, code="hash_mismatch"
             )
         except UpdaterError as error:
             failure = error

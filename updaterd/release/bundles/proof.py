@@ -124,10 +124,10 @@ class Prover:
         try:
             report = parent.run(job, argv=argv)
         except (RejectedError, BrokenError) as error:
-            raise _unproven(name, f"with {loop}: {error.what}") from error
+            raise _unproven(name, f"with {loop}: {error.cause}") from error
         except UpdaterError as error:
             if error.code in ("worker_killed", "out_of_memory"):
-                raise _unproven(name, f"with {loop}: {error.what}") from error
+                raise _unproven(name, f"with {loop}: {error.cause}") from error
             raise
         if report.missing or report.bad_old_files:
             first = (*report.missing, *report.bad_old_files)[0]

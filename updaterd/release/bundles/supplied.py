@@ -74,7 +74,7 @@ def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
         parent.run(job)
     except RejectedError as error:
         raise RejectedError(
-            f"{patch} does not make {version} from {old.version}: {error.what}",
+            f"{patch} does not make {version} from {old.version}: {error.cause}",
             means="nothing was signed or published",
             do="make it with `bsdiff` from the regular files of the one tree to those "
             "of the other, each sorted by path and one after another",

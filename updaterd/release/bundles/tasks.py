@@ -197,7 +197,7 @@ def main() -> None:
     try:
         answer: dict[str, Any] = {"result": kind(**task).perform()}
     except BrokenError as error:
-        fields = ("what", "means", "do", "code")
+        fields = ("cause", "means", "do", "code")
         answer = {"error": {name: getattr(error, name) for name in fields}}
     sys.stdout.write(json.dumps(answer))
     sys.stdout.flush()

@@ -90,7 +90,7 @@ def jump(
         try:
             role_metadata = served.role(role, versions[role], repository.targets())
         except UpdaterError as error:
-            notes.append(f"{role} as it is out cannot be had: {error.what}")
+            notes.append(f"{role} as it is out cannot be had: {error.cause}")
             continue
         served_roles[role] = role_metadata.signed
         if role not in repository.roles:  # delegated to since the backup

@@ -37,7 +37,7 @@ def verify(workspace: Workspace, repository: Repository, *, deep: bool) -> list[
             try:
                 manifest = catalog.manifest(entry)
             except UpdaterError as error:
-                problems.append(error.what)
+                problems.append(error.cause)
                 continue
             blobs: list[Full | Delta] = [manifest.full, *manifest.deltas]
             for blob in blobs:
@@ -108,7 +108,7 @@ def _unproven(workspace: Workspace, catalog: Catalog) -> Iterator[str]:
                 bundle = workspace.blob(manifest.full.sha256)
                 prover.full(bundle, manifest.full, manifest.files)
             except UpdaterError as error:
-                yield f"{where}: {error.what}"
+                yield f"{where}: {error.cause}"
             for edge in manifest.deltas:
                 yield from _edge(workspace, work, prover, manifests, edge, where)
 
@@ -131,7 +131,7 @@ def _edge(  # noqa: PLR0913, PLR0917 - an edge has two ends
         delta = workspace.blob(edge.sha256)
         prover.delta(delta, edge, before, old.files, new.files)
     except UpdaterError as error:
-        yield f"{where}: {error.what}"
+        yield f"{where}: {error.cause}"
     finally:
         deletion.delete_tree(before)
 

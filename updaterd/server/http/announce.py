@@ -138,7 +138,7 @@ def _unavailable(error: UpdaterError, publisher: str) -> Response:
 def _log_refusal(error: UpdaterError, publisher: str) -> None:
     """Log why an announcement was refused."""
     log.warning(
-        "announcement_refused", code=error.code, error=error.what, publisher=publisher
+        "announcement_refused", code=error.code, error=error.cause, publisher=publisher
     )
 
 

@@ -54,7 +54,7 @@ def _signed(raw: bytes, role: str) -> Fields:
         MalformedError: not metadata of this role (TUF specification, section 4).
     """
     document = parse_object(raw, where=f"pushed {role}", limit=MAX_UNPACKED[role])
-    signatures = document.each("signatures", lambda s: s.text("keyid"), most=64)
+    signatures = document.objects("signatures", lambda s: s.text("keyid"), most=64)
     if not signatures:
         raise MalformedError(f"pushed {role} has no signature")
     signed = document.fields("signed")

@@ -110,7 +110,7 @@ class LogFile:
         except BrokenError as error:
             # it was a log a moment ago: that ends no server and no stream
             raise LogDownError(
-                error.what, means="nothing can be announced", do=error.do
+                error.cause, means="nothing can be announced", do=error.do
             ) from error
         db.close()
 

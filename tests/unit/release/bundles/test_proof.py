@@ -183,7 +183,7 @@ def test_delta_that_one_kind_of_machine_cannot_apply_is_not_proven(
     with pytest.raises(RejectedError) as error:
         prover.delta(space.blob(edge.sha256), edge, tmp_path / "1.0", old.files, files)
 
-    assert f"with {which}" in error.value.what
+    assert f"with {which}" in error.value.cause
 
 
 def test_full_bundle_that_is_not_its_tree_stops_the_push(tmp_path, space, old):
