@@ -43,6 +43,14 @@ LONGEST = (
 """What comes first, so that no worker is alone with a long module in the end."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config):
+    """Do not even read the slow modules where only the quick tests are asked for."""
+    outside = (
+        collection_path.parent == ROOT / "tests" and collection_path.name != "unit"
+    )
+    return (outside and config.option.markexpr == "not slow") or None
+
+
 @pytest.hookimpl(tryfirst=True)  # `-m` looks at marks later
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow by its place; put the longest modules first."""

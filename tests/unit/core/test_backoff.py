@@ -92,6 +92,7 @@ def test_days_of_outage():
     assert 7 * 86400 / backoff.cap < len(asked) < 3 * 7 * 86400 / backoff.cap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outage_s", [60, 3600, 86400])
 def test_a_fleet_after_an_outage(outage_s):
     """A thousand machines wait out an outage; the busiest second after it is calm."""

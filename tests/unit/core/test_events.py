@@ -163,6 +163,7 @@ def test_unknown_types_are_for_newer_machines():
     assert parse("message", "not json") == Other(event="message")
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["update_available", "metadata", "resync", "hello"]), st.text())
 def test_no_text_is_trouble(event, data):
     """Only one error can come out, whatever is said."""
@@ -179,6 +180,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from([*OWN, "tuf"]), JSON))
 def test_no_json_is_trouble(members):
     with contextlib.suppress(MalformedError):

@@ -40,6 +40,7 @@ def test_a_wrong_clock_does_not_matter_where_the_answer_has_a_date():
     assert wait == 60
 
 
+@pytest.mark.slow
 @given(st.text(), st.text())
 def test_no_text_is_trouble(value, date):
     assert parse_retry_after(value, date=date, now=NOW) >= 0

@@ -44,6 +44,7 @@ def test_what_is_held_is_bounded(name):
     assert peak < 10 * (LIMITS.event + CHUNK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [b"xy", b"\xf0\x9f\x98", b"data:a\n"])
 def test_tiny_pieces_of_something_large_hold_little(piece):
     """What comes in the smallest pieces costs no more than what comes at once."""

@@ -127,6 +127,7 @@ class TestTheFeed:
         assert ["feed_down"] == [line["event"] for line in told]
 
 
+@pytest.mark.slow
 def test_command_that_fails_under_systemd_is_one_entry_with_fields(tmp_path):
     """Not three lines of text, of which none says that it is an error."""
     (tmp_path / "updaterd.toml").write_text("[feed")

@@ -113,6 +113,7 @@ def test_directory_that_is_moved_away_while_it_is_emptied(tree, outside):
     os.close(top)
 
 
+@pytest.mark.slow
 def test_very_deep_tree_needs_two_descriptors(tree):
     """An application may have made it; no limit of descriptors or of paths counts."""
     here = os.open(tree, os.O_RDONLY)

@@ -80,6 +80,7 @@ def process(*argv, cwd="/"):
 LIVE = "print('up', flush=True); input()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["program", "cwd", "open"])
 def test_release_that_a_process_runs_from_stays(root, how):
     release = root / "releases" / "1"

@@ -201,6 +201,7 @@ def test_an_id_that_could_not_be_sent_back_does_not_move_the_cursor(inbox, path)
     assert sum(file.stat().st_size for file in path.parent.iterdir()) < 2**19
 
 
+@pytest.mark.slow
 def test_a_flood_of_malformed_events_leaves_a_few(inbox, connection):
     """The newest are enough to see what comes; the count of rows and bytes is small."""
     connection.execute("PRAGMA synchronous = OFF")

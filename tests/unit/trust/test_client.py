@@ -245,6 +245,7 @@ def test_damage_in_the_cache_is_healed_by_the_next_refresh(client):
     assert client.offered() == "1.0.0"
 
 
+@pytest.mark.slow
 def test_many_roots_are_walked_one_by_one(client, publisher):
     """Forty new roots later, the first root still leads to the newest."""
     for _ in range(40):

@@ -245,6 +245,7 @@ def expected(blocks, changes, old, steps):
 MEANS = st.sampled_from([[3], [20, 200], [300], [4, 4, 4, 4000]])
 
 
+@pytest.mark.slow
 @given(SEEDS, MEANS, st.integers(0, 3))
 def test_any_sparse_diff(seed, mean, count):
     """Long runs and short ones, in blocks, met by steps of any length."""

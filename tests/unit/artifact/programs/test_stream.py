@@ -149,6 +149,7 @@ def test_impossible_images_are_refused(stream):
         images.decode(stream, lengths, Image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "most"),
     [

@@ -175,6 +175,7 @@ def test_a_hard_link_to_the_running_release_is_not_left_to_the_next_opener(base)
     assert not verify_tree(job.destination, job.files)
 
 
+@pytest.mark.slow
 def test_any_leftover_of_any_bundle_is_continued(tmp_path):
     """Every subset of a tree: from full bundle, delta and patch alike."""
     import bsdiff4
@@ -336,6 +337,7 @@ def test_a_damaged_tree_in_between_is_built_again(path):
     assert not verify_tree(path.root / "releases" / "3", path.trees["newest"])
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_nothing(path, monkeypatch):
     """What was made is in the way of what has to be freed."""
 

@@ -9,6 +9,7 @@ from updaterd.artifact.codecs import STORED, XZ, ZSTD, Packed, Stream
 from updaterd.release.bundles.tasks import Pack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", [XZ, ZSTD])
 @pytest.mark.parametrize("planar", [False, True])
 def test_a_packed_stream_is_what_readers_decode(tmp_path, codec, planar):

@@ -23,6 +23,8 @@ from updaterd.release.bundles import runs
 from updaterd.release.bundles.grouping import groups
 from updaterd.release.bundles.pool import Pool
 
+pytestmark = pytest.mark.slow
+
 ENDS_S = 30  # never waited for unless it fails: a loaded machine takes seconds
 
 

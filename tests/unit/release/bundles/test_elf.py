@@ -50,6 +50,7 @@ def built(tmp_path_factory):
     return {kind: compiled.build(base / kind, text, kind) for kind in compiled.KINDS}
 
 
+@pytest.mark.slow
 def test_a_program_of_gcc_has_every_kind_of_region_but_go_s(built):
     """Code, pointers, frames and their sorted table."""
     for data in built.values():

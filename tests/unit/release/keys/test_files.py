@@ -139,6 +139,7 @@ def test_a_pin_is_never_looked_for_where_passphrases_are(tmp_path):
     assert pin()("release-acme") == b"77"
 
 
+@pytest.mark.slow
 def test_a_passphrase_that_protects_nothing_is_refused_for_a_new_key(tmp_path):
     """Short ones are told; an old key with one still opens."""
     told = []

@@ -15,6 +15,8 @@ from freezegun import freeze_time
 
 from updaterd import cli
 
+pytestmark = pytest.mark.slow
+
 ON = ["--product", "acme", "--channel", "stable"]
 
 
