@@ -338,12 +338,14 @@ def _log_url(text: str) -> str:
         ) from error
 
 
-def _configure_logs(wanted: str) -> None:
+def _configure_logs(destination: str) -> None:
     import os
 
     from updaterd import log
 
-    stream = cast("log.Stream", wanted)
-    if wanted == "auto" and not (sys.stderr.isatty() or "JOURNAL_STREAM" in os.environ):
+    stream = cast("log.Stream", destination)
+    if destination == "auto" and not (
+        sys.stderr.isatty() or "JOURNAL_STREAM" in os.environ
+    ):
         stream = "json"  # a container, a file: someone will search it
     log.configure(stream)

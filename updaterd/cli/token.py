@@ -64,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         print(secret)
     elif arguments.action == "revoke":
-        gone = tokens.revoke(arguments.id)
-        print(f"revoked {gone.id} {printable(gone.name)}".rstrip())
+        revoked = tokens.revoke(arguments.id)
+        print(f"revoked {revoked.id} {printable(revoked.name)}".rstrip())
     elif arguments.json:
         _print_json(tokens)
     else:
@@ -93,12 +93,12 @@ def _print_table(tokens: object) -> None:
     from updaterd.server.tokens import Tokens
 
     assert isinstance(tokens, Tokens)
-    found = tokens.all()
-    if not found:
+    rows = tokens.all()
+    if not rows:
         print("no tokens; make one with `updaterd token create`")
         return
     print(f"{'ID':<8}  {'CREATED':<10}  {'NAME':<16}  SCOPES")
-    for token in found:
+    for token in rows:
         day = time.strftime("%Y-%m-%d", time.gmtime(token.created))
         print(
             f"{token.id:<8}  {day}  {printable(token.name):<16}  "

@@ -227,17 +227,17 @@ def _write(
         file.truncate(start)
         file.seek(start)
         _remember(blob, base, stream.headers.get("etag", ""))
-        here = start
+        reached = start
         try:
             for chunk in stream.chunks:
-                here += len(chunk)
-                if here > blob.length:
+                reached += len(chunk)
+                if reached > blob.length:
                     raise WrongBytesError(
                         f"{blob.sha256[:12]} has more bytes than signed"
                     )
                 file.write(chunk)
                 if progress is not None:
-                    progress(here, blob.length)
+                    progress(reached, blob.length)
         except ShortAnswerError as error:
             # Cut on its way, or all that there is: the server says how much that is.
             declared = stream.headers.get("content-length", str(blob.length))
@@ -279,8 +279,8 @@ def _size(path: Path) -> int:
 
 
 def _hash_of(path: Path) -> "hashlib._Hash":
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         while piece := file.read(_PIECE):
-            found.update(piece)
-    return found
+            digest.update(piece)
+    return digest
