@@ -28,9 +28,9 @@ def can_clone(tree: Path, files: Iterable[Entry], into: Path) -> bool:
         with Folders(tree) as folders:
             for entry in files:
                 if isinstance(entry, File) and entry.length:
-                    found = look_up(folders, entry)
-                    if found is not None:
-                        return _cloned(found[0], into)
+                    opened = look_up(folders, entry)
+                    if opened is not None:
+                        return _cloned(opened[0], into)
     except OSError:
         return False
     return False
@@ -38,8 +38,8 @@ def can_clone(tree: Path, files: Iterable[Entry], into: Path) -> bool:
 
 def _cloned(source: int, into: Path) -> bool:
     try:
-        made = os.open(into, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        with closing(os.fdopen(made, "wb")) as file:
+        clone = os.open(into, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        with closing(os.fdopen(clone, "wb")) as file:
             fcntl.ioctl(file.fileno(), FICLONE, source)
     except OSError:
         return False

@@ -141,7 +141,7 @@ class Stream:
         self._fd = fd
         self._at = packed.offset
         self._packed_left = packed.length
-        self._left = packed.raw
+        self._raw_left = packed.raw
         self._where = where
         self._spare, self._at_spare = b"", 0
         self._decoder: _Decompressor | None = None
@@ -154,7 +154,7 @@ class Stream:
     @property
     def left(self) -> int:
         """Return how many raw bytes were not read yet."""
-        return self._left
+        return self._raw_left
 
     def read(self, count: int) -> bytes:
         """Return exactly `count` raw bytes.
@@ -162,9 +162,9 @@ class Stream:
         Raises:
             MalformedError: the stream is shorter, or broken.
         """
-        if count > self._left:
+        if count > self._raw_left:
             raise MalformedError(f"{self._where}: more is read than it declares")
-        self._left -= count
+        self._raw_left -= count
         at, end = self._at_spare, self._at_spare + count
         if end <= len(self._spare):
             self._at_spare = end
@@ -174,7 +174,9 @@ class Stream:
         self._spare, self._at_spare = b"", 0
         while got < count:
             # Ask for a little more than needed: small reads share one decoder call.
-            piece = self._more(max(count - got, min(_AHEAD, self._left + count - got)))
+            piece = self._more(
+                max(count - got, min(_AHEAD, self._raw_left + count - got))
+            )
             if len(piece) > count - got:
                 self._spare, self._at_spare = piece, count - got
                 piece = piece[: count - got]
@@ -202,8 +204,8 @@ class Stream:
             piece = self._more(count - got, may_end=True)
             parts.append(piece)
             got += len(piece)
-        self._left -= got
-        if self._left < 0:
+        self._raw_left -= got
+        if self._raw_left < 0:
             raise MalformedError(f"{self._where}: too long")
         return b"".join(parts)
 
@@ -251,7 +253,7 @@ class Stream:
         Raises:
             MalformedError: raw or packed bytes are left over.
         """
-        if self._left or self._at_spare < len(self._spare):
+        if self._raw_left or self._at_spare < len(self._spare):
             raise MalformedError(f"{self._where}: not all of it is used")
         decoder = self._decoder
         while decoder is not None and not decoder.eof:

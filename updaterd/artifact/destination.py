@@ -116,10 +116,10 @@ class Destination:
             OSError: the disk refused.
         """
         directory, name = self._folders.parent(file.path)
-        found = look_at(directory, name, file.length)
-        if found is None:
+        opened = look_at(directory, name, file.length)
+        if opened is None:
             return False
-        fd, status = found
+        fd, status = opened
         try:
             if status.st_nlink > 1 and not shared:
                 return False
@@ -137,10 +137,10 @@ class Destination:
         Raises:
             OSError: the disk refused.
         """
-        found = look_at(*self._folders.parent(path), length)
-        if found is None:
+        opened = look_at(*self._folders.parent(path), length)
+        if opened is None:
             return ""
-        fd, status = found
+        fd, status = opened
         try:
             if status.st_nlink > 1:
                 return ""
@@ -193,10 +193,10 @@ class Destination:
             shared = self._share_link(folders, old, path, mode)
             if shared is not None:
                 return shared
-        found = look_up(folders, old)
-        if found is None:
+        opened = look_up(folders, old)
+        if opened is None:
             return False
-        fd, _ = found
+        fd, _ = opened
         try:
             if how == "reflink" and not self._no_clones:
                 if not has_content(fd, old):
@@ -221,18 +221,18 @@ class Destination:
         """
         directory, name = self._folders.parent(path)
         try:
-            place, there = folders.parent(old.path)
-            link_at((there, place), name, directory)
+            place, old_name = folders.parent(old.path)
+            link_at((old_name, place), name, directory)
         except OSError:
             return None
         try:
-            found = look_at(directory, name, old.length)
+            opened = look_at(directory, name, old.length)
         except OSError:
-            found = None  # it cannot be read
-        if found is None:
+            opened = None  # it cannot be read
+        if opened is None:
             os.unlink(name, dir_fd=directory)
             return False
-        fd, status = found
+        fd, status = opened
         try:
             fits = stat.S_IMODE(status.st_mode) == mode
             sound = fits and has_content(fd, old)
@@ -267,16 +267,16 @@ class Destination:
     def _clone(self, fd: int, directory: int, name: str, mode: int) -> bool:
         import fcntl  # noqa: PLC0415 - for clones only
 
-        made = os.open(name, CREATE, 0o600, dir_fd=directory)
+        clone = os.open(name, CREATE, 0o600, dir_fd=directory)
         try:
-            fcntl.ioctl(made, FICLONE, fd)
-            os.fchmod(made, mode)
+            fcntl.ioctl(clone, FICLONE, fd)
+            os.fchmod(clone, mode)
         except OSError:
             os.unlink(name, dir_fd=directory)
             self._no_clones = True  # this file system, or another device: for all
             return False
         finally:
-            os.close(made)
+            os.close(clone)
         return True
 
     _no_clones = False

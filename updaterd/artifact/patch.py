@@ -165,10 +165,10 @@ def _check_size(plan: Script, old: Sequence[Entry]) -> None:
         RejectedError: it is many times larger than the one before it.
     """
     before = sum(entry.length for entry in old if isinstance(entry, File))
-    made = sum(item.number for item in plan.items if item.kind == MADE)
-    if made > _GROWTH * before + _GROUND:
+    total = sum(item.number for item in plan.items if item.kind == MADE)
+    if total > _GROWTH * before + _GROUND:
         raise RejectedError(
-            f"a step of the path makes {made} bytes from {before}",
+            f"a step of the path makes {total} bytes from {before}",
             do="publish the delta again",
             code="too_large",
         )
@@ -211,10 +211,10 @@ class OtherTreeError(RejectedError):
 
     code = "wrong_tree"
 
-    def __init__(self, what: str, files: Sequence[Entry] = ()) -> None:
+    def __init__(self, difference: str, files: Sequence[Entry] = ()) -> None:
         super().__init__(
-            f"the delta makes another tree than the manifest lists: {what:.80}",
+            f"the delta makes another tree than the manifest lists: {difference:.80}",
             do="publish the delta again",
         )
         paths = [entry.path for entry in files]
-        self.entry = paths.index(what) if what in paths else -1
+        self.entry = paths.index(difference) if difference in paths else -1

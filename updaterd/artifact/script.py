@@ -163,9 +163,9 @@ def encode(
         for item, target in zip(every, targets, strict=True)
     ]
     for place, item in enumerate(changed):
-        was = old[before_at[item.path]]
-        if item.kind == MADE and isinstance(was, File):
-            numbers[place] = varint.fold(item.number - was.length)
+        before_entry = old[before_at[item.path]]
+        if item.kind == MADE and isinstance(before_entry, File):
+            numbers[place] = varint.fold(item.number - before_entry.length)
     after = [0, *(index + 1 for index in sources)]
     steps = [
         varint.fold(index - end) for index, end in zip(sources, after[:-1], strict=True)
@@ -224,8 +224,8 @@ def decode(data: bytes, old: Sequence[Entry]) -> Script:
     lengths = (item.number for item in items if item.kind == MADE)
     if sum(lengths, sum(file.length for file in sources)) > varint.MAX:
         raise MalformedError("tree script: files longer than any disk")
-    gone = removed.union(changed)
-    kept = tuple(entry for index, entry in enumerate(old) if index not in gone)
+    replaced = removed.union(changed)
+    kept = tuple(entry for index, entry in enumerate(old) if index not in replaced)
     made_now = [
         Link(item.path, item.target)
         if item.kind == LINK
@@ -257,14 +257,14 @@ def _items(
     kinds = cursor.raw(len(paths))
     if kinds.strip(bytes((MADE, COPY, SAME, LINK))):
         raise MalformedError("tree script: an unknown kind of item")
-    given = iter(cursor.numbers(len(kinds) - kinds.count(LINK)))
-    modes = [next(given) if kind != LINK else 0 for kind in kinds]
+    mode_numbers = iter(cursor.numbers(len(kinds) - kinds.count(LINK)))
+    modes = [next(mode_numbers) if kind != LINK else 0 for kind in kinds]
     if any(mode & ~MODE_MASK for mode in modes):
         raise MalformedError("tree script: a mode is not allowed")
     numbers = cursor.numbers(len(kinds))
-    for place, (kind, was) in enumerate(zip(kinds, before, strict=False)):
-        if kind == MADE and isinstance(was, File):
-            numbers[place] = was.length + varint.unfold(numbers[place])
+    for place, (kind, before_entry) in enumerate(zip(kinds, before, strict=False)):
+        if kind == MADE and isinstance(before_entry, File):
+            numbers[place] = before_entry.length + varint.unfold(numbers[place])
             if not 0 <= numbers[place] <= varint.MAX:
                 raise MalformedError("tree script: a file has an impossible length")
     items = []

@@ -31,11 +31,11 @@ BATCH = 1 << 18
 
 def contents(files: Sequence[Entry]) -> list[tuple[File, int]]:
     """Return the first file of each distinct content, and where it starts."""
-    seen: set[str] = set()
+    hashes: set[str] = set()
     out, at = [], 0
     for entry in files:
-        if isinstance(entry, File) and entry.length and entry.sha256 not in seen:
-            seen.add(entry.sha256)
+        if isinstance(entry, File) and entry.length and entry.sha256 not in hashes:
+            hashes.add(entry.sha256)
             out.append((entry, at))
             at += entry.length
     return out
@@ -99,23 +99,23 @@ def apply(job: Job, fd: int, progress: Progress | None = None) -> Made:
         raise MalformedError("the bundle holds another tree", code="bad_bundle")
     outputs = Outputs(job.destination)
     try:
-        return _unpack(_wanted(job), firsts, _Frames(fd, table), outputs, progress)
+        return _unpack(_distinct(job), firsts, _Frames(fd, table), outputs, progress)
     finally:
         outputs.close()
 
 
-def _wanted(job: Job) -> list[File]:
+def _distinct(job: Job) -> list[File]:
     """Return the first file of each content that is wanted."""
-    seen: set[str] = set()
+    hashes: set[str] = set()
     out = []
     for entry in job.files or ():
-        if not isinstance(entry, File) or entry.sha256 in seen:
+        if not isinstance(entry, File) or entry.sha256 in hashes:
             continue
         if entry.path in job.done or (
             job.only is not None and entry.path not in job.only
         ):
             continue
-        seen.add(entry.sha256)
+        hashes.add(entry.sha256)
         out.append(entry)
     return out
 
@@ -143,7 +143,7 @@ def _unpack(
 
 
 def ranges(
-    head: bytes, length: int, files: Sequence[Entry], wanted: frozenset[str]
+    head: bytes, length: int, files: Sequence[Entry], paths: frozenset[str]
 ) -> tuple[tuple[int, int], ...]:
     """Return which bytes [start, end) of a full bundle hold the wanted paths.
 
@@ -151,13 +151,13 @@ def ranges(
         head: the bundle's first bytes; 64 KiB are enough for any header.
         length: bytes of the bundle.
         files: the signed listing.
-        wanted: paths.
+        paths: of the listing, those that are to be made.
 
     Raises:
         MalformedError: not a full bundle.
     """
     table = container.parse(head, container.FULL, length=length)
-    hashes = {e.sha256 for e in files if isinstance(e, File) and e.path in wanted}
+    hashes = {e.sha256 for e in files if isinstance(e, File) and e.path in paths}
     spans = [
         (at, at + file.length) for file, at in contents(files) if file.sha256 in hashes
     ]

@@ -150,6 +150,6 @@ class Cursor:
         Raises:
             MalformedError: bytes are left over.
         """
-        left = len(self._data) - self._at
-        if left:
-            raise MalformedError(f"{self._where} has {left} bytes too many")
+        remaining = len(self._data) - self._at
+        if remaining:
+            raise MalformedError(f"{self._where} has {remaining} bytes too many")

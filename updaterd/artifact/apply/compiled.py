@@ -87,7 +87,7 @@ class Sparse:
         self._stream = runs
         self._changes = changes
         self._runs = b""  # of the block at hand: where they begin, where they end
-        self._left = 0  # bytes of the diff until that block ends
+        self._remaining = 0  # bytes of the diff until that block ends
         self._next = 0  # run
         self._count = 0
         self._at = 0  # in the whole diff
@@ -138,7 +138,7 @@ class Sparse:
         stop = self._at + count
         changed, self._next = _native.changed(self._runs, self._next, self._at, stop)
         self._at = stop
-        self._left -= count
+        self._remaining -= count
         return changed
 
     def _known(self) -> int:
@@ -151,7 +151,7 @@ class Sparse:
             if not self._stream.left:
                 return sys.maxsize - self._at  # zeros to the end
             self._load()
-        return self._left
+        return self._remaining
 
     def _load(self) -> None:
         """Read the next block of runs.
@@ -169,7 +169,7 @@ class Sparse:
             raise MalformedError(str(error)) from None
         self._next, self._count = 0, count
         end = int.from_bytes(self._runs[-8:], sys.byteorder)
-        self._left = end - self._at
+        self._remaining = end - self._at
 
 
 class Concatenation(sources.Concatenation):

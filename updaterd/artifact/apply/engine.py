@@ -92,7 +92,7 @@ class Engine:
         self._barriers = barriers
         self._project = project
         self._passed = 0
-        self._made = 0
+        self._offset = 0
 
     def run(self, blocks: Iterable[Block]) -> None:
         """Apply every block, and check that both streams end with the last one.
@@ -111,10 +111,10 @@ class Engine:
         self._write(data)
         self._count(len(data))
 
-    def _count(self, made: int) -> None:
-        self._made += made
+    def _count(self, count: int) -> None:
+        self._offset += count
         while self._passed < len(self._barriers) and (
-            self._made >= self._barriers[self._passed]
+            self._offset >= self._barriers[self._passed]
         ):
             self._passed += 1
             self._old.allow(self._passed)
@@ -123,7 +123,7 @@ class Engine:
         """Return how much may be made before a file can be read that is made now."""
         if self._passed == len(self._barriers):
             return BATCH
-        return min(BATCH, self._barriers[self._passed] - self._made)
+        return min(BATCH, self._barriers[self._passed] - self._offset)
 
     def _block(self, block: Block) -> None:
         first, count = 0, len(block.starts)
@@ -147,7 +147,7 @@ class Engine:
         old = self._old.gather(block.starts[first:last], block.ends[first:last])
         copied = len(old)
         if self._project is not None and copied:
-            base = self._made - block.made[first]
+            base = self._offset - block.made[first]
             starts, made = block.starts[first:last], block.made[first:last]
             self._project(old, starts, lengths, made, base)
         extra = self._extra.read(size - copied) if copied < size else b""
@@ -159,27 +159,27 @@ class Engine:
 
     def _large(self, block: Block, index: int) -> None:
         """Apply one operation that makes more than a batch, in pieces."""
-        start, left = block.starts[index], block.lengths[index]
-        while left:
-            count = min(left, BATCH)
+        start, remaining = block.starts[index], block.lengths[index]
+        while remaining:
+            count = min(remaining, BATCH)
             if self._unwanted() >= count:
                 self._pass(count, 0)
             else:
                 old = self._old.gather(_column(start), _column(start + count))
-                one, none = _column(count), _column(0)
+                length, nothing = _column(count), _column(0)
                 if self._project is not None:
-                    self._project(old, _column(start), one, none, self._made)
-                self._emit(self._diff.add(old, one, none, b""))
+                    self._project(old, _column(start), length, nothing, self._offset)
+                self._emit(self._diff.add(old, length, nothing, b""))
             start += count
-            left -= count
-        left = block.extras[index]
-        while left:
-            count = min(left, BATCH)
+            remaining -= count
+        remaining = block.extras[index]
+        while remaining:
+            count = min(remaining, BATCH)
             if self._unwanted() >= count:
                 self._pass(0, count)
             else:
                 self._emit(self._extra.read(count))
-            left -= count
+            remaining -= count
 
     def _pass(self, copied: int, extra: int) -> None:
         """Move over what nobody wants, without making it."""

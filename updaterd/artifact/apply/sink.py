@@ -40,27 +40,27 @@ class Sink:
         self._files = files
         self._next = 0
         self._open: Output | None = None
-        self._left = 0
-        self._made = 0
+        self._remaining = 0
+        self._offset = 0
         self._progress = progress
         self.total = sum(length for _, length, _ in files)
         self.written = 0
         self.count = 0
         self._done = done
         starts = accumulate((length for _, length, _ in files), initial=0)
-        wanted = (path not in self._done for path, _, _ in files)
-        self._wanted = [*compress(starts, wanted), self.total]
+        missing = (path not in self._done for path, _, _ in files)
+        self._missing = [*compress(starts, missing), self.total]
         self._advance()
 
     def _advance(self) -> None:
         """Close the file that is full, and open the next that is not empty."""
-        while not self._left:
+        while not self._remaining:
             if self._open is not None:
                 self._open.finish()
                 self._open = None
             if self._next == len(self._files):
                 return
-            path, self._left, mode = self._files[self._next]
+            path, self._remaining, mode = self._files[self._next]
             if path not in self._done:
                 self._open = self._outputs.create(path, mode)
                 self.count += 1
@@ -70,14 +70,14 @@ class Sink:
         """Return how many bytes from here on need not be made: they are there."""
         if not self._done or self._open is not None:
             return 0
-        return self._wanted[bisect_left(self._wanted, self._made)] - self._made
+        return self._missing[bisect_left(self._missing, self._offset)] - self._offset
 
     def leave(self, count: int) -> None:
         """Pass over `count` of the bytes that are unwanted."""
         self._move(count)
         while count:
-            step = min(count, self._left)
-            self._left -= step
+            step = min(count, self._remaining)
+            self._remaining -= step
             count -= step
             self._advance()
 
@@ -89,27 +89,27 @@ class Sink:
             OSError: the disk refused.
         """
         self._move(len(data))
-        if len(data) < self._left and self._open is not None:
+        if len(data) < self._remaining and self._open is not None:
             self._open.write(data)
-            self._left -= len(data)
+            self._remaining -= len(data)
             self.written += len(data)
         else:
             self._split(memoryview(data))
         if self._progress is not None:
-            self._progress(self._made, self.total)
+            self._progress(self._offset, self.total)
 
     def _move(self, count: int) -> None:
-        self._made += count
-        if self._made > self.total:
+        self._offset += count
+        if self._offset > self.total:
             raise MalformedError("the bundle makes more bytes than its files hold")
 
     def _split(self, view: memoryview) -> None:
-        while view and self._left:
-            piece = view[: self._left]
+        while view and self._remaining:
+            piece = view[: self._remaining]
             if self._open is not None:
                 self._open.write(piece)
                 self.written += len(piece)
-            self._left -= len(piece)
+            self._remaining -= len(piece)
             view = view[len(piece) :]
             self._advance()
 
@@ -119,5 +119,5 @@ class Sink:
         Raises:
             MalformedError: it did not.
         """
-        if self._made != self.total:
+        if self._offset != self.total:
             raise MalformedError("the bundle makes fewer bytes than its files hold")

@@ -50,8 +50,8 @@ _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def open_file(folders: Folders, file: File) -> int | None:
     """Return a descriptor of an old file, or None when it cannot be that file."""
-    found = look_up(folders, file)
-    return None if found is None else found[0]
+    opened = look_up(folders, file)
+    return None if opened is None else opened[0]
 
 
 def look_up(folders: Folders, file: File) -> tuple[int, os.stat_result] | None:
@@ -76,20 +76,20 @@ def open_at(directory: int, name: str) -> int:
     try:
         return os.open(name, _OPEN, dir_fd=directory)
     except PermissionError:
-        found = os.open(name, _LOOK, dir_fd=directory)
+        opened = os.open(name, _LOOK, dir_fd=directory)
         try:
-            status = os.fstat(found)
+            status = os.fstat(opened)
             mode = stat.S_IMODE(status.st_mode)
             if not stat.S_ISREG(status.st_mode) or mode & stat.S_IRUSR:
                 raise
-            itself = f"/proc/self/fd/{found}"
+            itself = f"/proc/self/fd/{opened}"
             os.chmod(itself, mode | stat.S_IRUSR)
             try:
                 return os.open(itself, os.O_RDONLY | os.O_CLOEXEC)
             finally:
                 os.chmod(itself, mode)
         finally:
-            os.close(found)
+            os.close(opened)
 
 
 def look_at(
@@ -240,12 +240,12 @@ class Concatenation:
         """
         if not all(map(int.__lt__, starts, ends)):
             # Nothing is read of an empty one, wherever it is.
-            some = [
+            batch = [
                 pair for pair in zip(starts, ends, strict=True) if pair[0] < pair[1]
             ]
-            if not some:
+            if not batch:
                 return bytearray()
-            starts, ends = (array("q", column) for column in zip(*some, strict=True))
+            starts, ends = (array("q", column) for column in zip(*batch, strict=True))
         low, high = min(starts), max(ends)
         if len(starts) == 1:
             return bytearray(self.read(low, high))
@@ -297,8 +297,8 @@ class Concatenation:
         base = self._low
         out: list[bytes] = []
         for first in range(0, len(starts), _FEW):
-            some = starts[first : first + _FEW], ends[first : first + _FEW]
-            out += [window[a - base : b - base] for a, b in zip(*some, strict=True)]
+            batch = starts[first : first + _FEW], ends[first : first + _FEW]
+            out += [window[a - base : b - base] for a, b in zip(*batch, strict=True)]
             if resident() > _MUCH:
                 window.madvise(DONTNEED)
         return out

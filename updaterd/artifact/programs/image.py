@@ -188,19 +188,19 @@ class Image:
             data: of the chunk; shorter than CHUNK at the file's end only.
             at: where it lies in the file, a multiple of CHUNK.
         """
-        found = array("H")
+        places = array("H")
         for kind, start, length, *_ in self.regions:
             low, high = max(start - at, 0), min(start + length - at, len(data))
             if low >= high or kind not in {CODE, WORDS}:
                 continue
             if kind == WORDS:
-                found.extend(2 * place + 1 for place in self._words(data, low, high))
+                places.extend(2 * place + 1 for place in self._words(data, low, high))
             else:
                 address = self.address(start)
                 assert address is not None
                 shift = address - start + at
-                found.extend(2 * place for place in self._code(data, low, high, shift))
-        return found
+                places.extend(2 * place for place in self._code(data, low, high, shift))
+        return places
 
     def _words(self, data: bytes, low: int, high: int) -> Iterator[int]:
         """Yield places of aligned pointers in [low, high)."""

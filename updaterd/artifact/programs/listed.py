@@ -56,8 +56,8 @@ def references(image: Image, read: Read) -> Listed:
             for at in range(start, end - 3, 4):
                 out.add(at, OFFSET, base)
         elif kind == FUNCTIONS:
-            here = image.address(start) or 0
-            _functions(out, read, (start, end), (here, *parameters))
+            start_address = image.address(start) or 0
+            _functions(out, read, (start, end), (start_address, *parameters))
     return out
 
 
@@ -160,9 +160,9 @@ def _functions(
         parameters: its own address, then those of the region.
     """
     start, end = span
-    here, count, text, names, pc_tables, data = parameters
+    start_address, count, text, names, pc_tables, data = parameters
     base_text, base_here, base_names, base_tables, base_data = map(
-        out.base, (text, here, names, pc_tables, data)
+        out.base, (text, start_address, names, pc_tables, data)
     )
     for at in range(start, start + 8 * count, 8):
         out.add(at, PLAIN, base_text)

@@ -117,10 +117,10 @@ class Projection:
         readable = [*range(count), *(count + place for place in plan.places)]
         lengths = [*old, *(made[place] for place in plan.places)]
         starts = list(accumulate(lengths, initial=0))[:-1]
-        kept = _kept(blocks)
+        listed_blocks = _bounded(blocks)
         self._firsts = array("q", [0])  # bytes made before each block
-        self._firsts.extend(accumulate(block.made[-1] for block in kept[:-1]))
-        self._blocks = dict(enumerate(kept))
+        self._firsts.extend(accumulate(block.made[-1] for block in listed_blocks[:-1]))
+        self._blocks = dict(enumerate(listed_blocks))
         self._begun = 0  # of them; those before it are gone
         ends = list(accumulate(made))
         self._files = [
@@ -228,7 +228,7 @@ class Projection:
             raise MalformedError(f"images: {error}") from error
 
 
-def _kept(blocks: Iterable[Block]) -> list[Block]:
+def _bounded(blocks: Iterable[Block]) -> list[Block]:
     """Return all blocks.
 
     Raises:

@@ -66,8 +66,8 @@ def _packed_regions(rows: Sequence[int]) -> bytes:
     end = 0
     for at in range(0, len(rows), _REGION):
         kind, start, length, *parameters = rows[at : at + _REGION]
-        some = parameters[: _PARAMETERS[kind]]
-        out.append(varint.pack(kind, start - end, length, *some))
+        needed = parameters[: _PARAMETERS[kind]]
+        out.append(varint.pack(kind, start - end, length, *needed))
         end = start + length
     return b"".join(out)
 
@@ -144,8 +144,8 @@ def _regions(cursor: varint.Cursor) -> bytes:
         start = _later(end, cursor.number())
         length = cursor.number()
         end = _later(start, length)
-        some = [cursor.number() for _ in range(_PARAMETERS[kind])]
-        numbers.extend((kind, start, length, *some, *[0] * (_ROOM - len(some))))
+        needed = [cursor.number() for _ in range(_PARAMETERS[kind])]
+        numbers.extend((kind, start, length, *needed, *[0] * (_ROOM - len(needed))))
     return numbers.tobytes()
 
 

@@ -149,7 +149,7 @@ class Reader:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._kept = bytearray()
+        self._buffer = bytearray()
         self.confined: Confined | None = None
         self.end: Done | Failure | None = None
 
@@ -167,23 +167,23 @@ class Reader:
         out: list[tuple[int, int]] = []
         if self.is_over:
             return out
-        self._kept += data
+        self._buffer += data
         at = 0
-        while at < len(self._kept) and not self.is_over:
-            shape = _SIZES.get(bytes(self._kept[at : at + 1]))
+        while at < len(self._buffer) and not self.is_over:
+            shape = _SIZES.get(bytes(self._buffer[at : at + 1]))
             if shape is None:
                 raise MalformedError("the worker answers in another language")
-            if len(self._kept) - at < shape.size:
+            if len(self._buffer) - at < shape.size:
                 break
-            kind, *numbers = shape.unpack_from(self._kept, at)
+            kind, *numbers = shape.unpack_from(self._buffer, at)
             if kind == b"P":
                 out.append((min(numbers), numbers[1]))
             size = shape.size + _tail(kind, numbers)
-            if len(self._kept) - at < size:
+            if len(self._buffer) - at < size:
                 break
-            self._take(kind, numbers, self._kept[at + shape.size : at + size])
+            self._take(kind, numbers, self._buffer[at + shape.size : at + size])
             at += size
-        del self._kept[:at]
+        del self._buffer[:at]
         return out
 
     def _take(self, kind: bytes, numbers: Sequence[int], tail: bytearray) -> None:

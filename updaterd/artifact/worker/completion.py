@@ -90,8 +90,8 @@ def _present(root: int, files: Sequence[Entry]) -> set[str]:
         for path, is_folder in _walk(top, "", 0):
             name = path + "/" if is_folder else path
             place = bisect_left(paths, name)
-            found = paths[place] if place < len(paths) else ""
-            if not (found.startswith(name) if is_folder else found == name):
+            listed_path = paths[place] if place < len(paths) else ""
+            if not (listed_path.startswith(name) if is_folder else listed_path == name):
                 raise RejectedError(
                     "the bundle makes another tree than the one that is signed",
                     means="there is a file or directory in it that is not listed",

@@ -80,19 +80,19 @@ def end(known: set[int]) -> None:
 
 def _children() -> list[int]:
     """Return the children of this process, of all its threads."""
-    found: list[int] = []
+    pids: list[int] = []
     try:
         for thread in os.listdir("/proc/self/task"):
             with open(f"/proc/self/task/{thread}/children", "rb") as file:
-                found += map(int, file.read().split())
+                pids += map(int, file.read().split())
     except OSError:
         return _children_by_parent()
-    return found
+    return pids
 
 
 def _children_by_parent() -> list[int]:
     """Return them on a kernel that does not list them (CONFIG_PROC_CHILDREN)."""
-    found = []
+    pids = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -100,8 +100,8 @@ def _children_by_parent() -> list[int]:
             with open(f"/proc/{name}/stat", "rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
             if int(fields[1]) == os.getpid():
-                found.append(int(name))
-    return found
+                pids.append(int(name))
+    return pids
 
 
 def _is_caged(pid: int) -> bool:

@@ -23,13 +23,14 @@ from typing import IO, Any
 import updaterd
 from updaterd.artifact.destination import Destination
 from updaterd.artifact.job import Job, Report, rows
-from updaterd.artifact.worker import answers, completion, descendants
-from updaterd.artifact.worker.answers import Done, Failure
-from updaterd.artifact.worker.child import UNHEARD, cpu_limit, sizes
+from updaterd.artifact.worker import answers, completion, descendants, verdict
+from updaterd.artifact.worker.answers import Failure
+from updaterd.artifact.worker.child import cpu_limit, sizes
 from updaterd.artifact.worker.confine import Confined
-from updaterd.core import budget, codes
+from updaterd.artifact.worker.verdict import Answer
+from updaterd.core import budget
 from updaterd.core.frozen import record, replaced, values
-from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
+from updaterd.errors import TransientError, UpdaterError
 from updaterd.system import oom
 
 __all__ = [
@@ -62,18 +63,11 @@ _START = (
     "import updaterd.artifact.worker.child as child; child.leave()"
 )
 _HIDDEN = "__import__('sys').modules['updaterd.artifact._native'] = None; "
-_NOT_FLUSHED = 120  # what Python exits with when its last words cannot be written
 _PIECE = 1 << 16
 _MOST_PROGRESS = 1 << 16  # times that it is passed on
 _PATIENCE_S = 600  # without a word, beyond the CPU seconds that it may take
 _SLOWEST = 1 << 16  # bytes a second, of both trees, beyond that
-# What contents can do to whoever reads them; other signals come from other processes.
-_CRASHES = frozenset({
-    signal.SIGSEGV, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS,
-})  # fmt: skip
 _TEXT = 2000
-_FULL_DISK = "disk_full"
-_TRANSIENT = frozenset({_FULL_DISK, "disk_error"})
 _at_work: set[int] = set()
 _changing = threading.Lock()
 
@@ -90,25 +84,6 @@ def patience(job: Job) -> Patience:
     """Return how long a job's worker is heard."""
     silence = _PATIENCE_S + cpu_limit(job)
     return Patience(silence, silence + sum(sizes(job)) / _SLOWEST)
-
-
-@record
-class Answer:
-    """What a confined process said, and how it ended.
-
-    Attributes:
-        confined: the layers of its cage; None when it never got that far.
-        end: how the job ended, as it says; None when it did not.
-        code: its exit code, or minus a signal.
-        starved: whether it was killed because memory was short.
-        text: its last words from before it was confined, for a person.
-    """
-
-    confined: Confined | None
-    end: Done | Failure | None
-    code: int
-    starved: bool
-    text: str
 
 
 def run(
@@ -133,7 +108,7 @@ def run(
 
     Power cut: the destination holds some of the tree; it counts only once the
         caller has synced and renamed it.
-    """  # noqa: DOC501  raised through _error and _died
+    """  # noqa: DOC501  raised through verdict
     with closing(Destination(job.destination)) as destination:
         answer = ask(
             replaced(job, destination=destination.root),
@@ -143,9 +118,11 @@ def run(
         if answer.confined is not None and on_confined is not None:
             on_confined(answer.confined)
         if isinstance(answer.end, Failure):
-            raise _error(answer.end, job, is_confined=answer.confined is not None)
+            raise verdict.failed(
+                answer.end, job, is_confined=answer.confined is not None
+            )
         if answer.end is None or answer.code != 0:
-            raise _died(answer, job)
+            raise verdict.died(answer, job)
         try:
             return completion.complete(
                 job, answer.end.made, destination, answer.end.used
@@ -153,7 +130,7 @@ def run(
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise _trouble(_FULL_DISK, job, error.errno) from error
+            raise verdict.disk(verdict.FULL_DISK, job, error.errno) from error
 
 
 def ask(
@@ -183,7 +160,7 @@ def ask(
     memory = oom.Watch()
     with (
         tempfile.TemporaryFile() as errors,
-        _opened(job) as (given, fds),
+        _opened(job) as (descriptors, fds),
         descendants.guarded(),
     ):
         process = subprocess.Popen(  # noqa: S603 - this interpreter, our own arguments
@@ -201,7 +178,7 @@ def ask(
             assert process.stdout is not None
             try:
                 with suppress(BrokenPipeError), process.stdin as pipe:
-                    pipe.write(plain(given))
+                    pipe.write(plain(descriptors))
                 _listen(process, reader, on_progress, within or patience(job))
             except BaseException:
                 process.kill()
@@ -258,24 +235,24 @@ def _opened(job: Job) -> Iterator[tuple[Job, list[int]]]:
         OSError: something is not there, or not readable.
     """
     fds: list[int] = []
-    given: dict[str, int] = {}
+    descriptors: dict[str, int] = {}
     passed: list[int] = []
     folder = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    wanted = (
+    places = (
         ("bundle", job.bundle, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC),
         ("destination", job.destination, folder),
         ("old", job.old, folder),
     )
     try:
-        for name, place, flags in wanted:
+        for name, place, flags in places:
             if place is None:
                 continue
             if not isinstance(place, int):
                 place = os.open(place, flags)  # noqa: PLW2901 - the same, opened
                 fds.append(place)
-            given[name] = place
+            descriptors[name] = place
             passed.append(place)
-        yield replaced(job, **given), passed
+        yield replaced(job, **descriptors), passed
     finally:
         for fd in fds:
             os.close(fd)
@@ -290,8 +267,8 @@ def command(*, interpreted: bool = False) -> list[str]:
     Without `site`, which would look through every `.pth` file again, and with what it
     would have said about byte code: a release is closed, nothing is written below it.
     """
-    mine = os.path.dirname(os.path.dirname(os.path.abspath(updaterd.__file__)))
-    path = [mine, *(os.path.abspath(entry) for entry in sys.path if entry)]
+    package_root = os.path.dirname(os.path.dirname(os.path.abspath(updaterd.__file__)))
+    path = [package_root, *(os.path.abspath(entry) for entry in sys.path if entry)]
     closed = ["-B"] if sys.dont_write_bytecode else []
     if sys.pycache_prefix is not None:
         closed += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
@@ -385,97 +362,3 @@ def _tail(errors: IO[bytes]) -> str:
     """Return the end of what was written to stderr."""
     errors.seek(max(0, errors.seek(0, os.SEEK_END) - _TEXT))
     return errors.read(_TEXT).decode(errors="replace")
-
-
-def _error(failure: Failure, job: Job, *, is_confined: bool) -> UpdaterError:
-    """Return what a failure means, in words that are found here."""
-    if not is_confined:
-        return TransientError(
-            "the process that opens bundles could not be confined: "
-            f"{os.strerror(failure.errno)}",
-            means="no bundle is opened outside of its cage",
-            code="cage_not_built",
-        )
-    if failure.code in _TRANSIENT:
-        return _trouble(failure.code, job, failure.errno)
-    known = codes.find(failure.code)
-    what = known.meaning if known else "it is not what it should be"
-    place = f" ({failure.module}, line {failure.line})" if failure.module else ""
-    if job.files is not None and failure.entry < len(job.files):
-        place = f": {job.files[failure.entry].path:.80}"
-    kind = MalformedError if failure.code == "malformed" else RejectedError
-    return kind(
-        f"bundle {job.bundle_sha256[:12]}: {what}{place}",
-        do=known.remedy if known else "",
-        code=failure.code,
-    )
-
-
-def _trouble(code: str, job: Job, number: int) -> TransientError:
-    """Return what it means that the disk refused."""
-    if code == _FULL_DISK:
-        return TransientError(
-            f"no space left for {job.destination}", do="free some space", code=code
-        )
-    why = os.strerror(number) if number else "it cannot be read or written"
-    return TransientError(f"{job.destination}: {why}", do="look at the disk", code=code)
-
-
-def _killed(*, starved: bool) -> TransientError:
-    if starved:
-        return TransientError(
-            "the process that opens bundles was killed: out of memory",
-            do=oom.CURE,
-            code="out_of_memory",
-        )
-    return TransientError(
-        "the worker was killed", means="by a person, perhaps", code="worker_killed"
-    )
-
-
-def _died(answer: Answer, job: Job) -> UpdaterError:
-    """Return what the end of a worker without an answer means.
-
-    Only a signal that contents can cause speaks against a bundle. Whoever ends with an
-    exit code and no answer could not give it: the machine's trouble, which passes.
-    """
-    code = answer.code
-    if code == -signal.SIGKILL:
-        return _killed(starved=answer.starved)
-    if code == -signal.SIGBUS and answer.confined is not None and job.old is not None:
-        # Without the compiled module long old files are mapped; what a bad sector or a
-        # cut takes away is fatal then.
-        return RejectedError(
-            "an installed file could not be read",
-            means="the disk is failing, or the file was cut short just now",
-            do="look at the disk; another bundle is tried",
-            code="bad_old_files",
-        )
-    if code == -signal.SIGXCPU:
-        return RejectedError(
-            "the bundle takes too long to apply", code="cpu_limit", do="publish again"
-        )
-    if answer.confined is None:
-        # It had not seen a byte of the bundle.
-        line = answer.text.strip().rsplit("\n", 1)[-1]
-        is_disk = (
-            code in (_NOT_FLUSHED, UNHEARD, -signal.SIGBUS)
-            or "OSError: [Errno " in answer.text
-        )
-        return TransientError(
-            "the process that opens bundles ended before it opened one: "
-            f"{line or f'exit code {code}':.200}",
-            do="look at the disk, and at the installation of updaterd",
-            code="disk_error" if is_disk else "cage_not_built",
-        )
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    if -code in _CRASHES:
-        return MalformedError(
-            f"the process that opens bundles crashed: {how}", code="worker_crashed"
-        )
-    return TransientError(
-        f"the process that opens bundles ended without an answer: {how}",
-        means="what it made is not used; it is tried again",
-        do="look at the disk and at `dmesg`",
-        code="disk_error" if code == -signal.SIGBUS else "no_answer",
-    )

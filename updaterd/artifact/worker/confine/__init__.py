@@ -92,7 +92,7 @@ class Confined:
         others = {"seccomp": self.seccomp, "namespaces": self.namespaces}
         return ", ".join((
             abi,
-            *(name if there else f"no {name}" for name, there in others.items()),
+            *(name if in_force else f"no {name}" for name, in_force in others.items()),
         ))
 
 

@@ -43,7 +43,7 @@ def is_subreaper() -> bool:
     return bool(answer.value)
 
 
-def refusal(what: str) -> OSError:
+def refusal(call: str) -> OSError:
     """Return what the call that just failed means."""
     number = ctypes.get_errno()
-    return OSError(number, f"{what}: {os.strerror(number)}")
+    return OSError(number, f"{call}: {os.strerror(number)}")

@@ -40,13 +40,13 @@ _SCOPES = 0b11  # abstract sockets, signals: ABI 6
 
 def version() -> int:
     """Return the kernel's Landlock ABI, 0 without Landlock (or with it disabled)."""
-    found: int = kernel.libc.syscall(
+    version_found: int = kernel.libc.syscall(
         ctypes.c_long(_CREATE_RULESET),
         None,
         ctypes.c_size_t(0),
         ctypes.c_uint(_CREATE_RULESET_VERSION),
     )
-    return max(found, 0)
+    return max(version_found, 0)
 
 
 def restrict(
@@ -99,13 +99,13 @@ def restrict(
 
 
 def _allow(ruleset: int, path: Path | str | int, rights: int) -> None:
-    there = path
-    if not isinstance(there, int):
-        there = os.open(there, os.O_PATH | os.O_CLOEXEC)
+    fd = path
+    if not isinstance(fd, int):
+        fd = os.open(fd, os.O_PATH | os.O_CLOEXEC)
     try:
-        if not stat.S_ISDIR(os.stat(there).st_mode):
+        if not stat.S_ISDIR(os.stat(fd).st_mode):
             rights &= _ON_FILES
-        rule = struct.pack("=Qi", rights, there)
+        rule = struct.pack("=Qi", rights, fd)
         if (
             rights
             and kernel.libc.syscall(
@@ -119,5 +119,5 @@ def _allow(ruleset: int, path: Path | str | int, rights: int) -> None:
         ):
             raise kernel.refusal(f"landlock_add_rule {path}")
     finally:
-        if there != path:
-            os.close(there)
+        if fd != path:
+            os.close(fd)

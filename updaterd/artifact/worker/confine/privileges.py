@@ -25,7 +25,9 @@ def separate() -> bool:
     whatever number this process knows it. Refused where the owner or the unit
     (`RestrictNamespaces=`) does not want it.
     """
-    return any(kernel.libc.unshare(what) == 0 for what in (_NEW_USER | _APART, _APART))
+    return any(
+        kernel.libc.unshare(flags) == 0 for flags in (_NEW_USER | _APART, _APART)
+    )
 
 
 def drop() -> None:
