@@ -175,8 +175,13 @@ class FeedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, within limits."""
-        if self._over or self._refusal is not None:
+        if self._over:
             return  # refused already
+        if self._refusal is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT:  # nor is a stream a place to talk to
+                self.transport.abort()
+            return
         if self._watch.phase is Phase.IDLE:
             self._in_head = True  # or a line break before it, and no more
         super().data_received(data)
