@@ -233,7 +233,7 @@ def test_a_name_in_tmp_that_another_took(ground):
 
 @pytest.mark.parametrize("mode", [0o777, 0o755])
 def test_a_session_folder_that_is_not_this_users_alone_is_not_used(ground, mode):
-    from updaterd import config
+    from updaterd.config import places
 
     folder = ground / "session"
     folder.mkdir()
@@ -241,9 +241,9 @@ def test_a_session_folder_that_is_not_this_users_alone_is_not_used(ground, mode)
     before = os.environ.get("XDG_RUNTIME_DIR")
     os.environ["XDG_RUNTIME_DIR"] = str(folder)
     try:
-        assert config._session() != folder / "updaterd"
+        assert places._session() != folder / "updaterd"
         give(folder, 0, 0o700)
-        assert config._session() == folder / "updaterd"
+        assert places._session() == folder / "updaterd"
     finally:
         if before is None:
             del os.environ["XDG_RUNTIME_DIR"]

@@ -15,14 +15,8 @@ from updaterd.net.connect import (
     read_headers,
     require_secure,
 )
-from updaterd.net.fetcher import (
-    DEADLINE_S,
-    Fetcher,
-    HttpError,
-    MisbehavedError,
-    NotFoundError,
-    Stream,
-)
+from updaterd.net.failures import HttpError, MisbehavedError, NotFoundError
+from updaterd.net.fetcher import DEADLINE_S, Fetcher, Stream
 
 __all__ = [
     "DEADLINE_S",

@@ -2,10 +2,9 @@
 """HTTP for code that waits: whole-request deadlines, byte limits, no surprises."""
 
 import asyncio
-import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Self
@@ -14,13 +13,21 @@ from urllib.parse import urljoin
 import httpx
 
 from updaterd.core.rate import Rate
-from updaterd.errors import BrokenError, TransientError
+from updaterd.errors import TransientError
 from updaterd.net.body import Body, ShortAnswerError
 from updaterd.net.connect import (
     open_client,
     origin_of,
     read_headers,
     require_secure,
+)
+from updaterd.net.failures import (
+    HttpError,
+    MisbehavedError,
+    NotFoundError,
+    as_ours,
+    too_much,
+    too_slow,
 )
 
 DEADLINE_S = 30.0
@@ -29,31 +36,6 @@ WINDOW_S = 30.0
 MIN_RATE = 1024
 """Bytes per second; a blob that comes slower is given up and resumed later."""
 MAX_REDIRECTS = 3
-
-
-class HttpError(TransientError):
-    """The server answered, but not with what was asked for.
-
-    Args:
-        status: the HTTP status code.
-        url: what was asked for.
-    """
-
-    def __init__(self, status: int, url: str) -> None:
-        super().__init__(
-            f"the server answered {status} for {url:.200}",
-            do="look at the server's log; updaterd tries again by itself",
-            code=f"http_{status}",
-        )
-        self.status = status
-
-
-class NotFoundError(HttpError):
-    """There is no such file (404), or none that this machine may see (403)."""
-
-
-class MisbehavedError(TransientError):
-    """The server breaks the rules of the road: too much, too slow, elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +154,7 @@ class Fetcher:
     async def _get(
         self, url: str, limit: int, deadline_s: float, length: int | None
     ) -> bytes:
-        async with _mapped(url), asyncio.timeout(deadline_s) as scope:
+        async with as_ours(url), asyncio.timeout(deadline_s) as scope:
             response = await self._open(url, {})
             body = Body(
                 response,
@@ -189,7 +171,7 @@ class Fetcher:
                     while chunk := await body.next():
                         data += chunk
                         if len(data) > limit:
-                            raise _too_much(url, limit)
+                            raise too_much(url, limit)
                         waited = self._pay(len(chunk))
                         scope.reschedule((scope.when() or 0.0) + waited)
                 return bytes(data)
@@ -234,7 +216,7 @@ class Fetcher:
     async def _post(
         self, url: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
-        async with _mapped(url), asyncio.timeout(self.deadline_s):
+        async with as_ours(url), asyncio.timeout(self.deadline_s):
             sent = {"Content-Type": "application/json", **headers}
             response = await self._send("POST", url, sent, body)
             try:
@@ -242,7 +224,7 @@ class Fetcher:
                 async for chunk in response.aiter_raw():
                     answer += chunk
                     if len(answer) > 65536:
-                        raise _too_much(url, 65536)
+                        raise too_much(url, 65536)
                 return response.status_code, bytes(answer)
             finally:
                 await response.aclose()
@@ -305,7 +287,7 @@ class Fetcher:
             self._loop.run_until_complete(body.close())
 
     async def _head(self, url: str, headers: dict[str, str]) -> httpx.Response:
-        async with _mapped(url), asyncio.timeout(self.deadline_s):
+        async with as_ours(url), asyncio.timeout(self.deadline_s):
             return await self._open(url, headers)
 
     def _chunks(self, body: Body, url: str, min_rate: int) -> Iterator[bytes]:
@@ -323,7 +305,7 @@ class Fetcher:
             yield chunk
             if waited >= self._window_s / 2:
                 if came < waited * min_rate:
-                    raise _too_slow(url)
+                    raise too_slow(url)
                 waited, came = 0.0, 0
 
     async def _open(self, url: str, headers: dict[str, str]) -> httpx.Response:
@@ -383,57 +365,9 @@ async def _checked(response: httpx.Response, url: str) -> httpx.Response:
 async def _next(body: Body, url: str, patience_s: float) -> bytes:
     # the next chunk, empty at the end
     try:
-        async with _mapped(url), asyncio.timeout(patience_s):
+        async with as_ours(url), asyncio.timeout(patience_s):
             return await body.next()
     except TransientError as error:
         if error.code == "timeout":
-            raise _too_slow(url) from error
+            raise too_slow(url) from error
         raise
-
-
-def _too_much(url: str, limit: int) -> MisbehavedError:
-    return MisbehavedError(
-        f"{url:.200} sends more than the allowed {limit} bytes", code="endless_data"
-    )
-
-
-def _too_slow(url: str) -> MisbehavedError:
-    return MisbehavedError(
-        f"{url:.200} comes too slowly",
-        means="what came is kept; the next attempt goes on from there",
-        code="too_slow",
-    )
-
-
-@asynccontextmanager
-async def _mapped(url: str) -> AsyncIterator[None]:
-    # whatever httpx raises becomes one of our errors
-    try:
-        yield
-    except TimeoutError as error:
-        raise _unreachable(url, "no complete answer in time", "timeout") from error
-    except httpx.TimeoutException as error:
-        raise _unreachable(url, "no answer in time", "timeout") from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise BrokenError(
-            f"{url!r:.200} is not an address: {error}", code="bad_url"
-        ) from error
-    except httpx.HTTPError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLError):
-            cause = cause.__cause__ or cause.__context__
-        code = "tls" if cause is not None else "unreachable"
-        text = str(cause or error) or type(error).__name__
-        raise _unreachable(url, text, code) from error
-    except (OSError, ValueError) as error:  # httpx lets a few of these through
-        raise _unreachable(url, str(error), "unreachable") from error
-
-
-def _unreachable(url: str, text: str, code: str) -> TransientError:
-    return TransientError(
-        f"cannot reach {url:.200}: {text}",
-        means="what is installed keeps running; updates wait",
-        do="updaterd tries again by itself; check network, proxy and certificates "
-        "if it lasts",
-        code=code,
-    )

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of the configuration, into frozen settings; mistakes are collected."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from updaterd.config.errors import ConfigError
+from updaterd.core.names import check_name
+from updaterd.core.proxies import fault_of
+from updaterd.core.settings import (
+    ITSELF,
+    Directories,
+    Download,
+    Feed,
+    Health,
+    Hooks,
+    Network,
+    Product,
+    Schedule,
+    Settings,
+    Trust,
+)
+from updaterd.core.special import KINDS
+from updaterd.core.toml_fields import Table
+from updaterd.core.units import parse_bytes, parse_rate
+from updaterd.errors import MalformedError
+from updaterd.files import roots
+
+SELF_TEST = Path("/usr/lib/updaterd/self-test")  # the package's
+
+
+def _network(table: Table, inherit: Network | None = None) -> Network:
+    headers = table.table("headers")
+    ca_file = table.path("ca_file")
+    proxy = table.text("proxy")
+    if proxy and (why := fault_of(proxy)):
+        table.wrong("proxy", why)
+    return Network(
+        headers={name: headers.text(name) for name in headers.names()},
+        headers_file=table.path("headers_file"),
+        # Credentials are never inherited: the repository may be another origin.
+        ca_file=ca_file or (inherit.ca_file if inherit else None),
+        proxy=proxy or (inherit.proxy if inherit else None),
+    )
+
+
+def _feed(table: Table) -> Feed:
+    feed = Feed(
+        url=table.text("url", required=True),
+        network=_network(table),
+        backoff_min_s=table.seconds("backoff_min_s", 1.0, low=0.05),
+        backoff_max_s=table.seconds("backoff_max_s", 300.0, low=0.05),
+        idle_timeout_s=table.seconds("idle_timeout_s", 45.0, low=0.5),
+        fallback_poll_s=table.seconds("fallback_poll_s", 21600.0, low=1.0),
+    )
+    if feed.backoff_min_s > feed.backoff_max_s:
+        table.wrong("backoff_min_s", "must not exceed backoff_max_s")
+    table.done()
+    return feed
+
+
+def _trust(table: Table, feed: Feed) -> Trust:
+    trust = Trust(
+        root=table.path("root", required=True) or Path("/"),
+        repository=table.text("repository", required=True).rstrip("/"),
+        mirrors=tuple(url.rstrip("/") for url in table.words("mirrors")),
+        network=_network(table, feed.network),
+    )
+    table.done()
+    return trust
+
+
+def _download(table: Table) -> Download:
+    sizes: dict[str, int | None] = {"max_rate": None, "min_free": 500 * 2**20}
+    for key, parse in (("max_rate", parse_rate), ("min_free", parse_bytes)):
+        text = table.text(key)
+        if text:
+            try:
+                sizes[key] = parse(text)
+            except MalformedError as error:
+                table.wrong(key, str(error))
+    table.done()
+    return Download(max_rate=sizes["max_rate"], min_free=sizes["min_free"] or 0)
+
+
+def _schedule(table: Table) -> Schedule:
+    schedule = Schedule(
+        window=table.text("window") or None,
+        max_deferral_s=table.seconds("max_deferral", 7 * 86400.0),
+    )
+    if schedule.window is not None:
+        from updaterd.core import windows  # noqa: PLC0415 - rarely used
+
+        try:
+            windows.parse_window(schedule.window)
+        except MalformedError as error:
+            table.wrong("window", str(error))
+    table.done()
+    return schedule
+
+
+def _product(table: Table, name: str) -> Product:
+    try:
+        check_name("product", name)
+        check_name("channel", table.text("channel", "stable"))
+    except MalformedError as error:
+        table.wrong("channel", str(error))
+    health, hooks = table.table("health"), table.table("hooks")
+    unchanged = table.text("unchanged", "reflink")
+    if unchanged not in ("reflink", "hardlink", "copy"):
+        table.wrong("unchanged", "must be reflink, hardlink or copy")
+    product = Product(
+        name=name,
+        root=table.path("root", required=True) or Path("/"),
+        channel=table.text("channel", "stable"),
+        keep=table.whole("keep", 2, low=1),
+        units=table.words("units"),
+        users=table.words("users"),
+        unchanged=unchanged,
+        outside_links=_outside_links(table),
+        special_modes=_special_modes(table),
+        health=_health(health),
+        hooks=Hooks(
+            pre_stage=hooks.words("pre_stage"),
+            # an updater must not be switched to untested for want of a line
+            self_test=hooks.words("self_test") or _own_self_test(name),
+            pre_activate=hooks.words("pre_activate"),
+            post_activate=hooks.words("post_activate"),
+            post_rollback=hooks.words("post_rollback"),
+            timeout_s=hooks.seconds("timeout_s", 60.0, low=0.1),
+        ),
+    )
+    for part in (health, hooks, table):
+        part.done()
+    return product
+
+
+def _health(table: Table) -> Health:
+    """Read what is declared in `Health`: each key by the type of its default."""
+    values: dict[str, Any] = {}
+    for key in fields(Health):
+        if isinstance(key.default, tuple):
+            values[key.name] = table.words(key.name)
+        elif isinstance(key.default, float):
+            low = key.metadata.get("low", 0.0)
+            values[key.name] = table.seconds(key.name, key.default, low=low)
+        else:
+            values[key.name] = table.text(key.name) or None
+    return Health(**values)
+
+
+def _special_modes(table: Table) -> tuple[str, ...]:
+    """Return which rights beyond its owner's a release may give its files."""
+    modes = table.words("special_modes")
+    if unknown := set(modes) - KINDS.keys():
+        table.wrong(
+            "special_modes", f"{min(unknown)!r:.80} is none of {', '.join(KINDS)}"
+        )
+    return modes
+
+
+def _outside_links(table: Table) -> tuple[str, ...]:
+    """Return where links of a release may lead: absolute paths, none for everywhere."""
+    paths = table.words("outside_links")
+    for path in paths:
+        if os.path.normpath(path).lstrip("/") == "" or not path.startswith("/"):
+            table.wrong("outside_links", f"{path!r:.80} must be an absolute path")
+    return tuple(os.path.normpath(path) for path in paths)
+
+
+def _own_self_test(product: str) -> tuple[str, ...]:
+    """Return the packaged self-test for updaterd itself, nothing for others."""
+    is_packaged = product == ITSELF and SELF_TEST.exists()
+    return (str(SELF_TEST),) if is_packaged else ()
+
+
+def read(document: Mapping[str, object], directories: Directories) -> Settings:
+    """Return the settings in a parsed document.
+
+    Raises:
+        ConfigError: with every mistake in it.
+    """
+    mistakes: list[str] = []
+    top = Table(document, "", mistakes)
+    feed = _feed(top.table("feed"))
+    trust = _trust(top.table("trust"), feed)
+    download = _download(top.table("download"))
+    schedule = _schedule(top.table("schedule"))
+    listed = top.table("products")
+    products = {name: _product(listed.table(name), name) for name in listed.names()}
+    top.done()
+    # Two products in one tree would prune each other's releases.
+    mistakes += roots.shared(products.values())
+    if mistakes:
+        raise ConfigError(
+            f"{directories.config} has {len(mistakes)} "
+            + ("mistakes" if len(mistakes) > 1 else "mistake"),
+            mistakes,
+        )
+    return Settings(
+        feed=feed,
+        trust=trust,
+        download=download,
+        schedule=schedule,
+        products=products,
+        directories=directories,
+    )
