@@ -88,6 +88,7 @@ COMMANDS = (
     Command("config", "machine", "check the configuration"),
     Command("self-test", "machine", "test whether this updaterd works on this machine"),
     Command("release", "release", "make, sign, publish and steer releases"),
+    Command("bundle", "release", "look into a bundle, or make its tree, by hand"),
     Command("serve", "operator", "run the feed server"),
     Command("token", "operator", "create, list and revoke publishing tokens"),
     Command("demo", "everyone", "watch everything work on this machine, in a minute"),

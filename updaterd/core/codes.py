@@ -388,6 +388,7 @@ too_many_of_address: there are too many streams from one address | open fewer
 
 _COMMAND = """
 announcement_refused: the feed refused the announcement | do what the feed says
+bundle_not_listed: the manifest does not list that bundle | name the right manifest
 bad_change: a change of keys cannot be read | export it again
 bad_file_type: a file is neither file, folder nor link | leave it out
 bad_key: a key file cannot be used | use another file, or its passphrase
