@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from updaterd import durable
@@ -76,6 +77,7 @@ def build(  # noqa: PLR0913 - all that a push is told
     patches: Sequence[tuple[Manifest, Path]] = (),
     min_updater: str = "0.1.0",
     strict: bool = False,
+    keep: bool = True,
     progress: Progress | None = None,
     make: Maker = delta_bundle.build_delta,
 ) -> Built:
@@ -90,6 +92,7 @@ def build(  # noqa: PLR0913 - all that a push is told
         patches: `BSDIFF40` files made elsewhere, and the manifest each starts from.
         min_updater: the oldest updaterd that is to read it.
         strict: fail where a delta is not proven, instead of going on without it.
+        keep: put the blobs in place; a dry run does not.
         progress: is told how far it is; by other threads too, one at a time.
         make: makes a delta; what it makes is proven.
 
@@ -100,11 +103,12 @@ def build(  # noqa: PLR0913 - all that a push is told
 
     Power cut: blobs are whole or absent; `work/` is swept by the next run.
     """
+    settle = partial(_settle, workspace) if keep else _leave
     with workspace.scratch() as work:
         full = full_bundle.build_full(root, files, work / "full", progress=progress)
         prover = proof.Prover(work, min_updater=min_updater)
         prover.full(work / "full", full, files)
-        _settle(workspace, work / "full", full.sha256)
+        settle(work / "full", full.sha256)
         edges: list[Delta] = []
         skipped: list[str] = []
         for number, (old, patch) in enumerate(patches):
@@ -113,7 +117,7 @@ def build(  # noqa: PLR0913 - all that a push is told
             blob = workspace.blob(old.full.sha256)
             edge = supplied.take(blob, folder, patch, old, files, version)
             if edge.length < full.length:
-                _settle(workspace, folder / "patch", edge.sha256)
+                settle(folder / "patch", edge.sha256)
                 edges.append(edge)
             else:
                 skipped.append(f"{old.version}: {patch} is not smaller than the whole")
@@ -137,7 +141,7 @@ def build(  # noqa: PLR0913 - all that a push is told
                 # A delta is a convenience: the full bundle serves these machines.
                 skipped.append(f"{old.version}: {got.cause}")
             elif got.length < full.length:
-                _settle(workspace, order.folder(number) / "delta", got.sha256)
+                settle(order.folder(number) / "delta", got.sha256)
                 edges.append(got)
             else:
                 skipped.append(f"{old.version}: not smaller than the full bundle")
@@ -300,3 +304,7 @@ def _settle(workspace: Workspace, path: Path, digest: str) -> None:
         os.utime(final)  # young again: garbage collection leaves it alone
     else:
         durable.settle(path, final)
+
+
+def _leave(path: Path, digest: str) -> None:
+    """Leave a blob in scratch, which is deleted."""

@@ -76,7 +76,11 @@ def prepare(
 
 
 def build_planned(
-    workspace: Workspace, planned: Planned, *, progress: Progress | None = None
+    workspace: Workspace,
+    planned: Planned,
+    *,
+    keep: bool = True,
+    progress: Progress | None = None,
 ) -> Built:
     """Build a release; see `build.build`.
 
@@ -96,6 +100,7 @@ def build_planned(
         patches=planned.patches,
         min_updater=planned.order.min_updater,
         strict=planned.order.strict,
+        keep=keep,
         progress=progress,
     )
     notes = (*built.notes, *planned.notes)

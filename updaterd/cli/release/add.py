@@ -2,7 +2,6 @@
 """`updaterd release add`: directories become a release that no channel offers yet."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
     building,
@@ -10,9 +9,6 @@ from updaterd.cli.release.parts import (
     options,
     trees,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def configure(commands: options.Subcommands) -> None:

@@ -3,16 +3,12 @@
 
 import argparse
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
     opening,
     options,
     output,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def configure(commands: options.Subcommands) -> None:

@@ -14,7 +14,12 @@ from updaterd.cli.release.parts import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Sequence
+
+    from updaterd.release.build import Built
+    from updaterd.release.channels.steering import Wish
+    from updaterd.release.publish import Added, Order
+    from updaterd.release.workspace import Workspace
 
 
 MORE = """\
@@ -37,6 +42,12 @@ def configure(commands: options.Subcommands) -> None:
     trees.add_build(push)
     options.add_without(push)
     options.add_rollout(push)
+    push.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build and prove it, say what would be signed and what machines would "
+        "fetch, and leave the repository as it is",
+    )
     options.add_feed(push)
     options.add_workspace(push)
 
@@ -62,7 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     publish.check_wish(workspace, orders, wish, now=opening.clock())
     opening.current(arguments, workspace)  # before hours of building
-    built = building.build(workspace, roots, orders)
+    built = building.build(workspace, roots, orders, keep=not arguments.dry_run)
+    if arguments.dry_run:
+        return _foretell(arguments, workspace, orders, built, wish)
     with workspace.locked():
         repository = opening.current(arguments, workspace)
         catalog = publish.catalog_of(workspace, repository, arguments.product)
@@ -80,4 +93,62 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"published in channel {arguments.channel}")
     output.show_notes(arguments, steered)
     feed.announce(arguments, workspace, repository, steered.pointer)
+    return 0
+
+
+def _foretell(
+    arguments: argparse.Namespace,
+    workspace: "Workspace",
+    orders: "Sequence[Order]",
+    built: "Sequence[Built | Added]",
+    wish: "Wish",
+) -> int:
+    """Say what a push would do; nothing is signed, written or announced."""
+    from dataclasses import asdict
+
+    from updaterd.release import preview, publish
+    from updaterd.release.channels import offers, steering
+    from updaterd.release.repository.draft import Draft
+
+    repository = opening.current(arguments, workspace)
+    catalog = Draft(repository, workspace.public, arguments.product)
+    releases = [
+        release
+        if isinstance(release, publish.Added)
+        else publish.enter(catalog, order, release)
+        for order, release in zip(orders, built, strict=True)
+    ]
+    steered = steering.put(catalog, arguments.channel, wish)
+    if steered.changed:
+        catalog.point(steered.pointer)
+    fetches = [
+        fetch
+        for order, release in zip(orders, releases, strict=True)
+        for fetch in preview.fetches(
+            release.manifest,
+            catalog.newest(order.platform, order.deltas, release.manifest.seq),
+        )
+    ]
+    building.show(arguments, releases, dry_run=True)
+    roles = repository.changed
+    print(f"would sign: {', '.join(roles) or 'nothing'}")
+    output.show_channel(steered.pointer)
+    output.show_notes(arguments, steered)
+    print("would be fetched by a machine:")
+    for fetch in fetches:
+        installed = f"on {fetch.installed}" if fetch.installed else "with nothing"
+        print(f"  {fetch.platform} {installed}: {fetch.bytes:,} bytes ({fetch.route})")
+    others = set(offers.platforms_of(steered.pointer)) - {
+        order.platform for order in orders
+    }
+    for platform in sorted(others):
+        print(f"  {platform}: nothing of this push")
+    print("dry run: nothing was signed, published or announced")
+    output.answer(
+        arguments,
+        dry_run=True,
+        would_sign=roles,
+        fetches=[asdict(fetch) for fetch in fetches],
+        untouched=sorted(others),
+    )
     return 0

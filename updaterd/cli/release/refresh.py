@@ -4,7 +4,6 @@
 import argparse
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
     feed,
@@ -12,9 +11,6 @@ from updaterd.cli.release.parts import (
     options,
     output,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def configure(commands: options.Subcommands) -> None:

@@ -3,7 +3,6 @@
 
 import argparse
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
     opening,
@@ -11,9 +10,6 @@ from updaterd.cli.release.parts import (
     output,
 )
 from updaterd.core import layout
-
-if TYPE_CHECKING:
-    pass
 
 
 def configure(commands: options.Subcommands) -> None:

@@ -10,15 +10,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd.artifact import codecs, container
+from updaterd.artifact import bsdiff, codecs, container
 from updaterd.artifact.job import Job, Report
 from updaterd.artifact.worker import parent
+from updaterd.core import bundle_kinds
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Delta, Entry, Full, Manifest, tree_id
-from updaterd.core.routes import BSDIFF, codec_name
+from updaterd.core.routes import codec_name
 from updaterd.errors import BrokenError, RejectedError
 
-_BSDIFF_MAGIC = b"BSDIFF40"
 _STREAMS = ("script", "control", "runs", "changes", "extra", "images")
 
 
@@ -64,11 +64,11 @@ def inspect(path: Path) -> Inspected:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             length = os.fstat(file.fileno()).st_size
-            start = os.pread(file.fileno(), len(_BSDIFF_MAGIC), 0)
-            if start == _BSDIFF_MAGIC:
+            start = os.pread(file.fileno(), len(bsdiff.MAGIC), 0)
+            if start == bsdiff.MAGIC:
                 return Inspected(
                     kind="delta",
-                    codec=BSDIFF,
+                    codec=bundle_kinds.BSDIFF,
                     needs=("bz2",),
                     length=length,
                     sha256=digest,
@@ -93,7 +93,11 @@ def inspect(path: Path) -> Inspected:
         for number, row in enumerate(table)
     )
     needs = frozenset(stream.codec for stream in streams) - {"stored"}
-    form = "full1" if is_full else "delta2" if len(table) > 5 else "delta1"
+    form = bundle_kinds.DELTA
+    if is_full:
+        form = bundle_kinds.FULL
+    elif len(table) == len(_STREAMS):
+        form = bundle_kinds.PROJECTED
     return Inspected(
         kind="full" if is_full else "delta",
         codec=codec_name(form, needs),

@@ -146,7 +146,7 @@ class Catalog:
         """
         path = self.path(entry.target)
         try:
-            raw = path.read_bytes()
+            raw = self._load(entry.target)
             entry.target.verify_length_and_hashes(raw)
             return manifests.parse(raw, where=str(path))
         except Exception as error:
@@ -155,6 +155,9 @@ class Catalog:
                 do="restore it from a mirror",
                 code="repository_unreadable",
             ) from error
+
+    def _load(self, target: TargetFile) -> bytes:
+        return self.path(target).read_bytes()
 
     def newest(self, platform: str, count: int, below: int) -> tuple[Manifest, ...]:
         """Return the newest manifests of a platform, `seq` under `below`."""
@@ -385,10 +388,13 @@ class Catalog:
     def _write(self, path: str, data: bytes, custom: dict[str, Any]) -> TargetFile:
         digest = hashlib.sha256(data).hexdigest()
         target = TargetFile(len(data), {"sha256": digest}, path, {"custom": custom})
+        self._store(target, data)
+        return target
+
+    def _store(self, target: TargetFile, data: bytes) -> None:
         final = self.path(target)
         durable.make_dir(final.parent)
         durable.write_file(final, data, mode=0o644)
-        return target
 
 
 def products(repository: Repository) -> tuple[str, ...]:

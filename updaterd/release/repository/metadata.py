@@ -163,6 +163,15 @@ class Repository:
             )
         return metadata.signed
 
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Return the roles that a commit would sign now, in the order it does."""
+        top = {"root", "targets", "snapshot", "timestamp"}
+        if not self._dirty:
+            return ()
+        first = [name for name in ("root", "targets") if name in self._dirty]
+        return (*first, *sorted(self._dirty - top), "snapshot", "timestamp")
+
     def begin(self, role: str, signed: Signed) -> None:
         """Enter a role that is new."""
         self._roles[role] = Metadata(signed)

@@ -2,16 +2,12 @@
 """`updaterd release keys cancel`: drop the change that waits for signatures."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from updaterd.cli.release.keys import change
 from updaterd.cli.release.parts import (
     opening,
     options,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def configure(verbs: options.Subcommands) -> None:

@@ -3,7 +3,6 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from updaterd.cli.release.keys import change
 from updaterd.cli.release.parts import (
@@ -11,9 +10,6 @@ from updaterd.cli.release.parts import (
     options,
     output,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def configure(verbs: options.Subcommands) -> None:

@@ -3,16 +3,12 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
     options,
     output,
     passphrases,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def configure(verbs: options.Subcommands) -> None:

@@ -2,7 +2,6 @@
 """`updaterd release keys list`: the keys, and what they sign."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from updaterd.cli.release.keys import change
 from updaterd.cli.release.parts import (
@@ -10,9 +9,6 @@ from updaterd.cli.release.parts import (
     options,
     output,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def configure(verbs: options.Subcommands) -> None:

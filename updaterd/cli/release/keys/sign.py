@@ -4,15 +4,11 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
     options,
     passphrases,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def configure(verbs: options.Subcommands) -> None:

@@ -3,16 +3,12 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from updaterd.cli.release.keys import change
 from updaterd.cli.release.parts import (
     opening,
     options,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def configure(verbs: options.Subcommands) -> None:

@@ -21,6 +21,8 @@ def build(
     workspace: "Workspace",
     trees: Sequence[tuple[str, Path]],
     orders: "Sequence[Order]",
+    *,
+    keep: bool = True,
 ) -> "list[Built | Added]":
     """Build what is to be built, after all of it was looked at."""
     from updaterd.release import publish
@@ -35,14 +37,15 @@ def build(
         return [
             plan
             if isinstance(plan, publish.Added)
-            else publish.build_planned(workspace, plan, progress=bar)
+            else publish.build_planned(workspace, plan, keep=keep, progress=bar)
             for plan in plans
         ]
 
 
-def _show(added: "Added") -> None:
+def _show(added: "Added", *, dry_run: bool) -> None:
     manifest = added.manifest
-    word = "released" if added.fresh else "already released:"
+    done = "would release" if dry_run else "released"
+    word = done if added.fresh else "already released:"
     print(
         f"{word} {manifest.product} {manifest.version} (seq {manifest.seq}, "
         f"{manifest.platform}): {len(manifest.files)} files, "
@@ -60,10 +63,15 @@ def _show(added: "Added") -> None:
         print(f"  {line}")
 
 
-def show(arguments: argparse.Namespace, releases: "Sequence[Added]") -> None:
+def show(
+    arguments: argparse.Namespace,
+    releases: "Sequence[Added]",
+    *,
+    dry_run: bool = False,
+) -> None:
     """Show what there is now, to people and to programs."""
     for release in releases:
-        _show(release)
+        _show(release, dry_run=dry_run)
     first = releases[0].manifest
     output.answer(
         arguments,

@@ -4,11 +4,7 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Any
 
 Subcommands = Any
 """What `add_subparsers` returns; argparse keeps the class to itself."""
