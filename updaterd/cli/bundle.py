@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXPLAINED
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     inspect = actions.add_parser("inspect", help="say what a bundle is")
-    inspect.add_argument("file", type=Path, metavar="FILE")
+    inspect.add_argument("file", type=Path, metavar="FILE", help="the bundle")
     inspect.add_argument(
         "--manifest", type=Path, metavar="FILE", help="of a release that lists it"
     )
@@ -32,8 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     apply = actions.add_parser(
         "apply", help="make its tree in a new directory, confined as on a machine"
     )
-    apply.add_argument("file", type=Path, metavar="FILE")
-    apply.add_argument("folder", type=Path, metavar="NEW_DIR")
+    apply.add_argument("file", type=Path, metavar="FILE", help="the bundle")
+    apply.add_argument(
+        "folder", type=Path, metavar="NEW_DIR", help="where the tree is made"
+    )
     apply.add_argument(
         "--manifest",
         type=Path,
