@@ -203,10 +203,12 @@ class Build:
         for name in ("updaterd.service", "updaterd@.service"):
             place(REPO / "systemd" / name, root / "usr/lib/systemd/system" / name)
         self.manuals(root)
-        for path in (*REPO.glob("docs/*.md"), REPO / "README.md", REPO / "SECURITY.md"):
-            place(path, root / "usr/share/doc/updaterd" / path.name)
-        changes = (REPO / "CHANGELOG.md").read_bytes()
-        write_gzip(root / "usr/share/doc/updaterd/CHANGELOG.md.gz", changes)
+        papers = root / "usr/share/doc/updaterd"
+        for path in REPO.glob("docs/**/*.md"):
+            place(path, papers / path.relative_to(REPO / "docs"))
+        for name in ("README.md", "SECURITY.md"):
+            place(REPO / name, papers / name)
+        write_gzip(papers / "CHANGELOG.md.gz", (REPO / "CHANGELOG.md").read_bytes())
         self.documents(root, "updaterd", base)
 
     def feed(self, root):

@@ -73,7 +73,10 @@ def test_the_daemons_package_has_what_it_needs_and_no_more(built):
         *("/usr/lib/sysusers.d/updaterd.conf", "/usr/lib/tmpfiles.d/updaterd.conf"),
         "/usr/share/bash-completion/completions/updaterd",
         *("/usr/share/man/man5/updaterd.toml.5.gz", f"{PAPERS}/sbom.cdx.json"),
-        *(f"{PAPERS}/{page.name}" for page in REPO.glob("docs/*.md")),
+        *(
+            f"{PAPERS}/{p.relative_to(REPO / 'docs')}"
+            for p in REPO.glob("docs/**/*.md")
+        ),
         *(f"{PAPERS}/{name}" for name in ("README.md", "SECURITY.md")),
     ):
         assert wanted in files

@@ -32,7 +32,8 @@ def test_each_kind_is_in_the_formats_and_among_the_codecs(kind):
 
 
 def test_machines_of_every_version_read_what_the_first_read():
-    assert codecs_since("0.0.1") == codecs_since("0.1.0") == codecs_since("9.0")
+    assert codecs_since("0.0.1") == codecs_since("0.1.0") <= codecs_since("999")
+    assert codecs_since("999") == CODECS
 
 
 def test_a_later_kind_is_not_offered_to_earlier_machines():
