@@ -74,6 +74,7 @@ def test_the_wheel_has_every_module_and_no_sources_of_c(tmp_path):
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {str(p.relative_to(REPO)) for p in (REPO / "updaterd").rglob("*.py")}
     others = {"updaterd/py.typed", "updaterd/artifact/_native.pyi", NATIVE}
+    others |= {str(p.relative_to(REPO)) for p in (REPO / "updaterd").rglob("*.json")}
 
     assert names == modules | others, said
     assert "-cp311-abi3-" in built.name
