@@ -6,8 +6,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from updaterd import config
-from updaterd.core.settings import Directories, Health
+from updaterd.core.settings import Health
 
 REPO = Path(__file__).parents[2]
 # what an event says of itself, or put right by itself
@@ -72,46 +71,6 @@ def test_every_setting_is_documented():
         for row in table("Durations are seconds", "configuration.md")
     }
     assert keys <= read | {"max_rate", "min_free"}
-
-
-def test_defaults_of_settings_are_as_documented(tmp_path):
-    """The page's second column is what a configuration without the key gives."""
-    settings = config.read(
-        {
-            "feed": {"url": "https://a.example/v1/events"},
-            "trust": {"root": "/root.json", "repository": "https://a.example/repo"},
-            "products": {"name": {"root": "/opt/name"}},
-        },
-        Directories(config=tmp_path, state=tmp_path, cache=tmp_path, runtime=tmp_path),
-    )
-    page = (REPO / "docs/configuration.md").read_text()
-    rows = re.findall(r"^\| (`\w+\.[^|]+`) \| ([^|]+) \|", page, re.MULTILINE)
-    documented = {
-        key: default.strip("`")
-        for keys, default in rows
-        if default != "required"
-        for key in re.findall(r"`([^`]+)`", keys)
-    }
-
-    assert len(documented) > 25
-    for key, default in documented.items():
-        *way, name = key.lower().split(".")
-        value = settings
-        for step in way:
-            value = value[step] if isinstance(value, dict) else getattr(value, step)
-        network = getattr(value, "network", None)
-        owner = network if hasattr(network, name) else value
-        actual = getattr(owner, name, None)
-        if not hasattr(owner, name):
-            actual = getattr(owner, f"{name}_s")
-        if default in {"none", "no limit", "any time"}:
-            assert not actual, key
-        elif default.startswith('"'):
-            assert actual == {'"500MiB"': 500 * 2**20, '"7d"': 7 * 86400}[default]
-        elif default[0].isdigit():
-            assert actual == float(default), key
-        else:
-            assert actual == default, key
 
 
 def test_every_decision_of_the_planner_is_documented():

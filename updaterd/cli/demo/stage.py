@@ -14,7 +14,7 @@ from updaterd.errors import BrokenError
 from updaterd.files import deletion
 
 T = TypeVar("T")
-_PATIENCE_S = 120.0
+_PATIENCE_S = 600.0
 
 
 class Story:
@@ -90,18 +90,26 @@ class Stage:
         """Run one command in a process of its own and return what it said.
 
         Raises:
-            BrokenError: it ended with another exit code than `expect`.
+            BrokenError: it ended with another exit code than `expect`, or not at all.
         """
         line = [str(word) for word in words]
         if not quiet:
             self.story.command(self._shown(line))
-        done = subprocess.run(  # noqa: S603 - our own command line
-            [sys.executable, "-I", "-m", "updaterd", *line],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PATIENCE_S,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - our own command line
+                [sys.executable, "-I", "-m", "updaterd", *line],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_PATIENCE_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BrokenError(
+                f"`updaterd {line[0]}` did not end within {_PATIENCE_S:.0f} s",
+                means="this machine is too busy, or the command stands still",
+                do="try again when the machine has less to do",
+                code="demo_failed",
+            ) from error
         if expect is not None and done.returncode != expect:
             raise BrokenError(
                 f"`updaterd {line[0]}` ended with {done.returncode}, not {expect}: "
