@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--last-event-id",
         type=_text,
         metavar="ID",
-        help="go on after this event; goes before what --state remembers",
+        help="go on after this event, not after the one that --state remembers",
     )
     parser.add_argument(
         "--headers-file",

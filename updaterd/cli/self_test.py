@@ -39,8 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "update something tiny in a scratch folder.\n\n"
         "exit codes:\n"
         "   0  it works here\n"
-        "   1  it does not, told on stderr\n"
-        "  75  there is no telling now: no space, no memory\n"
+        "   1  it does not; stderr says why\n"
+        "  75  unknown: no space, no memory\n"
     )
     add_machine_options(parser)
 

@@ -29,7 +29,7 @@ examples:
 def _port(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{value} is no port: 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{value} is not a port: 0 to 65535")
     return value
 
 

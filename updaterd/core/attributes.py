@@ -152,7 +152,7 @@ def times(values: Iterator[object], where: str) -> "array[int]":
     seconds = array("q")
     for value in values:
         if type(value) is not int or not 0 <= value <= LAST_TIME:
-            raise MalformedError(f"{where}: `times` holds what is no time")
+            raise MalformedError(f"{where}: `times` holds something else than times")
         seconds.append(value)
     return seconds
 

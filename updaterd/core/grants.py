@@ -179,7 +179,7 @@ def _check(product: Product) -> None:
     if not _PATH.fullmatch(root) or ".." in parts:
         why = "it has characters that no grant can hold"
     elif parts[0] in reserved.PEOPLES:
-        why = f"/{parts[0]} is no place for what a daemon owns"
+        why = f"/{parts[0]} is not a place for what a daemon owns"
     elif len(parts) < 2:
         why = "it is a folder of the machine's"
     if why:

@@ -79,7 +79,7 @@ def fault_of(address: str) -> str:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        return printable(f"is no address: {error}", longest=200)
+        return printable(f"is not an address: {error}", longest=200)
     if parts.scheme not in KINDS:
         known = ", ".join(KINDS)
         return printable(f"has the scheme {parts.scheme!r}, none of {known}")
@@ -123,7 +123,7 @@ def read(
             shown = printable(repr(entry), longest=80)
             _add(
                 ignored,
-                f"{shown} in {name} is ignored: it is no host, address or network",
+                f"{shown} in {name} is ignored: it is not a host, address or network",
             )
         else:
             exempt.append(exemption)

@@ -101,7 +101,7 @@ class LimitError(TransientError):
     def __init__(self, message: str, events: tuple[Event, ...] = ()) -> None:
         super().__init__(
             message,
-            means="the feed sends something that is no update event",
+            means="the feed sends something that is not an update event",
             do="check the feed's address, or tell whoever publishes to it",
         )
         self.events = events

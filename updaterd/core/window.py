@@ -107,7 +107,9 @@ class Window:
         while more:
             name = self.value()
             if not isinstance(name, str) or name in names or len(names) >= MAX_NAMES:
-                self._refuse("a name stands twice, or is none, or there are too many")
+                self._refuse(
+                    "a name occurs twice or is not valid, or there are too many"
+                )
             names.add(name)
             self._need(":")
             yield name
@@ -146,7 +148,7 @@ class Window:
             MalformedError: it is none, or has more than `most` items.
         """
         if self._next() != "[":
-            self._refuse("what must be an array is none")
+            self._refuse("what must be an array is not one")
         self._at += 1
         if self._takes("]"):
             return

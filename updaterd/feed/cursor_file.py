@@ -44,7 +44,7 @@ class Resume:
     def _load(self) -> None:
         if not self._path.is_file():
             if self._path.exists():
-                self._put_aside("it is no file")
+                self._put_aside("it is not a file")
             return
         with open(self._path, "rb") as file:
             raw = file.read(_LARGEST + 1)

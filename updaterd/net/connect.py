@@ -104,7 +104,7 @@ def proxy_fault(address: str) -> str:
     try:
         httpx.Proxy(address)
     except (ValueError, httpx.InvalidURL) as error:
-        return f"is no address: {error}"
+        return f"is not an address: {error}"
     if address.lower().startswith("socks") and find_spec("socksio") is None:
         return "needs the package `socksio`"
     return ""

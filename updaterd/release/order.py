@@ -114,7 +114,7 @@ def examine(
     check_name("platform", order.platform)
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})*\w*", order.min_updater) is None:
         raise RejectedError(
-            f"{order.min_updater!r:.80} is no version of updaterd",
+            f"{order.min_updater!r:.80} is not a version of updaterd",
             means="machines could not tell whether theirs is newer",
             do="give --min-updater as `updaterd --version` prints it",
             code="bad_min_updater",

@@ -252,7 +252,7 @@ def _path(path: str) -> str:
         return check_path(path)
     except RejectedError as error:
         raise RejectedError(
-            f"{path!r:.200} is no name that a release may have",
+            f"{path!r:.200} is not a name that a release may have",
             means=error.cause,
             do="rename it, or move it up",
             code=error.code,

@@ -233,7 +233,7 @@ def _trust_problems(document: Document) -> list[str]:
     known = {warning["code"] for warning in document["trust"]["warnings"]}
     if document["trust"]["clock_suspect"] and "clock_suspect" not in known:
         problems.append(
-            "clock suspect: it is behind a time that signed metadata vouched for; "
+            "clock suspect: it is behind a time that signed metadata proves; "
             "set it right"
         )
     return problems

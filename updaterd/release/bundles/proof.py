@@ -94,7 +94,7 @@ class Prover:
         if edge.from_tree != tree_id(old_files) or edge.to_tree != tree_id(files):
             raise _unproven(name, "it is between other trees than it says")
         if edge.codec.startswith("full"):
-            raise _unproven(name, f"{edge.codec} is no codec of a delta")
+            raise _unproven(name, f"{edge.codec} is not a codec of a delta")
         self._prove(
             Job(
                 kind="delta",
