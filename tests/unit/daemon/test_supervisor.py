@@ -34,6 +34,8 @@ from updaterd.store.journal import Journal, Note, Release
 from updaterd.store.schema import open_state
 from updaterd.system.notify import Notifier
 
+pytestmark = pytest.mark.slow
+
 START = 1_800_000_000.0
 
 

@@ -14,6 +14,8 @@ from updaterd.net import direct
 from updaterd.net.connect import open_stream_client, tls_context
 from updaterd.net.direct import DirectTransport
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = httpx.Timeout(5.0)
 SHORT = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel"
 

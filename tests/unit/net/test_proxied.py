@@ -12,6 +12,8 @@ from updaterd.net import Fetcher, environment_proxies
 from updaterd.net.connect import open_client, open_stream_client
 from updaterd.net.direct import DirectTransport
 
+pytestmark = pytest.mark.slow
+
 ODD = [
     {"all_proxy": "socks://127.0.0.2:9/", "no_proxy": "127.0.0.0/8"},
     {"all_proxy": "socks://127.0.0.2:9/"},

@@ -12,6 +12,8 @@ from fakes.repository import PLATFORM, T0, Pushed
 from updaterd.errors import BrokenError, MalformedError, RejectedError, TransientError
 from updaterd.release import publish
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_published_release_is_found_and_its_manifest_read(client):
     """Channel and manifest come out as they were signed, roles with their expiry."""
@@ -245,7 +247,6 @@ def test_damage_in_the_cache_is_healed_by_the_next_refresh(client):
     assert client.offered() == "1.0.0"
 
 
-@pytest.mark.slow
 def test_many_roots_are_walked_one_by_one(client, publisher):
     """Forty new roots later, the first root still leads to the newest."""
     for _ in range(40):

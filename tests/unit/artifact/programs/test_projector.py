@@ -709,6 +709,6 @@ def test_what_reading_raises_is_passed_on(module):
 
 def test_the_compiled_one_is_taken_where_there_is_one(monkeypatch):
     """And that in Python elsewhere."""
-    for which, name in zip(BOTH, ("_native", "references"), strict=True):
+    for which, name in zip(BOTH, ("_native", "programs.projector"), strict=True):
         use(which, monkeypatch)
         assert projection.implementation().__name__ == f"updaterd.artifact.{name}"

@@ -11,6 +11,8 @@ from updaterd.errors import BrokenError
 from updaterd.release import announce
 from updaterd.release.keys import files as key_files
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_encrypted_key_opens_with_its_passphrase_only(tmp_path):
     """scrypt and AES-256: the right words open it, others are told apart."""
@@ -139,7 +141,6 @@ def test_a_pin_is_never_looked_for_where_passphrases_are(tmp_path):
     assert pin()("release-acme") == b"77"
 
 
-@pytest.mark.slow
 def test_a_passphrase_that_protects_nothing_is_refused_for_a_new_key(tmp_path):
     """Short ones are told; an old key with one still opens."""
     told = []
