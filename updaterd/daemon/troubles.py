@@ -33,7 +33,7 @@ def trouble(code: str, cause: str, remedy: str = "") -> dict[str, str]:
     """Return the fields of every warning and error: what it is, why, what to do.
 
     Args:
-        code: as in `core/codes.py`.
+        code: as in `core/codes/`.
         cause: what happened.
         remedy: what to do; the code's own where nothing better is known.
     """

@@ -63,7 +63,7 @@ class Releases(Records):
     def block(self, product: str, target: Target, note: Note) -> int:
         """Record that a release failed here; return how often it did.
 
-        Only what its note's code calls the release's own fault (`core/codes.py`) keeps
+        Only what its note's code calls the release's own fault (`core/codes/`) keeps
         it away: 0 for any other.
         """
         with transaction(self._db):

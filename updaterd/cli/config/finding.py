@@ -11,7 +11,7 @@ class Finding:
     """What was found.
 
     Attributes:
-        code: as in `core/codes.py`.
+        code: as in `core/codes/`.
         what: what is wrong, with the key of the setting that it is about.
         do: what to do.
     """

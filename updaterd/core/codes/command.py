@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Codes of the publisher's tools: nothing was published."""
+
+ROWS = """
+announcement_refused: the feed refused the announcement | do what the feed says
+bundle_not_listed: the manifest does not list that bundle | name the right manifest
+bad_change: a change of keys cannot be read | export it again
+bad_file_type: a file is neither file, folder nor link | leave it out
+bad_key: a key file cannot be used | use another file, or its passphrase
+bad_key_uri: a key's address cannot be used | correct it
+not_proven: a bundle, when applied, does not make the release | report it
+bad_min_updater: `--min-updater` is not a version | correct it
+bad_workspace: the repository's settings cannot be used | correct `release.toml`
+change_outdated: the change was made for an older root | export it again
+change_pending: a change of keys waits | import or cancel it
+concurrent_publish: another publication was faster | run it again
+credential: a credential cannot be used | correct it
+delta_worker: a process that makes deltas died | free memory; run it again
+disk: the disk refused | repair it, then run the same command
+empty_channel: the channel has no release | push one
+empty_tree: there is nothing in the folder | name the right folder
+exists: it exists already | choose another name
+floor_above: the floor would be above the release | choose a lower floor
+key_unreachable: a key does not answer | check the token, the KMS, the plug
+keyring: the names of the keys cannot be read | see the file that is named
+missing_keys: keys are not here | bring them, or rotate lost ones
+no_change: no change of keys waits | nothing
+no_repository: there is no repository | `release init`
+no_say: the key's signature would not count | use another key
+no_such_key: there is no such key | `release keys list`
+no_such_role: there is no such role | `release status`
+nothing_beneath: there is no other offer for the other machines
+  | push a release that works; pause, or yank
+no_workspace: the folder is not a workspace | `release init`; `--repo`
+not_a_feed: what answers is not a feed | check `--feed`
+not_carried: the tree has what no release carries | leave it out, or `--drop`
+not_confirmed: it was not confirmed | answer yes, or use `--yes`
+not_metadata: the file is not metadata | use the right file
+not_compared: what is published there is another repository
+  | correct `served_at` in `release.toml`
+not_newest: the channel offers a later release | `release publish` to go back
+other_file: the file is another one than the change that waits | export it again
+partial_step_back: only a part of the machines would step back
+  | offer the older release to all
+passphrase: the passphrase is missing or wrong | give the right one
+pin: a token's PIN is missing | set `UPDATERD_PIN`, or `--pin-file`
+platform_missing: the release lacks a platform that the channel has
+  | `--tree` for each; `--without` to leave those machines with what they have
+release_exists: that version is, or was, published with other contents
+  | choose a new version
+repository_behind: what is published is newer than this workspace
+  | bring the newest copy of `public/`; `release recover`
+repository_unreadable: the repository cannot be read | see the file that is named
+seq_exhausted: no seq is left above that one | rotate the release key, yank that release
+seq_mismatch: the version has another seq | leave `--seq` out
+seq_not_above: the seq is not above the last one | choose a higher one
+source_paused: the channel to promote from is paused | resume it; `release publish`
+signing_failed: a key did not sign | check the token, the KMS
+taken_back: the channel offered it before and went back from it
+  | `release publish` to offer it again
+token: the token for announcements cannot be used | check `--token-file`
+token_refused: the feed refused the token | use another token
+too_few_keys: fewer keys than signatures are asked for | add keys first
+too_many_rollouts: more rollouts would be under way than a channel can hold | finish one
+tree_changed: the folder changed while it was read | run it again
+unknown_matcher: the matcher is not known | see `--help`
+unreadable: a file cannot be read | correct its rights
+unused_key: no role uses the key | nothing
+useless_patch: a patch does not make the file | leave it out
+weak_passphrase: the passphrase for a new key is too short | choose a longer one
+workspace_exists: there is a repository already | choose another folder
+"""

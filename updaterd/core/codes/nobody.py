@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Codes that are nobody's fault: a decision, or how a step went."""
+
+ROWS = """
+current: what the channel offers is installed | nothing
+installed: the release is installed | nothing
+install: a first install is under way | nothing
+upgrade: a newer release is under way | nothing
+step_back: a step back that the publisher signed is under way | nothing
+nothing_offered: the channel is empty | nothing
+paused: the publisher paused the channel | nothing
+not_understood: it was made for a newer updaterd and is passed over; what is installed
+  stays | update updaterd
+not_for_platform: no offer was made for this machine's platform
+  | nothing; the publisher may add it
+not_in_rollout: the rollout does not reach this machine yet | nothing
+ahead_of_rollout: what is installed is newer than what the rollout gives to this
+  machine | nothing
+splay: this machine's splay within the rollout's spread is not over | nothing
+held: a hold stops it | `updaterd unhold`, or wait
+outside_window: it waits for the maintenance window | nothing
+blocked: the release failed or was rolled back here
+  | wait for a newer release, or `updaterd update --retry`
+system_stopping: the machine, or updaterd, was told to stop during a trial
+  | nothing: the trial is repeated at the next start
+superseded: another release came before this one was done | nothing
+resumed: a deployment that was cut short went on | nothing
+on_disk: its tree was on disk already | nothing
+adopted: the tree was made of files that were on disk already | nothing
+adopting: an application that others installed was taken over | nothing
+found_on_disk: the journal took over what is on disk | nothing
+current_restored: `current` was gone and is back | nothing
+nothing_on_disk: no release is left on disk; a person had the product installed anew
+  | nothing
+left_for_package: somebody removed `current` of updaterd itself: the packaged release
+  runs | `updaterd unhold updaterd`
+http_204: the feed told this machine to go away | nothing: asked again at the next poll
+"""

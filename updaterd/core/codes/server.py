@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Codes of the feed server: its answers and its own trouble."""
+
+ROWS = """
+address_file: the file for the server's address cannot be written
+  | correct `--address-file`
+certificate: the certificate or its key cannot be used | correct the files
+fast_sink: the fast sink cannot be used here | another `--sink`
+listen: the server cannot listen at this address
+  | choose another port, or see who has it
+log_unreachable: the event log does not answer | check Redis, or the disk
+log_unusable: the event log cannot be used | see the file that is named
+log_url: the address of the log is not valid | correct `--log`
+extra_missing: the server's libraries are not installed | install `updaterd[server]`
+tokens_unreadable: the tokens cannot be read | correct the file's rights
+tokens_unwritable: the tokens cannot be written | correct the folder's rights
+downloads_full: as many files are being read as the feed server can open, or this
+  address reads as many as are free | later
+unavailable: the feed server cannot answer now: files or connections are at their
+  limit, or its disk refuses | read its log
+too_many_tokens: there are too many tokens | revoke some
+bad_scope: a scope is not valid | use `publish:PRODUCT/CHANNEL`, `operate` or `read`
+no_such_token: there is no such token | `updaterd token list`
+token_required: a token is needed | send one
+scope_missing: the token may not do that | use another token
+idempotency_key_required: an announcement came without its key | send `Idempotency-Key`
+idempotency_key_reused: the key came with another announcement before | use a new key
+metadata_older: the announcement's metadata is older than what was announced
+  | announce what is newest
+too_many_announcements: announcements come too fast | slow down
+body_timeout: the body did not come in time | send it at once
+head_too_large: the request's head is too large | send less
+method_not_allowed: the method is not allowed | use GET or POST
+not_ready: the server starts or stops | ask again
+full: the server has as many streams as it may | ask again later; add servers
+too_many_at_once: too many streams open at once | ask again later
+operate_scope_required: metrics need a token with the scope `operate`
+  | use another token
+too_many_of_token: there are too many streams with one token
+  | open fewer, or use another token
+too_many_of_address: there are too many streams from one address | open fewer
+"""
