@@ -226,7 +226,7 @@ def test_volume_in_the_release_to_be_repaired(releases, machine, mount, volume, 
     assert mounted(place)
     with worker(machine) as services:
         found = by_hand.verify(product_of(machine), services, repair=False)
-    said = [f"{problem.path}: {problem.what}" for problem in found.problems]
+    said = [f"{problem.path}: {problem.difference}" for problem in found.problems]
     assert f"{where}: another file system is mounted there" in [*said, *found.notes]
 
     unmount(place)

@@ -152,7 +152,7 @@ class Stream:
             raise MalformedError(f"{where}: a stored stream changes its length")
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """Return how many raw bytes were not read yet."""
         return self._raw_left
 

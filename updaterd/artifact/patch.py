@@ -146,10 +146,10 @@ def _blocks(
 ) -> Iterator[Block]:
     control = Stream(fd, packed, "operations")
     position = 0
-    while control.left:
+    while control.remaining:
         if triples:
             most = 24 * MAX_BLOCK
-            data = control.read(min(control.left, most))
+            data = control.read(min(control.remaining, most))
             block = using.check(data, position, size)
         else:
             block = using.decode(control, position, size)
@@ -181,9 +181,9 @@ def _check_plan(plan: Script, old: Sequence[Entry], files: tuple[Entry, ...]) ->
         RejectedError: it makes something else.
     """  # noqa: DOC501  as OtherTreeError
     target = {entry.path: entry for entry in files}
-    if len(plan.kept) + len(plan.items) != len(target):
+    if len(plan.unchanged) + len(plan.items) != len(target):
         raise OtherTreeError("the number of files")
-    for entry in plan.kept:
+    for entry in plan.unchanged:
         if target.get(entry.path) != entry:
             raise OtherTreeError(entry.path, files)
     for item in plan.items:

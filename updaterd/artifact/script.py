@@ -83,7 +83,7 @@ class Script:
             sources in virtual order; ascending.
     """
 
-    kept: tuple[Entry, ...]
+    unchanged: tuple[Entry, ...]
     items: tuple[Item, ...]
     sources: tuple[File, ...]
     places: tuple[int, ...] = ()
@@ -91,16 +91,21 @@ class Script:
     @property
     def again(self) -> tuple[File, ...]:
         """Return the made files that later operations read; their hash is unknown."""
-        made = [item for item in self.items if item.kind == MADE]
+        new_files = [item for item in self.items if item.kind == MADE]
         return tuple(
-            File(made[place].path, "", made[place].number, made[place].mode)
+            File(
+                new_files[place].path,
+                "",
+                new_files[place].number,
+                new_files[place].mode,
+            )
             for place in self.places
         )
 
     def barriers(self) -> tuple[int, ...]:
         """Return how many bytes are made when each of `again` is complete."""
-        made = [item.number for item in self.items if item.kind == MADE]
-        ends = tuple(accumulate(made))
+        sizes = [item.number for item in self.items if item.kind == MADE]
+        ends = tuple(accumulate(sizes))
         return tuple(ends[place] for place in self.places)
 
 
@@ -122,7 +127,7 @@ def encode(
     items: Sequence[Item],
     sources: Sequence[int],
     places: Sequence[int],
-    kept: set[str],
+    unchanged: set[str],
 ) -> bytes:
     """Return the script's bytes.
 
@@ -131,7 +136,7 @@ def encode(
         items: what is made.
         sources: old indices in virtual order.
         places: of the made files that operations read after those.
-        kept: paths that stay as they are.
+        unchanged: paths that stay as they are.
     """
     before_at = {entry.path: index for index, entry in enumerate(old)}
     changed = sorted(
@@ -146,7 +151,7 @@ def encode(
     removed = [
         index
         for index, entry in enumerate(old)
-        if entry.path not in kept and entry.path not in again
+        if entry.path not in unchanged and entry.path not in again
     ]
     every = (*changed, *added)
     paths, before = [], b""
@@ -207,9 +212,9 @@ def decode(data: bytes, old: Sequence[Entry]) -> Script:
     paths = [entry.path for entry in before]
     paths += _added_paths(cursor, added_count)
     items = tuple(sorted(_items(cursor, paths, before, old), key=order))
-    made = sum(item.kind == MADE for item in items)
+    new_count = sum(item.kind == MADE for item in items)
     for item in items:
-        if item.kind == SAME and item.number >= made:
+        if item.kind == SAME and item.number >= new_count:
             raise MalformedError("tree script: a file is the same as none")
     sources = []
     index = -1
@@ -219,21 +224,21 @@ def decode(data: bytes, old: Sequence[Entry]) -> Script:
         if not isinstance(source, File):
             raise MalformedError("tree script: a source is not a file")
         sources.append(source)
-    places = cursor.indices(again_count, made)
+    places = cursor.indices(again_count, new_count)
     cursor.end()
     lengths = (item.number for item in items if item.kind == MADE)
     if sum(lengths, sum(file.length for file in sources)) > varint.MAX:
         raise MalformedError("tree script: files longer than any disk")
     replaced = removed.union(changed)
-    kept = tuple(entry for index, entry in enumerate(old) if index not in replaced)
+    unchanged = tuple(entry for index, entry in enumerate(old) if index not in replaced)
     made_now = [
         Link(item.path, item.target)
         if item.kind == LINK
         else File(item.path, "", 0, item.mode)
         for item in items
     ]
-    check_tree((*kept, *made_now))
-    return Script(kept, items, tuple(sources), tuple(places))
+    check_tree((*unchanged, *made_now))
+    return Script(unchanged, items, tuple(sources), tuple(places))
 
 
 def _added_paths(cursor: varint.Cursor, count: int) -> list[str]:

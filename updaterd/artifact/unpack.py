@@ -55,14 +55,14 @@ class _Frames:
         """Yield the raw bytes [at, at + count), in pieces."""
         while count:
             stream = self._seek(at)
-            piece = stream.read(min(count, BATCH, stream.left))
+            piece = stream.read(min(count, BATCH, stream.remaining))
             at += len(piece)
             count -= len(piece)
             yield piece
 
     def _seek(self, at: int) -> Stream:
         while at >= self._end or self._stream is None:
-            if self._stream is not None and not self._stream.left:
+            if self._stream is not None and not self._stream.remaining:
                 self._stream.finish()
             self._index += 1
             if self._index >= len(self._table):
@@ -72,14 +72,14 @@ class _Frames:
             self._stream = None
             if at < self._end:
                 self._stream = Stream(self._fd, packed, f"frame {self._index}")
-        skip = at - (self._end - self._stream.left)
+        skip = at - (self._end - self._stream.remaining)
         while skip > 0:
             skip -= len(self._stream.read(min(skip, BATCH)))
         return self._stream
 
     def finish(self) -> None:
         """Check the end of the frame that was read last."""
-        if self._stream is not None and not self._stream.left:
+        if self._stream is not None and not self._stream.remaining:
             self._stream.finish()
 
 

@@ -19,7 +19,7 @@ class Problem:
     """One path that is not as listed, and in what way."""
 
     path: str
-    what: str
+    difference: str
 
 
 def verify_tree(
@@ -45,27 +45,27 @@ def verify_tree(
     Raises:
         OSError: `root` itself cannot be opened.
     """
-    found = []
-    rights = {each.path: each.mode for each in more.special} if more else {}
+    differing = []
+    rights = {right.path: right.mode for right in more.special} if more else {}
     with Folders(root) as folders:
         for entry in files:
             mode = rights.get(entry.path) if rights else None
-            what = _compare(folders, entry, mode, loose=loose)
-            if what:
-                found.append(Problem(entry.path, what))
+            difference = _compare(folders, entry, mode, loose=loose)
+            if difference:
+                differing.append(Problem(entry.path, difference))
         listed = {entry.path for entry in files}
         parents = {""}
         if more is not None:
             listed |= {link.path for link in more.outside}
             parents |= {folder.path for folder in more.folders}
             if not loose:
-                found += _compare_more(folders, files, more, rights)
+                differing += _compare_more(folders, files, more, rights)
         for path in (*listed, *parents):
             cut = path.rfind("/")
             while cut > 0 and path[:cut] not in parents:
                 parents.add(path[:cut])
                 cut = path.rfind("/", 0, cut)
-        found += [
+        differing += [
             Problem(item.path, item.why or "is not part of the release")
             for item in volumes.walk(folders.top, parents.__contains__)
             if not item.entered and item.path not in listed
@@ -75,9 +75,11 @@ def verify_tree(
         path = os.path.relpath(place, base)
         inside = "" if path == "." else f"{path}/"
         # whatever else is wrong there is wrong because of it
-        found = [p for p in found if p.path != path and not p.path.startswith(inside)]
-        found.append(Problem(path, volumes.WHY))
-    return tuple(sorted(found, key=lambda problem: problem.path))
+        differing = [
+            p for p in differing if p.path != path and not p.path.startswith(inside)
+        ]
+        differing.append(Problem(path, volumes.WHY))
+    return tuple(sorted(differing, key=lambda problem: problem.path))
 
 
 def damage(problems: Sequence[Problem], files: Sequence[Entry]) -> tuple[Problem, ...]:
@@ -86,7 +88,9 @@ def damage(problems: Sequence[Problem], files: Sequence[Entry]) -> tuple[Problem
     A volume that its owner mounted in a release is none of ours to judge, and no reason
     not to run it.
     """
-    mounted = {problem.path for problem in problems if problem.what == volumes.WHY}
+    mounted = {
+        problem.path for problem in problems if problem.difference == volumes.WHY
+    }
     for entry in files if mounted else ():
         path = entry.path
         while path:
@@ -103,8 +107,8 @@ def _compare_more(
 ) -> Iterator[Problem]:
     """Yield what is wrong with what the listing does not say."""
     for link in more.outside:
-        if what := _compare(folders, link):
-            yield Problem(link.path, what)
+        if difference := _compare(folders, link):
+            yield Problem(link.path, difference)
     for place, entry in enumerate(files if more.times else ()):
         status = _status(folders, entry.path)
         if status is not None and int(status.st_mtime) != more.time_of(place):
@@ -143,9 +147,9 @@ def _compare(
         return "" if target == entry.target else "points elsewhere"
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"
-    now, wanted = stat.S_IMODE(status.st_mode), special or entry.mode
-    if now != wanted and not (loose and now == entry.mode):
-        return f"has mode {now:o}, not {wanted:o}"
+    now, expected = stat.S_IMODE(status.st_mode), special or entry.mode
+    if now != expected and not (loose and now == entry.mode):
+        return f"has mode {now:o}, not {expected:o}"
     return _content(directory, name, entry, status.st_size)
 
 

@@ -64,12 +64,17 @@ def _show(checked: object, *, as_json: bool) -> None:
 
     assert isinstance(checked, Checked)
     if as_json:
-        print(json.dumps({"schema": SCHEMA, **asdict(checked)}))
+        problems = [
+            {"path": problem.path, "what": problem.difference}
+            for problem in checked.problems
+        ]
+        document = {"schema": SCHEMA, **asdict(checked), "problems": problems}
+        print(json.dumps(document))
         return
     for note in checked.notes:
         print(f"  note: {printable(note)}")
     for problem in checked.problems[:_SHOWN]:
-        print(printable(f"  {problem.path} {problem.what}"))
+        print(printable(f"  {problem.path} {problem.difference}"))
     if len(checked.problems) > _SHOWN:
         print(f"  ... and {len(checked.problems) - _SHOWN} more")
     name = f"{checked.product} {checked.version}"

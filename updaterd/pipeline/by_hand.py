@@ -105,7 +105,7 @@ def _verify(run: Run, *, repair: bool) -> Checked:
         version=manifest.version,
         problems=problems,
         notes=(
-            *(f"{p.path}: {p.what}" for p in all_found if p not in problems),
+            *(f"{p.path}: {p.difference}" for p in all_found if p not in problems),
             *_stays(run),
         ),
     )
@@ -202,7 +202,8 @@ def _repair(run: Run, manifest: Manifest, raw: bytes) -> None:
         wrong = verify_tree(staging, manifest.files)
         if wrong:
             raise RejectedError(
-                f"the repaired tree is not as signed: {wrong[0].path} {wrong[0].what}",
+                f"the repaired tree is not as signed: "
+                f"{wrong[0].path} {wrong[0].difference}",
                 code="bad_output",
             )
         finish.finish(staging, manifest)

@@ -119,7 +119,8 @@ def _checked(run: Run, candidate: Earlier) -> bytes:
         wrong = byte_code.swept(tree, listed.files, listed.attributes)
     if wrong:
         raise BrokenError(
-            f"{name} {target.version} is damaged: {wrong[0].path} {wrong[0].what}",
+            f"{name} {target.version} is damaged: "
+            f"{wrong[0].path} {wrong[0].difference}",
             means="returning to it could be worse than staying",
             do="publish a release that works",
             code="previous_damaged",

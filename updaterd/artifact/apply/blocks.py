@@ -31,7 +31,7 @@ class Block:
         ends: where each ends to read them.
         lengths: bytes each takes from the old data, from the diff stream too.
         extras: bytes each takes from the extra stream.
-        made: bytes made before each, and after the last: one item more.
+        offsets: bytes made before each, and after the last: one item more.
         end: position in the old data after the last.
     """
 
@@ -39,12 +39,12 @@ class Block:
     ends: Column
     lengths: Column
     extras: Column
-    made: Column
+    offsets: Column
     end: int
 
     def fits(self, first: int, most: int) -> int:
         """Return the index after the last one that stays within `most` bytes."""
-        return bisect_right(self.made, self.made[first] + most) - 1
+        return bisect_right(self.offsets, self.offsets[first] + most) - 1
 
 
 def head(stream: Stream) -> tuple[int, bytes]:

@@ -148,7 +148,7 @@ class Sparse:
             MalformedError: a block is too large or cut short.
         """
         if self._next == self._count:
-            if not self._stream.left:
+            if not self._stream.remaining:
                 return sys.maxsize - self._at  # zeros to the end
             self._load()
         return self._remaining

@@ -138,7 +138,7 @@ class Engine:
 
     def _batch(self, block: Block, first: int, last: int) -> None:
         """Apply the operations [first, last), which make at most a batch."""
-        size = block.made[last] - block.made[first]
+        size = block.offsets[last] - block.offsets[first]
         lengths = block.lengths[first:last]
         if self._unwanted() >= size:
             copied = sum(lengths)
@@ -147,9 +147,9 @@ class Engine:
         old = self._old.gather(block.starts[first:last], block.ends[first:last])
         copied = len(old)
         if self._project is not None and copied:
-            base = self._offset - block.made[first]
-            starts, made = block.starts[first:last], block.made[first:last]
-            self._project(old, starts, lengths, made, base)
+            base = self._offset - block.offsets[first]
+            starts, offsets = block.starts[first:last], block.offsets[first:last]
+            self._project(old, starts, lengths, offsets, base)
         extra = self._extra.read(size - copied) if copied < size else b""
         if copied:
             extras = block.extras[first:last]

@@ -118,12 +118,12 @@ def _checked(
     ends = list(map(add, starts, lengths))
     if min(starts) < 0 or max(ends) > old_size or not 0 <= end <= old_size:
         raise MalformedError("operations: one reads outside the old data")
-    made = list(accumulate(map(add, lengths, extras), initial=0))
-    if made[-1] > _MOST:
+    offsets = list(accumulate(map(add, lengths, extras), initial=0))
+    if offsets[-1] > _MOST:
         raise MalformedError("operations: a block makes too much")
     # One may only move (the first does); blocks of idle ones would just burn time.
-    if made[-1] < max(1, len(starts) - 1):
+    if offsets[-1] < max(1, len(starts) - 1):
         raise MalformedError("operations: a block makes nothing")
     return Block(
-        array("q", starts), array("q", ends), lengths, extras, array("q", made), end
+        array("q", starts), array("q", ends), lengths, extras, array("q", offsets), end
     )

@@ -185,7 +185,7 @@ class Concatenation:
         old: Path | str | int,
         files: Sequence[File],
         new: Path | str | int,
-        made: Sequence[File] = (),
+        new_files: Sequence[File] = (),
     ) -> None:
         """Prepare to read.
 
@@ -193,11 +193,11 @@ class Concatenation:
             old: root of the old tree.
             files: of the old tree, in virtual order.
             new: root of the tree that is being made.
-            made: of the new tree, after the old ones; readable once `allow`ed.
+            new_files: of the new tree, after the old ones; readable once `allow`ed.
         """
         self._old = Folders(old)
         self._new = Folders(new)
-        self._files = (*files, *made)
+        self._files = (*files, *new_files)
         self._old_count = len(files)
         self._starts = list(accumulate((f.length for f in self._files), initial=0))
         self.size = self._starts.pop()

@@ -105,8 +105,8 @@ class Sparse:
             size = len(old) + len(extra)
             control = triples(lengths, extras, None)
             return patch(bytes(old), size, control, diff, extra)
-        made = _scatter(old, begins, ends, changes) if changes else old
-        return weave(made, lengths, extra, extras) if extra else made
+        patched = _scatter(old, begins, ends, changes) if changes else old
+        return weave(patched, lengths, extra, extras) if extra else patched
 
     def skip(self, count: int) -> None:
         """Pass over `count` bytes of the diff.
@@ -140,7 +140,7 @@ class Sparse:
         Raises:
             MalformedError: a block is too large or cut short.
         """
-        if self._next == len(self._ends) and not self._dense and self._runs.left:
+        if self._next == len(self._ends) and not self._dense and self._runs.remaining:
             self._load()
         if self._dense:
             return len(self._dense) - self._used

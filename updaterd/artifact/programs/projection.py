@@ -110,21 +110,23 @@ class Projection:
             MalformedError: the images are impossible, or the operations too many, or
                 a copy is not in one file that has an image.
         """
-        made = [item.number for item in plan.items if item.kind == MADE]
+        sizes = [item.number for item in plan.items if item.kind == MADE]
         old = [file.length for file in plan.sources]
         count = len(old)
-        known = images.decode(data, (*old, *made), module.Image)
+        known = images.decode(data, (*old, *sizes), module.Image)
         readable = [*range(count), *(count + place for place in plan.places)]
-        lengths = [*old, *(made[place] for place in plan.places)]
+        lengths = [*old, *(sizes[place] for place in plan.places)]
         starts = list(accumulate(lengths, initial=0))[:-1]
         listed_blocks = _bounded(blocks)
         self._firsts = array("q", [0])  # bytes made before each block
-        self._firsts.extend(accumulate(block.made[-1] for block in listed_blocks[:-1]))
+        self._firsts.extend(
+            accumulate(block.offsets[-1] for block in listed_blocks[:-1])
+        )
         self._blocks = dict(enumerate(listed_blocks))
         self._begun = 0  # of them; those before it are gone
-        ends = list(accumulate(made))
+        ends = list(accumulate(sizes))
         self._files = [
-            _Made(ends[file - count] - made[file - count], ends[file - count], image)
+            _Made(ends[file - count] - sizes[file - count], ends[file - count], image)
             for file, image in known.items()
             if file >= count
         ]
@@ -161,13 +163,18 @@ class Projection:
             return
         index = bisect_right(self._firsts, place) - 1
         block, first = self._blocks[index], self._firsts[index]
-        last = min(bisect_right(block.made, place - first), len(block.starts)) - 1
-        at = first + block.made[last]
+        last = min(bisect_right(block.offsets, place - first), len(block.starts)) - 1
+        at = first + block.offsets[last]
         if at < place < at + block.lengths[last]:
             raise MalformedError("operations: a copy goes into two programs")
 
     def project(
-        self, data: bytearray, starts: Column, lengths: Column, made: Column, base: int
+        self,
+        data: bytearray,
+        starts: Column,
+        lengths: Column,
+        places: Column,
+        base: int,
     ) -> None:
         """Re-aim the references in the old bytes of copies, in place.
 
@@ -175,35 +182,35 @@ class Projection:
             data: of the copies, one after another.
             starts: where they read.
             lengths: of them.
-            made: where they go to in the stream, less `base`; ascending, and not
+            places: where they go to in the stream, less `base`; ascending, and not
                 before those of the last call.
-            base: see `made`.
+            base: see `places`.
 
         Raises:
             MalformedError: an image is not of that file.
         """
         files = self._files
-        while self._next < len(files) and files[self._next].end <= base + made[0]:
+        while self._next < len(files) and files[self._next].end <= base + places[0]:
             self._next += 1
             self._aimed = False
         for index in range(self._next, len(files)):
             file = files[index]
-            first = bisect_left(made, file.begin - base)
-            if first == len(made):
+            first = bisect_left(places, file.begin - base)
+            if first == len(places):
                 break
-            last = bisect_left(made, file.end - base)
+            last = bisect_left(places, file.end - base)
             if first == last:
                 continue
             if index != self._next or not self._aimed:
                 self._next, self._aimed = index, True
                 self._aim(file)
-            news = self._shifted(made[first:last], file.begin - base)
-            some = lengths[first:last]
+            news = self._shifted(places[first:last], file.begin - base)
+            counts = lengths[first:last]
             low = sum(lengths[:first])
-            high = low + sum(some) if last < len(made) else len(data)
+            high = low + sum(counts) if last < len(places) else len(data)
             try:
                 with memoryview(data)[low:high] as part:
-                    self._projector.project(part, starts[first:last], some, news)
+                    self._projector.project(part, starts[first:last], counts, news)
             except ValueError as error:
                 raise MalformedError(f"images: {error}") from error
 
@@ -217,11 +224,11 @@ class Projection:
         low = max(bisect_right(self._firsts, file.begin) - 1, self._begun)
         for index in range(low, bisect_left(self._firsts, file.end)):
             block, base = self._blocks[index], self._firsts[index]
-            first = bisect_left(block.made, file.begin - base)
-            last = min(bisect_left(block.made, file.end - base), len(block.starts))
+            first = bisect_left(block.offsets, file.begin - base)
+            last = min(bisect_left(block.offsets, file.end - base), len(block.starts))
             starts.frombytes(memoryview(block.starts)[first:last].cast("B"))
             lengths.frombytes(memoryview(block.lengths)[first:last].cast("B"))
-            news.frombytes(self._shifted(block.made[first:last], file.begin - base))
+            news.frombytes(self._shifted(block.offsets[first:last], file.begin - base))
         try:
             self._projector.aim(file.image, starts, lengths, news)
         except ValueError as error:
@@ -235,13 +242,13 @@ def _bounded(blocks: Iterable[Block]) -> list[Block]:
         MalformedError: there are too many operations, or they make too much.
     """
     out: list[Block] = []
-    count = made = 0
+    count = total = 0
     for block in blocks:
         count += len(block.starts)
         if count > MAX_OPERATIONS or len(out) == MAX_BLOCKS:
             raise MalformedError("operations: too many for a delta with images")
-        made += block.made[-1]
-        if made > varint.MAX:
+        total += block.offsets[-1]
+        if total > varint.MAX:
             raise MalformedError("operations: they make too much")
         out.append(block)
     return out

@@ -109,8 +109,8 @@ class _Moves:
         """
         place, kind, base = reference
         at += place
-        here = self._new.address(place + shift)
-        if here is None:
+        place_address = self._new.address(place + shift)
+        if place_address is None:
             return
         target = self.address(target_of(self.old, data, at, reference))
         if target is None:
@@ -118,9 +118,9 @@ class _Moves:
         if kind == ABSOLUTE:
             _U64.pack_into(data, at, target & _WIDE)
         elif kind == RELATIVE:
-            _U32.pack_into(data, at, target - here - 4 & _NARROW)
+            _U32.pack_into(data, at, target - place_address - 4 & _NARROW)
         elif kind == BACK:
-            _U32.pack_into(data, at, here - target & _NARROW)
+            _U32.pack_into(data, at, place_address - target & _NARROW)
         else:
             moved = self.address(base)
             if moved is not None:
@@ -162,7 +162,7 @@ class Projector:
         self._size = ends[-1]
         self._aimed = False
         self._moves: dict[int, _Moves] = {}  # by the old file's index
-        self._found: dict[tuple[int, int], array[int]] = {}
+        self._searched: dict[tuple[int, int], array[int]] = {}
         self._lists: dict[int, Listed] = {}
 
     def aim(self, image: Image, starts: Column, lengths: Column, news: Column) -> None:
@@ -270,30 +270,30 @@ class Projector:
 
     def _search(self, index: int, chunk: int) -> array[int]:
         """Return what `Image.search` finds in a chunk of a file."""
-        found = self._found.get((index, chunk))
-        if found is None:
+        references = self._searched.get((index, chunk))
+        if references is None:
             image = self._images[index]
             assert image is not None
             low = chunk * CHUNK
             data = self._read(index, low, min(low + CHUNK, self._lengths[index]))
-            found = image.search(data, low)
-            if len(self._found) >= _CHUNKS:
-                del self._found[next(iter(self._found))]
-            self._found[index, chunk] = found
-        return found
+            references = image.search(data, low)
+            if len(self._searched) >= _CHUNKS:
+                del self._searched[next(iter(self._searched))]
+            self._searched[index, chunk] = references
+        return references
 
     def _list(self, index: int) -> Listed:
         """Return what a file lists."""
-        found = self._lists.get(index)
-        if found is None:
+        listing = self._lists.get(index)
+        if listing is None:
             image = self._images[index]
             assert image is not None
-            found = listed.references(image, partial(self._read, index))
-            kept = sum(map(len, self._lists.values()))
-            while self._lists and kept + len(found) > _LISTED:
-                kept -= len(self._lists.pop(next(iter(self._lists))))
-            self._lists[index] = found
-        return found
+            listing = listed.references(image, partial(self._read, index))
+            held = sum(map(len, self._lists.values()))
+            while self._lists and held + len(listing) > _LISTED:
+                held -= len(self._lists.pop(next(iter(self._lists))))
+            self._lists[index] = listing
+        return listing
 
     def _read(self, index: int, low: int, high: int) -> bytes:
         """Return the bytes [low, high) of a file.
@@ -332,8 +332,8 @@ def target_of(image: Image, data: bytearray, at: int, reference: Reference) -> i
         target: int = _U64.unpack_from(data, at)[0]
         return target
     value: int = (_U32 if kind in {BACK, PLAIN} else _S32).unpack_from(data, at)[0]
-    here = image.address(place)
-    assert here is not None
+    own_address = image.address(place)
+    assert own_address is not None
     if kind == RELATIVE:
-        return here + 4 + value
-    return here - value if kind == BACK else base + value
+        return own_address + 4 + value
+    return own_address - value if kind == BACK else base + value

@@ -78,7 +78,7 @@ class Failure:
 class Done:
     """The job is done: what was made, and what that took."""
 
-    made: Made
+    result: Made
     used: Used
 
 
@@ -93,7 +93,7 @@ def progress(done: int, total: int) -> bytes:
     return _PROGRESS.pack(b"P", min(done, _MOST), min(total, _MOST))
 
 
-def made(result: Made, used: Used) -> bytes:
+def completed(result: Made, used: Used) -> bytes:
     """Return the frame that says what was made."""
     short = result.short[:MAX_SHORT]
     head = _MADE.pack(

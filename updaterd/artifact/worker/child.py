@@ -193,7 +193,7 @@ def _work(job: Job, usage: _Usage) -> None:
     except Exception as error:  # noqa: BLE001 - nobody would read a trace
         _tell(answers.failure(error, "worker_crashed", usage.used()))
     else:
-        _tell(answers.made(result, usage.used()))
+        _tell(answers.completed(result, usage.used()))
 
 
 def cpu_limit(job: Job) -> int:

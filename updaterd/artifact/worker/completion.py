@@ -32,13 +32,13 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def complete(
-    job: Job, made: Made, destination: Destination, used: Used | None = None
+    job: Job, result: Made, destination: Destination, used: Used | None = None
 ) -> Report:
     """Make the tree of a job whole, and return what became of it.
 
     Args:
         job: what was asked for.
-        made: what the process that opened the bundle says of it.
+        result: what the process that opened the bundle says of it.
         destination: the tree, opened before that process started.
         used: what it took.
 
@@ -56,14 +56,14 @@ def complete(
     else:
         from updaterd.artifact.worker import proposal  # noqa: PLC0415 - in a path only
 
-        proposed = proposal.read(job, made)
+        proposed = proposal.read(job, result)
         present = _present(destination.root, proposed.entries)
-        files, sealed = proposal.prove(job, made, proposed, destination)
+        files, sealed = proposal.prove(job, result, proposed, destination)
     completion = _Completion(job, destination, files, sealed)
     completion.run(present)
-    bad = completion.judge(made)
+    bad = completion.judge(result)
     return Report(
-        bytes_written=made.bytes_written,
+        bytes_written=result.bytes_written,
         files_changed=completion.changed,
         files_shared=completion.shared,
         files_done=len(job.done),
@@ -241,7 +241,7 @@ class _Completion:
                 else:
                     self.missing.add(file.path)
 
-    def judge(self, made: Made) -> tuple[str, ...]:
+    def judge(self, result: Made) -> tuple[str, ...]:
         """Return the old files that are to blame for what is missing.
 
         Raises:
@@ -252,7 +252,7 @@ class _Completion:
             return ()
         job = self._job
         if job.old is not None and (self._wrong or not self._bad):
-            self._bad.update(unsound(job, made))
+            self._bad.update(unsound(job, result))
         if not self._bad:
             path = min(self._wrong or self.missing)
             raise RejectedError(
@@ -270,12 +270,12 @@ def _by_content(files: Iterable[File]) -> dict[str, File]:
     return {file.sha256: file for file in files}
 
 
-def unsound(job: Job, made: Made) -> set[str]:
+def unsound(job: Job, result: Made) -> set[str]:
     """Return the old files that are not what their listing says, or were short."""
     if job.old is None:
         return set()
     count = len(job.old_files)
-    bad = {job.old_files[place].path for place in made.short if place < count}
+    bad = {job.old_files[place].path for place in result.short if place < count}
     with Folders(job.old) as folders:
         bad.update(
             file.path

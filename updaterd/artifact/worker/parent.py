@@ -125,7 +125,7 @@ def run(
             raise verdict.died(answer, job)
         try:
             return completion.complete(
-                job, answer.end.made, destination, answer.end.used
+                job, answer.end.result, destination, answer.end.used
             )
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -311,10 +311,10 @@ def _listen(
         poll.register(pipe, select.POLLIN)
         poll.register(ending, select.POLLIN)
         while True:
-            left = deadline - time.monotonic()
-            events = dict(poll.poll(max(0, min(within.silence_s, left)) * 1000))
-            if left <= 0 or not events:
-                raise _too_long(within, is_silent=left > within.silence_s)
+            remaining_s = deadline - time.monotonic()
+            events = dict(poll.poll(max(0, min(within.silence_s, remaining_s)) * 1000))
+            if remaining_s <= 0 or not events:
+                raise _too_long(within, is_silent=remaining_s > within.silence_s)
             # What it said before its end is read after that, as far as it is there.
             data = _read(pipe) if is_open else b""
             while data:

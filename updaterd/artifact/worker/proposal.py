@@ -35,24 +35,24 @@ class Proposed:
     entries: tuple[Entry, ...]
 
 
-def read(job: Job, made: Made) -> Proposed:
+def read(job: Job, result: Made) -> Proposed:
     """Return the listing that a script proposes.
 
     Raises:
         MalformedError: it is no script of this old tree.
     """
-    plan = script.decode(made.script, job.old_files)
+    plan = script.decode(result.script, job.old_files)
     items = (
         Link(item.path, item.target)
         if item.kind == script.LINK
         else File(item.path, "", item.number, item.mode)
         for item in plan.items
     )
-    return Proposed(plan, (*plan.kept, *items))
+    return Proposed(plan, (*plan.unchanged, *items))
 
 
 def prove(
-    job: Job, made: Made, proposed: Proposed, destination: Destination
+    job: Job, result: Made, proposed: Proposed, destination: Destination
 ) -> tuple[tuple[Entry, ...], set[str]]:
     """Return the whole listing, and the paths whose files were hashed for it.
 
@@ -68,7 +68,7 @@ def prove(
         for i in plan.items
         if i.kind == script.MADE
     ]
-    listing: list[Entry] = [*plan.kept, *files]
+    listing: list[Entry] = [*plan.unchanged, *files]
     for item in plan.items:
         if item.kind == script.LINK:
             listing.append(Link(item.path, item.target))
@@ -83,7 +83,7 @@ def prove(
     listing.sort(key=lambda entry: entry.path.encode())
     if tree_id(tuple(listing)) == job.tree:
         return tuple(listing), {file.path for file in files}
-    if bad := completion.unsound(job, made):
+    if bad := completion.unsound(job, result):
         raise completion.bad_base(bad)
     raise RejectedError(
         "the delta makes other bytes than the signed ones",

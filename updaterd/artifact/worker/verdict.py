@@ -57,13 +57,13 @@ def failed(failure: Failure, job: Job, *, is_confined: bool) -> UpdaterError:
     if failure.code in _TRANSIENT:
         return disk(failure.code, job, failure.errno)
     known = codes.find(failure.code)
-    what = known.meaning if known else "it is not what it should be"
+    meaning = known.meaning if known else "it is not what it should be"
     place = f" ({failure.module}, line {failure.line})" if failure.module else ""
     if job.files is not None and failure.entry < len(job.files):
         place = f": {job.files[failure.entry].path:.80}"
     kind = MalformedError if failure.code == "malformed" else RejectedError
     return kind(
-        f"bundle {job.bundle_sha256[:12]}: {what}{place}",
+        f"bundle {job.bundle_sha256[:12]}: {meaning}{place}",
         do=known.remedy if known else "",
         code=failure.code,
     )

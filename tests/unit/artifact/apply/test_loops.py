@@ -80,7 +80,7 @@ def _decode(loops, source, position, size):
 
 
 def _check(loops, source, position, size):
-    return loops.check(source.read(source.left), position, size)
+    return loops.check(source.read(source.remaining), position, size)
 
 
 @given(

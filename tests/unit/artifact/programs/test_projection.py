@@ -271,9 +271,9 @@ def test_files_are_told_apart_however_the_operations_are_batched(module, seed, s
                 data = bytearray().join(
                     old[s : s + n] for s, n in zip(starts, counts, strict=True)
                 )
-                one.project(data, starts, counts, block.made[:-1][part], base)
+                one.project(data, starts, counts, block.offsets[:-1][part], base)
                 out.append(data)
-            base += block.made[-1]
+            base += block.offsets[-1]
         return bytearray().join(out)
 
     assert made(size, size + 3) == made(1, 1) == made(10**6, 10**6)

@@ -164,11 +164,11 @@ def _argument(place: int) -> tuple[int, int, int, int]:
 
 def _masked(flags: int | None, creates: int, mode: int) -> list[_Step]:
     """Refuse a mode with other bits than a listing may have, where one counts."""
-    asked: list[_Step] = []
+    steps: list[_Step] = []
     if flags is not None:
-        asked = [_argument(flags), (_ANY_BIT, 0, "allow", creates)]
+        steps = [_argument(flags), (_ANY_BIT, 0, "allow", creates)]
     others = 0xFFFFFFFF ^ _MODE_MASK
-    return [*asked, _argument(mode), (_ANY_BIT, "refuse", "allow", others)]
+    return [*steps, _argument(mode), (_ANY_BIT, "refuse", "allow", others)]
 
 
 def _without(place: int, bits: int) -> list[_Step]:
