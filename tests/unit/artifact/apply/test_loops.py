@@ -60,7 +60,7 @@ def outcome(function, *args):
 def columns(block):
     if isinstance(block, str):
         return block
-    names = ("starts", "ends", "lengths", "extras", "made")
+    names = ("starts", "ends", "lengths", "extras", "offsets")
     assert all(memoryview(getattr(block, n)).format == "q" for n in names)
     return [list(getattr(block, name)) for name in names], block.end
 
