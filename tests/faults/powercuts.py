@@ -230,7 +230,16 @@ class Mounted:
         self._image, self._at, self._kind = image, at, kind
 
     def __enter__(self) -> None:
-        subprocess.run(["mount", "-o", "loop", self._image, self._at], check=True)
+        mount = ["mount", "-o", "loop", self._image, self._at]
+        if self._kind == "ext4" and subprocess.run(mount, check=False).returncode != 0:
+            # A torn write of its own superblock. A machine that starts looks first
+            # (systemd-fsck), and so does this one.
+            check = ["e2fsck", "-f", "-y", self._image]
+            code = subprocess.run(check, stdout=subprocess.DEVNULL, check=False)
+            print(f"ext4 had to be repaired: e2fsck ended with {code.returncode}")
+            subprocess.run(mount, check=True)
+        elif self._kind != "ext4":
+            subprocess.run(mount, check=True)
 
     def __exit__(self, *_: object) -> None:
         subprocess.run(["umount", self._at], check=True)

@@ -14,10 +14,10 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 
-from updaterd.artifact.apply.sources import is_sound
 from updaterd.artifact.destination import Destination
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.job import Report
+from updaterd.artifact.worker import base
 from updaterd.core.tree import MAX_DEPTH, File, Link
 from updaterd.errors import RejectedError
 
@@ -252,7 +252,7 @@ class _Completion:
             return ()
         job = self._job
         if job.old is not None and (self._wrong or not self._bad):
-            self._bad.update(unsound(job, result))
+            self._bad.update(base.unsound(job, result))
         if not self._bad:
             path = min(self._wrong or self.missing)
             raise RejectedError(
@@ -261,35 +261,10 @@ class _Completion:
                 code="bad_output",
             )
         if job.files is None:
-            raise bad_base(self._bad)
+            raise base.bad_base(self._bad)
         return tuple(sorted(self._bad))
 
 
 def _by_content(files: Iterable[File]) -> dict[str, File]:
     """Return the last file of each content."""
     return {file.sha256: file for file in files}
-
-
-def unsound(job: Job, result: Made) -> set[str]:
-    """Return the old files that are not what their listing says, or were short."""
-    if job.old is None:
-        return set()
-    count = len(job.old_files)
-    bad = {job.old_files[place].path for place in result.short if place < count}
-    with Folders(job.old) as folders:
-        bad.update(
-            file.path
-            for file in job.old_files
-            if isinstance(file, File) and not is_sound(folders, file)
-        )
-    return bad
-
-
-def bad_base(paths: set[str]) -> RejectedError:
-    """Return what it means that a delta in the middle of a path found damage."""
-    return RejectedError(
-        f"{len(paths)} installed files are not what was installed",
-        means=f"a delta cannot start from them: {min(paths)!r:.80}",
-        do="fetch the full bundle",
-        code="bad_old_files",
-    )
