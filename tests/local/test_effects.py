@@ -135,7 +135,7 @@ from updaterd.artifact.worker import parent
 from updaterd.artifact.job import Job
 given = json.load(sys.stdin)
 answer = parent.ask(Job(**given["job"]), argv=given["argv"])
-made = getattr(answer.end, "made", None)
+made = getattr(answer.end, "result", None)
 print(json.dumps([made and made.bytes_written, repr(answer)]))
 """
 

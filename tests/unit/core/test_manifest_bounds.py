@@ -190,7 +190,7 @@ def test_bytes_that_are_no_text():
         manifest.parse(GOOD.encode().replace(b"app", b"\xff\xfe\xfd"))
     with pytest.raises(MalformedError):
         manifest.parse(GOOD.encode() + b"{}")
-    with pytest.raises(MalformedError, match="stands twice"):
+    with pytest.raises(MalformedError, match="occurs twice"):
         manifest.parse(GOOD.encode()[:-2] + b',"seq":2}')
 
 

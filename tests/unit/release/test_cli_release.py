@@ -234,7 +234,7 @@ def test_a_yank_says_first_what_comes_of_it(release, tmp_path):
         (
             ("push", "{tree}", "--version", "1", "--channel", "stable",
              "--min-updater", "latest"),
-            "no version of updaterd",
+            "is not a version of updaterd",
         ),
         (
             ("push", "{tree}", "--version", "1", "--channel", "stable",

@@ -19,7 +19,7 @@ from updaterd.release.bundles import proof
 pytestmark = pytest.mark.slow
 
 BROKEN_LOOPS = (
-    "import updaterd.artifact.{0} as it; real = it.{1}.add; "
+    "import updaterd.artifact.apply.{0} as it; real = it.{1}.add; "
     "it.{1}.add = lambda *a: bytearray(len(real(*a))); "
 )
 """Whatever is added to old bytes becomes zeros."""
