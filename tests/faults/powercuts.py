@@ -42,6 +42,11 @@ from fakes.site import Site
 from fakes.starter import import_everything
 
 SECTOR = 512
+REPAIRS = {
+    "ext4": ("e2fsck", "-f", "-y"),
+    "xfs": ("xfs_repair", "-L"),
+    "btrfs": ("btrfs", "rescue", "super-recover", "-y"),
+}
 SIZES = {"ext4": 64, "xfs": 320, "btrfs": 128}
 _FLUSH, _FUA, _DISCARD = 1, 2, 4
 _ENTRY = struct.Struct("<QQQQ")
@@ -231,15 +236,17 @@ class Mounted:
 
     def __enter__(self) -> None:
         mount = ["mount", "-o", "loop", self._image, self._at]
-        if self._kind == "ext4" and subprocess.run(mount, check=False).returncode != 0:
-            # A torn write of its own superblock. A machine that starts looks first
-            # (systemd-fsck), and so does this one.
-            check = ["e2fsck", "-f", "-y", self._image]
-            code = subprocess.run(check, stdout=subprocess.DEVNULL, check=False)
-            print(f"ext4 had to be repaired: e2fsck ended with {code.returncode}")
-            subprocess.run(mount, check=True)
-        elif self._kind != "ext4":
-            subprocess.run(mount, check=True)
+        if subprocess.run(mount, check=False).returncode == 0:
+            return
+        # A torn write of the file system's own superblock, which the disks that it
+        # is made for do not tear: repaired as a machine that starts (systemd-fsck) or
+        # its owner does it.
+        repair = REPAIRS[self._kind]
+        code = subprocess.run(
+            [*repair, self._image], stdout=subprocess.DEVNULL, check=False
+        ).returncode
+        print(f"{self._kind} had to be repaired: {repair[0]} ended with {code}")
+        subprocess.run(mount, check=True)
 
     def __exit__(self, *_: object) -> None:
         subprocess.run(["umount", self._at], check=True)
