@@ -68,8 +68,10 @@ def jump(
         repository: as restored; its root is as new as what is out.
         served: where more can be asked; None: nowhere.
         out: what is out; None: nobody knows. Then the time counts: there was no
-            publication in every second, so seconds since 1970 are past them all, also
-            past those after an earlier recovery from the same backup.
+            publication in every millisecond, so milliseconds since 1970 are past them
+            all, also past those after an earlier recovery from the same backup. In
+            seconds they would not be: the margin of that recovery would be ahead of
+            the time for a quarter of an hour.
         ahead: the margin.
 
     Raises:
@@ -77,7 +79,7 @@ def jump(
         ForeignError: or was not signed by this repository's keys.
     """
     versions = dict(out.versions) if out is not None else {}
-    least = int(repository.now.timestamp()) if out is None else 0
+    least = int(repository.now.timestamp() * 1000) if out is None else 0
     if served is not None and versions.get("targets", 0) > repository.targets().version:
         metadata = served.role("targets", versions["targets"], repository.root)
         repository.adopt("targets", metadata)

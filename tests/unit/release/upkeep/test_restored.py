@@ -219,3 +219,24 @@ def test_a_feed_that_knows_newer_metadata_is_believed(world, monkeypatch):
     assert "release recover" in said
     said = world("recover", "--ahead", "50", at=False)
     assert "what is out cannot be seen" in said
+
+
+def test_a_backup_made_after_a_recovery_is_recovered_from_twice(world):
+    """Each recovery is past the publications after the one before, all unseen."""
+
+    def recover(at):
+        with freeze_time(at):
+            world("recover", at=False)
+            for _ in range(3):  # what only machines see
+                world("refresh", "--no-compare", at=False)
+            stamp = world.ops / "public/metadata/timestamp.json"
+            return json.loads(stamp.read_bytes())["signed"]["version"]
+
+    start = datetime.now(UTC)
+    first = recover(start)
+    world.backup()
+    highest = [first]
+    for minutes in (1, 2):
+        world.restore()
+        highest.append(recover(start + timedelta(minutes=minutes)))
+    assert highest == sorted(set(highest))
