@@ -75,7 +75,6 @@ class Known:
     offered: set = field(default_factory=set)  # (channel, version, platform)
     everybodys: dict = field(default_factory=dict)  # (channel, platform) -> versions
     floors: dict = field(default_factory=dict)  # channel -> seq
-    former: set = field(default_factory=set)  # channels with a floor of former keys
     yanked: set = field(default_factory=set)
 
 
@@ -170,9 +169,7 @@ class Histories(RuleBasedStateMachine):
                 stack.append(version)
             elif reach < EVERYBODY and version in stack:
                 stack.remove(version)
-        before_it = 0 if name in self.known.former else self.known.floors[name]
-        self.known.former.discard(name)
-        self.known.floors[name] = max(before_it, release.floor)
+        self.known.floors[name] = max(self.known.floors[name], release.floor)
 
     def put(self, name, version, permille, **wish):
         with self.act():
@@ -297,8 +294,11 @@ class Histories(RuleBasedStateMachine):
         )
         if name == "release-acme":  # a floor is the word of the key that said it
             self.floor = dict.fromkeys(self.floor, 0)
-            # A channel is what it was until it is changed the next time.
-            self.known.former = set(CHANNELS)
+            # What was below it is not offered any more, until somebody does.
+            for (channel, _), stack in self.known.everybodys.items():
+                least = self.known.floors[channel]
+                stack[:] = [v for v in stack if self.known.releases[v].seq >= least]
+            self.known.floors = dict.fromkeys(CHANNELS, 0)
         self.backup = None  # older keys cannot be gone back to
 
     @rule()
