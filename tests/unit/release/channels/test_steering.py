@@ -67,6 +67,19 @@ def test_yank_leaves_out_what_the_channel_went_back_from(channel):
     assert channel.says() == [("1.0.0", 1000, [PLATFORM])]
 
 
+def test_yank_does_not_lead_to_what_was_withdrawn_and_only_added_again(channel):
+    """1.1.0 came back into the repository, and into no channel."""
+    channel.push("1.1.0")
+    channel.push("1.2.0")
+    seq = channel.open()[1].require("1.1.0").seq
+    channel.yank("1.1.0")
+    repository, catalog = channel.open()
+    catalog.add(manifest_of("acme", "1.1.0", seq))
+    repository.commit()
+    channel.yank("1.2.0")
+    assert channel.says() == [("1.0.0", 1000, [PLATFORM])]
+
+
 def test_yank_beneath_a_rollout_leaves_nobody_without(channel):
     """[1.2 for one in a thousand, 1.1 for the rest] without 1.1: they get 1.0."""
     channel.push("1.1.0")
