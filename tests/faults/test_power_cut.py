@@ -273,6 +273,25 @@ def test_displacing_a_directory_at_current(tmp_path, cut_before):
     until_complete(tmp_path, cut_before, make, act, check)
 
 
+def test_a_displaced_directory_beside_one_that_was_taken_over(tmp_path):
+    """`releases` on another mount: the one taken over stays `.unmanaged` for ever."""
+    root = install_root(tmp_path / "app", running="1.0.0")
+    taken = root / ".unmanaged"
+    taken.mkdir()
+    (taken / "VERSION").write_text("first")
+    (root / "releases" / "unmanaged").symlink_to("../.unmanaged")
+    displaced = root / ".current.new"
+    displaced.mkdir()
+    (displaced / "VERSION").write_text("second")
+
+    activate.finish_take_over(root)
+
+    assert not displaced.exists()
+    assert "first" == (root / "releases/unmanaged/VERSION").read_text()
+    kept = list(root.glob(".updaterd/kept-*/VERSION"))
+    assert ["second"] == [path.read_text() for path in kept]
+
+
 def test_setting_a_release_aside(tmp_path, cut_before):
     def act(root):
         stage.set_aside(root, root / "releases" / "1.1.0")

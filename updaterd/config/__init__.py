@@ -12,54 +12,16 @@ from pathlib import Path, PurePath
 
 from updaterd.config.errors import ConfigError, UnsafeConfigError
 from updaterd.config.places import directories, find_config, system_name
-from updaterd.config.tables import SELF_TEST, read
-from updaterd.core.names import check_name
-from updaterd.core.proxies import fault_of
-from updaterd.core.settings import (
-    ITSELF,
-    Directories,
-    Download,
-    Feed,
-    Health,
-    Hooks,
-    Network,
-    Product,
-    Schedule,
-    Settings,
-    Trust,
-)
-from updaterd.core.special import KINDS
-from updaterd.core.toml_fields import Table
-from updaterd.core.units import parse_bytes, parse_rate
-from updaterd.errors import BrokenError, MalformedError
-from updaterd.files import ownership, roots
+from updaterd.config.tables import read
+from updaterd.core.settings import Settings
+from updaterd.files import ownership
 
 __all__ = [
-    "ITSELF",
-    "KINDS",
-    "SELF_TEST",
-    "BrokenError",
     "ConfigError",
-    "Directories",
-    "Download",
-    "Feed",
-    "Health",
-    "Hooks",
-    "MalformedError",
-    "Network",
-    "Product",
-    "Schedule",
-    "Table",
-    "Trust",
     "UnsafeConfigError",
-    "check_name",
     "directories",
-    "fault_of",
     "load",
-    "parse_bytes",
-    "parse_rate",
     "read",
-    "roots",
     "system_name",
 ]
 

@@ -139,7 +139,11 @@ def _product(table: Table, name: str) -> Product:
 
 
 def _health(table: Table) -> Health:
-    """Read what is declared in `Health`: each key by the type of its default."""
+    """Read what is declared in `Health`: each key by the type of its default.
+
+    Raises:
+        TypeError: a key was declared with a default of another type.
+    """
     values: dict[str, Any] = {}
     for key in fields(Health):
         if isinstance(key.default, tuple):
@@ -147,8 +151,10 @@ def _health(table: Table) -> Health:
         elif isinstance(key.default, float):
             low = key.metadata.get("low", 0.0)
             values[key.name] = table.seconds(key.name, key.default, low=low)
-        else:
+        elif key.default is None:
             values[key.name] = table.text(key.name) or None
+        else:
+            raise TypeError(f"no key of the configuration is like {key.name}")
     return Health(**values)
 
 

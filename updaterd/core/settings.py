@@ -92,6 +92,12 @@ class Health:
         return tuple(name for name in self.kinds() if getattr(self, name))
 
     @property
+    def commands(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Return the configured checks that run a program: kind and argv."""
+        values = ((name, getattr(self, name)) for name in self.checks)
+        return tuple((name, argv) for name, argv in values if isinstance(argv, tuple))
+
+    @property
     def longest_s(self) -> float:
         """Return how long one verdict may take.
 

@@ -85,8 +85,8 @@ def configured(product: Product) -> Iterator[tuple[str, tuple[str, ...]]]:
     for step in _STEPS:
         if argv := getattr(product.hooks, step):
             yield f"hook {step} of {product.name}", argv
-    if product.health.command:
-        yield f"health command of {product.name}", product.health.command
+    for kind, argv in product.health.commands:
+        yield f"health {kind} of {product.name}", argv
 
 
 def check(product: Product, trusted: frozenset[int]) -> None:

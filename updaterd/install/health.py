@@ -64,7 +64,8 @@ def fault(  # noqa: PLR0913 - what is asked, and whom
     Raises:
         UnsafeCommandError: others could change it: there is no telling.
     """
-    require_safe("health command", health.command, trusted)
+    for kind, argv in health.commands:
+        require_safe(f"health {kind}", argv, trusted)
     if units and (fallen := manager.fault(units, active_s=health.active_s)):
         return fallen
     return _until_well(health, units, manager, Means(getter=getter, env=env))
