@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from updaterd.core import layout
+from updaterd.core.bundle_kinds import FIRST
 from updaterd.core.manifest import Manifest
 from updaterd.release import build, tree
 from updaterd.release.bundles import proof
@@ -60,7 +61,7 @@ def main() -> None:
             version="1",
             seq=1,
             platform=platform,
-            min_updater="0.1.0",
+            min_updater=FIRST,
             floor_seq=0,
             files=before,
             full=first.full,

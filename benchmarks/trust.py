@@ -23,7 +23,7 @@ from tuf.api.metadata import TargetFile
 from updaterd.core.manifest import Delta, File, tree_id
 from updaterd.release import publish
 from updaterd.release.build import carried_over
-from updaterd.release.repository import catalog
+from updaterd.release.repository.releases import KEPT
 
 
 def fill(publisher: Publisher, products: list[str], releases: int):
@@ -41,9 +41,9 @@ def fill(publisher: Publisher, products: list[str], releases: int):
         }
         names = list(entries)
         with repository.edit(f"{product}.releases") as role:
-            role.targets = {name: entries[name] for name in names[-catalog.KEPT :]}
+            role.targets = {name: entries[name] for name in names[-KEPT:]}
         with repository.edit(f"{product}.archive") as role:
-            role.targets = {name: entries[name] for name in names[: -catalog.KEPT]}
+            role.targets = {name: entries[name] for name in names[:-KEPT]}
         listing = publish.catalog_of(publisher.space, repository, product)
         for channel in listing.channels():
             pointer = listing.pointer(channel)

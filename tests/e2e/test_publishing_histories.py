@@ -294,7 +294,7 @@ class Histories(RuleBasedStateMachine):
         )
         if name == "release-acme":  # a floor is the word of the key that said it
             self.floor = dict.fromkeys(self.floor, 0)
-            # What was below it is not offered any more, until somebody does.
+            # What was below it may be gone back to from now on; nobody is owed that.
             for (channel, _), stack in self.known.everybodys.items():
                 least = self.known.floors[channel]
                 stack[:] = [v for v in stack if self.known.releases[v].seq >= least]

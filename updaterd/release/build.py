@@ -15,7 +15,7 @@ from pathlib import Path
 
 from updaterd import durable
 from updaterd.core.attributes import NONE, Attributes
-from updaterd.core.bundle_kinds import BSDIFF
+from updaterd.core.bundle_kinds import BSDIFF, FIRST
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import UpdaterError
 from updaterd.files import deletion
@@ -75,7 +75,7 @@ def build(  # noqa: PLR0913 - all that a push is told
     version: str,
     previous: Sequence[Manifest],
     patches: Sequence[tuple[Manifest, Path]] = (),
-    min_updater: str = "0.1.0",
+    min_updater: str = FIRST,
     strict: bool = False,
     keep: bool = True,
     progress: Progress | None = None,
@@ -122,7 +122,7 @@ def build(  # noqa: PLR0913 - all that a push is told
             else:
                 skipped.append(f"{old.version}: {patch} is not smaller than the whole")
         bases = [old for old in previous if old.tree != tree_id(files)]
-        order = _Deltas(
+        deltas = _Deltas(
             workspace,
             work,
             root,
@@ -134,14 +134,14 @@ def build(  # noqa: PLR0913 - all that a push is told
             make,
             prover,
         )
-        for number, (old, got) in enumerate(zip(bases, order.make(), strict=True)):
+        for number, (old, got) in enumerate(zip(bases, deltas.make(), strict=True)):
             if isinstance(got, UpdaterError):
                 if strict and got.code == "not_proven":
                     raise got
                 # A delta is a convenience: the full bundle serves these machines.
                 skipped.append(f"{old.version}: {got.cause}")
             elif got.length < full.length:
-                settle(order.folder(number) / "delta", got.sha256)
+                settle(deltas.folder(number) / "delta", got.sha256)
                 edges.append(got)
             else:
                 skipped.append(f"{old.version}: not smaller than the full bundle")

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from updaterd.core import layout
 from updaterd.core.attributes import Attributes
+from updaterd.core.bundle_kinds import FIRST
 from updaterd.core.manifest import Entry, Manifest, tree_id
 from updaterd.core.names import check_name, check_version
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import losses, tree
 from updaterd.release.channels import steering
-from updaterd.release.repository.catalog import LAST_SEQ, Catalog
+from updaterd.release.repository.catalog import Catalog
 from updaterd.release.repository.metadata import Repository
+from updaterd.release.repository.releases import LAST_SEQ
 from updaterd.release.workspace import Workspace
 
 
@@ -37,7 +39,7 @@ class Order:
     seq: int | None = None
     deltas: int = 5
     patches: tuple[tuple[str, Path], ...] = ()
-    min_updater: str = "0.1.0"
+    min_updater: str = FIRST
     floor_seq: int = 0
     drop: frozenset[str] = frozenset()
     carry: frozenset[str] = frozenset()
@@ -138,7 +140,11 @@ def examine(
     roles = [layout.releases_role(order.product)]
     if order.channel:
         roles.append(layout.channel_role(order.product, order.channel))
-    repository.require_keys(*roles, "snapshot", "timestamp")
+    roles += [
+        layout.channel_role(order.product, name)
+        for name in catalog.remembering(order.version)
+    ]
+    repository.require_keys(*dict.fromkeys(roles), "snapshot", "timestamp")
     return Planned(
         order=order,
         root=root,

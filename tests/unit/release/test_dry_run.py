@@ -97,6 +97,16 @@ def test_a_dry_run_of_what_is_published_signs_nothing(push):
     assert push("1.1.0", "--dry-run")["would_sign"] == []
 
 
+def test_a_dry_run_of_a_withdrawal_leaves_everything_as_it_is(push, capsys):
+    before = everything(push.folder)
+    yank = ["release", "yank", "--version", "1.1.0", "--product", "acme", "--repo"]
+
+    assert 0 == cli.main([*yank, str(push.folder), "--dry-run"])
+
+    assert "1.0.0" in capsys.readouterr().out
+    assert everything(push.folder) == before
+
+
 @pytest.fixture
 def now():
     from datetime import UTC, datetime

@@ -15,7 +15,7 @@ from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.release import publish, workspace
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import delegation
-from updaterd.release.repository.catalog import KEPT
+from updaterd.release.repository.releases import KEPT
 from updaterd.release.repository.signing import MissingKeysError
 from updaterd.release.upkeep import expiry, garbage, verification
 

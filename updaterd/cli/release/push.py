@@ -12,6 +12,7 @@ from updaterd.cli.release.parts import (
     output,
     trees,
 )
+from updaterd.cli.release.parts import steering as steer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,13 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not roots:
         return EXIT_USAGE
     orders = trees.orders(arguments, workspace, roots, arguments.channel)
-    wish = steering.Wish(
-        version=arguments.version,
-        permille=arguments.permille,
-        window_s=arguments.window_s,
-        urgency="critical" if arguments.critical else "normal",
-        without=arguments.without,
-    )
+    wish = steer.wish(arguments, arguments.version, back=False)
     publish.check_wish(workspace, orders, wish, now=opening.clock())
     opening.current(arguments, workspace)  # before hours of building
     built = building.build(workspace, roots, orders, keep=not arguments.dry_run)
@@ -109,6 +104,7 @@ def _foretell(
     from updaterd.release import preview, publish
     from updaterd.release.channels import offers, steering
     from updaterd.release.repository.draft import Draft
+    from updaterd.release.repository.releases import KEPT
 
     repository = opening.current(arguments, workspace)
     catalog = Draft(repository, workspace.public, arguments.product)
@@ -126,7 +122,7 @@ def _foretell(
         for order, release in zip(orders, releases, strict=True)
         for fetch in preview.fetches(
             release.manifest,
-            catalog.newest(order.platform, order.deltas, release.manifest.seq),
+            catalog.newest(order.platform, KEPT, release.manifest.seq),
         )
     ]
     building.show(arguments, releases, dry_run=True)
@@ -134,7 +130,7 @@ def _foretell(
     print(f"would sign: {', '.join(roles) or 'nothing'}")
     output.show_channel(steered.pointer)
     output.show_notes(arguments, steered)
-    print("would be fetched by a machine:")
+    print("would be fetched by a machine that the channel reaches:")
     for fetch in fetches:
         installed = f"on {fetch.installed}" if fetch.installed else "with nothing"
         print(f"  {fetch.platform} {installed}: {fetch.bytes:,} bytes ({fetch.route})")

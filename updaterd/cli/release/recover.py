@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from updaterd.net import Fetcher
     from updaterd.release import publish
-    from updaterd.release.repository import catalog
+    from updaterd.release.repository.catalog import products
     from updaterd.release.upkeep import recovery
     from updaterd.release.upkeep.outside import Served
 
@@ -67,10 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
         ahead = arguments.ahead
         recovered = recovery.jump(workspace, repository, served, out, ahead=ahead)
         _say(arguments, recovered, served.address if served and out else "")
-        for product in catalog.products(repository):
-            releases = publish.catalog_of(workspace, repository, product)
-            for channel in releases.channels():
-                output.show_channel(releases.pointer(channel))
+        for product in products(repository):
+            catalog = publish.catalog_of(workspace, repository, product)
+            for channel in catalog.channels():
+                output.show_channel(catalog.pointer(channel))
         print("machines that have something later step back to that")
         sys.stdout.flush()
         if arguments.dry_run:

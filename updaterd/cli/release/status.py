@@ -24,16 +24,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Show how things stand."""
     from updaterd.release import publish
     from updaterd.release.keychange import change as keychange
-    from updaterd.release.repository import catalog
+    from updaterd.release.repository.catalog import products
     from updaterd.release.upkeep import expiry
 
     workspace = opening.workspace(arguments)
     now = opening.clock()
     repository = opening.published(workspace)
     roles = expiry.report(workspace, repository, now)
-    listing = {
+    catalogs = {
         name: publish.catalog_of(workspace, repository, name)
-        for name in catalog.products(repository)
+        for name in products(repository)
     }
     output.answer(
         arguments,
@@ -54,8 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         products={
             name: {
                 "channels": [
-                    releases.pointer(channel).as_custom()
-                    for channel in releases.channels()
+                    catalog.pointer(channel).as_custom()
+                    for channel in catalog.channels()
                 ],
                 "releases": [
                     {
@@ -64,10 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
                         "platform": entry.platform,
                         "archived": layout.is_archive(entry.role),
                     }
-                    for entry in releases.listed()
+                    for entry in catalog.listed()
                 ],
             }
-            for name, releases in listing.items()
+            for name, catalog in catalogs.items()
         },
     )
     print(f"{'role':<24} {'version':>7} {'days left':>9}  keys")
@@ -77,13 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{role.name:<24} {role.version:>7} {role.days_left:>9.1f}  {keys}{note}")
     for entry in keychange.waiting(workspace):
         print(f"a change of keys waits: {entry.path}: {entry.missing}")
-    for releases in listing.values():
-        for channel in releases.channels():
-            output.show_channel(releases.pointer(channel))
-    for name, releases in listing.items():
+    for catalog in catalogs.values():
+        for channel in catalog.channels():
+            output.show_channel(catalog.pointer(channel))
+    for name, catalog in catalogs.items():
         print(f"{name}: releases, newest first")
         for release, entries in groupby(
-            releases.listed(), lambda entry: (entry.version, entry.seq)
+            catalog.listed(), lambda entry: (entry.version, entry.seq)
         ):
             print("  {} (seq {}): ".format(*release), end="")
             print(", ".join(sorted(entry.platform for entry in entries)))

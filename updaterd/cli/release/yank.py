@@ -41,12 +41,17 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.errors import UpdaterError
     from updaterd.release import publish
     from updaterd.release.channels import steering
+    from updaterd.release.repository.draft import Draft
 
     workspace = opening.workspace(arguments)
     feed.check(arguments, workspace)
     with workspace.locked():
         repository = opening.current(arguments, workspace)
-        catalog = publish.catalog_of(workspace, repository, arguments.product)
+        catalog = (
+            Draft(repository, workspace.public, arguments.product)
+            if arguments.dry_run
+            else publish.catalog_of(workspace, repository, arguments.product)
+        )
         changed = steering.yank(catalog, arguments.version)
         _foretell(arguments, changed)
         if arguments.dry_run:

@@ -61,6 +61,13 @@ def inspect(path: Path) -> Inspected:
         MalformedError: it is no bundle.
     """
     try:
+        if not path.is_file():  # `open` of a FIFO waits for whoever writes to it
+            path.stat()
+            raise BrokenError(
+                f"{path} is not a regular file",
+                do="name a bundle: a file below targets/",
+                code="unreadable",
+            )
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             length = os.fstat(file.fileno()).st_size
@@ -116,6 +123,13 @@ def read_manifest(path: Path) -> Manifest:
         MalformedError: it is no manifest.
     """
     try:
+        if not path.is_file():
+            path.stat()
+            raise BrokenError(
+                f"{path} is not a regular file",
+                do="name a manifest: targets/PRODUCT/releases/VERSION/",
+                code="unreadable",
+            )
         return manifests.parse(path.read_bytes(), where=str(path))
     except OSError as error:
         raise BrokenError(

@@ -126,7 +126,7 @@ class Prover:
         except (RejectedError, BrokenError) as error:
             raise _unproven(name, f"with {loop}: {error.cause}") from error
         except UpdaterError as error:
-            if error.code in ("worker_killed", "out_of_memory"):
+            if error.code in ("worker_killed", "out_of_memory", "no_answer"):
                 raise _unproven(name, f"with {loop}: {error.cause}") from error
             raise
         if report.missing or report.bad_old_files:

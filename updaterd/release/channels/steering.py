@@ -322,7 +322,6 @@ def yank(catalog: Catalog, version: str) -> list[Steered]:
     names = catalog.channels()
     spelled = {name: spelled_out(catalog, name) for name in names}
     made_for = {name: offers.platforms_of(spelled[name]) for name in names}
-    offered_before = {name for name in names if catalog.offered(name).includes(version)}
     catalog.drop(version)
     channels = []
     for name in names:
@@ -330,9 +329,6 @@ def yank(catalog: Catalog, version: str) -> list[Steered]:
         offered = spelled[name].releases
         remaining = tuple(offer for offer in offered if offer.version != version)
         if len(remaining) == len(offered):
-            if name in offered_before:
-                # Forgotten here as well: if it is added again, it was not offered.
-                catalog.point(before)
             continue
         channels.append(
             _refilled(

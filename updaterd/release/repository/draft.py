@@ -13,13 +13,14 @@ class Draft(Catalog):
     """A product's releases, and those that might be added; nothing is written.
 
     Args:
-        repository: its roles; never to be committed.
+        repository: its roles; it cannot be committed any more.
         public: directory with `targets/`.
         product: name of the product.
     """
 
     def __init__(self, repository: Repository, public: Path, product: str) -> None:
         super().__init__(repository, public, product)
+        repository.is_draft = True
         self._files: dict[str, bytes] = {}
 
     def _load(self, target: TargetFile) -> bytes:

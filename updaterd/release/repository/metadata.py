@@ -35,6 +35,8 @@ from updaterd.release.repository.lifetimes import days_of
 
 _COMPACT = JSONSerializer(compact=True)
 
+_TOP = frozenset({"root", "targets", "snapshot", "timestamp"})
+
 
 class Repository:
     """The metadata as published now, and the changes made to it so far.
@@ -66,6 +68,7 @@ class Repository:
         self._roles: dict[str, Metadata[Any]] = {}
         self._timestamp_bytes = self._read(layout.TIMESTAMP)
         self.root_before: list[str] = []
+        self.is_draft = False
         if not founding:
             self._load()
 
@@ -166,11 +169,22 @@ class Repository:
     @property
     def changed(self) -> tuple[str, ...]:
         """Return the roles that a commit would sign now, in the order it does."""
-        top = {"root", "targets", "snapshot", "timestamp"}
+        self._heal()
         if not self._dirty:
             return ()
-        first = [name for name in ("root", "targets") if name in self._dirty]
-        return (*first, *sorted(self._dirty - top), "snapshot", "timestamp")
+        signed = self._dirty - self._adopted
+        first = [name for name in ("root", "targets") if name in signed]
+        last = ["snapshot", "timestamp"] if self._moves_snapshot() else ["timestamp"]
+        return (*first, *sorted(signed - _TOP), *last)
+
+    def _heal(self) -> None:
+        """Take up what a root came without: its commit died."""
+        for role in ("targets", "snapshot", "timestamp"):
+            if not self._backed(role):
+                self._dirty.add(role)
+
+    def _moves_snapshot(self) -> bool:
+        return any(role not in {"root", "timestamp"} for role in self._dirty)
 
     def begin(self, role: str, signed: Signed) -> None:
         """Enter a role that is new."""
@@ -282,6 +296,7 @@ class Repository:
         Raises:
             MissingKeysError: a role cannot be signed here; nothing was written.
             TransientError: another publisher came first; nothing was swapped.
+            RuntimeError: a draft is on it, whose files are nowhere.
 
         Power cut: until `timestamp.json` is replaced the repository says what it
         said before; files left over are stepped over by their version. Only a new
@@ -289,22 +304,20 @@ class Repository:
         machines accept nothing, and the next commit heals them, or refuses where
         the targets before it do not count any more and cannot be signed here.
         """
-        for role in ("targets", "snapshot", "timestamp"):
-            if not self._backed(role):
-                self._dirty.add(role)  # a root came without them: its commit died
+        if self.is_draft:
+            raise RuntimeError("a draft's files are in memory only")
+        self._heal()
         if not self._dirty:
             return
-        top = {"root", "targets", "snapshot", "timestamp"}
-        order = ["targets", *sorted(self._dirty - top)]
         written: list[tuple[str, bytes]] = []
         last = [self._seal("root")] if "root" in self._dirty else []
-        for role in order:
+        for role in ("targets", *sorted(self._dirty - _TOP)):
             if role in self._dirty:
                 written.append(self._seal(role))
                 self.snapshot.meta[layout.role_file(role)] = _meta(
                     self._roles[role].signed.version, len(written[-1][1])
                 )
-        if any(role not in {"root", "timestamp"} for role in self._dirty):
+        if self._moves_snapshot():
             written.append(self._seal("snapshot"))
             self.timestamp.snapshot_meta = MetaFile(self.snapshot.version)
         fields = self.timestamp.unrecognized_fields

@@ -16,8 +16,9 @@ from updaterd import durable
 from updaterd.core import layout
 from updaterd.errors import UpdaterError
 from updaterd.release.repository import labels
-from updaterd.release.repository.catalog import LAST_SEQ, SEQ, Catalog, products
+from updaterd.release.repository.catalog import Catalog, products
 from updaterd.release.repository.metadata import Repository
+from updaterd.release.repository.releases import LAST_SEQ, SEQ
 from updaterd.release.upkeep.outside import Out, Served
 from updaterd.release.workspace import Workspace
 
@@ -69,9 +70,9 @@ def jump(
         served: where more can be asked; None: nowhere.
         out: what is out; None: nobody knows. Then the time counts: there was no
             publication in every millisecond, so milliseconds since 1970 are past them
-            all, also past those after an earlier recovery from the same backup. In
-            seconds they would not be: the margin of that recovery would be ahead of
-            the time for a quarter of an hour.
+            all, also past those after an earlier recovery from the same backup, once
+            as many milliseconds as its margin have passed. In seconds that would
+            take a quarter of an hour.
         ahead: the margin.
 
     Raises:

@@ -2,6 +2,7 @@
 """`updaterd bundle`: what a bundle is, and its tree, without a repository."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from fakes.bundles import grow, make_delta
 from fakes.repository import manifest_of
 
 from updaterd import cli
-from updaterd.errors import MalformedError
+from updaterd.errors import BrokenError, MalformedError
 from updaterd.release import tree
 from updaterd.release.bundles import full as full_bundle
 from updaterd.release.bundles import inspection
@@ -111,3 +112,11 @@ def test_what_is_no_bundle_is_refused(tmp_path):
 
     with pytest.raises(MalformedError):
         inspection.inspect(tmp_path / "file")
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+
+    for read in (inspection.inspect, inspection.read_manifest):
+        with pytest.raises(BrokenError, match="not a regular file"):
+            read(tmp_path / "fifo")

@@ -11,7 +11,7 @@ from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import File
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import publish
-from updaterd.release.channels import offers
+from updaterd.release.channels import offers, steering
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import edits
 from updaterd.release.repository.history import FIELD
@@ -78,6 +78,29 @@ def test_yank_does_not_lead_to_what_was_withdrawn_and_only_added_again(channel):
     repository.commit()
     channel.yank("1.2.0")
     assert channel.says() == [("1.0.0", 1000, [PLATFORM])]
+
+
+def test_yank_of_an_old_release_that_comes_back_is_forgotten(channel):
+    """It was offered no more when it was withdrawn; then it is added again."""
+    channel.push("1.1.0")
+    channel.push("1.2.0")
+    channel.push("1.3.0")
+    seq = channel.open()[1].require("1.1.0").seq
+    channel.yank("1.1.0")
+    channel.add("1.1.0", seq=seq)
+    channel.yank("1.3.0")
+    channel.yank("1.2.0")
+    assert channel.says() == [("1.0.0", 1000, [PLATFORM])]
+
+
+def test_yank_needs_no_key_of_a_channel_that_does_not_offer_the_release(channel):
+    """Who publishes in stable does not have beta's key."""
+    channel.push("1.1.0-beta", name="beta")
+    channel.push("1.1.0")
+    repository, catalog = channel.open()
+    steering.yank(catalog, "1.1.0")
+    assert "acme.stable" in repository.changed
+    assert "acme.beta" not in repository.changed
 
 
 def test_yank_beneath_a_rollout_leaves_nobody_without(channel):

@@ -5,9 +5,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from updaterd.cli.release.parts import (
-    output,
-)
+from updaterd.cli.release.parts import output
 
 if TYPE_CHECKING:
     from updaterd.core.channel import ChannelPointer

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from updaterd.cli.release.parts import (
-    options,
-)
+from updaterd.cli.release.parts import options
+from updaterd.core.bundle_kinds import FIRST
 
 if TYPE_CHECKING:
     from updaterd.release.publish import Order
@@ -97,9 +96,9 @@ def add_build(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--min-updater",
-        default="0.1.0",
+        default=FIRST,
         metavar="VERSION",
-        help="oldest updaterd that can install it (default: 0.1.0)",
+        help=f"oldest updaterd that can install it (default: {FIRST})",
     )
     group.add_argument(
         "--floor-seq",
