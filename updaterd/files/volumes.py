@@ -95,14 +95,14 @@ def same(first: Path, second: Path) -> bool:
     Raises:
         OSError: one of them cannot be opened.
     """
-    volumes = []
+    mounts = []
     for path in (first, second):
         fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            volumes.append(of(fd))
+            mounts.append(of(fd))
         finally:
             os.close(fd)
-    return volumes[0] == volumes[1]
+    return mounts[0] == mounts[1]
 
 
 class Descent:

@@ -70,8 +70,9 @@ def verify(product: Product, services: Services, *, repair: bool) -> Checked:
 
     Raises:
         BrokenError: nothing is installed, or a person must look.
-        TransientError: what is missing cannot be fetched now, or the disk refused.
-        RejectedError: the repository serves other bytes than were signed.
+        TransientError: what is missing cannot be fetched now, other bytes than were
+            signed came, or the disk refused.
+        RejectedError: what was built of them is not what was signed.
 
     Power cut: the damaged tree or the repaired one is installed, never a mixture.
     """
@@ -88,8 +89,9 @@ def _verify(run: Run, *, repair: bool) -> Checked:
 
     Raises:
         BrokenError: nothing is installed, or no listing of it is known.
-        TransientError: what is missing cannot be fetched now.
-        RejectedError: the repository serves other bytes than were signed.
+        TransientError: what is missing cannot be fetched now, or other bytes than were
+            signed came.
+        RejectedError: what was built of them is not what was signed.
         OSError: the disk refused; the tree is as it was.
 
     Power cut: the damaged tree or the repaired one is installed, never a mixture.

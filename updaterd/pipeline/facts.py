@@ -4,7 +4,6 @@
 from dataclasses import replace
 
 from updaterd.core import planner, windows, words
-from updaterd.core.backoff import Backoff
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.planner import Act, Block, Decision, Facts
 from updaterd.core.recovery import retry_after_s
@@ -14,10 +13,7 @@ from updaterd.pipeline.run import Request, Run
 from updaterd.store.journal import Failed
 from updaterd.trust.client import View
 
-_RETRY = Backoff(base=30.0, cap=3600.0)
 _TYPED = "manual"
-_BROKEN_RETRY_S = 3600.0
-"""A person may have put it right; looking again is cheap."""
 
 
 def gather(run: Run, request: Request, view: View) -> Facts:

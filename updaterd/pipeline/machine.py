@@ -101,13 +101,15 @@ def default_platform() -> str:
 def machine_id(state: Path, etc: Path = Path("/etc/machine-id")) -> str:
     """Return what rollouts draw this machine's cohort from; never sent anywhere.
 
-    The state directory's own, if it has one: several machines on one computer, or
-    copies of an image, must not all be first. Else systemd's machine id; without one,
-    a random one that stays.
+    The owner's `machine-id` in the state directory, if there is one: for several
+    machines on one computer. Else systemd's, and without that a random one, drawn once.
+    It never counts before systemd's: an image may have been used before it was copied,
+    and its copies must not all be first.
 
     Power cut: the id is kept or drawn anew by the next run.
     """
-    for path in (state / "machine-id", etc):
+    drawn_before = state / "machine-id.drawn"
+    for path in (state / "machine-id", etc, drawn_before):
         try:
             ident = path.read_text("ascii").strip()
         except (OSError, ValueError):
@@ -115,7 +117,7 @@ def machine_id(state: Path, etc: Path = Path("/etc/machine-id")) -> str:
         if ident and ident != "uninitialized":
             return ident
     drawn = secrets.token_hex(16)
-    durable.write_file(state / "machine-id", drawn.encode() + b"\n", mode=0o600)
+    durable.write_file(drawn_before, drawn.encode() + b"\n", mode=0o600)
     return drawn
 
 

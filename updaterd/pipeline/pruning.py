@@ -29,7 +29,7 @@ def tidy(run: Run, obstacles: tuple[Obstacle, ...] = ()) -> None:
     try:
         old = prune.prune(run.root, order, keep=keep, holders=held_by(run))
     except OSError as error:
-        run.say(f"old releases stay for now: {error}")
+        run.say(f"old releases stay until the next run: {error}")
         return
     for version in old.free:
         run.journal.forget_release(run.name, version)

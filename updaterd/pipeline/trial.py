@@ -245,9 +245,7 @@ def roll_back(run: Run, ident: int) -> Outcome:
                 runs_already=deployment.code == RefusedError.code,
             )
         try:
-            hooks.run_hook(
-                "post_rollback", run.product, env, trusted=run.services.trusted
-            )
+            run.hook("post_rollback", env)
         except UpdaterError as error:
             run.say(str(error))
         if fault and going_down.is_going_down(run.services.manager, signals):

@@ -16,12 +16,19 @@ def test_a_machine_is_what_systemd_says(tmp_path):
     (tmp_path / "etc").write_text("the computer\n")
 
     assert "the computer" == machine_id(tmp_path, etc=tmp_path / "etc")
-    assert not (tmp_path / "machine-id").exists()
+    assert ["etc"] == [path.name for path in tmp_path.iterdir()]
 
 
 def test_an_id_that_was_drawn_stays(tmp_path):
-    """Also when systemd has one later: a rollout must not reach the machine twice."""
+    """A rollout must not reach the machine twice."""
     drawn = machine_id(tmp_path, etc=tmp_path / "etc")
-    (tmp_path / "etc").write_text("the computer\n")
 
     assert drawn == machine_id(tmp_path, etc=tmp_path / "etc")
+
+
+def test_copies_of_an_image_that_was_used_are_told_apart(tmp_path):
+    """What the image drew, while it had no id of systemd's, is not what they are."""
+    machine_id(tmp_path, etc=tmp_path / "etc")
+    (tmp_path / "etc").write_text("a copy\n")
+
+    assert "a copy" == machine_id(tmp_path, etc=tmp_path / "etc")

@@ -8,7 +8,8 @@ the frames that hold it, by Range. Every byte is hashed on its way.
 
 import json
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Collection, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -61,9 +62,10 @@ def salvage(
     Args:
         staging: the tree.
         files: its listing.
-        linked: whether hard links stay. Not where a bundle is opened next: who does
-            that may write below `staging`, and so into the release that has the other
-            link. They are made again afterwards.
+        linked: whether hard links, and files that their owner cannot read, stay. Not
+            where a bundle is opened next: who does that may write below `staging`, and
+            so into the release that has the other link, and lifts no mode. They are
+            made again afterwards.
 
     Raises:
         BrokenError: something of it cannot be deleted.
@@ -77,8 +79,12 @@ def salvage(
     wrong = {problem.path for problem in verify_tree(staging, files)}
     if not linked:
         wrong |= _hard_links(staging, files)
-    stubborn = [path for path in wrong if not removal.delete(staging, path)]
-    if stubborn:
+        wrong |= {
+            entry.path
+            for entry in files
+            if isinstance(entry, File) and not entry.mode & stat.S_IRUSR
+        }
+    if _keeps(staging, wrong):
         obstacles = stage.delete_tree(staging)
         if obstacles:
             raise BrokenError(
@@ -90,6 +96,17 @@ def salvage(
         durable.make_dir(staging, mode=0o700)
         return frozenset()
     return frozenset(entry.path for entry in files) - wrong
+
+
+def _keeps(staging: Path, paths: Collection[str]) -> bool:
+    """Delete paths of a tree; tell whether some of them cannot be deleted."""
+    keeps = False
+    for path in paths:
+        try:
+            keeps |= bool(removal.delete(staging, path))
+        except OSError:
+            keeps = True
+    return keeps
 
 
 def _hard_links(staging: Path, files: Sequence[Entry]) -> set[str]:
@@ -219,7 +236,8 @@ def fetch_missing(
                 f"{url:.200}: {error.cause}", do=error.do, code="hash_mismatch"
             )
         except UpdaterError as error:
-            failure = error
+            if not isinstance(failure, NoRangesError):  # that one serves whole files
+                failure = error
         else:
             return
         finally:
