@@ -91,13 +91,13 @@ class Script:
     @property
     def again(self) -> tuple[File, ...]:
         """Return the made files that later operations read; their hash is unknown."""
-        new_files = [item for item in self.items if item.kind == MADE]
+        made_items = [item for item in self.items if item.kind == MADE]
         return tuple(
             File(
-                new_files[place].path,
+                made_items[place].path,
                 "",
-                new_files[place].number,
-                new_files[place].mode,
+                made_items[place].number,
+                made_items[place].mode,
             )
             for place in self.places
         )

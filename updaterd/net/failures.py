@@ -56,9 +56,9 @@ async def as_ours(url: str) -> AsyncIterator[None]:
     """Turn whatever httpx raises into one of our errors.
 
     Raises:
-        BrokenError: the address is none.
-        _unreachable: the server cannot be reached, or not in time.
-    """
+        BrokenError: it is not an address.
+        TransientError: the server cannot be reached, or not in time.
+    """  # noqa: DOC501 - `_unreachable` makes it
     try:
         yield
     except TimeoutError as error:

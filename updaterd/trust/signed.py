@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A signed file at hand: verified, read in parts, held open until nobody needs it.
 
-A large manifest is read through a window (`core/window.py`), and again when a release
-is recorded: meanwhile it is on the disk, not in memory.
+A large manifest is read through a window (`core/json_window.py`), and again when a
+release is recorded: meanwhile it is on the disk, not in memory.
 """
 
 import os

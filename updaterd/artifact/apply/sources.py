@@ -60,7 +60,7 @@ def look_up(folders: Folders, file: File) -> tuple[int, os.stat_result] | None:
         directory, name = folders.parent(file.path)
         return look_at(directory, name, file.length)
     except OSError:
-        return None  # a bad disk under it, too: it is as good as missing
+        return None  # short of something, a bad disk: it is as good as missing
 
 
 def open_at(directory: int, name: str) -> int:
@@ -240,12 +240,14 @@ class Concatenation:
         """
         if not all(map(int.__lt__, starts, ends)):
             # Nothing is read of an empty one, wherever it is.
-            batch = [
+            nonempty = [
                 pair for pair in zip(starts, ends, strict=True) if pair[0] < pair[1]
             ]
-            if not batch:
+            if not nonempty:
                 return bytearray()
-            starts, ends = (array("q", column) for column in zip(*batch, strict=True))
+            starts, ends = (
+                array("q", column) for column in zip(*nonempty, strict=True)
+            )
         low, high = min(starts), max(ends)
         if len(starts) == 1:
             return bytearray(self.read(low, high))

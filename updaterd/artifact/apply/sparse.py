@@ -252,8 +252,8 @@ def _total(planes: Sequence[bytes]) -> int:
     for index, plane in enumerate(planes):
         parts = [plane[at : at + 256] for at in range(0, len(plane), 256)]
         # 1 + 256 * 255 is less than the modulus, 65521
-        subset = sum((adler32(part) & 0xFFFF) - 1 for part in parts)
-        total += subset << 8 * index
+        plane_sum = sum((adler32(part) & 0xFFFF) - 1 for part in parts)
+        total += plane_sum << 8 * index
     return total
 
 
@@ -300,13 +300,13 @@ def weave(
     if not copied:
         return extra
     # Most operations have no extra: cut only where there is some.
-    subset = list(compress(accumulate(lengths), extras))
+    cuts = list(compress(accumulate(lengths), extras))
     counts = [count for count in extras if count]
     view, new = memoryview(copied), memoryview(extra)
-    old_cuts = map(slice, chain((0,), subset), (*subset, len(copied)))
+    old_cuts = map(slice, chain((0,), cuts), (*cuts, len(copied)))
     ends = list(accumulate(counts))
     new_cuts = map(slice, chain((0,), ends), ends)
-    parts: list[memoryview] = [view[:0]] * (2 * len(subset) + 1)
+    parts: list[memoryview] = [view[:0]] * (2 * len(cuts) + 1)
     parts[0::2] = map(view.__getitem__, old_cuts)
     parts[1::2] = map(new.__getitem__, new_cuts)
     return b"".join(parts)

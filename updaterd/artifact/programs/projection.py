@@ -117,12 +117,10 @@ class Projection:
         readable = [*range(count), *(count + place for place in plan.places)]
         lengths = [*old, *(sizes[place] for place in plan.places)]
         starts = list(accumulate(lengths, initial=0))[:-1]
-        listed_blocks = _bounded(blocks)
+        held = _bounded(blocks)
         self._firsts = array("q", [0])  # bytes made before each block
-        self._firsts.extend(
-            accumulate(block.offsets[-1] for block in listed_blocks[:-1])
-        )
-        self._blocks = dict(enumerate(listed_blocks))
+        self._firsts.extend(accumulate(block.offsets[-1] for block in held[:-1]))
+        self._blocks = dict(enumerate(held))
         self._begun = 0  # of them; those before it are gone
         ends = list(accumulate(sizes))
         self._files = [

@@ -17,7 +17,7 @@ from bisect import bisect_left
 from updaterd.artifact.destination import Destination
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.job import Report
-from updaterd.artifact.worker import base
+from updaterd.artifact.worker import old_tree
 from updaterd.core.tree import MAX_DEPTH, File, Link
 from updaterd.errors import RejectedError
 
@@ -252,7 +252,7 @@ class _Completion:
             return ()
         job = self._job
         if job.old is not None and (self._wrong or not self._bad):
-            self._bad.update(base.unsound(job, result))
+            self._bad.update(old_tree.unsound(job, result))
         if not self._bad:
             path = min(self._wrong or self.missing)
             raise RejectedError(
@@ -261,7 +261,7 @@ class _Completion:
                 code="bad_output",
             )
         if job.files is None:
-            raise base.bad_base(self._bad)
+            raise old_tree.damaged(self._bad)
         return tuple(sorted(self._bad))
 
 

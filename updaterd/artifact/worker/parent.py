@@ -267,8 +267,8 @@ def command(*, interpreted: bool = False) -> list[str]:
     Without `site`, which would look through every `.pth` file again, and with what it
     would have said about byte code: a release is closed, nothing is written below it.
     """
-    package_root = os.path.dirname(os.path.dirname(os.path.abspath(updaterd.__file__)))
-    path = [package_root, *(os.path.abspath(entry) for entry in sys.path if entry)]
+    import_root = os.path.dirname(os.path.dirname(os.path.abspath(updaterd.__file__)))
+    path = [import_root, *(os.path.abspath(entry) for entry in sys.path if entry)]
     closed = ["-B"] if sys.dont_write_bytecode else []
     if sys.pycache_prefix is not None:
         closed += ["-X", f"pycache_prefix={sys.pycache_prefix}"]

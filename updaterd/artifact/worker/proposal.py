@@ -9,7 +9,7 @@ those of the files that are there.
 from __future__ import annotations
 
 from updaterd.artifact import script
-from updaterd.artifact.worker import base
+from updaterd.artifact.worker import old_tree
 from updaterd.core.frozen import record
 from updaterd.core.manifest import tree_id
 from updaterd.core.tree import File, Link
@@ -83,8 +83,8 @@ def prove(
     listing.sort(key=lambda entry: entry.path.encode())
     if tree_id(tuple(listing)) == job.tree:
         return tuple(listing), {file.path for file in files}
-    if bad := base.unsound(job, result):
-        raise base.bad_base(bad)
+    if bad := old_tree.unsound(job, result):
+        raise old_tree.damaged(bad)
     raise RejectedError(
         "the delta makes other bytes than the signed ones",
         do="publish the delta again",

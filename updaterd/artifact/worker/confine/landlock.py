@@ -40,13 +40,13 @@ _SCOPES = 0b11  # abstract sockets, signals: ABI 6
 
 def version() -> int:
     """Return the kernel's Landlock ABI, 0 without Landlock (or with it disabled)."""
-    version_found: int = kernel.libc.syscall(
+    abi: int = kernel.libc.syscall(
         ctypes.c_long(_CREATE_RULESET),
         None,
         ctypes.c_size_t(0),
         ctypes.c_uint(_CREATE_RULESET_VERSION),
     )
-    return max(version_found, 0)
+    return max(abi, 0)
 
 
 def restrict(

@@ -28,7 +28,7 @@ def unsound(job: Job, result: Made) -> set[str]:
     return bad
 
 
-def bad_base(paths: set[str]) -> RejectedError:
+def damaged(paths: set[str]) -> RejectedError:
     """Return what it means that a delta in the middle of a path found damage."""
     return RejectedError(
         f"{len(paths)} installed files are not what was installed",
