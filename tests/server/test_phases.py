@@ -6,6 +6,8 @@ The server is real and so are the sockets; its deadlines are short.
 
 import asyncio
 import contextlib
+import gc
+import re
 import socket
 import ssl
 import struct
@@ -18,6 +20,7 @@ from fakes.serving import DEADLINE_S
 
 from updaterd.server.http.acceptor import Acceptor
 from updaterd.server.http.guard import Guard
+from updaterd.server.http.protocol import FeedProtocol
 from updaterd.server.options import Deadlines, Options
 from updaterd.server.process import FeedServer
 
@@ -26,6 +29,7 @@ DEADLINES = Deadlines(
 )
 COUNT = 20
 RESET = struct.pack("ii", 1, 0)
+STREAM = b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
 HELLO = bytes.fromhex("16030100c8010000c40303")
 """How a TLS handshake begins."""
 BLOB = "ab" * 32
@@ -282,6 +286,52 @@ async def test_nothing_is_said_in_the_middle_of_an_answer(serve, asked, rest):
     after = await asyncio.wait_for(reader.read(), DEADLINE_S)
     writer.close()
     assert after.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+
+
+@pytest.mark.parametrize("target", [b"http:///x", b"http://[/", b"http://h:99999999/"])
+async def test_a_target_that_cannot_be_read_takes_no_answer_of_others(serve, target):
+    """Two good requests, then that: 200, 200, 400, and not 200, 400."""
+    server = await serve()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+    bad = b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+    writer.write(OPENINGS["answered"][0] * 2 + bad)
+    text = await asyncio.wait_for(reader.read(), DEADLINE_S)
+    writer.close()
+    assert re.findall(rb"HTTP/1.1 (\d+)", text) == [b"200", b"200", b"400"]
+
+
+async def test_talk_after_a_refusal_cuts_no_answer_that_is_owed(serve):
+    """A byte more, in a packet of its own, after a head without end."""
+    server = await serve()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+    writer.write(OPENINGS["download"][0] + GET + b"X: " + b"y" * 40_000)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
+    writer.write(b"y")
+    length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+    await asyncio.wait_for(reader.readexactly(length), DEADLINE_S)
+    after = await asyncio.wait_for(reader.read(), DEADLINE_S)
+    writer.close()
+    assert after.startswith(b"HTTP/1.1 431")
+
+
+async def test_nothing_of_a_request_lives_on_until_a_collection(serve):
+    """Streams that are made meanwhile would lie between what is dead."""
+    server = await serve()
+    gc.collect()
+    gc.disable()
+    try:
+        for opening in (STREAM, OPENINGS["answered"][0]):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+            writer.write(opening)
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
+            if opening is not STREAM:
+                writer.close()
+            await until(lambda: server._guard.count == 0)
+            alive = [one for one in gc.get_objects() if isinstance(one, FeedProtocol)]
+            assert [] == alive
+    finally:
+        gc.enable()
+    writer.close()
 
 
 async def test_a_body_that_cannot_be_read_is_refused_at_once(serve):

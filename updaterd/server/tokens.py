@@ -279,14 +279,17 @@ class Tokens:
         later caller could not open.
 
         Raises:
-            BrokenError: the directory or the file cannot be read.
+            BrokenError: the directory or the file cannot be read, or not be locked.
         """
         try:
             folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise self._unreadable(error) from error
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            except OSError as error:  # a file system that has no locks
+                raise self._unreadable(error) from error
             self.forget()
             yield self.all()
         finally:

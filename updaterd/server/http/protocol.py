@@ -101,6 +101,9 @@ class FeedProtocol(HttpToolsProtocol):
 
     def _forget(self) -> None:
         self._watch.end()
+        # They lead back here. A cycle would keep this until the next collection, and
+        # the streams that are made meanwhile would lie between what is dead.
+        self._watch = self._refusal = None  # type: ignore[assignment]
         if self._place is not None:
             self._place.leave()
             self._place = None
@@ -157,6 +160,7 @@ class FeedProtocol(HttpToolsProtocol):
             refusal()
             return
         self._refusal = refusal
+        self._head_bytes = 0  # from here on, of what nobody reads
         self._in_head = self._in_message = False
 
     def send_400_response(self, msg: str) -> None:
@@ -221,7 +225,6 @@ class FeedProtocol(HttpToolsProtocol):
         """Decide whether a stream, the application or a refusal answers."""
         if self._over:
             return
-        self._in_head = False
         if len(self.pipeline) >= _MOST_PIPELINED:
             self._over = True
             self.transport.abort()
@@ -235,6 +238,9 @@ class FeedProtocol(HttpToolsProtocol):
         if fault is not None:
             self.app = fault.app  # in its turn, after what was asked before
         super().on_headers_complete()
+        self._in_head = (
+            False  # a target that cannot be read gets no cycle: a head still
+        )
         self._unanswered += 1
         self.app = app
 
@@ -305,7 +311,7 @@ class FeedProtocol(HttpToolsProtocol):
         )
         head = _head(200, self._date() | STREAM_HEADERS | framing, allow)
         transport = self.transport
-        # this object is done; without the parser no cycle keeps it alive
+        # this object is done; without parser and watch no cycle keeps it alive
         self._forget()
         self.connections.discard(self)
         self._unset_keepalive_if_required()

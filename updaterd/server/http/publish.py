@@ -164,7 +164,7 @@ def _raw(event: Event, role: str) -> bytes | None:
     if b'"tuf"' not in event.data:  # most have none, and need not be parsed to see it
         return None
     fields = parse_object(event.data, where="the event", limit=MAX_BODY * 2)
-    return announcement.unpack_pushed(fields).get(role)
+    return announcement.unpack_pushed(fields, {role}).get(role)
 
 
 def _pushed(event: Event, role: str) -> Fields | None:

@@ -40,8 +40,14 @@ def _sqlite(url: str, *, retention: Retention, now: Callable[[], float]) -> Even
 
 
 def _redis(url: str, *, retention: Retention, now: Callable[[], float]) -> EventLog:
-    from updaterd.server.log.redis import RedisLog  # noqa: PLC0415  7 MiB
-
+    try:
+        from updaterd.server.log.redis import RedisLog  # noqa: PLC0415  7 MiB
+    except ModuleNotFoundError as error:
+        raise BrokenError(
+            f"an event log in Redis needs a package that is missing: {error.name}",
+            do="pip install 'updaterd[server]'",
+            code="extra_missing",
+        ) from error
     return RedisLog(url, retention=retention, now=now)
 
 
@@ -70,7 +76,7 @@ def open_log(
     """
     if not url:
         return SqliteLog(state / _EMBEDDED, retention=retention, now=now)
-    kind = _KINDS.get(urlsplit(url).scheme)
+    kind = _KINDS.get(url.partition(":")[0].lower())
     if kind is None:
         raise BrokenError(
             f"no event log is kept at {redact(url)!r:.200}",

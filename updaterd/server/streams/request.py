@@ -55,7 +55,6 @@ def read_request(
     cursor: str | None = None
     bearer = origin = ""
     browser = False
-    forwarded: list[str] = []
     for name, value in headers:
         if name == b"last-event-id":
             cursor = value.decode("latin-1")
@@ -65,12 +64,10 @@ def read_request(
             origin = value.decode("latin-1")
         elif name == b"sec-fetch-mode":
             browser = True
-        elif name == b"x-forwarded-for":
-            forwarded += value.decode("latin-1").split(",")
     return StreamRequest(
         read_filter(query),
         read_cursor(query) if cursor is None else cursor,
-        proxies.client(peer, forwarded),
+        proxies.client_of(peer, headers),
         bearer,
         origin,
         browser,
