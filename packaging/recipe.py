@@ -87,7 +87,7 @@ def settings(name, root, kind, arch, when):
     }
     if not feed:
         recipe["recommends"] = ["polkitd | policykit-1" if kind == "deb" else "polkit"]
-        # byte code is recipe for the Python that is there, its library included
+        # byte code is compiled for the Python that is there, its library included
         libraries = [f"/usr/lib/python{python}" for python in pins.PYTHONS]
         watched = ["/usr/bin/python3", *libraries]
         recipe["deb"]["triggers"] = {"interest_noawait": watched}

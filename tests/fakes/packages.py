@@ -38,7 +38,9 @@ def built() -> Path:
     """
     if before := os.environ.get("UPDATERD_BUILT"):
         return Path(before)
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:  # the only process of it
+        return build(Path(tempfile.mkdtemp(prefix="updaterd-built-")))
     folder = Path(tempfile.gettempdir(), f"updaterd-built-{run}")
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -169,7 +169,7 @@ def request(url, method="GET", body=None, **headers) -> Answer:
     for name, value in headers.items():
         question.add_header(name.replace("_", "-"), value)
     try:
-        with urllib.request.urlopen(question, timeout=DEADLINE_S) as answer:  # noqa: S310
+        with urllib.request.urlopen(question, timeout=DEADLINE_S) as answer:  # noqa: S310  our own server
             return _answer(answer.status, answer)
     except urllib.error.HTTPError as error:
         with error:

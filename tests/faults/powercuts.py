@@ -238,9 +238,8 @@ class Mounted:
         mount = ["mount", "-o", "loop", self._image, self._at]
         if subprocess.run(mount, check=False).returncode == 0:
             return
-        # A torn write of the file system's own superblock, which the disks that it
-        # is made for do not tear: repaired as a machine that starts (systemd-fsck) or
-        # its owner does it.
+        # A torn write of the file system's own superblock, which the disks that it is
+        # made for do not tear: repaired as its owner would by hand, and told.
         repair = REPAIRS[self._kind]
         code = subprocess.run(
             [*repair, self._image], stdout=subprocess.DEVNULL, check=False

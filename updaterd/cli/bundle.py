@@ -103,10 +103,11 @@ def _apply(arguments: argparse.Namespace) -> int:
     """Make the tree.
 
     Raises:
-        BrokenError: the directory exists, or cannot be made.
+        BrokenError: the directory exists.
+        OSError: it cannot be made.
         UpdaterError: the bundle does not make the tree; nothing is left of it.
     """
-    from updaterd.errors import BrokenError, UpdaterError
+    from updaterd.errors import BrokenError
     from updaterd.files import deletion
     from updaterd.release import tree
     from updaterd.release.bundles import inspection
@@ -114,19 +115,19 @@ def _apply(arguments: argparse.Namespace) -> int:
     manifest = inspection.read_manifest(arguments.manifest)
     try:
         arguments.folder.mkdir(mode=0o700)
-    except OSError as error:
+    except FileExistsError:
         raise BrokenError(
-            f"{arguments.folder} cannot be made: {error.strerror}",
+            f"{arguments.folder} exists",
             means="nothing was unpacked",
             do="name a directory that does not exist yet",
-            code="unreadable",
-        ) from error
+            code="exists",
+        ) from None
     try:
         old_files = tree.scan(arguments.old) if arguments.old else ()
         report = inspection.apply(
             arguments.file, manifest, arguments.folder, arguments.old, old_files
         )
-    except UpdaterError:
+    except BaseException:
         deletion.delete_tree(arguments.folder)
         raise
     print(

@@ -36,9 +36,11 @@ _SHORT = frozenset({
     "cache_full",
     "disk_error",
     "disk_full",
+    "no_answer",
     "no_inodes",
     "out_of_memory",
     "worker_killed",
+    "worker_silent",
 })
 
 

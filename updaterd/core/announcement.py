@@ -6,18 +6,18 @@
      "tuf": {"timestamp": "<base64 of zlib>", "snapshot": "<base64 of zlib>"}}
 
 Without `product` it carries metadata alone. A publisher encodes it
-(release/announce.py), a feed parses it strictly (server/publish.py), a machine reads
-it as one of the hints of core/events.py. The limits are the machine's own: what a feed
-takes, every machine can use.
+(release/announce.py), a feed parses it strictly (server/http/publish.py), a machine
+reads it as one of the hints of core/events.py. The limits are the machine's own: what
+a feed takes, every machine can use.
 """
 
 import base64
 import binascii
-import json
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from updaterd.core.json_fields import Fields, parse_object
+from updaterd.core.json_fields import Fields, encode, parse_object
 from updaterd.core.names import check_name, check_version
 from updaterd.errors import MalformedError
 
@@ -77,9 +77,7 @@ class Announcement:
         pushed = {"timestamp": self.timestamp, "snapshot": self.snapshot}
         if tuf := {role: text for role, text in pushed.items() if text is not None}:
             document["tuf"] = tuf
-        return json.dumps(
-            document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        ).encode()
+        return encode(document).rstrip(b"\n")
 
 
 def parse(body: bytes) -> Announcement:
@@ -157,8 +155,10 @@ def unpack(text: str, role: str) -> bytes:
     return raw
 
 
-def unpack_pushed(fields: Fields) -> dict[str, bytes]:
-    """Return the files that ride in an announcement, by role.
+def unpack_pushed(
+    fields: Fields, roles: Collection[str] = tuple(MAX_UNPACKED)
+) -> dict[str, bytes]:
+    """Return the files that ride in an announcement, of these roles, by role.
 
     Raises:
         MalformedError: one of them does not unpack.
@@ -167,5 +167,7 @@ def unpack_pushed(fields: Fields) -> dict[str, bytes]:
         return {}
     packed = _packed(fields.fields("tuf"))
     return {
-        role: unpack(text, role) for role, text in packed.items() if text is not None
+        role: unpack(text, role)
+        for role, text in packed.items()
+        if text is not None and role in roles
     }

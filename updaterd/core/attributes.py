@@ -268,7 +268,8 @@ def not_allowed(
         to = leads_to(link, place)
         straight = ".." not in link.target.lstrip("./").split("/")
         if not straight or not any(
-            to == place or to.startswith(place.rstrip("/") + "/") for place in allowed
+            to == folder or to.startswith(folder.rstrip("/") + "/")
+            for folder in allowed
         ):
             return link, to
     return None

@@ -15,5 +15,8 @@ BSDIFF = "bsdiff40"
 """A patch as the `bsdiff` program writes it; it cannot describe the tree it makes,
 so it only serves as the last step, where the manifest does."""
 
-KINDS = {FULL: "0.1.0", DELTA: "0.1.0", PROJECTED: "0.1.0", BSDIFF: "0.1.0"}
+FIRST = "0.1.0"
+"""Every updaterd is at least this one."""
+
+KINDS = {FULL: FIRST, DELTA: FIRST, PROJECTED: FIRST, BSDIFF: FIRST}
 """Each kind, and from which version of updaterd on it is read."""

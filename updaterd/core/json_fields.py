@@ -159,9 +159,9 @@ class Fields:
         if not isinstance(value, kind) or (
             isinstance(value, bool) and kind is not bool
         ):
-            kind_text = "missing" if value is None else f"a {type(value).__name__}"
+            actual = "missing" if value is None else f"a {type(value).__name__}"
             raise MalformedError(
-                f"{self.where}: {name!r} must be a {kind.__name__}, it is {kind_text}"
+                f"{self.where}: {name!r} must be a {kind.__name__}, it is {actual}"
             )
         return value
 

@@ -8,7 +8,7 @@
     blobs/sha256/ab/ab...                            bundles, named by their content
 
 All of them under one folder, which some address serves as it is. (How a product lies on
-a machine is another thing: `store/layout.py`.)
+a machine is another thing: `install/layout.py`.)
 """
 
 import re

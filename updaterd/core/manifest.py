@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from updaterd.core import attributes, json_fields, window
+from updaterd.core import attributes, json_fields, json_window
 from updaterd.core.attributes import Attributes, Folder, check_attributes
 from updaterd.core.json_fields import Fields
+from updaterd.core.json_window import JsonWindow, Read
 from updaterd.core.names import check_name, check_version
 from updaterd.core.special import Special, special
 from updaterd.core.tree import (
@@ -33,7 +34,6 @@ from updaterd.core.tree import (
     weight,
 )
 from updaterd.core.understanding import check_understood, marks, needed
-from updaterd.core.window import Read, Window
 from updaterd.errors import MalformedError, NotUnderstoodError
 
 __all__ = [
@@ -211,7 +211,7 @@ def parse(raw: bytes, *, where: str = "manifest") -> Manifest:
         MalformedError: anything is missing, out of range, or unsafe.
         NotUnderstoodError: it is made for a newer updaterd.
     """
-    return read(window.of(raw), len(raw), where=where)
+    return read(json_window.of(raw), len(raw), where=where)
 
 
 def read(source: Read, length: int, *, where: str = "manifest") -> Manifest:
@@ -231,7 +231,7 @@ def read(source: Read, length: int, *, where: str = "manifest") -> Manifest:
         raise MalformedError(
             f"{where} has {length} bytes, the limit is {MAX_BYTES}", code="too_large"
         )
-    window.check_count(source, where, MAX_VALUES)
+    json_window.check_count(source, where, MAX_VALUES)
     try:
         item, parts = _members(source, where)
         check_understood(item, _KNOWN)
@@ -264,7 +264,7 @@ class _Parts:
         self.times: Sequence[int] = ()
         self._room = MAX_MEMORY
 
-    def take(self, document: Window, name: str) -> None:
+    def take(self, document: JsonWindow, name: str) -> None:
         """Read the member called `name`.
 
         Raises:
@@ -307,7 +307,7 @@ def _members(source: Read, where: str) -> tuple[Fields, _Parts]:
     Raises:
         MalformedError: anything is out of range, unsafe, or no JSON.
     """
-    document = Window(source, where)
+    document = JsonWindow(source, where)
     small: dict[str, object] = {}
     parts = _Parts()
     for name in document.members():
@@ -326,7 +326,7 @@ def _header(source: Read, where: str) -> Fields:
     Raises:
         MalformedError: it is no JSON.
     """
-    document = Window(source, where)
+    document = JsonWindow(source, where)
     members: dict[str, object] = {}
     for name in document.members():
         if name in ("schema", "must_understand"):
@@ -336,7 +336,7 @@ def _header(source: Read, where: str) -> Fields:
     return Fields(members, where)
 
 
-def _items(document: Window, name: str, most: int) -> Iterator[Fields]:
+def _items(document: JsonWindow, name: str, most: int) -> Iterator[Fields]:
     for index, item in enumerate(document.items(most)):
         where = f"{document.where}: {name}[{index}]"
         if not isinstance(item, dict):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from updaterd.core import manifest, tree, window
+from updaterd.core import json_window, manifest, tree
 from updaterd.core.manifest import File, Full, Link, Manifest
 from updaterd.errors import MalformedError
 
@@ -173,7 +173,7 @@ def test_what_nobody_knows_must_end(value):
 
 def test_a_value_may_lie_across_any_border_of_the_window():
     """Spaces move everything by one byte, and by a few thousand."""
-    for space in (0, 1, 7, window.MAX_VALUE - 3, 3 * window.MAX_VALUE - 100):
+    for space in (0, 1, 7, json_window.MAX_VALUE - 3, 3 * json_window.MAX_VALUE - 100):
         raw = b" " * space + GOOD.encode()
         assert manifest.parse(raw) == GOOD
     long = "é" * 30000

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.schema import SCHEMA, validate
+from fakes.schema import SCHEMA, validate, validate_as_others
 from jsonschema import Draft202012Validator, ValidationError
 
 from updaterd import status
@@ -77,6 +77,7 @@ def test_member_that_the_schema_lacks_is_found(document, part):
 
     with pytest.raises(ValidationError):
         validate(document)
+    validate_as_others(document)  # which may come with any later updaterd
 
 
 def _objects(schema) -> Iterator[dict]:

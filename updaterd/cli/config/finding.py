@@ -8,11 +8,11 @@ from updaterd.errors import UpdaterError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What was found.
+    """One mistake.
 
     Attributes:
         code: as in `core/codes/`.
-        what: what is wrong, with the key of the setting that it is about.
+        cause: what is wrong, with the key of its setting; "what" in JSON.
         do: what to do.
     """
 

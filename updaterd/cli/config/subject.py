@@ -89,7 +89,7 @@ class _Place:
     def look(self) -> Report:
         where = self.where
         try:
-            read = config.load(
+            configuration = config.load(
                 Path(where.config),
                 state=Path(where.state),
                 cache=Path(where.cache),
@@ -99,15 +99,17 @@ class _Place:
             )
         except UpdaterError as error:
             return {"findings": [of_error("", error).document()], "notes": []}
-        findings = settings.findings(read)
+        findings = settings.findings(configuration)
         wish = self.wish
         if not findings and not (wish.offline or wish.settings_only):
-            findings += network.findings(read)
+            findings += network.findings(configuration)
         if not wish.settings_only:
-            findings += machine.findings(read, manager=self.manager, unit=self.unit)
-        notes = [*settings.notes(read)]
+            findings += machine.findings(
+                configuration, manager=self.manager, unit=self.unit
+            )
+        notes = [*settings.notes(configuration)]
         if not wish.settings_only:
-            notes += machine.notes(read)
+            notes += machine.notes(configuration)
         report: Report = {
             "findings": [finding.document() for finding in findings],
             "notes": list(notes),

@@ -64,7 +64,8 @@ no_such_command: a configured command does not exist, or cannot be run
 worker_died: the worker ended early | read the worker's lines in the journal
 no_answer: the process that opens bundles ended without an answer
   | look at the disk and `dmesg`; it is tried again
-worker_silent: the process that opens bundles made no progress | look at the disk
+worker_silent: the process that opens bundles made no progress, or did not end in time
+  | look at the disk
 worker_left_others: the process that opens bundles left processes that cannot be ended
   | restart the machine; report it, with the bundle
 cage_open: the process that opens bundles is confined less than it could be

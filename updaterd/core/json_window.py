@@ -73,7 +73,7 @@ def check_count(read: Read, where: str, most: int) -> None:
             raise MalformedError(f"{where} has a string without end", code="too_large")
 
 
-class Window:
+class JsonWindow:
     """A JSON object whose members are taken one after the other.
 
     For each name that `members` yields, exactly one of `value`, `items` and `skip`
