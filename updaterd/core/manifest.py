@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from updaterd.core import attributes, json_fields, json_window
+from updaterd.core import attestation, attributes, json_fields, json_window
+from updaterd.core.attestation import Attestation
 from updaterd.core.attributes import Attributes, Folder, check_attributes
 from updaterd.core.json_fields import Fields
 from updaterd.core.json_window import JsonWindow, Read
@@ -50,6 +51,7 @@ __all__ = [
     "check_link",
     "check_path",
     "check_tree",
+    "listing",
     "parse",
     "read",
     "tree_id",
@@ -94,6 +96,7 @@ class Manifest:
         must_understand: names of members without which the rest is not to be used; an
             updaterd that does not know one passes the release over.
         attributes: what it carries beside its listing.
+        attestations: what build systems say of it; files of their own.
     """
 
     product: str
@@ -107,6 +110,12 @@ class Manifest:
     deltas: tuple[Delta, ...] = ()
     must_understand: tuple[str, ...] = ()
     attributes: Attributes = attributes.NONE
+    attestations: tuple[Attestation, ...] = ()
+
+    @property
+    def blobs(self) -> tuple["Full | Delta | Attestation", ...]:
+        """Return all files that it binds, each by `sha256` and `length`."""
+        return (self.full, *self.deltas, *self.attestations)
 
     @property
     def tree(self) -> str:
@@ -128,6 +137,11 @@ class Manifest:
             "full": _as_dict(self.full),
             "deltas": [self._edge(delta, tree) for delta in self.deltas],
             **self.attributes.members(),
+            **(
+                {"attestations": [_as_dict(entry) for entry in self.attestations]}
+                if self.attestations
+                else {}
+            ),
         })
 
     def _edge(self, delta: Delta, tree: str) -> dict[str, object]:
@@ -138,7 +152,7 @@ class Manifest:
         return item
 
 
-def _as_dict(item: Full | Delta) -> dict[str, object]:
+def _as_dict(item: Full | Delta | Attestation) -> dict[str, object]:
     return {name: getattr(item, name) for name in item.__dataclass_fields__}
 
 
@@ -155,6 +169,11 @@ def _listing(files: Iterable[Entry]) -> list[dict[str, object]]:
                 "mode": entry.mode,
             })
     return out
+
+
+def listing(files: Iterable[Entry]) -> bytes:
+    """Return the canonical listing: its SHA-256 is the tree id."""
+    return json_fields.encode(_listing(sorted(files, key=attrgetter("path"))))
 
 
 def tree_id(files: Iterable[Entry]) -> str:
@@ -245,7 +264,7 @@ def read(source: Read, length: int, *, where: str = "manifest") -> Manifest:
 
 _SMALL = frozenset({
     "schema", "must_understand", "product", "version", "seq", "platform", "min_updater",
-    "floor_seq", "full",
+    "floor_seq", "full", "attestations",
 })  # fmt: skip
 _KNOWN = _SMALL | {"files", "deltas", *attributes.MEMBERS}
 _BATCH = 512
@@ -344,6 +363,13 @@ def _items(document: JsonWindow, name: str, most: int) -> Iterator[Fields]:
         yield Fields(item, where)
 
 
+def _attestations(item: Fields) -> tuple[Attestation, ...]:
+    if "attestations" not in item:
+        return ()
+    most = attestation.MAX_COUNT
+    return item.objects("attestations", attestation.item, most=most)
+
+
 def _assembled(item: Fields, parts: _Parts) -> Manifest:
     """Return the manifest from its parts.
 
@@ -380,6 +406,7 @@ def _assembled(item: Fields, parts: _Parts) -> Manifest:
         ),
         must_understand=needed(item),
         attributes=more,
+        attestations=_attestations(item),
     )
     total = sum(f.length for f in manifest.files if isinstance(f, File))
     if total != manifest.full.unpacked:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from updaterd import durable
+from updaterd.core.attestation import Attestation
 from updaterd.core.attributes import NONE, Attributes
 from updaterd.core.bundle_kinds import BSDIFF, FIRST
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
@@ -52,6 +53,7 @@ class Built:
         skipped: releases without an edge, and why.
         notes: what the publisher should know beside that.
         attributes: what is carried beside the listing.
+        attestations: those about it.
     """
 
     files: tuple[Entry, ...]
@@ -60,6 +62,7 @@ class Built:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     attributes: Attributes = NONE
+    attestations: tuple[Attestation, ...] = ()
 
     @property
     def tree(self) -> str:

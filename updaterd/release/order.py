@@ -13,7 +13,8 @@ from updaterd.core.bundle_kinds import FIRST
 from updaterd.core.manifest import Entry, Manifest, tree_id
 from updaterd.core.names import check_name, check_version
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import losses, tree
+from updaterd.release import attestations, losses, tree
+from updaterd.release.attestations import Attached
 from updaterd.release.channels import steering
 from updaterd.release.repository.catalog import Catalog
 from updaterd.release.repository.metadata import Repository
@@ -30,6 +31,8 @@ class Order:
         carry: kinds of rights that machines are asked for (`special.KINDS`).
         outside_links: links that lead out of the tree are carried.
         strict_names: names that differ only by case are refused.
+        latest: no file is said to be changed later than this; None: as it is.
+        attest: files with attestations; those about other platforms are left out.
     """
 
     product: str
@@ -46,6 +49,8 @@ class Order:
     outside_links: bool = False
     strict_names: bool = False
     strict: bool = False
+    latest: int | None = None
+    attest: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,7 @@ class Planned:
         files: its listing.
         previous: releases to make deltas from, newest first.
         patches: those made elsewhere, and what each starts from.
+        attached: attestations, also of other platforms.
         attributes: what is carried beside the listing.
         notes: what the publisher should know of the tree.
     """
@@ -100,10 +106,15 @@ class Planned:
     notes: tuple[str, ...]
     previous: tuple[Manifest, ...]
     patches: tuple[tuple[Manifest, Path], ...]
+    attached: tuple[Attached, ...]
 
 
 def examine(
-    workspace: Workspace, root: Path, order: Order, *, now: datetime
+    workspace: Workspace,
+    root: Path,
+    order: Order,
+    *,
+    now: datetime,
 ) -> Planned | Added:
     """Return a release as it may be built; what would be refused at the end, is now.
 
@@ -125,7 +136,13 @@ def examine(
     catalog = catalog_of(workspace, repository, order.product)
     if order.channel is not None:
         catalog.pointer(order.channel)
-    surveyed = tree.survey(root, outside_links=order.outside_links, carry=order.carry)
+    attached = attestations.read_all(order.attest)
+    surveyed = tree.survey(
+        root,
+        outside_links=order.outside_links,
+        carry=order.carry,
+        latest=order.latest,
+    )
     files = surveyed.files
     if not files:
         raise RejectedError(
@@ -156,6 +173,7 @@ def examine(
             (_base(catalog, version, order.platform), patch)
             for version, patch in order.patches
         ),
+        attached=attached,
     )
 
 

@@ -9,13 +9,14 @@ announcement makes all of them visible at once. Dying anywhere costs nothing but
 work: the same command, run again, finishes it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import Manifest
-from updaterd.release import build
+from updaterd.release import attestations, build
 from updaterd.release.build import Built, Progress
 from updaterd.release.channels import steering
 from updaterd.release.channels.offers import offer
@@ -41,10 +42,12 @@ __all__ = [
     "Planned",
     "build_planned",
     "catalog_of",
+    "check_attested",
     "check_not_back",
     "check_wish",
     "enter",
     "examine",
+    "manifest_of",
     "newest",
     "offer",
     "open_repository",
@@ -103,8 +106,15 @@ def build_planned(
         keep=keep,
         progress=progress,
     )
-    notes = (*built.notes, *planned.notes)
-    return replace(built, attributes=planned.attributes, notes=notes)
+    attached = attestations.of(planned.attached, built.tree, built.full.sha256)
+    if keep:
+        attestations.keep(workspace, attached)
+    return replace(
+        built,
+        attributes=planned.attributes,
+        attestations=tuple(item.entry for item in attached),
+        notes=(*built.notes, *planned.notes),
+    )
 
 
 def enter(catalog: Catalog, order: Order, built: Built) -> Added:
@@ -119,8 +129,16 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
     published = existing(catalog, order, built.files, built.attributes)
     if published is not None:
         return published
-    seq = place(catalog, order)
-    manifest = Manifest(
+    manifest = manifest_of(order, built, place(catalog, order))
+    catalog.add(manifest)
+    return Added(
+        manifest=manifest, fresh=True, skipped=built.skipped, notes=built.notes
+    )
+
+
+def manifest_of(order: Order, built: Built, seq: int) -> Manifest:
+    """Return the manifest of a built release at its place in the order."""
+    return Manifest(
         product=order.product,
         version=order.version,
         seq=seq,
@@ -132,11 +150,24 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
         deltas=built.deltas,
         attributes=built.attributes,
         must_understand=built.attributes.must_understand,
+        attestations=built.attestations,
     )
-    catalog.add(manifest)
-    return Added(
-        manifest=manifest, fresh=True, skipped=built.skipped, notes=built.notes
-    )
+
+
+def check_attested(orders: Sequence[Order], built: Sequence[Built | Added]) -> None:
+    """Make sure that each attestation is about one of the releases, which carries it.
+
+    Raises:
+        RejectedError: one is not.
+    """
+    manifests = [
+        release.manifest
+        if isinstance(release, Added)
+        else manifest_of(order, release, seq=1)
+        for order, release in zip(orders, built, strict=True)
+    ]
+    paths = dict.fromkeys(path for order in orders for path in order.attest)
+    attestations.check_all_bound(attestations.read_all(tuple(paths)), manifests)
 
 
 def check_not_back(pointer: ChannelPointer, manifest: Manifest) -> None:

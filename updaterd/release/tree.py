@@ -62,7 +62,11 @@ def scan(root: Path) -> tuple[Entry, ...]:
 
 
 def survey(
-    root: Path, *, outside_links: bool = False, carry: frozenset[str] = frozenset()
+    root: Path,
+    *,
+    outside_links: bool = False,
+    carry: frozenset[str] = frozenset(),
+    latest: int | None = None,
 ) -> Surveyed:
     """Return what the tree at `root` is as a release.
 
@@ -73,6 +77,8 @@ def survey(
         root: the directory.
         outside_links: carry links that are absolute or lead out of the tree.
         carry: kinds of rights to ask machines for (`special.KINDS`).
+        latest: files that were changed later are said to be of this time (Unix
+            seconds), as SOURCE_DATE_EPOCH means it; None: as it is.
 
     Raises:
         RejectedError: a socket, device or pipe; a link that leads out of the tree;
@@ -89,7 +95,8 @@ def survey(
             code="unreadable",
         ) from error
     entries = sorted(walk.entries, key=lambda entry: entry.path)
-    times = [walk.times[entry.path] for entry in entries]
+    most = LAST_TIME if latest is None else latest
+    times = [min(walk.times[entry.path], most) for entry in entries]
     attributes = Attributes(
         folders=tuple(sorted(walk.folders, key=lambda folder: folder.path)),
         outside=tuple(sorted(walk.outside, key=lambda link: link.path)),

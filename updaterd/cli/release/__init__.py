@@ -17,6 +17,7 @@ from updaterd.cli.release import (
     refresh,
     rollout,
     status,
+    subject,
     verify,
     yank,
 )
@@ -35,6 +36,7 @@ _MODULES: "Iterable[ModuleType]" = (
     pause,
     yank,
     status,
+    subject,
     refresh,
     verify,
     gc,

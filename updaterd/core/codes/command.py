@@ -4,6 +4,11 @@
 ROWS = """
 announcement_refused: the feed refused the announcement | do what the feed says
 bundle_not_listed: the manifest does not list that bundle | name the right manifest
+attests_another: an attestation is about something else than the release
+  | attest what `release subject` prints
+bad_attestation: a file is no attestation, or there are too many
+  | give an in-toto statement, or one in a DSSE envelope
+bad_epoch: SOURCE_DATE_EPOCH is not a time | set it to seconds since 1970, or unset it
 bad_change: a change of keys cannot be read | export it again
 bad_file_type: a file is neither file, folder nor link | leave it out
 bad_key: a key file cannot be used | use another file, or its passphrase

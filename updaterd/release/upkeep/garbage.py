@@ -15,7 +15,6 @@ from pathlib import Path
 
 from updaterd import durable
 from updaterd.core import layout
-from updaterd.core.manifest import Delta, Full
 from updaterd.release.repository.catalog import Catalog, products
 from updaterd.release.repository.lifetimes import TIMESTAMP_DAYS
 from updaterd.release.repository.metadata import Repository
@@ -99,8 +98,7 @@ def _referred(workspace: Workspace, repository: Repository) -> set[Path]:
         for entry in catalog.listed():
             referred.add(catalog.path(entry.target))
             manifest = catalog.manifest(entry)
-            blobs: list[Full | Delta] = [manifest.full, *manifest.deltas]
-            referred.update(workspace.blob(blob.sha256) for blob in blobs)
+            referred.update(workspace.blob(blob.sha256) for blob in manifest.blobs)
         for channel in catalog.channels():
             channel_role = repository.targets(layout.channel_role(product, channel))
             referred.update(

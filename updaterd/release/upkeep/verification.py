@@ -10,9 +10,10 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 
 from updaterd.core import layout
-from updaterd.core.manifest import Delta, Full, Manifest
+from updaterd.core.manifest import Delta, Manifest
 from updaterd.errors import UpdaterError
 from updaterd.files import deletion
+from updaterd.release import attestations
 from updaterd.release.bundles import proof
 from updaterd.release.bundles.full import unpack
 from updaterd.release.repository.catalog import Catalog, products
@@ -39,9 +40,9 @@ def verify(workspace: Workspace, repository: Repository, *, deep: bool) -> list[
             except UpdaterError as error:
                 problems.append(error.cause)
                 continue
-            blobs: list[Full | Delta] = [manifest.full, *manifest.deltas]
-            for blob in blobs:
+            for blob in manifest.blobs:
                 problems.extend(_blob(workspace, blob.sha256, blob.length, deep=deep))
+            problems.extend(attestations.wrong(workspace, manifest))
         for channel in catalog.channels():
             problems.extend(_offers(catalog, channel))
         if deep and not problems:

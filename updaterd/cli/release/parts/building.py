@@ -34,12 +34,14 @@ def build(
     ]
     names = ", ".join(order.platform for order in orders)
     with output.Bar(f"{orders[0].product} {orders[0].version} ({names})") as bar:
-        return [
+        built = [
             plan
             if isinstance(plan, publish.Added)
             else publish.build_planned(workspace, plan, keep=keep, progress=bar)
             for plan in plans
         ]
+    publish.check_attested(orders, built)
+    return built
 
 
 def _show(added: "Added", *, dry_run: bool) -> None:
@@ -57,6 +59,8 @@ def _show(added: "Added", *, dry_run: bool) -> None:
             print(
                 f"  delta from {edge.from_version}: {edge.length:,} ({percent:.1f} %)"
             )
+    for entry in manifest.attestations:
+        print(f"  attestation {entry.kind}: {entry.length:,} bytes")
     for line in added.skipped:
         print(f"  no delta from {line}")
     for line in added.notes:
@@ -88,6 +92,10 @@ def show(
                     for edge in release.manifest.deltas
                     if edge.to_version == first.version
                 },
+                "attestations": [
+                    {"kind": entry.kind, "sha256": entry.sha256}
+                    for entry in release.manifest.attestations
+                ],
                 "skipped": release.skipped,
                 "notes": release.notes,
             }

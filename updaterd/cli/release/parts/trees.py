@@ -2,6 +2,7 @@
 """The directories that are to become a release, and how it is built."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -95,6 +96,15 @@ def add_build(parser: argparse.ArgumentParser) -> None:
         "of going on without it",
     )
     group.add_argument(
+        "--attest",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="attach this in-toto statement (as it is, or in a DSSE envelope), whose "
+        "subject `release subject` printed; may be repeated",
+    )
+    group.add_argument(
         "--min-updater",
         default=FIRST,
         metavar="VERSION",
@@ -174,7 +184,7 @@ def orders(
     """Return what is to be built of each directory."""
     from updaterd.release.publish import Order
 
-    deltas = arguments.deltas
+    deltas, latest = arguments.deltas, _latest()
     return [
         Order(
             product=arguments.product,
@@ -191,6 +201,29 @@ def orders(
             outside_links=arguments.outside_links,
             strict_names=arguments.strict_names,
             strict=arguments.strict,
+            latest=latest,
+            attest=tuple(arguments.attest),
         )
         for platform, _ in trees
     ]
+
+
+def _latest() -> int | None:
+    """Return SOURCE_DATE_EPOCH: builds that can be repeated say their time in it.
+
+    Raises:
+        BrokenError: it is no time.
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(2**40)):
+        from updaterd.errors import BrokenError
+
+        raise BrokenError(
+            f"SOURCE_DATE_EPOCH is {text!r:.40}",
+            means="times of files are cut to it, and it is no number of seconds",
+            do="set it to seconds since 1970, or unset it",
+            code="bad_epoch",
+        )
+    return int(text)
