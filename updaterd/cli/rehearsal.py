@@ -131,6 +131,7 @@ class _Scene:
         Raises:
             NoVerdictError: the machine kept it from that.
             ValueError: it did not.
+            failure: one of these.
         """
         options = [
             *("--config", str(self._folder / "updaterd.toml"), "--demo"),
@@ -141,11 +142,11 @@ class _Scene:
         workers = Workers(options, niceness=0, command=_command())
         ended = asyncio.run(workers.update(_PRODUCT, trigger="boot"))
         code, why, installed = self._journal()
-        if ended.starved or code in _SHORT:
-            raise NoVerdictError(why or str(ended))
         output = self._app / "current" / "said"
-        if ended.code != 0 or installed != version or output.read_text()[:1] != version:
-            raise ValueError(why or self._how(ended, installed))
+        is_done = ended.code == 0 and installed == version
+        if not is_done or output.read_text()[:1] != version:
+            how = f"its worker ended ({ended}) with {installed or 'nothing'} installed"
+            raise failure(ended, code, why or how)
 
     def _journal(self) -> tuple[str, str, str | None]:
         """Return the last error's code and text, and what is installed."""
@@ -158,8 +159,18 @@ class _Scene:
         version = installed.version if installed else None
         return facts.last_error_code, facts.last_error, version
 
-    def _how(self, ended: Ended, installed: str | None) -> str:
-        return f"its worker ended ({ended}) with {installed or 'nothing'} installed"
+
+def failure(ended: Ended, code: str, why: str) -> NoVerdictError | ValueError:
+    """Return what it means that a worker did not bring its machine to a release.
+
+    Args:
+        ended: the worker.
+        code: of the last error in the journal.
+        why: for a person.
+    """
+    if ended.starved or code in _SHORT:
+        return NoVerdictError(why)
+    return ValueError(why)
 
 
 def _command() -> list[str]:

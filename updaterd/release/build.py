@@ -83,6 +83,7 @@ def build(  # noqa: PLR0913 - all that a push is told
     keep: bool = True,
     progress: Progress | None = None,
     make: Maker = delta_bundle.build_delta,
+    workers: proof.Commands | None = None,
 ) -> Built:
     """Return the release made from `root`; its blobs are in place afterwards.
 
@@ -98,6 +99,7 @@ def build(  # noqa: PLR0913 - all that a push is told
         keep: put the blobs in place; a dry run does not.
         progress: is told how far it is; by other threads too, one at a time.
         make: makes a delta; what it makes is proven.
+        workers: how to start what proves it (`proof.commands`).
 
     Raises:
         RejectedError: the directory changed meanwhile, or a bundle does not make
@@ -107,18 +109,18 @@ def build(  # noqa: PLR0913 - all that a push is told
     Power cut: blobs are whole or absent; `work/` is swept by the next run.
     """
     settle = partial(_settle, workspace) if keep else _leave
-    with workspace.scratch() as work:
+    with workspace.scratch() as work, ThreadPoolExecutor(1) as beside:
         full = full_bundle.build_full(root, files, work / "full", progress=progress)
-        prover = proof.Prover(work, min_updater=min_updater)
-        prover.full(work / "full", full, files)
-        settle(work / "full", full.sha256)
+        pool = Pool()
+        prover = proof.Prover(work, min_updater=min_updater, workers=workers, pool=pool)
+        proven = beside.submit(prover.full, work / "full", full, files)
         edges: list[Delta] = []
         skipped: list[str] = []
         for number, (old, patch) in enumerate(patches):
             folder = work / f"given{number}"
             folder.mkdir()
             blob = workspace.blob(old.full.sha256)
-            edge = supplied.take(blob, folder, patch, old, files, version)
+            edge = supplied.take(blob, folder, patch, old, files, version, prover)
             if edge.length < full.length:
                 settle(folder / "patch", edge.sha256)
                 edges.append(edge)
@@ -136,6 +138,7 @@ def build(  # noqa: PLR0913 - all that a push is told
             progress,
             make,
             prover,
+            pool,
         )
         for number, (old, got) in enumerate(zip(bases, deltas.make(), strict=True)):
             if isinstance(got, UpdaterError):
@@ -148,6 +151,8 @@ def build(  # noqa: PLR0913 - all that a push is told
                 edges.append(got)
             else:
                 skipped.append(f"{old.version}: not smaller than the full bundle")
+        proven.result()
+        settle(work / "full", full.sha256)
     return Built(
         files=files,
         full=full,
@@ -182,6 +187,7 @@ class _Deltas:
         progress: Progress | None,
         make: Maker,
         prover: proof.Prover,
+        pool: Pool,
     ) -> None:
         self._whole = whole
         self._make = make
@@ -193,7 +199,7 @@ class _Deltas:
         self._version = version
         self._bases = bases
         self._progress = progress
-        self._pool = Pool()
+        self._pool = pool
         self._lock = threading.Lock()
         self._shares = [_missing(files, old) for old in bases]
         self._done = [0] * len(bases)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All cores and one budget of memory, shared by every delta that is being made."""
+"""All cores and one budget of memory, for all deltas being made or proven."""
 
 import os
 import threading
@@ -43,11 +43,12 @@ class Pool:
         """
         if task.size < tasks.SMALL:
             return task.perform()
-        with self._room(task.memory):
+        with self.room(task.memory):
             return tasks.run(task)
 
     @contextmanager
-    def _room(self, memory: int) -> Iterator[None]:
+    def room(self, memory: int) -> Iterator[None]:
+        """Hold a core and so much memory, once both are free."""
         turn = object()
         with self._changed:
             self._waiting.append(turn)

@@ -4,6 +4,7 @@
 A bundle is opened in the same confined process, within the same limits, by the
 compiled loops and by those in Python (which serve machines without a compiler). The
 tree that comes out is hashed whole by the parent (`artifact.worker.completion`).
+Proofs share cores and memory with what is still being made (`pool`).
 """
 
 import tempfile
@@ -14,13 +15,20 @@ from pathlib import Path
 from updaterd.artifact.apply import loops
 from updaterd.artifact.job import Job
 from updaterd.artifact.worker import parent
+from updaterd.core import budget
+from updaterd.core.bundle_kinds import KINDS
 from updaterd.core.frozen import replaced
 from updaterd.core.manifest import Delta, Entry, Full, tree_id
 from updaterd.core.routes import codecs_since
+from updaterd.core.units import format_bytes
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.files import deletion
+from updaterd.release.bundles.pool import Pool
 
 Commands = Mapping[str, Sequence[str]]
+
+_SILENT = frozenset({"worker_killed", "out_of_memory", "no_answer", "worker_silent"})
+"""Ends of a worker that may be the bundle's doing or not: nothing is proven by them."""
 
 
 def commands() -> Commands:
@@ -38,15 +46,24 @@ class Prover:
         scratch: a directory for trees; each is deleted when it was compared.
         min_updater: the oldest updaterd that is to read them.
         workers: how to start each kind of worker.
+        kinds: as `bundle_kinds.KINDS`.
+        pool: cores and memory; None: nobody else needs any.
     """
 
     def __init__(
-        self, scratch: Path, *, min_updater: str, workers: Commands | None = None
+        self,
+        scratch: Path,
+        *,
+        min_updater: str,
+        workers: Commands | None = None,
+        kinds: Mapping[str, str] = KINDS,
+        pool: Pool | None = None,
     ) -> None:
         self._scratch = scratch
         self._min_updater = min_updater
-        self._codecs = codecs_since(min_updater)
+        self._codecs = codecs_since(min_updater, kinds)
         self._workers = commands() if workers is None else workers
+        self._pool = pool or Pool()
 
     def full(self, bundle: Path, full: Full, files: tuple[Entry, ...]) -> None:
         """Prove that a full bundle makes its tree.
@@ -95,6 +112,9 @@ class Prover:
             raise _unproven(name, "it is between other trees than it says")
         if edge.codec.startswith("full"):
             raise _unproven(name, f"{edge.codec} is not a codec of a delta")
+        if edge.memory > budget.GROUND:
+            needed = format_bytes(edge.memory)
+            raise _unproven(name, f"it asks for {needed}, more than machines give")
         self._prove(
             Job(
                 kind="delta",
@@ -116,8 +136,9 @@ class Prover:
             raise _unproven(
                 name, f"updaterd {self._min_updater} cannot read {job.codec!r:.60}"
             )
+        memory = budget.applying(job.old_files, job.files)
         for loop, argv in self._workers.items():
-            with _folder(self._scratch) as tree:
+            with self._pool.room(memory), _folder(self._scratch) as tree:
                 self._apply(replaced(job, destination=tree), name, loop, argv)
 
     def _apply(self, job: Job, name: str, loop: str, argv: Sequence[str]) -> None:
@@ -126,7 +147,7 @@ class Prover:
         except (RejectedError, BrokenError) as error:
             raise _unproven(name, f"with {loop}: {error.cause}") from error
         except UpdaterError as error:
-            if error.code in ("worker_killed", "out_of_memory", "no_answer"):
+            if error.code in _SILENT:
                 raise _unproven(name, f"with {loop}: {error.cause}") from error
             raise
         if report.missing or report.bad_old_files:

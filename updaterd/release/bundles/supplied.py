@@ -2,8 +2,8 @@
 """Patches that others made: plain `BSDIFF40` files become edges of a manifest.
 
 A pipeline that runs `bsdiff` already need not change. Nothing in such a file says
-what it belongs to, so it is applied, by the worker that machines use, before anything
-is signed: what does not make the release from the named one is refused here.
+what it belongs to, so it is proven as every other bundle before anything is signed:
+what does not make the release from the named one is refused here.
 """
 
 import hashlib
@@ -11,14 +11,13 @@ import os
 import shutil
 from pathlib import Path
 
-from updaterd.artifact.job import Job
-from updaterd.artifact.worker import parent
 from updaterd.core.bundle_kinds import BSDIFF
 from updaterd.core.manifest import Delta, Entry, Manifest, tree_id
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.files import deletion
 from updaterd.release.bundles import full as full_bundle
 from updaterd.release.bundles.delta import MEMORY
+from updaterd.release.bundles.proof import Prover
 
 
 def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
@@ -28,6 +27,7 @@ def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
     old: Manifest,
     files: tuple[Entry, ...],
     version: str,
+    prover: Prover,
 ) -> Delta:
     """Return the edge that a patch makes, proven by applying it.
 
@@ -38,6 +38,7 @@ def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
         old: manifest of the release it starts from.
         files: listing of the new release.
         version: label of the new release.
+        prover: applies it.
 
     Raises:
         RejectedError: it is no such patch, or makes something else.
@@ -56,22 +57,19 @@ def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
     with data.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     length = os.path.getsize(data)
-    full_bundle.unpack(blob, old.full, old.files, work / "before")
-    (work / "after").mkdir(mode=0o700)
-    job = Job(
-        kind="delta",
+    edge = Delta(
+        from_version=old.version,
+        from_tree=old.tree,
+        to_version=version,
+        to_tree=tree_id(files),
+        sha256=sha256,
+        length=length,
         codec=BSDIFF,
-        bundle=data,
-        bundle_sha256=sha256,
-        bundle_length=length,
-        destination=work / "after",
-        files=files,
-        tree=tree_id(files),
-        old=work / "before",
-        old_files=old.files,
+        memory=MEMORY,
     )
+    full_bundle.unpack(blob, old.full, old.files, work / "before")
     try:
-        parent.run(job)
+        prover.delta(data, edge, work / "before", old.files, files)
     except RejectedError as error:
         raise RejectedError(
             f"{patch} does not make {version} from {old.version}: {error.cause}",
@@ -82,14 +80,4 @@ def take(  # noqa: PLR0913, PLR0917 - an edge has two ends
         ) from error
     finally:
         deletion.delete_tree(work / "before")
-        deletion.delete_tree(work / "after")
-    return Delta(
-        from_version=old.version,
-        from_tree=old.tree,
-        to_version=version,
-        to_tree=tree_id(files),
-        sha256=sha256,
-        length=length,
-        codec=BSDIFF,
-        memory=MEMORY,
-    )
+    return edge

@@ -101,6 +101,7 @@ def _blob(
 def _unproven(workspace: Workspace, catalog: Catalog) -> Iterator[str]:
     """Apply what is published, each delta from the release that it starts from."""
     manifests = [catalog.manifest(entry) for entry in catalog.listed()]
+    done: set[tuple[Delta, str]] = set()  # a later release carries earlier ones' edges
     with workspace.scratch() as work:
         for manifest in manifests:
             where = f"{manifest.product} {manifest.version} ({manifest.platform})"
@@ -111,7 +112,9 @@ def _unproven(workspace: Workspace, catalog: Catalog) -> Iterator[str]:
             except UpdaterError as error:
                 yield f"{where}: {error.cause}"
             for edge in manifest.deltas:
-                yield from _edge(workspace, work, prover, manifests, edge, where)
+                if (edge, manifest.min_updater) not in done:
+                    done.add((edge, manifest.min_updater))
+                    yield from _edge(workspace, work, prover, manifests, edge, where)
 
 
 def _edge(  # noqa: PLR0913, PLR0917 - an edge has two ends

@@ -6,13 +6,16 @@ import hashlib
 import random
 
 import pytest
-from fakes.bundles import grow
-from fakes.repository import Publisher, manifest_of
+from fakes.bundles import assemble, grow, pack
+from fakes.repository import PLATFORM, Publisher, manifest_of
 
+from updaterd.artifact import codecs, container
+from updaterd.artifact.apply import operations
 from updaterd.artifact.worker import parent
+from updaterd.core.bundle_kinds import DELTA, KINDS
 from updaterd.core.manifest import File, Link
 from updaterd.errors import RejectedError
-from updaterd.release import build
+from updaterd.release import build, publish
 from updaterd.release.bundles import delta as delta_bundle
 from updaterd.release.bundles import proof
 
@@ -25,21 +28,33 @@ BROKEN_LOOPS = (
 """Whatever is added to old bytes becomes zeros."""
 
 
+MADE = 400_000
+"""Bytes that the delta makes."""
+
+
 @pytest.fixture
-def space(tmp_path):
-    return Publisher(tmp_path / "ops").space
+def publisher(tmp_path):
+    return Publisher(tmp_path / "ops")
+
+
+@pytest.fixture
+def space(publisher):
+    return publisher.space
 
 
 @pytest.fixture
 def old(tmp_path, space):
     draw = random.Random(5)
-    code = draw.randbytes(300_000)
-    files = grow(tmp_path / "1.0", {"code": code, "t": b"t"})
+    code = draw.randbytes(MADE)
+    common = {"t": b"t", "l": "t"}
+    files = grow(tmp_path / "1.0", {"code": code, **common})
     built = build.build(space, tmp_path / "1.0", files, version="1.0", previous=())
     changed = bytearray(code)
-    for at in range(0, 300_000, 5_000):
+    for at in range(0, MADE, 5_000):
         changed[at] ^= 1
-    grow(tmp_path / "2.0", {"code": bytes(changed), "t": b"t", "n": b"new"})
+    grow(tmp_path / "2.0", {"code": bytes(changed), "nn/new": b"", "t": b"t"})
+    (tmp_path / "2.0" / "l").symlink_to("nn")
+    (tmp_path / "2.0" / "t").chmod(0o755)
     return manifest_of("acme", "1.0", 1, files=files, full=built.full)
 
 
@@ -90,33 +105,146 @@ def other_trees(edge, _):
     return dataclasses.replace(edge, from_tree=edge.to_tree)
 
 
+def told_other(change):
+    """Break the listing that the delta is made for; its edge says the signed tree."""
+
+    def make(before, old_files, root, files, out, **more):
+        edge = delta_bundle.build_delta(
+            before, old_files, root, change(files), out, **more
+        )
+        return dataclasses.replace(edge, to_tree=delta_bundle.tree_id(files))
+
+    return make
+
+
+def entries(**changes):
+    return lambda files: tuple(changes.get(e.path, lambda e: e)(e) for e in files)
+
+
+def wrong_mode(entry):
+    return File(entry.path, entry.sha256, entry.length, entry.mode ^ 0o111)
+
+
+def streams(edge, out):
+    """Return the raw streams of a delta."""
+    with out.open("rb") as file:
+        table = container.read(file.fileno(), container.DELTA, length=edge.length)
+        return [
+            codecs.read_whole(file.fileno(), packed, "stream", limit=1 << 22)
+            for packed in table
+        ]
+
+
+def repacked(edge, out, **changed):
+    names = ("script", "control", "runs", "changes", "extra")
+    raw = dict(zip(names, streams(edge, out), strict=True))
+    raw |= {name: change(raw[name]) for name, change in changed.items()}
+    data = assemble(container.DELTA, *map(pack, raw.values()))
+    return rewritten(dataclasses.replace(edge, codec="delta1+xz"), out, data)
+
+
+def hostile_size(edge, out):
+    """Its script's length says 2**50 bytes; there are a few."""
+    first, *others = map(pack, streams(edge, out))
+    data = assemble(container.DELTA, (first[0], 1 << 50, first[2]), *others)
+    return rewritten(dataclasses.replace(edge, codec="delta1+xz"), out, data)
+
+
+def too_much_memory(edge, _):
+    """It is sound, and says that it takes more than machines have for it."""
+    return dataclasses.replace(edge, memory=1 << 30)
+
+
+def bomb(edge, out):
+    """A few bytes become 64 MiB that would all have to be held."""
+    return repacked(edge, out, script=lambda _: bytes(64 << 20))
+
+
+def too_slow(edge, out):
+    """Every byte is an operation of its own."""
+    steps = operations.encode([(1, 0, 0)] * MADE)
+    nothing = {name: lambda _: b"" for name in ("runs", "changes", "extra")}
+    return repacked(edge, out, control=lambda _: b"".join(steps), **nothing)
+
+
+def writes_outside(edge, out):
+    return repacked(edge, out, script=lambda raw: raw.replace(b"nn/new", b"../new"))
+
+
 BREAKS = {
-    "flipped in the head": flipped(0.0),
-    "flipped in the middle": flipped(0.5),
-    "flipped at the end": flipped(1.0),
+    "flip in the head": flipped(0.0),
+    "flip in the middle": flipped(0.5),
+    "flip at the end": flipped(1.0),
     "cut": cut,
     "longer": longer,
     "wrong length": wrong_length,
-    "a codec that nobody reads": unknown_codec,
+    "wrong mode": told_other(entries(t=wrong_mode)),
+    "wrong link": told_other(entries(l=lambda e: Link(e.path, "code"))),
+    "a file too few": told_other(lambda files: files[:-1]),
+    "hostile size": hostile_size,
+    "too much memory": too_much_memory,
+    "too much memory at once": bomb,
+    "too slow": too_slow,
+    "needs a codec that the oldest client lacks": unknown_codec,
     "another codec": other_codec,
+    "writes outside": writes_outside,
     "between other trees": other_trees,
 }
+"""Ways to break `build_delta`. Each of these is between the same two releases; the two
+where only one kind of loops is wrong stand below."""
 
 
-@pytest.mark.parametrize("way", BREAKS)
-def test_delta_that_is_broken_on_its_way_is_not_signed(tmp_path, space, old, way):
-    """The push goes on without it, and says so."""
+def broken(way):
+    """Return what makes deltas, broken in this way."""
+    if way.startswith(("wrong mode", "wrong link", "a file")):
+        return BREAKS[way]
 
     def make(before, old_files, root, files, out, **more):
         edge = delta_bundle.build_delta(before, old_files, root, files, out, **more)
         return BREAKS[way](edge, out)
 
-    built = push(tmp_path, space, old, make)
+    return make
+
+
+def hurried():
+    """Return workers that may take a second of CPU: a test cannot wait a minute."""
+    return {
+        loop: ["/bin/sh", "-c", 'ulimit -t 1; exec "$@"', "sh", *argv]
+        for loop, argv in proof.commands().items()
+    }
+
+
+@pytest.mark.parametrize("way", BREAKS)
+def test_delta_that_is_broken_in_the_making_is_not_signed(
+    tmp_path, publisher, old, way
+):
+    """The push goes on without it, and names it; nothing of it is left in scratch."""
+    built = push(
+        tmp_path,
+        publisher.space,
+        old,
+        broken(way),
+        workers=hurried() if way == "too slow" else None,
+    )
 
     assert () == built.deltas
     (said,) = built.skipped
     assert "1.0: the delta from 1.0 was applied and does not make" in said
-    assert not list(space.work.iterdir())
+    assert not list(publisher.space.work.iterdir())
+    signed = entered(publisher, built)
+    assert () == signed.deltas
+    assert built.full == signed.full
+
+
+def entered(publisher, built):
+    """Sign what was built; return its manifest, as machines get it."""
+    repository = publisher.open()
+    catalog = publish.catalog_of(publisher.space, repository, "acme")
+    order = publish.Order(product="acme", version="2.0", platform=PLATFORM)
+    publish.enter(catalog, order, built)
+    repository.commit()
+    again = publish.catalog_of(publisher.space, publisher.open(), "acme")
+    return again.manifest(again.require("2.0"))
 
 
 def test_strict_push_stops_at_a_delta_that_is_not_proven(tmp_path, space, old):
@@ -129,61 +257,76 @@ def test_strict_push_stops_at_a_delta_that_is_not_proven(tmp_path, space, old):
     assert "not_proven" == error.value.code
 
 
-def modes(entry):
-    return File(entry.path, entry.sha256, entry.length, entry.mode ^ 0o111)
-
-
-OTHERS = {
-    "another mode": lambda files: tuple(
-        modes(e) if isinstance(e, File) and e.path == "n" else e for e in files
-    ),
-    "a link instead": lambda files: tuple(
-        Link("n", "code") if e.path == "n" else e for e in files
-    ),
-    "a file too few": lambda files: tuple(e for e in files if e.path != "n"),
-}
-
-
-@pytest.mark.parametrize("way", OTHERS)
-def test_delta_to_another_tree_is_not_signed(tmp_path, space, old, way):
-    def make(before, old_files, root, files, out, **more):
-        edge = delta_bundle.build_delta(
-            before, old_files, root, OTHERS[way](files), out, **more
-        )
-        right = delta_bundle.tree_id(files)
-        return dataclasses.replace(edge, to_tree=right)
-
-    assert () == push(tmp_path, space, old, make).deltas
-
-
 def test_sound_delta_is_proven_and_signed(tmp_path, space, old):
     (edge,) = push(tmp_path, space, old, delta_bundle.build_delta, strict=True).deltas
     assert "1.0" == edge.from_version
 
 
 @pytest.mark.parametrize("which", ["compiled", "interpreted"])
-def test_delta_that_one_kind_of_machine_cannot_apply_is_not_proven(
+def test_delta_that_one_kind_of_machine_cannot_apply_is_not_signed(
     tmp_path, space, old, which
 ):
     """The compiled loops, or those in Python, are wrong; the others are right."""
     if which == "compiled":
         pytest.importorskip("updaterd.artifact._native", exc_type=ImportError)
-    (edge,) = push(tmp_path, space, old, delta_bundle.build_delta).deltas
-    workers = {"interpreted": parent.command(interpreted=True)}
-    if which == "compiled":
-        workers["compiled"] = parent.command()
-    argv = workers[which]
+    workers = proof.commands()
+    name = "the compiled loops" if which == "compiled" else "the loops in Python"
+    argv = [*workers[name]]
     place = argv.index("-c") + 1
     hidden, start = argv[place].rsplit("import updaterd.artifact.worker.child", 1)
-    broken = "".join(BROKEN_LOOPS.format(which, name) for name in ("Sparse", "Dense"))
-    argv[place] = f"{hidden}{broken}import updaterd.artifact.worker.child{start}"
+    loops = "".join(BROKEN_LOOPS.format(which, name) for name in ("Sparse", "Dense"))
+    argv[place] = f"{hidden}{loops}import updaterd.artifact.worker.child{start}"
+
+    built = push(
+        tmp_path,
+        space,
+        old,
+        delta_bundle.build_delta,
+        workers={**workers, name: argv},
+    )
+
+    assert () == built.deltas
+    (said,) = built.skipped
+    assert (
+        "the delta from 1.0 was applied and does not make the release: "
+        f"with {name}" in said
+    )
+
+
+def test_codec_that_came_after_the_oldest_admitted_updater_is_not_proven(
+    tmp_path, space, old
+):
+    """What this updaterd reads says nothing about the one that `min_updater` names."""
+    (edge,) = push(tmp_path, space, old, delta_bundle.build_delta).deltas
     files = grow(tmp_path / "2.0", {})
-    prover = proof.Prover(tmp_path, min_updater="0.1.0", workers=workers)
+    ends = space.blob(edge.sha256), edge, tmp_path / "1.0", old.files, files
+    kinds = {**KINDS, DELTA: "0.9"}
+    proof.Prover(tmp_path, min_updater="0.9", kinds=kinds).delta(*ends)
+
+    with pytest.raises(RejectedError) as error:
+        proof.Prover(tmp_path, min_updater="0.8", kinds=kinds).delta(*ends)
+
+    assert "updaterd 0.8 cannot read" in error.value.cause
+
+
+def test_worker_that_ends_without_an_answer_proves_nothing(tmp_path, space, old):
+    """Whoever's fault it is: what was not seen to work is not signed."""
+    (edge,) = push(tmp_path, space, old, delta_bundle.build_delta).deltas
+    files = grow(tmp_path / "2.0", {})
+    argv = [*parent.command()]
+    place = argv.index("-c") + 1
+    argv[place] = argv[place].replace(
+        "import updaterd.artifact.worker.child as child;",
+        "import updaterd.artifact.worker.child as child, os; "
+        "child.make = lambda *_: os._exit(3);",
+    )
+    prover = proof.Prover(tmp_path, min_updater="0.1.0", workers={"it": argv})
 
     with pytest.raises(RejectedError) as error:
         prover.delta(space.blob(edge.sha256), edge, tmp_path / "1.0", old.files, files)
 
-    assert f"with {which}" in error.value.cause
+    assert "not_proven" == error.value.code
+    assert "no_answer" == error.value.__cause__.code
 
 
 def test_full_bundle_that_is_not_its_tree_stops_the_push(tmp_path, space, old):
