@@ -549,3 +549,18 @@ def test_twin_of_a_tree_where_no_hard_links_can_be_had(tmp_path, mount, machine)
     assert 0o700 == (twin / "empty").stat().st_mode & 0o777
     for name in ("bin/app", "lib/link"):
         assert 1_600_000_000 == (twin / name).lstat().st_mtime
+
+
+def test_twin_of_a_tree_into_which_another_program_put_a_fifo(tmp_path, mount, machine):
+    """Whoever opens it to copy it waits for ever; no release has one."""
+    place = machine.root / "elsewhere"
+    place.mkdir()
+    mount("-t", "tmpfs", "none", place)
+    tree = make_tree(place / "tree", {"bin/app": "x"})
+    os.mkfifo(tree / "fifo")
+    twin = tmp_path / "twin"
+    twin.mkdir()
+
+    beside._copy(tree, twin)
+
+    assert ["bin"] == [path.name for path in twin.iterdir()]

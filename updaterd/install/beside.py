@@ -154,16 +154,20 @@ def _copy_one(item: volumes.Found, place: int) -> None:
         durable.symlink_at(target, item.name, place)
         _keep_time(status, item.name, place)
         return
+    if not stat.S_ISREG(status.st_mode):
+        return  # a FIFO, a socket or a device cannot be copied, and no release has one
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     source = os.open(
-        item.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=item.directory
+        item.name,
+        os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+        dir_fd=item.directory,
     )
-    with (
-        open(source, "rb") as reading,
-        open(os.open(item.name, flags, 0o600, dir_fd=place), "wb") as writing,
-    ):
-        shutil.copyfileobj(reading, writing)
-        os.fchmod(writing.fileno(), status.st_mode & 0o7777)
+    with open(source, "rb") as reading:
+        if not stat.S_ISREG(os.fstat(source).st_mode):
+            return
+        with open(os.open(item.name, flags, 0o600, dir_fd=place), "wb") as writing:
+            shutil.copyfileobj(reading, writing)
+            os.fchmod(writing.fileno(), status.st_mode & 0o7777)
     _keep_time(status, item.name, place)
 
 

@@ -122,7 +122,9 @@ def _opened(bundle: object) -> int:
     """Return a descriptor of a bundle."""
     if isinstance(bundle, int):
         return os.dup(bundle)
-    return os.open(str(bundle), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return os.open(
+        str(bundle), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    )
 
 
 def read(data: bytes) -> Job:

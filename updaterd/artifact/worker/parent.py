@@ -239,7 +239,11 @@ def _opened(job: Job) -> Iterator[tuple[Job, list[int]]]:
     passed: list[int] = []
     folder = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     places = (
-        ("bundle", job.bundle, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC),
+        (
+            "bundle",
+            job.bundle,
+            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+        ),
         ("destination", job.destination, folder),
         ("old", job.old, folder),
     )
