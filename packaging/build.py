@@ -33,6 +33,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pages
 import pins
 import recipe
 import wheels
@@ -205,9 +206,9 @@ class Build:
         self.manuals(root)
         papers = root / "usr/share/doc/updaterd"
         for path in REPO.glob("docs/**/*.md"):
-            place(path, papers / path.relative_to(REPO / "docs"))
+            place_page(path, papers / path.relative_to(REPO / "docs"))
         for name in ("README.md", "SECURITY.md"):
-            place(REPO / name, papers / name)
+            place_page(REPO / name, papers / name)
         write_gzip(papers / "CHANGELOG.md.gz", (REPO / "CHANGELOG.md").read_bytes())
         self.documents(root, "updaterd", base)
 
@@ -268,6 +269,12 @@ def place(source, target):
     shutil.copyfile(source, target)
     first = source.read_bytes()[:2]
     target.chmod(0o755 if first == b"#!" else 0o644)
+
+
+def place_page(source, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(pages.installed(source.read_text()))
+    target.chmod(0o644)
 
 
 def write_gzip(path, data):

@@ -8,8 +8,14 @@ says.
 
 import re
 
+_PAGE = re.compile(r"\bdocs/(?=[\w./-]+\.md\b|decisions/)")
 _COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`|\*\*(.+?)\*\*|\*(\S[^*]*?)\*|\[([^]]+)\]\(([^)]+)\)")
+
+
+def installed(text):
+    """Return a page as it lies in /usr/share/doc/updaterd: beside the other pages."""
+    return _PAGE.sub("", text)
 
 
 def escape(text):

@@ -6,6 +6,11 @@ cannot see itself hang. So the package brings a guard that self-updates never to
 (packaging/private/guard.py); it counts failed starts of a release on trial, puts the
 last good one back, and has *that* one's `condemn` write the verdict into the journal.
 The guard's own note keeps it too (pipeline/itself.py).
+
+An interface: the guard of an installed package starts the *later* releases of this
+module, by its name `updaterd.self_update` and with these arguments: `condemn`, state
+directory, version, reason, Unix seconds. Neither may change, or guards that are out
+cannot block a release any more.
 """
 
 import sys

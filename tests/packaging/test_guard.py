@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from updaterd.core.settings import ITSELF
+from updaterd.store.journal import Journal
+from updaterd.store.schema import open_state
+
 GUARD = Path(__file__).parents[2] / "packaging/private/guard.py"
 
 
@@ -108,6 +112,20 @@ def machine(tmp_path):
     found.install("1.0")
     found.run(1000)  # 1.0 is proven
     return found
+
+
+def test_what_the_guard_starts_is_there_and_blocks_the_release(machine):
+    """Guards that are installed keep their words: the module's name, its arguments."""
+    machine.program("python", f'exec {sys.executable} "$@"')
+    machine.install("2.0")
+    machine.run(3, "exit-code")
+    machine.run(3, "exit-code")
+    machine.start()
+
+    connection = open_state(machine.state / "state.db")
+    blocked = Journal(connection).failed(ITSELF)
+    connection.close()
+    assert "self_update_failed" == blocked["2.0"].code
 
 
 @pytest.mark.parametrize("result", ["exit-code", "watchdog", "signal", "timeout"])

@@ -261,6 +261,7 @@ root = "{tmp_path}/acme"
     done = subprocess.run(
         [*python, SELF_TEST, site, *words], capture_output=True, text=True, check=False
     )
+    assert 0 != done.returncode, done
     # Its last step opens a bundle, and an emulator confines nothing: all steps before
     # it are done then.
     assert "cannot install and update: [Errno 22] prctl" in done.stderr, done

@@ -28,8 +28,12 @@ def _helps(parser, name="updaterd"):
 
 def texts():
     """Return what people read, by its name: pages, and help, without names in code."""
-    pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-    read = {p.name: p.read_text() for p in pages if p.name != "glossary.md"}
+    pages = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+    read = {
+        p.name: p.read_text()
+        for p in pages
+        if p.name not in {"glossary.md", "CHANGELOG.md"}
+    }
     read |= dict(_helps(build_parser()))
     return {
         name: re.sub(r"\s+", " ", re.sub(r"`[^`\n]*`|\b[A-Z_]+\b", " ", text)).lower()

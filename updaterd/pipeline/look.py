@@ -67,7 +67,7 @@ def take(
     """
     heard = run.journal.newest_event()  # before asking: later ones are news
     view = _refresh(run, request)
-    warnings = tuple(warning.cause for warning in view.warnings)
+    warnings = tuple(warning.text for warning in view.warnings)
     try:
         pointer = view.channel(run.name, run.product.channel)
     except NotUnderstoodError as error:
@@ -77,7 +77,7 @@ def take(
     else:
         known, decision = _decide(run, request, view, pointer, staged)
     if not request.dry:
-        notes.decision(run, decision, known, heard)
+        notes.write_decision(run, decision, known, heard)
         if decision.code not in _NOT_ACCEPTED:
             notes.accept(run, view)
     return Look(view=view, known=known, decision=decision, notes=warnings)
@@ -154,7 +154,7 @@ def _refresh(run: Run, request: Request) -> View:
     )
     if not request.dry:
         rows = [
-            {"code": warning.code, "what": warning.cause} for warning in view.warnings
+            {"code": warning.code, "what": warning.text} for warning in view.warnings
         ]
         run.journal.set_meta("warnings", json.dumps(rows))
     return view

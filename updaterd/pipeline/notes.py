@@ -24,7 +24,7 @@ _BROKEN_RETRY_S = 3600.0
 """A person may have put it right; looking again is cheap."""
 
 
-def decision(
+def write_decision(
     run: Run,
     decision: Decision,
     known: Facts,
@@ -56,7 +56,7 @@ def decision(
         run.journal.remember(run.name, failures=0, last_error="", last_error_code="")
 
 
-def end(run: Run, outcome: Outcome) -> None:
+def write_end(run: Run, outcome: Outcome) -> None:
     """Journal how things stand after a deployment that came to its end."""
     installed = outcome.result == "installed"
     if not installed and not codes.blocks(outcome.code):
@@ -68,7 +68,7 @@ def end(run: Run, outcome: Outcome) -> None:
         )
         error = TransientError(outcome.reason, code=outcome.code)
         heard = run.journal.product(run.name).looked_up_to
-        failure(run, error, heard)
+        write_failure(run, error, heard)
         return
     failed = run.journal.failed(run.name).get(outcome.from_version or "")
     until = None
@@ -123,7 +123,7 @@ def supersede(run: Run, decision: Decision) -> None:
     run.journal.move(open_.id, State.SKIPPED, run.note(decision.code, decision.reason))
 
 
-def failure(run: Run, error: UpdaterError, heard: int) -> None:
+def write_failure(run: Run, error: UpdaterError, heard: int) -> None:
     """Journal an error and when to try again; a journal that is full cannot.
 
     Args:

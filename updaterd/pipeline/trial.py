@@ -132,7 +132,7 @@ def perform(run: Run, deployment: Deployment) -> Outcome:
             from_version=deployment.from_version,
             version=deployment.version,
         )
-        notes.end(run, outcome)
+        notes.write_end(run, outcome)
     pruning.tidy(run)
     return outcome
 
@@ -279,7 +279,7 @@ def roll_back(run: Run, ident: int) -> Outcome:
             from_version=deployment.version,
             version=target,
         )
-        notes.end(run, outcome)
+        notes.write_end(run, outcome)
     return outcome
 
 

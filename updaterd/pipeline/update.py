@@ -54,7 +54,7 @@ def update(product: Product, services: Services, request: Request) -> Outcome:
             outcome = _update(run, request)
     except UpdaterError as error:
         if not request.dry:
-            notes.failure(run, error, heard)
+            notes.write_failure(run, error, heard)
         raise
     return replace(outcome, notes=(*settled, *outcome.notes))
 

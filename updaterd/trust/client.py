@@ -145,7 +145,7 @@ class TrustClient:
                 raise stale from error
             except (exceptions.DownloadError, OSError) as second:
                 raise explain(second, name=source.name) from second
-            warnings.append(Notice(code="stale_mirror", cause=str(stale)))
+            warnings.append(Notice(code="stale_mirror", text=str(stale)))
         except Exception as error:  # python-tuf's own errors have no common root
             raise explain(error, name=source.name) from error
         if source.probed:

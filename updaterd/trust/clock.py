@@ -17,7 +17,7 @@ class Notice:
     """Something to tell a person although the refresh succeeded."""
 
     code: str
-    cause: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def signed_at(timestamp: Timestamp) -> float:
 def _suspect(now: datetime, why: str) -> Notice:
     return Notice(
         code="clock_suspect",
-        cause=f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but {why}: set it, "
+        text=f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but {why}: set it, "
         "or expired metadata may look fresh",
     )
 

@@ -137,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"repository: {space.public} (serve it as /repo/)")
     print(f"root for machines: {root}")
     if arguments.profile == "prod":
-        print(f"keys: {folder / 'keys'}; take root-*.pem offline: docs/publisher.md")
+        print(f"keys: {folder / 'keys'}; take root-*.pem offline (see publisher.md)")
     else:
         print(f"keys: {folder / 'keys'} (demo: they protect nothing)")
     return 0

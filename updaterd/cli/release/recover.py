@@ -14,23 +14,29 @@ if TYPE_CHECKING:
 
 MORE = """\
 For a public/ that was restored from a backup, or lags behind what machines have seen.
-Versions of roles, seqs and labels jump past all that is out. Channels go
-on with what the backup says: it is said before it is done. If any copy of what is out
-is left (a mirror, the CDN), bring that here instead: nothing is lost then.
+Versions of roles, seqs and version labels jump past all that was published. Channels
+offer what they offer in the backup; the command prints that before it does anything.
+If a copy of what was published is left (a mirror, the CDN), copy that to public/
+instead: then nothing is lost.
 """
 
 
 def configure(commands: options.Subcommands) -> None:
     """Declare the arguments."""
     parser = options.command(
-        commands, "recover", run, "go on from a backup, past all that is out", MORE
+        commands,
+        "recover",
+        run,
+        "go on from a backup, past all that was published",
+        MORE,
     )
     parser.add_argument(
         "--ahead",
         type=options.number(1, 10**9),
         default=1000,
         metavar="N",
-        help="left out for what nobody can see any more (default: 1000)",
+        help="versions and seqs to skip: more may have been published than can be seen "
+        "now (default: 1000)",
     )
     parser.add_argument("--dry-run", action="store_true", help="only say it")
     options.add_feed(parser)

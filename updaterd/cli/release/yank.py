@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"yanked {arguments.product} {arguments.version}")
     again = "`updaterd release refresh`"
     untold: list[tuple[str, UpdaterError]] = []
-    for channel in changed:
-        pointer = channel.pointer
+    for steered in changed:
+        pointer = steered.pointer
         try:
             feed.announce(arguments, workspace, repository, pointer, again=again)
         except UpdaterError as error:  # a token may be for some channels only
@@ -77,8 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _foretell(arguments: argparse.Namespace, changed: "list[Steered]") -> None:
     """Say, before it is done, what every channel will offer then."""
     print(f"without {arguments.product} {arguments.version}:")
-    for channel in changed:
-        output.show_channel(channel.pointer)
+    for steered in changed:
+        output.show_channel(steered.pointer)
     if not changed:
         print("no channel offers it: none changes")
     output.show_notes(arguments, *changed)

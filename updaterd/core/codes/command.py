@@ -56,6 +56,8 @@ release_exists: that version is, or was, published with other contents
 repository_behind: what is published is newer than this workspace
   | bring the newest copy of `public/`; `release recover`
 repository_unreadable: the repository cannot be read | see the file that is named
+numbers_exhausted: no version or seq is left past what was published
+  | `release recover` with a smaller --ahead; replace the key if it was stolen
 seq_exhausted: no seq is left above that one | rotate the release key, yank that release
 seq_mismatch: the version has another seq | leave `--seq` out
 seq_not_above: the seq is not above the last one | choose a higher one

@@ -74,7 +74,7 @@ def find_key(uri: str, name: str, pin: Passphrase) -> KeyEntry:
         raise BrokenError(
             f"cannot get the public key of {uri}: {named(error)}",
             means="nothing was changed",
-            do="see docs/publisher.md for what each kind needs",
+            do="the publisher's guide (publisher.md) says what each kind needs",
             code="key_unreachable",
         ) from error
     return KeyEntry(name=name, public=public, uri=location)

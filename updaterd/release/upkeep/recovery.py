@@ -14,7 +14,8 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from updaterd import durable
 from updaterd.core import layout
-from updaterd.errors import UpdaterError
+from updaterd.core.json_fields import MAX_INTEGER
+from updaterd.errors import RejectedError, UpdaterError
 from updaterd.release.repository import labels
 from updaterd.release.repository.catalog import Catalog, products
 from updaterd.release.repository.metadata import Repository
@@ -78,6 +79,7 @@ def jump(
     Raises:
         TransientError: what is out of the delegations cannot be had.
         ForeignError: or was not signed by this repository's keys.
+        RejectedError: a version or seq would be larger than machines can read.
     """
     versions = dict(out.versions) if out is not None else {}
     least = int(repository.now.timestamp() * 1000) if out is None else 0
@@ -114,7 +116,7 @@ def jump(
         if role in {"root", "targets"}:
             continue  # their versions are their signers' to count
         known = max(metadata.signed.version, versions.get(role, 0), least)
-        metadata.signed.version = known + ahead
+        metadata.signed.version = _past(role, known, ahead, MAX_INTEGER)
         repository.touch(role)
         jumped[role] = metadata.signed.version
     return Recovered(roles=jumped, seqs=seqs, lost=tuple(lost), notes=tuple(notes))
@@ -140,9 +142,28 @@ def _jump_seq(
         ]
         every = [seq for seq in (noted, *listed) if seq < LAST_SEQ]
         highest = max([highest, *every])
+    last = _past(f"the seq of {catalog.product}", highest, ahead, LAST_SEQ - 1)
     with repository.edit(main) as role_here:
-        role_here.unrecognized_fields[SEQ] = highest + ahead
-    return highest + ahead
+        role_here.unrecognized_fields[SEQ] = last
+    return last
+
+
+def _past(name: str, known: int, ahead: int, most: int) -> int:
+    """Return a number past what is known.
+
+    Raises:
+        RejectedError: there is no such number.
+    """
+    if known + ahead < most:
+        return known + ahead
+    raise RejectedError(
+        f"{name} is {known}: {ahead} further, no number is left for later ones",
+        means="nothing was changed",
+        do=f"use --ahead with less than {most - known}"
+        if known + 1 < most
+        else "a stolen key may have signed it: publisher.md says how keys are replaced",
+        code="numbers_exhausted",
+    )
 
 
 def _seq(fields: dict[str, object]) -> int:

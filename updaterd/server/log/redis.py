@@ -329,7 +329,7 @@ class RedisLog:
             "log_rewound",
             means="Redis has lost announcements that it had acknowledged, as after a "
             "fail-over to a replica that was behind; all subscribers look anew",
-            do="announce again what was pushed lately; see docs/operator.md",
+            do="announce again what was pushed lately (operator.md, 'Three replicas')",
         )
 
     async def _wait(self, after: Position) -> list[Any]:

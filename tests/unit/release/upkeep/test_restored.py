@@ -14,6 +14,10 @@ from fakes.trees import make_tree
 from freezegun import freeze_time
 
 from updaterd import cli
+from updaterd.cli.release.parts import opening
+from updaterd.errors import RejectedError
+from updaterd.release.upkeep import recovery
+from updaterd.release.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -100,6 +104,20 @@ def test_nothing_is_published_from_behind_what_is_out(restored):
         assert "release recover" in said
     said = restored.push("1.2.0", expect=1)
     assert "building" not in said
+    assert stamp.read_bytes() == before
+
+
+def test_recovery_past_the_last_number_changes_nothing(restored):
+    """A stolen key may have signed a version that leaves none for later ones."""
+    stamp = restored.ops / "public/metadata/timestamp.json"
+    before = stamp.read_bytes()
+    workspace = Workspace(restored.ops)
+    repository = opening.published(workspace)
+
+    with pytest.raises(RejectedError, match="no number is left") as caught:
+        recovery.jump(workspace, repository, None, None, ahead=2**53)
+
+    assert "numbers_exhausted" == caught.value.code
     assert stamp.read_bytes() == before
 
 

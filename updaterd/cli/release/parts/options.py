@@ -102,7 +102,9 @@ def number(low: int, high: int) -> Callable[[str], int]:
         except ValueError:
             value = low - 1
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"a number from {low} to {high}")
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a number from {low} to {high}"
+            )
         return value
 
     return read

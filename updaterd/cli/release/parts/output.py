@@ -16,9 +16,9 @@ def answer(arguments: argparse.Namespace, **fields: object) -> None:
     arguments.answer = {**arguments.answer, **fields}
 
 
-def show_notes(arguments: argparse.Namespace, *channels: "Steered") -> None:
-    """Say what else the publisher should know about channels that were changed."""
-    for steered in channels:
+def show_notes(arguments: argparse.Namespace, *changes: "Steered") -> None:
+    """Print what the publisher should know about channels that were changed."""
+    for steered in changes:
         for note in steered.notes:
             print(f"note: {note}")
         if steered.pointer.paused:
@@ -28,9 +28,9 @@ def show_notes(arguments: argparse.Namespace, *channels: "Steered") -> None:
             )
     answer(
         arguments,
-        channels=[entry.pointer.as_custom() for entry in channels],
-        changed=[entry.pointer.channel for entry in channels if entry.changed],
-        told=[note for entry in channels for note in entry.notes],
+        channels=[steered.pointer.as_custom() for steered in changes],
+        changed=[steered.pointer.channel for steered in changes if steered.changed],
+        notes=[note for steered in changes for note in steered.notes],
     )
 
 
