@@ -46,7 +46,8 @@ def test_each_page_that_is_named_is_installed(texts):
     """But for those that only a clone of the source has."""
     elsewhere = {"CONTRIBUTING.md", "RELEASE.md", "CHANGELOG.md", "LICENSE.md"}
     for page, text in texts.items():
-        for name in re.findall(r"(?<![\w/.*-])[\w/.-]+\.md\b", text):
+        own = re.sub(r"https?://\S+", "", text)
+        for name in re.findall(r"(?<![\w/.*-])[\w/.-]+\.md\b", own):
             place = (page.parent / name).as_posix()
             parts = [part for part in place.split("/") if part != "."]
             while ".." in parts:
