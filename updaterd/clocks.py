@@ -4,7 +4,7 @@
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,15 +14,22 @@ class Clocks:
     Attributes:
         now: Unix seconds.
         draw: uniform in [0, 1).
+        steady: seconds of a clock that nobody sets.
     """
 
     now: Callable[[], float]
     draw: Callable[[], float]
+    steady: Callable[[], float] = field(default_factory=lambda: steady_clock)
 
 
 def wall_clock() -> float:
     """Return Unix seconds: here the real clock enters, everywhere else it is given."""
     return time.time()
+
+
+def steady_clock() -> float:
+    """Return seconds since the machine started, suspends included: nobody sets it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def random_draw() -> float:

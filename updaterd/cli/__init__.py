@@ -82,6 +82,12 @@ COMMANDS = (
     Command("unhold", "machine", "end a hold", "writes"),
     Command("history", "machine", "list what was installed, when and why", "reads"),
     Command(
+        "reports",
+        "machine",
+        "show what this machine tells about its updates, and to whom",
+        "writes",
+    ),
+    Command(
         "verify", "machine", "compare the installed tree with its manifest", "writes"
     ),
     Command("events", "machine", "print a feed's events, one JSON line each"),

@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         outcome = by_hand.roll_back(
             settings.products[name], machine.services, to=arguments.to
         )
+        machine.report()
     nudge_daemon(settings)
     code = update.EXIT_OF[outcome.result]
     if outcome.result == "installed" and not arguments.json:

@@ -158,6 +158,8 @@ def render(document: dict[str, Any], now: float) -> str:
             f"            events: {waiting or 0} waiting, {bad or 0} malformed"
         )
     lines.append(f"  trust     {_trust(document)}")
+    if reports := _reports(document, now):
+        lines.append(f"  reports   {reports}")
     cage = document.get("cage")
     if cage:
         lines.append(f"  cage      {cage['layers']}")
@@ -229,6 +231,23 @@ def _trust(document: dict[str, Any]) -> str:
     if days <= 0:
         return f"{len(roles)} roles, {name} expired {-days:g} days ago"
     return f"{len(roles)} roles, the first to expire is {name} in {days:g} days"
+
+
+def _reports(document: dict[str, Any], now: float) -> str:
+    """Return what is told about this machine, in a line; nothing where nothing is."""
+    reports = document.get("reports")
+    if not reports or not reports["send"]:
+        return ""
+    line = f"to {reports['url']}, last taken {_ago(reports['sent_at'], now)}"
+    if reports["waiting"]:
+        line += f", {reports['waiting']} waiting"
+        if reports["next_attempt_at"] and reports["error"]:
+            line += f" (next attempt {_ago(reports['next_attempt_at'], now)})"
+    if reports["lost"]:
+        line += f", {reports['lost']} lost"
+    if reports["error"]:
+        line += f": {reports['error']['message']} ({reports['error']['code']})"
+    return line
 
 
 def _product(product: dict[str, Any], now: float) -> list[str]:

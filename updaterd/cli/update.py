@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from updaterd.core.settings import Settings
     from updaterd.pipeline.machine import Services, Teller
     from updaterd.pipeline.run import Outcome, Request
+    from updaterd.store.outbox import Reporter
     from updaterd.trust.client import Pushed
 
 SCHEMA = 1
@@ -131,7 +132,12 @@ def bring(
                     code = _exit_of_block(machine, name)
                 changed |= outcome.result in _CHANGES
                 show(outcome, code, as_json=as_json, dry=request.dry)
+                if outcome.result == "current" and settings.reports.sign_of_life:
+                    channel = settings.products[name].channel
+                    services = machine.services
+                    services.journal.say_alive(name, channel, services.note())
             worst = min(worst, code, key=_WORST.index)
+        machine.report()
     if changed and request.trigger == "manual":
         nudge_daemon(settings)  # it may be of an older release, by its own disk
     return worst
@@ -179,6 +185,7 @@ class Machine:
         if loss:
             print(f"updaterd: {loss}", file=sys.stderr)
         self._connection = connection
+        self._settings = settings
         network = settings.trust.network
         self._fetcher = Fetcher(
             headers=network.headers,
@@ -190,7 +197,7 @@ class Machine:
         )
         self.services: Services = open_services(
             settings,
-            Journal(connection),
+            Journal(connection, _reporter(settings)),
             self._fetcher,
             clock=wall_clock,
             draw=random_draw,
@@ -198,10 +205,32 @@ class Machine:
             environment=os.environ,
         )
 
+    def report(self) -> None:
+        """Send what the run has to report, where the owner wants that."""
+        if self._settings.reports.send:
+            from updaterd.cli import reports
+
+            reports.after_update(self._settings, self.services.journal)
+
     def close(self) -> None:
         """Close them."""
         self._fetcher.close()
         self._connection.close()
+
+
+def _reporter(settings: "Settings") -> "Reporter | None":
+    """Return what reports of this machine say; None where it reports nothing."""
+    if not settings.reports.send:
+        return None
+    from updaterd import __version__
+    from updaterd.pipeline.machine import default_platform
+    from updaterd.store.outbox import Reporter
+
+    return Reporter(
+        platform=default_platform(),
+        updater=__version__,
+        tags=settings.reports.tags,
+    )
 
 
 def teller(*, as_json: bool) -> "Teller":

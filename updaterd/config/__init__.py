@@ -100,7 +100,8 @@ def _require_ours(files: Iterable[PurePath], trusted: frozenset[int]) -> None:
 def _named(settings: Settings) -> Iterator[PurePath]:
     """Yield the files of which the configuration says that they are believed."""
     yield settings.trust.root
-    for network in (settings.feed.network, settings.trust.network):
+    for part in (settings.feed, settings.trust, settings.reports):
+        network = part.network
         for file in (network.ca_file, network.headers_file):
             if file is not None:
                 yield file

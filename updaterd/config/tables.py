@@ -19,6 +19,7 @@ from updaterd.core.settings import (
     Hooks,
     Network,
     Product,
+    Reports,
     Schedule,
     Settings,
     Trust,
@@ -100,6 +101,32 @@ def _schedule(table: Table) -> Schedule:
             table.wrong("window", str(error))
     table.done()
     return schedule
+
+
+def _reports(table: Table, feed: Feed) -> Reports:
+    from updaterd.core import report  # noqa: PLC0415 - the daemon reads it elsewhere
+
+    send = table.flag("send", default=False)
+    url = table.text("url")
+    events, reports = "/v1/events", "/v1/reports"
+    if not url and feed.url.endswith(events):
+        url = feed.url.removesuffix(events) + reports
+    if send and not url:
+        table.wrong("url", f"is missing: the feed's address does not end in {events}")
+    tags = table.words("tags")
+    if wrong := [tag for tag in tags if not report.is_tag(tag)]:
+        table.wrong("tags", f"{wrong[0]!r:.80} is not a word of a-z, 0-9, '-' and '_'")
+    if len(tags) > report.MOST_TAGS:
+        table.wrong("tags", f"has {len(tags)}, the limit is {report.MOST_TAGS}")
+    settings = Reports(
+        send=send,
+        url=url,
+        tags=tuple(sorted(set(tags))),
+        sign_of_life=table.flag("sign_of_life", default=False),
+        network=_network(table, feed.network),
+    )
+    table.done()
+    return settings
 
 
 def _product(table: Table, name: str) -> Product:
@@ -195,6 +222,7 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
     trust = _trust(top.table("trust"), feed)
     download = _download(top.table("download"))
     schedule = _schedule(top.table("schedule"))
+    reports = _reports(top.table("reports"), feed)
     listed = top.table("products")
     products = {name: _product(listed.table(name), name) for name in listed.names()}
     top.done()
@@ -213,4 +241,5 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
         schedule=schedule,
         products=products,
         directories=directories,
+        reports=reports,
     )

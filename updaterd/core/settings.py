@@ -59,6 +59,24 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """`[reports]`: what this machine tells about its updates, to whom. Off at first.
+
+    Attributes:
+        send: whether anything is reported.
+        url: of the server, `.../v1/reports`.
+        tags: words that reports carry: which group, which site.
+        sign_of_life: whether a machine that is current says so, once a day.
+    """
+
+    send: bool = False
+    url: str = ""
+    tags: tuple[str, ...] = ()
+    sign_of_life: bool = False
+    network: Network = field(default_factory=Network)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """`health = {...}`: what must hold after activation.
 
@@ -164,6 +182,7 @@ class Settings:
     schedule: Schedule
     products: Mapping[str, Product]
     directories: Directories
+    reports: Reports = field(default_factory=Reports)
     demo: bool = False
 
     @property

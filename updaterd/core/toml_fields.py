@@ -88,6 +88,15 @@ class Table:
             return default
         return value
 
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return true or false, or `default`."""
+        self._known.add(key)
+        value = self._values.get(key, default)
+        if not isinstance(value, bool):
+            self.wrong(key, "must be true or false")
+            return default
+        return value
+
     def words(self, key: str) -> tuple[str, ...]:
         """Return a list of strings (an argv, unit names), or nothing."""
         value = self._take(key, list, "a list of strings")

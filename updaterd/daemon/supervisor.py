@@ -24,6 +24,7 @@ from updaterd.core.lifecycle import TOUCHED
 from updaterd.core.settings import ITSELF, Settings
 from updaterd.daemon import outcomes
 from updaterd.daemon.folders import Folders, identity
+from updaterd.daemon.mail import Mail
 from updaterd.daemon.pushed import hand_over
 from updaterd.daemon.subscription import Subscription
 from updaterd.daemon.troubles import Looks, trouble
@@ -72,6 +73,7 @@ class Supervisor:
             feed=settings.feed.url,
             products={name: p.channel for name, p in settings.products.items()},
             cap=max(1000, 4 * len(settings.products)),
+            steady=clocks.steady,
         )
         self._subscription = Subscription(
             settings,
@@ -80,6 +82,7 @@ class Supervisor:
             on_change=self._turn,
             on_return=self._reconcile,
         )
+        self._mail = Mail(connection, workers=workers, clocks=clocks)
         self._agendas = {name: Agenda() for name in settings.products}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -115,11 +118,14 @@ class Supervisor:
                 group.create_task(self._subscription.run(), name="subscription"),
                 group.create_task(self._watchdog(), name="watchdog"),
             ]
+            if self._settings.reports.send:
+                side.append(group.create_task(self._mail.run(), name="reports"))
             await self._schedule(group)
             side[0].cancel()
             await self._end_workers()
             outcomes.excuse(self._journal, now=self._clocks.now())
-            side[1].cancel()
+            for task in side[1:]:
+                task.cancel()
         self._log.info("daemon_stopped")
 
     def stop(self, *, patient: bool = False) -> None:
@@ -256,6 +262,7 @@ class Supervisor:
         if trigger == "poll":
             self._subscription.connect_now()
         ended = await self._workers.update(product, trigger=trigger, pushed=pushed)
+        self._mail.look()
         if self._stopping and ended.crashed:
             return  # we ended it; the next start goes on from the journal
         try:

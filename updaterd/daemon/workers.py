@@ -6,6 +6,7 @@ subscription, and its memory goes back to the system.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -123,6 +124,37 @@ class Workers:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=None,  # the daemon's own: the journal keeps the worker's fields
         )
+
+    async def report(self, *, patience_s: float) -> None:
+        """Have a short process send the reports that wait; it leaves word itself.
+
+        Args:
+            patience_s: how long it may take.
+        """
+        if self._closed:
+            return
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(self._command or (sys.executable, "-I", "-m", "updaterd")),
+                *("reports", "--send"),
+                *self._arguments,
+                env=environment(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+        except OSError:
+            return  # no process can be made: the workers will say so
+        try:
+            async with asyncio.timeout(patience_s):
+                await process.wait()
+        except TimeoutError:
+            return
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
 
     async def stop(self, *, grace_s: float, patience_s: float) -> None:
         """Start no more; let the worker end: itself, by SIGTERM, then by SIGKILL.

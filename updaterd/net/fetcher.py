@@ -211,11 +211,18 @@ class Fetcher:
             TransientError: no connection, or the deadline passed.
             BrokenError: the address is neither https nor loopback.
         """
+        status, _, answer = self.exchange(url, body, headers=headers)
+        return status, answer
+
+    def exchange(
+        self, url: str, body: bytes, *, headers: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Return status, headers (names in lower case) and body; else as `post`."""
         return self._loop.run_until_complete(self._post(url, body, headers))
 
     async def _post(
         self, url: str, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, Mapping[str, str], bytes]:
         async with as_ours(url), asyncio.timeout(self.deadline_s):
             sent = {"Content-Type": "application/json", **headers}
             response = await self._send("POST", url, sent, body)
@@ -225,7 +232,7 @@ class Fetcher:
                     answer += chunk
                     if len(answer) > 65536:
                         raise too_much(url, 65536)
-                return response.status_code, bytes(answer)
+                return response.status_code, dict(response.headers), bytes(answer)
             finally:
                 await response.aclose()
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from updaterd import durable
+from updaterd.clocks import steady_clock
 from updaterd.core import layout
 from updaterd.core.manifest import Manifest
 from updaterd.core.settings import Download, Product, Schedule, Settings
@@ -54,6 +55,7 @@ class Services:
         clock: Unix seconds.
         draw: uniform in [0, 1), for backoff.
         boot: id of the running boot; another one after a restart of the machine.
+        steady: seconds of a clock that nobody sets.
         zone: the machine's own time zone.
     """
 
@@ -73,11 +75,12 @@ class Services:
     boot: str
     manager: Manager = field(default_factory=Systemd)
     zone: Callable[[str | None], tzinfo]
+    steady: Callable[[], float] = steady_clock
     teller: Teller = field(default_factory=Silent)
 
     def note(self, code: str = "", reason: str = "") -> Note:
         """Return a note for the journal, as of now."""
-        return Note(self.clock(), code, reason, self.boot)
+        return Note(self.clock(), code, reason, self.boot, self.steady())
 
     def bundles(self, manifest: Manifest) -> Path:
         """Return where the bundles of a release's product are, whole or in part."""

@@ -28,6 +28,7 @@ from updaterd.status.sections import (
     iso,
 )
 from updaterd.store.feed_facts import read_feed
+from updaterd.store.outbox import Outbox
 from updaterd.store.records import Deployment, Installed, ProductFacts, Records
 from updaterd.system import presence
 
@@ -106,6 +107,7 @@ def collect(
         cage=daemon["cage"] if daemon else None,
         feed=_feed(connection, settings, daemon["feed"] if daemon else None),
         trust=_trust(journal, now),
+        reports=_reports(connection, settings),
         notice=(journal and journal.meta("set_aside")) or None,
         abandoned=abandoned(journal, settings.products) if journal else [],
         products=tuple(
@@ -157,6 +159,25 @@ def _trust(journal: Records | None, now: float) -> sections.Trust:
         warnings=json.loads((journal and journal.meta("warnings")) or "[]"),
         last_good_time=iso(good or None),
         clock_suspect=now < good - _DAY_S,
+    )
+
+
+def _reports(
+    connection: sqlite3.Connection | None, settings: Settings
+) -> sections.Reports:
+    send, url = settings.reports.send, public_url(settings.reports.url)
+    if connection is None or not send:
+        return sections.Reports(send=send, url=url if send else "")
+    outbox = Outbox(connection)
+    state, waiting = outbox.sending(), outbox.count()
+    return sections.Reports(
+        send=send,
+        url=url,
+        waiting=waiting,
+        lost=state.lost_ever,
+        sent_at=iso(state.sent_at),
+        next_attempt_at=iso(state.next_at or None) if waiting else None,
+        error=sections.LastError(state.code, state.error) if state.code else None,
     )
 
 

@@ -156,6 +156,19 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """`reports`: what this machine tells about its updates, where its owner wants."""
+
+    send: bool = False
+    url: str = ""
+    waiting: int = 0
+    lost: int = 0
+    sent_at: str | None = None
+    next_attempt_at: str | None = None
+    error: LastError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The document without `state`, `exit_code` and `problems` (`status.problems`)."""
 
@@ -167,6 +180,7 @@ class Status:
     cage: Document | None
     feed: Feed
     trust: Trust
+    reports: Reports
     notice: str | None
     abandoned: list[str]
     products: tuple[Product, ...]

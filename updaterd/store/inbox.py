@@ -10,7 +10,7 @@ starts no flood.
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from updaterd.core.events import (
@@ -35,8 +35,8 @@ _LONGEST_CURSOR = 4096  # characters: a longer id could not be sent back
 
 _INSERT = """
     INSERT INTO inbox (feed, event_id, event, product, channel, urgency, version,
-                       spread_s, data, received_at, state, reason, digest)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+                       spread_s, data, received_at, state, reason, digest, steady)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 
 
@@ -93,6 +93,7 @@ class Inbox:
         feed: the feed's address: the name its ids are unique under.
         products: channel of each configured product.
         cap: most rows kept, whatever the feed sends.
+        steady: tells the seconds of a clock that nobody sets.
 
     Raises:
         ValueError: `cap` is too small for so many products.
@@ -105,6 +106,7 @@ class Inbox:
         feed: str,
         products: Mapping[str, str],
         cap: int = 1000,
+        steady: Callable[[], float] | None = None,
     ) -> None:
         if cap < 2 * len(products) + 2:
             raise ValueError(
@@ -114,6 +116,7 @@ class Inbox:
         self._feed = feed
         self._products = dict(products)
         self._cap = cap
+        self._steady = steady
         self._pushed: dict[str, PushedMetadata] = {}
         concern.settle_others(connection, self._products)
         self._rows = self._count("1")  # an upper bound, see eviction.py
@@ -307,6 +310,7 @@ class Inbox:
                 "quarantined" if accepted.kind == "quarantined" else "pending",
                 accepted.reason[:_KEPT_DATA],
                 digest,
+                self._steady() if self._steady else None,
             ),
         )
         self._rows += done.rowcount

@@ -8,10 +8,12 @@ reading is in `store/records.py`. Times are Unix seconds.
 """
 
 import math
+import sqlite3
 from collections.abc import Iterable, Mapping
 
 from updaterd.core import lifecycle
 from updaterd.core.lifecycle import State
+from updaterd.store import outbox
 from updaterd.store.authority import Authority
 from updaterd.store.records import (
     Deployment,
@@ -53,12 +55,30 @@ _MOVABLE = frozenset({
 class Journal(Releases, Authority):
     """Writes the journal's tables, and reads them.
 
+    Args:
+        connection: `state.db`.
+        reporter: what reports of this machine say; None: it reports nothing.
+
     Raises:
         sqlite3.Error: from any method; a writer's transaction was then undone.
 
     Power cut: after a method that returned, its change is durable (schema.py opens
         the database with `synchronous = FULL`); during one, all or nothing of it.
     """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        reporter: outbox.Reporter | None = None,
+    ) -> None:
+        super().__init__(connection)
+        self._reporter = reporter
+        self.outbox = outbox.Outbox(connection)
+
+    def say_alive(self, product: str, channel: str, note: Note) -> None:
+        """Report that the installed release is current, once a day at most."""
+        if self._reporter is not None:
+            self.outbox.say_alive(self._reporter, product, channel, note)
 
     def begin(
         self, product: str, channel: str, target: Target, trigger: str, note: Note
@@ -188,6 +208,13 @@ class Journal(Releases, Authority):
             (state, note.code, note.reason, note.boot, note.now, ended_at, ident),
         )
         self._step(ident, state, note)
+        if self._reporter is not None:
+            if state in lifecycle.ENDS:
+                row = self.deployment(ident)
+                outbox.add(self._db, self._reporter, row, note)
+            elif state is State.FETCHING and note.code:  # a path that did not work
+                row = self.deployment(ident)
+                outbox.refuse_delta(self._db, self._reporter, row, note)
 
     def _set(self, ident: int, values: Mapping[str, int | str]) -> None:
         for name, value in values.items():
@@ -200,9 +227,9 @@ class Journal(Releases, Authority):
 
     def _step(self, ident: int, state: State, note: Note) -> None:
         self._db.execute(
-            "INSERT INTO transition (deployment, state, at, code, reason) "
-            "VALUES (?,?,?,?,?)",
-            (ident, state, note.now, note.code, note.reason),
+            "INSERT INTO transition (deployment, state, at, code, reason, steady) "
+            "VALUES (?,?,?,?,?,?)",
+            (ident, state, note.now, note.code, note.reason, note.steady),
         )
 
     # -- what is remembered about a product

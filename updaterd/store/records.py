@@ -20,12 +20,16 @@ from updaterd.store import blobs
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """When, why, and in which boot a step is taken; `code` is stable for scripts."""
+    """When, why, and in which boot a step is taken; `code` is stable for scripts.
+
+    `steady` is the same moment by the clock that nobody sets (`clocks.steady_clock`).
+    """
 
     now: float
     code: str = ""
     reason: str = ""
     boot: str = ""
+    steady: float | None = None
 
 
 class Target(Protocol):

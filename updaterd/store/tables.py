@@ -225,6 +225,24 @@ STEPS = (
     UPDATE product SET pending_since = first_seen_at
         WHERE decision IN ('outside_window', 'splay', 'held');
     """,
+    # What this machine reports of itself, where its owner wants that (docs/privacy.md),
+    # and moments by a clock that nobody sets: how long a part of an update took.
+    """
+    CREATE TABLE outbox (
+        row INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        product TEXT NOT NULL,
+        body BLOB NOT NULL,                  -- what is sent, byte for byte
+        at REAL NOT NULL,
+        steady REAL,
+        state TEXT NOT NULL CHECK (state IN ('waiting', 'sent', 'dropped')),
+        reason TEXT NOT NULL DEFAULT '',
+        sent_at REAL
+    ) STRICT;
+    CREATE INDEX outbox_state ON outbox (state, row);
+    ALTER TABLE transition ADD COLUMN steady REAL;
+    ALTER TABLE inbox ADD COLUMN steady REAL;
+    """,
 )
 
 READABLE_FROM = 2

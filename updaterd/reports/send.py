@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Send what waits in the outbox: a few requests, each bounded, and leave word.
+
+Nobody waits for it and nothing depends on it. A server that is busy says when to come
+again; one that is wrong, or away, is tried with backoff, and what it refuses for ever
+is dropped with its reason. The update whose end is told is long over.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from updaterd.core.backoff import Backoff
+from updaterd.core.report import MOST, Moment, elapsed, join
+from updaterd.core.retry_after import parse_retry_after
+from updaterd.core.settings import Reports
+from updaterd.core.text import printable
+from updaterd.errors import UpdaterError
+from updaterd.net import Fetcher, read_headers
+from updaterd.store.outbox import Outbox, Row
+from updaterd.system import locks
+
+TOKEN_FILE = "reports-token"  # noqa: S105 - its name
+"""In the state directory: what `updaterd enroll` was given, a line of a header."""
+
+_BATCH_BYTES = 64 * 1024
+_MOST_REQUESTS = 32
+_RETRY = Backoff(base=30.0, cap=6 * 3600.0)
+_REFUSED_FOR_EVER = frozenset({400, 413, 422})  # these reports, not this machine
+_MACHINE_REFUSED = frozenset({401, 403, 404})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What one run of sending came to: reports that were taken, dropped, and wait."""
+
+    sent: int = 0
+    dropped: int = 0
+    waiting: int = 0
+
+
+class _PutOffError(Exception):
+    """Not now: the outbox knows when."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """Sends the outbox of one machine.
+
+    Attributes:
+        settings: `[reports]`.
+        outbox: where they are.
+        fetcher: asks the network, with the headers of `[reports]`.
+        state: the state directory: its lock, and the token of `updaterd enroll`.
+        now: Unix seconds.
+        steady: seconds of a clock that nobody sets.
+        draw: uniform in [0, 1), for backoff.
+    """
+
+    settings: Reports
+    outbox: Outbox
+    fetcher: Fetcher
+    state: Path
+    now: Callable[[], float]
+    steady: Callable[[], float]
+    draw: Callable[[], float]
+
+    def send(self, *, at_once: bool = False) -> Sent:
+        """Send what waits, if it is time.
+
+        Args:
+            at_once: a person asks: the pause after a failure does not count.
+
+        Raises:
+            sqlite3.Error: the outbox cannot be written; reports may go twice.
+
+        Power cut: what a server took and was not noted is sent again, and counted
+            once: it bears the same id.
+        """
+        sent = dropped = 0
+        try:
+            with locks.hold(self.state / "locks" / "reports.lock", subject="reports"):
+                for _ in range(_MOST_REQUESTS):
+                    if not at_once and self.outbox.sending().next_at > self.now():
+                        break
+                    rows = self.outbox.waiting(most=MOST, most_bytes=_BATCH_BYTES)
+                    if not rows:
+                        break
+                    accepted, refused = self._send(rows)
+                    sent, dropped = sent + accepted, dropped + refused
+        except (_PutOffError, locks.BusyError):
+            pass
+        return Sent(sent=sent, dropped=dropped, waiting=self.outbox.count())
+
+    def _send(self, rows: Sequence[Row]) -> tuple[int, int]:
+        """Send these; return how many were taken and dropped.
+
+        Raises:
+            _PutOffError: none of them now.
+        """
+        try:
+            status, headers, body = self.fetcher.exchange(
+                self.settings.url,
+                join([row.body for row in rows]),
+                headers=self._headers(rows),
+            )
+        except UpdaterError as error:
+            raise self._put_off(error.code, error.cause) from error
+        except OSError as error:
+            raise self._put_off("network", str(error)) from error
+        after = parse_retry_after(
+            headers.get("retry-after", ""),
+            date=headers.get("date", ""),
+            now=self.now(),
+        )
+        if status == 202:
+            now = self.now()
+            next_at = now + min(after, 3600.0) * (1 + self.draw()) if after else 0.0
+            self.outbox.sent(rows, now=now, next_at=next_at)
+            return len(rows), 0
+        reply = printable(body[:200].decode("utf-8", "replace"), longest=200)
+        text = f"the server answered {status}: {reply}"
+        if status not in _REFUSED_FOR_EVER:
+            raise self._put_off(f"http_{status}", text, after)
+        if len(rows) == 1:
+            self.outbox.drop(rows[0], reason=text)
+            return 0, 1
+        # one of them is refused: the others are not to suffer for it
+        half = len(rows) // 2
+        first, second = self._send(rows[:half]), self._send(rows[half:])
+        return first[0] + second[0], first[1] + second[1]
+
+    def _headers(self, rows: Sequence[Row]) -> Mapping[str, str]:
+        """Return what goes with the reports: how old each is, and who may send.
+
+        Raises:
+            BrokenError: the token's file cannot be read.
+        """
+        now = Moment(self.now(), self.steady())
+        ages = (elapsed(row.moment, now) for row in rows)
+        token = self.state / TOKEN_FILE
+        return {
+            # not in the body, whose bytes stay what `updaterd reports` shows
+            "Reports-Age": ",".join("" if age is None else f"{age:g}" for age in ages),
+            **(read_headers(token) if token.exists() else {}),
+        }
+
+    def _put_off(self, code: str, text: str, after: float = 0.0) -> _PutOffError:
+        failures = self.outbox.sending().failures + 1
+        delay = _RETRY.delay(
+            failures, draw=self.draw(), after=after if math.isfinite(after) else 0.0
+        )
+        self.outbox.failed(code=code, error=text, next_at=self.now() + delay)
+        return _PutOffError()
+
+
+def refusal(code: str) -> str:
+    """Return what a person can do about the answer of a report server."""
+    status = code.removeprefix("http_")
+    if status.isdigit() and int(status) in _MACHINE_REFUSED:
+        return "check `reports.url`, and whether the server wants a token"
+    return ""
