@@ -18,7 +18,7 @@ from fakes.starter import import_everything
 from fakes.trees import snapshot
 
 RACER = """
-import os, random, shutil, socket, stat, sys
+import os, random, shutil, socket, stat, sys, time
 app, victim, kinds = sys.argv[1], sys.argv[2], sys.argv[3].split(",")
 aside = app + ".aside"
 def put(kind, path, is_folder):
@@ -55,6 +55,7 @@ while True:
             continue
         try:
             put(random.choice(kinds), path, is_folder)
+            time.sleep(random.choice((0, 0.0005, 0.005, 0.05)))
             os.unlink(path)
         except OSError:
             pass
