@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Code that has taken over the process that opens bundles, in its real cage.
+"""Code that has taken over the bundle opener, in its real cage.
 
 A payload is Python: `apply(job, fd, progress)` runs where a full bundle would be
 unpacked, as if a hostile one had made the parser do it. Layers that a machine may lack
@@ -62,7 +62,7 @@ def launched(argv: list[str], machine: str, without: tuple[str, ...]) -> list[st
 
 
 def command(payload: str, machine: str, *, without: tuple[str, ...] = ()) -> list[str]:
-    """Return how the process that opens bundles is started, with a payload in it.
+    """Return how the bundle opener is started, with a payload in it.
 
     Args:
         payload: defines `apply`.

@@ -30,7 +30,7 @@ def use(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ask(which: str, job: Job) -> Answer:
-    """Return what the process that opens bundles says, with one of BOTH loops."""
+    """Return what the bundle opener says, with one of BOTH loops."""
     answer = parent.ask(job, argv=command(which))
     assert answer.confined is not None, answer.text
     assert answer.end is not None, answer

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Code inside of the process that opens bundles: what it can do to the rest, and say.
+"""Code inside of the bundle opener: what it can do to the rest, and say.
 
 Each payload runs in the real cage, in place of the unpacking (`fakes/cage.py`), with
 all that such code could reach: its descriptors, its parent, its pipe.

@@ -59,7 +59,7 @@ class Job:
 
 @record
 class Made:
-    """What the process that opens bundles says of what it made: numbers, no words.
+    """What the bundle opener says of what it made: numbers, no words.
 
     None of it is believed: `completion` hashes the tree after that process ended.
 
@@ -78,7 +78,7 @@ class Made:
 
 @record
 class Used:
-    """What the process that opens bundles took: CPU seconds, peak memory in bytes."""
+    """What the bundle opener took: CPU seconds, peak memory in bytes."""
 
     cpu_s: float = 0.0
     peak_rss: int = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory the process that opens bundles may take: one rule for all sides.
+"""How much memory the bundle opener may take: one rule for all sides.
 
 What it keeps beside its windows is the listings of the two trees, so what it may take
 follows from how heavy they are. `core/tree` bounds that, and this with it: 248 MiB for

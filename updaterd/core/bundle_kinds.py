@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kinds of bundles: what each codec's name begins with, and who can read it.
 
-Alone in its module: the process that opens bundles needs no more of the choice of a
+Alone in its module: the bundle opener needs no more of the choice of a
 route than these names.
 """
 

@@ -2,7 +2,7 @@
 """Frozen records for what a short-lived worker has to import.
 
 `dataclasses` imports `inspect`, which takes longer than applying a small delta: with
-it, the process that opens bundles takes 89 ms of CPU until it is ready instead of 47
+it, the bundle opener takes 89 ms of CPU until it is ready instead of 47
 (medians of 20 runs in turn on a busy machine, CPython 3.11). To
 a type checker `record` is `dataclass(frozen=True, slots=True)`; at run time nothing
 but slots, a constructor, equality, a hash and a repr.

@@ -185,7 +185,7 @@ def _check(product: Product) -> None:
     if why:
         raise BrokenError(
             f"{root!r:.100} cannot be the root of product {product.name}: {why}",
-            means="the daemon would own a folder that is not the product's alone",
+            means="the daemon would own a folder that others use, too",
             do="give the product a folder of its own, such as /opt/acme",
             code="grant_root",
         )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The entries of a tree, and which listings describe one possible tree.
 
-Apart from the manifest that lists them, because the process that opens bundles needs
+Apart from the manifest that lists them, because the bundle opener needs
 these only, and starts the faster the less it imports.
 """
 

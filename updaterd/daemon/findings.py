@@ -26,7 +26,7 @@ async def tell(
 
     Args:
         arguments: machine options, as the workers get them.
-        on_cage: called with the layers that confine what opens bundles.
+        on_cage: called with the layers that confine the bundle opener.
     """
     try:
         process = await asyncio.create_subprocess_exec(

@@ -170,7 +170,7 @@ class Supervisor:
         self._turn()
 
     def know_cage(self, cage: status.Document) -> None:
-        """Publish which layers confine the process that opens bundles."""
+        """Publish which layers confine the bundle opener."""
         self._cage = cage
         self._turn()
 

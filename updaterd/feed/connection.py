@@ -158,13 +158,15 @@ class Connector:
         if kind.partition(";")[0].strip().lower() != "text/event-stream":
             return Failure(
                 code="content_type",
-                text=f"what answers is {kind!r:.100}, not an event stream",
+                text=f"the answer is {kind!r:.100}, not an event stream",
                 slow=True,
             )
         if headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
             # We asked for none; unpacking could be made to fill the memory.
             return Failure(
-                code="content_encoding", text="the feed is compressed", slow=True
+                code="content_encoding",
+                text="the feed sends a compressed stream",
+                slow=True,
             )
         return None
 

@@ -113,9 +113,9 @@ class Watch:
         free = file_system.f_bavail * file_system.f_frsize
         if free < self._min_free:
             raise DiskFullError(
-                f"{self._folder}: there are only {format_bytes(free)} left, and "
+                f"{self._folder}: only {format_bytes(free)} left, and "
                 f"{format_bytes(self._min_free)} must stay free",
                 means="something else fills the disk; the installed release goes on "
-                "running, and what was begun is given back",
+                "running, and the unfinished update was removed",
                 do="free disk space, or lower download.min_free",
             )

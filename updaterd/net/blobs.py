@@ -157,7 +157,7 @@ def _from_any(
     if failures:
         raise failures[0]
     raise TransientError(
-        f"no server gave a good copy of {blob.sha256[:12]}", code="unreachable"
+        f"no server has an undamaged copy of {blob.sha256[:12]}", code="unreachable"
     )
 
 
@@ -195,7 +195,7 @@ def _fetch(
     ):
         raise WrongBytesError(
             f"{url:.200} is not the file that was signed",
-            means="it was thrown away; nothing was installed from it",
+            means="the file was deleted; nothing was installed from it",
             do="the server or a mirror is damaged or tampered with: tell whoever "
             "publishes",
         )

@@ -150,7 +150,7 @@ class _Connection(httpx.AsyncByteStream):
             if isinstance(event, h11.Response):
                 return event
             if not isinstance(event, h11.InformationalResponse):
-                raise httpx.RemoteProtocolError("what came is not an answer")
+                raise httpx.RemoteProtocolError("the answer is not HTTP")
             if event.status_code == 101:  # RFC 9110 section 15.2.2
                 raise httpx.RemoteProtocolError(
                     "switched protocols without being asked"

@@ -45,7 +45,7 @@ def too_much(url: str, limit: int) -> MisbehavedError:
 def too_slow(url: str) -> MisbehavedError:
     """Return the error for an answer that does not come on."""
     return MisbehavedError(
-        f"{url:.200} comes too slowly",
+        f"{url:.200} answers too slowly",
         means="what came is kept; the next attempt goes on from there",
         code="too_slow",
     )

@@ -327,7 +327,8 @@ class Fetcher:
             if origin_of(to) != origin_of(at):
                 raise MisbehavedError(
                     f"{at:.200} redirects to another origin, {to:.200}",
-                    means="it was not followed: only the configured one is asked",
+                    means="the redirect was not followed: updaterd fetches from the "
+                    "configured server only",
                     do="configure the final address",
                     code="cross_origin_redirect",
                 )
@@ -363,8 +364,8 @@ async def _checked(response: httpx.Response, url: str) -> httpx.Response:
     if status not in {200, 206}:
         raise HttpError(status, url)
     raise MisbehavedError(
-        f"{url:.200} came encoded although that was ruled out",
-        do="serve metadata and blobs as they are, without compression",
+        f"{url:.200} is compressed, although the request forbade that",
+        do="let the server or proxy send metadata and blobs without compression",
         code="content_encoding",
     )
 

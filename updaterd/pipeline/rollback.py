@@ -89,7 +89,8 @@ def _nothing(run: Run, running: str, to: str | None) -> BrokenError:
     return BrokenError(
         f"{name}: no earlier release is on disk",
         means=f"{known}: on disk, left for what runs now" if known else "",
-        do=f"`updaterd rollback {name} --to {others[0].version}`, if that is wanted"
+        do=f"`updaterd rollback {name} --to {others[0].version}` returns to it all "
+        "the same"
         if others
         else "publish an older release to the channel, or raise `keep`",
         code="nothing_to_return_to",
@@ -121,7 +122,7 @@ def _checked(run: Run, candidate: Earlier) -> bytes:
         raise BrokenError(
             f"{name} {target.version} is damaged: "
             f"{wrong[0].path} {wrong[0].difference}",
-            means="returning to it could be worse than staying",
+            means="updaterd does not switch to a damaged release",
             do="publish a release that works",
             code="previous_damaged",
         )

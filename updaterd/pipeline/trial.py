@@ -50,7 +50,9 @@ def undisturbed(teller: Teller) -> Iterator[list[int]]:
             signal.signal(number, handler)
         for got in caught[:1]:
             name = signal.Signals(got).name
-            teller.say(f"ending as told ({name}); `updaterd status` says how it went")
+            teller.say(
+                f"stopping because of {name}; `updaterd status` says how it went"
+            )
             signal.raise_signal(got)
 
 
@@ -186,7 +188,9 @@ def put_off(run: Run, deployment: Deployment, fault_text: str) -> NoReturn:
     text = f"{deployment.version} was on trial when the machine was told to stop"
     note = run.note(StoppingError.code, f"{text} ({fault_text})")
     run.journal.move(deployment.id, State.PROBATION, note)
-    raise StoppingError(text, means="nobody's fault: its trial is held again")
+    raise StoppingError(
+        text, means="the release is not to blame: its trial is repeated"
+    )
 
 
 def unwell(run: Run, *, version: str) -> str:
@@ -263,7 +267,7 @@ def roll_back(run: Run, ident: int) -> Outcome:
             )
             raise BrokenError(
                 f"{run.name}: rolled back from {deployment.version} to {target}, "
-                f"which is not well either: {fault.text}",
+                f"which is not healthy either: {fault.text}",
                 means="the application may be down",
                 do=_way_on(run, str(target)),
                 code="rollback_unhealthy",

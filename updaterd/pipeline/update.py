@@ -286,8 +286,8 @@ def _label_in_use(run: Run, manifest: Manifest) -> RejectedError:
     else:
         remedy = "publish it under a version of its own: a label names one release"
     return RejectedError(
-        f"{stage.releases(run.root) / manifest.version} runs and is not what was "
-        f"signed as {manifest.version}",
+        f"{stage.releases(run.root) / manifest.version} is the running release, and "
+        f"differs from what was signed as {manifest.version}",
         means="it cannot be replaced while it is the running release",
         do=remedy,
         code="label_in_use",

@@ -53,7 +53,7 @@ def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
         except (OSError, ValueError) as error:
             raise BrokenError(
                 f"cannot read the token file: {error}",
-                means="nothing was published: nobody could be told",
+                means="nothing was published: the feed could not be told about it",
                 do="check --token-file, or token_file in release.toml",
                 code="token",
             ) from error
@@ -65,7 +65,7 @@ def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
     if not token:
         raise BrokenError(
             "no publishing token for the feed",
-            means="nothing was published: nobody could be told",
+            means="nothing was published: the feed could not be told about it",
             do="make one with `updaterd token create`, then use --token-file, set "
             "UPDATERD_FEED_TOKEN or give the unit LoadCredential=updaterd.token; "
             "or use --no-announce, and machines will poll",

@@ -295,7 +295,7 @@ def place(catalog: Catalog, order: Order) -> int:
         )
     if seq >= LAST_SEQ:
         raise RejectedError(
-            f"seq {seq} leaves no place for what comes later",
+            f"seq {seq} leaves no number for later releases",
             do=f"leave --seq away, or use less than {LAST_SEQ}",
             code="seq_exhausted",
         )

@@ -56,7 +56,7 @@ def daemon_section(
         started_at: Unix seconds.
         feed: the subscription; None before it was tried.
         refused: `refusal` of the last reload; None when it was taken.
-        cage: layers that confine the process that opens bundles; None: not known yet.
+        cage: layers that confine the bundle opener; None: not known yet.
     """
     section: Document = {
         "pid": os.getpid(),

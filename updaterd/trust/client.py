@@ -249,8 +249,8 @@ def _check_profile(root: Root, *, demo: bool) -> None:
         raise BrokenError(
             "the repository was made with the demo profile",
             means="its keys protect nothing, so nothing from it is installed",
-            do="publish from a repository of the prod profile, or run updaterd "
-            "with --demo to play",
+            do="publish from a repository of the prod profile, or run updaterd with "
+            "--demo to try it out",
             code="demo_repository",
         )
 

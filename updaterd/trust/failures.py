@@ -107,7 +107,7 @@ def _download(error: exceptions.DownloadError, name: str) -> UpdaterError:
     if isinstance(error, exceptions.DownloadHTTPError):
         return TransientError(
             f"the repository has no {name}",
-            means="it is incomplete, or the address leads elsewhere; " + KEPT,
+            means="the repository is incomplete, or the address is wrong; " + KEPT,
             do="check `[trust] repository`; updaterd tries again by itself",
             code="metadata_missing",
         )

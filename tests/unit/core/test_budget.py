@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the process that opens bundles may take follows from what it has to hold."""
+"""What the bundle opener may take follows from what it has to hold."""
 
 from updaterd.core.budget import EACH, GROUND, applying
 from updaterd.core.tree import MAX_MEMORY, File, weight

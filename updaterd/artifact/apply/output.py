@@ -2,7 +2,7 @@
 """The files that a confined process makes, under a directory descriptor.
 
 Every file is created exclusively and never through a link. Neither hashed nor sealed:
-the process that opens bundles is not believed, and may change no mode. `completion`
+the bundle opener is not believed, and may change no mode. `completion`
 does both after it ended.
 """
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that opens bundles: its parent, its cage, and what the two say."""
+"""The bundle opener: its parent, its cage, and what the two say."""

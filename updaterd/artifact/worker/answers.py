@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the process that opens bundles may say: numbers of known size, and no words.
+"""What the bundle opener may say: numbers of known size, and no words.
 
 It could be anybody's after its first look at a bundle. So it says by number what became
 of its job, and its parent finds the words: no byte that it chose reaches a log, a

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker process that opens bundles; `parent` starts it.
+"""The bundle opener, a confined process; `parent` starts it.
 
 A job comes on stdin, marshalled by the same Python; numbers go to stdout (`answers`).
 For a small delta most of its life would go into importing, so it imports little, and

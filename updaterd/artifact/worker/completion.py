@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tree completed by the parent, once the process that opens bundles has ended.
+"""A tree completed by the parent, once the bundle opener has ended.
 
 That process makes the files which need its bundle, and is not believed: everything in
 its reach is hashed here, from a descriptor that was opened before it started, and gets

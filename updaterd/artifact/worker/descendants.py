@@ -71,7 +71,7 @@ def end(known: set[int]) -> None:
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
     raise TransientError(
-        "the process that opens bundles left others running that cannot be ended",
+        "the bundle opener left others running that cannot be ended",
         means="what it made is not used",
         do="report it, with the bundle; restart the machine",
         code="worker_left_others",

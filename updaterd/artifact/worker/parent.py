@@ -347,7 +347,7 @@ def _too_long(within: Patience, *, is_silent: bool) -> TransientError:
         else f"did not end within {within.total_s:.0f} s"
     )
     return TransientError(
-        f"the process that opens bundles {how}",
+        f"the bundle opener {how}",
         means="what it made is not used",
         do="look at the disk",
         code="worker_silent",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the end of the process that opens bundles means: whose fault, in which words.
+"""What the end of the bundle opener means: whose fault, in which words.
 
 Its answer is a number, and its end a signal or an exit code. Only what contents can
 cause speaks against a bundle (docs/decisions/0026).
@@ -49,8 +49,7 @@ def failed(failure: Failure, job: Job, *, is_confined: bool) -> UpdaterError:
     """Return what a failure means, in words that are found here."""
     if not is_confined:
         return TransientError(
-            "the process that opens bundles could not be confined: "
-            f"{os.strerror(failure.errno)}",
+            f"the bundle opener could not be confined: {os.strerror(failure.errno)}",
             means="no bundle is opened outside of its cage",
             code="cage_not_built",
         )
@@ -82,12 +81,14 @@ def disk(code: str, job: Job, number: int) -> TransientError:
 def _killed(*, starved: bool) -> TransientError:
     if starved:
         return TransientError(
-            "the process that opens bundles was killed: out of memory",
+            "the bundle opener was killed: out of memory",
             do=oom.CURE,
             code="out_of_memory",
         )
     return TransientError(
-        "the worker was killed", means="by a person, perhaps", code="worker_killed"
+        "the bundle opener was killed",
+        means="perhaps by a person; it is started again",
+        code="worker_killed",
     )
 
 
@@ -111,7 +112,9 @@ def died(answer: Answer, job: Job) -> UpdaterError:
         )
     if code == -signal.SIGXCPU:
         return RejectedError(
-            "the bundle takes too long to apply", code="cpu_limit", do="publish again"
+            "the bundle takes too much CPU time to apply",
+            code="cpu_limit",
+            do="publish the release again",
         )
     if answer.confined is None:
         # It had not seen a byte of the bundle.
@@ -121,7 +124,7 @@ def died(answer: Answer, job: Job) -> UpdaterError:
             or "OSError: [Errno " in answer.text
         )
         return TransientError(
-            "the process that opens bundles ended before it opened one: "
+            "the bundle opener ended before it opened one: "
             f"{line or f'exit code {code}':.200}",
             do="look at the disk, and at the installation of updaterd",
             code="disk_error" if is_disk else "cage_not_built",
@@ -129,10 +132,10 @@ def died(answer: Answer, job: Job) -> UpdaterError:
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     if -code in _CRASHES:
         return MalformedError(
-            f"the process that opens bundles crashed: {how}", code="worker_crashed"
+            f"the bundle opener crashed: {how}", code="worker_crashed"
         )
     return TransientError(
-        f"the process that opens bundles ended without an answer: {how}",
+        f"the bundle opener ended without an answer: {how}",
         means="what it made is not used; it is tried again",
         do="look at the disk and at `dmesg`",
         code="disk_error" if code == -signal.SIGBUS else "no_answer",

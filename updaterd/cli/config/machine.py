@@ -63,7 +63,7 @@ def _mounts(product: Product) -> Iterator[str]:
 
 
 def cage() -> dict[str, Any]:
-    """Return which layers the cage of the process that opens bundles has here.
+    """Return which layers the cage of the bundle opener has here.
 
     With `missing`, a sentence for each that leaves something open.
     """

@@ -106,7 +106,7 @@ class Stage:
         except subprocess.TimeoutExpired as error:
             raise BrokenError(
                 f"`updaterd {line[0]}` did not end within {_PATIENCE_S:.0f} s",
-                means="this machine is too busy, or the command stands still",
+                means="this machine is too busy, or the command hangs",
                 do="try again when the machine has less to do",
                 code="demo_failed",
             ) from error
@@ -152,7 +152,9 @@ class Stage:
                         code="demo_failed",
                     )
             time.sleep(0.1)
-        raise BrokenError(f"waited in vain for {event}", code="demo_failed")
+        raise BrokenError(
+            f"{event} did not happen within {_PATIENCE_S:.0f} s", code="demo_failed"
+        )
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """SIGKILL a process and everything it started, at this instant."""

@@ -84,8 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         raise TransientError(
             f"the disk refused: {error}",
-            means="machines see all of it or nothing, never a half",
-            do="see to the disk, then run the same command again: it finishes",
+            means="machines see the whole publication or nothing of it",
+            do="repair the disk, then run the same command again: it finishes the "
+            "publication",
             code="disk",
         ) from error
 

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{word} {len(paths)} files, {freed:,} bytes")
     if days > arguments.older_than_days:
         print(
-            f"what was referred to in the last {days:g} days stays: machines may still "
-            "go by metadata of that age"
+            f"what metadata of the last {days:g} days names was not deleted: machines "
+            "may still use metadata of that age"
         )
     return 0

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             catalog = publish.catalog_of(workspace, repository, product)
             for channel in catalog.channels():
                 output.show_channel(catalog.pointer(channel))
-        print("machines that have something later step back to that")
+        print("machines that have a later release step back to these offers")
         sys.stdout.flush()
         if arguments.dry_run:
             return 0
@@ -111,7 +111,8 @@ def _say(arguments: argparse.Namespace, recovered: "Recovered", address: str) ->
     print(
         f"past what {address} serves:"
         if address
-        else "what is out cannot be seen: past all that can be by this machine's clock"
+        else "the published copy cannot be read: versions and seqs follow this "
+        "machine's clock"
     )
     for role, version in recovered.roles.items():
         print(f"  {role}: version above {version}")
@@ -119,8 +120,8 @@ def _say(arguments: argparse.Namespace, recovered: "Recovered", address: str) ->
         print(f"  {product}: seq above {seq}")
     for product, label in recovered.lost:
         print(
-            f"  {product} {label} is out and not here: its label stays taken; the "
-            "same contents can be pushed again"
+            f"  {product} {label} was published and is missing here: its version "
+            "stays reserved; push the same contents again to have it back"
         )
     for note in recovered.notes:
         print(f"note: {note}")

@@ -18,33 +18,35 @@ bad_min_updater: `--min-updater` is not a version | correct it
 bad_workspace: the repository's settings cannot be used | correct `release.toml`
 change_outdated: the change was made for an older root | export it again
 change_pending: a change of keys waits | import or cancel it
-concurrent_publish: another publication was faster | run it again
+concurrent_publish: somebody else published meanwhile | run it again
 credential: a credential cannot be used | correct it
 delta_worker: a process that makes deltas died | free memory; run it again
-disk: the disk refused | repair it, then run the same command
+disk: the disk refused to read or write | repair it, then run the same command
 empty_channel: the channel has no release | push one
 empty_tree: there is nothing in the folder | name the right folder
-exists: it exists already | choose another name
-floor_above: the floor would be above the release | choose a lower floor
-key_unreachable: a key does not answer | check the token, the KMS, the plug
+exists: a file or folder of that name exists already | choose another name
+floor_above: the floor would be above the release's own seq | choose a lower floor
+key_unreachable: the token or service that holds a key does not answer
+  | check that it is connected and can be reached
 keyring: the names of the keys cannot be read | see the file that is named
 missing_keys: keys are not here | bring them, or rotate lost ones
 no_change: no change of keys waits | nothing
 no_repository: there is no repository | `release init`
-no_say: the key's signature would not count | use another key
+no_say: the key does not sign for that role | use another key
 no_such_key: there is no such key | `release keys list`
 no_such_role: there is no such role | `release status`
-nothing_beneath: there is no other offer for the other machines
+nothing_beneath: the channel has no older offer for the machines that the rollout does
+  not reach
   | push a release that works; pause, or yank
 no_workspace: the folder is not a workspace | `release init`; `--repo`
 not_a_feed: what answers is not a feed | check `--feed`
 not_carried: the tree has what no release carries | leave it out, or `--drop`
-not_confirmed: it was not confirmed | answer yes, or use `--yes`
+not_confirmed: nobody confirmed the step | answer yes, or use `--yes`
 not_metadata: the file is not metadata | use the right file
 not_compared: what is published there is another repository
   | correct `served_at` in `release.toml`
 not_newest: the channel offers a later release | `release publish` to go back
-other_file: the file is another one than the change that waits | export it again
+other_file: the file does not belong to the change of keys that waits | export it again
 partial_step_back: only a part of the machines would step back
   | offer the older release to all
 passphrase: the passphrase is missing or wrong | give the right one
@@ -63,7 +65,7 @@ seq_mismatch: the version has another seq | leave `--seq` out
 seq_not_above: the seq is not above the last one | choose a higher one
 source_paused: the channel to promote from is paused | resume it; `release publish`
 signing_failed: a key did not sign | check the token, the KMS
-taken_back: the channel offered it before and went back from it
+taken_back: the channel offered the release before, and offers an older one now
   | `release publish` to offer it again
 token: the token for announcements cannot be used | check `--token-file`
 token_refused: the feed refused the token | use another token

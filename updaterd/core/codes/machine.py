@@ -3,10 +3,10 @@
 
 ROWS = """
 error: an error without a code of its own | do what the text says
-transient: it may work later | nothing: tried again
-broken: a person must look at it | do what the text says
+transient: an attempt failed, and a later one may work | nothing: tried again
+broken: updaterd cannot go on until a person repairs something | do what the text says
 config: the configuration cannot be used | correct the line that is named
-busy: another process is at work on it | wait for it
+busy: another updaterd process works on this product | wait for it to end
 machine_refused: the operating system refused | look at space, rights and `dmesg`
 disk_full: there is no room | free space on the file system that is named
 disk_error: the disk refused to read or write | look at `dmesg` and the disk
@@ -17,8 +17,8 @@ unsafe_command: others could change a hook or a health command: it is not run
   | let only root, or the daemon's user, write it and its directories
 unsafe_config: others could change the configuration: it is not used
   | let only root, or the daemon's user, write it and its directories
-in_the_way: something foreign is where a release must be replaced, such as a mounted
-  file system | unmount it, or move it away
+in_the_way: something that is not updaterd's, such as a mounted file system, is where a
+  release must be replaced | unmount it, or move it away
 unsafe_staging: others could change a release while it is built
   | correct the rights of the product's root
 cache_full: there is no room for metadata or bundles | free space below the cache
@@ -43,7 +43,7 @@ label_in_use: the active release is not what was signed under its name: it is da
   or its publisher gave the name to another tree
   | `updaterd verify PRODUCT --repair`; publish the other tree as a version of its own
 staged_tree_gone: a staged release vanished from disk before it was active
-  | nothing: built again
+  | nothing: it is built again
 not_staged: the release is not on disk | `updaterd update`
 nothing_to_return_to: there is no earlier release on disk
   | wait for a release that works
@@ -58,19 +58,20 @@ restart_refused: systemd refused to restart the units: it has no grant, or knows
   such unit | `updaterd config grant --write`; see the text
 out_of_memory: the kernel killed a process of updaterd because memory was short
   | free memory, or raise `MemoryMax=` of the unit
-worker_killed: the worker was killed, perhaps by a person | `journalctl -k`
+worker_killed: the worker or the bundle opener was killed, perhaps by a person
+  | `journalctl -k`
 no_such_command: a configured command does not exist, or cannot be run
   | correct it, or its rights
 worker_died: the worker ended early | read the worker's lines in the journal
-no_answer: the process that opens bundles ended without an answer
+no_answer: the bundle opener ended without an answer
   | look at the disk and `dmesg`; it is tried again
-worker_silent: the process that opens bundles made no progress, or did not end in time
+worker_silent: the bundle opener made no progress, or did not end in time
   | look at the disk
-worker_left_others: the process that opens bundles left processes that cannot be ended
+worker_left_others: the bundle opener left processes that cannot be ended
   | restart the machine; report it, with the bundle
-cage_open: the process that opens bundles is confined less than it could be
+cage_open: the bundle opener is confined less than it could be
   | use a kernel of 5.13 or newer with Landlock enabled, on x86-64 or aarch64
-cage_not_built: the process that opens bundles could not start, or not be confined
+cage_not_built: the bundle opener could not start, or not be confined
   | see the text; `updaterd config check`
 bad_old_files: an installed file was changed, or cannot be read
   | `updaterd verify PRODUCT --repair`
@@ -78,7 +79,7 @@ bad_root: the first root cannot be used | install `trust.root` again
 no_such_user: the daemon's user does not exist
   | install the package, or make it with systemd-sysusers
 not_granted: the rights could not be written or applied | run it as root; see the text
-tree_gone: the journal has a release installed, and the disk has none
+tree_gone: the journal says that a release is installed, and it is not on disk
   | mount its file system; if you deleted everything, `updaterd update PRODUCT
   --retry`
 no_such_product: the configuration has no such product | see the configuration

@@ -9,8 +9,8 @@ upgrade: a newer release is under way | nothing
 step_back: a step back that the publisher signed is under way | nothing
 nothing_offered: the channel is empty | nothing
 paused: the publisher paused the channel | nothing
-not_understood: it was made for a newer updaterd and is passed over; what is installed
-  stays | update updaterd
+not_understood: the release or channel needs a newer updaterd and is skipped; the
+  installed release stays | update updaterd
 not_for_platform: no offer was made for this machine's platform
   | nothing; the publisher may add it
 not_in_rollout: the rollout does not reach this machine yet | nothing
@@ -21,7 +21,7 @@ held: a hold stops it | `updaterd unhold`, or wait
 outside_window: it waits for the maintenance window | nothing
 blocked: the release failed or was rolled back here
   | wait for a newer release, or `updaterd update --retry`
-system_stopping: the machine, or updaterd, was told to stop during a trial
+system_stopping: the machine, or updaterd, was stopped during a trial
   | nothing: the trial is repeated at the next start
 superseded: another release came before this one was done | nothing
 resumed: a deployment that was cut short went on | nothing
@@ -29,10 +29,11 @@ on_disk: its tree was on disk already | nothing
 adopted: the tree was made of files that were on disk already | nothing
 adopting: an application that others installed was taken over | nothing
 found_on_disk: the journal took over what is on disk | nothing
-current_restored: `current` was gone and is back | nothing
-nothing_on_disk: no release is left on disk; a person had the product installed anew
+current_restored: `current` was missing and was made again | nothing
+nothing_on_disk: no release is left on disk; a person ordered a new installation
   | nothing
 left_for_package: somebody removed `current` of updaterd itself: the packaged release
   runs | `updaterd unhold updaterd`
-http_204: the feed told this machine to go away | nothing: asked again at the next poll
+http_204: the feed asked this machine not to connect again
+  | nothing: the machine asks again at its next poll
 """

@@ -10,16 +10,18 @@ metadata_rollback: metadata is older than what this machine accepted before
   | look for a stale mirror, or a replay
 metadata_mixed: files do not belong together
   | nothing: a cache is stale, and that passes
-metadata_malformed: what came is not metadata
+metadata_malformed: the server sent something that is not metadata
   | look for a proxy's page, or a broken upload
 metadata_missing: a file of the repository does not exist | complete the upload
-stale_mirror: the timestamp is older than before; the newer one is kept
+stale_mirror: the repository serves an older timestamp than before; the newer one is
+  kept
   | refresh the mirror
-no_such_channel: nobody signed that channel | check the names in the configuration
-no_such_release: nobody signed that release
+no_such_channel: the repository has no such channel
+  | check the names in the configuration
+no_such_release: no key of the repository signed that release
   | look for a missing platform, or a pointer that came too early
-no_such_target: nobody signed that file | check the repository
-wrong_target: it is validly signed, for another product, channel or platform
+no_such_target: no key of the repository signed that file | check the repository
+wrong_target: a signed document is for another product, channel or platform
   | check your own signing; a key may be stolen
 below_floor: the repository asks for a release below the signed floor
   | check what was signed

@@ -2,8 +2,9 @@
 """Codes that are the release's own fault: it is blocked on this machine."""
 
 ROWS = """
-rejected: the release cannot be used | publish another release
-malformed: bytes are not what their format requires | publish again
+rejected: the release cannot be used on this machine | publish another release
+malformed: a file of the release does not have the format that it should have
+  | publish again
 unhealthy: its health check or its units failed during the trial
   | see the reason; publish a release that works
 restart_failed: its units did not start | `systemctl status UNIT`; read the unit's log
@@ -12,7 +13,7 @@ interrupted_in_probation: updaterd died during the trial
   | nothing: tried again, later each time
 rebooted_in_probation: the machine restarted during the trial
   | nothing: tried again, later each time
-self_update_failed: the guard went back from a release of updaterd
+self_update_failed: the guard put an older release of updaterd back
   | publish a release of updaterd that works
 rolled_back_by_hand: somebody ran `updaterd rollback`
   | `updaterd update --retry`, or wait for a newer release
@@ -21,10 +22,11 @@ no_usable_bundle: none of its bundles can be used here
 bad_bundle: a file is not a bundle | publish again
 bad_output: a bundle does not make the files that were signed | publish again
 wrong_tree: a bundle does not make the tree that was signed | publish again
-worker_crashed: the process that opens bundles crashed | publish again; report it
+worker_crashed: the bundle opener crashed | publish again; report it
 cpu_limit: a bundle takes too long to apply | publish again
 memory_limit: a bundle needs more memory than it may have | publish again
-too_large: there are more bytes than the format allows | publish less at once
+too_large: a file or document is longer than its format allows
+  | publish a smaller release
 unknown_codec: a bundle is compressed in a way this updaterd does not know
   | update updaterd
 newer_bundle: a bundle has a newer format | update updaterd

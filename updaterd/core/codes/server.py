@@ -14,8 +14,8 @@ log_url: the address of the log is not valid | correct `--log`
 extra_missing: the server's libraries are not installed | install `updaterd[server]`
 tokens_unreadable: the tokens cannot be read | correct the file's rights
 tokens_unwritable: the tokens cannot be written | correct the folder's rights
-downloads_full: as many files are being read as the feed server can open, or this
-  address reads as many as are free | later
+downloads_full: the feed server reads as many files as it can open, or one address
+  reads more than its share | try again later
 unavailable: the feed server cannot answer now: files or connections are at their
   limit, or its disk refuses | read its log
 too_many_tokens: there are too many tokens | revoke some
@@ -29,9 +29,9 @@ metadata_older: the announcement's metadata is older than what was announced
   | announce what is newest
 too_many_announcements: announcements come too fast | slow down
 body_timeout: the body did not come in time | send it at once
-head_too_large: the request's head is too large | send less
+head_too_large: the headers of the request are too large | send fewer
 method_not_allowed: the method is not allowed | use GET or POST
-not_ready: the server starts or stops | ask again
+not_ready: the feed server is starting or stopping | ask again
 full: the server has as many streams as it may | ask again later; add servers
 too_many_at_once: too many streams open at once | ask again later
 operate_scope_required: metrics need a token with the scope `operate`

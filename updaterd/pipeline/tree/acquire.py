@@ -139,7 +139,8 @@ def choose(job: Job) -> Route:
         raise TransientError(
             f"every copy of {job.manifest.version} is damaged or missing{why}",
             means="nothing was installed from it; the installed release goes on",
-            do="whoever runs the server or its mirrors should compare the blobs",
+            do="ask the publisher to run `updaterd release verify --deep` on the "
+            "server and its mirrors",
             code=job.spoilt,
         ) from error
 

@@ -60,8 +60,8 @@ def offer(  # noqa: PLR0913 - what a channel can be told of a release
             raise RejectedError(
                 f"{pointer.product}/{pointer.channel} offers {standing.version}, "
                 f"which is later than {version}",
-                means="a machine that has it would not know whether to go back: a "
-                "part of the machines cannot be taken back",
+                means="only a part of the machines would step back, which is not "
+                "supported: no other machine could tell what it should have",
                 do="offer the older release to all (--permille 1000), or the later "
                 "one to fewer (`updaterd release rollout`)",
                 code="partial_step_back",

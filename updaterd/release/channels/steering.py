@@ -229,8 +229,9 @@ def _check_not_back(
     if not offered and catalog.offered(pointer.channel).includes(wish.version):
         raise RejectedError(
             f"{where} offered {wish.version} before, and does not any more",
-            means="somebody took it back; pushing it again would not tell them",
-            do="if it is to be offered again: `updaterd release publish`",
+            means="somebody withdrew it from this channel; pushing it again must not "
+            "undo that",
+            do="to offer it again: `updaterd release publish`",
             code="taken_back",
         )
 
@@ -241,7 +242,7 @@ def not_newest(pointer: ChannelPointer, version: str) -> RejectedError:
         f"{pointer.product} {version} exists, and {pointer.channel} already offers a "
         f"later release (seq {pointer.releases[0].seq})",
         means="offering it again would take machines back",
-        do="if that is what you want: `updaterd release publish`",
+        do="to make machines step back to it: `updaterd release publish`",
         code="not_newest",
     )
 

@@ -80,7 +80,7 @@ def propose(
         change(repository.root, repository.targets())
     except ValueError as error:
         raise BrokenError(
-            f"the keys cannot be changed so: {error}",
+            f"the keys cannot be changed like this: {error}",
             do="`updaterd release status` shows the roles, `keys list` the keys",
             code="bad_change",
         ) from error
@@ -263,9 +263,9 @@ def take_in(
         proposal = files.get(role)
         if proposal is None or proposal.signed_bytes != signed.signed_bytes:
             raise RejectedError(
-                f"{path} is not what was exported",
+                f"{path} is not the file that was exported",
                 means="its signatures do not count for the waiting change",
-                do="export again, sign that",
+                do="export the change again, and sign that file",
                 code="other_file",
             )
         proposal.signatures.update(signed.signatures)

@@ -264,7 +264,7 @@ class Secrets:
         if length < SHORTEST:
             raise BrokenError(
                 f"the passphrase for the new key {name} has {length} characters",
-                means="whoever gets the file would guess it; nothing was made",
+                means="somebody who gets the file could guess it; no key was made",
                 do=f"use at least {SHORTEST}, better {ADVISED}: several words do",
                 code="weak_passphrase",
             )
@@ -289,7 +289,8 @@ class Secrets:
         if ask is not None:
             return ask(name)
         raise BrokenError(
-            f"the key {name} needs a {kind.noun} and nobody is there to ask",
+            f"the key {name} needs a {kind.noun} and there is no terminal to ask for "
+            "it",
             do=f"use {kind.option}, set {kind.variable}, or give the unit "
             f"LoadCredential={kind.credential}",
             code="passphrase" if kind is PASSPHRASE else "pin",

@@ -93,7 +93,8 @@ class Repository:
             raise BrokenError(
                 f"cannot read the repository in {self._folder}: {error}",
                 means="nothing was changed",
-                do="restore it from a copy: it is all signed, so any mirror will do",
+                do="restore the folder from a backup or any mirror: every file in it "
+                "is signed",
                 code="repository_unreadable",
             ) from error
 

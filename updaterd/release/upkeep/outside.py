@@ -153,7 +153,7 @@ class Served:
         return ForeignError(
             f"the {file} at {self.address} was not signed by the keys of this "
             "repository",
-            means="what is out cannot be compared with what is here",
+            means="the published copy cannot be compared with this workspace",
             do="check the address (served_at in release.toml); --no-compare goes on "
             "without",
         )

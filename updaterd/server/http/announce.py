@@ -64,7 +64,10 @@ class Announcements:
             publisher = token.id
             if not self._bucket(token).take(self._clock()):
                 return problem(
-                    429, "too_many_announcements", "slow down", {"retry-after": "1"}
+                    429,
+                    "too_many_announcements",
+                    "announcements come too fast: send fewer a second",
+                    {"retry-after": "1"},
                 )
             return await self._take(request, token)
         except (TimeoutError, ClientDisconnect):

@@ -136,8 +136,9 @@ class MetadataWatch:
                 f"pushed timestamp has version {version}, {newest} is already served",
                 means="clients would refuse it as a rollback",
                 do="publish again from the newest repository; if it was restored from "
-                "a backup, `updaterd release recover`; if it was made anew and counts "
-                "from 1 again, move the event log away and restart the server",
+                "a backup, `updaterd release recover`; if it is a new repository "
+                "whose versions start at 1, move the event log away and restart the "
+                "server",
             )
 
     def remember(self, record: Record) -> None:

@@ -219,7 +219,7 @@ def test_a_worker_without_zstd_says_so(monkeypatch):
 def test_what_opens_bundles_leaves_no_byte_code_in_its_release(tmp_path, job, kept):
     """
     A release is closed: a file more, and `verify` calls it damaged and `rollback`
-    refuses it. The process that opens bundles starts without `site`, so that it must
+    refuses it. The bundle opener starts without `site`, so that it must
     be told where its parent keeps byte code, or that it keeps none.
     """
     release, cache = tmp_path / "release", tmp_path / "cache"

@@ -144,7 +144,7 @@ def test_recover_goes_on_past_what_is_out(restored):
     said = json.loads(restored("recover", "--dry-run", "--json"))
     assert said["lost"] == [{"product": "acme", "version": "1.1.0"}]
     said = restored("recover")
-    assert "1.1.0 is out and not here" in said
+    assert "1.1.0 was published and is missing here" in said
     assert said.index("1.0.0 (seq 1)") < said.index("recovered")
     restored.upload()
     assert restored.client.offered() == "1.0.0", "what the backup says"
@@ -236,7 +236,7 @@ def test_a_feed_that_knows_newer_metadata_is_believed(world, monkeypatch):
     assert "restored from a backup" in said
     assert "release recover" in said
     said = world("recover", "--ahead", "50", at=False)
-    assert "what is out cannot be seen" in said
+    assert "the published copy cannot be read" in said
 
 
 def test_a_backup_made_after_a_recovery_is_recovered_from_twice(world):

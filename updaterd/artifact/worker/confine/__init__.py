@@ -72,16 +72,16 @@ class Confined:
         missing = []
         if not self.landlock_abi:
             missing.append(
-                "no Landlock: what opens bundles could write where this user may"
+                "no Landlock: the bundle opener could write where this user may"
             )
         elif self.landlock_abi < 3:
             missing.append(
-                f"Landlock {self.landlock_abi}: what opens bundles could cut this "
+                f"Landlock {self.landlock_abi}: the bundle opener could cut this "
                 "user's files short"
             )
         if not self.seccomp:
             missing.append(
-                "no seccomp filter: what opens bundles could steer this user's "
+                "no seccomp filter: the bundle opener could steer this user's "
                 "other processes"
             )
         return tuple(missing)

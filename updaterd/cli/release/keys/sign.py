@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.yes:
         if not sys.stdin.isatty():
             raise BrokenError(
-                "nobody is there to confirm what is signed",
+                "there is no terminal on which a person could confirm the signature",
                 do="read it, then use --yes",
                 code="not_confirmed",
             )

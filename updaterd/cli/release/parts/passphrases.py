@@ -51,11 +51,11 @@ def ask_twice(name: str) -> bytes:
     while True:
         first = ask_passphrase(name)
         if len(first.decode("utf-8", "replace")) < SHORTEST:
-            print(f"at least {SHORTEST} characters: once more", file=sys.stderr)
+            print(f"too short: use at least {SHORTEST} characters", file=sys.stderr)
         elif first == ask_passphrase(f"{name} (again)"):
             return first
         else:
-            print("they differ: once more", file=sys.stderr)
+            print("the two passphrases differ: type both again", file=sys.stderr)
 
 
 def passphrase(arguments: argparse.Namespace) -> "Secrets":
