@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fakes.origin import Origin
 
+from updaterd import durable
 from updaterd.core.manifest import File, Full, Manifest
 from updaterd.net import Fetcher
 from updaterd.release import publish, workspace
@@ -74,11 +75,23 @@ class Publisher:
         return publish.open_repository(self.space, self.now)
 
     def release(
-        self, version, *, product="acme", channel="stable", seq=None, **changes
+        self,
+        version,
+        *,
+        product="acme",
+        channel="stable",
+        seq=None,
+        blob=False,
+        **changes,
     ):
         repository = self.open()
         catalog = publish.catalog_of(self.space, repository, product)
         manifest = manifest_of(product, version, seq or catalog.next_seq(), **changes)
+        if blob:
+            durable.make_dir(self.space.blob(manifest.full.sha256).parent)
+            self.space.blob(manifest.full.sha256).write_bytes(
+                f"{product} {version}\n".encode()
+            )
         catalog.add(manifest)
         if channel:
             pointer = catalog.pointer(channel)

@@ -9,9 +9,10 @@ import sys
 import pytest
 from fakes.serving import request
 
+from updaterd.core.caching import FRESH, IMMUTABLE
 from updaterd.errors import BrokenError
 from updaterd.server.http import files
-from updaterd.server.http.files import FRESH, IMMUTABLE, RepositoryFiles, cache_rules
+from updaterd.server.http.files import RepositoryFiles, cache_rules
 
 CONTENT = hashlib.shake_256(b"a blob").digest(200_000)  # the same in every process
 HASH = hashlib.sha256(CONTENT).hexdigest()

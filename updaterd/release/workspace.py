@@ -21,6 +21,7 @@ from updaterd.core import layout
 from updaterd.core.names import check_name
 from updaterd.errors import BrokenError
 from updaterd.files import deletion
+from updaterd.release.destinations.contract import PATIENCE_S
 from updaterd.release.keys.files import Passphrase
 from updaterd.release.keys.keyring import Keyring
 from updaterd.system import locks
@@ -37,6 +38,8 @@ class Settings:
 
     Attributes:
         served_at: where the world finds `public/`; None: beside the feed, if at all.
+        to: destinations that each publication is copied to.
+        patience_s: how long a destination is asked again that does not answer.
     """
 
     profile: str
@@ -44,6 +47,8 @@ class Settings:
     feed: str | None = None
     token_file: str | None = None
     served_at: str | None = None
+    to: tuple[str, ...] = ()
+    patience_s: float = PATIENCE_S
     deltas: int = 5
 
 
@@ -156,8 +161,8 @@ def _check_same(existing: Path, settings: Settings) -> None:
             do="choose another directory",
             code="workspace_exists",
         )
-    for name in ("feed", "token_file", "served_at"):
-        if getattr(settings, name) not in {None, getattr(present, name)}:
+    for name in ("feed", "token_file", "served_at", "to"):
+        if getattr(settings, name) not in {None, (), getattr(present, name)}:
             raise BrokenError(
                 f"{existing.parent} already is a workspace, with another {name}",
                 means="it was left as it is",
@@ -168,10 +173,14 @@ def _check_same(existing: Path, settings: Settings) -> None:
 
 def _toml(settings: Settings) -> str:
     lines = ["# written by `updaterd release init`"]
-    for name in ("profile", "platform", "feed", "token_file", "served_at", "deltas"):
+    for name in (
+        "profile", "platform", "feed", "token_file", "served_at", "to", "deltas"
+    ):  # fmt: skip
         value = getattr(settings, name)
         if value is None:
             lines.append(f'# {name} = ""')
+        elif value == ():
+            lines.append(f'# {name} = ["s3://BUCKET/PREFIX"]')
         else:
             lines.append(f"{name} = {json.dumps(value)}")
     return "\n".join(lines) + "\n"
@@ -186,6 +195,8 @@ def _read_settings(path: Path) -> Settings:
             feed=str(table["feed"]) if "feed" in table else None,
             token_file=str(table["token_file"]) if "token_file" in table else None,
             served_at=str(table["served_at"]) if "served_at" in table else None,
+            to=_destinations(table.get("to", ())),
+            patience_s=float(table.get("patience_s", PATIENCE_S)),
             deltas=int(table.get("deltas", 5)),
         )
     except FileNotFoundError as error:
@@ -199,3 +210,17 @@ def _read_settings(path: Path) -> Settings:
             f"cannot read {path}: {error}", code="bad_workspace"
         ) from error
     return settings
+
+
+def _destinations(value: object) -> tuple[str, ...]:
+    """Return `to`: one address, or a list of them.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    addresses = [value] if isinstance(value, str) else value
+    if not isinstance(addresses, list | tuple) or not all(
+        isinstance(address, str) and address for address in addresses
+    ):
+        raise ValueError("`to` is an address, or a list of them")
+    return tuple(addresses)

@@ -18,6 +18,7 @@ from updaterd.cli.release import (
     rollout,
     status,
     subject,
+    sync,
     verify,
     yank,
 )
@@ -38,6 +39,7 @@ _MODULES: "Iterable[ModuleType]" = (
     status,
     subject,
     refresh,
+    sync,
     verify,
     gc,
     recover,

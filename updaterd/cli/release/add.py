@@ -5,6 +5,7 @@ import argparse
 
 from updaterd.cli.release.parts import (
     building,
+    delivery,
     opening,
     options,
     trees,
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
                 for order, release in zip(orders, built, strict=True)
             ]
             repository.commit()
+        delivery.deliver(arguments, workspace)
         print("no channel offers what is new yet: `updaterd release publish`")
     building.show(arguments, releases)
     return 0

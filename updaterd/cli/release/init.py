@@ -72,6 +72,14 @@ def configure(commands: options.Subcommands) -> None:
         help="address that the world finds public/ at; each publication is compared "
         "with what it serves (default: /repo beside --feed)",
     )
+    parser.add_argument(
+        "--to",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="copy each publication there: a directory, s3://BUCKET/PREFIX, gs://... "
+        "or az://...; may be repeated",
+    )
     options.add_passphrase(parser)
 
 
@@ -108,6 +116,10 @@ def run(arguments: argparse.Namespace) -> int:
         platform=arguments.platform or workspace.this_platform(),
         feed=arguments.feed,
         served_at=arguments.served_at,
+        to=tuple(
+            address if "://" in address else str(Path(address).absolute())
+            for address in arguments.to
+        ),
         token_file=arguments.token_file and str(arguments.token_file.absolute()),
     )
     products = list(dict.fromkeys([*arguments.product, *arguments.critical]))

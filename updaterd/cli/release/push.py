@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
     building,
+    delivery,
     feed,
     opening,
     options,
@@ -87,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     building.show(arguments, releases)
     print(f"published in channel {arguments.channel}")
     output.show_notes(arguments, steered)
+    delivery.deliver(arguments, workspace)
     feed.announce(arguments, workspace, repository, steered.pointer)
     return 0
 

@@ -5,7 +5,14 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from updaterd.cli.release.parts import feed, opening, options, output
+from updaterd.cli.release.parts import (
+    delivery,
+    destinations,
+    feed,
+    opening,
+    options,
+    output,
+)
 
 if TYPE_CHECKING:
     from updaterd.release.repository.metadata import Repository
@@ -53,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.net import Fetcher
     from updaterd.release import publish
     from updaterd.release.repository.catalog import products
+    from updaterd.release.upkeep import delivery as deliveries
     from updaterd.release.upkeep import recovery
     from updaterd.release.upkeep.outside import Served
 
@@ -61,12 +69,18 @@ def run(arguments: argparse.Namespace) -> int:
     with workspace.locked(), Fetcher(ca_file=arguments.ca_file) as fetcher:
         repository = opening.published(workspace)
         location = opening.served_at(arguments, workspace)
-        served = (
-            Served(fetcher, location[0])
-            if location and not arguments.no_compare
-            else None
-        )
-        out = _look(served, repository, named=bool(location and location[1]))
+        goes_to = destinations.destinations(arguments, workspace)
+        named = bool(location and location[1]) or bool(goes_to)
+        served = None
+        if not arguments.no_compare:
+            served = (
+                deliveries.served_from(goes_to[0])
+                if goes_to
+                else Served(fetcher, location[0])
+                if location
+                else None
+            )
+        out = _look(served, repository, named=named)
         if out is not None and out.roots and not arguments.dry_run:
             recovery.take_roots(workspace, out)
             repository = opening.published(workspace)
@@ -83,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         repository.commit()
     print("recovered")
+    delivery.deliver(arguments, workspace, recovered=True)
     again = "`updaterd release refresh`"
     feed.announce(arguments, workspace, repository, None, again=again)
     return 0

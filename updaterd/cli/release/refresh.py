@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 
 from updaterd.cli.release.parts import (
+    delivery,
     feed,
     opening,
     options,
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     output.answer(arguments, signed=signed, missing=missing)
     for line in missing:
         print(f"not signed: {line}", file=sys.stderr)
+    delivery.deliver(arguments, workspace)
     if arguments.feed or workspace.settings.feed:
         feed.announce(
             arguments, workspace, repository, None, again="`updaterd release refresh`"

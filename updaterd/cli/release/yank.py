@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
+    delivery,
     feed,
     opening,
     options,
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         repository.commit()
     print(f"yanked {arguments.product} {arguments.version}")
+    delivery.deliver(arguments, workspace)
     again = "`updaterd release refresh`"
     untold: list[tuple[str, UpdaterError]] = []
     for steered in changed:

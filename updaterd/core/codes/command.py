@@ -9,6 +9,7 @@ attests_another: an attestation is about something else than the release
 bad_attestation: a file is no attestation, or there are too many
   | give an in-toto statement, or one in a DSSE envelope
 bad_epoch: SOURCE_DATE_EPOCH is not a time | set it to seconds since 1970, or unset it
+bad_destination: the address is not a destination | correct `--to`
 bad_change: a change of keys cannot be read | export it again
 bad_file_type: a file is neither file, folder nor link | leave it out
 bad_key: a key file cannot be used | use another file, or its passphrase
@@ -20,8 +21,19 @@ change_outdated: the change was made for an older root | export it again
 change_pending: a change of keys waits | import or cancel it
 concurrent_publish: somebody else published meanwhile | run it again
 credential: a credential cannot be used | correct it
+damaged_file: a file here is not what its name says | bring it from a copy
 delta_worker: a process that makes deltas died | free memory; run it again
 disk: the disk refused to read or write | repair it, then run the same command
+destination_behind: a destination does not say what the repository says
+  | `release sync`, then `release gc`
+destination_parted: a destination holds another history than the repository
+  | publish from one place; `release recover`
+destination_refused: a destination refuses: credentials, rights, name
+  | correct what it says
+destination_taken: somebody else publishes to the destination
+  | see who; `release sync`
+destination_unreachable: a destination does not answer
+  | repair the way; `release sync`
 empty_channel: the channel has no release | push one
 empty_tree: there is nothing in the folder | name the right folder
 exists: a file or folder of that name exists already | choose another name
@@ -30,6 +42,7 @@ key_unreachable: the token or service that holds a key does not answer
   | check that it is connected and can be reached
 keyring: the names of the keys cannot be read | see the file that is named
 missing_keys: keys are not here | bring them, or rotate lost ones
+no_cloud: the library for buckets is not installed | `pip install "updaterd[cloud]"`
 no_change: no change of keys waits | nothing
 no_repository: there is no repository | `release init`
 no_say: the key does not sign for that role | use another key

@@ -274,6 +274,10 @@ class Repository:
         name = layout.role_file(role, version)
         return self._parse(name, role) if (self._folder / name).exists() else None
 
+    def raw(self, name: str) -> bytes:
+        """Return the bytes of a file on disk, referred to or not; empty: no such."""
+        return self._read(name)
+
     def editions(self, role: str) -> Iterator[Targets]:
         """Yield the editions of a targets role on disk that count, oldest first.
 

@@ -4,17 +4,20 @@
 A machine works with metadata that it loaded a while ago: what that refers to must
 stay for as long as it may count, whatever its age on disk. So what counts is the time
 since nothing refers to a file, kept in `DIR/unreferenced.json` by each `gc` and each
-`refresh`. What is not of a repository's own making is not ours to delete.
+`refresh`, and for each destination in a file of its own beside it. What is not of a
+repository's own making is not ours to delete.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
 from updaterd import durable
 from updaterd.core import layout
+from updaterd.release.destinations.contract import Stored
 from updaterd.release.repository.catalog import Catalog, products
 from updaterd.release.repository.lifetimes import TIMESTAMP_DAYS
 from updaterd.release.repository.metadata import Repository
@@ -45,6 +48,31 @@ def collectable(
     return sorted(path for path in paths if path.stat().st_mtime < limit)
 
 
+def collectable_at(
+    workspace: Workspace,
+    repository: Repository,
+    address: str,
+    stored: Mapping[str, Stored],
+    older_than: datetime,
+) -> list[str]:
+    """Return files of a destination that nothing has referred to since a moment.
+
+    As `collectable`, by a journal of its own: what is deleted here may be there.
+
+    Raises:
+        OSError: the disk refused.
+
+    Power cut: as `note`.
+    """
+    limit = older_than.timestamp()
+    since = note_at(workspace, repository, address, stored)
+    return sorted(
+        name
+        for name, at in since.items()
+        if at <= limit and stored[name].changed < limit
+    )
+
+
 def note(workspace: Workspace, repository: Repository) -> dict[str, float]:
     """Journal what nothing refers to now; return since when, by path in `public/`.
 
@@ -54,19 +82,43 @@ def note(workspace: Workspace, repository: Repository) -> dict[str, float]:
     Power cut: the old journal or the new; a file that was not noted yet counts from
     the next time.
     """
-    path = workspace.folder / _JOURNAL
-    known = _read(path)
-    referred = _referred(workspace, repository)
+    names = _files(workspace.public)
+    return _note(workspace, repository, workspace.folder / _JOURNAL, names)
+
+
+def note_at(
+    workspace: Workspace,
+    repository: Repository,
+    address: str,
+    stored: Iterable[str],
+) -> dict[str, float]:
+    """Journal what is at a destination and not referred to; return since when.
+
+    Raises:
+        OSError: the disk refused.
+
+    Power cut: as `note`.
+    """
+    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+    journal = workspace.folder / f"unreferenced-{digest}.json"
+    return _note(workspace, repository, journal, stored)
+
+
+def _note(
+    workspace: Workspace, repository: Repository, journal: Path, names: Iterable[str]
+) -> dict[str, float]:
+    known = _read(journal)
+    keep = referred(workspace, repository)
     # A clock that was behind must not make a file look long forgotten.
     now = max(repository.now, _signed(repository, repository.now)).timestamp()
     since = {
         name: known.get(name, now)
-        for name in _own(workspace.public, repository)
-        if workspace.public / name not in referred
+        for name in _own(names, repository)
+        if name not in keep
     }
     if since != known:
         document = {"schema": 1, "since": since}
-        durable.write_file(path, json.dumps(document).encode(), mode=0o644)
+        durable.write_file(journal, json.dumps(document).encode(), mode=0o644)
     return since
 
 
@@ -87,33 +139,42 @@ def _read(path: Path) -> dict[str, float]:
         return {}
 
 
-def _referred(workspace: Workspace, repository: Repository) -> set[Path]:
-    """Return what the repository, as it is now, refers to."""
-    metadata, public = workspace.metadata, workspace.public
-    referred = {metadata / layout.TIMESTAMP}
+def referred(workspace: Workspace, repository: Repository) -> set[str]:
+    """Return the paths in `public/` that the repository, as it is now, refers to."""
+    public = workspace.public
+    paths = {f"{layout.METADATA}/{layout.TIMESTAMP}"}
     for name, role in repository.roles.items():
-        referred.add(metadata / layout.role_file(name, role.signed.version))
+        if name != layout.stem(layout.TIMESTAMP):
+            version = role.signed.version
+            paths.add(f"{layout.METADATA}/{layout.role_file(name, version)}")
     for product in products(repository):
         catalog = Catalog(repository, public, product)
+        targets = [entry.target for entry in catalog.listed()]
         for entry in catalog.listed():
-            referred.add(catalog.path(entry.target))
             manifest = catalog.manifest(entry)
-            referred.update(workspace.blob(blob.sha256) for blob in manifest.blobs)
+            paths.update(layout.blob(blob.sha256) for blob in manifest.blobs)
         for channel in catalog.channels():
             channel_role = repository.targets(layout.channel_role(product, channel))
-            referred.update(
-                catalog.path(target) for target in channel_role.targets.values()
-            )
-    return referred
+            targets += channel_role.targets.values()
+        paths.update(
+            catalog.path(target).relative_to(public).as_posix() for target in targets
+        )
+    return paths
 
 
-def _own(public: Path, repository: Repository) -> Iterator[str]:
-    """Yield the paths of files that can only be of this repository's making."""
-    shape = layout.files_of(repository.roles, products(repository))
+def _files(public: Path) -> Iterator[str]:
     for top in layout.FOLDERS:
         for path in (public / top).rglob("*"):
-            half = _HALF.fullmatch(path.name)
-            meant = path.with_name(half[1]) if half else path
-            match = shape.fullmatch(meant.relative_to(public).as_posix())
-            if match and path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink():
                 yield path.relative_to(public).as_posix()
+
+
+def _own(names: Iterable[str], repository: Repository) -> Iterator[str]:
+    """Yield the paths of files that can only be of this repository's making."""
+    shape = layout.files_of(repository.roles, products(repository))
+    for name in names:
+        folder, _, last = name.rpartition("/")
+        half = _HALF.fullmatch(last)
+        meant = f"{folder}/{half[1]}" if half else name
+        if shape.fullmatch(meant):
+            yield name

@@ -8,7 +8,7 @@ would take none of it. Only what is out tells.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
@@ -16,7 +16,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Time
 from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
-from updaterd.net import Fetcher, NotFoundError
+from updaterd.net import NotFoundError
 from updaterd.release.repository.metadata import Repository
 from updaterd.trust.updater import LIMITS
 
@@ -36,10 +36,12 @@ class Out:
     Attributes:
         roots: newer ones than here, oldest first.
         timestamp: its bytes.
+        snapshot: its bytes, where it is there.
         versions: of every role, `timestamp` and `snapshot` included.
     """
 
     timestamp: bytes
+    snapshot: bytes = b""
     roots: tuple[Metadata[Root], ...] = ()
     versions: Mapping[str, int] = field(default_factory=dict)
 
@@ -54,15 +56,28 @@ class Out:
         return tuple(newer)
 
 
+class Reader(Protocol):
+    """What reads files at an address: `net.Fetcher`, or a destination."""
+
+    def get(self, url: str, *, limit: int) -> bytes:
+        """Return a file.
+
+        Raises:
+            NotFoundError: there is none.
+            TransientError: it cannot be had now.
+        """
+        ...
+
+
 class Served:
     """A repository at its address.
 
     Args:
-        fetcher: asks the network.
+        fetcher: asks the network, or the destination.
         address: of the directory that holds `metadata/`.
     """
 
-    def __init__(self, fetcher: Fetcher, address: str) -> None:
+    def __init__(self, fetcher: Reader, address: str) -> None:
         self._fetcher = fetcher
         self.address = address.rstrip("/")
 
@@ -94,7 +109,7 @@ class Served:
         snapshot = self._judged(raw_snapshot, "snapshot", judge, Snapshot)
         for name, meta in snapshot.meta.items():
             versions[layout.stem(name)] = meta.version
-        return Out(timestamp=raw, roots=roots, versions=versions)
+        return Out(timestamp=raw, snapshot=raw_snapshot, roots=roots, versions=versions)
 
     def role(self, name: str, version: int, judge: Root | Targets) -> Metadata[Any]:
         """Return a targets role as it is out.

@@ -19,15 +19,12 @@ from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from updaterd.core import layout
+from updaterd.core.caching import cache_control
 from updaterd.errors import BrokenError
 from updaterd.log import get
 from updaterd.log.repeats import Repeats
 from updaterd.server.client_address import Proxies
 from updaterd.server.http.answers import problem
-
-IMMUTABLE = "public, max-age=31536000, immutable"
-FRESH = "no-cache"
-"""Keep it, but ask each time: the answer is 304 while it is current."""
 
 _FULL_RETRY_S = 10
 _KEPT = "immutable"
@@ -44,11 +41,7 @@ def cache_rules(path: str) -> tuple[str, str | None]:
         path: relative to the repository, with slashes.
     """
     digest = layout.digest_in(path)
-    if digest:
-        return IMMUTABLE, f'"{digest}"'
-    if layout.is_edition(path):
-        return IMMUTABLE, None
-    return FRESH, None
+    return cache_control(path), f'"{digest}"' if digest else None
 
 
 def is_ours(path: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from updaterd.cli.release.parts import (
+    delivery,
     opening,
     options,
     output,
@@ -82,6 +83,8 @@ def publish(
         edit = make(workspace, repository)
         lacking = keychange.propose(workspace, repository, edit)
     show(arguments, lacking, done)
+    if not lacking:
+        delivery.deliver(arguments, workspace)
     return 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from updaterd.cli.release.keys import change
 from updaterd.cli.release.parts import (
+    delivery,
     opening,
     options,
 )
@@ -32,4 +33,6 @@ def run(arguments: argparse.Namespace) -> int:
         repository = opening.current(arguments, workspace)
         lacking = keychange.take_in(workspace, repository, arguments.files)
     change.show(arguments, lacking, "published")
+    if not lacking:
+        delivery.deliver(arguments, workspace)
     return 0

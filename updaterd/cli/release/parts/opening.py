@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
+    destinations,
     passphrases,
 )
 from updaterd.clocks import wall_clock
@@ -80,6 +81,7 @@ def current(arguments: argparse.Namespace, workspace: "Workspace") -> "Repositor
         behind: what is out is newer.
     """
     repository = published(workspace)
+    destinations.compare(arguments, workspace, repository)
     location = served_at(arguments, workspace)
     if location is None or arguments.no_compare:
         return repository

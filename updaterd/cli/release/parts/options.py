@@ -150,8 +150,8 @@ def add_without(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_feed(parser: argparse.ArgumentParser) -> None:
-    """Declare whom to tell."""
+def add_feed(parser: argparse.ArgumentParser, *, to: bool = True) -> None:
+    """Declare whom to tell; `to`: the parser has no `--to` of another meaning."""
     group = parser.add_argument_group("announcement")
     group.add_argument(
         "--feed", metavar="URL", help="address of /v1/events (default: release.toml)"
@@ -166,11 +166,33 @@ def add_feed(parser: argparse.ArgumentParser) -> None:
         "--ca-file", type=Path, metavar="FILE", help="PEM with the feed's own CA"
     )
     group.add_argument("--no-announce", action="store_true", help="tell no feed")
-    add_compare(parser)
+    add_compare(parser, to=to)
 
 
-def add_compare(parser: argparse.ArgumentParser) -> None:
-    """Declare what the repository is compared with before it is changed."""
+def add_destinations(
+    parser: argparse.ArgumentParser, *, to: bool = True
+) -> argparse._ArgumentGroup:
+    """Declare where the repository is copied to."""
+    group = parser.add_argument_group("destinations")
+    group.add_argument(
+        *(("--to",) if to else ()),
+        "--destination",
+        action="append",
+        dest="destinations",
+        metavar="ADDRESS",
+        help="copy public/ there: a directory, s3://BUCKET/PREFIX, gs://... or "
+        "az://...; may be repeated (default: release.toml)",
+    )
+    return group
+
+
+def add_compare(parser: argparse.ArgumentParser, *, to: bool = True) -> None:
+    """Declare where it is published, and what that is compared with before."""
+    add_destinations(parser, to=to).add_argument(
+        "--no-upload",
+        action="store_true",
+        help="publish in public/ alone; `updaterd release sync` brings it further",
+    )
     group = parser.add_argument_group("what is out")
     group.add_argument(
         "--served-at",

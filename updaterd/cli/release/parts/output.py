@@ -52,6 +52,11 @@ def show_channel(pointer: "ChannelPointer") -> None:
         print("  offers nothing yet")
 
 
+def can_draw() -> bool:
+    """Tell whether a bar can be drawn: a dumb terminal cannot go back in its line."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 class Bar:
     """Progress: a bar on a terminal; elsewhere a line at the start and one at the end.
 
@@ -66,8 +71,7 @@ class Bar:
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Show it."""
-        # A dumb terminal cannot go back to the beginning of a line.
-        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        if can_draw():
             self._draw(step, done, total)
         elif not self._step:
             self._step = step

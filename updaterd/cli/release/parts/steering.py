@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
+    delivery,
     feed,
     opening,
     options,
@@ -35,6 +36,7 @@ def steer(
         repository.commit()
     output.show_channel(steered.pointer)
     output.show_notes(arguments, steered)
+    delivery.deliver(arguments, workspace)
     feed.announce(arguments, workspace, repository, steered.pointer)
     return 0
 
@@ -53,7 +55,7 @@ def wish(arguments: argparse.Namespace, version: str, *, back: bool) -> "Wish":
     )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, *, to: bool = True) -> None:
     """Declare whom to tell and where the workspace is."""
-    options.add_feed(parser)
+    options.add_feed(parser, to=to)
     options.add_workspace(parser)
