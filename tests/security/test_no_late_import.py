@@ -11,6 +11,7 @@ from contextlib import closing
 
 import bsdiff4
 import pytest
+from fakes.archives import release
 from fakes.bundles import delta_job, grow, make_delta
 from fakes.compiled import build, source
 from fakes.uncompiled import BOTH
@@ -24,6 +25,7 @@ from updaterd.core.bundle_kinds import BSDIFF, FULL
 from updaterd.core.frozen import replaced
 from updaterd.core.routes import codec_name
 from updaterd.release.bundles import full as release_bundle
+from updaterd.release.bundles.delta import build_inflated
 
 LATE = 99
 WATCHED = f"""
@@ -91,6 +93,17 @@ def _program_delta(base):
     return job
 
 
+def _inflated_delta(base):
+    for name, changed in (("old", 0), ("new", 1)):
+        grow(base / name, release(changed))
+    old, new = _scan(base)
+    delta = build_inflated(
+        base / "old", old, base / "new", new, base / "delta",
+        from_version="1", to_version="2",
+    )  # fmt: skip
+    return delta_job(base, base / "delta", old, new, codec=delta.codec)
+
+
 def _middle(base):
     return replaced(_delta(base), files=None)
 
@@ -111,7 +124,7 @@ def _patch(base):
     return delta_job(base, base / "patch", *trees, codec=BSDIFF)
 
 
-KINDS = [_delta, _program_delta, _middle, _full, _patch]
+KINDS = [_delta, _program_delta, _inflated_delta, _middle, _full, _patch]
 
 
 def _ask(job):

@@ -74,5 +74,8 @@ def weave(
     copied: Buffer, lengths: Buffer, extra: Buffer, extras: Buffer, /
 ) -> bytearray: ...
 def gather(
-    starts: Buffer, ends: Buffer, piece: Callable[[int], tuple[int, int, int]], /
+    starts: Buffer,
+    ends: Buffer,
+    piece: Callable[[int], tuple[int, int, int] | tuple[int, int, int, int]],
+    /,
 ) -> tuple[bytearray, int]: ...

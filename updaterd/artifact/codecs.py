@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import sys
 
-from updaterd.core.bundle_kinds import BSDIFF
+from updaterd.core.bundle_kinds import ARCHIVES, BSDIFF
 from updaterd.core.frozen import record
 from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import ModuleType
     from typing import Any, Protocol
 
@@ -63,11 +64,22 @@ def compressions() -> frozenset[str]:
     return frozenset(names)
 
 
-def available() -> frozenset[str]:
-    """Return the codec names of the bundles this machine can apply."""
+def available(offered: Iterable[str] = ()) -> frozenset[str]:
+    """Return the codec names of the bundles this machine can apply.
+
+    Args:
+        offered: codec names; only when one is of inflated archives is it looked up
+            whether this machine's zlib deflates them again, which takes 15 ms of CPU.
+    """
     from updaterd.core.routes import codec_names  # noqa: PLC0415 - not in the worker
 
-    return codec_names(compressions())
+    names = codec_names(compressions())
+    if any(name.startswith(ARCHIVES) for name in offered):
+        from updaterd.artifact import classic  # noqa: PLC0415 - few need it
+
+        if classic.is_here():
+            return names
+    return frozenset(name for name in names if not name.startswith(ARCHIVES))
 
 
 @record

@@ -18,17 +18,21 @@ from updaterd.artifact.apply.sink import Sink
 from updaterd.artifact.codecs import Stream
 from updaterd.artifact.job import Made
 from updaterd.artifact.script import COPY, LINK, MADE
-from updaterd.core.bundle_kinds import BSDIFF, PROJECTED
+from updaterd.core.bundle_kinds import ARCHIVES, BSDIFF, PROJECTED
+from updaterd.core.frozen import record
 from updaterd.core.tree import File, Link
 from updaterd.errors import MalformedError, RejectedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
     from types import ModuleType
 
     from updaterd.artifact.apply.blocks import Block
     from updaterd.artifact.apply.sink import Progress
+    from updaterd.artifact.apply.sources import Concatenation
+    from updaterd.artifact.archives.scratch import Scratch
     from updaterd.artifact.codecs import Packed
     from updaterd.artifact.job import Job
     from updaterd.artifact.script import Item, Script
@@ -36,16 +40,26 @@ if TYPE_CHECKING:
 
 _GROWTH, _GROUND = 16, 1 << 28
 _SCRIPT, _CONTROL, _RUNS, _CHANGES, _EXTRA = range(5)
+_LEAST = 5
+_STREAMS = {PROJECTED: 6, ARCHIVES: 7}
 
 
-def prepare(codec: str) -> None:
-    """Import what the deltas of a codec need: in the cage nothing can be."""
+def prepare(codec: str, destination: Path | str | int) -> None:
+    """Import and open what the deltas of a codec need: in the cage nothing can be.
+
+    Raises:
+        OSError: the disk refused.
+    """
     if codec == BSDIFF:
         from updaterd.artifact import bsdiff  # noqa: F401, PLC0415 - few need it
-    if codec.startswith(PROJECTED):
+    if codec.startswith((PROJECTED, ARCHIVES)):
         from updaterd.artifact.programs import projection  # noqa: PLC0415 - few need it
 
         projection.load()
+    if codec.startswith(ARCHIVES):
+        from updaterd.artifact.archives import scratch, virtual  # noqa: F401, PLC0415 - few need it
+
+        scratch.prepare(destination)
 
 
 def apply(
@@ -69,45 +83,27 @@ def apply(
     """
     if job.old is None:
         raise RejectedError("a delta needs the tree it starts from", code="wrong_tree")
-    if job.codec == BSDIFF:
-        from updaterd.artifact import bsdiff  # noqa: PLC0415 - few bundles need it
-
-        plan = bsdiff.plan(fd, job)
-        control, *packed = bsdiff.streams(fd, job.bundle_length, plan)
-        images: tuple[Packed, ...] = ()
-        data = b""
-    else:
-        table = container.read(fd, container.DELTA, length=job.bundle_length)
-        if len(table) != (6 if job.codec.startswith(PROJECTED) else 5):
-            raise MalformedError(
-                f"{job.codec} with {len(table)} streams", code="bad_bundle"
-            )
-        data = codecs.read_whole(
-            fd, table[_SCRIPT], "tree script", limit=script.MAX_BYTES
-        )
-        plan = script.decode(data, job.old_files)
-        _, control, *packed = table[:5]
-        images = table[5:]
+    read = _read(job, fd)
     if job.files is not None:
-        _check_plan(plan, job.old_files, job.files)
+        _check_plan(read.plan, job.old_files, job.files)
     else:
-        _check_size(plan, job.old_files)
+        _check_size(read.plan, job.old_files)
     using = using or loops.best()
-    *diff, extra = packed
+    *diff, extra = read.diff
     streams = [Stream(fd, piece, "diff stream") for piece in diff]
-    outputs = Outputs(job.destination)
-    old = using.Concatenation(job.old, plan.sources, job.destination, plan.again)
+    ends = _Ends(job, job.old, fd, read, using)
     try:
+        old, plan = ends.old, ends.plan
         blocks: Iterable[Block] = _blocks(
-            fd, control, old.size, using, triples=job.codec == BSDIFF
+            fd, read.control, old.size, using, triples=job.codec == BSDIFF
         )
         project = None
-        if images:
+        if read.images and read.images[0].raw:
             from updaterd.artifact.programs import projection  # noqa: PLC0415 - few need it
 
-            projected = projection.prepare(fd, images[0], plan, blocks, old.read)
+            projected = projection.prepare(fd, read.images[0], plan, blocks, old.read)
             blocks, project = projected.blocks(), projected.project
-        sink = Sink(outputs, plan_rows(plan), progress, job.done)
+        sink = Sink(ends.outputs, ends.rows, progress, ends.done)
         engine = Engine(
             old,
             using.Sparse(*streams) if len(streams) == 2 else using.Dense(*streams),
@@ -122,11 +118,103 @@ def apply(
             bytes_written=sink.written,
             files_changed=sink.count,
             short=_places(job.old_files, old.short()),
-            script=data if job.files is None else b"",
+            script=read.script if job.files is None else b"",
         )
     finally:
-        old.close()
-        outputs.close()
+        ends.close()
+
+
+@record
+class _Read:
+    """What a bundle says before its operations: script, and where its streams lie."""
+
+    plan: Script
+    script: bytes
+    control: Packed
+    diff: Sequence[Packed]
+    images: Sequence[Packed] = ()
+    archives: Sequence[Packed] = ()
+
+
+def _read(job: Job, fd: int) -> _Read:
+    """Return what a bundle says before its operations.
+
+    Raises:
+        MalformedError: it is not what its format says.
+    """
+    if job.codec == BSDIFF:
+        from updaterd.artifact import bsdiff  # noqa: PLC0415 - few bundles need it
+
+        plan = bsdiff.plan(fd, job)
+        control, *diff = bsdiff.streams(fd, job.bundle_length, plan)
+        return _Read(plan, b"", control, diff)
+    table = container.read(fd, container.DELTA, length=job.bundle_length)
+    if len(table) != _STREAMS.get(job.codec.partition("+")[0], _LEAST):
+        raise MalformedError(
+            f"{job.codec} with {len(table)} streams", code="bad_bundle"
+        )
+    data = codecs.read_whole(fd, table[_SCRIPT], "tree script", limit=script.MAX_BYTES)
+    plan = script.decode(data, job.old_files)
+    _, control, *diff = table[:_LEAST]
+    return _Read(plan, data, control, diff, table[_LEAST:6], table[6:])
+
+
+class _Ends:
+    """What operations read and write: files, or what is in them, inflated."""
+
+    def __init__(
+        self,
+        job: Job,
+        root: Path | str | int,
+        fd: int,
+        read: _Read,
+        using: ModuleType,
+    ) -> None:
+        """Open both trees.
+
+        Args:
+            job: what is to be made.
+            root: the old tree.
+            fd: of the bundle.
+            read: what it says.
+            using: whose loops.
+
+        Raises:
+            MalformedError: what it says of archives is impossible.
+            OSError: the disk refused.
+        """
+        self.plan, self.done, self.rows = read.plan, job.done, plan_rows(read.plan)
+        self.outputs = Outputs(job.destination)
+        self._scratch: Scratch | None = None
+        try:
+            if read.archives:
+                self._inflate(job, root, fd, read)
+            self.old: Concatenation = using.Concatenation(
+                root, self.plan.sources, job.destination, self.plan.again, self._scratch
+            )
+        except BaseException:
+            self._close()
+            raise
+
+    def _inflate(self, job: Job, root: Path | str | int, fd: int, read: _Read) -> None:
+        from updaterd.artifact.archives import scratch, virtual  # noqa: PLC0415 - few need it
+
+        inflated = virtual.prepare(fd, read.archives[0], read.plan)
+        self._scratch = scratch.Scratch(job.destination)
+        inflated.inflate(root, self._scratch)
+        self.outputs = inflated.outputs(self.outputs, self._scratch, self.done)
+        self.plan, self.rows = inflated.script, inflated.rows
+        self.done = inflated.present(self.done)
+
+    def close(self) -> None:
+        """Close everything."""
+        self.old.close()
+        self._close()
+
+    def _close(self) -> None:
+        self.outputs.close()
+        if self._scratch is not None:
+            self._scratch.close()
 
 
 def _places(files: Sequence[Entry], paths: Sequence[str]) -> tuple[int, ...]:

@@ -11,6 +11,9 @@ DELTA = "delta1"
 """What leads from one tree to another."""
 PROJECTED = "delta2"
 """A delta with images of programs, whose references are re-aimed."""
+ARCHIVES = "delta3"
+"""A delta between trees whose archives are inflated: only where zlib is the classic one
+(`artifact.classic`), which deflates them again to the very bytes."""
 BSDIFF = "bsdiff40"
 """A patch as the `bsdiff` program writes it; it cannot describe the tree it makes,
 so it only serves as the last step, where the manifest does."""
@@ -18,5 +21,11 @@ so it only serves as the last step, where the manifest does."""
 FIRST = "0.1.0"
 """Every updaterd is at least this one."""
 
-KINDS = {FULL: FIRST, DELTA: FIRST, PROJECTED: FIRST, BSDIFF: FIRST}
+KINDS = {
+    FULL: FIRST,
+    DELTA: FIRST,
+    PROJECTED: FIRST,
+    ARCHIVES: "0.3.0",
+    BSDIFF: FIRST,
+}
 """Each kind, and from which version of updaterd on it is read."""

@@ -18,7 +18,7 @@ from updaterd.core.attestation import Attestation
 from updaterd.core.attributes import NONE, Attributes
 from updaterd.core.bundle_kinds import BSDIFF, FIRST
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
-from updaterd.errors import UpdaterError
+from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.files import deletion
 from updaterd.release.bundles import delta as delta_bundle
 from updaterd.release.bundles import elf, program_matching, proof, supplied
@@ -31,6 +31,12 @@ Progress = Callable[[str, int, int], None]
 
 Maker = Callable[..., Delta]
 """Makes a delta: `bundles.delta.build_delta`."""
+
+InflatedMaker = Callable[..., Delta | None]
+"""Makes one that looks into archives: `bundles.delta.build_inflated`."""
+
+_WORTH = 0.95
+"""Of a plain delta's bytes: what looks into archives costs machines more CPU."""
 
 _LARGER = (
     "deltas of programs are larger than they could be, often by several times: "
@@ -84,6 +90,7 @@ def build(  # noqa: PLR0913 - all that a push is told
     progress: Progress | None = None,
     make: Maker = delta_bundle.build_delta,
     workers: proof.Commands | None = None,
+    make_inflated: InflatedMaker = delta_bundle.build_inflated,
 ) -> Built:
     """Return the release made from `root`; its blobs are in place afterwards.
 
@@ -100,6 +107,8 @@ def build(  # noqa: PLR0913 - all that a push is told
         progress: is told how far it is; by other threads too, one at a time.
         make: makes a delta; what it makes is proven.
         workers: how to start what proves it (`proof.commands`).
+        make_inflated: makes one that looks into archives, which is offered beside the
+            other; proven too.
 
     Raises:
         RejectedError: the directory changed meanwhile, or a bundle does not make
@@ -136,20 +145,26 @@ def build(  # noqa: PLR0913 - all that a push is told
             bases,
             full.length,
             progress,
-            make,
+            (make, make_inflated),
             prover,
             pool,
         )
-        for number, (old, got) in enumerate(zip(bases, deltas.make(), strict=True)):
+        for old, got in zip(bases, deltas.make(), strict=True):
             if isinstance(got, UpdaterError):
                 if strict and got.code == "not_proven":
                     raise got
                 # A delta is a convenience: the full bundle serves these machines.
                 skipped.append(f"{old.version}: {got.cause}")
-            elif got.length < full.length:
-                settle(deltas.folder(number) / "delta", got.sha256)
-                edges.append(got)
-            else:
+                continue
+            if got.refused is not None:
+                if strict and got.refused.code == "not_proven":
+                    raise got.refused
+                skipped.append(f"{old.version}, inflated: {got.refused.cause}")
+            fitting = [(p, e) for p, e in got.edges if e.length < full.length]
+            for path, edge in fitting:
+                settle(path, edge.sha256)
+                edges.append(edge)
+            if not fitting:
                 skipped.append(f"{old.version}: not smaller than the full bundle")
         proven.result()
         settle(work / "full", full.sha256)
@@ -172,6 +187,19 @@ def _notes(root: Path, files: Sequence[Entry]) -> tuple[str, ...]:
     return ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The deltas from one release: where each lies.
+
+    Attributes:
+        edges: the plain one, then the one that looks into archives.
+        refused: why there is no such one, where one was tried.
+    """
+
+    edges: tuple[tuple[Path, Delta], ...]
+    refused: UpdaterError | None = None
+
+
 class _Deltas:
     """The deltas from several releases, side by side over one pool."""
 
@@ -185,12 +213,12 @@ class _Deltas:
         bases: Sequence[Manifest],
         whole: int,
         progress: Progress | None,
-        make: Maker,
+        make: tuple[Maker, InflatedMaker],
         prover: proof.Prover,
         pool: Pool,
     ) -> None:
         self._whole = whole
-        self._make = make
+        self._make, self._make_inflated = make
         self._prover = prover
         self._workspace = workspace
         self._work = work
@@ -208,7 +236,7 @@ class _Deltas:
         """Return where one is made."""
         return self._work / f"delta{number}"
 
-    def make(self) -> list[Delta | UpdaterError]:
+    def make(self) -> list[_Made | UpdaterError]:
         """Return the deltas, or why there is none, in the order of the releases.
 
         Two at a time fill two cores, although parts of each run on one alone; each
@@ -223,7 +251,7 @@ class _Deltas:
         finally:
             threads.shutdown(cancel_futures=True)
 
-    def _delta_or_error(self, number: int) -> Delta | UpdaterError:
+    def _delta_or_error(self, number: int) -> _Made | UpdaterError:
         before = self.folder(number) / "before"
         try:
             return self._delta(number, before)
@@ -233,8 +261,8 @@ class _Deltas:
         finally:
             deletion.delete_tree(before)
 
-    def _delta(self, number: int, before: Path) -> Delta:
-        """Return the delta from one release, which machines can apply.
+    def _delta(self, number: int, before: Path) -> _Made:
+        """Return the deltas from one release, which machines can apply.
 
         Raises:
             UpdaterError: why there is none.
@@ -257,6 +285,36 @@ class _Deltas:
         # Not smaller than the whole, it is not signed, and need not be proven.
         if delta.length < self._whole:
             self._prover.delta(path, delta, before, old.files, self._files)
+        inflated = path.with_name("inflated")
+        try:
+            other = self._inflated(old, before, inflated, delta.length)
+        except (RejectedError, BrokenError) as error:
+            return _Made(((path, delta),), error)
+        if other is None:
+            return _Made(((path, delta),))
+        return _Made(((path, delta), (inflated, other)))
+
+    def _inflated(
+        self, old: Manifest, before: Path, path: Path, plain: int
+    ) -> Delta | None:
+        """Return the delta that looks into archives; None where it is no use.
+
+        Raises:
+            UpdaterError: it cannot be made, or does not make the release.
+        """
+        delta = self._make_inflated(
+            before,
+            old.files,
+            self._root,
+            self._files,
+            path,
+            from_version=old.version,
+            to_version=self._version,
+            pool=self._pool,
+        )
+        if delta is None or delta.length >= min(self._whole, _WORTH * plain):
+            return None
+        self._prover.delta(path, delta, before, old.files, self._files, beside=True)
         return delta
 
     def _tell(self, number: int, done: int, total: int) -> None:

@@ -190,8 +190,8 @@ class Concatenation(sources.Concatenation):
             self._lacks(bisect_right(self._starts, cut) - 1)
         return data
 
-    def _piece_at(self, position: int) -> tuple[int, int, int]:
-        """Return where the file that has this position lies, and its descriptor.
+    def _piece_at(self, position: int) -> tuple[int, int, int, int]:
+        """Return where a position's file lies, its descriptor, and where it begins.
 
         Raises:
             MalformedError: it is not made yet.
@@ -200,7 +200,8 @@ class Concatenation(sources.Concatenation):
             raise MalformedError(sources.NOT_MADE)
         index = bisect_right(self._starts, position) - 1
         fd = self._descriptor(index)
-        # Those asked for last stay open longest: see gather.c.
-        self._open[index] = self._open.pop(index)
+        if index in self._open:  # those asked for last stay so longest: see gather.c
+            self._open[index] = self._open.pop(index)
         start = self._starts[index]
-        return start, start + self._files[index].length, -1 if fd is None else fd
+        end = start + self._files[index].length
+        return start, end, -1 if fd is None else fd, self._base(index)

@@ -21,12 +21,29 @@ from updaterd.errors import MalformedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from mmap import mmap
     from pathlib import Path
+    from typing import Protocol
 
     from updaterd.artifact.apply.blocks import Column
     from updaterd.core.tree import File
+
+    class Apart(Protocol):
+        """Files that are read from one that is open, by their places."""
+
+        @property
+        def fd(self) -> int:
+            """Return what is open."""
+
+        @property
+        def inside(self) -> frozenset[int]:
+            """Return the places of those files."""
+
+        @property
+        def bases(self) -> Mapping[int, int]:
+            """Return where each begins that is there."""
+
 
 _PIECE = 1 << 18
 _CLOSE = 1 << 13  # bytes read in vain that cost as much as another read
@@ -186,6 +203,7 @@ class Concatenation:
         files: Sequence[File],
         new: Path | str | int,
         new_files: Sequence[File] = (),
+        apart: Apart | None = None,
     ) -> None:
         """Prepare to read.
 
@@ -194,9 +212,11 @@ class Concatenation:
             files: of the old tree, in virtual order.
             new: root of the tree that is being made.
             new_files: of the new tree, after the old ones; readable once `allow`ed.
+            apart: what is read somewhere else than in its own file.
         """
         self._old = Folders(old)
         self._new = Folders(new)
+        self._apart = apart
         self._files = (*files, *new_files)
         self._old_count = len(files)
         self._starts = list(accumulate((f.length for f in self._files), initial=0))
@@ -273,7 +293,12 @@ class Concatenation:
             return self._mapped
         index = bisect_right(self._starts, low) - 1
         start, length = self._starts[index], self._files[index].length
-        if length < LONG or high > start + length or high > self._limit:
+        if (
+            length < LONG
+            or high > start + length
+            or high > self._limit
+            or self._is_apart(index)
+        ):
             return None
         first = (low - start) // _STEP * _STEP
         size = min(length - first, 2 * _STEP)
@@ -333,6 +358,11 @@ class Concatenation:
         Raises:
             OSError: it is one of the new tree: the machine cannot read what it wrote.
         """
+        if self._is_apart(index):
+            if self._apart is not None and index in self._apart.bases:
+                return self._apart.fd
+            self._lacks(index)
+            return None
         fd = self._open.get(index, _CLOSED)
         if fd == _CLOSED:
             if len(self._open) >= _MOST_OPEN:
@@ -343,6 +373,13 @@ class Concatenation:
         if fd is None:
             self._lacks(index)
         return fd
+
+    def _is_apart(self, index: int) -> bool:
+        return self._apart is not None and index in self._apart.inside
+
+    def _base(self, index: int) -> int:
+        """Return where a file begins in what is open."""
+        return 0 if self._apart is None else self._apart.bases.get(index, 0)
 
     def _lacks(self, index: int) -> None:
         """Note that a file cannot be read, or not to its end.
@@ -365,7 +402,7 @@ class Concatenation:
         if fd is None:
             return b""
         try:
-            data = os.pread(fd, count, offset)
+            data = os.pread(fd, count, offset + self._base(index))
         except OSError:
             data = b""  # a bad sector: as good as missing
         if len(data) < count:

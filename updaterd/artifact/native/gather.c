@@ -23,9 +23,10 @@
 #define AHEAD 4 /* blocks that are read at once when they follow the last one */
 #define LONG (AHEAD * BLOCK)
 
-/* A file of the virtual concatenation: [low, high), -1 where it cannot be read. */
+/* A file of the virtual concatenation: [low, high), -1 where it cannot be read; it
+   begins at `base` of what is open. */
 typedef struct {
-    int64_t low, high;
+    int64_t low, high, base;
     int fd;
 } piece;
 
@@ -61,17 +62,17 @@ find(reader *here, PyObject *ask, int64_t position)
     PyObject *answer = PyObject_CallFunction(ask, "L", (long long)position);
     if (answer == NULL)
         return NULL;
-    long long low, high;
+    long long low, high, base = 0;
     int fd, found = PyTuple_Check(answer);
     if (found)
-        found = PyArg_ParseTuple(answer, "LLi", &low, &high, &fd);
+        found = PyArg_ParseTuple(answer, "LLi|L", &low, &high, &fd, &base);
     else
         PyErr_SetString(PyExc_TypeError, "a piece is a tuple");
     Py_DECREF(answer);
     if (!found)
         return NULL;
-    *one = (piece){low, high, fd};
-    if (low >= 0 && holds(one, position))
+    *one = (piece){low, high, base, fd};
+    if (low >= 0 && base >= 0 && holds(one, position))
         return one;
     one->low = one->high = 0;
     PyErr_SetString(PyExc_ValueError, "a piece does not hold what was asked for");
@@ -83,7 +84,7 @@ static void
 fill(reader *here, const piece *one, char *to, int64_t low, int64_t count)
 {
     while (one->fd >= 0 && count > 0) {
-        ssize_t got = pread(one->fd, to, (size_t)count, (off_t)(low - one->low));
+        ssize_t got = pread(one->fd, to, (size_t)count, (off_t)(low - one->low + one->base));
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
@@ -163,7 +164,7 @@ PyDoc_STRVAR(gather_doc,
              "Return many ranges, joined, and the last position where a file turned out\n"
              "to have fewer bytes than it should; -1: in none.\n\n"
              "piece(position) returns (low, high, fd) of the file that holds it; -1: it\n"
-             "reads as zeros. The last 16 that it returned have to stay open.");
+             "reads as zeros; a fourth number: where in fd it begins. The last 16 that it returned have to stay open.");
 
 static PyObject *
 gather(PyObject *Py_UNUSED(module), PyObject *args)

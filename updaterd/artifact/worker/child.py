@@ -22,6 +22,7 @@ from updaterd.artifact.job import Job, Used, entries
 from updaterd.artifact.worker import answers
 from updaterd.artifact.worker.confine import confine
 from updaterd.artifact.worker.limits import give_up
+from updaterd.core.bundle_kinds import ARCHIVES
 from updaterd.core.tree import File
 from updaterd.errors import RejectedError, TransientError, UpdaterError
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 UNHEARD = 75
 """Exit code: how the job ended could not be told (the pipe failed, or no memory)."""
+_GROWTH, _GROUND = 16, 1 << 28  # as `archives.layout`'s
 _EVERY = 1 << 22  # bytes between two times that progress is told
 
 
@@ -200,12 +202,17 @@ def _work(job: Job, usage: _Usage) -> None:
 
 def cpu_limit(job: Job) -> int:
     """Return how many CPU seconds a job may take."""
-    return 60 + sum(sizes(job)) // 2**22
+    rate = 2**20 if job.codec.startswith(ARCHIVES) else 2**22
+    return 60 + sum(sizes(job)) // rate
 
 
 def _longest(job: Job) -> int:
     """Return how long a file may become."""
-    return max(sizes(job), default=0) if job.files is not None else 2**48
+    if job.files is None:
+        return 2**48
+    if job.codec.startswith(ARCHIVES):  # what is inflated lies in one, of both sides
+        return _GROWTH * sum(sizes(job)) + 2 * _GROUND
+    return max(sizes(job), default=0)
 
 
 def sizes(job: Job) -> list[int]:
@@ -233,7 +240,7 @@ def _import_for(job: Job) -> None:
     from updaterd.artifact import patch  # noqa: PLC0415 - see above
     from updaterd.artifact.apply import loops  # noqa: PLC0415 - see above
 
-    patch.prepare(job.codec)
+    patch.prepare(job.codec, job.destination)
     loops.prepare()
 
 

@@ -125,7 +125,7 @@ def choose(job: Job) -> Route:
         return choose_route(
             job.manifest,
             have=job.have,
-            codecs=codecs.available(),
+            codecs=codecs.available(delta.codec for delta in job.manifest.deltas),
             skip=frozenset(job.skip),
             memory=budget.GROUND,
         )

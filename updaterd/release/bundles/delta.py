@@ -14,11 +14,13 @@ from updaterd.artifact.apply import operations
 from updaterd.artifact.codecs import STORED, XZ, ZSTD
 from updaterd.artifact.programs.projection import MAX_OPERATIONS
 from updaterd.artifact.script import COPY, LINK, LONG, MADE, SAME, Item
-from updaterd.core.bundle_kinds import DELTA, PROJECTED
+from updaterd.core.bundle_kinds import ARCHIVES, DELTA, PROJECTED
 from updaterd.core.manifest import Delta, Entry, File, Link, tree_id
 from updaterd.core.routes import codec_name
 from updaterd.release.bundles import elf, matching, program_images
 from updaterd.release.bundles import full as full_bundle
+from updaterd.release.bundles.archives import expansion
+from updaterd.release.bundles.archives.expansion import Sides
 from updaterd.release.bundles.compress import LARGE
 from updaterd.release.bundles.grouping import Group, groups
 from updaterd.release.bundles.matching import Cover
@@ -136,13 +138,94 @@ def build_delta(  # noqa: PLR0913
     """
     plan = _plan(old_files, new_files)
     sources = [e for e in (old_files[i] for i in plan.sources) if isinstance(e, File)]
+    sides = expansion.plain(old_root, sources, new_root, plan.targets)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix="making-") as scratch:
+        return _build(
+            plan,
+            sides,
+            old_files,
+            new_files,
+            out,
+            Path(scratch),
+            from_version,
+            to_version,
+            progress,
+            budget,
+            pool,
+        )
+
+
+def build_inflated(  # noqa: PLR0913
+    old_root: Path,
+    old_files: Sequence[Entry],
+    new_root: Path,
+    new_files: Sequence[Entry],
+    out: Path,
+    *,
+    from_version: str,
+    to_version: str,
+    progress: Progress | None = None,
+    budget: int = BUDGET,
+    pool: Pool | None = None,
+) -> Delta | None:
+    """Write the delta between two trees whose archives are inflated.
+
+    As `build_delta`; machines read it whose zlib is the classic one.
+
+    Returns:
+        None where there are no archives, or none that can be made anew.
+
+    Raises:
+        BrokenError: a tree changed meanwhile, or a process was killed.
+        OSError: the disk refused.
+
+    Power cut: `out` may be incomplete; it is published only later.
+    """
+    plan = _plan(old_files, new_files)
+    sources = [e for e in (old_files[i] for i in plan.sources) if isinstance(e, File)]
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix="making-") as scratch:
+        inside = Path(scratch) / "inflated"
+        inside.mkdir()
+        sides = expansion.expand(old_root, sources, new_root, plan.targets, inside)
+        if sides is None:
+            return None
+        return _build(
+            plan,
+            sides,
+            old_files,
+            new_files,
+            out,
+            Path(scratch),
+            from_version,
+            to_version,
+            progress,
+            budget,
+            pool,
+        )
+
+
+def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
+    plan: _Plan,
+    sides: Sides,
+    old_files: Sequence[Entry],
+    new_files: Sequence[Entry],
+    out: Path,
+    base: Path,
+    from_version: str,
+    to_version: str,
+    progress: Progress | None,
+    budget: int,
+    pool: Pool | None,
+) -> Delta:
+    """Write a delta between files, or pieces of them."""
     matcher = matching.installed()
     limit = max(1 << 20, matching.limit(matcher, budget))
     clusters, places = groups(
-        sources, plan.targets, limit, _bundled(new_root, plan, matcher)
+        sides.sources, sides.targets, limit, _bundled(sides, matcher), sides.long
     )
     pool = pool or Pool(budget=budget)
-    size = sum(file.length for file in plan.targets)
+    size = sum(file.length for file in sides.targets)
+    archives = sides.stream(places)
     total = max(1, size * (_MATCHING + _PACKING))
     done = 0
 
@@ -152,38 +235,43 @@ def build_delta(  # noqa: PLR0913
         if progress is not None:
             progress("delta", min(done, total), total)
 
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix="making-") as scratch:
-        base = Path(scratch)
-        ranges = Ranges(old_root, sources, new_root, plan.targets, places)
-        imaged = program_images.describe(clusters, ranges, len(sources), places, base)
-        with ThreadPoolExecutor(pool.cores) as threads:
-            perform = partial(_all, threads, pool)
+    ranges = Ranges(sides.old, sides.sources, sides.new, sides.targets, places)
+    imaged = program_images.describe(clusters, ranges, len(sides.sources), places, base)
+    with ThreadPoolExecutor(pool.cores) as threads:
+        perform = partial(_all, threads, pool)
+        streams = _match(base, clusters, ranges, imaged, perform, more)
+        if imaged.stream and streams.count >= MAX_OPERATIONS:
+            imaged = program_images.none(clusters)
             streams = _match(base, clusters, ranges, imaged, perform, more)
-            if imaged.stream and streams.count >= MAX_OPERATIONS:
-                imaged = program_images.none(clusters)
-                streams = _match(base, clusters, ranges, imaged, perform, more)
-            names = script.encode(
-                old_files, plan.items, plan.sources, places, plan.unchanged
-            )
-            packs = streams.finish(names, imaged.stream, size)
-            bytes_in = max(1, sum(pack.size for pack in packs))
-            shares = [size * _PACKING * pack.size // bytes_in for pack in packs]
-            if imaged.stream:
-                packs = [replace(pack, codec=ZSTD) for pack in packs]
-            table = perform(packs, shares, more)
-            if imaged.stream and sum(length for *_, length in table) < LARGE:
-                packs = [replace(pack, codec=XZ) for pack in packs]
-                table = perform(packs, [0] * len(packs), more)
-        files = [
-            path
-            for pack, (codec, *_) in zip(packs, table, strict=True)
-            for path in pack.files(codec)
-        ]
-        head = container.header(
-            container.DELTA, [(codec, raw, length) for codec, raw, length in table]
+        names = script.encode(
+            old_files,
+            plan.items,
+            plan.sources,
+            () if archives else places,
+            plan.unchanged,
         )
-        sha256, length = full_bundle.write(out, head, pieces(files))
+        packs = streams.finish(names, imaged.stream, archives, size)
+        bytes_in = max(1, sum(pack.size for pack in packs))
+        shares = [size * _PACKING * pack.size // bytes_in for pack in packs]
+        if imaged.stream:
+            packs = [replace(pack, codec=ZSTD) for pack in packs]
+        table = perform(packs, shares, more)
+        if imaged.stream and sum(length for *_, length in table) < LARGE:
+            packs = [replace(pack, codec=XZ) for pack in packs]
+            table = perform(packs, [0] * len(packs), more)
+    files = [
+        path
+        for pack, (codec, *_) in zip(packs, table, strict=True)
+        for path in pack.files(codec)
+    ]
+    head = container.header(
+        container.DELTA, [(codec, raw, length) for codec, raw, length in table]
+    )
+    sha256, length = full_bundle.write(out, head, pieces(files))
     more(total)
+    kind = PROJECTED if imaged.stream else DELTA
+    if archives:
+        kind = ARCHIVES
     used = {codecs.NAMES[codec] for codec, *_ in table if codec != STORED}
     return Delta(
         from_version=from_version,
@@ -192,20 +280,23 @@ def build_delta(  # noqa: PLR0913
         to_tree=tree_id(tuple(new_files)),
         sha256=sha256,
         length=length,
-        codec=codec_name(PROJECTED if imaged.stream else DELTA, frozenset(used)),
+        codec=codec_name(kind, frozenset(used)),
         memory=MEMORY,
     )
 
 
-def _bundled(root: Path, plan: _Plan, matcher: str) -> set[str]:
-    """Return the long files that may be bundled from many others: no programs.
+def _bundled(sides: Sides, matcher: str) -> set[int]:
+    """Return the places of the long files that may be bundled from many others.
 
-    None for bsdiff4, which takes five times as long for each byte more.
+    No programs; and none for bsdiff4, which takes five times as long for each byte.
     """
-    long = [file.path for file in plan.targets if file.length >= LONG]
     if matcher != matching.HDIFFPATCH:
         return set()
-    return {path for path in long if not elf.is_one(root / path)}
+    return {
+        place
+        for place, path in enumerate(sides.new[: sides.long])
+        if sides.targets[place].length >= LONG and not elf.is_one(path)
+    }
 
 
 def _match(  # noqa: PLR0913, PLR0917 - the state of one delta
@@ -279,12 +370,15 @@ class _Streams:
         self._runs.follow(runs)
         self._groups.append(prefix)
 
-    def finish(self, names: bytes, images: bytes, size: int) -> list[Pack]:
+    def finish(
+        self, names: bytes, images: bytes, archives: bytes, size: int
+    ) -> list[Pack]:
         """Return what is to be packed, in the order of the bundle.
 
         Args:
             names: the script.
             images: the images stream; empty where there is none.
+            archives: the archives stream; empty where there is none.
             size: of all that is made.
 
         Raises:
@@ -306,9 +400,12 @@ class _Streams:
             name: [f"{prefix}.{name}" for prefix in self._groups]
             for name in ("changes", "extra")
         }
-        if images:
+        if images or archives:
             (self._base / "images").write_bytes(images)
             parts["images"] = [str(self._base / "images")]
+        if archives:
+            (self._base / "archives").write_bytes(archives)
+            parts["archives"] = [str(self._base / "archives")]
         return [
             Pack(
                 parts=paths,

@@ -108,7 +108,8 @@ def groups(
     old: Sequence[File],
     targets: Sequence[File],
     limit: int,
-    bundled: Collection[str] = (),
+    bundled: Collection[int] = (),
+    long: int | None = None,
 ) -> tuple[tuple[Group, ...], tuple[int, ...]]:
     """Return the groups in stream order, and the made files that they read.
 
@@ -116,12 +117,14 @@ def groups(
         old: source files, in virtual order.
         targets: files to make, in stream order.
         limit: bytes to match with at a time.
-        bundled: paths of long made files whose bytes may come from any old file of
+        bundled: places of long made files whose bytes may come from any old file of
             their kind. All together they are matched with twice the old bytes more.
+        long: how many of the targets are matched by themselves, if not those of at
+            least `LONG` bytes; they come first.
     """
     old_at = list(accumulate((file.length for file in old), initial=0))
     new_at = list(accumulate((file.length for file in targets), initial=0))
-    count = sum(file.length >= LONG for file in targets)
+    count = sum(file.length >= LONG for file in targets) if long is None else long
     partners = [_partner(file, old) for file in targets[:count]]
     similar = {
         index: _similar(index, targets, partners, old, limit) for index in range(count)
@@ -129,7 +132,7 @@ def groups(
     share = _MORE * old_at[-1] // max(1, len(bundled))
     others: dict[int, set[int]] = {}
     for index in range(count):
-        if targets[index].path in bundled:
+        if index in bundled:
             others[index] = _others(
                 index, targets, partners, old, similar[index], share, limit
             )

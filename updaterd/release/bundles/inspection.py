@@ -19,7 +19,7 @@ from updaterd.core.manifest import Delta, Entry, Full, Manifest, tree_id
 from updaterd.core.routes import codec_name
 from updaterd.errors import BrokenError, RejectedError
 
-_STREAMS = ("script", "control", "runs", "changes", "extra", "images")
+_STREAMS = ("script", "control", "runs", "changes", "extra", "images", "archives")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +103,10 @@ def inspect(path: Path) -> Inspected:
     form = bundle_kinds.DELTA
     if is_full:
         form = bundle_kinds.FULL
-    elif len(table) == len(_STREAMS):
+    elif len(table) == len(_STREAMS) - 1:
         form = bundle_kinds.PROJECTED
+    elif len(table) == len(_STREAMS):
+        form = bundle_kinds.ARCHIVES
     return Inspected(
         kind="full" if is_full else "delta",
         codec=codec_name(form, needs),

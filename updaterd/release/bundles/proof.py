@@ -19,7 +19,7 @@ from updaterd.core import budget
 from updaterd.core.bundle_kinds import KINDS
 from updaterd.core.frozen import replaced
 from updaterd.core.manifest import Delta, Entry, Full, tree_id
-from updaterd.core.routes import codecs_since
+from updaterd.core.routes import CODECS, codecs_since
 from updaterd.core.units import format_bytes
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.files import deletion
@@ -84,15 +84,18 @@ class Prover:
                 tree=tree_id(files),
             ),
             "the full bundle",
+            self._codecs,
         )
 
-    def delta(
+    def delta(  # noqa: PLR0913 - an edge has two ends
         self,
         bundle: Path,
         edge: Delta,
         old: Path,
         old_files: tuple[Entry, ...],
         files: tuple[Entry, ...],
+        *,
+        beside: bool = False,
     ) -> None:
         """Prove that a delta makes its tree from the published old one.
 
@@ -102,6 +105,8 @@ class Prover:
             old: the old release, unpacked from its published full bundle.
             old_files: its listing.
             files: listing of the new release.
+            beside: it is offered beside another one, so that an updaterd which cannot
+                read it passes it over and loses nothing.
 
         Raises:
             RejectedError: it does not, or takes more memory than it says.
@@ -129,10 +134,11 @@ class Prover:
                 old_files=old_files,
             ),
             name,
+            CODECS if beside else self._codecs,
         )
 
-    def _prove(self, job: Job, name: str) -> None:
-        if job.codec not in self._codecs:
+    def _prove(self, job: Job, name: str, codecs: frozenset[str]) -> None:
+        if job.codec not in codecs:
             raise _unproven(
                 name, f"updaterd {self._min_updater} cannot read {job.codec!r:.60}"
             )

@@ -35,26 +35,30 @@ class Ranges:
 
     def __init__(
         self,
-        old_root: Path,
+        old_paths: Sequence[Path],
         old: Sequence[File],
-        new_root: Path,
+        new_paths: Sequence[Path],
         targets: Sequence[File],
         places: Sequence[int],
     ) -> None:
         """Check the files.
 
         Args:
-            old_root: the old tree.
-            old: its sources, in virtual order.
-            new_root: the new tree.
-            targets: files to make, in stream order.
+            old_paths: where the sources lie.
+            old: these, in virtual order.
+            new_paths: where the files to make lie.
+            targets: these, in stream order.
             places: of the made files that follow the old ones in virtual order.
 
         Raises:
             BrokenError: one is not what its listing says.
         """
-        self._targets = [(new_root / file.path, file.length) for file in targets]
-        self._virtual = [(old_root / file.path, file.length) for file in old]
+        self._targets = [
+            (path, file.length) for path, file in zip(new_paths, targets, strict=True)
+        ]
+        self._virtual = [
+            (path, file.length) for path, file in zip(old_paths, old, strict=True)
+        ]
         for (path, _), file in zip(
             (*self._virtual, *self._targets), (*old, *targets), strict=True
         ):

@@ -10,6 +10,7 @@ from updaterd.cli.release.parts import (
     opening,
     output,
 )
+from updaterd.core.bundle_kinds import ARCHIVES
 
 if TYPE_CHECKING:
     from updaterd.release.build import Built
@@ -56,8 +57,11 @@ def _show(added: "Added", *, dry_run: bool) -> None:
     for edge in manifest.deltas:
         if edge.to_version == manifest.version:
             percent = 100 * edge.length / manifest.full.length
+            which = "delta"
+            if edge.codec.startswith(ARCHIVES):
+                which = "inside archives (where zlib is the classic one), delta"
             print(
-                f"  delta from {edge.from_version}: {edge.length:,} ({percent:.1f} %)"
+                f"  {which} from {edge.from_version}: {edge.length:,} ({percent:.1f} %)"
             )
     for entry in manifest.attestations:
         print(f"  attestation {entry.kind}: {entry.length:,} bytes")
