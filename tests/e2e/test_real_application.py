@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fakes.trees import snapshot
 
-PACKAGE, OLD, NEW = "ruff", "0.17.4", "0.17.5"
+PACKAGE, PROGRAM, OLD, NEW = "rust-just", "just", "1.57.0", "1.58.0"
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def releases(tmp_path_factory):
         scripts.rmdir()
         scripts.parent.rmdir()
         next(tree.glob("*.dist-info")).rename(tree / "meta.dist-info")
-        (tree / "bin" / "ruff-latest").symlink_to("ruff")
+        (tree / "bin" / f"{PROGRAM}-latest").symlink_to(PROGRAM)
         trees.append(tree)
     return trees
 
@@ -51,7 +51,7 @@ def test_installed_tree_is_byte_identical_to_what_was_pushed(
     machine.config.write_text(
         machine.config.read_text().replace(
             f'["{machine.app}/current/bin/healthcheck"]',
-            f'["{machine.app}/current/bin/ruff", "--version"]',
+            f'["{machine.app}/current/bin/{PROGRAM}", "--version"]',
         )
     )
     site.push(old, OLD)
@@ -65,12 +65,12 @@ def test_installed_tree_is_byte_identical_to_what_was_pushed(
 
     assert snapshot(new) == snapshot(machine.current.resolve())
     said = subprocess.run(
-        [machine.current / "bin" / "ruff-latest", "--version"],
+        [machine.current / "bin" / f"{PROGRAM}-latest", "--version"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert f"ruff {NEW}" == said.stdout.strip()
+    assert f"{PROGRAM} {NEW}" == said.stdout.strip()
     last = machine.product_status()["last"]
     assert last["bytes_fetched"] < last["bytes_full"] / 2
     print(

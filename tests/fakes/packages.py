@@ -34,16 +34,18 @@ def build(out: Path, *options: str) -> Path:
 def built() -> Path:
     """Return a folder with the packages, built once for all processes of a run.
 
-    UPDATERD_BUILT names one made before.
+    UPDATERD_BUILT names one made before, UPDATERD_BUILD_ONCE a place that several runs
+    share: the first that needs packages builds them there.
     """
     if before := os.environ.get("UPDATERD_BUILT"):
         return Path(before)
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    if run is None:  # the only process of it
+    once = os.environ.get("UPDATERD_BUILD_ONCE")
+    if run is None and once is None:  # the only process of it
         return build(Path(tempfile.mkdtemp(prefix="updaterd-built-")))
-    folder = Path(tempfile.gettempdir(), f"updaterd-built-{run}")
+    folder = Path(once or Path(tempfile.gettempdir(), f"updaterd-built-{run}"))
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            build(Path(tempfile.mkdtemp())).rename(folder)
+            build(Path(tempfile.mkdtemp(dir=folder.parent))).rename(folder)
     return folder

@@ -26,6 +26,8 @@ from updaterd.errors import RejectedError
 from updaterd.release import tree
 from updaterd.release.bundles import matching
 
+pytestmark = pytest.mark.slow
+
 NAMES = st.sampled_from(["a", "b+x", "c", "d/e", "d/f+x", "d/g/h", "i", "j", "k/l"])
 BLOCKS = st.sampled_from([b"", b"x", b"\0" * 700, b"abc" * 200, bytes(range(256)) * 3])
 EDITS = st.tuples(BLOCKS, st.integers(0, 40), st.binary(max_size=30))

@@ -15,6 +15,8 @@ from fakes.tools import need_root
 
 from updaterd.cli import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bootstrap(tmp_path_factory):

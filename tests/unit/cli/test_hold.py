@@ -11,6 +11,8 @@ from updaterd.cli import EXIT_USAGE, build_parser, main
 from updaterd.store.journal import Journal
 from updaterd.store.schema import open_state
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("said", ["", "0s", "nonsense", "9999999w", "7dd"])
 def test_time_that_cannot_be_meant_is_wrong_usage(said, capsys):

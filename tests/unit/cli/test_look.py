@@ -16,6 +16,8 @@ from updaterd.status import collect, daemon_section, encode, iso
 from updaterd.store.schema import StateError, open_state
 from updaterd.system import locks
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_800_000_000.0
 
 

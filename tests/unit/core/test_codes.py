@@ -36,7 +36,8 @@ def _codes_of_call(node: ast.Call) -> Iterator[str]:
     for word in node.keywords:
         if word.arg == "code":
             yield from _literals(word.value)
-    place = PLACES.get(ast.unparse(node.func).rpartition(".")[2])
+    name = getattr(node.func, "attr", None) or getattr(node.func, "id", "")
+    place = PLACES.get(name)
     if place is not None and len(node.args) > place:
         yield from _literals(node.args[place])
 

@@ -11,6 +11,8 @@ from fakes.waiting import eventually
 
 from updaterd.install.process import Output, run
 
+pytestmark = pytest.mark.slow
+
 
 def python(code: str, **options):
     return run([sys.executable, "-I", "-c", code], timeout_s=20, **options)

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A release that was not made for this machine is none of its business."""
 
+import pytest
 from fakes.rig import Rig
 from fakes.worker import update, worker
+
+pytestmark = pytest.mark.slow
 
 OTHER = "linux-riscv64"
 

@@ -19,6 +19,8 @@ from updaterd.release.repository.releases import KEPT
 from updaterd.release.repository.signing import MissingKeysError
 from updaterd.release.upkeep import expiry, garbage, verification
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_publish_that_dies_anywhere_has_published_nothing_or_everything(
     publisher, client, monkeypatch

@@ -12,6 +12,8 @@ import pytest
 from fakes.tools import need, need_root
 from fakes.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 [feed]
 url = 'http://127.0.0.1:9/v1/events'

@@ -26,6 +26,8 @@ from updaterd.pipeline.tree import build, reuse
 from updaterd.pipeline.tree.job import Job
 from updaterd.release.bundles import full as release_bundle
 
+pytestmark = pytest.mark.slow
+
 NOTHING = (STORED, 0, b"")
 MIB = 1 << 20
 

@@ -17,6 +17,8 @@ from updaterd.errors import TransientError
 from updaterd.pipeline.tree import reuse
 from updaterd.release.bundles import full as release_bundle
 
+pytestmark = pytest.mark.slow
+
 
 class Server:
     """Answers every range with zeros."""

@@ -23,6 +23,8 @@ from updaterd.artifact.programs.image import (
 )
 from updaterd.release.bundles import elf
 
+pytestmark = pytest.mark.slow
+
 SECTIONS_AT = 40  # in the header: where the section headers are
 HEADER, SEGMENT, SECTION = 64, 56, 64
 
