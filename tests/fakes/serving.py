@@ -161,6 +161,11 @@ class Answer:
     def json(self):
         return json.loads(self.body)
 
+    @property
+    def says(self):
+        """What a problem tells a person."""
+        return f"{self.json['detail']}. {self.json['remedy']}"
+
 
 def request(url, method="GET", body=None, **headers) -> Answer:
     question = urllib.request.Request(  # noqa: S310  our own server

@@ -229,4 +229,4 @@ async def test_body_too_large_is_refused_unread(feed):
         authorization=f"Bearer {token}",
         idempotency_key="k",
     )
-    assert (answer.status, answer.json["error"]) == (400, "too_large")
+    assert (answer.status, answer.json["code"]) == (413, "too_large")

@@ -293,7 +293,7 @@ class TestOverHttp:
         feed.start()
         old = {"schema": 1, "tuf": {"timestamp": pack(timestamp(8))}}
         answer = publish(feed.url, token, old)
-        assert (answer.status, answer.json["error"]) == (409, "metadata_older")
+        assert (answer.status, answer.json["code"]) == (409, "metadata_older")
 
     def test_refusals_are_told_to_the_operator(self, start_feed):
         """Why a release did not go out is in the log; strangers are only counted."""
@@ -315,7 +315,7 @@ class TestOverHttp:
         other = publish(
             shared_feed.url, shared_feed.publisher, announcement(seq=2), "k2"
         )
-        assert (other.status, other.json["error"]) == (422, "idempotency_key_reused")
+        assert (other.status, other.json["code"]) == (422, "idempotency_key_reused")
 
     def test_keys_belong_to_their_tokens(self, shared_feed):
         """Two publishers cannot disturb each other with equal keys."""
@@ -332,7 +332,7 @@ class TestOverHttp:
             b"{}",
             authorization=f"Bearer {shared_feed.publisher}",
         )
-        assert (answer.status, answer.json["error"]) == (
+        assert (answer.status, answer.json["code"]) == (
             400,
             "idempotency_key_required",
         )
@@ -400,7 +400,7 @@ class TestOverHttp:
         assert event.json == document
         stale = {"schema": 1, "tuf": {"timestamp": pack(timestamp(49))}}
         answer = publish(shared_feed.url, shared_feed.publisher, stale)
-        assert (answer.status, answer.json["error"]) == (409, "metadata_older")
+        assert (answer.status, answer.json["code"]) == (409, "metadata_older")
 
     async def test_too_fast_is_told_to_slow_down(self, tmp_path, world):
         """A publisher that went wild cannot flood the fleet."""

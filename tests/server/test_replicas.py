@@ -263,7 +263,7 @@ async def test_not_ready_without_redis_but_streams_stay(replicas, own_redis):
         assert request(f"{feed.url}/readyz").status == 200
         own_redis.kill()
         answer = request(f"{feed.url}/readyz")
-        assert (answer.status, answer.json["error"]) == (503, "log_unreachable")
+        assert (answer.status, answer.json["code"]) == (503, "log_unreachable")
         assert str(own_redis.port) not in answer.body.decode()
         assert request(f"{feed.url}/healthz").status == 200
         own_redis.start()

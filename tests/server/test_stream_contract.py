@@ -147,7 +147,7 @@ async def test_filter_that_is_no_name_is_refused(shared_feed, query):
     """400 with a code, not a stream that never matches."""
     async with Reader(shared_feed.url, query) as reader:
         assert reader.status == 400
-        assert json.loads(await reader.body())["error"] in {"bad_name", "malformed"}
+        assert json.loads(await reader.body())["code"] in {"bad_name", "malformed"}
 
 
 async def test_joins_between_publishes_miss_nothing_and_repeat_nothing(shared_feed):
@@ -225,7 +225,7 @@ async def test_admission_refuses_with_time_to_come_back(start_feed, sink):
     for _ in range(6):
         async with Reader(feed.url) as reader:
             if reader.status == 503:
-                assert json.loads(await reader.body())["error"] == "too_many_at_once"
+                assert json.loads(await reader.body())["code"] == "too_many_at_once"
                 waits.append(int(reader.answer["retry-after"]))
     assert len(waits) >= 3
     assert waits == sorted(waits)
@@ -238,7 +238,7 @@ async def test_one_address_has_a_limit(start_feed, sink):
         assert one.status == 200
         async with Reader(feed.url) as two, Reader(feed.url) as three:
             assert (two.status, three.status) == (200, 429)
-            assert json.loads(await three.body())["error"] == "too_many_of_address"
+            assert json.loads(await three.body())["code"] == "too_many_of_address"
         await feed.streams(1)
         async with Reader(feed.url) as four:
             assert four.status == 200

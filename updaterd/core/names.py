@@ -10,8 +10,9 @@ import re
 
 from updaterd.errors import MalformedError
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?", re.ASCII)
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_~-]{0,63}", re.ASCII)
+NAME = r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?"
+VERSION = r"[A-Za-z0-9][A-Za-z0-9.+_~-]{0,63}"
+_NAME, _VERSION = re.compile(NAME, re.ASCII), re.compile(VERSION, re.ASCII)
 
 
 def check_name(kind: str, value: str) -> str:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from updaterd.core.announcement import Announcement, pack
 from updaterd.core.channel import ChannelPointer
+from updaterd.core.text import printable
 from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.net import Fetcher
 from updaterd.release.keys.credentials import credential
 
 CREDENTIAL = "updaterd.token"
+_LONGEST = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,25 @@ def body_of(
     ).encode()
 
 
+def read_problem(raw: bytes) -> tuple[str, str]:
+    """Return what an answer says is wrong, and what to do, for a person.
+
+    Of `application/problem+json` (RFC 9457) that is its `detail`, or `title`, and our
+    `remedy`; of anything else, such as a proxy's page, its beginning and nothing.
+    """
+    try:
+        answer = json.loads(raw)
+        parts = [answer.get(name) for name in ("detail", "title", "remedy")]
+    except (ValueError, AttributeError, RecursionError):
+        parts = []
+    detail, title, remedy = (
+        printable(part, longest=_LONGEST) if isinstance(part, str) else ""
+        for part in parts or ("", "", "")
+    )
+    text = raw[:_LONGEST].decode("utf-8", "replace").strip()
+    return detail or title or printable(text, longest=_LONGEST), remedy
+
+
 class OlderError(RejectedError):
     """The feed already knows newer metadata than the announcement carries."""
 
@@ -118,25 +139,25 @@ def announce(fetcher: Fetcher, feed: str, token: str, body: bytes) -> Announced:
     key = hashlib.sha256(body).hexdigest()
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
     status, raw = fetcher.post(feed, body, headers=headers)
-    reply = raw[:300].decode("utf-8", "replace").strip()
+    reply, remedy = read_problem(raw)
     if status in {401, 403}:
         raise BrokenError(
             f"the feed refuses the token ({status}): {reply}",
-            do="make a token with the scope publish:PRODUCT/CHANNEL",
+            do=remedy or "make a token with the scope publish:PRODUCT/CHANNEL",
             code="token_refused",
         )
     if status == 409:
-        raise OlderError(f"the feed knows newer metadata: {reply}")
+        raise OlderError(f"the feed knows newer metadata: {reply}", do=remedy)
     if status == 429 or status >= 500:
         raise TransientError(
             f"the feed answered {status}: {reply}",
-            do="look at the server's log",
+            do=remedy or "look at the server's log",
             code=f"http_{status}",
         )
     if status not in {200, 201, 202}:
         raise RejectedError(
             f"the feed refuses the announcement ({status}): {reply}",
-            do="check its address, which ends in /v1/events",
+            do=remedy or "check its address, which ends in /v1/events",
             code="announcement_refused",
         )
     try:

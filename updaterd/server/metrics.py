@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics for `/metrics`, in the text format of Prometheus."""
+"""Metrics for `/metrics`: the text format of Prometheus, or OpenMetrics."""
 
 from collections.abc import Callable
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -14,12 +13,21 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from updaterd import __version__
+from updaterd.core.accept import quality
 from updaterd.server.log.contract import Record
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+PLAIN, OPEN = "text/plain", "application/openmetrics-text"
+_PLAIN_VERSION, _OPEN_VERSION = "0.0.4", "1.0.0"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+
+
+def _write_open(registry: CollectorRegistry) -> bytes:
+    text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]  # it has no types
+    return text
 
 
 class Metrics:
@@ -62,12 +70,14 @@ class Metrics:
         self._first = Histogram(
             "updaterd_publish_to_first_write_seconds",
             "From an event's id to the first stream",
+            unit="seconds",
             buckets=_BUCKETS,
             registry=r,
         )
         self._lag = Gauge(
             "updaterd_log_lag_seconds",
             "Age of the newest event when it arrived here from the log",
+            unit="seconds",
             registry=r,
         )
         self._log_up = Gauge("updaterd_log_up", "Whether the log answers", registry=r)
@@ -113,6 +123,21 @@ class Metrics:
         """The log answered, or did not."""
         self._log_up.set(up)
 
-    def render(self) -> bytes:
-        """Return the text that Prometheus scrapes."""
-        return generate_latest(self.registry)
+    def format_for(self, accept: str) -> tuple[str, Callable[[], bytes]]:
+        """Return the content type that a scraper likes best, and what makes the text.
+
+        Prometheus' own text, unless OpenMetrics is asked for by its name and at least
+        as welcome: whoever takes anything, or nothing of the two, gets what curl and
+        every scraper can read.
+
+        Args:
+            accept: the header, "" for none.
+        """
+        plain = quality(accept, PLAIN, _PLAIN_VERSION)
+        wanted = quality(accept, OPEN, _OPEN_VERSION)
+        if OPEN in accept.lower() and wanted > 0 and wanted >= plain:
+            return (
+                openmetrics.CONTENT_TYPE_LATEST,
+                lambda: _write_open(self.registry),
+            )
+        return CONTENT_TYPE_PLAIN_0_0_4, lambda: generate_latest(self.registry)

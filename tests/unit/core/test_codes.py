@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[3] / "updaterd"
 HOME = PACKAGE / "core/codes"
 # Calls that take a code by its place, and which place that is.
 PLACES = {"note": 0, "Note": 1, "Verdict": 2, "Refusal": 1, "problem": 1, "_answer": 1,
-          "_unreachable": 2}  # fmt: skip
+          "_unreachable": 2, "Fault": 1}  # fmt: skip
 
 
 def _literals(node: ast.AST) -> Iterator[str]:

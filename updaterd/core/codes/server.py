@@ -30,7 +30,21 @@ metadata_older: the announcement's metadata is older than what was announced
 too_many_announcements: announcements come too fast | slow down
 body_timeout: the body did not come in time | send it at once
 head_too_large: the headers of the request are too large | send fewer
-method_not_allowed: the method is not allowed | use GET or POST
+method_not_allowed: the method is not allowed here | use one that `Allow` names
+not_acceptable: the client accepts none of what is served here
+  | accept `text/event-stream`, or send no `Accept`
+not_found: nothing is served at this address | correct the address
+range_not_satisfiable: the file has no such part | ask for a part within its length
+bad_request: the request is not HTTP/1.1 as its standard has it
+  | send one that is (RFC 9112)
+unexpected: the feed server made a mistake | see its log, and report it
+http_version: the request's version of HTTP is not served | use HTTP/1.1
+target: the request's target is not valid | leave the fragment out
+host: the request's Host header is missing, or there are several | send one
+framing: where the request's body ends is not clear
+  | send Content-Length or Transfer-Encoding
+transfer_encoding: the body has a coding that is not served | send it chunked
+protocol_upgrade: the request asks for another protocol | leave `Upgrade` out
 not_ready: the feed server is starting or stopping | ask again
 full: the server has as many streams as it may | ask again later; add servers
 too_many_at_once: too many streams open at once | ask again later

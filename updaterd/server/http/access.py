@@ -2,10 +2,11 @@
 """Headers that both sinks send: those of a stream, of CORS and of a refusal."""
 
 from updaterd.server.options import Options
+from updaterd.server.streams.request import STREAM_TYPE
 from updaterd.server.streams.stream import Refusal
 
 STREAM_HEADERS = {
-    "content-type": "text/event-stream",
+    "content-type": STREAM_TYPE,
     "cache-control": "no-cache",
     "x-accel-buffering": "no",  # nginx would hold events back
 }

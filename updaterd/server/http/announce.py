@@ -14,17 +14,26 @@ from updaterd.core.announcement import MAX_BODY
 from updaterd.errors import MalformedError, RejectedError, UpdaterError
 from updaterd.log import get
 from updaterd.server.http import publish
-from updaterd.server.http.answers import problem, unavailable
+from updaterd.server.http.answers import problem, problem_of, unavailable
 from updaterd.server.http.parts import Parts
 from updaterd.server.log.contract import Appended, Event, write_topic
 from updaterd.server.streams.admission import Bucket
 from updaterd.server.streams.request import read_bearer
 from updaterd.server.tokens import Token
 
-_KEY_LIMIT = 200
+KEY_LIMIT = 200
+"""Longest `Idempotency-Key`."""
+
 _BODY_DEADLINE_S = 30.0
 _SHOWN_DEADLINE_S = 1.0
-_STATUS = {"idempotency_key_reused": 422, "metadata_older": 409, "scope_missing": 403}
+STATUS = {
+    "idempotency_key_reused": 422,
+    "metadata_older": 409,
+    "scope_missing": 403,
+    "too_large": 413,
+}
+"""Status of a refused announcement by its code; 400 for all others."""
+
 
 log = get()
 
@@ -64,17 +73,14 @@ class Announcements:
             publisher = token.id
             if not self._bucket(token).take(self._clock()):
                 return problem(
-                    429,
-                    "too_many_announcements",
-                    "announcements come too fast: send fewer a second",
-                    {"retry-after": "1"},
+                    429, "too_many_announcements", headers={"retry-after": "1"}
                 )
             return await self._take(request, token)
         except (TimeoutError, ClientDisconnect):
-            return problem(408, "body_timeout", "the body did not come in time")
+            return problem(408, "body_timeout")
         except RejectedError as error:
             _log_refusal(error, publisher)
-            return problem(_STATUS.get(error.code, 400), error.code, str(error))
+            return problem_of(STATUS.get(error.code, 400), error)
         except UpdaterError as error:
             return _unavailable(error, publisher)
 
@@ -135,7 +141,7 @@ def _unavailable(error: UpdaterError, publisher: str) -> Response:
     if not publisher:  # a stranger: the tokens cannot be read, and our log has it
         return unavailable(error.code)
     _log_refusal(error, publisher)
-    return problem(503, error.code, str(error), {"retry-after": "2"})
+    return problem_of(503, error, {"retry-after": "2"})
 
 
 def _log_refusal(error: UpdaterError, publisher: str) -> None:
@@ -152,10 +158,10 @@ def _read_key(request: Request) -> str:
         MalformedError: there is none, or no usable one.
     """
     key = request.headers.get("idempotency-key", "")
-    if not 0 < len(key) <= _KEY_LIMIT or not key.isascii() or not key.isprintable():
+    if not 0 < len(key) <= KEY_LIMIT or not key.isascii() or not key.isprintable():
         raise MalformedError(
             "there is no usable Idempotency-Key",
-            do=f"send one of up to {_KEY_LIMIT} printable characters, "
+            do=f"send one of up to {KEY_LIMIT} printable characters, "
             "the same when you try again",
             code="idempotency_key_required",
         )

@@ -15,13 +15,19 @@ from updaterd.errors import MalformedError, UpdaterError
 from updaterd.log.repeats import Repeats
 from updaterd.server.http.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.http.announce import Announcements
-from updaterd.server.http.answers import problem, unavailable
-from updaterd.server.http.files import RepositoryFiles
+from updaterd.server.http.answers import Problems, problem, problem_of, unavailable
+from updaterd.server.http.files import FRESH, RepositoryFiles
+from updaterd.server.http.openapi import PATH, document
 from updaterd.server.http.parts import Parts
 from updaterd.server.http.probes import Probes
 from updaterd.server.streams import sink_asgi
 from updaterd.server.streams.peer import peer_of
-from updaterd.server.streams.request import EVENTS_PATH, read_bearer, read_request
+from updaterd.server.streams.request import (
+    EVENTS_PATH,
+    StreamRequest,
+    read_bearer,
+    read_request,
+)
 from updaterd.server.streams.stream import Refusal
 from updaterd.server.tokens import Tokens
 
@@ -55,39 +61,50 @@ class Events:
                 },
             )
         elif method == "HEAD":
-            response = Response(
-                headers={
-                    "content-type": "text/event-stream",
-                    "cache-control": "no-cache",
-                }
-            )
+            response = self._head(scope)
         else:
             response = problem(
-                405,
-                "method_not_allowed",
-                "GET or POST",
-                {"allow": "GET, HEAD, OPTIONS, POST"},
+                405, "method_not_allowed", headers={"allow": "GET, HEAD, OPTIONS, POST"}
             )
         response.headers.update(allow)
         await response(scope, receive, send)
+
+    def _request(self, scope: Scope) -> StreamRequest:
+        """Read a request for a stream.
+
+        Raises:
+            MalformedError: see `read_request`.
+        """
+        peer = scope["client"][0] if scope["client"] else ""
+        return read_request(
+            scope["query_string"], scope["headers"], peer, self._parts.proxies
+        )
+
+    def _head(self, scope: Scope) -> Response:
+        """Return what a GET would be answered with, without its place in the queue."""
+        try:
+            refusal = self._parts.streams.check(self._request(scope))
+        except MalformedError as error:
+            return problem_of(400, error)
+        if isinstance(refusal, Refusal):
+            headers = refusal_headers(refusal)
+            return problem(refusal.status, refusal.code, headers=headers)
+        return Response(headers=STREAM_HEADERS)
 
     async def _stream(
         self, scope: Scope, receive: Receive, send: Send, allow: dict[str, str]
     ) -> None:
         parts = self._parts
-        peer = scope["client"][0] if scope["client"] else ""
         try:
-            request = read_request(
-                scope["query_string"], scope["headers"], peer, parts.proxies
-            )
+            request = self._request(scope)
             answer = parts.streams.knock(request)
         except MalformedError as error:
-            response = problem(400, error.code, str(error), allow)
+            response = problem_of(400, error, allow)
             await response(scope, receive, send)
             return
         if isinstance(answer, Refusal):
             headers = {**allow, **refusal_headers(answer), "connection": "close"}
-            response = problem(answer.status, answer.code, answer.code, headers)
+            response = problem(answer.status, answer.code, headers=headers)
             if only_retry := answer.as_stream:
                 headers = {**allow, **STREAM_HEADERS, "connection": "close"}
                 response = Response(only_retry, headers=headers)
@@ -101,9 +118,12 @@ class Events:
 
 
 async def _on_http(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = error.headers if isinstance(error, HTTPException) else None
-    return problem(status, f"http_{status}", str(error), dict(headers or {}))
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers.setdefault("allow", "GET, HEAD")  # of files; a route has its own
+    # `Problems` gives it its form
+    return Response(status_code=error.status_code, headers=headers)
 
 
 class _Faults:
@@ -134,6 +154,7 @@ def make_app(parts: Parts) -> ASGIApp:
     routes: list[Route | Mount] = [
         Route("/healthz", probes.healthz),
         Route("/readyz", probes.readyz),
+        Route(PATH, _describe),
     ]
     if options.metrics != "off":
         routes.append(Route("/metrics", probes.metrics))
@@ -164,7 +185,13 @@ def make_app(parts: Parts) -> ASGIApp:
         serve = events if scope["path"] == EVENTS_PATH else rest
         await serve(scope, receive, send)
 
-    return app
+    return Problems(app)
+
+
+async def _describe(_: Request) -> Response:
+    """Answer with what the answers look like: for everybody, it is in every release."""
+    headers = {"access-control-allow-origin": "*", "cache-control": FRESH}
+    return Response(document(), headers=headers, media_type="application/json")
 
 
 class _Private:

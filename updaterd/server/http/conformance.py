@@ -20,18 +20,16 @@ class Fault:
     Attributes:
         status: of the answer.
         code: for programs.
-        message: for people.
+        detail: for people.
     """
 
     status: int
     code: str
-    message: str
+    detail: str
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the refusal and close: where the next request begins is not known."""
-        response = problem(
-            self.status, self.code, self.message, {"connection": "close"}
-        )
+        response = problem(self.status, self.code, self.detail, {"connection": "close"})
         await response(scope, receive, send)
 
 
@@ -81,5 +79,7 @@ def _framing_fault(
     if codings and codings != [b"chunked"]:
         return Fault(501, "transfer_encoding", "the only coding here is chunked")
     if upgrades and (codings or any(length != b"0" for length in lengths)):
-        return Fault(400, "upgrade", "send a body without Upgrade: this is HTTP/1.1")
+        return Fault(
+            400, "protocol_upgrade", "send a body without Upgrade: this is HTTP/1.1"
+        )
     return None

@@ -128,7 +128,7 @@ class RepositoryFiles(StaticFiles):
                 "gets more who has as many as are free",
             )
             later = {"retry-after": str(_FULL_RETRY_S), "connection": "close"}
-            response = problem(503, "downloads_full", "try again later", later)
+            response = problem(503, "downloads_full", headers=later)
             await response(scope, receive, send)
             return
         self._count += 1

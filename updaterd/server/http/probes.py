@@ -9,7 +9,6 @@ from starlette.responses import Response
 from updaterd.errors import UpdaterError
 from updaterd.server.http.answers import problem
 from updaterd.server.http.parts import Parts
-from updaterd.server.metrics import CONTENT_TYPE
 from updaterd.server.streams.request import read_bearer
 
 _READY_DEADLINE_S = 2.0
@@ -36,10 +35,10 @@ class Probes:
         except (UpdaterError, TimeoutError):
             self._metrics.log_up(up=False)
             # why, and where it is, is for our log and not for whoever asks
-            return problem(503, "log_unreachable", "the event log does not answer")
+            return problem(503, "log_unreachable")
         self._metrics.log_up(up=True)
         if self._streams.draining or not self._streams.ready:
-            return problem(503, "not_ready", "starting or stopping")
+            return problem(503, "not_ready")
         return Response("ready\n", media_type="text/plain")
 
     async def metrics(self, request: Request) -> Response:
@@ -54,4 +53,7 @@ class Probes:
                     "send a token with the scope operate",
                     {"www-authenticate": "Bearer"},
                 )
-        return Response(self._metrics.render(), headers={"content-type": CONTENT_TYPE})
+        accept = ",".join(request.headers.getlist("accept"))
+        content_type, render = self._metrics.format_for(accept)
+        headers = {"content-type": content_type, "vary": "accept"}
+        return Response(render(), headers=headers)

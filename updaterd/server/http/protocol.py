@@ -12,8 +12,8 @@ pinned, `supported` looks before it leaps, and the plain sink stays as fallback.
 """
 
 import asyncio
-import json
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, cast
 
 import uvicorn
@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from updaterd.errors import MalformedError
 from updaterd.server.client_address import limit_key
 from updaterd.server.http.access import STREAM_HEADERS, cors, refusal_headers
+from updaterd.server.http.answers import MEDIA_TYPE, problem_body
 from updaterd.server.http.conformance import Fault, fault_of
 from updaterd.server.http.guard import Guard, Place, Taker
 from updaterd.server.http.phases import Phase, Watch
@@ -174,8 +175,7 @@ class FeedProtocol(HttpToolsProtocol):
                 self.transport.abort()
                 return
             self._unanswered = 0  # it waits for its body: this is its answer
-        answer = super().send_400_response
-        self._refuse_rest(lambda: answer(msg))
+        self._refuse_rest(lambda: self._answer(400, "bad_request", {}, msg))
 
     def data_received(self, data: bytes) -> None:
         """Parse, within limits."""
@@ -297,7 +297,8 @@ class FeedProtocol(HttpToolsProtocol):
         try:
             request = read_request(query, self.headers, peer, self._guard.proxies)
         except MalformedError as error:
-            self._answer(400, error.code, {}, str(error))
+            allow = cors(self._guard.options, _origin(self.headers))
+            self._answer(400, error.code, allow, error.cause, error.do)
             return
         allow = cors(self._guard.options, request.origin)
         answer = taker.ask(request)
@@ -332,13 +333,18 @@ class FeedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _answer(
-        self, status: int, code: str, headers: dict[str, str], message: str = ""
+        self,
+        status: int,
+        code: str,
+        headers: dict[str, str],
+        detail: str = "",
+        remedy: str = "",
     ) -> None:
         """Answer without an application, and close."""
         self._over = True
-        body = json.dumps({"error": code, "message": message or code}).encode()
-        fixed = {
-            "content-type": "application/json",
+        body = problem_body(status, code, detail, remedy)
+        fixed = self._date() | {
+            "content-type": MEDIA_TYPE,
             "content-length": str(len(body)),
             "cache-control": "no-store",
             "connection": "close",
@@ -347,19 +353,12 @@ class FeedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-_REASONS: dict[int, str] = {
-    200: "OK",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
-    503: "Service Unavailable",
-}
+def _origin(headers: list[tuple[bytes, bytes]]) -> str:
+    return next((v.decode("latin-1") for k, v in headers if k == b"origin"), "")
 
 
 def _head(status: int, fixed: dict[str, str], more: dict[str, str]) -> bytes:
-    lines = [f"HTTP/1.1 {status} {_REASONS[status]}"]
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
     lines += [f"{name}: {value}" for name, value in (fixed | more).items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 

@@ -5,13 +5,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
+from updaterd.core.accept import quality
 from updaterd.core.names import check_name
 from updaterd.errors import MalformedError
 from updaterd.server.client_address import Proxies
 from updaterd.server.streams.ring import Filter
 
 EVENTS_PATH = "/v1/events"
-_MAX_FIELDS = 64
+STREAM_TYPE = "text/event-stream"
+MAX_FIELDS = 64
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -28,6 +30,7 @@ class StreamRequest:
         bearer: the token's secret, empty when there is none.
         origin: of the page that asks, empty when none does.
         browser: an EventSource in a web page asks.
+        acceptable: a stream is among what the client says it accepts.
     """
 
     topics: Filter
@@ -36,6 +39,7 @@ class StreamRequest:
     bearer: str
     origin: str
     browser: bool
+    acceptable: bool = True
 
 
 def read_request(
@@ -53,7 +57,7 @@ def read_request(
         MalformedError: a filter is not a name, or there are too many.
     """
     cursor: str | None = None
-    bearer = origin = ""
+    bearer = origin = accept = ""
     browser = False
     for name, value in headers:
         if name == b"last-event-id":
@@ -62,6 +66,12 @@ def read_request(
             bearer = read_bearer(value)
         elif name == b"origin":
             origin = value.decode("latin-1")
+        elif name == b"accept":
+            accept = (
+                f"{accept},{value.decode('latin-1')}"
+                if accept
+                else value.decode("latin-1")
+            )
         elif name == b"sec-fetch-mode":
             browser = True
     return StreamRequest(
@@ -71,6 +81,7 @@ def read_request(
         bearer,
         origin,
         browser,
+        quality(accept, STREAM_TYPE) > 0,
     )
 
 
@@ -124,7 +135,7 @@ def _fields(query: bytes) -> list[tuple[str, str]]:
             query.decode("ascii"),
             keep_blank_values=True,
             strict_parsing=bool(query),
-            max_num_fields=_MAX_FIELDS,
+            max_num_fields=MAX_FIELDS,
         )
     except ValueError as error:
         raise MalformedError(f"the query cannot be read: {error}") from error

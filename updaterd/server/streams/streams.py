@@ -95,8 +95,14 @@ class Streams:
             return replace(refusal, browser=request.browser)
         return refusal
 
+    def check(self, request: StreamRequest) -> Refusal | str:
+        """Return why this request gets no stream at any time, or its token's id."""
+        if not request.acceptable:
+            return Refusal(406, "not_acceptable")
+        return self._reader(request) if self.options.private else ""
+
     def _judge(self, request: StreamRequest) -> Refusal | str:
-        token = self._reader(request) if self.options.private else ""
+        token = self.check(request)
         if isinstance(token, Refusal):
             return token
         for limit, uses, code in (

@@ -20,12 +20,12 @@ def _feed(arguments: argparse.Namespace, workspace: "Workspace") -> str | None:
 
 
 def _token(arguments: argparse.Namespace, workspace: "Workspace") -> str:
-    from updaterd.release import announce
+    from updaterd.release.announce import read_token
 
     file = arguments.token_file
     if file is None and workspace.settings.token_file:
         file = workspace.folder / workspace.settings.token_file
-    return announce.read_token(file, os.environ)
+    return read_token(file, os.environ)
 
 
 def check(arguments: argparse.Namespace, workspace: "Workspace") -> None:
@@ -90,7 +90,7 @@ def announce(
                 "take nothing of it: was this repository restored from a backup?"
             )
             raise
-        if isinstance(error, TransientError):
+        if isinstance(error, TransientError) and not error.code.startswith("http_"):
             error.do = "see to the feed and the way to it"
         error.do = f"{error.do}; then run {again}, which tells the feed"
         raise
@@ -104,23 +104,23 @@ def _send(
     pointer: "ChannelPointer | None",
 ) -> "Announced | str":
     from updaterd.net import Fetcher, require_secure
-    from updaterd.release import announce
+    from updaterd.release import announce as announcing
 
     require_secure(feed)
     token = _token(arguments, workspace)
     with Fetcher(ca_file=arguments.ca_file) as fetcher:
         try:
-            body = announce.body_of(pointer, repository.pushed())
-            announced = announce.announce(fetcher, feed, token, body)
-        except announce.OlderError as error:
+            body = announcing.body_of(pointer, repository.pushed())
+            announced = announcing.announce(fetcher, feed, token, body)
+        except announcing.OlderError as error:
             if not repository.is_overtaken():
                 error.do = "`updaterd release recover` goes on past what is out"
                 raise
             # Another publisher was faster: its metadata covers ours too.
             if pointer is None:
                 return f"{feed} knows newer metadata already"
-            body = announce.body_of(pointer, None)
-            announced = announce.announce(fetcher, feed, token, body)
+            body = announcing.body_of(pointer, None)
+            announced = announcing.announce(fetcher, feed, token, body)
     return announced
 
 
