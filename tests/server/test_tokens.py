@@ -83,7 +83,7 @@ def test_damaged_file_is_read_once_and_refused_until_it_is_mended(
 )
 def test_scopes(scope, product, channel, allowed):
     """A scope covers its product and channel, and nothing beside."""
-    token = Token("i", "n", "0" * 64, (scope,), 0)
+    token = Token(id="i", name="n", sha256="0" * 64, scopes=(scope,), created=0)
     assert token.may_publish(product, channel) is allowed
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 _DAY_S = 86400
 _EXPLAINED = """\
 Serves the feed at /v1/events, the repository's files at /repo/, /healthz, /readyz
-and /metrics; /openapi.json describes them. Announcing needs a token: `updaterd token create --scope ...`.
+and /metrics; /openapi.json describes them. Announcing needs a token:
+`updaterd token create --scope ...`.
 
 The default keeps its events in one SQLite file and is one process; several
 processes share --log redis://HOST:PORT/DB. SIGTERM closes the streams evenly

@@ -24,6 +24,7 @@ from updaterd.server.certificate import Certificate
 from updaterd.server.client_address import Proxies
 from updaterd.server.http.acceptor import Acceptor
 from updaterd.server.http.app import make_app
+from updaterd.server.http.bearers import Bearers
 from updaterd.server.http.files import public_folder
 from updaterd.server.http.guard import Guard, Place
 from updaterd.server.http.parts import Parts
@@ -181,12 +182,14 @@ class FeedServer:
         if not supported():
             guard.plain = Takeover(self.streams, PlainStream)
         self._sink = "asgi" if guard.taker is None else "fast"
+        self._bearers = Bearers(tokens, clock=world.clock, now=world.now)
         app = make_app(
             Parts(
                 options=options,
                 log=self.log,
                 streams=self.streams,
                 tokens=tokens,
+                bearers=self._bearers,
                 metrics=self.metrics,
                 watch=watch,
                 proxies=proxies,
@@ -257,6 +260,7 @@ class FeedServer:
         finally:
             sock.close()
             await self.log.close()
+            await self._bearers.close()
             if self.options.address_file is not None:
                 with suppress(OSError):
                     self.options.address_file.unlink(missing_ok=True)

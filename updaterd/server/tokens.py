@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may publish, operate or read: bearer tokens, kept only as hashes.
+"""Who may publish, operate or read: bearer tokens, kept only as hashes, and grants.
 
 A token is `upd_` and 256 random bits in base64url; the file holds its SHA-256, so a
 leaked file lets nobody in. A slow hash would add nothing: there is no dictionary of
-256-bit numbers. `updaterd token` writes the file; the server sees the change on the
-next request that needs it.
+256-bit numbers. A grant has no secret at all: it names whose identity tokens count
+(`core/identity`, `identities`). `updaterd token` writes the file; the server sees the
+change on the next request that needs it.
 """
 
 import fcntl
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from updaterd.core.identity import BadRuleError, Rule, read_rule
 from updaterd.core.json_fields import Fields, encode, parse_object
 from updaterd.core.names import check_name
 from updaterd.durable import make_dir, write_file
@@ -31,21 +33,19 @@ _LIMIT = 4 << 20
 _MOST = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token without its secret.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Whoever may do something here.
 
     Attributes:
         id: short public name, for `revoke` and logs.
         name: what its owner calls it.
-        sha256: hash of the secret.
         scopes: `publish:PRODUCT/CHANNEL` (either may be `*`), `operate`, `read`.
         created: seconds since 1970.
     """
 
     id: str
     name: str
-    sha256: str
     scopes: tuple[str, ...]
     created: int
 
@@ -68,6 +68,28 @@ class Token:
     def may(self, scope: str) -> bool:
         """Tell whether `operate` or `read` was granted."""
         return scope in self.scopes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token(Holder):
+    """A token without its secret.
+
+    Attributes:
+        sha256: hash of the secret.
+    """
+
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant(Holder):
+    """What whoever shows a certain identity may do.
+
+    Attributes:
+        rule: whose identity tokens count.
+    """
+
+    rule: Rule
 
 
 def check_scope(scope: str) -> str:
@@ -93,6 +115,28 @@ def check_scope(scope: str) -> str:
     )
 
 
+def check_scopes(scopes: tuple[str, ...]) -> None:
+    """See that all of them can be granted.
+
+    Raises:
+        RejectedError: one says nothing that this server knows.
+    """
+    for scope in scopes:
+        check_scope(scope)
+
+
+def _check_room(there: tuple[Holder, ...]) -> None:
+    """See that there is room for a further one.
+
+    Raises:
+        RejectedError: there is none.
+    """
+    if len(there) >= _MOST:
+        raise RejectedError(
+            f"there are {_MOST} of them", do="revoke some", code="too_many_tokens"
+        )
+
+
 def is_name(text: str) -> bool:
     """Tell whether the text can name a product or channel."""
     try:
@@ -103,13 +147,31 @@ def is_name(text: str) -> bool:
 
 
 def _read(fields: Fields) -> Token:
-    scopes = fields.text("scopes", longest=4096).split()
     return Token(
-        fields.text("id"),
-        fields.text("name"),
-        fields.hexdigest("sha256"),
-        tuple(scopes),
-        fields.integer("created"),
+        id=fields.text("id"),
+        name=fields.text("name"),
+        sha256=fields.hexdigest("sha256"),
+        scopes=tuple(fields.text("scopes", longest=4096).split()),
+        created=fields.integer("created"),
+    )
+
+
+def _read_grant(fields: Fields) -> Grant:
+    """Read a grant.
+
+    Raises:
+        MalformedError: it is none, or its rule is none.
+    """
+    try:
+        rule = read_rule(fields.text("oidc", longest=8192))
+    except BadRuleError as error:
+        raise MalformedError(f"{fields.where}: {error}") from error
+    return Grant(
+        id=fields.text("id"),
+        name=fields.text("name"),
+        rule=rule,
+        scopes=tuple(fields.text("scopes", longest=4096).split()),
+        created=fields.integer("created"),
     )
 
 
@@ -141,6 +203,7 @@ class Tokens:
         self._path = state / FILE
         self._stamp: tuple[int, int, int] | None = None
         self._tokens: tuple[Token, ...] = ()
+        self._grants: tuple[Grant, ...] = ()
         self._by_id: dict[str, Token] = {}
         self._damage = ""
         self._refused = False  # said in the log
@@ -164,6 +227,15 @@ class Tokens:
             log.info("tokens_readable")
         return self._tokens
 
+    def grants(self) -> tuple[Grant, ...]:
+        """Return every grant; see `all`.
+
+        Raises:
+            BrokenError: the file is unreadable or damaged.
+        """
+        self.all()
+        return self._grants
+
     def _look(self) -> None:
         """Read the file when it has changed.
 
@@ -177,7 +249,8 @@ class Tokens:
                 self._take(self._path.read_bytes())
                 self._stamp = stamp
         except FileNotFoundError:
-            self._tokens, self._by_id, self._stamp, self._damage = (), {}, None, ""
+            self._tokens, self._grants, self._by_id = (), (), {}
+            self._stamp, self._damage = None, ""
         except OSError as error:
             raise self._unreadable(error) from error
         if self._damage:
@@ -200,7 +273,13 @@ class Tokens:
         self._damage = ""
         try:
             read = parse_object(data, where=str(self._path), limit=_LIMIT)
+            grants = (
+                read.objects("grants", _read_grant, most=_MOST)
+                if "grants" in read
+                else ()
+            )
             self._tokens = read.objects("tokens", _read, most=_MOST)
+            self._grants = grants
             self._by_id = {token.id: token for token in self._tokens}
         except MalformedError as error:
             self._damage = str(error)
@@ -235,35 +314,75 @@ class Tokens:
         Power cut: the file holds the token or it does not; the secret was not
         shown before.
         """
-        for scope in scopes:
-            check_scope(scope)
+        check_scopes(scopes)
         secret = _PREFIX + secrets.token_urlsafe(32)
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        token = Token(secrets.token_hex(4), name, digest, scopes, int(now()))
+        token = Token(
+            id=secrets.token_hex(4),
+            name=name,
+            sha256=digest,
+            scopes=scopes,
+            created=int(now()),
+        )
         with self._changing() as tokens:
-            if len(tokens) >= _MOST:
-                raise RejectedError(
-                    f"there are {_MOST} tokens",
-                    do="revoke some",
-                    code="too_many_tokens",
-                )
-            self._write((*tokens, token))
+            _check_room(tokens)
+            self._write((*tokens, token), self._grants)
         return token, secret
 
-    def revoke(self, token_id: str) -> Token:
-        """Remove a token and return it.
+    def grant(
+        self,
+        rule: Rule,
+        scopes: tuple[str, ...],
+        *,
+        name: str,
+        now: Callable[[], float],
+    ) -> Grant:
+        """Add a grant and return it.
+
+        Raises:
+            RejectedError: an unknown scope, one that no identity token can have, or
+                too many grants.
+            BrokenError: the file cannot be read or written.
+
+        Power cut: the file holds the grant or it does not.
+        """
+        check_scopes(scopes)
+        if "read" in scopes:
+            raise RejectedError(
+                "a grant cannot have the scope read",
+                means="a stream is open for longer than an identity token counts",
+                do="make a token for readers",
+                code="bad_scope",
+            )
+        grant = Grant(
+            id=secrets.token_hex(4),
+            name=name,
+            rule=rule,
+            scopes=scopes,
+            created=int(now()),
+        )
+        with self._changing() as tokens:
+            _check_room(self._grants)
+            self._write(tokens, (*self._grants, grant))
+        return grant
+
+    def revoke(self, token_id: str) -> Holder:
+        """Remove a token or a grant and return it.
 
         Raises:
             RejectedError: there is none with this id.
             BrokenError: the file cannot be read or written.
 
-        Power cut: the file holds the token or it does not.
+        Power cut: the file holds it or it does not.
         """
         with self._changing() as tokens:
-            for token in tokens:
-                if token.id == token_id:
-                    self._write(tuple(t for t in tokens if t != token))
-                    return token
+            for holder in (*tokens, *self._grants):
+                if holder.id == token_id:
+                    self._write(
+                        tuple(token for token in tokens if token != holder),
+                        tuple(grant for grant in self._grants if grant != holder),
+                    )
+                    return holder
         raise RejectedError(
             f"there is no token {token_id!r:.80}",
             do="`updaterd token list` shows their ids",
@@ -295,7 +414,7 @@ class Tokens:
         finally:
             os.close(folder)
 
-    def _write(self, tokens: tuple[Token, ...]) -> None:
+    def _write(self, tokens: tuple[Token, ...], grants: tuple[Grant, ...]) -> None:
         document = {
             "schema": 1,
             "tokens": [
@@ -307,6 +426,16 @@ class Tokens:
                     "created": t.created,
                 }
                 for t in tokens
+            ],
+            "grants": [
+                {
+                    "id": g.id,
+                    "name": g.name,
+                    "oidc": str(g.rule),
+                    "scopes": " ".join(g.scopes),
+                    "created": g.created,
+                }
+                for g in grants
             ],
         }
         try:

@@ -21,6 +21,11 @@ unavailable: the feed server cannot answer now: files or connections are at thei
 too_many_tokens: there are too many tokens | revoke some
 bad_scope: a scope is not valid | use `publish:PRODUCT/CHANNEL`, `operate` or `read`
 no_such_token: there is no such token | `updaterd token list`
+bad_grant: what a grant takes is not valid | see `updaterd token create --help`
+identity_refused: the identity token does not count, or no grant takes it
+  | compare the grant with the job; get a new token
+issuer_unreachable: the keys of an identity token's issuer cannot be had now
+  | try again; see to the way to the issuer
 token_required: a token is needed | send one
 scope_missing: the token may not do that | use another token
 idempotency_key_required: an announcement came without its key | send `Idempotency-Key`

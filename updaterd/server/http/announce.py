@@ -11,15 +11,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from updaterd.core.announcement import MAX_BODY
+from updaterd.core.identity import IssuerDownError, RefusedIdentityError
 from updaterd.errors import MalformedError, RejectedError, UpdaterError
 from updaterd.log import get
 from updaterd.server.http import publish
-from updaterd.server.http.answers import problem, problem_of, unavailable
+from updaterd.server.http.answers import (
+    identity_refused,
+    problem,
+    problem_of,
+    unavailable,
+)
 from updaterd.server.http.parts import Parts
 from updaterd.server.log.contract import Appended, Event, write_topic
 from updaterd.server.streams.admission import Bucket
 from updaterd.server.streams.request import read_bearer
-from updaterd.server.tokens import Token
+from updaterd.server.tokens import Holder
 
 KEY_LIMIT = 200
 """Longest `Idempotency-Key`."""
@@ -44,7 +50,7 @@ class Announcements:
     def __init__(self, parts: Parts) -> None:
         self._log = parts.log
         self._hub = parts.streams.hub
-        self._tokens = parts.tokens
+        self._bearers = parts.bearers
         self._watch = parts.watch
         self._metrics = parts.metrics
         self._rate = parts.options.publish_rate
@@ -59,32 +65,42 @@ class Announcements:
         return response
 
     async def _answer(self, request: Request) -> Response:
+        """Answer whoever it is: what strangers do is not logged, they can all day."""
         secret = read_bearer(request.headers.get("authorization", "").encode("latin-1"))
-        publisher = ""
         try:
-            token = self._tokens.find(secret) if secret else None
-            if token is None:
-                return problem(  # not logged: any stranger can do this all day
-                    401,
-                    "token_required",
-                    "send a token that `updaterd token create` made",
-                    {"www-authenticate": "Bearer"},
-                )
-            publisher = token.id
-            if not self._bucket(token).take(self._clock()):
-                return problem(
-                    429, "too_many_announcements", headers={"retry-after": "1"}
-                )
-            return await self._take(request, token)
+            holders = await self._bearers.find(secret)
+        except (RefusedIdentityError, IssuerDownError) as error:
+            return identity_refused(error)
+        except UpdaterError as error:  # the tokens cannot be read, and our log has it
+            return unavailable(error.code)
+        if not holders:
+            return problem(
+                401,
+                "token_required",
+                headers={"www-authenticate": "Bearer"},
+                remedy="send a token that `updaterd token create` made",
+            )
+        return await self._answer_to(request, holders)
+
+    async def _answer_to(
+        self, request: Request, holders: tuple[Holder, ...]
+    ) -> Response:
+        """Answer somebody who is known."""
+        publisher = holders[0].id
+        if not self._bucket(publisher).take(self._clock()):
+            return problem(429, "too_many_announcements", headers={"retry-after": "1"})
+        try:
+            return await self._take(request, holders)
         except (TimeoutError, ClientDisconnect):
             return problem(408, "body_timeout")
         except RejectedError as error:
             _log_refusal(error, publisher)
             return problem_of(STATUS.get(error.code, 400), error)
         except UpdaterError as error:
-            return _unavailable(error, publisher)
+            _log_refusal(error, publisher)
+            return problem_of(503, error, {"retry-after": "2"})
 
-    async def _take(self, request: Request, token: Token) -> Response:
+    async def _take(self, request: Request, holders: tuple[Holder, ...]) -> Response:
         """Store one announcement.
 
         Raises:
@@ -93,13 +109,16 @@ class Announcements:
         """
         key = _read_key(request)
         event = publish.read_announcement(await _body(request))
-        if not token.may_publish(event.topic.product, event.topic.channel):
+        product, channel = event.topic.product, event.topic.channel
+        able = [holder for holder in holders if holder.may_publish(product, channel)]
+        if not able:
             raise RejectedError(
                 f"the token may not publish {write_topic(event.topic)}",
                 do="use another, or make one with the scope "
                 f"publish:{write_topic(event.topic)}",
                 code="scope_missing",
             )
+        token = able[0]
         appended = await self._append(event, f"{token.id}:{key}")
         if self._hub.last < appended.position:
             with suppress(TimeoutError):  # stored it is; this is only for good order
@@ -131,17 +150,10 @@ class Announcements:
             raise
         return await self._log.append(event, key)
 
-    def _bucket(self, token: Token) -> Bucket:
+    def _bucket(self, token_id: str) -> Bucket:
         return self._buckets.setdefault(
-            token.id, Bucket(self._rate, 5 * self._rate, 5 * self._rate, self._clock())
+            token_id, Bucket(self._rate, 5 * self._rate, 5 * self._rate, self._clock())
         )
-
-
-def _unavailable(error: UpdaterError, publisher: str) -> Response:
-    if not publisher:  # a stranger: the tokens cannot be read, and our log has it
-        return unavailable(error.code)
-    _log_refusal(error, publisher)
-    return problem_of(503, error, {"retry-after": "2"})
 
 
 def _log_refusal(error: UpdaterError, publisher: str) -> None:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from updaterd.core import codes
+from updaterd.core.identity import IssuerDownError, RefusedIdentityError
 from updaterd.errors import UpdaterError
 
 MEDIA_TYPE = "application/problem+json"
@@ -75,6 +76,14 @@ def problem_of(
     parts = (error.cause, *error.details, error.means)
     detail = ". ".join(part.rstrip(".") for part in parts if part)
     return problem(status, error.code, detail, headers, error.do)
+
+
+def identity_refused(error: RefusedIdentityError | IssuerDownError) -> Response:
+    """Return why an identity token got nobody in (RFC 6750, 3.1)."""
+    if isinstance(error, IssuerDownError):  # why is for our log, which has it
+        return problem(503, error.code, headers={"retry-after": "30"})
+    headers = {"www-authenticate": 'Bearer error="invalid_token"'}
+    return problem_of(401, error, headers)
 
 
 def unavailable(code: str) -> Response:

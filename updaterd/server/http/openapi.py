@@ -47,10 +47,10 @@ _STREAM: Codes = {
 }
 _ANNOUNCE: Codes = {
     400: ("idempotency_key_required", "malformed", "bad_name", "bad_version"),
-    401: ("token_required",),
+    401: ("token_required", "identity_refused"),
     408: ("body_timeout",),
     429: ("too_many_announcements",),
-    503: ("log_unreachable", "tokens_unreadable"),
+    503: ("log_unreachable", "tokens_unreadable", "issuer_unreachable"),
     **{status: (code,) for code, status in STATUS.items()},
 }
 _FILES: Codes = {
@@ -60,7 +60,7 @@ _FILES: Codes = {
     503: ("downloads_full",),
 }
 _METRICS: Codes = {
-    401: ("operate_scope_required",),
+    401: ("operate_scope_required", "identity_refused"),
     403: ("operate_scope_required",),
     404: ("not_found",),
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from updaterd.server.client_address import Proxies
+from updaterd.server.http.bearers import Bearers
 from updaterd.server.http.publish import MetadataWatch
 from updaterd.server.log.contract import EventLog
 from updaterd.server.metrics import Metrics
@@ -26,6 +27,7 @@ class Parts:
     log: EventLog
     streams: Streams
     tokens: Tokens
+    bearers: Bearers
     metrics: Metrics
     watch: MetadataWatch
     proxies: Proxies

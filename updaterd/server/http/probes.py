@@ -6,8 +6,9 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
+from updaterd.core.identity import IssuerDownError, RefusedIdentityError
 from updaterd.errors import UpdaterError
-from updaterd.server.http.answers import problem
+from updaterd.server.http.answers import identity_refused, problem
 from updaterd.server.http.parts import Parts
 from updaterd.server.streams.request import read_bearer
 
@@ -21,7 +22,7 @@ class Probes:
         self._log = parts.log
         self._streams = parts.streams
         self._metrics = parts.metrics
-        self._tokens = parts.tokens if parts.options.metrics == "token" else None
+        self._bearers = parts.bearers if parts.options.metrics == "token" else None
 
     async def healthz(self, _: Request) -> Response:
         """Tell that the event loop turns."""
@@ -43,12 +44,15 @@ class Probes:
 
     async def metrics(self, request: Request) -> Response:
         """Answer Prometheus; by default, it needs a token."""
-        if self._tokens is not None:
+        if self._bearers is not None:
             header = request.headers.get("authorization", "").encode("latin-1")
-            token = self._tokens.find(read_bearer(header))
-            if token is None or not token.may("operate"):
+            try:
+                holders = await self._bearers.find(read_bearer(header))
+            except (RefusedIdentityError, IssuerDownError) as error:
+                return identity_refused(error)
+            if not any(holder.may("operate") for holder in holders):
                 return problem(
-                    401 if token is None else 403,
+                    403 if holders else 401,
                     "operate_scope_required",
                     "send a token with the scope operate",
                     {"www-authenticate": "Bearer"},
