@@ -26,10 +26,10 @@ def quality(accept: str, media_type: str, version: str = "") -> float:
         rank = ranks.get(name, -1)
         if rank < 0:
             continue
-        given = dict(_parameter(text) for text in parameters)
-        if version and rank == 2 and given.get("version", version) != version:
+        values = dict(_parameter(text) for text in parameters)
+        if version and rank == 2 and values.get("version", version) != version:
             continue
-        best = max(best, (rank, _weight(given.get("q", "1"))))
+        best = max(best, (rank, _weight(values.get("q", "1"))))
     return best[1]
 
 

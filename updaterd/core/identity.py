@@ -90,9 +90,9 @@ class Rule:
         subject = claims.get("sub")
         if not isinstance(subject, str) or not matches(self.subject, subject):
             return f"its subject is {_shown(subject)}, not {self.subject!r}"
-        for name, wanted in self.claims.items():
-            if _as_text(claims.get(name)) != wanted:
-                return f"its {name} is {_shown(claims.get(name))}, not {wanted!r}"
+        for name, expected in self.claims.items():
+            if _as_text(claims.get(name)) != expected:
+                return f"its {name} is {_shown(claims.get(name))}, not {expected!r}"
         return ""
 
 

@@ -105,15 +105,15 @@ class Identities:
             )
         faults = [grant.rule.fault(verified) for grant in grants]
         pairs = zip(grants, faults, strict=True)
-        taken = tuple(grant for grant, fault in pairs if not fault)
-        if not taken:
+        matching = tuple(grant for grant, fault in pairs if not fault)
+        if not matching:
             reasons = sorted(set(faults))[:3]
             raise RefusedIdentityError(
                 f"no grant takes the token: {'; '.join(map(_printable, reasons))}",
                 do="correct the job, or make a grant with `updaterd token create "
                 "--oidc`",
             )
-        return taken
+        return matching
 
     def _issuer(self, address: str) -> "_Issuer":
         named = {grant.rule.issuer for grant in self._grants()}
@@ -231,8 +231,8 @@ class _Issuer:
         self._check_address(address)
         raw = await self._fetch(address)
         document = parse_object(raw, where=address, limit=_MOST_BYTES)
-        found = document.objects("keys", _read_key, most=_MOST_KEYS)
-        return {key.key_id: key for key in found if key is not None and key.key_id}
+        keys = document.objects("keys", _read_key, most=_MOST_KEYS)
+        return {key.key_id: key for key in keys if key is not None and key.key_id}
 
     def _check_address(self, url: str) -> None:
         """See that an issuer elsewhere leads nobody to this very machine.

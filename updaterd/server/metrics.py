@@ -134,8 +134,8 @@ class Metrics:
             accept: the header, "" for none.
         """
         plain = quality(accept, PLAIN, _PLAIN_VERSION)
-        wanted = quality(accept, OPEN, _OPEN_VERSION)
-        if OPEN in accept.lower() and wanted > 0 and wanted >= plain:
+        weight = quality(accept, OPEN, _OPEN_VERSION)
+        if OPEN in accept.lower() and weight > 0 and weight >= plain:
             return (
                 openmetrics.CONTENT_TYPE_LATEST,
                 lambda: _write_open(self.registry),

@@ -125,13 +125,13 @@ def check_scopes(scopes: tuple[str, ...]) -> None:
         check_scope(scope)
 
 
-def _check_room(there: tuple[Holder, ...]) -> None:
+def _check_room(holders: tuple[Holder, ...]) -> None:
     """See that there is room for a further one.
 
     Raises:
         RejectedError: there is none.
     """
-    if len(there) >= _MOST:
+    if len(holders) >= _MOST:
         raise RejectedError(
             f"there are {_MOST} of them", do="revoke some", code="too_many_tokens"
         )

@@ -142,10 +142,12 @@ def _in_our_form(start: Message) -> Response | None:
     headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in start["headers"]}
     if headers.get("content-type") == MEDIA_TYPE:
         return None
-    kept = {
+    headers_left = {
         name: value
         for name, value in headers.items()
         if name not in {"content-type", "content-length", "etag", "last-modified"}
     }
-    kept["cache-control"] = "no-store"
-    return problem(status, _BY_STATUS.get(status, f"http_{status}"), headers=kept)
+    headers_left["cache-control"] = "no-store"
+    return problem(
+        status, _BY_STATUS.get(status, f"http_{status}"), headers=headers_left
+    )
