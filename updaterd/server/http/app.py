@@ -11,12 +11,13 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from updaterd.core.caching import FRESH
 from updaterd.errors import MalformedError, UpdaterError
 from updaterd.log.repeats import Repeats
 from updaterd.server.http.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.http.announce import Announcements
 from updaterd.server.http.answers import Problems, problem, problem_of, unavailable
-from updaterd.server.http.files import FRESH, RepositoryFiles
+from updaterd.server.http.files import RepositoryFiles
 from updaterd.server.http.openapi import PATH, document
 from updaterd.server.http.parts import Parts
 from updaterd.server.http.probes import Probes
