@@ -39,8 +39,23 @@ class Channel:
             lambda c: steering.put(c, name, steering.Wish(version=version, **wish)),
         )
 
-    def push(self, version, *platforms, name="stable", seq=None, floor_seq=0, **wish):
-        self.add(version, *platforms, seq=seq, floor_seq=floor_seq)
+    def push(
+        self,
+        version,
+        *platforms,
+        name="stable",
+        seq=None,
+        floor_seq=0,
+        from_seq_min=0,
+        **wish,
+    ):
+        self.add(
+            version,
+            *platforms,
+            seq=seq,
+            floor_seq=floor_seq,
+            from_seq_min=from_seq_min,
+        )
         return self.put(version, name=name, **wish)
 
     def publish(self, version, *, name="stable", **wish):

@@ -54,7 +54,15 @@ class Rig:
         self.origin.__exit__()
 
     def push(
-        self, version: str, *, channel="stable", deltas=1, bulk=0, floor=0, time=TIME
+        self,
+        version: str,
+        *,
+        channel="stable",
+        deltas=1,
+        bulk=0,
+        floor=0,
+        time=TIME,
+        from_seq_min=0,
     ):
         """Build and publish a real release, with so many equal bytes besides.
 
@@ -79,6 +87,7 @@ class Rig:
             platform=PLATFORM,
             deltas=deltas,
             floor_seq=floor,
+            from_seq_min=from_seq_min,
         )
         built = publish.prepare(space, tree, order, now=self.publisher.now)
         repository = self.publisher.open()

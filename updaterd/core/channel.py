@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from updaterd.core.announcement import MAX_SPREAD_S
 from updaterd.core.json_fields import Fields
 from updaterd.core.names import check_name, check_version
+from updaterd.core.stones import MAX_STONES, Stone
 from updaterd.core.understanding import check_understood, marks, needed
 from updaterd.errors import MalformedError
 
@@ -19,7 +20,7 @@ EVERYBODY = 1000
 MAX_OFFERS = 16
 _KNOWN = frozenset({
     "schema", "must_understand", "product", "channel", "paused", "floor_seq",
-    "releases", "platforms",
+    "releases", "platforms", "stones",
 })  # fmt: skip
 MAX_PLATFORMS = 32
 
@@ -39,6 +40,8 @@ class Offer:
 
     Attributes:
         platforms: whose machines it is for, sorted; None: not said, so for all.
+        from_seq_min: lowest seq of an installed release that it can be installed over,
+            as its manifest says, so that none has to be fetched to know it.
     """
 
     version: str
@@ -46,6 +49,7 @@ class Offer:
     rollout: Rollout
     urgency: str = "normal"
     platforms: tuple[str, ...] | None = None
+    from_seq_min: int = 0
 
     def is_for(self, platform: str) -> bool:
         """Tell whether it is for machines of this platform."""
@@ -65,6 +69,8 @@ class Offer:
         }
         if self.platforms is not None:
             item["platforms"] = list(self.platforms)
+        if self.from_seq_min:
+            item["from_seq_min"] = self.from_seq_min
         return item
 
 
@@ -76,6 +82,7 @@ class ChannelPointer:
 
     Attributes:
         must_understand: names of members without which the rest is not to be used.
+        stones: releases that older machines install on their way to an offer.
     """
 
     product: str
@@ -84,6 +91,7 @@ class ChannelPointer:
     floor_seq: int
     releases: tuple[Offer, ...]
     must_understand: tuple[str, ...] = ()
+    stones: tuple[Stone, ...] = ()
 
     def as_custom(self) -> dict[str, object]:
         """Return the JSON object that is signed."""
@@ -94,6 +102,11 @@ class ChannelPointer:
             "paused": self.paused,
             "floor_seq": self.floor_seq,
             "releases": [offer.as_custom() for offer in self.releases],
+            **(
+                {"stones": [stone.as_custom() for stone in self.stones]}
+                if self.stones
+                else {}
+            ),
         }
 
 
@@ -111,6 +124,19 @@ def _platforms(item: Fields) -> tuple[str, ...] | None:
     return tuple(sorted({check_name("platform", name) for name in names}))
 
 
+def _from_seq_min(item: Fields) -> int:
+    return item.integer("from_seq_min") if "from_seq_min" in item else 0
+
+
+def _stone(item: Fields) -> Stone:
+    return Stone(
+        version=check_version(item.text("version")),
+        seq=item.integer("seq", low=1),
+        from_seq_min=_from_seq_min(item),
+        platforms=_platforms(item) or (),
+    )
+
+
 def _offer(item: Fields) -> Offer:
     rollout = item.fields("rollout")
     urgency = item.text("urgency") if "urgency" in item else "normal"
@@ -119,6 +145,7 @@ def _offer(item: Fields) -> Offer:
         seq=item.integer("seq", low=1),
         urgency=urgency if urgency == "critical" else "normal",
         platforms=_platforms(item),
+        from_seq_min=_from_seq_min(item),
         rollout=Rollout(
             permille=rollout.integer("permille", high=EVERYBODY),
             salt=rollout.text("salt"),
@@ -148,6 +175,9 @@ def parse_custom(item: Fields, *, product: str, channel: str) -> ChannelPointer:
         floor_seq=item.integer("floor_seq") if "floor_seq" in item else 0,
         releases=item.objects("releases", _offer, most=MAX_OFFERS),
         must_understand=needed(item),
+        stones=item.objects("stones", _stone, most=MAX_STONES)
+        if "stones" in item
+        else (),
     )
     order = [offer.seq for offer in pointer.releases]
     if order != sorted(set(order), reverse=True):

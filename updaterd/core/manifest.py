@@ -97,6 +97,8 @@ class Manifest:
             updaterd that does not know one passes the release over.
         attributes: what it carries beside its listing.
         attestations: what build systems say of it; files of their own.
+        from_seq_min: lowest seq of an installed release that it can be installed over;
+            0: any.
     """
 
     product: str
@@ -111,6 +113,7 @@ class Manifest:
     must_understand: tuple[str, ...] = ()
     attributes: Attributes = attributes.NONE
     attestations: tuple[Attestation, ...] = ()
+    from_seq_min: int = 0
 
     @property
     def blobs(self) -> tuple["Full | Delta | Attestation", ...]:
@@ -133,6 +136,7 @@ class Manifest:
             "platform": self.platform,
             "min_updater": self.min_updater,
             "floor_seq": self.floor_seq,
+            **({"from_seq_min": self.from_seq_min} if self.from_seq_min else {}),
             "files": _listing(self.files),
             "full": _as_dict(self.full),
             "deltas": [self._edge(delta, tree) for delta in self.deltas],
@@ -264,7 +268,7 @@ def read(source: Read, length: int, *, where: str = "manifest") -> Manifest:
 
 _SMALL = frozenset({
     "schema", "must_understand", "product", "version", "seq", "platform", "min_updater",
-    "floor_seq", "full", "attestations",
+    "floor_seq", "from_seq_min", "full", "attestations",
 })  # fmt: skip
 _KNOWN = _SMALL | {"files", "deltas", *attributes.MEMBERS}
 _BATCH = 512
@@ -398,6 +402,7 @@ def _assembled(item: Fields, parts: _Parts) -> Manifest:
         platform=check_name("platform", item.text("platform")),
         min_updater=check_version(item.text("min_updater")),
         floor_seq=item.integer("floor_seq"),
+        from_seq_min=item.integer("from_seq_min") if "from_seq_min" in item else 0,
         files=tuple(files),
         full=_full(item.fields("full")),
         deltas=tuple(

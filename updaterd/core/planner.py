@@ -8,6 +8,8 @@ were not there. Then:
 
     target is installed                        Current
     target is newer (higher seq)               Act, or Wait for hold, window, splay
+    target cannot be installed over what is    Act: the next stepping stone (`stones`);
+    installed                                  where none leads there, what is below
     installed release is still offered         Current: a rollout never takes back
     target is older                            Act: an authorised step back
     pointer older than one seen before         Refuse: a replay, whoever signed it
@@ -22,14 +24,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from updaterd.core.channel import ChannelPointer, Offer
+from updaterd.core.frozen import replaced
 from updaterd.core.manifest import Manifest
 from updaterd.core.names import version_key
 from updaterd.core.rollout import is_reached
+from updaterd.core.stones import Stone, way
 from updaterd.core.turn import Waiting, turn_at
 from updaterd.core.windows import Span
-from updaterd.errors import RejectedError
+from updaterd.errors import RejectedError, TransientError
 
-_SETTLED = frozenset({"current", "ahead_of_rollout", "blocked"})
+_SETTLED = frozenset({"current", "ahead_of_rollout", "blocked", "no_way"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +128,8 @@ class Refuse(Decision):
 class Act(Decision):
     """Bring this release on. `offer` is always set.
 
-    `code` is `install`, `upgrade` or `step_back`; `switch` when the release is whole
-    on disk already, so that nothing needs to be fetched.
+    `code` is `install`, `upgrade`, `step_back`, or `stepping_stone`: an upgrade that
+    leads on to another one.
     """
 
     target: Offer
@@ -157,6 +161,28 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
         reason = f"{target.version} is installed"
         return Current(code="current", reason=reason, offer=target)
     return _toward(target, pointer, facts)
+
+
+def limited(pointer: ChannelPointer, version: str, from_seq_min: int) -> ChannelPointer:
+    """Return the pointer where a release can be installed from this seq on only.
+
+    For pointers that say less than its manifest, whose word counts.
+    """
+    return replace(
+        pointer,
+        releases=tuple(
+            replace(offer, from_seq_min=from_seq_min)
+            if offer.version == version
+            else offer
+            for offer in pointer.releases
+        ),
+        stones=tuple(
+            replaced(stone, from_seq_min=from_seq_min)
+            if stone.version == version
+            else stone
+            for stone in pointer.stones
+        ),
+    )
 
 
 def restricted(
@@ -253,7 +279,76 @@ def _toward(target: Offer, pointer: ChannelPointer, facts: Facts) -> Decision:
             reason=f"{target.version} (seq {target.seq}) is below the floor {floor}",
             offer=target,
         )
+    if is_too_old(facts, target.from_seq_min):
+        return _by_stones(target, pointer, facts, floor)
     return _delay(target, facts) or _act(target, facts)
+
+
+def is_too_old(facts: Facts, from_seq_min: int) -> bool:
+    """Tell whether what is installed is below what a release can be installed over.
+
+    Where nothing is, nothing is in its way. What was here before updaterd, and is of
+    unknown age, has seq 0.
+    """
+    return facts.installed_seq is not None and facts.installed_seq < from_seq_min
+
+
+def _by_stones(
+    target: Offer, pointer: ChannelPointer, facts: Facts, floor: int
+) -> Decision:
+    """Return the next step to a target that what is installed is too old for."""
+    start = facts.installed_seq or 0
+    below = [
+        offer
+        for offer in pointer.releases
+        if start < offer.seq < target.seq
+        and offer.seq >= floor
+        and is_reached(offer.rollout, facts.machine_id)
+        and not _is_blocked(offer, facts)
+    ]
+    stones = [Stone(o.version, o.seq, o.from_seq_min, ()) for o in below]
+    stones += [
+        stone
+        for stone in pointer.stones
+        if facts.platform in stone.platforms
+        and stone.seq >= floor
+        and not _is_blocked(_hop(stone, target), facts)
+    ]
+    steps = way(start, target.seq, target.from_seq_min, stones)
+    if steps:
+        named = {offer.version: offer.platforms for offer in below}
+        hop = _hop(steps[0], target)
+        hop = replace(hop, platforms=named.get(hop.version, (facts.platform,)))
+        return _delay(hop, facts) or Act(
+            code="stepping_stone",
+            reason=f"{facts.installed_version} -> {hop.version}, on the way to "
+            f"{target.version}, which is installed over seq {target.from_seq_min} or "
+            "later",
+            offer=hop,
+            target=hop,
+            on_disk=hop.version in facts.on_disk,
+        )
+    for offer in below:
+        decision = _toward(offer, pointer, facts)
+        if decision.code != "no_way":
+            return decision
+    return Wait(
+        code="no_way",
+        reason=f"{target.version} is installed over seq {target.from_seq_min} or "
+        f"later, and no release that {pointer.channel} names leads there from "
+        f"{facts.installed_version} (seq {start})",
+        offer=target,
+    )
+
+
+def _hop(stone: Stone, target: Offer) -> Offer:
+    """Return a stone as an offer: it is rolled out as what it leads to."""
+    return replace(
+        target,
+        version=stone.version,
+        seq=stone.seq,
+        from_seq_min=stone.from_seq_min,
+    )
 
 
 def _delay(target: Offer, facts: Facts) -> Wait | None:
@@ -348,6 +443,7 @@ def check_manifest(
     Raises:
         RejectedError: another product, version, seq or platform; needs a newer
             updaterd; or raises the floor above itself.
+        TransientError: it cannot be installed over what is installed.
     """
     expected = (product, target.version, target.seq, facts.platform)
     got = (manifest.product, manifest.version, manifest.seq, manifest.platform)
@@ -370,4 +466,13 @@ def check_manifest(
             f"{product} {target.version} forbids itself: floor {manifest.floor_seq} "
             f"above its own seq {manifest.seq}",
             code="below_floor",
+        )
+    if is_too_old(facts, manifest.from_seq_min):
+        raise TransientError(
+            f"{product} {target.version} is installed over seq "
+            f"{manifest.from_seq_min} or later, {facts.installed_version} has seq "
+            f"{facts.installed_seq}",
+            means="a release that leads there has to come first",
+            do="nothing: the next look finds it",
+            code="no_way",
         )

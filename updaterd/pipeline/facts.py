@@ -81,7 +81,8 @@ def passing_over(
 
     That is a release that is not for this updaterd: it may do for a newer one, so
     nothing is remembered about it. And one that was made for other platforms only,
-    where the pointer does not say so: what is below it counts.
+    where the pointer does not say so: what is below it counts. What a release can be
+    installed over is what its manifest says, where the pointer says less.
     """
     name = pointer.product
     while True:
@@ -95,7 +96,10 @@ def passing_over(
                 if made_for and known.platform not in made_for:
                     pointer = planner.restricted(pointer, target.version, made_for)
                     continue
-            view.manifest(name, target.version, known.platform)
+            least = view.manifest(name, target.version, known.platform).from_seq_min
+            if least > target.from_seq_min:
+                pointer = planner.limited(pointer, target.version, least)
+                continue
         except NotUnderstoodError as error:
             passed = Block(seq=target.seq, reason=error.cause, code=error.code)
             known = replace(known, blocked={**known.blocked, target.version: passed})

@@ -12,7 +12,7 @@ from dataclasses import replace
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Manifest
 from updaterd.core.planner import Act, Current, Decision, Facts, Wait
-from updaterd.core.settings import Product
+from updaterd.core.settings import ITSELF, Product
 from updaterd.errors import (
     BrokenError,
     RejectedError,
@@ -79,8 +79,19 @@ def _update(run: Run, request: Request) -> Outcome:
         run.journal.claim(deployment.id, view.word(choice.manifest))
         outcome = _deploy(run, request, deployment, choice)
         if outcome is not None:
-            return replace(outcome, notes=(*remarks, *outcome.notes))
+            remarks = tuple(dict.fromkeys((*remarks, *outcome.notes)))
+            if decision.code != "stepping_stone" or not _may_go_on(run, outcome):
+                return replace(outcome, notes=remarks)
+            run.say(f"{name}: {outcome.version} is installed, and leads on")
         request = replace(request, pushed=None)
+
+
+def _may_go_on(run: Run, outcome: Outcome) -> bool:
+    """Tell whether what came first is in place, and the next step can follow at once.
+
+    A new updaterd has to show itself first, and goes on by itself.
+    """
+    return outcome.result == "installed" and run.name != ITSELF
 
 
 def _standing(

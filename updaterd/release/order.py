@@ -15,7 +15,7 @@ from updaterd.core.names import check_name, check_version
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import attestations, losses, tree
 from updaterd.release.attestations import Attached
-from updaterd.release.channels import steering
+from updaterd.release.channels import steering, stones
 from updaterd.release.repository.catalog import Catalog
 from updaterd.release.repository.metadata import Repository
 from updaterd.release.repository.releases import LAST_SEQ
@@ -44,6 +44,7 @@ class Order:
     patches: tuple[tuple[str, Path], ...] = ()
     min_updater: str = FIRST
     floor_seq: int = 0
+    from_seq_min: int = 0
     drop: frozenset[str] = frozenset()
     carry: frozenset[str] = frozenset()
     outside_links: bool = False
@@ -154,6 +155,15 @@ def examine(
     if release is not None:
         return release
     below = place(catalog, order)
+    if order.channel is not None:
+        stones.check(
+            catalog,
+            order.channel,
+            order.version,
+            seq=below,
+            from_seq_min=order.from_seq_min,
+            platform=order.platform,
+        )
     roles = [layout.releases_role(order.product)]
     if order.channel:
         roles.append(layout.channel_role(order.product, order.channel))
@@ -305,5 +315,13 @@ def place(catalog: Catalog, order: Order) -> int:
             means="every machine would refuse it",
             do=f"give --floor-seq at most {seq}",
             code="floor_above",
+        )
+    if order.from_seq_min >= seq:
+        raise RejectedError(
+            f"--from-seq-min {order.from_seq_min} is not below the release's own seq "
+            f"{seq}",
+            means="no machine that has a release could install it",
+            do=f"give --from-seq-min less than {seq}",
+            code="from_seq_above",
         )
     return seq

@@ -131,9 +131,14 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
         return published
     manifest = manifest_of(order, built, place(catalog, order))
     catalog.add(manifest)
-    return Added(
-        manifest=manifest, fresh=True, skipped=built.skipped, notes=built.notes
-    )
+    notes = built.notes
+    if order.from_seq_min:
+        note = (
+            f"it is installed over seq {order.from_seq_min} or later; an updaterd "
+            "that does not know what that means passes it over, and keeps what it has"
+        )
+        notes = (*notes, note)
+    return Added(manifest=manifest, fresh=True, skipped=built.skipped, notes=notes)
 
 
 def manifest_of(order: Order, built: Built, seq: int) -> Manifest:
@@ -145,11 +150,15 @@ def manifest_of(order: Order, built: Built, seq: int) -> Manifest:
         platform=order.platform,
         min_updater=order.min_updater,
         floor_seq=order.floor_seq,
+        from_seq_min=order.from_seq_min,
         files=built.files,
         full=built.full,
         deltas=built.deltas,
         attributes=built.attributes,
-        must_understand=built.attributes.must_understand,
+        must_understand=(
+            *built.attributes.must_understand,
+            *(("from_seq_min",) if order.from_seq_min else ()),
+        ),
         attestations=built.attestations,
     )
 

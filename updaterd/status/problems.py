@@ -36,10 +36,10 @@ _NOTHING_YET = frozenset({
     "not_in_rollout",
     "not_for_platform",
 })
-_REFUSED = frozenset({"metadata_rollback", "below_floor"})
+_REFUSED = frozenset({"metadata_rollback", "below_floor", "no_way"})
 _WILL_NOT_DO = frozenset({State.REJECTED, State.FAILED})
 _FINE = frozenset({"current", "pending"})
-_ACTING = frozenset({"install", "upgrade", "step_back"})
+_ACTING = frozenset({"install", "upgrade", "step_back", "stepping_stone"})
 _NAMED = 5  # products in one line, obstacles of one product
 # Days before expiry at which a person should know. A timestamp lives a week and is
 # signed daily; root and targets need people to meet.

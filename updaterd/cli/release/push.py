@@ -87,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         repository.commit()
     building.show(arguments, releases)
     print(f"published in channel {arguments.channel}")
+    output.show_stones(steered.pointer)
     output.show_notes(arguments, steered)
     delivery.deliver(arguments, workspace)
     feed.announce(arguments, workspace, repository, steered.pointer)

@@ -38,6 +38,10 @@ empty_channel: the channel has no release | push one
 empty_tree: there is nothing in the folder | name the right folder
 exists: a file or folder of that name exists already | choose another name
 floor_above: the floor would be above the release's own seq | choose a lower floor
+from_seq_above: the release could be installed over no release that is there
+  | choose a lower `--from-seq-min`
+no_stepping_stone: machines of the channel could not get to the release
+  | offer one that leads there first, or choose a lower `--from-seq-min`
 key_unreachable: the token or service that holds a key does not answer
   | check that it is connected and can be reached
 keyring: the names of the keys cannot be read | see the file that is named

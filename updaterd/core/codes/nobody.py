@@ -6,6 +6,8 @@ current: what the channel offers is installed | nothing
 installed: the release is installed | nothing
 install: a first install is under way | nothing
 upgrade: a newer release is under way | nothing
+stepping_stone: a release is under way that leads on to the one that is offered
+  | nothing
 step_back: a step back that the publisher signed is under way | nothing
 nothing_offered: the channel is empty | nothing
 paused: the publisher paused the channel | nothing

@@ -23,6 +23,8 @@ no_such_release: no key of the repository signed that release
 no_such_target: no key of the repository signed that file | check the repository
 wrong_target: a signed document is for another product, channel or platform
   | check your own signing; a key may be stolen
+no_way: the release cannot be installed over what is here, and none leads there
+  | offer a release that older machines can install, and that leads on
 below_floor: the repository asks for a release below the signed floor
   | check what was signed
 floor_over_offer: the channel's floor forbids a release that the channel offers

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from updaterd.core.channel import EVERYBODY, ChannelPointer, Offer
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release.channels import bases, offers
+from updaterd.release.channels import bases, offers, stones
 from updaterd.release.repository.catalog import Catalog
 
 
@@ -93,6 +93,7 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
         BrokenError: there is no such release or channel.
         RejectedError: its machines would refuse it, some would be left without, or
             it takes machines back unasked.
+        unreachable: some of them could never get to it.
     """
     listed = catalog.require(wish.version)
     before, pointer = catalog.pointer(channel), spelled_out(catalog, channel)
@@ -123,7 +124,12 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
         urgency=wish.urgency,
         platforms=platforms,
     )
-    return settled(catalog, before, changed)
+    steered = settled(catalog, before, changed)
+    if not wish.back:
+        for gap in stones.laid(catalog, steered.pointer)[1]:
+            if gap.version == wish.version:
+                raise stones.unreachable(before, gap)
+    return steered
 
 
 def _left_standing(
@@ -210,7 +216,15 @@ def settled(
                 "the rollout does not reach get nothing"
             )
     whole = replace(changed, releases=offers.needed(bases.merged(complete)))
-    return Steered(before=before, pointer=offers.marked(whole), notes=tuple(notes))
+    return _laid(catalog, before, whole, notes)
+
+
+def _laid(
+    catalog: Catalog, before: ChannelPointer, whole: ChannelPointer, notes: list[str]
+) -> Steered:
+    """Return a channel with its mark and its stepping stones."""
+    pointer, gaps = stones.laid(catalog, offers.marked(whole))
+    return Steered(before=before, pointer=pointer, notes=(*notes, *map(str, gaps)))
 
 
 def _check_not_back(
@@ -329,13 +343,15 @@ def yank(catalog: Catalog, version: str) -> list[Steered]:
         before = catalog.pointer(name)
         offered = spelled[name].releases
         remaining = tuple(offer for offer in offered if offer.version != version)
-        if len(remaining) == len(offered):
-            continue
-        channels.append(
-            _refilled(
+        if len(remaining) < len(offered):
+            steered = _refilled(
                 catalog, before, remaining, made_for=made_for[name], seq=entry.seq
             )
-        )
+        else:  # it may have led to what is on offer
+            steered = _laid(catalog, before, before, [])
+        if not steered.changed:
+            continue
+        channels.append(steered)
         catalog.point(channels[-1].pointer)
     return channels
 
@@ -363,4 +379,4 @@ def _refilled(
             "the next push"
         )
     whole = replace(before, releases=offers.needed(bases.merged(complete)))
-    return Steered(before=before, pointer=offers.marked(whole), notes=tuple(notes))
+    return _laid(catalog, before, whole, notes)

@@ -39,6 +39,7 @@ class Listed:
     seq: int
     role: str
     target: TargetFile
+    from_seq_min: int = 0
 
 
 class Releases:
@@ -78,6 +79,7 @@ class Releases:
                 version=version,
                 platform=platform,
                 seq=int(custom.get("seq", 0)),
+                from_seq_min=int(custom.get("from_seq_min", 0)),
                 role=role,
                 target=target,
             )
@@ -184,7 +186,8 @@ class Releases:
         raw = manifest.encode()
         manifests.parse(raw)  # never sign what every machine would refuse
         highest = max(manifest.seq, self.next_seq() - 1)
-        target = self._write(name, raw, {"seq": manifest.seq})
+        least = {"from_seq_min": manifest.from_seq_min} if manifest.from_seq_min else {}
+        target = self._write(name, raw, {"seq": manifest.seq, **least})
         with self._repository.edit(self._main) as role:
             role.targets[name] = target
             role.unrecognized_fields[SEQ] = highest

@@ -43,11 +43,14 @@ def show_channel(pointer: "ChannelPointer") -> None:
         rollout = offer.rollout
         window = f" over {rollout.window_s} s" if rollout.window_s else ""
         urgent = ", critical" if offer.urgency == "critical" else ""
+        if offer.from_seq_min:
+            urgent += f", over seq {offer.from_seq_min} or later"
         whose = f" for {', '.join(offer.platforms)}" if offer.platforms else ""
         print(
             f"  {offer.version} (seq {offer.seq}): {rollout.permille} of 1000 machines"
             f"{whose}{window}{urgent}"
         )
+    show_stones(pointer)
     if not pointer.releases:
         print("  offers nothing yet")
 
@@ -55,6 +58,15 @@ def show_channel(pointer: "ChannelPointer") -> None:
 def can_draw() -> bool:
     """Tell whether a bar can be drawn: a dumb terminal cannot go back in its line."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def show_stones(pointer: "ChannelPointer") -> None:
+    """Print which releases older machines install on their way."""
+    for stone in pointer.stones:
+        over = f" over seq {stone.from_seq_min} or later" if stone.from_seq_min else ""
+        print(
+            f"  {stone.version} (seq {stone.seq}){over}: on the way of older machines"
+        )
 
 
 class Bar:

@@ -117,6 +117,14 @@ def add_build(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="once installed, never go below this seq again",
     )
+    group.add_argument(
+        "--from-seq-min",
+        type=options.SEQ,
+        default=0,
+        metavar="N",
+        help="only to be installed over a release from this seq on: older machines "
+        "install one that the channel offered before first, on their way",
+    )
 
 
 def _kinds(text: str) -> frozenset[str]:
@@ -196,6 +204,7 @@ def orders(
             patches=tuple(arguments.bsdiff),
             min_updater=arguments.min_updater,
             floor_seq=arguments.floor_seq,
+            from_seq_min=arguments.from_seq_min,
             drop=arguments.drop,
             carry=arguments.carry,
             outside_links=arguments.outside_links,
