@@ -117,7 +117,7 @@ def build(  # noqa: PLR0913 - all that a push is told
 
     Power cut: blobs are whole or absent; `work/` is swept by the next run.
     """
-    settle = partial(_settle, workspace) if keep else _leave
+    put = partial(settle, workspace) if keep else _leave
     with workspace.scratch() as work, ThreadPoolExecutor(1) as beside:
         full = full_bundle.build_full(root, files, work / "full", progress=progress)
         pool = Pool()
@@ -131,7 +131,7 @@ def build(  # noqa: PLR0913 - all that a push is told
             blob = workspace.blob(old.full.sha256)
             edge = supplied.take(blob, folder, patch, old, files, version, prover)
             if edge.length < full.length:
-                settle(folder / "patch", edge.sha256)
+                put(folder / "patch", edge.sha256)
                 edges.append(edge)
             else:
                 skipped.append(f"{old.version}: {patch} is not smaller than the whole")
@@ -162,12 +162,12 @@ def build(  # noqa: PLR0913 - all that a push is told
                 skipped.append(f"{old.version}, inflated: {got.refused.cause}")
             fitting = [(p, e) for p, e in got.edges if e.length < full.length]
             for path, edge in fitting:
-                settle(path, edge.sha256)
+                put(path, edge.sha256)
                 edges.append(edge)
             if not fitting:
                 skipped.append(f"{old.version}: not smaller than the full bundle")
         proven.result()
-        settle(work / "full", full.sha256)
+        put(work / "full", full.sha256)
     return Built(
         files=files,
         full=full,
@@ -365,7 +365,14 @@ def carried_over(
     return tuple(carried)
 
 
-def _settle(workspace: Workspace, path: Path, digest: str) -> None:
+def settle(workspace: Workspace, path: Path, digest: str) -> None:
+    """Put a blob into its place; what is there already is left as it is.
+
+    Raises:
+        OSError: the disk refused.
+
+    Power cut: it is whole or absent.
+    """
     final = workspace.blob(digest)
     if final.exists():
         os.utime(final)  # young again: garbage collection leaves it alone

@@ -18,7 +18,7 @@ from updaterd.release.attestations import Attached
 from updaterd.release.channels import steering, stones
 from updaterd.release.repository.catalog import Catalog
 from updaterd.release.repository.metadata import Repository
-from updaterd.release.repository.releases import LAST_SEQ
+from updaterd.release.repository.releases import LAST_SEQ, Releases
 from updaterd.release.workspace import Workspace
 
 
@@ -123,6 +123,40 @@ def examine(
         RejectedError: as `prepare`.
         BrokenError: as `prepare`.
     """
+    repository = open_repository(workspace, now)
+    catalog = catalog_of(workspace, repository, order.product)
+    if order.channel is not None:
+        catalog.pointer(order.channel)
+    planned = plan(catalog, root, order)
+    if isinstance(planned, Added):
+        return planned
+    if order.channel is not None:
+        stones.check(
+            catalog,
+            order.channel,
+            order.version,
+            seq=place(catalog, order),
+            from_seq_min=order.from_seq_min,
+            platform=order.platform,
+        )
+    roles = [layout.releases_role(order.product)]
+    if order.channel:
+        roles.append(layout.channel_role(order.product, order.channel))
+    roles += [
+        layout.channel_role(order.product, name)
+        for name in catalog.remembering(order.version)
+    ]
+    repository.require_keys(*dict.fromkeys(roles), "snapshot", "timestamp")
+    return planned
+
+
+def plan(catalog: Releases, root: Path, order: Order) -> Planned | Added:
+    """Return a release as it may be built, whoever signs it.
+
+    Raises:
+        RejectedError: as `prepare`.
+        BrokenError: something cannot be read, or there is no such product.
+    """
     check_name("product", order.product)
     check_version(order.version)
     check_name("platform", order.platform)
@@ -133,10 +167,6 @@ def examine(
             do="give --min-updater as `updaterd --version` prints it",
             code="bad_min_updater",
         )
-    repository = open_repository(workspace, now)
-    catalog = catalog_of(workspace, repository, order.product)
-    if order.channel is not None:
-        catalog.pointer(order.channel)
     attached = attestations.read_all(order.attest)
     surveyed = tree.survey(
         root,
@@ -155,23 +185,6 @@ def examine(
     if release is not None:
         return release
     below = place(catalog, order)
-    if order.channel is not None:
-        stones.check(
-            catalog,
-            order.channel,
-            order.version,
-            seq=below,
-            from_seq_min=order.from_seq_min,
-            platform=order.platform,
-        )
-    roles = [layout.releases_role(order.product)]
-    if order.channel:
-        roles.append(layout.channel_role(order.product, order.channel))
-    roles += [
-        layout.channel_role(order.product, name)
-        for name in catalog.remembering(order.version)
-    ]
-    repository.require_keys(*dict.fromkeys(roles), "snapshot", "timestamp")
     return Planned(
         order=order,
         root=root,
@@ -243,7 +256,7 @@ def check_wish(
     steering.check_platforms(pointer, first.version, made_for, wish.without)
 
 
-def _base(catalog: Catalog, version: str, platform: str) -> Manifest:
+def _base(catalog: Releases, version: str, platform: str) -> Manifest:
     """Return the manifest of the release that a given patch starts from.
 
     Raises:
@@ -254,7 +267,7 @@ def _base(catalog: Catalog, version: str, platform: str) -> Manifest:
 
 
 def existing(
-    catalog: Catalog, order: Order, files: tuple[Entry, ...], more: Attributes
+    catalog: Releases, order: Order, files: tuple[Entry, ...], more: Attributes
 ) -> Added | None:
     """Return the release when it is published already.
 
@@ -279,7 +292,7 @@ def existing(
     return Added(manifest=manifest, fresh=False)
 
 
-def place(catalog: Catalog, order: Order) -> int:
+def place(catalog: Releases, order: Order) -> int:
     """Return the seq that a new release gets.
 
     Raises:

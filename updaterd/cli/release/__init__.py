@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from updaterd.cli.release import (
     add,
+    build,
     gc,
     init,
     keys,
@@ -16,6 +17,7 @@ from updaterd.cli.release import (
     recover,
     refresh,
     rollout,
+    sign,
     status,
     subject,
     sync,
@@ -31,6 +33,8 @@ _MODULES: "Iterable[ModuleType]" = (
     init,
     push,
     add,
+    build,
+    sign,
     publish,
     promote,
     rollout,

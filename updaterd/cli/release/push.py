@@ -128,7 +128,7 @@ def _foretell(
             catalog.newest(order.platform, KEPT, release.manifest.seq),
         )
     ]
-    building.show(arguments, releases, dry_run=True)
+    building.show(arguments, releases, done="would release")
     roles = repository.changed
     print(f"would sign: {', '.join(roles) or 'nothing'}")
     output.show_channel(steered.pointer)

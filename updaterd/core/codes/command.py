@@ -16,6 +16,8 @@ bad_key: a key file cannot be used | use another file, or its passphrase
 bad_key_uri: a key's address cannot be used | correct it
 not_proven: a bundle, when applied, does not make the release | report it
 bad_min_updater: `--min-updater` is not a version | correct it
+bad_release_file: a file is no release file, or not whole
+  | copy it again from where it was made
 bad_workspace: the repository's settings cannot be used | correct `release.toml`
 change_outdated: the change was made for an older root | export it again
 change_pending: a change of keys waits | import or cancel it
@@ -62,6 +64,7 @@ not_confirmed: nobody confirmed the step | answer yes, or use `--yes`
 not_metadata: the file is not metadata | use the right file
 not_compared: what is published there is another repository
   | correct `served_at` in `release.toml`
+not_signed: the release file is not signed | `release sign`
 not_newest: the channel offers a later release | `release publish` to go back
 other_file: the file does not belong to the change of keys that waits | export it again
 partial_step_back: only a part of the machines would step back
@@ -70,6 +73,8 @@ passphrase: the passphrase is missing or wrong | give the right one
 pin: a token's PIN is missing | set `UPDATERD_PIN`, or `--pin-file`
 platform_missing: the release lacks a platform that the channel has
   | `--tree` for each; `--without` to leave those machines with what they have
+release_file_refused: a release file is not what a builder makes, or was changed since
+  it was signed | build it again; look at who had it
 release_exists: that version is, or was, published with other contents
   | choose a new version
 repository_behind: what is published is newer than this workspace
@@ -80,8 +85,12 @@ numbers_exhausted: no version or seq is left past what was published
 seq_exhausted: no seq is left above that one | rotate the release key, yank that release
 seq_mismatch: the version has another seq | leave `--seq` out
 seq_not_above: the seq is not above the last one | choose a higher one
+signed_for_another_state: other releases were published since a release file was
+  signed | sign it again
 source_paused: the channel to promote from is paused | resume it; `release publish`
 signing_failed: a key did not sign | check the token, the KMS
+state_untrusted: the root that is trusted there does not vouch for what is said to be
+  published | compare the root; take a fresh copy of `public/`
 taken_back: the channel offered the release before, and offers an older one now
   | `release publish` to offer it again
 token: the token for announcements cannot be used | check `--token-file`

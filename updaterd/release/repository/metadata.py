@@ -8,11 +8,11 @@ published nothing, and the next one steps over what it left.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import (
@@ -71,6 +71,28 @@ class Repository:
         self.is_draft = False
         if not founding:
             self._load()
+
+    @classmethod
+    def detached(
+        cls,
+        folder: Path,
+        keyring: Keyring,
+        *,
+        now: datetime,
+        roles: Mapping[str, Metadata[Any]],
+    ) -> Self:
+        """Return roles from elsewhere, to be changed and signed, never committed.
+
+        Args:
+            folder: an empty directory.
+            keyring: keys that are here.
+            now: time of signing.
+            roles: `root`, `targets` and those to change.
+        """
+        repository = cls(folder, keyring, now=now, founding=True)
+        repository._roles.update(roles)
+        repository.is_draft = True
+        return repository
 
     def _load(self) -> None:
         try:
@@ -186,6 +208,11 @@ class Repository:
 
     def _moves_snapshot(self) -> bool:
         return any(role not in {"root", "timestamp"} for role in self._dirty)
+
+    @property
+    def edited(self) -> tuple[str, ...]:
+        """Return the roles that were changed, sorted."""
+        return tuple(sorted(self._dirty))
 
     def begin(self, role: str, signed: Signed) -> None:
         """Enter a role that is new."""
@@ -383,6 +410,11 @@ class Repository:
         data = metadata.to_bytes(_COMPACT)
         version = None if role == "timestamp" else signed.version
         return layout.role_file(role, version), data
+
+    @staticmethod
+    def encoded(metadata: Metadata[Any]) -> bytes:
+        """Return the bytes that a role is published as."""
+        return metadata.to_bytes(_COMPACT)
 
     def is_overtaken(self) -> bool:
         """Tell whether another publisher has published since, in the same place."""

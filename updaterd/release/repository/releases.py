@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Metadata, TargetFile
 
 from updaterd import durable
 from updaterd.core import layout
@@ -192,6 +192,18 @@ class Releases:
             role.targets[name] = target
             role.unrecognized_fields[SEQ] = highest
         self._archive()
+
+    def write(self, manifest: Manifest) -> None:
+        """Put a manifest into its place, without entering it.
+
+        Power cut: the file is whole or absent; no role names it yet.
+        """
+        name = layout.release(manifest.product, manifest.version, manifest.platform)
+        self._write(name, manifest.encode(), {"seq": manifest.seq})
+
+    def adopt(self, role: str, metadata: Metadata[Any]) -> None:
+        """Take a role of this product that was signed elsewhere."""
+        self._repository.adopt(role, metadata)
 
     def _archive(self) -> None:
         entries = self.listed(archived=False)

@@ -43,7 +43,7 @@ def sign(
             break
         signer = keyring.signer(keyid)
         if signer is not None:
-            _sign_one(metadata, signer, role)
+            sign_one(metadata, signer, role)
 
 
 def require(
@@ -72,7 +72,12 @@ def require(
     )
 
 
-def _sign_one(metadata: Metadata[Any], signer: Signer, role: str) -> None:
+def sign_one(metadata: Metadata[Any], signer: Signer, role: str) -> None:
+    """Add one key's signature to a file.
+
+    Raises:
+        BrokenError: the key cannot be used.
+    """
     try:
         metadata.sign(signer, append=True)
     except Exception as error:  # each device and service has errors of its own

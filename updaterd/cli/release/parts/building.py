@@ -45,9 +45,8 @@ def build(
     return built
 
 
-def _show(added: "Added", *, dry_run: bool) -> None:
+def _show(added: "Added", done: str) -> None:
     manifest = added.manifest
-    done = "would release" if dry_run else "released"
     word = done if added.fresh else "already released:"
     print(
         f"{word} {manifest.product} {manifest.version} (seq {manifest.seq}, "
@@ -75,11 +74,11 @@ def show(
     arguments: argparse.Namespace,
     releases: "Sequence[Added]",
     *,
-    dry_run: bool = False,
+    done: str = "released",
 ) -> None:
     """Show what there is now, to people and to programs."""
     for release in releases:
-        _show(release, dry_run=dry_run)
+        _show(release, done)
     first = releases[0].manifest
     output.answer(
         arguments,

@@ -35,18 +35,24 @@ def add_trees(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_build(parser: argparse.ArgumentParser) -> None:
-    """Declare how a release is built."""
+def add_build(parser: argparse.ArgumentParser, *, placed: bool = True) -> None:
+    """Declare how a release is built.
+
+    Args:
+        parser: of the command.
+        placed: the command gives it its place in the order.
+    """
     group = parser.add_argument_group("release")
     group.add_argument(
         "--platform", metavar="NAME", help="of TREE (default: release.toml)"
     )
-    group.add_argument(
-        "--seq",
-        type=options.SEQ,
-        metavar="N",
-        help="its number in the order of releases (default: the next)",
-    )
+    if placed:
+        group.add_argument(
+            "--seq",
+            type=options.SEQ,
+            metavar="N",
+            help="its number in the order of releases (default: the next)",
+        )
     group.add_argument(
         "--deltas",
         type=options.number(0, 100),
