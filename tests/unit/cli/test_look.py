@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from updaterd.cli.status import local, look, render
-from updaterd.core.settings import Directories, Feed, Product
+from updaterd.core.settings import Directories, Feed, Product, Reports
 from updaterd.status import collect, daemon_section, encode, iso
 from updaterd.store.schema import StateError, open_state
 from updaterd.system import locks
@@ -25,6 +25,7 @@ NOW = 1_800_000_000.0
 def settings(tmp_path):
     return SimpleNamespace(
         feed=Feed(url="https://updates.example.com/v1/events"),
+        reports=Reports(),
         products={"acme": Product(name="acme", root=tmp_path / "opt")},
         directories=Directories(
             config=tmp_path, state=tmp_path, cache=tmp_path, runtime=tmp_path

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -148,11 +149,15 @@ def as_user(number, act):
     need_root()
     reading, writing = os.pipe()
     if os.fork() == 0:
-        os.setgroups([])
-        os.setresuid(number, number, number)
-        with os.fdopen(writing, "wb") as pipe:
-            pickle.dump(act(), pipe)
-        os._exit(0)
+        try:
+            os.setgroups([])
+            os.setresuid(number, number, number)
+            with os.fdopen(writing, "wb") as pipe:
+                pickle.dump(act(), pipe)
+        except BaseException:  # noqa: BLE001 # a fork must not go on with the tests
+            traceback.print_exc()
+        finally:
+            os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         found = pickle.load(pipe)  # noqa: S301 - from this process's own fork
