@@ -14,13 +14,13 @@ from fakes.tools import need
 REPO = Path(__file__).parents[2]
 
 
-def build(out: Path, *options: str) -> Path:
+def build(out: Path, *options: str, kinds: str = "--rpm") -> Path:
     """Build the packages and updaterd's own tree (`tree`) into `out`."""
     need("strip", "binutils")
     done = subprocess.run(
         [
             *(sys.executable, REPO / "packaging/build.py"),
-            *("--out", out, "--tree", out / "tree", "--rpm", *options),
+            *("--out", out, "--tree", out / "tree", *filter(None, [kinds]), *options),
         ],
         capture_output=True,
         text=True,

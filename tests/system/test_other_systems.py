@@ -232,7 +232,7 @@ def test_the_package_for_arm64_works_on_arm64(debian, tmp_path):
     root.mkdir()
     system = debian("bookworm", "python3,ca-certificates", *options)
     subprocess.run(["tar", "-C", root, "--exclude=./dev/*", "-xf", system], check=True)
-    site = packages.build(tmp_path / "built", "--arch", "arm64") / "tree"
+    site = packages.build(tmp_path / "built", "--arch", "arm64", kinds="") / "tree"
     (tmp_path / "root.json").write_text("{}")
     config = tmp_path / "updaterd.toml"
     config.write_text(

@@ -97,7 +97,11 @@ COMMANDS = (
     Command("bundle", "release", "look into a bundle, or make its tree, by hand"),
     Command("serve", "operator", "run the feed server"),
     Command("token", "operator", "create, list and revoke publishing tokens"),
-    Command("demo", "everyone", "watch everything work on this machine, in a minute"),
+    Command(
+        "demo",
+        "everyone",
+        "show on this machine, in about a minute, how updaterd works",
+    ),
 )
 
 _AUDIENCES = {

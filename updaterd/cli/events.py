@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--state",
         type=Path,
         metavar="DIR",
-        help="keep the last event id in DIR, and go on from there next time",
+        help="keep the last event id in DIR, and continue after it next time",
     )
     parser.add_argument(
         "--idle",
@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--last-event-id",
         type=_text,
         metavar="ID",
-        help="go on after this event, not after the one that --state remembers",
+        help="continue after this event, not after the one that --state has stored",
     )
     parser.add_argument(
         "--headers-file",
@@ -84,7 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'a line: {"id": last event id, "event": type, "data": text}\n'
         "proxies (http_proxy, https_proxy, all_proxy, no_proxy) and SSL_CERT_FILE are "
         "taken from the environment\n"
-        "ends with 0 when the feed answers 204 (go away)"
+        "exits with 0 when the feed answers 204 (do not connect again)"
     )
 
 

@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DATE",
         type=_moment,
         help='when it ends, such as "2027-01-07" or "2027-01-07 06:00", in local time '
-        f'unless it names an offset; "{_ENDLESS}": not before somebody says so',
+        f'unless it names an offset; "{_ENDLESS}": it lasts until `updaterd unhold`',
     )
     parser.add_argument("--reason", help="shown by `updaterd status`")
     parser.epilog = (

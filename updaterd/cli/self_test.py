@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Loads every part with this machine's Python and libraries, puts the native\n"
         "ones to work, reads the configuration, and lets its own worker install and\n"
-        "update something tiny in a scratch folder.\n\n"
+        "update a small tree in a scratch folder.\n\n"
         "exit codes:\n"
         "   0  it works here\n"
         "   1  it does not; stderr says why\n"

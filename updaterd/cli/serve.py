@@ -78,8 +78,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--repo",
         type=Path,
         metavar="DIR",
-        help="repository to serve at /repo/: its metadata, targets and blobs, nothing "
-        "else that lies there; of a workspace, its public folder",
+        help="repository to serve at /repo/; only its metadata, targets and blobs "
+        "are served. For a workspace, give its public folder",
     )
     parser.add_argument(
         "--root",
@@ -93,7 +93,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="tokens and the embedded event log; made when missing",
+        help="directory for tokens and the embedded event log; it is created if it "
+        "is missing",
     )
     parser.add_argument("--host", default=unset.host, help="address to listen on")
     parser.add_argument(
@@ -119,7 +120,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--log-format",
         choices=("auto", "journal", "human", "json"),
         default="auto",
-        help="of what the server says on stderr (default: the journal under systemd, "
+        help="format of the log on stderr (default: the journal under systemd, "
         "lines on a terminal, JSON elsewhere)",
     )
     parser.add_argument(
@@ -127,14 +128,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=unset.retention.count,
         metavar="N",
-        help=f"most events kept (default: {unset.retention.count})",
+        help=f"number of events to keep (default: {unset.retention.count})",
     )
     parser.add_argument(
         "--keep-days",
         type=_positive,
         default=unset.retention.age_s / _DAY_S,
         metavar="DAYS",
-        help=f"oldest event kept (default: {unset.retention.age_s / _DAY_S:g})",
+        help=f"days to keep events (default: {unset.retention.age_s / _DAY_S:g})",
     )
     _streams(parser.add_argument_group("streams"), unset)
     _access(parser.add_argument_group("access"), unset)
@@ -145,7 +146,8 @@ def _streams(group: argparse._ArgumentGroup, unset: "Options") -> None:
         "--sink",
         choices=("auto", "fast", "asgi"),
         default=unset.sink,
-        help="fast takes connections over from uvicorn; asgi is the plain way",
+        help="how streams are written: fast (own code, needs least CPU) or asgi "
+        "(uvicorn)",
     )
     group.add_argument(
         "--heartbeat",
@@ -159,8 +161,8 @@ def _streams(group: argparse._ArgumentGroup, unset: "Options") -> None:
         type=_positive,
         default=unset.lifetime_s,
         metavar="S",
-        help="streams are rotated after this, give or take a fifth "
-        f"(default: {unset.lifetime_s:g})",
+        help="a stream is closed after this many seconds, plus or minus a fifth, and "
+        f"its client reconnects (default: {unset.lifetime_s:g})",
     )
     group.add_argument(
         "--grace",
@@ -190,7 +192,7 @@ def _streams(group: argparse._ArgumentGroup, unset: "Options") -> None:
         type=_count,
         default=unset.max_streams,
         metavar="N",
-        help="of this process; bound by its open files, too "
+        help="most streams of this process; its limit of open files also bounds them "
         f"(default: {unset.max_streams})",
     )
     group.add_argument(
@@ -228,21 +230,23 @@ def _access(group: argparse._ArgumentGroup, unset: "Options") -> None:
         type=_network,
         default=[],
         metavar="NETWORK",
-        help="whose X-Forwarded-For is believed: an address or CIDR; repeatable",
+        help="proxies whose X-Forwarded-For header is trusted: an address or CIDR; "
+        "may be repeated",
     )
     group.add_argument(
         "--allow-origin",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="web pages that may subscribe (CORS); repeatable, * for all",
+        help="origins of web pages that may subscribe (CORS); may be repeated, * for "
+        "all",
     )
     group.add_argument(
         "--head-timeout",
         type=_positive,
         default=unset.deadlines.head_s,
         metavar="S",
-        help="for the head of a request to come in "
+        help="seconds within which the headers of a request must arrive "
         f"(default: {unset.deadlines.head_s:g})",
     )
     group.add_argument(

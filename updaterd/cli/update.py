@@ -62,8 +62,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retry",
         action="store_true",
-        help="try a release again that failed on this machine; install an application "
-        "anew that was deleted",
+        help="try a release again although it failed on this machine, or install an "
+        "application again although it was deleted",
     )
     parser.add_argument(
         "--explain",

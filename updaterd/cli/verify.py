@@ -18,13 +18,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="put right what is wrong, fetching only what is nowhere on this disk",
+        help="repair the tree; only bytes that are not on this disk are downloaded",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON line each")
     parser.epilog = (
         "exit codes:\n"
         "   0  every file is as it was signed, or was repaired\n"
-        "   1  something is wrong, told on stdout\n"
+        "   1  something is wrong; stdout says what\n"
     )
     add_machine_options(parser)
 

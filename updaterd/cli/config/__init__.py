@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "user, which needs root. Exit code 0: it can work.",
     )
     check.add_argument(
-        "--offline", action="store_true", help="ask no server whether it is there"
+        "--offline", action="store_true", help="do not connect to any server"
     )
     check.add_argument(
         "--settings",
@@ -32,7 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "`systemctl reload` asks this",
     )
     check.add_argument(
-        "--as-is", action="store_true", help="as the user who runs this, also root"
+        "--as-is",
+        action="store_true",
+        help="check as the user who runs this command, even as root",
     )
     check.add_argument("--json", action="store_true", help="findings for scripts")
     check.add_argument(

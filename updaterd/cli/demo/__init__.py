@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="leave it running to play with, until Ctrl-C; the folder stays",
+        help="keep the feed and the daemon running until Ctrl-C, and keep the folder",
     )
     parser.epilog = (
         "Everything happens in a temporary folder and on the loopback interface, with\n"

@@ -33,8 +33,9 @@ def configure(commands: options.Subcommands) -> None:
         type=float,
         default=7.0,
         metavar="DAYS",
-        help="days since nothing refers to them, as `gc` and `refresh` noted it "
-        "(default, and at least: 7, as long as a machine's metadata counts)",
+        help="delete files to which nothing has referred for so many days, as `gc` "
+        "and `refresh` noted it (default, and at least: 7, as long as a machine's "
+        "metadata counts)",
     )
     gc.add_argument("--dry-run", action="store_true", help="only list them")
     options.add_destinations(gc)

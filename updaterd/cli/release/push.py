@@ -47,8 +47,8 @@ def configure(commands: options.Subcommands) -> None:
     push.add_argument(
         "--dry-run",
         action="store_true",
-        help="build and prove it, say what would be signed and what machines would "
-        "fetch, and leave the repository as it is",
+        help="build and prove the release, print what would be signed and what "
+        "machines would fetch, and change nothing in the repository",
     )
     options.add_feed(push)
     options.add_workspace(push)

@@ -20,8 +20,9 @@ def configure(commands: options.Subcommands) -> None:
         commands,
         "refresh",
         run,
-        "sign the timestamp anew, and what nears its expiry",
-        "Run it daily from a timer. Exit code 20: some role's keys are not here.\n",
+        "sign the timestamp anew, and each role that expires soon",
+        "Run it daily from a timer. Exit code 20: the keys of a role are not on this "
+        "machine.\n",
     )
     options.add_feed(refresh)
     options.add_workspace(refresh)

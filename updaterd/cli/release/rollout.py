@@ -32,7 +32,7 @@ def configure(commands: options.Subcommands) -> None:
         "--window-s",
         type=options.WINDOW_S,
         metavar="SECONDS",
-        help="spread their starts over this time (default: as it was)",
+        help="spread the starts of machines over this time (default: as it was)",
     )
     steer.add_options(rollout)
 

@@ -122,9 +122,8 @@ class Releases:
         if listed >= LAST_SEQ:
             raise BrokenError(
                 f"a release of {self.product} has seq {listed}",
-                means="no publisher reaches that number by counting: a stolen "
-                "release key "
-                "may have signed it, and no release can follow it",
+                means="no publisher reaches that number by counting: a stolen release "
+                "key may have signed it, and no release can follow it",
                 do="replace the key (`updaterd release keys rotate`), then `updaterd "
                 "release yank` that release",
                 code="seq_exhausted",

@@ -18,8 +18,8 @@ from updaterd.cli.release.keys import (
 from updaterd.cli.release.parts import options
 
 MORE = """\
-Changes of keys are signed by root keys. Those that are not here sign elsewhere:
-  here:       updaterd release keys rotate online      (says what it waits for)
+Root keys sign each change of keys. If a root key is on another machine, sign there:
+  here:       updaterd release keys rotate online      (prints the missing signatures)
               updaterd release keys export /media/stick
   elsewhere:  updaterd release keys sign /media/stick/root.json --key root-2.pem
   here:       updaterd release keys import /media/stick/*.json

@@ -48,7 +48,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--uri",
         metavar="URI",
-        help="key in a device or service: hsm:2, hv:NAME, awskms:ID, "
+        help="address of a key in a device or service: hsm:2, hv:NAME, awskms:ID, "
         "gcpkms:PATH (default: make a key file here)",
     )
 

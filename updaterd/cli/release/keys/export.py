@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`updaterd release keys export`: copy out what is to be signed."""
+"""`updaterd release keys export`: write the files that must be signed to a folder."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,9 @@ from updaterd.cli.release.parts import (
 
 def configure(verbs: options.Subcommands) -> None:
     """Declare the arguments."""
-    export = change.verb(verbs, "export", run, "copy out what is to be signed")
+    export = change.verb(
+        verbs, "export", run, "write the files that must be signed to a folder"
+    )
     export.add_argument(
         "folder", type=Path, metavar="DIR", help="folder to write the files to"
     )

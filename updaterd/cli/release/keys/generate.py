@@ -17,7 +17,7 @@ def configure(verbs: options.Subcommands) -> None:
         verbs,
         "generate",
         run,
-        "make a key file by itself, on any machine",
+        "make a key file without a workspace, on any machine",
         "Writes FOLDER/NAME.pem (private, encrypted) and FOLDER/NAME.pub.json.\n",
     )
     generate.add_argument("name", metavar="NAME", help="name of the new key")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`updaterd release keys revoke`: end a key's say in a role."""
+"""`updaterd release keys revoke`: remove a key from a role."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def configure(verbs: options.Subcommands) -> None:
     """Declare the arguments."""
-    revoke = change.verb(verbs, "revoke", run, "end a key's say in a role")
+    revoke = change.verb(verbs, "revoke", run, "remove a key from a role")
     revoke.add_argument("role", metavar="ROLE", help=change.ROLES)
     revoke.add_argument("--name", required=True, metavar="NAME", help="name of the key")
     revoke.add_argument(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`updaterd release keys import`: take signatures back and publish."""
+"""`updaterd release keys import`: read the signed files and publish the change."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,9 @@ from updaterd.cli.release.parts import (
 
 def configure(verbs: options.Subcommands) -> None:
     """Declare the arguments."""
-    taken_in = change.verb(verbs, "import", run, "take signatures back and publish")
+    taken_in = change.verb(
+        verbs, "import", run, "read the signed files and publish the change"
+    )
     taken_in.add_argument(
         "files",
         type=Path,

@@ -39,9 +39,8 @@ def plausible(now: datetime) -> datetime:
         from updaterd.errors import BrokenError
 
         raise BrokenError(
-            f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, before updaterd "
-            "was "
-            "built",
+            f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, "
+            "before updaterd was built",
             means="nothing was changed: machines would take what is signed now for "
             "expired",
             do="set the clock (timedatectl), then run the same command again",

@@ -129,12 +129,12 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
         type=WINDOW_S,
         default=0,
         metavar="SECONDS",
-        help="spread their starts over this time (default: 0, at once)",
+        help="spread the starts of machines over this time (default: 0, at once)",
     )
     group.add_argument(
         "--critical",
         action="store_true",
-        help="urgent: machines ignore their maintenance windows",
+        help="machines ignore their maintenance windows for this release",
     )
 
 
@@ -165,7 +165,11 @@ def add_feed(parser: argparse.ArgumentParser, *, to: bool = True) -> None:
     group.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="PEM with the feed's own CA"
     )
-    group.add_argument("--no-announce", action="store_true", help="tell no feed")
+    group.add_argument(
+        "--no-announce",
+        action="store_true",
+        help="do not announce the publication to a feed",
+    )
     add_compare(parser, to=to)
 
 
@@ -193,15 +197,16 @@ def add_compare(parser: argparse.ArgumentParser, *, to: bool = True) -> None:
         action="store_true",
         help="publish in public/ alone; `updaterd release sync` brings it further",
     )
-    group = parser.add_argument_group("what is out")
+    group = parser.add_argument_group("published copy")
     group.add_argument(
         "--served-at",
         metavar="URL",
-        help="address of the repository that is out (default: release.toml, then /repo "
+        help="address at which the published copy of the repository is served "
+        "(default: release.toml, then /repo "
         "beside the feed)",
     )
     group.add_argument(
         "--no-compare",
         action="store_true",
-        help="publish without a look at what is out",
+        help="publish without comparing with the published copy",
     )

@@ -72,8 +72,9 @@ def add_build(parser: argparse.ArgumentParser, *, placed: bool = True) -> None:
         type=_kinds,
         default=frozenset(),
         metavar="KIND,...",
-        help="let go what the tree has and no release carries: setuid, setgid, sticky, "
-        "capabilities, acl, xattr; without, such a tree is refused",
+        help="leave out what the tree has and a release cannot carry: setuid, "
+        "setgid, sticky, capabilities, acl, xattr; without this option such a tree "
+        "is refused",
     )
     group.add_argument(
         "--carry",
@@ -93,7 +94,8 @@ def add_build(parser: argparse.ArgumentParser, *, placed: bool = True) -> None:
     group.add_argument(
         "--strict-names",
         action="store_true",
-        help="refuse names that differ only by case; without, they are only told",
+        help="refuse names that differ only by case; without this option there is "
+        "only a note",
     )
     group.add_argument(
         "--strict",
@@ -121,7 +123,7 @@ def add_build(parser: argparse.ArgumentParser, *, placed: bool = True) -> None:
         type=options.SEQ,
         default=0,
         metavar="N",
-        help="once installed, never go below this seq again",
+        help="machines that have installed this release never go below this seq again",
     )
     group.add_argument(
         "--from-seq-min",
