@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -56,9 +57,7 @@ def forge(header, claims, signature=b""):
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
-        answer = self.server.answer(self.path)
-        if answer is None:
-            return
+        answer = self.server.answer(self.path) or self.server.answer_job(self)
         status, headers, body = answer
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -91,8 +90,20 @@ class Issuer(ThreadingHTTPServer):
             "/jwks": {"keys": [key.public for key in self.keys]},
         }
         if path not in documents:
-            return 404, {}, b""
+            return None
         return 200, {}, json.dumps(documents[path]).encode()
+
+    def answer_to_job(self, token):
+        """Give this token to jobs that ask, as GitHub's runners do."""
+        self.job_token, self.job_requests = token, []
+
+    def answer_job(self, request):
+        parts = urlsplit(request.path)
+        if parts.path != "/token":
+            return 404, {}, b""
+        audience = parse_qs(parts.query).get("audience", [""])[0]
+        self.job_requests.append((request.headers["Authorization"], audience))
+        return 200, {}, json.dumps({"value": self.job_token}).encode()
 
     def claims(self, now=None, **changes):
         """Return the claims of a job's token; None takes a claim out."""

@@ -43,11 +43,11 @@ class Announced:
         return text if self.streams is None else f"{text}, open streams: {self.streams}"
 
 
-def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
-    """Return the publishing token: of the file, the environment, the unit.
+def find_token(file: Path | None, environ: Mapping[str, str]) -> str:
+    """Return the publishing token: of the file, the environment, the unit, or "".
 
     Raises:
-        BrokenError: there is none, or its file cannot be read.
+        BrokenError: its file cannot be read, or is empty.
     """
     if file is not None:
         try:
@@ -59,18 +59,27 @@ def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
                 do="check --token-file, or token_file in release.toml",
                 code="token",
             ) from error
-    else:
-        variable = environ.get("UPDATERD_FEED_TOKEN", "").strip()
-        token = variable or (credential(environ, CREDENTIAL) or b"").decode(
-            "ascii", "replace"
-        )
+        return token or read_token(None, {})
+    variable = environ.get("UPDATERD_FEED_TOKEN", "").strip()
+    return variable or (credential(environ, CREDENTIAL) or b"").decode(
+        "ascii", "replace"
+    )
+
+
+def read_token(file: Path | None, environ: Mapping[str, str]) -> str:
+    """Return the publishing token; see `find_token`.
+
+    Raises:
+        BrokenError: there is none, or its file cannot be read.
+    """
+    token = find_token(file, environ)
     if not token:
         raise BrokenError(
             "no publishing token for the feed",
             means="nothing was published: the feed could not be told about it",
             do="make one with `updaterd token create`, then use --token-file, set "
             "UPDATERD_FEED_TOKEN or give the unit LoadCredential=updaterd.token; "
-            "or use --no-announce, and machines will poll",
+            "in a CI, --oidc needs none; or use --no-announce, and machines will poll",
             code="token",
         )
     return token

@@ -20,12 +20,39 @@ def _feed(arguments: argparse.Namespace, workspace: "Workspace") -> str | None:
 
 
 def _token(arguments: argparse.Namespace, workspace: "Workspace") -> str:
-    from updaterd.release.announce import read_token
+    from updaterd.release import identity
 
+    stored = _stored_token(arguments, workspace)
+    return stored or identity.request_identity(
+        os.environ, _audience(arguments), arguments.oidc_ca_file
+    )
+
+
+def _audience(arguments: argparse.Namespace) -> str:
+    from updaterd.core.identity import AUDIENCE
+
+    audience: str | None = arguments.oidc
+    return audience or os.environ.get("UPDATERD_OIDC_AUDIENCE") or AUDIENCE
+
+
+def _stored_token(arguments: argparse.Namespace, workspace: "Workspace") -> str:
+    """Return the stored token, or "" where an identity token is used instead.
+
+    Raises:
+        BrokenError: there is neither.
+    """
+    from updaterd.release import announce, identity
+
+    if arguments.oidc is not None:
+        identity.check_offered(os.environ)
+        return ""
     file = arguments.token_file
     if file is None and workspace.settings.token_file:
         file = workspace.folder / workspace.settings.token_file
-    return read_token(file, os.environ)
+    token = announce.find_token(file, os.environ)
+    if token or identity.is_offered(os.environ):
+        return token
+    return announce.read_token(file, os.environ)
 
 
 def check(arguments: argparse.Namespace, workspace: "Workspace") -> None:
@@ -40,7 +67,7 @@ def check(arguments: argparse.Namespace, workspace: "Workspace") -> None:
         from updaterd.net import require_secure, tls_context
 
         require_secure(feed)
-        _token(arguments, workspace)
+        _stored_token(arguments, workspace)  # an identity's would be old by then
         if arguments.ca_file is not None:
             tls_context(arguments.ca_file)
 

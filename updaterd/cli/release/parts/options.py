@@ -160,7 +160,22 @@ def add_feed(parser: argparse.ArgumentParser, *, to: bool = True) -> None:
         "--token-file",
         type=Path,
         metavar="FILE",
-        help="bearer token (default: release.toml, then $UPDATERD_FEED_TOKEN)",
+        help="bearer token (default: release.toml, $UPDATERD_FEED_TOKEN, a credential "
+        "of the unit, else the identity token of a CI's job)",
+    )
+    group.add_argument(
+        "--oidc",
+        nargs="?",
+        const="",
+        metavar="AUDIENCE",
+        help="use the identity token of this CI job and no stored one; for whom it is "
+        "(default: $UPDATERD_OIDC_AUDIENCE, else updaterd)",
+    )
+    group.add_argument(
+        "--oidc-ca-file",
+        type=Path,
+        metavar="FILE",
+        help="PEM with the CI's own CA, where its tokens are asked for",
     )
     group.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="PEM with the feed's own CA"
