@@ -24,7 +24,7 @@ from updaterd.core.identity import (
     read_rule,
 )
 from updaterd.errors import RejectedError
-from updaterd.net import open_client
+from updaterd.net.connect import open_client
 from updaterd.server.identities import COOLDOWN_S, Identities
 from updaterd.server.tokens import Tokens
 

@@ -4,8 +4,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from fakes.origin import Origin
+from fakes.repository import Publisher, manifest_of
+
+from updaterd.core.bundle_kinds import FULL
+from updaterd.core.routes import codec_name
 
 # What the worker, the release side and the server may use, but not the daemon.
 HEAVY = {
@@ -32,23 +38,82 @@ def modules_after(work: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.fixture
-def options(tmp_path):
-    (tmp_path / "updaterd.toml").write_text(
+# All that a look may load besides updaterd and the standard library; backports.zstd
+# where there is a release to be had and a bundle to be chosen.
+FOR_A_LOOK = {"backports", "cryptography", "h11", "securesystemslib", "tuf"}
+# Of the standard library, what costs much: tens of milliseconds of CPU on each machine.
+COSTLY = {
+    "asyncio",
+    "email",
+    "http",
+    "structlog",
+    "importlib.metadata",
+    "urllib.request",
+}
+
+
+def configured(folder, repository, root):
+    (folder / "updaterd.toml").write_text(
         f"""
 [feed]
-url = "https://updates.example.com/v1/events"
+url = "{repository}/v1/events"
 [trust]
-root = "{tmp_path}/root.json"
-repository = "https://updates.example.com/repo"
+root = "{root}"
+repository = "{repository}"
 [products.acme]
-root = "{tmp_path}/opt"
+root = "{folder}/opt"
 """
     )
     return [
-        "--config", f"{tmp_path}/updaterd.toml", "--state-dir", f"{tmp_path}/state",
-        "--cache-dir", f"{tmp_path}/cache", "--runtime-dir", f"{tmp_path}/run",
+        "--config", f"{folder}/updaterd.toml", "--state-dir", f"{folder}/state",
+        "--cache-dir", f"{folder}/cache", "--runtime-dir", f"{folder}/run",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def options(tmp_path):
+    return configured(
+        tmp_path, "https://updates.example.com/repo", f"{tmp_path}/root.json"
+    )
+
+
+def foreign(found):
+    """Return the packages that are neither ours nor the standard library's."""
+    tops = {name for name in found if "." not in name}
+    known = {*sys.stdlib_module_names, "updaterd", "__main__", "_cffi_backend"}
+    return {top for top in tops - known if not top.startswith(("__editable", "_"))}
+
+
+def test_a_look_loads_no_more_than_it_needs(tmp_path):
+    """On each machine, for each push: imports are most of its CPU (decision 0041)."""
+    publisher = Publisher(tmp_path / "ops")
+    full = manifest_of("acme", "1.0.0", 1).full
+    known = replace(full, codec=codec_name(FULL, frozenset()))
+    publisher.release("1.0.0", full=known)
+    root = publisher.metadata / "1.root.json"
+    (tmp_path / "opt").mkdir()
+    with Origin(publisher.public) as origin:
+        words = ["check", "--demo", *configured(tmp_path, origin.url, root)]
+        found = modules_after(
+            "import os\n"
+            "for name in list(os.environ):\n"
+            "    if name.lower().endswith('_proxy'): del os.environ[name]\n"
+            f"from updaterd.cli import main\nassert main({words!r}) == 10"
+        )
+
+    assert foreign(found) <= FOR_A_LOOK
+    assert not COSTLY & found
+    assert not {name for name in found if name.startswith("updaterd.release")}
+
+
+def test_python_tuf_signs_nothing_in_a_look_and_all_elsewhere():
+    """What is kept out is kept out of that process alone, and of no later import."""
+    found = modules_after("from updaterd.trust import lean\nlean.load()\nimport hvac")
+    whole = modules_after("import updaterd.trust.client")
+
+    assert not {"urllib3.poolmanager", "pkcs11"} & (found - whole)
+    assert "hvac" in found
+    assert {"hvac", "pkcs11", "urllib3"} <= whole
 
 
 def test_daemon_imports_neither_tuf_nor_a_server_library():

@@ -4,12 +4,12 @@
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd.artifact.apply.sources import digest, open_at
 from updaterd.artifact.folders import Folders
 from updaterd.core.attributes import Attributes
+from updaterd.core.dataclass import dataclass
 from updaterd.core.manifest import Entry, File, Link
 from updaterd.files import volumes
 

@@ -10,10 +10,10 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import ModuleType
 
 from updaterd import __version__
+from updaterd.core.dataclass import dataclass
 from updaterd.exits import EXIT_ERROR as EXIT_ERROR  # one of ours
 from updaterd.exits import ended
 from updaterd.system.orphans import hand_down

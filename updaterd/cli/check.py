@@ -7,6 +7,7 @@ from updaterd.cli import EXIT_CODES
 from updaterd.cli.common import (
     add_machine_options,
     chosen_products,
+    load_pipeline,
     nudge_daemon,
     settings_from,
 )
@@ -26,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Decide for each product and print it; return the worst exit code."""
+    load_pipeline()
     from updaterd.cli.update import bring
     from updaterd.pipeline.run import Request
 

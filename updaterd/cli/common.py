@@ -14,6 +14,7 @@ __all__ = [
     "add_machine_options",
     "chosen_products",
     "directories_from",
+    "load_pipeline",
     "nudge_daemon",
     "random_draw",
     "settings_from",
@@ -76,6 +77,17 @@ def directories_from(arguments: argparse.Namespace) -> "Directories":
         cache=arguments.cache_dir,
         runtime=arguments.runtime_dir,
     )
+
+
+def load_pipeline() -> None:
+    """Load what follows a repository, with no more of python-tuf than that needs.
+
+    To be called before anything imports `updaterd.pipeline` or `updaterd.trust`, by
+    commands that sign nothing.
+    """
+    from updaterd.trust import lean
+
+    lean.load()
 
 
 def chosen_products(settings: "Settings", named: str | None) -> list[str]:

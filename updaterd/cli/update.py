@@ -20,6 +20,7 @@ from updaterd.cli import (
 from updaterd.cli.common import (
     add_machine_options,
     chosen_products,
+    load_pipeline,
     nudge_daemon,
     random_draw,
     settings_from,
@@ -89,6 +90,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Update the products, one after the other; return the worst exit code."""
+    load_pipeline()
     from updaterd.pipeline.run import Request
 
     settings = settings_from(arguments)

@@ -15,8 +15,8 @@ import base64
 import binascii
 import zlib
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields, encode, parse_object
 from updaterd.core.names import check_name, check_version
 from updaterd.errors import MalformedError

@@ -10,8 +10,8 @@ materials). What the predicate itself says is not looked at.
 import base64
 import binascii
 import re
-from dataclasses import dataclass
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields, parse_object
 from updaterd.errors import MalformedError
 

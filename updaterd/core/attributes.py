@@ -10,9 +10,9 @@ different: without them a tree is another one, so they must be understood.
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.frozen import record
 from updaterd.core.json_fields import Fields
 from updaterd.core.special import Special

@@ -6,9 +6,8 @@ signed by the online role `PRODUCT.CHANNEL`. It only chooses among releases that
 the release key made; what a release *is* stands in its manifest.
 """
 
-from dataclasses import dataclass
-
 from updaterd.core.announcement import MAX_SPREAD_S
+from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields
 from updaterd.core.names import check_name, check_version
 from updaterd.core.stones import MAX_STONES, Stone

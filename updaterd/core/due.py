@@ -7,8 +7,9 @@ what is remembered is brought back within reach (`settled`) at every turn, and k
 so. Were it only read as if, it would move on with the clock and never be due.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.pace import Pace
 
 LONGEST_POLL = 1.1

@@ -7,9 +7,8 @@ servers send (`schema` present) and lenient about the simplest feeds in the wild
 `{"version": 5, "patch_url": "..."}`, which still mean "look now".
 """
 
-from dataclasses import dataclass
-
 from updaterd.core import announcement
+from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import MAX_INTEGER, Fields, parse_object
 from updaterd.core.names import check_name
 from updaterd.errors import MalformedError

@@ -9,10 +9,10 @@ its hardened unit. Pure: returns the texts; `updaterd config grant` writes them.
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 
 from updaterd.core import reserved
+from updaterd.core.dataclass import dataclass
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError
 

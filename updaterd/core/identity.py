@@ -10,8 +10,8 @@ last part: it takes no colon, so that no part of another kind can follow, and ne
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from updaterd.core.dataclass import dataclass
 from updaterd.errors import RejectedError, TransientError
 
 AUDIENCE = "updaterd"

@@ -11,12 +11,13 @@ they start from and which they make.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 
 from updaterd.core import attestation, attributes, json_fields, json_window
 from updaterd.core.attestation import Attestation
 from updaterd.core.attributes import Attributes, Folder, check_attributes
+from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields
 from updaterd.core.json_window import JsonWindow, Read
 from updaterd.core.names import check_name, check_version

@@ -6,7 +6,9 @@ first starts a worker at once; while workers find nothing to do, the pause befor
 the next grows, up to a minute. A worker that changed something resets it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from updaterd.core.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,10 @@ decision has a stable `code` and a `reason`, which `updaterd status` prints as i
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from updaterd.core.channel import ChannelPointer, Offer
+from updaterd.core.dataclass import dataclass
 from updaterd.core.frozen import replaced
 from updaterd.core.manifest import Manifest
 from updaterd.core.names import version_key

@@ -9,10 +9,11 @@ that ends because of one brings no update that would help.
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.text import printable
 
 KINDS = ("http", "https", "socks5", "socks5h")

@@ -30,9 +30,9 @@ after everything in it is durable.
 Pure: `decide` is a table over values, tested over every combination.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.lifecycle import TOUCHED, State
 
 MAX_BLOCK_S = 30 * 86400.0

@@ -9,9 +9,10 @@ field is, and who sees it, stands in docs/privacy.md; a test holds the two toget
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, NamedTuple
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import DECODER, MAX_INTEGER, check_depth
 from updaterd.errors import MalformedError
 

@@ -8,11 +8,11 @@ fewer and lighter hops wins.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import chain, combinations
 
 from updaterd.core.bundle_kinds import BSDIFF, KINDS
+from updaterd.core.dataclass import dataclass
 from updaterd.core.manifest import Delta, Full, Manifest
 from updaterd.core.names import version_key
 from updaterd.core.units import format_bytes

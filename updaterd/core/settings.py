@@ -6,8 +6,10 @@ The structs stand here, not there, so that every floor may name them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import PurePath
+
+from updaterd.core.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,10 @@ What it finds in the usual form is an event already; a run of lines that are all
 import codecs
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+from updaterd.core.dataclass import dataclass
 from updaterd.errors import TransientError
 
 MAX_RETRY_MS = 86_400_000

@@ -15,9 +15,8 @@ The last one goes before windows, and before the place of a release that came la
 publisher who releases every day must not keep a machine waiting for ever.
 """
 
-from dataclasses import dataclass
-
 from updaterd.core.channel import Rollout
+from updaterd.core.dataclass import dataclass
 from updaterd.core.rollout import splay_s
 from updaterd.core.windows import Span
 

@@ -17,9 +17,9 @@ Pure: the caller says what time it is and what its zones are.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
+from updaterd.core.dataclass import dataclass
 from updaterd.errors import MalformedError
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

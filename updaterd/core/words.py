@@ -8,7 +8,8 @@ the owner takes a stolen key out, what the thief said with it goes too
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from updaterd.core.dataclass import dataclass
 
 ROOT = "root"
 TARGETS = "targets"

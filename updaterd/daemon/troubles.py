@@ -7,9 +7,8 @@ one line at its begin, for an alert to hear, and one at its end, with how often 
 tried.
 """
 
-from dataclasses import dataclass
-
 from updaterd import log
+from updaterd.core.dataclass import dataclass
 from updaterd.store.records import Records
 
 _PATIENCE_S = 60.0  # a server that restarts is back before

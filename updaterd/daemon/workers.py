@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd import log
+from updaterd.core.dataclass import dataclass
 from updaterd.daemon.troubles import trouble
 from updaterd.system import oom
 

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from types import TracebackType
 from typing import Self
@@ -23,6 +22,7 @@ import httpx
 
 from updaterd.clocks import random_draw, wall_clock
 from updaterd.core.backoff import Backoff
+from updaterd.core.dataclass import dataclass
 from updaterd.core.sse import Event, LimitError, Limits, Parser
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.feed.connection import Connector, can_be_sent

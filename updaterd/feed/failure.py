@@ -5,10 +5,10 @@ import errno
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import httpx
 
+from updaterd.core.dataclass import dataclass
 from updaterd.errors import TransientError, UpdaterError
 
 _UNREACHABLE = {

@@ -4,9 +4,11 @@
 Pure. Fetch, "HTTP-redirect fetch" (section 4.4); RFC 9110 section 15.4.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import httpx
+
+from updaterd.core.dataclass import dataclass
 
 MAX_REDIRECTS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})

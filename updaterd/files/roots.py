@@ -8,11 +8,11 @@ touches anything: a folder that was right yesterday may be another's today.
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from updaterd.core import reserved
+from updaterd.core.dataclass import dataclass
 from updaterd.core.settings import Product
 from updaterd.errors import BrokenError
 from updaterd.files import ownership, volumes

@@ -15,9 +15,9 @@ import os
 import pwd
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.settings import Product
 
 _ASKED = "ActiveState,InactiveExitTimestampMonotonic,User,UID"

@@ -12,11 +12,10 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from updaterd import log
+from updaterd.core.dataclass import dataclass
 from updaterd.install.commands import PATH
 from updaterd.system import oom
 
@@ -146,6 +145,8 @@ class _Pipe:
         """
         listening, relayed = os.pipe()
         nowhere = os.open(os.devnull, os.O_WRONLY)
+        from updaterd import log  # noqa: PLC0415 - most runs start no process
+
         heard = output is Output.JOURNAL and log.stderr_is_journal()
         try:
             self._relay = os.posix_spawn(

@@ -22,10 +22,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from updaterd import durable
+from updaterd.core.dataclass import dataclass
 from updaterd.files import volumes
 from updaterd.files.volumes import Obstacle
 from updaterd.install import beside, layout, leases, stage

@@ -9,8 +9,8 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from updaterd.core.dataclass import dataclass
 from updaterd.errors import TransientError, UpdaterError
 from updaterd.install.process import Ran, run
 

@@ -7,9 +7,9 @@ and one of them small.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.units import format_bytes
 from updaterd.errors import TransientError
 

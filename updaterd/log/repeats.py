@@ -2,9 +2,10 @@
 """One log line a kind and minute, with a count: what strangers cause fills no disk."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from updaterd import log
+from updaterd.core.dataclass import dataclass
 
 _MOST_KINDS = 32  # at once; who invents more shares one line for each event name
 

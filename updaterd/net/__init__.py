@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a connection is made: TLS, proxies, headers, and which addresses are allowed.
 
-Everything that speaks HTTP as a client gets its `httpx` from here.
+A short-lived process asks by `Fetcher`, which loads httpx only where a proxy is in the
+way (docs/decisions/0041). The daemon's stream is httpx's, over `direct`.
 """
 
-from updaterd.net.authorities import tls_context
-from updaterd.net.body import WORTHWHILE, ShortAnswerError
-from updaterd.net.connect import (
+from updaterd.net.addresses import (
     USER_AGENT,
-    environment_proxies,
-    open_client,
     origin_of,
-    proxy_fault,
     read_headers,
     require_secure,
 )
+from updaterd.net.authorities import tls_context
+from updaterd.net.body import WORTHWHILE, ShortAnswerError
 from updaterd.net.failures import HttpError, MisbehavedError, NotFoundError
 from updaterd.net.fetcher import DEADLINE_S, Fetcher, Stream
+from updaterd.net.proxies import environment_proxies, proxy_fault
 
 __all__ = [
     "DEADLINE_S",
@@ -29,7 +28,6 @@ __all__ = [
     "ShortAnswerError",
     "Stream",
     "environment_proxies",
-    "open_client",
     "origin_of",
     "proxy_fault",
     "read_headers",

@@ -12,10 +12,10 @@ import os
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
 
+from updaterd.core.dataclass import dataclass
 from updaterd.errors import BrokenError
 
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # openssl-rehash(1)

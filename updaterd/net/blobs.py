@@ -12,11 +12,11 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd import durable
 from updaterd.core import layout
+from updaterd.core.dataclass import dataclass
 from updaterd.errors import RejectedError, TransientError, UpdaterError
 from updaterd.files import places
 from updaterd.net import (

@@ -6,17 +6,17 @@ something, the file comes in one run, however many answers it takes; one that br
 next to nothing ends the run, and the next one goes on from there.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-
-import httpx
+from collections.abc import Callable
 
 from updaterd.errors import TransientError
+from updaterd.net.answer import Answer
+from updaterd.net.failures import LostError
 
 WORTHWHILE = 16 * 1024
 """Bytes an answer must bring before another one is asked for in the same run."""
 
-Reopen = Callable[[int, str | None], Awaitable[httpx.Response]]
-"""Asks for the rest of the same file: from which byte on, and `If-Range`."""
+Reopen = Callable[[int, str | None, float], Answer]
+"""Asks for the rest of the same file: from which byte on, `If-Range`, patience."""
 
 
 class ShortAnswerError(TransientError):
@@ -29,7 +29,8 @@ class Body:
     """The bytes of one file, from as many answers as it takes.
 
     Args:
-        response: the first answer, its body unread.
+        answer: the first one, its body unread.
+        url: what was asked for, for a person.
         start: the byte that the body begins with.
         end: the byte after the last one; None when it is not known.
         reopen: asks for the rest.
@@ -37,73 +38,75 @@ class Body:
             strong `ETag` may be joined.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
-        response: httpx.Response,
+        answer: Answer,
+        url: str,
         *,
         start: int,
         end: int | None,
         reopen: Reopen,
         by_hash: bool,
     ) -> None:
-        self.response = response
+        self.answer = answer
+        self._url = url
         self._at = start
         self._end = end
         self._reopen = reopen
         self._by_hash = by_hash
         self._came = 0
-        self._pieces: AsyncIterator[bytes] = response.aiter_raw()
 
-    async def next(self) -> bytes:
+    def next(self, patience_s: float) -> bytes:
         """Return the next bytes; none at the end.
+
+        Args:
+            patience_s: how long they may take; for each answer, where the rest has to
+                be asked for.
 
         Raises:
             ShortAnswerError: it ended before `end`.
-            httpx.HTTPError: the connection broke, and not enough came to ask again.
-            TransientError: the rest was asked for, and the server refused.
+            LostError: the connection broke, and not enough came to ask again.
+            TransientError: nothing came in time; or the rest was asked for, and the
+                server refused.
         """
         while True:
             try:
-                piece = await anext(self._pieces, None)
-            except httpx.HTTPError:
-                if not await self._continue():
+                piece = self.answer.read(patience_s)
+            except LostError:
+                if not self._continue(patience_s):
                     raise
                 continue
             if piece:
                 self._at += len(piece)
                 self._came += len(piece)
                 return piece
-            if piece is not None:
-                continue
             if self._end is None or self._at >= self._end:
                 return b""
-            if not await self._continue():
+            if not self._continue(patience_s):
                 raise ShortAnswerError(
-                    f"{self.response.url!s:.200} ended after {self._at} of "
-                    f"{self._end} bytes",
+                    f"{self._url:.200} ended after {self._at} of {self._end} bytes",
                     means="a proxy or the server cuts answers short; what came is kept",
                     do="updaterd goes on from there by itself; if it lasts, look at "
                     "the proxy's limits",
                 )
 
-    async def _continue(self) -> bool:
+    def _continue(self, patience_s: float) -> bool:
         """Ask for the rest; tell whether it comes."""
-        tag: str | None = self.response.headers.get("etag", "")
+        tag: str | None = self.answer.headers.get("etag", "")
         if not tag or not tag.startswith('"'):
             tag = None  # only strong ones may stand in If-Range
         if self._came < WORTHWHILE or not (tag or self._by_hash):
             return False
-        await self.response.aclose()
-        answer = await self._reopen(self._at, tag)
+        self.answer.close()
+        answer = self._reopen(self._at, tag, patience_s)
         named = answer.headers.get("content-range", "")
-        if answer.status_code != 206 or not named.startswith(f"bytes {self._at}-"):
-            await answer.aclose()  # another edition, or a server without ranges
+        if answer.status != 206 or not named.startswith(f"bytes {self._at}-"):
+            answer.close()  # another edition, or a server without ranges
             return False
-        self.response = answer
+        self.answer = answer
         self._came = 0
-        self._pieces = answer.aiter_raw()
         return True
 
-    async def close(self) -> None:
-        """Close the connection."""
-        await self.response.aclose()
+    def close(self) -> None:
+        """Be done with the answer."""
+        self.answer.close()

@@ -2,12 +2,11 @@
 """What can go wrong with a request of the fetcher, as errors of ours."""
 
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import httpx
+from typing import TypeVar
 
 from updaterd.errors import BrokenError, TransientError
+
+_Kind = TypeVar("_Kind", bound=TransientError)
 
 
 class HttpError(TransientError):
@@ -35,6 +34,10 @@ class MisbehavedError(TransientError):
     """The server breaks the rules of the road: too much, too slow, elsewhere."""
 
 
+class LostError(TransientError):
+    """There is no connection, or it broke: what did not come may be asked for again."""
+
+
 def too_much(url: str, limit: int) -> MisbehavedError:
     """Return the error for an answer that is larger than allowed."""
     return MisbehavedError(
@@ -51,37 +54,33 @@ def too_slow(url: str) -> MisbehavedError:
     )
 
 
-@asynccontextmanager
-async def as_ours(url: str) -> AsyncIterator[None]:
-    """Turn whatever httpx raises into one of our errors.
-
-    Raises:
-        BrokenError: it is not an address.
-        TransientError: the server cannot be reached, or not in time.
-    """  # noqa: DOC501 - `_unreachable` makes it
-    try:
-        yield
-    except TimeoutError as error:
-        raise _unreachable(url, "no complete answer in time", "timeout") from error
-    except httpx.TimeoutException as error:
-        raise _unreachable(url, "no answer in time", "timeout") from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise BrokenError(
-            f"{url!r:.200} is not an address: {error}", code="bad_url"
-        ) from error
-    except httpx.HTTPError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLError):
-            cause = cause.__cause__ or cause.__context__
-        code = "tls" if cause is not None else "unreachable"
-        text = str(cause or error) or type(error).__name__
-        raise _unreachable(url, text, code) from error
-    except (OSError, ValueError) as error:  # httpx lets a few of these through
-        raise _unreachable(url, str(error), "unreachable") from error
+def not_in_time(url: str) -> TransientError:
+    """Return the error for an answer that does not come, or not all of it."""
+    return _unreachable(url, "no complete answer in time", "timeout", TransientError)
 
 
-def _unreachable(url: str, text: str, code: str) -> TransientError:
-    return TransientError(
+def not_an_address(url: str, why: object) -> BrokenError:
+    """Return the error for what no request can be sent to."""
+    return BrokenError(f"{url!r:.200} is not an address: {why}", code="bad_url")
+
+
+def lost(url: str, error: BaseException) -> LostError:
+    """Return what it means that a connection cannot be made, or broke.
+
+    Args:
+        url: what was asked for.
+        error: the socket's or a library's; a fault of TLS that caused it is told.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    code = "tls" if cause is not None else "unreachable"
+    text = str(cause or error) or type(error).__name__
+    return _unreachable(url, text, code, LostError)
+
+
+def _unreachable(url: str, text: str, code: str, kind: type[_Kind]) -> _Kind:
+    return kind(
         f"cannot reach {url:.200}: {text}",
         means="what is installed keeps running; updates wait",
         do="updaterd tries again by itself; check network, proxy and certificates "

@@ -1,34 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP for code that waits: whole-request deadlines, byte limits, no surprises."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Self
 from urllib.parse import urljoin
 
-import httpx
-
+from updaterd.core.dataclass import dataclass
 from updaterd.core.rate import Rate
 from updaterd.errors import TransientError
+from updaterd.net.addresses import USER_AGENT, origin_of, read_headers, require_secure
+from updaterd.net.answer import Answer, Asking
 from updaterd.net.body import Body, ShortAnswerError
-from updaterd.net.connect import (
-    open_client,
-    origin_of,
-    read_headers,
-    require_secure,
-)
 from updaterd.net.failures import (
     HttpError,
     MisbehavedError,
     NotFoundError,
-    as_ours,
+    not_in_time,
     too_much,
     too_slow,
 )
+from updaterd.net.plain import Plain
+from updaterd.net.proxies import environment_proxies
 
 DEADLINE_S = 30.0
 """Seconds a small request may take, from connecting to its last byte."""
@@ -56,9 +51,8 @@ class Stream:
 class Fetcher:
     """HTTP for code that waits: one client, whole-request deadlines, byte limits.
 
-    An asynchronous client on a private loop, because a synchronous one cannot
-    bound a server that sends its headers one byte at a time: its deadlines start
-    anew with every byte. Not for use by two threads at once, nor inside a loop.
+    What goes past every proxy goes by `plain`; httpx is loaded where one is given or
+    named by the environment. Not for use by two threads at once, nor inside a loop.
 
     Args:
         headers: sent only to `origin`, when that is given: a mirror must not see
@@ -101,8 +95,7 @@ class Fetcher:
         if headers_file is not None:
             self._headers.update(read_headers(headers_file))
         self._origin = origin_of(origin) if origin else None
-        self._client = open_client(ca_file=ca_file, proxy=proxy)
-        self._loop = asyncio.new_event_loop()
+        self._way = _way(ca_file, proxy)
         self.requests = 0
         self.received = 0
 
@@ -116,11 +109,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Close the connections; may be called twice."""
-        if self._loop.is_closed():
-            return
-        self._loop.run_until_complete(self._client.aclose())
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
+        self._way.close()
 
     def get(
         self,
@@ -147,45 +136,41 @@ class Fetcher:
                 another origin.
             TransientError: no connection, or the deadline passed.
             BrokenError: the address is neither https nor loopback.
-        """
+        """  # noqa: DOC501  one raised through too_much
         deadline_s = self.deadline_s if deadline_s is None else deadline_s
-        return self._loop.run_until_complete(self._get(url, limit, deadline_s, length))
-
-    async def _get(
-        self, url: str, limit: int, deadline_s: float, length: int | None
-    ) -> bytes:
-        async with as_ours(url), asyncio.timeout(deadline_s) as scope:
-            response = await self._open(url, {})
-            body = Body(
-                response,
-                start=0,
-                end=length,
-                reopen=self._reopen(url, None),
-                by_hash=length is not None,
-            )
-            try:
-                data = bytearray()
-                # One that ends in good order is another file as likely as a cut one:
-                # the caller's hash tells, and calls it what it is.
-                with suppress(ShortAnswerError):
-                    while chunk := await body.next():
-                        data += chunk
-                        if len(data) > limit:
-                            raise too_much(url, limit)
-                        waited = self._pay(len(chunk))
-                        scope.reschedule((scope.when() or 0.0) + waited)
-                return bytes(data)
-            finally:
-                await body.close()
+        until = time.monotonic() + deadline_s
+        answer = self._open(url, {}, deadline_s)
+        body = Body(
+            answer,
+            url,
+            start=0,
+            end=length,
+            reopen=self._reopen(url, None),
+            by_hash=length is not None,
+        )
+        try:
+            data = bytearray()
+            # One that ends in good order is another file as likely as a cut one: the
+            # caller's hash tells, and calls it what it is.
+            with suppress(ShortAnswerError):
+                while chunk := body.next(_remaining(url, until)):
+                    data += chunk
+                    if len(data) > limit:
+                        raise too_much(url, limit)
+                    until += self._pay(len(chunk))
+            return bytes(data)
+        finally:
+            body.close()
 
     def _reopen(
         self, url: str, end: int | None
-    ) -> Callable[[int, str | None], Awaitable[httpx.Response]]:
+    ) -> Callable[[int, str | None, float], Answer]:
         last = "" if end is None else str(end - 1)
 
-        def reopen(at: int, tag: str | None) -> Awaitable[httpx.Response]:
+        def reopen(at: int, tag: str | None, patience_s: float) -> Answer:
             headers = {"Range": f"bytes={at}-{last}"}
-            return self._open(url, headers | ({"If-Range": tag} if tag else {}))
+            tagged = headers | ({"If-Range": tag} if tag else {})
+            return self._open(url, tagged, patience_s)
 
         return reopen
 
@@ -217,24 +202,23 @@ class Fetcher:
     def exchange(
         self, url: str, body: bytes, *, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Return status, headers (names in lower case) and body; else as `post`."""
-        return self._loop.run_until_complete(self._post(url, body, headers))
+        """Return status, headers (names in lower case) and body; else as `post`.
 
-    async def _post(
-        self, url: str, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        async with as_ours(url), asyncio.timeout(self.deadline_s):
-            sent = {"Content-Type": "application/json", **headers}
-            response = await self._send("POST", url, sent, body)
-            try:
-                answer = bytearray()
-                async for chunk in response.aiter_raw():
-                    answer += chunk
-                    if len(answer) > 65536:
-                        raise too_much(url, 65536)
-                return response.status_code, dict(response.headers), bytes(answer)
-            finally:
-                await response.aclose()
+        Raises:
+            too_much: more than 64 KiB.
+        """
+        until = time.monotonic() + self.deadline_s
+        sent = {"Content-Type": "application/json", **headers}
+        answer = self._send("POST", url, sent, self.deadline_s, body)
+        try:
+            got = bytearray()
+            while chunk := answer.read(_remaining(url, until)):
+                got += chunk
+                if len(got) > 65536:
+                    raise too_much(url, 65536)
+            return answer.status, answer.headers, bytes(got)
+        finally:
+            answer.close()
 
     @contextmanager
     def stream(  # noqa: PLR0913 - what to ask for, and when to give up
@@ -276,37 +260,38 @@ class Fetcher:
             headers["Range"] = f"bytes={start}-{last}"
             if if_range:
                 headers["If-Range"] = if_range
-        response = self._loop.run_until_complete(self._head(url, headers))
+        answer = self._open(url, headers, self.deadline_s)
+        is_part = answer.status == 206
         body = Body(
-            response,
-            start=start if response.status_code == 206 else 0,
-            end=end if response.status_code == 206 and end is not None else length,
+            answer,
+            url,
+            start=start if is_part else 0,
+            end=end if is_part and end is not None else length,
             reopen=self._reopen(url, end),
             by_hash=True,
         )
         try:
             yield Stream(
-                status=response.status_code,
-                headers=dict(response.headers),
+                status=answer.status,
+                headers=answer.headers,
                 chunks=self._chunks(body, url, min_rate),
             )
         finally:
-            self._loop.run_until_complete(body.close())
-
-    async def _head(self, url: str, headers: dict[str, str]) -> httpx.Response:
-        async with as_ours(url), asyncio.timeout(self.deadline_s):
-            return await self._open(url, headers)
+            body.close()
 
     def _chunks(self, body: Body, url: str, min_rate: int) -> Iterator[bytes]:
         waited, came = 0.0, 0
         while True:
-            before = self._loop.time()
-            chunk = self._loop.run_until_complete(
-                _next(body, url, self._window_s - waited)
-            )
+            before = time.monotonic()
+            try:
+                chunk = body.next(self._window_s - waited)
+            except TransientError as error:
+                if error.code == "timeout":
+                    raise too_slow(url) from error
+                raise
             if not chunk:
                 return
-            waited += self._loop.time() - before
+            waited += time.monotonic() - before
             came += len(chunk)
             self._pay(len(chunk))
             yield chunk
@@ -315,15 +300,16 @@ class Fetcher:
                     raise too_slow(url)
                 waited, came = 0.0, 0
 
-    async def _open(self, url: str, headers: dict[str, str]) -> httpx.Response:
+    def _open(self, url: str, headers: dict[str, str], patience_s: float) -> Answer:
         # only redirects that stay on the same origin are followed
+        until = time.monotonic() + patience_s
         at = url
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._send("GET", at, headers)
-            if response.status_code not in {301, 302, 303, 307, 308}:
-                return await _checked(response, at)
-            await response.aclose()
-            to = urljoin(at, response.headers.get("location", ""))
+            answer = self._send("GET", at, headers, _remaining(url, until))
+            if answer.status not in {301, 302, 303, 307, 308}:
+                return _checked(answer, at)
+            answer.close()
+            to = urljoin(at, answer.headers.get("location", ""))
             if origin_of(to) != origin_of(at):
                 raise MisbehavedError(
                     f"{at:.200} redirects to another origin, {to:.200}",
@@ -335,30 +321,56 @@ class Fetcher:
             at = to
         raise MisbehavedError(f"{url:.200} redirects in circles", code="redirects")
 
-    async def _send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
-    ) -> httpx.Response:
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        patience_s: float,
+        body: bytes = b"",
+    ) -> Answer:
         require_secure(url)
         is_own = self._origin is None or origin_of(url) == self._origin
-        request = self._client.build_request(
-            method,
-            url,
-            content=body or None,
-            headers={
-                **(self._headers if is_own else {}),
-                "Accept-Encoding": "identity",
-                **headers,
-            },
-        )
+        sent = {
+            "User-Agent": USER_AGENT,
+            **(self._headers if is_own else {}),
+            "Accept-Encoding": "identity",
+            **headers,
+        }
         self.requests += 1
-        return await self._client.send(request, stream=True)
+        return self._way.ask(method, url, sent, body, patience_s)
 
 
-async def _checked(response: httpx.Response, url: str) -> httpx.Response:
-    status = response.status_code
-    if status in {200, 206} and "content-encoding" not in response.headers:
-        return response
-    await response.aclose()
+def _way(ca_file: PurePath | None, proxy: str | None) -> Asking:
+    """Return what carries the requests.
+
+    Raises:
+        BrokenError: CA file or proxy cannot be used.
+    """
+    if proxy is None and not environment_proxies().addresses:
+        return Plain(ca_file=ca_file)
+    from updaterd.net.through import Through  # noqa: PLC0415 - loads httpx
+
+    return Through(ca_file=ca_file, proxy=proxy)
+
+
+def _remaining(url: str, until: float) -> float:
+    """Return the seconds until then.
+
+    Raises:
+        not_in_time: there are none.
+    """
+    seconds = until - time.monotonic()
+    if seconds <= 0:
+        raise not_in_time(url)
+    return seconds
+
+
+def _checked(answer: Answer, url: str) -> Answer:
+    status = answer.status
+    if status in {200, 206} and "content-encoding" not in answer.headers:
+        return answer
+    answer.close()
     if status in {403, 404}:
         raise NotFoundError(status, url)
     if status not in {200, 206}:
@@ -368,14 +380,3 @@ async def _checked(response: httpx.Response, url: str) -> httpx.Response:
         do="let the server or proxy send metadata and blobs without compression",
         code="content_encoding",
     )
-
-
-async def _next(body: Body, url: str, patience_s: float) -> bytes:
-    # the next chunk, empty at the end
-    try:
-        async with as_ours(url), asyncio.timeout(patience_s):
-            return await body.next()
-    except TransientError as error:
-        if error.code == "timeout":
-            raise too_slow(url) from error
-        raise

@@ -5,12 +5,13 @@ Repair makes a whole new tree beside the damaged one (`reuse.py`) and swaps the 
 directories in one step, or where that cannot be done, in several (`install/beside`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from updaterd import durable
 from updaterd.artifact.verify import Problem, damage, verify_tree
 from updaterd.core import manifest as manifests
+from updaterd.core.dataclass import dataclass
 from updaterd.core.manifest import Manifest
 from updaterd.core.recovery import Link
 from updaterd.core.settings import Product

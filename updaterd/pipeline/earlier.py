@@ -5,9 +5,9 @@ A release that was installed here at some time is known to run on this machine, 
 when it failed a later trial: what failed then may have been something else.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.settings import Product
 from updaterd.install import stage
 from updaterd.store.records import Failed, Records, Release

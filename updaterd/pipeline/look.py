@@ -7,11 +7,12 @@ the release, or the maintenance window ends.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from updaterd.core import planner
 from updaterd.core.channel import ChannelPointer
+from updaterd.core.dataclass import dataclass
 from updaterd.core.manifest import Manifest
 from updaterd.core.planner import Act, Decision, Facts, Wait
 from updaterd.errors import NotUnderstoodError

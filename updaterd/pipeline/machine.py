@@ -5,7 +5,7 @@ import os
 import platform as machine
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import tzinfo
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from updaterd import durable
 from updaterd.clocks import steady_clock
 from updaterd.core import layout
+from updaterd.core.dataclass import dataclass
 from updaterd.core.manifest import Manifest
 from updaterd.core.settings import Download, Product, Schedule, Settings
 from updaterd.errors import BrokenError

@@ -8,9 +8,9 @@ A run is asked for something (`Request`), holds the product while it is at work
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.settings import Product
 from updaterd.errors import TransientError
 from updaterd.files import roots

@@ -13,10 +13,10 @@ nobody's fault: the deployment stays where it is, and the next start goes on.
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.lifecycle import State
 from updaterd.core.recovery import Link
 from updaterd.errors import BrokenError, UpdaterError

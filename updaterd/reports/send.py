@@ -8,10 +8,10 @@ is dropped with its reason. The update whose end is told is long over.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd.core.backoff import Backoff
+from updaterd.core.dataclass import dataclass
 from updaterd.core.report import MOST, Moment, elapsed, join
 from updaterd.core.retry_after import parse_retry_after
 from updaterd.core.settings import Reports

@@ -25,7 +25,8 @@ from updaterd.core.json_fields import Fields, parse_object
 from updaterd.core.text import printable
 from updaterd.errors import UpdaterError
 from updaterd.log import get
-from updaterd.net import open_client, require_secure
+from updaterd.net import require_secure
+from updaterd.net.connect import open_client
 from updaterd.server.tokens import Grant
 
 COOLDOWN_S = 30.0

@@ -7,9 +7,11 @@ to both, never changed.
 """
 
 import math
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from updaterd.core.dataclass import dataclass
 
 Document = dict[str, Any]
 """A section, or the whole, as JSON has it."""

@@ -3,8 +3,8 @@
 
 import sqlite3
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from updaterd.core.dataclass import dataclass
 from updaterd.store import concern
 
 

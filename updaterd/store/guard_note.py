@@ -8,9 +8,11 @@ guard writes the file (packaging/private/guard.py); here it is only read.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
+
+from updaterd.core.dataclass import dataclass
 
 _NAME = "guard.json"
 

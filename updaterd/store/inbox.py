@@ -11,8 +11,8 @@ starts no flood.
 import hashlib
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.events import (
     Hello,
     Message,

@@ -13,8 +13,9 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.lifecycle import State
 from updaterd.core.report import PARTS, Moment, Report, announced_ms, elapsed
 from updaterd.store.records import Deployment, Note

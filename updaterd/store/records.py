@@ -8,11 +8,11 @@ while a worker is writing. Times are Unix seconds.
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from updaterd.core import words
+from updaterd.core.dataclass import dataclass
 from updaterd.core.lifecycle import State
 from updaterd.core.words import Word
 from updaterd.store import blobs

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What time it is, when the machine's clock may be wrong."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from tuf.api.metadata import Timestamp
+
+from updaterd.core.dataclass import dataclass
 
 BUILT = datetime(2026, 11, 1, tzinfo=UTC)
 """No clock that is right shows an earlier time to this version of updaterd."""

@@ -6,11 +6,11 @@ when they were written, and nothing here decides what is believed.
 """
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from updaterd.core import layout
+from updaterd.core.dataclass import dataclass
 
 WARN_DAYS = 60
 """From here on an approaching expiry of a long-lived role is worth a warning."""

@@ -93,7 +93,7 @@ def test_a_configured_proxy_that_cannot_be_used_is_told_truly(proxy, word):
 
 
 async def test_only_socks_asks_for_its_package(monkeypatch):
-    monkeypatch.setattr("updaterd.net.connect.find_spec", lambda _: None)
+    monkeypatch.setattr("updaterd.net.proxies.find_spec", lambda _: None)
     with pytest.raises(BrokenError, match="socksio"):
         open_client(proxy="socks5://h:1")
     monkeypatch.setenv("all_proxy", "socks5://h:1")

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One thing that would not work, and what to do about it."""
 
-from dataclasses import dataclass
-
+from updaterd.core.dataclass import dataclass
 from updaterd.errors import UpdaterError
 
 

@@ -11,7 +11,7 @@ import os
 import pwd
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from updaterd import config
 from updaterd.cli.common import directories_from
 from updaterd.cli.config import machine, network, settings
 from updaterd.cli.config.finding import Finding, of_error
+from updaterd.core.dataclass import dataclass
 from updaterd.core.settings import Directories
 from updaterd.errors import UpdaterError
 from updaterd.install.restart_systemd import Systemd

@@ -9,7 +9,6 @@ raises one need not load this, and a quiet daemon does not.
 A row is `code: meaning | what to do`, and goes on in the indented lines after it.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 
@@ -22,6 +21,7 @@ from updaterd.core.codes import (
     release,
     server,
 )
+from updaterd.core.dataclass import dataclass
 
 
 class Kind(StrEnum):

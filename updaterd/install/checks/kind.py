@@ -2,9 +2,9 @@
 """What a kind of health check defines, and what it may use."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.settings import Health
 
 

@@ -7,10 +7,10 @@ from the start, but what is there already is neither computed nor written again.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd.artifact.worker import parent
+from updaterd.core.dataclass import dataclass
 from updaterd.core.frozen import replaced
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Delta, Entry, Full

@@ -2,9 +2,10 @@
 """One release to be built, and what was learned on the way."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from updaterd.core.dataclass import dataclass
 from updaterd.core.manifest import Entry, Manifest, tree_id
 from updaterd.pipeline.run import Run
 
