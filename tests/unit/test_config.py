@@ -147,3 +147,16 @@ def test_two_products_in_one_tree_are_refused_by_whatever_name(load, tmp_path, o
             GOOD.replace("/opt/acme", f"{tmp_path}/acme"),
             b=f'[products.other]\nroot = "{tmp_path}/{other}"\n',
         )
+
+
+def test_a_required_attestation_is_whole_or_a_mistake(load):
+    """Half of it would require nothing, and look as if it did."""
+    whole = 'require_attestation = {predicate_type = "a:b", key = "/etc/key.pem"}\n'
+
+    required = load(GOOD + whole).products["acme"].require_attestation
+
+    assert (required.predicate_type, str(required.key)) == ("a:b", "/etc/key.pem")
+    assert load(GOOD).products["acme"].require_attestation is None
+    for half in ("{}", '{key = "/k"}', '{predicate_type = "a:b"}', '"slsa"', "false"):
+        with pytest.raises(ConfigError, match="require_attestation"):
+            load(f"{GOOD}require_attestation = {half}\n")

@@ -20,6 +20,7 @@ from updaterd.core.settings import (
     Network,
     Product,
     Reports,
+    RequiredAttestation,
     Schedule,
     Settings,
     Trust,
@@ -149,6 +150,7 @@ def _product(table: Table, name: str) -> Product:
         unchanged=unchanged,
         outside_links=_outside_links(table),
         special_modes=_special_modes(table),
+        require_attestation=_required_attestation(table),
         health=_health(health),
         hooks=Hooks(
             pre_stage=hooks.words("pre_stage"),
@@ -193,6 +195,19 @@ def _special_modes(table: Table) -> tuple[str, ...]:
             "special_modes", f"{min(unknown)!r:.80} is none of {', '.join(KINDS)}"
         )
     return modes
+
+
+def _required_attestation(table: Table) -> RequiredAttestation | None:
+    """Return what must be attested of a release; None: nothing."""
+    part = table.table("require_attestation")
+    if not table.has("require_attestation"):
+        return None
+    required = RequiredAttestation(
+        predicate_type=part.text("predicate_type", required=True),
+        key=part.path("key", required=True) or Path("/"),
+    )
+    part.done()
+    return required
 
 
 def _outside_links(table: Table) -> tuple[str, ...]:

@@ -138,6 +138,19 @@ class Hooks:
     timeout_s: float = 60.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequiredAttestation:
+    """`require_attestation = {...}`: what must be attested of a release, and by whom.
+
+    Attributes:
+        predicate_type: of the statement.
+        key: PEM file with the public key that must have signed it.
+    """
+
+    predicate_type: str
+    key: PurePath
+
+
 ITSELF = "updaterd"
 """The product whose releases are updaterd's own."""
 
@@ -155,6 +168,7 @@ class Product:
     unchanged: str = "reflink"
     outside_links: tuple[str, ...] = ()
     special_modes: tuple[str, ...] = ()
+    require_attestation: RequiredAttestation | None = None
     health: Health = field(default_factory=Health)
     hooks: Hooks = field(default_factory=Hooks)
 

@@ -112,6 +112,10 @@ class Table:
         self._known.add(key)
         return Table(self._values.get(key), self._dotted(key), self._mistakes)
 
+    def has(self, key: str) -> bool:
+        """Tell whether a key is there, whatever it says."""
+        return key in self._values
+
     def names(self) -> list[str]:
         """Return all keys: the table's keys are names, not settings."""
         self._known.update(self._values)

@@ -19,7 +19,7 @@ from updaterd.errors import (
     UpdaterError,
 )
 from updaterd.install import activate, commands, hooks, stage
-from updaterd.pipeline import look, notes, recover, trial
+from updaterd.pipeline import look, notes, provenance, recover, trial
 from updaterd.pipeline.look import Choice, Look
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Request, Run, at_work
@@ -72,6 +72,7 @@ def _update(run: Run, request: Request) -> Outcome:
             return _standing(run, decision, latest.known, remarks)
         choice = look.choose(latest, name)
         finish.check_allowed(run.product, choice.manifest)
+        provenance.check(run, choice.manifest)
         run.say(f"{name}: {decision.reason}")
         if request.dry:
             return _explain(run, decision, choice.manifest, remarks)

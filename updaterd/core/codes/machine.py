@@ -34,6 +34,12 @@ current_not_a_link: `current` is not a link, and updaterd did not make it
 current_is_foreign: `current` points outside `releases` | point it back
 link_not_allowed: a release has a link out of it that the owner does not allow
   | set `products.NAME.outside_links`, if you want it
+attestation_key: the key that attestations have to be signed with cannot be used
+  | correct `products.NAME.require_attestation`
+attestation_missing: a release lacks the attestation that the owner requires
+  | ask the publisher to push with `--attest`; see `require_attestation`
+attestation_untrusted: no key that the owner named has signed a release's attestation
+  | ask the publisher which key the builder has
 mode_not_allowed: a release asks for a right that the owner does not allow: setuid,
   setgid, sticky, or writable by others
   | set `products.NAME.special_modes`, if you want it

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The attestation that an owner requires of a release, before anything is fetched."""
+
+import hashlib
+
+from updaterd.core import layout
+from updaterd.core.attestation import Attestation
+from updaterd.core.manifest import Manifest
+from updaterd.errors import BrokenError, TransientError, UpdaterError
+from updaterd.pipeline.run import Run
+
+
+def check(run: Run, manifest: Manifest) -> None:
+    """Check that a release has the attestation which its owner requires, if any.
+
+    Raises:
+        BrokenError: it has none that is signed by the owner's key; or that key cannot
+            be used.
+        TransientError: the attestation cannot be fetched now.
+    """
+    required = run.product.require_attestation
+    if required is None:
+        return
+    from updaterd.trust import attested  # noqa: PLC0415 - few owners require one
+
+    key = attested.read_key(required.key)
+    about = (manifest.tree, manifest.full.sha256)
+    faults = []
+    for entry in manifest.attestations:
+        if entry.kind != required.predicate_type:
+            continue
+        raw = _fetch(run, entry)
+        fault = attested.fault(raw, entry, about=about, key=key)
+        if not fault:
+            return
+        faults.append(f"{entry.sha256[:12]}: {fault}")
+    release = f"{manifest.product} {manifest.version}"
+    where = f"products.{run.name}.require_attestation"
+    if not faults:
+        raise BrokenError(
+            f"{release} has no attestation of the type {required.predicate_type}",
+            means=f"its publisher attached none, and {where} of this machine asks for "
+            "it: nothing was installed",
+            do="ask the publisher for a release that was pushed with --attest, or take "
+            "the requirement out of the configuration",
+            code="attestation_missing",
+        )
+    raise BrokenError(
+        f"{release} has no attestation of the type {required.predicate_type} that "
+        f"{required.key} vouches for ({'; '.join(faults)})",
+        means="its publisher attached what another builder made, or the builder's key "
+        "has changed: nothing was installed",
+        do=f"ask the publisher which key the builder has; {where}.key names the one "
+        "that counts here",
+        code="attestation_untrusted",
+    )
+
+
+def _fetch(run: Run, entry: Attestation) -> bytes:
+    """Return an attestation from the first server that has it right.
+
+    Raises:
+        TransientError: no server could give it.
+    """
+    failure: UpdaterError | None = None
+    for base in run.services.bases:
+        url = f"{base.rstrip('/')}/{layout.blob(entry.sha256)}"
+        try:
+            raw = run.services.fetcher.get(url, limit=entry.length)
+        except TransientError as error:
+            failure = failure or error
+            continue
+        if hashlib.sha256(raw).hexdigest() == entry.sha256:
+            return raw
+    raise failure or TransientError(
+        f"every server has other bytes than the signed attestation {entry.sha256[:12]}",
+        means="nothing was installed; what runs goes on",
+        do="the publisher's `updaterd release verify` says what is damaged",
+        code="hash_mismatch",
+    )
