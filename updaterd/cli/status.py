@@ -28,6 +28,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shape.add_argument(
         "--watch", action="store_true", help="show it again every second until Ctrl-C"
     )
+    shape.add_argument(
+        "--notes",
+        nargs="?",
+        const="",
+        metavar="PRODUCT",
+        help="show what is new in the installed release, and in one that is ready, in "
+        "your language",
+    )
     parser.epilog = (
         "Works with the daemon running or not, and for users who may not read its\n"
         "database: then it shows what the daemon last published.\n\n" + EXIT_CODES
@@ -39,6 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print how things stand; return the exit code that says the same."""
     while True:
         document = _document(arguments)
+        if arguments.notes is not None:
+            print(release_notes(document, arguments.notes))
+            return 0
         code: int = document["exit_code"]
         if arguments.json:
             from updaterd import status
@@ -51,6 +62,65 @@ def run(arguments: argparse.Namespace) -> int:
             return code
         print(f"\x1b[2J\x1b[H{page}", flush=True)
         time.sleep(1)
+
+
+def release_notes(document: dict[str, Any], name: str) -> str:
+    """Return the notes of what is here, for a person.
+
+    Args:
+        document: how things stand.
+        name: of a product; empty: of all.
+
+    Raises:
+        BrokenError: there is no such product.
+    """
+    from updaterd.errors import BrokenError
+
+    products = [
+        product for product in document["products"] if name in {"", product["name"]}
+    ]
+    if not products and name:
+        known = ", ".join(product["name"] for product in document["products"]) or "none"
+        raise BrokenError(
+            f"no product {name!r:.80} is configured here",
+            do=f"configured products: {known}",
+            code="no_such_product",
+        )
+    return "\n\n".join(text for product in products for text in _notes_of(product))
+
+
+def _notes_of(product: dict[str, Any]) -> list[str]:
+    """Return the notes of the releases on disk that matter, the newest first."""
+    from updaterd.core import manifest as manifests
+    from updaterd.core import release_notes as notes
+    from updaterd.core.text import printable
+    from updaterd.errors import MalformedError
+    from updaterd.install.layout import saved_manifests
+
+    states = {}
+    if product["deployment"]:
+        states[product["deployment"]["version"]] = "ready"
+    if product["installed"]:
+        states[product["installed"]["version"]] = "installed"
+    texts = []
+    saved = saved_manifests(Path(product["root"]), states)
+    for version, state in states.items():
+        head = printable(f"{product['name']} {version} ({state})")
+        try:
+            raw = saved.get(version)
+            chosen = notes.choose(
+                manifests.parse(raw).notes if raw else (),
+                notes.preferred(os.environ),
+            )
+        except MalformedError:
+            chosen = None
+        if chosen is not None:
+            texts.append(f"{head}\n\n{notes.plain(chosen[1])}")
+        elif version not in saved:
+            texts.append(f"{head}: its notes cannot be read by this user")
+        elif state == "installed":
+            texts.append(f"{head}: it came without release notes")
+    return texts or [f"{product['name']}: nothing is installed"]
 
 
 def _document(arguments: argparse.Namespace) -> dict[str, Any]:

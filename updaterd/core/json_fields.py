@@ -213,6 +213,14 @@ class Fields:
             raise MalformedError(f"{self.where}: {name!r} is not a sha256")
         return value
 
+    def members(self, name: str) -> dict[str, object]:
+        """Return a member that is an object, as it is.
+
+        Raises:
+            MalformedError: missing or another type.
+        """
+        return self._get(name, dict)
+
     def fields(self, name: str) -> "Fields":
         """Return a member that is an object.
 

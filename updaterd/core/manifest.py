@@ -14,13 +14,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
-from updaterd.core import attestation, attributes, json_fields, json_window
+from updaterd.core import (
+    attestation,
+    attributes,
+    json_fields,
+    json_window,
+    release_notes,
+)
 from updaterd.core.attestation import Attestation
 from updaterd.core.attributes import Attributes, Folder, check_attributes
 from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields
 from updaterd.core.json_window import JsonWindow, Read
 from updaterd.core.names import check_name, check_version
+from updaterd.core.release_notes import Notes
 from updaterd.core.special import Special, special
 from updaterd.core.tree import (
     MAX_FILES,
@@ -100,6 +107,7 @@ class Manifest:
         attestations: what build systems say of it; files of their own.
         from_seq_min: lowest seq of an installed release that it can be installed over;
             0: any.
+        notes: what it brings, for people; nothing is decided by them.
     """
 
     product: str
@@ -115,6 +123,7 @@ class Manifest:
     attributes: Attributes = attributes.NONE
     attestations: tuple[Attestation, ...] = ()
     from_seq_min: int = 0
+    notes: Notes = ()
 
     @property
     def blobs(self) -> tuple["Full | Delta | Attestation", ...]:
@@ -138,6 +147,7 @@ class Manifest:
             "min_updater": self.min_updater,
             "floor_seq": self.floor_seq,
             **({"from_seq_min": self.from_seq_min} if self.from_seq_min else {}),
+            **({"notes": dict(self.notes)} if self.notes else {}),
             "files": _listing(self.files),
             "full": _as_dict(self.full),
             "deltas": [self._edge(delta, tree) for delta in self.deltas],
@@ -269,7 +279,7 @@ def read(source: Read, length: int, *, where: str = "manifest") -> Manifest:
 
 _SMALL = frozenset({
     "schema", "must_understand", "product", "version", "seq", "platform", "min_updater",
-    "floor_seq", "from_seq_min", "full", "attestations",
+    "floor_seq", "from_seq_min", "notes", "full", "attestations",
 })  # fmt: skip
 _KNOWN = _SMALL | {"files", "deltas", *attributes.MEMBERS}
 _BATCH = 512
@@ -375,6 +385,12 @@ def _attestations(item: Fields) -> tuple[Attestation, ...]:
     return item.objects("attestations", attestation.item, most=most)
 
 
+def _notes(item: Fields) -> Notes:
+    if "notes" not in item:
+        return ()
+    return release_notes.check(item.members("notes"), f"{item.where}: notes")
+
+
 def _assembled(item: Fields, parts: _Parts) -> Manifest:
     """Return the manifest from its parts.
 
@@ -404,6 +420,7 @@ def _assembled(item: Fields, parts: _Parts) -> Manifest:
         min_updater=check_version(item.text("min_updater")),
         floor_seq=item.integer("floor_seq"),
         from_seq_min=item.integer("from_seq_min") if "from_seq_min" in item else 0,
+        notes=_notes(item),
         files=tuple(files),
         full=_full(item.fields("full")),
         deltas=tuple(

@@ -12,6 +12,7 @@ from updaterd.core.attributes import Attributes
 from updaterd.core.bundle_kinds import FIRST
 from updaterd.core.manifest import Entry, Manifest, tree_id
 from updaterd.core.names import check_name, check_version
+from updaterd.core.release_notes import Notes
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import attestations, losses, tree
 from updaterd.release.attestations import Attached
@@ -45,6 +46,7 @@ class Order:
     min_updater: str = FIRST
     floor_seq: int = 0
     from_seq_min: int = 0
+    notes: Notes = ()
     drop: frozenset[str] = frozenset()
     carry: frozenset[str] = frozenset()
     outside_links: bool = False

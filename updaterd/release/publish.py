@@ -138,6 +138,10 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
             "that does not know what that means passes it over, and keeps what it has"
         )
         notes = (*notes, note)
+    if order.notes:
+        size = sum(len(text.encode()) for _, text in order.notes)
+        languages = ", ".join(language for language, _ in order.notes)
+        notes = (*notes, f"release notes ({languages}): {size:,} bytes of the manifest")
     return Added(manifest=manifest, fresh=True, skipped=built.skipped, notes=notes)
 
 
@@ -151,6 +155,7 @@ def manifest_of(order: Order, built: Built, seq: int) -> Manifest:
         min_updater=order.min_updater,
         floor_seq=order.floor_seq,
         from_seq_min=order.from_seq_min,
+        notes=order.notes,
         files=built.files,
         full=built.full,
         deltas=built.deltas,

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from updaterd.cli.release import (
     add,
+    appstream,
     build,
+    diff,
     gc,
     init,
     keys,
@@ -17,6 +19,7 @@ from updaterd.cli.release import (
     recover,
     refresh,
     rollout,
+    show,
     sign,
     status,
     subject,
@@ -41,6 +44,9 @@ _MODULES: "Iterable[ModuleType]" = (
     pause,
     yank,
     status,
+    show,
+    diff,
+    appstream,
     subject,
     refresh,
     sync,

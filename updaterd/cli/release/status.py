@@ -17,6 +17,11 @@ def configure(commands: options.Subcommands) -> None:
     status = options.command(
         commands, "status", run, "show roles, keys, expiries, channels, releases"
     )
+    status.add_argument(
+        "--notes",
+        action="store_true",
+        help="show the release notes of what channels offer, too",
+    )
     options.add_workspace(status)
 
 
@@ -62,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
                         "version": entry.version,
                         "seq": entry.seq,
                         "platform": entry.platform,
+                        "published_at": entry.at or None,
                         "archived": layout.is_archive(entry.role),
                     }
                     for entry in catalog.listed()
@@ -79,7 +85,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"a change of keys waits: {entry.path}: {entry.missing}")
     for catalog in catalogs.values():
         for channel in catalog.channels():
-            output.show_channel(catalog.pointer(channel))
+            pointer = catalog.pointer(channel)
+            output.show_channel(pointer)
+            if arguments.notes:
+                for offer in pointer.releases:
+                    print(f"  {offer.version}:")
+                    listed = catalog.require(offer.version)
+                    output.show_release_notes(catalog.manifest(listed).notes)
     for name, catalog in catalogs.items():
         print(f"{name}: releases, newest first")
         for release, entries in groupby(

@@ -296,6 +296,11 @@ class Repository:
         """Return the versions of a role on disk, in no order; 0 stands for none."""
         return [0, *versions(self._folder, role)]
 
+    def key_name(self, keyid: str) -> str:
+        """Return the name of a key; its id where none is known here."""
+        entry = self._keyring.by_id(keyid)
+        return entry.name if entry else keyid[:12]
+
     def edition(self, role: str, version: int) -> Metadata[Any] | None:
         """Return an edition of a role on disk, referred to or not; None: no such."""
         name = layout.role_file(role, version)

@@ -40,6 +40,7 @@ class Listed:
     role: str
     target: TargetFile
     from_seq_min: int = 0
+    at: int = 0
 
 
 class Releases:
@@ -61,6 +62,11 @@ class Releases:
         self._main = layout.releases_role(product)
         self._old = layout.archive_role(product)
 
+    @property
+    def roles(self) -> tuple[str, str]:
+        """Return the roles that list releases."""
+        return self._main, self._old
+
     def listed(self, *, archived: bool = True) -> tuple[Listed, ...]:
         """Return all manifests, the highest `seq` first.
 
@@ -80,6 +86,7 @@ class Releases:
                 platform=platform,
                 seq=int(custom.get("seq", 0)),
                 from_seq_min=int(custom.get("from_seq_min", 0)),
+                at=int(custom.get("at", 0)),
                 role=role,
                 target=target,
             )
@@ -185,8 +192,9 @@ class Releases:
         raw = manifest.encode()
         manifests.parse(raw)  # never sign what every machine would refuse
         highest = max(manifest.seq, self.next_seq() - 1)
+        at = int(self._repository.now.timestamp())
         least = {"from_seq_min": manifest.from_seq_min} if manifest.from_seq_min else {}
-        target = self._write(name, raw, {"seq": manifest.seq, **least})
+        target = self._write(name, raw, {"seq": manifest.seq, "at": at, **least})
         with self._repository.edit(self._main) as role:
             role.targets[name] = target
             role.unrecognized_fields[SEQ] = highest

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from updaterd.core.channel import ChannelPointer
+    from updaterd.core.release_notes import Notes
     from updaterd.release.channels.steering import Steered
+    from updaterd.release.difference import Signed
 
 
 def answer(arguments: argparse.Namespace, **fields: object) -> None:
@@ -58,6 +60,22 @@ def show_channel(pointer: "ChannelPointer") -> None:
 def can_draw() -> bool:
     """Tell whether a bar can be drawn: a dumb terminal cannot go back in its line."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def signed(release: "Signed") -> str:
+    """Return who signed a release, and when, in a few words."""
+    when = f"{release.at:%Y-%m-%d %H:%M} UTC" if release.at else "at an unknown time"
+    return f"{when} by {', '.join(release.keys) or 'keys that are not known here'}"
+
+
+def show_release_notes(notes: "Notes") -> None:
+    """Print the notes of a release, in every language."""
+    from updaterd.core.release_notes import ANY, plain
+
+    for language, text in notes:
+        print(f"  notes{'' if language == ANY else f' ({language})'}:")
+        for line in plain(text).split("\n"):
+            print(f"    {line}".rstrip())
 
 
 def show_stones(pointer: "ChannelPointer") -> None:

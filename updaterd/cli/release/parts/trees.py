@@ -126,6 +126,15 @@ def add_build(parser: argparse.ArgumentParser, *, placed: bool = True) -> None:
         help="machines that have installed this release never go below this seq again",
     )
     group.add_argument(
+        "--notes",
+        action="append",
+        default=[],
+        type=_notes,
+        metavar="[LANGUAGE=]FILE",
+        help="what the release brings, for people: Markdown, at most 16 KiB in all; "
+        "once for each language (--notes notes.md --notes de=notizen.md)",
+    )
+    group.add_argument(
         "--from-seq-min",
         type=options.SEQ,
         default=0,
@@ -159,6 +168,19 @@ def _patch(text: str) -> tuple[str, Path]:
     if not (version and equals and path):
         raise argparse.ArgumentTypeError("VERSION=PATCH, as in 1.2.0=app.bsdiff")
     return version, Path(path)
+
+
+def _notes(text: str) -> tuple[str, Path]:
+    from updaterd.core import release_notes
+    from updaterd.errors import MalformedError
+
+    language, equals, path = text.partition("=")
+    if not equals:
+        return release_notes.ANY, Path(text)
+    try:
+        return release_notes.check_language(language), Path(path)
+    except MalformedError as error:
+        raise argparse.ArgumentTypeError(error.cause) from None
 
 
 def _tree(text: str) -> tuple[str, Path]:
@@ -198,8 +220,10 @@ def orders(
     channel: str | None = None,
 ) -> "list[Order]":
     """Return what is to be built of each directory."""
+    from updaterd.release import release_notes
     from updaterd.release.publish import Order
 
+    notes = release_notes.read(arguments.notes)
     deltas, latest = arguments.deltas, _latest()
     return [
         Order(
@@ -213,6 +237,7 @@ def orders(
             min_updater=arguments.min_updater,
             floor_seq=arguments.floor_seq,
             from_seq_min=arguments.from_seq_min,
+            notes=notes,
             drop=arguments.drop,
             carry=arguments.carry,
             outside_links=arguments.outside_links,
