@@ -71,15 +71,14 @@ class Updaterd:
         from updaterd.release.bundles import delta as delta_bundle
 
         before, after = tree.scan(old), tree.scan(new)
-        delta = delta_bundle.build_delta(
-            old,
-            before,
-            new,
-            after,
-            work / "updaterd",
-            from_version="1",
-            to_version="2",
-        )
+        trees = old, before, new, after
+        names = {"from_version": "1", "to_version": "2"}
+        delta = delta_bundle.build_delta(*trees, work / "updaterd", **names)
+        # As `push` does: both are made, and machines take the smaller one.
+        inflated = delta_bundle.build_inflated(*trees, work / "inflated", **names)
+        if inflated is not None and inflated.length < 0.95 * delta.length:
+            delta = inflated
+            (work / "inflated").replace(work / "updaterd")
         (work / "updaterd.job").write_bytes(pickle.dumps((delta, before, after)))
         return delta.length
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bundles that were published stay readable: golden files of each format.
 
-`python tests/unit/artifact/test_golden.py DIR [delta2]` makes all or that one anew:
+`python tests/unit/artifact/test_golden.py DIR [delta2|delta3]` makes all or one anew:
 only for a new format, under new names.
 """
 
 import json
 import os
 import sys
+from base64 import b64decode, b64encode
 from hashlib import sha256
 from pathlib import Path
 
@@ -99,6 +100,44 @@ def test_a_golden_delta_with_images_makes_its_tree(tmp_path, monkeypatch, loops)
     assert fact["codec"] in CODECS
 
 
+@pytest.mark.parametrize("loops", ["compiled", "interpreted"])
+def test_a_golden_delta_that_looks_into_archives_makes_its_tree(
+    tmp_path, monkeypatch, loops
+):
+    """Whichever version of zlib deflates them: it makes the same of them as then."""
+    from fakes.bundles import grow
+    from fakes.uncompiled import use
+
+    from updaterd.artifact import classic
+
+    if not classic.is_here():
+        pytest.skip("this Python has another zlib, and is never offered such a delta")
+    use(loops, monkeypatch)
+    facts, _, _ = _listings()
+    fact = facts["bundles"]["delta3"]
+    old = grow(tmp_path / "old", {"a.zip": b64decode(fact["archive"])})
+    (tmp_path / "delta3").write_bytes(b64decode(fact["bundle"]))
+    assert old == entries(fact["old"])
+    new = entries(fact["new"])
+    (tmp_path / "out").mkdir()
+    perform(
+        Job(
+            kind="delta",
+            codec=fact["codec"],
+            bundle=tmp_path / "delta3",
+            bundle_sha256=fact["sha256"],
+            bundle_length=fact["length"],
+            destination=tmp_path / "out",
+            files=new,
+            tree=fact["tree"],
+            old=tmp_path / "old",
+            old_files=old,
+        )
+    )
+    assert not verify_tree(tmp_path / "out", new)
+    assert fact["codec"] in CODECS
+
+
 def _moved(base):
     """Return trees of a little program that moved, with bytes that really changed."""
     from fakes.bundles import grow
@@ -176,6 +215,7 @@ def make(base: Path) -> None:
         }
     (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
     make_delta2(base / "images")
+    make_delta3(base / "archives")
 
 
 def make_delta2(base: Path) -> None:
@@ -203,6 +243,41 @@ def make_delta2(base: Path) -> None:
     (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
+def make_delta3(base: Path) -> None:
+    from hashlib import sha256
+
+    from fakes.archives import text, zipped
+    from fakes.bundles import grow
+
+    from updaterd.release.bundles.delta import build_inflated
+
+    inner = [
+        zipped({"x": text(1, 90) + end, "y": text(2, 90)}, 9) for end in (b"", b"end")
+    ]
+    old, new = (
+        grow(base / name, {"a.zip": zipped({"in.zip": data, "z": text(3, 90)})})
+        for name, data in zip(("old", "new"), inner, strict=True)
+    )
+    made = build_inflated(
+        base / "old", old, base / "new", new, base / "delta",
+        from_version="1", to_version="2",
+    )  # fmt: skip
+    data = (base / "delta").read_bytes()
+    facts = json.loads((GOLDEN / "facts.json").read_text())
+    facts["bundles"]["delta3"] = {
+        "codec": made.codec,
+        "bundle": b64encode(data).decode(),
+        "archive": b64encode((base / "old/a.zip").read_bytes()).decode(),
+        "sha256": sha256(data).hexdigest(),
+        "length": len(data),
+        "tree": tree_id(new),
+        "old": rows(old),
+        "new": rows(new),
+    }
+    (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    (make_delta2 if "delta2" in sys.argv[2:] else make)(Path(sys.argv[1]))
+    makers = {"delta2": make_delta2, "delta3": make_delta3}
+    makers.get(sys.argv[2] if sys.argv[2:] else "", make)(Path(sys.argv[1]))

@@ -18,8 +18,9 @@ from updaterd.artifact import codecs
 from updaterd.artifact.verify import verify_tree
 from updaterd.core import budget
 from updaterd.core import manifest as manifests
+from updaterd.core.bundle_kinds import ARCHIVES
 from updaterd.core.lifecycle import State
-from updaterd.core.manifest import Entry, File, Manifest
+from updaterd.core.manifest import Delta, Entry, File, Manifest
 from updaterd.core.routes import Route, choose_route
 from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 from updaterd.install import stage
@@ -98,11 +99,13 @@ def acquire(job: Job) -> Route:
         except TransientError as error:
             if error.code != DiskFullError.code:
                 raise
-            if len(route.steps) == 1:
+            inflated = _inflated(route)
+            if len(route.steps) == 1 and not inflated:
                 cache.clear(job.run)  # the room is not ours
                 raise
-            # Perhaps there is room without the trees in between.
-            job.skip.add(route.steps[0].sha256)
+            # Perhaps there is room without the trees in between, or without what is
+            # inflated meanwhile, for which nobody asked beforehand.
+            job.skip.update(inflated or {route.steps[0].sha256})
             _learn(job, route, error)
         else:
             break
@@ -112,6 +115,15 @@ def acquire(job: Job) -> Route:
     )
     cache.clear(job.run)
     return route
+
+
+def _inflated(route: Route) -> set[str]:
+    """Return the steps of a route that take room for old archives, inflated."""
+    return {
+        step.sha256
+        for step in route.steps
+        if isinstance(step, Delta) and step.codec.startswith(ARCHIVES)
+    }
 
 
 def choose(job: Job) -> Route:

@@ -6,6 +6,7 @@ import hashlib
 import random
 
 import pytest
+from fakes.archives import release
 from fakes.bundles import assemble, grow, pack
 from fakes.repository import PLATFORM, Publisher, manifest_of
 
@@ -14,10 +15,12 @@ from updaterd.artifact.apply import operations
 from updaterd.artifact.worker import parent
 from updaterd.core.bundle_kinds import DELTA, KINDS
 from updaterd.core.manifest import File, Link
+from updaterd.core.routes import CODECS, choose_route, codecs_since
 from updaterd.errors import RejectedError
 from updaterd.release import build, publish
 from updaterd.release.bundles import delta as delta_bundle
 from updaterd.release.bundles import proof
+from updaterd.release.upkeep import verification
 
 pytestmark = pytest.mark.slow
 
@@ -342,3 +345,79 @@ def test_full_bundle_that_is_not_its_tree_stops_the_push(tmp_path, space, old):
     with pytest.raises(RejectedError) as error:
         prover.full(other, full, old.files)
     assert "not_proven" == error.value.code
+
+
+@pytest.fixture
+def jars(tmp_path, space):
+    """Two releases of archives, the first one published."""
+    files = grow(tmp_path / "1.0", release(changed=0))
+    built = build.build(space, tmp_path / "1.0", files, version="1.0", previous=())
+    grow(tmp_path / "2.0", release(changed=1))
+    return manifest_of("acme", "1.0", 1, files=files, full=built.full)
+
+
+def test_what_looks_into_archives_is_offered_beside_the_plain_delta(
+    tmp_path, space, jars
+):
+    """To those who can read it; the oldest updaterd and other zlibs lose nothing."""
+    built = push(tmp_path, space, jars, delta_bundle.build_delta, min_updater="0.1.0")
+
+    plain, inflated = built.deltas
+    assert plain.codec in codecs_since("0.1.0")
+    assert inflated.codec.startswith("delta3")
+    assert inflated.codec not in codecs_since("0.1.0")
+    assert inflated.length < plain.length / 2
+    assert not built.skipped
+    manifest = manifest_of(
+        "acme", "2.0", 2, files=built.files, full=built.full, deltas=built.deltas
+    )
+    have = {"1.0": jars.tree}
+    routes = {
+        offered: choose_route(manifest, have=have, codecs=codecs)
+        for offered, codecs in (("all", CODECS), ("old", codecs_since("0.1.0")))
+    }
+    assert routes["all"].steps == (inflated,)
+    assert routes["old"].steps == (plain,)
+
+
+def test_what_looks_into_archives_is_proven_too(tmp_path, space, jars):
+    """One that makes something else is left out, and the plain one stays."""
+
+    def make_inflated(*given, **more):
+        edge = delta_bundle.build_inflated(*given, **more)
+        return flipped(0.9)(edge, given[4])
+
+    built = push(
+        tmp_path,
+        space,
+        jars,
+        delta_bundle.build_delta,
+        make_inflated=make_inflated,
+    )
+
+    assert len(built.deltas) == 1
+    assert built.deltas[0].codec.startswith("delta1")
+    (why,) = built.skipped
+    assert why.startswith("1.0, inflated: ")
+
+
+def test_a_deep_look_at_what_was_published_takes_it_for_sound(tmp_path):
+    """Also when the oldest updaterd that may come cannot read one of two deltas."""
+    publisher, earlier = Publisher(tmp_path / "ops"), []
+    for seq, version in enumerate(("1.0", "2.0"), 1):
+        files = grow(tmp_path / version, release(changed=seq - 1))
+        built = build.build(
+            publisher.space,
+            tmp_path / version,
+            files,
+            version=version,
+            previous=earlier,
+        )
+        earlier.append(
+            publisher.release(
+                version, files=files, full=built.full, deltas=built.deltas, seq=seq
+            )
+        )
+
+    assert len(built.deltas) == 2
+    assert not verification.verify(publisher.space, publisher.open(), deep=True)
