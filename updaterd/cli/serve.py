@@ -24,6 +24,7 @@ within --grace and exits.
 examples:
   updaterd serve --repo /srv/updates/public --state /var/lib/updaterd-serve
   updaterd serve --state DIR --log redis://10.0.0.5:6379/0 --host 0.0.0.0
+  updaterd serve --state DIR --only reports --reports open --reports-store @FILE
 """
 
 
@@ -139,6 +140,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _streams(parser.add_argument_group("streams"), unset)
     _access(parser.add_argument_group("access"), unset)
+    _reports(parser.add_argument_group("reports"), unset)
 
 
 def _streams(group: argparse._ArgumentGroup, unset: "Options") -> None:
@@ -209,6 +211,46 @@ def _streams(group: argparse._ArgumentGroup, unset: "Options") -> None:
         default=unset.max_per_token,
         metavar="N",
         help="streams of one read token; 0: no limit",
+    )
+
+
+def _reports(group: argparse._ArgumentGroup, unset: "Options") -> None:
+    group.add_argument(
+        "--reports",
+        choices=("off", "open", "token"),
+        default=None,
+        help="take reports of machines at /v1/reports: from anybody (open), or from "
+        "who has a token with the scope report:PRODUCT (default: off; token with "
+        "--only reports)",
+    )
+    group.add_argument(
+        "--reports-store",
+        default=unset.reports.url,
+        metavar="URL",
+        help="where they are kept: postgresql://USER@HOST/DATABASE (default: a file of "
+        "its own in --state); @FILE reads the URL from a file",
+    )
+    group.add_argument(
+        "--only",
+        choices=("reports",),
+        help="take reports in this process and serve nothing else: beside a feed with "
+        "many streams, behind the same proxy",
+    )
+    group.add_argument(
+        "--reports-rate",
+        type=_positive,
+        default=unset.reports.rate,
+        metavar="N",
+        help="requests a second of one address or token; the others are told when to "
+        f"come again (default: {unset.reports.rate:g})",
+    )
+    group.add_argument(
+        "--keep-reports",
+        type=_positive,
+        default=unset.reports.keep_s / _DAY_S,
+        metavar="DAYS",
+        help="how long each report is kept; counts by the hour stay for 400 days "
+        f"(default: {unset.reports.keep_s / _DAY_S:g})",
     )
 
 
@@ -291,13 +333,14 @@ def read_options(arguments: argparse.Namespace) -> "Options":
         BrokenError: the file with the event log's URL cannot be read.
     """
     from updaterd.server.log.contract import Retention
-    from updaterd.server.options import Deadlines, Options
+    from updaterd.server.options import Deadlines, Options, ReportOptions
 
+    alone = arguments.only == "reports"
     return Options(
         state=arguments.state.absolute(),
         repository=arguments.repo and arguments.repo.absolute(),
         root=arguments.root and arguments.root.absolute(),
-        log_url=_log_url(arguments.log),
+        log_url=_url(arguments.log, "event log"),
         host=arguments.host,
         port=arguments.port,
         address_file=arguments.address_file,
@@ -315,6 +358,13 @@ def read_options(arguments: argparse.Namespace) -> "Options":
         metrics=arguments.metrics,
         trusted_proxies=tuple(arguments.trusted_proxy),
         origins=tuple(arguments.allow_origin),
+        reports=ReportOptions(
+            take=arguments.reports or ("token" if alone else "off"),
+            url=_url(arguments.reports_store, "store of reports"),
+            alone=alone,
+            rate=arguments.reports_rate,
+            keep_s=arguments.keep_reports * _DAY_S,
+        ),
         tls_cert=arguments.tls_cert,
         tls_key=arguments.tls_key,
         retention=Retention(
@@ -323,8 +373,8 @@ def read_options(arguments: argparse.Namespace) -> "Options":
     )
 
 
-def _log_url(text: str) -> str:
-    """Return the event log's URL, from a file when `text` is `@FILE`.
+def _url(text: str, subject: str) -> str:
+    """Return the URL of a store, from a file when `text` is `@FILE`.
 
     Raises:
         BrokenError: the file cannot be read.
@@ -337,7 +387,7 @@ def _log_url(text: str) -> str:
         return Path(text[1:]).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BrokenError(
-            f"cannot read the event log's URL: {error}",
+            f"cannot read the URL of the {subject}: {error}",
             do="write it to the file, readable for the server's user",
             code="log_url",
         ) from error

@@ -16,6 +16,9 @@ server's next request on, without a restart.
 
 scopes:
   publish:PRODUCT/CHANNEL   announce releases; either part may be *
+  report:PRODUCT            report how updates went, where `serve --reports token` asks
+                            for it; or *
+  fleet:read                read what machines reported
   operate                   read /metrics
   read                      subscribe and download, where `serve --private` asks for it
 
@@ -44,7 +47,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="SCOPE",
-        help="publish:PRODUCT/CHANNEL, operate or read; repeatable",
+        help="publish:PRODUCT/CHANNEL, report:PRODUCT, fleet:read, operate or read; "
+        "repeatable",
     )
     create.add_argument(
         "--oidc",

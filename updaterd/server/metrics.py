@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics for `/metrics`: the text format of Prometheus, or OpenMetrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,12 +14,18 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import (
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from updaterd import __version__
 from updaterd.core.accept import quality
 from updaterd.server.log.contract import Record
+from updaterd.server.reports.contract import EDGES_S, ReleaseCounts
 
 PLAIN, OPEN = "text/plain", "application/openmetrics-text"
 _PLAIN_VERSION, _OPEN_VERSION = "0.0.4", "1.0.0"
@@ -28,6 +35,40 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 def _write_open(registry: CollectorRegistry) -> bytes:
     text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]  # it has no types
     return text
+
+
+class _Releases:
+    """What machines reported about the newest releases, as Prometheus has it."""
+
+    def __init__(self, metrics: "Metrics") -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield machines by outcome, and from announcement to installed."""
+        machines = GaugeMetricFamily(
+            "updaterd_release_machines",
+            "Machines by how a release ended there last",
+            labels=["product", "channel", "version", "outcome"],
+        )
+        latency = HistogramMetricFamily(
+            "updaterd_publish_to_installed_seconds",
+            "From the announcement of a release to its end on a machine",
+            labels=["product", "channel", "version", "trigger", "part"],
+        )
+        for product, channel, counts in self._metrics.releases:
+            labels = [product, channel, counts.version]
+            for outcome, count in counts.outcomes.items():
+                machines.add_metric([*labels, outcome], count)
+            for (trigger, part), histogram in sorted(counts.clock.items()):
+                passed = list(accumulate(histogram.counts))
+                edges = [*map(str, EDGES_S), "+Inf"]
+                latency.add_metric(
+                    [*labels, trigger, part.removesuffix("_s")],
+                    buckets=list(zip(edges, passed, strict=True)),
+                    sum_value=None,
+                )
+        yield machines
+        yield latency
 
 
 class Metrics:
@@ -81,6 +122,35 @@ class Metrics:
             registry=r,
         )
         self._log_up = Gauge("updaterd_log_up", "Whether the log answers", registry=r)
+
+        self.releases: Iterable[tuple[str, str, ReleaseCounts]] = ()
+        r.register(_Releases(self))
+        self._reports = Counter(
+            "updaterd_reports", "Requests with reports by outcome", ["outcome"],
+            registry=r,
+        )  # fmt: skip
+        self._reports_kept = Counter(
+            "updaterd_reports_kept", "Reports that were kept, each once", registry=r
+        )
+        self._reports_repeated = Counter(
+            "updaterd_reports_repeated", "Reports that had come before", registry=r
+        )
+        self._reports_waiting = Gauge(
+            "updaterd_reports_waiting_bytes", "Reports that wait to be kept", registry=r
+        )
+
+    def reports(self, outcome: str) -> None:
+        """A request with reports was taken, refused, or sent away."""
+        self._reports.labels(outcome).inc()
+
+    def count_reports(self, fresh: int, repeated: int) -> None:
+        """Reports were kept, or had been before."""
+        self._reports_kept.inc(fresh)
+        self._reports_repeated.inc(repeated)
+
+    def reports_waiting(self, size: int) -> None:
+        """Set how many bytes wait to be kept."""
+        self._reports_waiting.set(size)
 
     def arrived(self, record: Record) -> None:
         """See `hub.Observer`."""

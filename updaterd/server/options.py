@@ -23,6 +23,27 @@ class Deadlines:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """Of what machines report.
+
+    Attributes:
+        take: off, open (anybody may report) or token (with the scope report:PRODUCT).
+        url: where they are kept; empty for the embedded store.
+        alone: nothing else is served by this process.
+        rate: requests a second of one address or token.
+        keep_s: how long each report is kept; counts stay for longer.
+        waiting_bytes: bodies that wait to be kept; what comes then gets 503.
+    """
+
+    take: str = "off"
+    url: str = ""
+    alone: bool = False
+    rate: float = 50.0
+    keep_s: float = 90 * 86400.0
+    waiting_bytes: int = 8 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of `updaterd serve`.
 
@@ -52,6 +73,7 @@ class Options:
         metrics: who may read `/metrics`: token (operate), open or off.
         tls_cert: certificate chain; None for plain HTTP.
         tls_key: its key.
+        reports: what machines report, and who may.
     """
 
     state: Path
@@ -82,6 +104,7 @@ class Options:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     retention: Retention = field(default_factory=Retention)
+    reports: ReportOptions = field(default_factory=ReportOptions)
 
     @property
     def burst(self) -> int:

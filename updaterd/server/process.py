@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import cast
 
@@ -23,22 +24,27 @@ from updaterd.log import get
 from updaterd.server.certificate import Certificate
 from updaterd.server.client_address import Proxies
 from updaterd.server.http.acceptor import Acceptor
-from updaterd.server.http.app import make_app
+from updaterd.server.http.app import make_app, make_reports_app
 from updaterd.server.http.bearers import Bearers
 from updaterd.server.http.files import public_folder
 from updaterd.server.http.guard import Guard, Place
 from updaterd.server.http.parts import Parts
 from updaterd.server.http.protocol import FeedProtocol, maker, supported
 from updaterd.server.http.publish import MetadataWatch
+from updaterd.server.http.reports import ReportParts
 from updaterd.server.log.contract import LogDownError
 from updaterd.server.log.registry import open_log
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options
+from updaterd.server.reports.contract import Keeping
+from updaterd.server.reports.ingest import Ingest
+from updaterd.server.reports.registry import open_store
 from updaterd.server.resources import (
     file_limits,
     listen,
     lock_embedded,
+    lock_reports,
     taker_for,
     write_address,
 )
@@ -131,6 +137,138 @@ def _configure_uvicorn(app: ASGIApp, guard: Guard) -> uvicorn.Config:
     return config
 
 
+def open_reports(
+    options: Options,
+    tokens: Tokens,
+    metrics: Metrics,
+    *,
+    proxies: Proxies,
+    world: World,
+) -> ReportParts:
+    """Return the parts that take reports; the store is opened in its thread."""
+    reports = options.reports
+    ingest = Ingest(
+        partial(
+            open_store,
+            reports.url,
+            state=options.state,
+            keeping=Keeping(reports_s=reports.keep_s),
+        ),
+        now=world.now,
+        waiting_bytes=reports.waiting_bytes,
+        on_commit=metrics.count_reports,
+    )
+    return ReportParts(
+        ingest=ingest,
+        options=options,
+        tokens=tokens,
+        metrics=metrics,
+        proxies=proxies,
+        clock=world.clock,
+    )
+
+
+async def trim_reports(ingest: Ingest) -> None:
+    """Delete reports that are older than is kept; what goes wrong is logged.
+
+    Power cut: as the store's.
+    """
+    try:
+        if removed := await ingest.trim():
+            log.info("reports_trimmed", reports=removed)
+    except UpdaterError as error:
+        log.warning("trim_failed", error=str(error))
+
+
+class ReportServer:
+    """A process that takes reports and nothing else, behind the feed's own proxy.
+
+    Args:
+        options: what `updaterd serve` was told.
+        world: time and chance.
+    """
+
+    def __init__(self, options: Options, world: World) -> None:
+        make_state(options.state)
+        self.options = options
+        most, _ = file_limits()
+        tokens = Tokens(options.state)
+        proxies = Proxies(options.trusted_proxies)
+        self.metrics = Metrics(now=world.now)
+        parts = open_reports(
+            options, tokens, self.metrics, proxies=proxies, world=world
+        )
+        self._ingest = parts.ingest
+        guard = Guard(options, most, lambda: 0, proxies=proxies)
+        self._guard = guard
+        config = _configure_uvicorn(make_reports_app(parts), guard)
+        self._tls = config.ssl
+        self._uvicorn = _Uvicorn(config, self._stop)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.started = asyncio.Event()
+        self.url = ""
+
+    def _stop(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.stop)
+
+    def stop(self) -> None:
+        """Keep what waits, and end."""
+        self._uvicorn.should_exit = True
+        self._uvicorn.leave.set()
+
+    async def run(self) -> None:
+        """Serve until stopped; `started` is set once it listens at `url`.
+
+        Raises:
+            BrokenError: the address or the store cannot be used.
+        """
+        with lock_reports(self.options):
+            await self._run()
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        address = self.options.address_file
+        sock = listen(self.options)
+        try:
+            await self._ingest.open()
+            sockets = [sock]
+            if self._tls is not None:
+                sockets = []
+                self._uvicorn.acceptor = Acceptor(
+                    sock,
+                    self._guard,
+                    self._tls,
+                    self._uvicorn.protocol,
+                    deadline_s=self.options.deadlines.handshake_s,
+                )
+            serving = asyncio.create_task(self._uvicorn.serve(sockets=sockets))
+            beside = asyncio.create_task(self._upkeep())
+            scheme = "https" if self.options.tls_cert else "http"
+            host = self.options.host
+            host = f"[{host}]" if ":" in host else host
+            self.url = f"{scheme}://{host}:{sock.getsockname()[1]}"
+            log.info("listening_for_reports", url=self.url, version=__version__)
+            if address is not None:
+                write_address(address, self.url)
+            self.started.set()
+            await serving
+            beside.cancel()
+        finally:
+            sock.close()
+            await self._ingest.close()
+            if address is not None:
+                with suppress(OSError):
+                    address.unlink(missing_ok=True)
+            log.info("stopped")
+
+    async def _upkeep(self) -> None:
+        while True:
+            await trim_reports(self._ingest)
+            await asyncio.sleep(_UPKEEP_S)
+
+
 class FeedServer:
     """One process of the feed server: its parts, its start and its end.
 
@@ -183,8 +321,16 @@ class FeedServer:
             guard.plain = Takeover(self.streams, PlainStream)
         self._sink = "asgi" if guard.taker is None else "fast"
         self._bearers = Bearers(tokens, clock=world.clock, now=world.now)
+        self._ingest: Ingest | None = None
+        report_parts = None
+        if options.reports.take != "off":
+            report_parts = open_reports(
+                options, tokens, self.metrics, proxies=proxies, world=world
+            )
+            self._ingest = report_parts.ingest
         app = make_app(
             Parts(
+                reports=report_parts,
                 options=options,
                 log=self.log,
                 streams=self.streams,
@@ -244,7 +390,7 @@ class FeedServer:
         Raises:
             BrokenError: the address or the log cannot be used.
         """
-        with lock_embedded(self.log):
+        with lock_embedded(self.log), lock_reports(self.options):
             await self._run()
 
     async def _run(self) -> None:
@@ -256,9 +402,13 @@ class FeedServer:
         sock = listen(self.options)
         try:
             await self._try_start()
+            if self._ingest is not None:
+                await self._ingest.open()
             await self._serve(sock)
         finally:
             sock.close()
+            if self._ingest is not None:
+                await self._ingest.close()
             await self.log.close()
             await self._bearers.close()
             if self.options.address_file is not None:
@@ -345,6 +495,8 @@ class FeedServer:
                     log.info("trimmed", events=removed)
             except UpdaterError as error:
                 log.warning("trim_failed", error=str(error))
+            if self._ingest is not None:
+                await trim_reports(self._ingest)
             await asyncio.sleep(_UPKEEP_S)
 
 
@@ -362,5 +514,10 @@ def serve(
         BrokenError: the address or the log cannot be used.
     """
     world = World(clock, now, random_draw)
+    if options.reports.alone:
+        run = ReportServer(options, world).run()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run)
+        return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(FeedServer(options, world).run())

@@ -14,6 +14,7 @@ from updaterd.log import get
 from updaterd.server.http.protocol import supported
 from updaterd.server.log.contract import EventLog
 from updaterd.server.options import Options
+from updaterd.server.reports.registry import embedded
 from updaterd.server.streams.sink_fast import Takeover
 from updaterd.server.streams.streams import Streams
 from updaterd.system.locks import hold
@@ -110,6 +111,31 @@ def lock_embedded(event_log: EventLog) -> Iterator[None]:
                     do="check the directory's owner and free space",
                     code="state_unusable",
                 ) from error
+        yield
+
+
+@contextmanager
+def lock_reports(options: Options) -> Iterator[None]:
+    """Lock the embedded store of reports: its counts are of one writer.
+
+    Raises:
+        BusyError: another server has it.
+        BrokenError: the lock cannot be made.
+    """
+    file = embedded(options.reports.url, options.state)
+    if options.reports.take == "off" or file is None:
+        yield
+        return
+    path = file.with_name(f"{file.name}.lock")
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold(path, subject=f"the store of reports {file}"))
+        except OSError as error:
+            raise BrokenError(
+                f"cannot write {path}: {error}",
+                do="check the directory's owner and free space",
+                code="state_unusable",
+            ) from error
         yield
 
 

@@ -66,8 +66,12 @@ class Holder:
         return False
 
     def may(self, scope: str) -> bool:
-        """Tell whether `operate` or `read` was granted."""
+        """Tell whether `operate`, `read` or `fleet:read` was granted."""
         return scope in self.scopes
+
+    def may_report(self, product: str) -> bool:
+        """Tell whether a scope lets its bearer report about a product."""
+        return not {f"report:{product}", "report:*"}.isdisjoint(self.scopes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +103,9 @@ def check_scope(scope: str) -> str:
         RejectedError: it says nothing this server knows.
     """
     kind, colon, rest = scope.partition(":")
-    if scope in {"operate", "read"}:
+    if scope in {"operate", "read", "fleet:read"}:
+        return scope
+    if kind == "report" and colon and (rest == "*" or is_name(rest)):
         return scope
     product, slash, channel = rest.partition("/")
     if (
@@ -110,7 +116,8 @@ def check_scope(scope: str) -> str:
         return scope
     raise RejectedError(
         f"{scope!r:.80} is not a scope",
-        do="use publish:PRODUCT/CHANNEL (either may be *), operate or read",
+        do="use publish:PRODUCT/CHANNEL (either may be *), report:PRODUCT (or *), "
+        "fleet:read, operate or read",
         code="bad_scope",
     )
 

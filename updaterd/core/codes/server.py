@@ -19,7 +19,17 @@ downloads_full: the feed server reads as many files as it can open, or one addre
 unavailable: the feed server cannot answer now: files or connections are at their
   limit, or its disk refuses | read its log
 too_many_tokens: there are too many tokens | revoke some
-bad_scope: a scope is not valid | use `publish:PRODUCT/CHANNEL`, `operate` or `read`
+bad_scope: a scope is not valid | see `token create --help`
+reports_unusable: the store of reports cannot be used | see what is named
+reports_down: the store of reports does not answer; machines keep their reports
+  | look at PostgreSQL, or the disk
+reports_full: more reports wait to be kept than the server holds
+  | nothing: machines come again
+too_many_reports: reports come too fast from one address or token | slow down
+reports_url: the address of the store of reports is not valid
+  | correct `--reports-store`
+no_reports: nobody has reported about this | wait, or correct the address
+bad_query: a value in the address's query cannot be used | correct it
 no_such_token: there is no such token | `updaterd token list`
 bad_grant: what a grant takes is not valid | see `updaterd token create --help`
 identity_refused: the identity token does not count, or no grant takes it

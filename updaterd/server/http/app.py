@@ -20,7 +20,8 @@ from updaterd.server.http.answers import Problems, problem, problem_of, unavaila
 from updaterd.server.http.files import RepositoryFiles
 from updaterd.server.http.openapi import PATH, document
 from updaterd.server.http.parts import Parts
-from updaterd.server.http.probes import Probes
+from updaterd.server.http.probes import Probes, ReportProbes
+from updaterd.server.http.reports import REPORTS_PATH, Fleet, ReportParts, Reports
 from updaterd.server.streams import sink_asgi
 from updaterd.server.streams.peer import peer_of
 from updaterd.server.streams.request import (
@@ -169,6 +170,8 @@ def make_app(parts: Parts) -> ASGIApp:
         if options.private:
             files = _Private(files, parts.tokens)
         routes.append(Mount("/repo", files))
+    if parts.reports is not None:
+        routes += Fleet(parts.reports.ingest, parts.tokens).routes()
     # a path is what it says: a redirect would lead to whatever Host claims
     events, faults = Events(parts), _Faults()
     rest = Starlette(
@@ -181,9 +184,38 @@ def make_app(parts: Parts) -> ASGIApp:
     )
     rest.router.redirect_slashes = False
 
+    # the way through the router would be a tenth of what an announcement costs
+    direct: dict[str, ASGIApp] = {EVENTS_PATH: events}
+    if parts.reports is not None:
+        direct[REPORTS_PATH] = Reports(parts.reports)
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        # the way through the router would be a tenth of what an announcement costs
-        serve = events if scope["path"] == EVENTS_PATH else rest
+        await direct.get(scope["path"], rest)(scope, receive, send)
+
+    return app
+
+
+def make_reports_app(parts: ReportParts) -> ASGIApp:
+    """Return the application of a process that takes reports and nothing else."""
+    reports, faults = Reports(parts), _Faults()
+    metrics = ReportProbes(parts)
+    rest = Starlette(
+        routes=[
+            Route("/healthz", metrics.healthz),
+            Route("/readyz", metrics.readyz),
+            Route("/metrics", metrics.metrics),
+            *Fleet(parts.ingest, parts.tokens).routes(),
+        ],
+        exception_handlers={
+            HTTPException: _on_http,
+            UpdaterError: faults.on_ours,
+            OSError: faults.on_ours,
+        },
+    )
+    rest.router.redirect_slashes = False
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        serve = reports if scope["path"] == REPORTS_PATH else rest
         await serve(scope, receive, send)
 
     return Problems(app)

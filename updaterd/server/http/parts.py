@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from updaterd.server.client_address import Proxies
 from updaterd.server.http.bearers import Bearers
 from updaterd.server.http.publish import MetadataWatch
+from updaterd.server.http.reports import ReportParts
 from updaterd.server.log.contract import EventLog
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
@@ -21,6 +22,7 @@ class Parts:
     Attributes:
         proxies: whose X-Forwarded-For is believed.
         clock: seconds on a steady clock.
+        reports: those of reports, where they are taken.
     """
 
     options: Options
@@ -32,3 +34,4 @@ class Parts:
     watch: MetadataWatch
     proxies: Proxies
     clock: Callable[[], float]
+    reports: ReportParts | None = None

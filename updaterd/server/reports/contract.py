@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a store of reports promises: `ReportStore`, and what it takes and gives.
+
+A report counts once, whatever comes twice; what `add` returned for is durable. Counts
+are of machines where they can be, so that one that floods is one machine.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from updaterd.core.report import PARTS, Report
+from updaterd.errors import TransientError
+
+EDGES_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
+           21600.0, 86400.0, 604800.0)  # fmt: skip
+"""Upper edges of the histograms' buckets; one more has no edge."""
+
+TOTAL = "total_s"
+"""From the announcement to the end, by the server's clock and the report's age."""
+
+CLOCK = (TOTAL, *PARTS)
+_EARLY_S = 5.0  # clocks of servers differ a little
+_LONGEST_S = 90 * 86400.0
+
+
+class StoreDownError(TransientError):
+    """The store cannot be used now: the reports may not have been kept."""
+
+    code = "reports_down"
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How long a store keeps what, and how much.
+
+    Attributes:
+        reports_s: each report, seconds.
+        hours_s: counts by the hour, and verdicts.
+        machines_s: a machine since its last word.
+        releases: names of releases that are kept apart: a liar who invents more of
+            them adds to one row.
+    """
+
+    reports_s: float = 90 * 86400.0
+    hours_s: float = 400 * 86400.0
+    machines_s: float = 400 * 86400.0
+    releases: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A report as it came.
+
+    Attributes:
+        report: what the machine says.
+        at_ms: when it came, by the server's clock.
+        age_s: how long before that its deployment had ended; None: not known.
+    """
+
+    report: Report
+    at_ms: int
+    age_s: float | None = None
+
+    @property
+    def total_s(self) -> float | None:
+        """Return seconds from the announcement to the end; None where nobody knows.
+
+        What cannot be (before it was announced, years later) is not believed.
+        """
+        event_ms = self.report.event_ms
+        if event_ms is None or self.age_s is None:
+            return None
+        seconds = (self.at_ms - event_ms) / 1000 - self.age_s
+        if not -_EARLY_S <= seconds <= _LONGEST_S:
+            return None
+        return max(0.0, seconds)
+
+    def clock(self) -> Mapping[str, float]:
+        """Return the parts that are known, by name."""
+        values = {TOTAL: self.total_s}
+        values |= {part: getattr(self.report, part) for part in PARTS}
+        return {part: value for part, value in values.items() if value is not None}
+
+
+def bucket_of(seconds: float) -> int:
+    """Return the number of the bucket that a duration falls into."""
+    return bisect_left(EDGES_S, seconds)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How long something took, over machines."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(EDGES_S) + 1))
+
+    @property
+    def count(self) -> int:
+        """Return how many machines are in it."""
+        return sum(self.counts)
+
+    def quantile(self, share: float) -> float | None:
+        """Return the duration below which that share lies, as far as buckets tell."""
+        rank, passed = share * self.count, 0
+        for number, count in enumerate(self.counts):
+            if count and passed + count >= rank:
+                if number == len(EDGES_S):
+                    return EDGES_S[-1]  # longer than any edge
+                low = EDGES_S[number - 1] if number else 0.0
+                inside = (rank - passed) / count
+                return round(low + (EDGES_S[number] - low) * inside, 3)
+            passed += count
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """How many machines follow a channel of a product."""
+
+    product: str
+    channel: str
+    machines: int
+
+
+@dataclass(slots=True, kw_only=True)
+class ReleaseCounts:
+    """What is known of one release on one channel.
+
+    Attributes:
+        version: its label.
+        seq: its number.
+        running: machines whose last word was that they run it.
+        platforms: the same by platform.
+        tags: the same by tag.
+        outcomes: machines by how the release ended there last.
+        codes: the same by outcome and code.
+        reports: reports by outcome, however many a machine sent.
+        bytes_fetched: by all of them.
+        bytes_full: what full bundles would have been.
+        lost: reports that machines dropped themselves.
+        first_ms: when the first report came.
+        last_ms: when the last one came.
+        clock: histograms by trigger and part.
+    """
+
+    version: str
+    seq: int
+    running: int = 0
+    platforms: dict[str, int] = field(default_factory=dict)
+    tags: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    codes: dict[tuple[str, str], int] = field(default_factory=dict)
+    reports: dict[str, int] = field(default_factory=dict)
+    bytes_fetched: int = 0
+    bytes_full: int = 0
+    lost: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
+    clock: dict[tuple[str, str], Histogram] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """Reports of one hour, by outcome."""
+
+    hour_ms: int
+    outcome: str
+    count: int
+
+
+class ReportStore(Protocol):
+    """Keeps reports and counts them. Used by one thread at a time; blocking.
+
+    Raises:
+        StoreDownError: from any method: it does not answer, or the disk refuses.
+    """
+
+    def add(self, received: Sequence[Received]) -> int:
+        """Keep reports, each once; return how many were new.
+
+        Power cut: all of them with their counts, or none; once it returned, all.
+        """
+        ...
+
+    def populations(self) -> Sequence[Population]:
+        """Return how many machines follow each channel."""
+        ...
+
+    def releases(
+        self, product: str, channel: str, *, before_seq: int | None, limit: int
+    ) -> Sequence[ReleaseCounts]:
+        """Return releases, newest first, each with its counts.
+
+        Args:
+            product: whose.
+            channel: on which.
+            before_seq: only older ones; None: from the newest.
+            limit: at most so many.
+        """
+        ...
+
+    def release(self, product: str, channel: str, version: str) -> ReleaseCounts | None:
+        """Return one release with its counts; None: nobody reported about it."""
+        ...
+
+    def hours(self, product: str, channel: str, version: str) -> Sequence[Hour]:
+        """Return the reports about a release, hour by hour."""
+        ...
+
+    def newest(self, limit: int) -> Iterable[tuple[str, str, ReleaseCounts]]:
+        """Return the newest releases of each channel: product, channel, counts."""
+        ...
+
+    def trim(self, now_ms: int) -> int:
+        """Delete what is older than is kept; return how many reports went.
+
+        Power cut: some of them, or all.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...

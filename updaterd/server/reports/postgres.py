@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A store of reports in PostgreSQL: several servers may write into it.
+
+Writers take turns (an advisory lock for the length of a transaction): counts are
+differences, and a transaction carries many requests, so nobody waits for long.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+
+from updaterd.errors import BrokenError
+from updaterd.server.reports.contract import Keeping, StoreDownError
+from updaterd.server.reports.counting import (
+    LAYOUT,
+    TABLES,
+    TYPES,
+    CountingStore,
+    Row,
+)
+
+_LOCK = 0x75706474  # "updt": of writers, in this database
+_PATIENCE_S = 10
+
+T = TypeVar("T")
+
+
+class PostgresReports(CountingStore):
+    """See `ReportStore`. A connection that broke is made anew with the next call.
+
+    Args:
+        url: `postgresql://USER@HOST/DATABASE`.
+        keeping: how long what is kept.
+    """
+
+    def __init__(self, url: str, *, keeping: Keeping) -> None:
+        super().__init__(keeping)
+        self._url = url
+        self._open: psycopg.Connection | None = None
+
+    def _connection(self) -> psycopg.Connection:
+        if self._open is not None and not self._open.closed:
+            return self._open
+        self._forget()
+        connection = psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=_PATIENCE_S,
+            options="-c synchronous_commit=on -c lock_timeout=20s",
+        )
+        try:
+            _make(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._open = connection
+        return connection
+
+    def _down(self, error: psycopg.Error) -> StoreDownError:
+        if self._open is not None and self._open.broken:
+            self._open.close()
+        return StoreDownError(
+            f"the store of reports does not answer: {str(error).strip():.300}",
+            means="machines keep their reports and send them again",
+            do="look at PostgreSQL and its log",
+        )
+
+    def _ask(self, work: Callable[[psycopg.Connection], T]) -> T:
+        try:
+            return work(self._connection())
+        except psycopg.Error as error:
+            raise self._down(error) from error
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """See `CountingStore._change`.
+
+        Raises:
+            StoreDownError: it does not answer; whether it was kept is not known.
+        """
+        try:
+            connection = self._connection()
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+                yield
+        except psycopg.Error as error:
+            self._forget()
+            raise self._down(error) from error
+        except BaseException:
+            self._forget()
+            raise
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """See `CountingStore.rows`."""
+        query = sql.replace("?", "%s").encode()
+        return self._ask(lambda db: db.execute(query, values).fetchall())
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """See `CountingStore.run`."""
+        query = sql.replace("?", "%s").encode()
+        return self._ask(lambda db: db.execute(query, values).rowcount)
+
+    def put(
+        self, table: str, columns: Sequence[str], rows: Sequence[Row], clause: str
+    ) -> None:
+        """See `CountingStore.put`."""
+        if not rows:
+            return
+        names, arrays = ", ".join(columns), _arrays(columns)
+        query = f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) {clause}"  # noqa: S608 - our own names
+        lists = [list(column) for column in zip(*rows, strict=True)]
+        self._ask(lambda db: db.execute(query.encode(), lists))
+
+    def pick(
+        self, table: str, columns: str, keys: Sequence[str], values: Sequence[Row]
+    ) -> Iterable[Row]:
+        """See `CountingStore.pick`."""
+        if not values:
+            return []
+        key = ", ".join(keys)
+        selected = f"{key}, {columns}" if columns else key
+        query = (
+            f"SELECT {selected} FROM {table} "  # noqa: S608 - our own names
+            f"JOIN unnest({_arrays(keys)}) AS k ({key}) USING ({key})"
+        )
+        lists = [list(column) for column in zip(*values, strict=True)]
+        return self._ask(lambda db: db.execute(query.encode(), lists).fetchall())
+
+    def close(self) -> None:
+        """See `ReportStore.close`."""
+        if self._open is not None:
+            self._open.close()
+
+
+def _arrays(columns: Sequence[str]) -> str:
+    return ", ".join(f"%s::{TYPES.get(column, 'bigint')}[]" for column in columns)
+
+
+def _make(connection: psycopg.Connection) -> None:
+    """Make the tables, if there are none yet.
+
+    Raises:
+        BrokenError: they are of another updaterd.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS reports_layout (layout INTEGER NOT NULL)"
+        )
+        row = connection.execute("SELECT layout FROM reports_layout").fetchone()
+        if row is None:
+            tables = TABLES.format(
+                serial="INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+                bytes="BYTEA",
+                rowid="",
+            )
+            connection.execute(tables.encode())
+            connection.execute("INSERT INTO reports_layout VALUES (%s)", (LAYOUT,))
+        elif row[0] != LAYOUT:
+            raise BrokenError(
+                f"the store of reports has layout {row[0]}, this updaterd knows "
+                f"{LAYOUT}",
+                do="update the server, or give it another database",
+                code="reports_unusable",
+            )
