@@ -22,6 +22,7 @@ class Site:
         self.product = product
         self.channel = channel
         self.server: subprocess.Popen | None = None
+        self.serve_options: tuple[str, ...] = ()
         self.address = ""
         self._port = 0
         cli(
@@ -53,6 +54,7 @@ class Site:
                 [
                     *cli.command, "serve", "--repo", self.public, "--state", self.state,
                     "--port", str(self._port), "--address-file", address_file,
+                    *self.serve_options,
                 ],
                 stderr=log,
                 stdout=subprocess.DEVNULL,

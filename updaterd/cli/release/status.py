@@ -3,8 +3,10 @@
 
 import argparse
 from itertools import groupby
+from pathlib import Path
 
 from updaterd.cli.release.parts import (
+    fleet,
     opening,
     options,
     output,
@@ -15,7 +17,38 @@ from updaterd.core import layout
 def configure(commands: options.Subcommands) -> None:
     """Declare the arguments."""
     status = options.command(
-        commands, "status", run, "show roles, keys, expiries, channels, releases"
+        commands,
+        "status",
+        run,
+        "show roles, keys, expiries, channels, releases; or what machines reported",
+    )
+    group = status.add_argument_group("the fleet")
+    group.add_argument(
+        "--fleet",
+        action="store_true",
+        help="show what machines reported instead: how each release ended on them, and "
+        "how long it took; needs a token with the scope fleet:read",
+    )
+    group.add_argument(
+        "--watch", action="store_true", help="show it again every other second"
+    )
+    group.add_argument("--product", metavar="NAME", help="only this product")
+    group.add_argument(
+        "--limit", type=int, default=5, metavar="N", help="releases (default: 5)"
+    )
+    group.add_argument(
+        "--feed",
+        metavar="URL",
+        help="address of /v1/events, or of /v1/fleet (default: release.toml)",
+    )
+    group.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="bearer token (default: release.toml, then $UPDATERD_FEED_TOKEN)",
+    )
+    group.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="PEM with the server's own CA"
     )
     status.add_argument(
         "--notes",
@@ -33,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.release.upkeep import expiry
 
     workspace = opening.workspace(arguments)
+    if arguments.fleet or arguments.watch:
+        return fleet.show(arguments, workspace)
     now = opening.clock()
     repository = opening.published(workspace)
     roles = expiry.report(workspace, repository, now)

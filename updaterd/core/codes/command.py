@@ -60,6 +60,7 @@ nothing_beneath: the channel has no older offer for the machines that the rollou
   not reach
   | push a release that works; pause, or yank
 no_workspace: the folder is not a workspace | `release init`; `--repo`
+no_feed: no feed is configured | `--feed`, or `feed` in release.toml
 not_a_feed: what answers is not a feed | check `--feed`
 not_carried: the tree has what no release carries | leave it out, or `--drop`
 not_confirmed: nobody confirmed the step | answer yes, or use `--yes`

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What machines reported, as the report server tells it to a publisher.
+
+Evidence: it is shown to a person, and changes nothing.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from updaterd.errors import BrokenError
+from updaterd.net import Fetcher, HttpError
+
+_LIMIT = 8 << 20
+_EVENTS = "/v1/events"
+_FLEET = "/v1/fleet"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel of a product, how many machines follow it, and its releases."""
+
+    product: str
+    channel: str
+    machines: int
+    releases: tuple[dict[str, Any], ...]
+
+
+def address(feed: str) -> str:
+    """Return where the counts are, by the address of the feed.
+
+    Raises:
+        BrokenError: it is no address of a feed.
+    """
+    if feed.endswith(_FLEET):
+        return feed
+    if not feed.endswith(_EVENTS):
+        raise BrokenError(
+            f"{feed!r:.200} does not end in {_EVENTS}",
+            do=f"give --feed an address that ends in {_EVENTS} or {_FLEET}",
+            code="not_a_feed",
+        )
+    return feed.removesuffix(_EVENTS) + _FLEET
+
+
+def read(
+    fetcher: Fetcher, url: str, *, product: str | None, limit: int
+) -> tuple[Channel, ...]:
+    """Return every channel that machines follow, with its newest releases.
+
+    Args:
+        fetcher: asks the network, with a token of the scope `fleet:read`.
+        url: `address` of the counts.
+        product: only this one.
+        limit: releases of each channel.
+
+    Raises:
+        TransientError: the server cannot be reached.
+        BrokenError: it does not know the token, takes no reports, or answers nonsense.
+    """
+    channels = []
+    for row in _get(fetcher, url)["channels"]:
+        if product in {None, row["product"]}:
+            place = "/products/{product}/channels/{channel}".format(
+                product=quote(row["product"]), channel=quote(row["channel"])
+            )
+            answer = _get(fetcher, f"{url}{place}?limit={limit}")
+            channels.append(
+                Channel(
+                    row["product"],
+                    row["channel"],
+                    int(row["machines"]),
+                    tuple(answer["releases"]),
+                )
+            )
+    return tuple(channels)
+
+
+def _get(fetcher: Fetcher, url: str) -> dict[str, Any]:
+    try:
+        document = json.loads(fetcher.get(url, limit=_LIMIT))
+    except HttpError as error:
+        if error.status in {401, 403}:
+            raise BrokenError(
+                f"{url} refuses the token ({error.status})",
+                do="make one with the scope fleet:read",
+                code="token_refused",
+            ) from error
+        if error.status == 404:
+            raise BrokenError(
+                f"there is nothing at {url}",
+                means="the server takes no reports, or they are taken elsewhere",
+                do="start it with --reports, or give --feed its address",
+                code="not_a_feed",
+            ) from error
+        raise
+    except ValueError as error:
+        raise BrokenError(
+            f"{url} does not answer like a report server: {error}",
+            do="check the address",
+            code="not_a_feed",
+        ) from error
+    if not isinstance(document, dict) or document.get("schema") != 1:
+        raise BrokenError(
+            f"{url} does not answer like a report server",
+            do="check the address",
+            code="not_a_feed",
+        )
+    return document
