@@ -27,7 +27,6 @@ def settings(tmp_path):
         feed=Feed(url="https://updates.example.com/v1/events"),
         reports=Reports(),
         products={"acme": Product(name="acme", root=tmp_path / "opt")},
-        reports=Reports(),
         directories=Directories(
             config=tmp_path, state=tmp_path, cache=tmp_path, runtime=tmp_path
         ),

@@ -192,7 +192,7 @@ def make_app(parts: Parts) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await direct.get(scope["path"], rest)(scope, receive, send)
 
-    return app
+    return Problems(app)
 
 
 def make_reports_app(parts: ReportParts) -> ASGIApp:
