@@ -87,7 +87,6 @@ def _send(settings: "Settings", *, as_json: bool) -> int:
 def _forget(settings: "Settings", *, as_json: bool) -> int:
     from contextlib import closing
 
-    from updaterd.reports.send import TOKEN_FILE
     from updaterd.store.outbox import Outbox
     from updaterd.store.schema import open_state
 
@@ -98,11 +97,8 @@ def _forget(settings: "Settings", *, as_json: bool) -> int:
         print(json.dumps({"schema": 1, "deleted": count}))
         return 0
     print(f"{count} reports deleted; the next one bears an id that nobody has seen")
-    if (state / TOKEN_FILE).exists():
-        print(
-            f"  note: {state / TOKEN_FILE} still says who this machine is: delete it, "
-            "and enroll it anew"
-        )
+    if settings.reports.network.headers or settings.reports.network.headers_file:
+        print("  note: the headers of `[reports]` may still say who this machine is")
     return 0
 
 

@@ -38,14 +38,14 @@ TRIGGERS = ("event", "poll", "boot", "manual", "rollback")
 PARTS = ("seen_s", "fetched_s", "staged_s", "activated_s", "ended_s")
 """The clock of an update: when each part was over, seconds after the event came."""
 
-_UUID = re.compile(
+UUID = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII
 )
-_MACHINE = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?", re.ASCII)
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_~-]{0,63}", re.ASCII)
-_TAG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
-_WORD = re.compile(r"[a-z0-9_]{0,64}", re.ASCII)
+MACHINE = re.compile(r"[0-9a-f]{32}", re.ASCII)
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?", re.ASCII)
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_~-]{0,63}", re.ASCII)
+TAG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
+WORD = re.compile(r"[a-z0-9_]{0,64}", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{13}(?=-[0-9]+$)")
 
 
@@ -110,13 +110,13 @@ class Report:
         members: dict[str, object] = {"schema": SCHEMA}
         for name in FIELDS:
             value = getattr(self, name)
-            if value not in (None, "", 0, ()) or name in _ALWAYS:
+            if value not in (None, "", 0, ()) or name in ALWAYS:
                 members[name] = value
         return json.dumps(members, separators=(",", ":")).encode()
 
 
 FIELDS = tuple(field.name for field in fields(Report))
-_ALWAYS = frozenset({
+ALWAYS = frozenset({
     *("id", "machine", "product", "channel", "platform", "updater"),
     *("outcome", "version", "seq", "trigger"),
 })
@@ -173,14 +173,14 @@ def _tags(value: Any) -> bool:
     return (
         type(value) is list
         and len(value) <= MOST_TAGS
-        and all(type(tag) is str and _TAG.fullmatch(tag) for tag in value)
+        and all(type(tag) is str and TAG.fullmatch(tag) for tag in value)
     )
 
 
-_name, _version, _word = _text(_NAME), _text(_VERSION), _text(_WORD)
+_name, _version, _word = _text(NAME), _text(VERSION), _text(WORD)
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "id": (_text(_UUID), "a UUID in lower case"),
-    "machine": (_text(_MACHINE), "32 hexadecimal digits"),
+    "id": (_text(UUID), "a UUID in lower case"),
+    "machine": (_text(MACHINE), "32 hexadecimal digits"),
     "product": (_name, "a name"),
     "channel": (_name, "a name"),
     "platform": (_name, "a name"),
@@ -204,7 +204,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def is_tag(text: str) -> bool:
     """Tell whether a text can be a tag."""
-    return _TAG.fullmatch(text) is not None
+    return TAG.fullmatch(text) is not None
 
 
 def parse_all(body: bytes) -> list[Report]:
@@ -252,7 +252,7 @@ def _members(item: Mapping[str, object], index: int) -> dict[str, Any]:
     for name, (check, expected) in _CHECKS.items():
         value = item.get(name)
         if value is None:
-            if name in _ALWAYS:
+            if name in ALWAYS:
                 raise MalformedError(f"report {index}: {name!r} is missing")
             continue
         try:

@@ -17,18 +17,14 @@ from updaterd.core.retry_after import parse_retry_after
 from updaterd.core.settings import Reports
 from updaterd.core.text import printable
 from updaterd.errors import UpdaterError
-from updaterd.net import Fetcher, read_headers
+from updaterd.net import Fetcher
 from updaterd.store.outbox import Outbox, Row
 from updaterd.system import locks
-
-TOKEN_FILE = "reports-token"  # noqa: S105 - its name
-"""In the state directory: what `updaterd enroll` was given, a line of a header."""
 
 _BATCH_BYTES = 64 * 1024
 _MOST_REQUESTS = 32
 _RETRY = Backoff(base=30.0, cap=6 * 3600.0)
 _REFUSED_FOR_EVER = frozenset({400, 413, 422})  # these reports, not this machine
-_MACHINE_REFUSED = frozenset({401, 403, 404})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +48,7 @@ class Sender:
         settings: `[reports]`.
         outbox: where they are.
         fetcher: asks the network, with the headers of `[reports]`.
-        state: the state directory: its lock, and the token of `updaterd enroll`.
+        state: the state directory, with the lock.
         now: Unix seconds.
         steady: seconds of a clock that nobody sets.
         draw: uniform in [0, 1), for backoff.
@@ -132,19 +128,12 @@ class Sender:
         return first[0] + second[0], first[1] + second[1]
 
     def _headers(self, rows: Sequence[Row]) -> Mapping[str, str]:
-        """Return what goes with the reports: how old each is, and who may send.
-
-        Raises:
-            BrokenError: the token's file cannot be read.
-        """
+        """Return what goes with the reports: how old each is."""
         now = Moment(self.now(), self.steady())
         ages = (elapsed(row.moment, now) for row in rows)
-        token = self.state / TOKEN_FILE
-        return {
-            # not in the body, whose bytes stay what `updaterd reports` shows
-            "Reports-Age": ",".join("" if age is None else f"{age:g}" for age in ages),
-            **(read_headers(token) if token.exists() else {}),
-        }
+        # not in the body, whose bytes stay what `updaterd reports` shows
+        text = ",".join("" if age is None else f"{age:g}" for age in ages)
+        return {"Reports-Age": text}
 
     def _put_off(self, code: str, text: str, after: float = 0.0) -> _PutOffError:
         failures = self.outbox.sending().failures + 1
@@ -153,11 +142,3 @@ class Sender:
         )
         self.outbox.failed(code=code, error=text, next_at=self.now() + delay)
         return _PutOffError()
-
-
-def refusal(code: str) -> str:
-    """Return what a person can do about the answer of a report server."""
-    status = code.removeprefix("http_")
-    if status.isdigit() and int(status) in _MACHINE_REFUSED:
-        return "check `reports.url`, and whether the server wants a token"
-    return ""

@@ -190,20 +190,3 @@ def test_two_senders_do_not_meet(rig):
         assert rig.send(server).waiting == 1
 
     assert server.came == []
-
-
-def test_token_of_enrolment_goes_along(rig):
-    rig.fill(1)
-    (rig.state / "reports-token").write_text("Authorization: Bearer upd_x\n")
-    server = Server()
-    rig.send(server)
-
-    assert server.headers[0]["Authorization"] == "Bearer upd_x"
-
-
-def test_token_file_that_is_no_header_is_named_and_nothing_is_lost(rig):
-    rig.fill(1)
-    (rig.state / "reports-token").write_text("upd_x\n")
-
-    assert rig.send(Server()).waiting == 1
-    assert rig.outbox.sending().code == "headers_file"

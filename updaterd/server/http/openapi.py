@@ -13,12 +13,20 @@ from http import HTTPStatus
 from typing import Any
 
 from updaterd import __version__
-from updaterd.core import announcement, codes, layout
+from updaterd.core import announcement, codes, layout, report
 from updaterd.core.json_fields import MAX_INTEGER
 from updaterd.core.names import NAME, VERSION
 from updaterd.server import metrics
 from updaterd.server.http import answers
 from updaterd.server.http.announce import KEY_LIMIT, STATUS
+from updaterd.server.http.reports import (
+    CHANNEL_PATH,
+    FLEET_PATH,
+    MOST_RELEASES,
+    REPORTS_PATH,
+)
+from updaterd.server.http.reports import STATUS as REPORT_STATUS
+from updaterd.server.http.reports_openapi import release_schema, report_schema
 from updaterd.server.streams.request import EVENTS_PATH, MAX_FIELDS, STREAM_TYPE
 
 PATH = "/openapi.json"
@@ -64,6 +72,22 @@ _METRICS: Codes = {
     403: ("operate_scope_required",),
     404: ("not_found",),
 }
+_REPORT: Codes = {
+    400: ("malformed", "newer_schema"),
+    401: ("token_required",),
+    404: ("not_found",),
+    408: ("body_timeout",),
+    429: ("too_many_reports",),
+    503: ("reports_down", "reports_full", "tokens_unreadable"),
+    **{status: (code,) for code, status in REPORT_STATUS.items()},
+}
+_FLEET: Codes = {
+    400: ("bad_query",),
+    401: ("token_required",),
+    403: ("scope_missing",),
+    404: ("not_found", "no_reports"),
+    503: ("reports_down", "tokens_unreadable"),
+}
 _READY: Codes = {503: ("log_unreachable", "not_ready")}
 
 
@@ -95,6 +119,8 @@ def describe() -> Part:
         "paths": {
             EVENTS_PATH: {"get": _stream(), "post": _announce()},
             **{f"/repo/{path}": {"get": op} for path, op in _files().items()},
+            REPORTS_PATH: {"post": _report()},
+            **{path: {"get": op} for path, op in _fleet().items()},
             "/healthz": {"get": _probe("alive", "Whether the process turns", {})},
             "/readyz": {
                 "get": _probe("ready", "Whether streams would be taken now", _READY)
@@ -115,6 +141,8 @@ def describe() -> Part:
                 "Announcement": announcement_schema(),
                 "Announced": _announced(),
                 "Problem": _problem(),
+                "Report": report_schema(),
+                "Release": release_schema(),
             },
             "responses": {
                 f"Any{status}": _refusal(status, names)
@@ -352,6 +380,110 @@ def _announce() -> Part:
                         "it had been announced before", enum=["true"]
                     )
                 },
+                "content": {"application/json": {"schema": schema}},
+            },
+        ),
+    }
+
+
+def _report() -> Part:
+    return {
+        "operationId": "report",
+        "tags": ["reports"],
+        "summary": "Report how deployments ended",
+        "description": "Where `serve --reports` takes them; with `--reports token` the "
+        "scope `report:PRODUCT` is needed. A report counts once, by its id: what got "
+        "no answer is sent again.",
+        "parameters": [
+            _parameter(
+                "Reports-Age",
+                "header",
+                "seconds since each was made, in order, with commas between",
+                {"type": "string", "maxLength": 2000, "pattern": "^[0-9.,]*$"},
+            )
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "array",
+                        "minItems": 1,
+                        "maxItems": report.MOST,
+                        "items": {"$ref": "#/components/schemas/Report"},
+                    }
+                }
+            },
+        },
+        "security": [{}, {"token": []}],
+        "responses": _responses(_REPORT, s202={"description": "They are kept"}),
+    }
+
+
+def _fleet() -> dict[str, Part]:
+    text = {"type": "string", "maxLength": 64}
+    product, channel, version = (
+        _parameter(name, "path", "which one", text, required=True)
+        for name in ("product", "channel", "version")
+    )
+    count = {"type": "integer"}
+    release: Part = {"$ref": "#/components/schemas/Release"}
+    followed = {
+        "type": "object",
+        "properties": {
+            "product": {"type": "string"},
+            "channel": {"type": "string"},
+            "machines": count,
+        },
+    }
+    page = [
+        _parameter(
+            "limit",
+            "query",
+            "releases at most",
+            {"type": "integer", "minimum": 1, "maximum": MOST_RELEASES},
+        ),
+        _parameter(
+            "before",
+            "query",
+            "only releases with a smaller `seq`",
+            {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER},
+        ),
+    ]
+    return {
+        FLEET_PATH: _reading("fleet", "Channels that machines follow", [], {
+            "channels": {"type": "array", "items": followed}
+        }),
+        CHANNEL_PATH: _reading(
+            "channel", "Releases of a channel, newest first", [product, channel, *page],
+            {"releases": {"type": "array", "items": release}},
+        ),
+        f"{CHANNEL_PATH}/releases/{{version}}": _reading(
+            "release", "One release, with histograms and hours",
+            [product, channel, version],
+            {"histograms": {"type": "array"}, "hours": {"type": "array"}},
+        ),
+    }  # fmt: skip
+
+
+def _reading(name: str, summary: str, parameters: list[Part], more: Part) -> Part:
+    schema = {
+        "type": "object",
+        "properties": {"schema": {"const": 1}, **more},
+        "required": ["schema", *more],
+    }
+    return {
+        "operationId": f"read_{name}",
+        "tags": ["reports"],
+        "summary": summary,
+        "description": "Where `serve --reports` takes reports. The scope `fleet:read` "
+        "is needed.",
+        "parameters": parameters,
+        "security": [{"token": []}],
+        "responses": _responses(
+            _FLEET,
+            s200={
+                "description": "What is known",
                 "content": {"application/json": {"schema": schema}},
             },
         ),

@@ -34,9 +34,11 @@ from updaterd.server.tokens import Token, Tokens
 REPORTS_PATH = "/v1/reports"
 _BODY_DEADLINE_S = 30.0
 _MOST_SENDERS = 20_000
-_MOST_RELEASES = 100
+MOST_RELEASES = 100
 _AWAY_S = 10.0  # how long those who are sent away stay, at least
-_STATUS = {"too_large": 413, "scope_missing": 403}
+STATUS = {"too_large": 413, "scope_missing": 403}
+CHANNEL_PATH = "/v1/fleet/products/{product}/channels/{channel}"
+FLEET_PATH = "/v1/fleet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ class Reports:
         except (TimeoutError, _GoneError):
             return problem(408, "body_timeout", "the body did not come in time")
         except RejectedError as error:
-            return problem(_STATUS.get(error.code, 400), error.code, str(error))
+            return problem(STATUS.get(error.code, 400), error.code, str(error))
         except TransientError as error:
             # why is for our log, and not for whoever asks
             return problem(503, error.code, "come again", _come_again())
@@ -185,11 +187,10 @@ class Fleet:
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        channel = "/v1/fleet/products/{product}/channels/{channel}"
         return [
-            Route("/v1/fleet", self.fleet),
-            Route(channel, self.channel),
-            Route(f"{channel}/releases/{{version}}", self.release),
+            Route(FLEET_PATH, self.fleet),
+            Route(CHANNEL_PATH, self.channel),
+            Route(f"{CHANNEL_PATH}/releases/{{version}}", self.release),
         ]
 
     async def fleet(self, request: Request) -> Response:
@@ -215,11 +216,11 @@ class Fleet:
             before_seq = None if before is None else int(before)
         except ValueError:
             limit, before_seq = 0, None
-        if not 1 <= limit <= _MOST_RELEASES or (before_seq or 0) >> 62:
+        if not 1 <= limit <= MOST_RELEASES or (before_seq or 0) >> 62:
             return problem(
                 400,
                 "bad_query",
-                f"limit is 1 to {_MOST_RELEASES}, before is a number",
+                f"limit is 1 to {MOST_RELEASES}, before is a number",
             )
         product, channel = _subject(request)
         answer = await self._ingest.read(
