@@ -80,7 +80,9 @@ def _how(old: Entry, new: Entry) -> str:
         return f"{_shown(old)} -> {_shown(new)}"
     parts = []
     if old.sha256 != new.sha256:
-        parts.append(f"{old.length:,} -> {new.length:,} bytes")
+        is_longer = old.length != new.length
+        before = f"{old.length:,} -> " if is_longer else "other contents, "
+        parts.append(f"{before}{new.length:,} bytes")
     if old.mode != new.mode:
         parts.append(f"mode {old.mode:o} -> {new.mode:o}")
     return ", ".join(parts)

@@ -93,6 +93,21 @@ def test_it_names_the_roles_and_the_bytes_of_the_push_that_follows(push, now):
     ]
 
 
+def test_machines_over_a_stepping_stone_fetch_both(push):
+    """And those of another platform nothing."""
+    arm = push.folder.parent / "1.1.0"
+    push("1.2.0", "--tree", f"linux-aarch64={arm}")
+    answer = push(
+        "2.0.0", "--dry-run", "--from-seq-min", "2", "--without", "linux-aarch64"
+    )
+
+    fetched = {fetch["installed"]: fetch for fetch in answer["fetches"]}
+    assert fetched["1.0.0"]["route"].startswith("over 1.2.0: ")
+    direct = fetched["1.2.0"]["bytes"]
+    assert fetched["1.0.0"]["bytes"] > direct
+    assert answer["untouched"] == ["linux-aarch64"]
+
+
 def test_a_dry_run_of_what_is_published_signs_nothing(push):
     assert push("1.1.0", "--dry-run")["would_sign"] == []
 

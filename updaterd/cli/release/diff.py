@@ -101,7 +101,9 @@ def _compare(
         print(f"  {_SIGNS[change.kind]} {printable(change.path)}: {change.detail}")
     counts = {kind: sum(change.kind == kind for change in changes) for kind in _SIGNS}
     print("  " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
-    fetches = list(preview.fetches(after, [before]))
+    pointers = map(catalog.pointer, catalog.channels())
+    stones = preview.stones_of(catalog, pointers, platform)
+    fetches = list(preview.fetches(after, [before], stones))
     for fetch in fetches:
         installed = f"on {fetch.installed}" if fetch.installed else "with nothing"
         print(f"  a machine {installed} fetches {fetch.bytes:,} bytes ({fetch.route})")

@@ -126,6 +126,7 @@ def _foretell(
         for fetch in preview.fetches(
             release.manifest,
             catalog.newest(order.platform, KEPT, release.manifest.seq),
+            preview.stones_of(catalog, [steered.pointer], order.platform),
         )
     ]
     building.show(arguments, releases, done="would release")
