@@ -31,7 +31,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if re.search(pattern, self.path):
                     answer(self)
                     return
-            self.file(origin.root / self.path.lstrip("/"))
+            self.file(origin.root / self.path.lstrip("/").partition("?")[0])
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
@@ -154,7 +154,7 @@ def cut(at: int) -> Answer:
     """Promise the whole file, send `at` bytes, hang up."""
 
     def answer(handler: _Handler):
-        path = handler.server.root / handler.path.lstrip("/")
+        path = handler.server.root / handler.path.lstrip("/").partition("?")[0]
         data = path.read_bytes()
         handler.send_response(200)
         handler.send_header("ETag", f'"{path.name}"')

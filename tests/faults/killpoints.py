@@ -5,6 +5,8 @@
     python tests/faults/killpoints.py --all           every point; prints the figure
     python tests/faults/killpoints.py --all --of unhealthy,first,rollback,repair,adopt
     python tests/faults/killpoints.py --all --of hold,push,serve
+    python tests/faults/killpoints.py --all --modes kill \
+        --of push-to,sync-to,first-to,gc-at       a directory as a destination
     python tests/faults/killpoints.py --all --recovery      kills of the recovery
     python tests/faults/killpoints.py --only worker/pwrite64:17:kill      to look into
 
@@ -51,6 +53,7 @@ if __name__ == "__main__":  # as a command; pytest has its own pythonpath
 
 from fakes.bench import Bench, until_traced
 from fakes.campaigns import CAMPAIGNS
+from fakes.deliveries import FOLDERS
 from fakes.starter import import_everything
 
 _NAMES = [
@@ -66,6 +69,7 @@ _NAMES = [
 CHANGING = ",".join(f"?{name}" for name in _NAMES)
 _TRACE = ("-y", "-s0", "-e", f"trace={CHANGING}")
 _TRIES = 5  # a download comes in so many pieces today and in others tomorrow
+EVERY = {**CAMPAIGNS, **FOLDERS}
 MODES = ("kill", "ENOSPC", "ENOSPC+", "EIO", "EIO+")
 # the number of the thread is there with -f only
 _CALL = re.compile(r"^(?:(\d+)\s+)?(\w+)\((.*)")
@@ -312,7 +316,7 @@ def main() -> int:
     parser.add_argument("--where", choices=("worker", "opener"), help="only there")
     parser.add_argument("--recovery", action="store_true", help="kills of recovery")
     parser.add_argument(
-        "--of", default="update", help=f"one or more of {','.join(CAMPAIGNS)}"
+        "--of", default="update", help=f"one or more of {','.join(EVERY)}"
     )
     parser.add_argument("--modes", default=",".join(MODES))
     arguments = parser.parse_args()
@@ -329,7 +333,7 @@ def campaign(name: str, arguments: argparse.Namespace) -> int:
     root = Path(tempfile.mkdtemp(prefix="killpoints-"))
     modes = tuple(arguments.modes.split(","))
     part, parts = map(int, arguments.part.split("/"))
-    bench = CAMPAIGNS[name](root / "bench")
+    bench = EVERY[name](root / "bench")
     failures = count = total = 0
     try:
         if arguments.only:

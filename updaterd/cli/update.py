@@ -195,6 +195,7 @@ class Machine:
             ca_file=network.ca_file,
             proxy=network.proxy,
             origin=settings.trust.repository,
+            redirect_hosts=settings.download.redirect_hosts,
             max_rate=settings.download.max_rate,
         )
         self.services: Services = open_services(

@@ -2,6 +2,7 @@
 """The tables of the configuration, into frozen settings; mistakes are collected."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -75,6 +76,9 @@ def _trust(table: Table, feed: Feed) -> Trust:
     return trust
 
 
+_HOST = r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:\d{1,5})?"
+
+
 def _download(table: Table) -> Download:
     sizes: dict[str, int | None] = {"max_rate": None, "min_free": 500 * 2**20}
     for key, parse in (("max_rate", parse_rate), ("min_free", parse_bytes)):
@@ -84,8 +88,20 @@ def _download(table: Table) -> Download:
                 sizes[key] = parse(text)
             except MalformedError as error:
                 table.wrong(key, str(error))
+    hosts = table.words("redirect_hosts")
+    for host in hosts:
+        if re.fullmatch(_HOST, host) is None:
+            table.wrong(
+                "redirect_hosts",
+                f"{host!r:.100} is no host such as objects.example.com or "
+                "*.example.com",
+            )
     table.done()
-    return Download(max_rate=sizes["max_rate"], min_free=sizes["min_free"] or 0)
+    return Download(
+        max_rate=sizes["max_rate"],
+        min_free=sizes["min_free"] or 0,
+        redirect_hosts=hosts,
+    )
 
 
 def _schedule(table: Table) -> Schedule:

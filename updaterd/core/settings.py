@@ -46,10 +46,17 @@ class Trust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """`[download]`: bytes per second (None: no limit) and bytes to leave free."""
+    """`[download]`: how bundles come.
+
+    Attributes:
+        max_rate: bytes per second; None: no limit.
+        min_free: bytes to leave free.
+        redirect_hosts: other hosts that a server may send for bundles to.
+    """
 
     max_rate: int | None = None
     min_free: int = 500 * 2**20
+    redirect_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

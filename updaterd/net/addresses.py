@@ -16,16 +16,23 @@ def require_secure(url: str) -> str:
     Raises:
         BrokenError: anything else; the configuration names it.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "https" and parts.hostname:
-        return url
-    if parts.scheme == "http" and parts.hostname and _is_loopback(parts.hostname):
+    if is_secure(url):
         return url
     raise BrokenError(
         f"{url!r:.200} is not an https address",
         means="updates over plain http could be watched and held back",
         do="use https, or http only to a loopback address",
         code="insecure_url",
+    )
+
+
+def is_secure(url: str) -> bool:
+    """Tell whether an address is https, or http to this very machine."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return False
+    return parts.scheme == "https" or (
+        parts.scheme == "http" and _is_loopback(parts.hostname)
     )
 
 

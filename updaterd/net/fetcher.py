@@ -2,11 +2,10 @@
 """HTTP for code that waits: whole-request deadlines, byte limits, no surprises."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import PurePath
 from typing import Self
-from urllib.parse import urljoin
 
 from updaterd.core.dataclass import dataclass
 from updaterd.core.rate import Rate
@@ -60,6 +59,8 @@ class Fetcher:
         headers_file: more of them, see `read_headers`.
         ca_file: PEM, replaces the system's CAs.
         proxy: address of the proxy.
+        redirect_hosts: other hosts that `stream` may be redirected to, without
+            credentials, as `redirects.allows` takes them.
         origin: address whose scheme, host and port the headers are for.
         deadline_s: seconds for a small request, where a call does not say.
         window_s: seconds of waiting over which a minimum rate is judged.
@@ -80,6 +81,7 @@ class Fetcher:
         ca_file: PurePath | None = None,
         proxy: str | None = None,
         origin: str | None = None,
+        redirect_hosts: Collection[str] = (),
         deadline_s: float = DEADLINE_S,
         window_s: float = WINDOW_S,
         max_rate: int | None = None,
@@ -95,6 +97,7 @@ class Fetcher:
         if headers_file is not None:
             self._headers.update(read_headers(headers_file))
         self._origin = origin_of(origin) if origin else None
+        self._redirect_hosts = redirect_hosts
         self._way = _way(ca_file, proxy)
         self.requests = 0
         self.received = 0
@@ -163,14 +166,14 @@ class Fetcher:
             body.close()
 
     def _reopen(
-        self, url: str, end: int | None
+        self, url: str, end: int | None, hosts: Collection[str] | None = None
     ) -> Callable[[int, str | None, float], Answer]:
         last = "" if end is None else str(end - 1)
 
         def reopen(at: int, tag: str | None, patience_s: float) -> Answer:
             headers = {"Range": f"bytes={at}-{last}"}
             tagged = headers | ({"If-Range": tag} if tag else {})
-            return self._open(url, tagged, patience_s)
+            return self._open(url, tagged, patience_s, hosts)
 
         return reopen
 
@@ -260,14 +263,14 @@ class Fetcher:
             headers["Range"] = f"bytes={start}-{last}"
             if if_range:
                 headers["If-Range"] = if_range
-        answer = self._open(url, headers, self.deadline_s)
+        answer = self._open(url, headers, self.deadline_s, self._redirect_hosts)
         is_part = answer.status == 206
         body = Body(
             answer,
             url,
             start=start if is_part else 0,
             end=end if is_part and end is not None else length,
-            reopen=self._reopen(url, end),
+            reopen=self._reopen(url, end, self._redirect_hosts),
             by_hash=True,
         )
         try:
@@ -300,37 +303,43 @@ class Fetcher:
                     raise too_slow(url)
                 waited, came = 0.0, 0
 
-    def _open(self, url: str, headers: dict[str, str], patience_s: float) -> Answer:
-        # only redirects that stay on the same origin are followed
+    def _open(
+        self,
+        url: str,
+        headers: dict[str, str],
+        patience_s: float,
+        hosts: Collection[str] | None = None,
+    ) -> Answer:
+        # `hosts`: see `redirects.next_hop`
         until = time.monotonic() + patience_s
         at = url
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._send("GET", at, headers, _remaining(url, until))
+            answer = self._send(
+                "GET", at, headers, _remaining(url, until), wanted_url=url
+            )
             if answer.status not in {301, 302, 303, 307, 308}:
                 return _checked(answer, at)
             answer.close()
-            to = urljoin(at, answer.headers.get("location", ""))
-            if origin_of(to) != origin_of(at):
-                raise MisbehavedError(
-                    f"{at:.200} redirects to another origin, {to:.200}",
-                    means="the redirect was not followed: updaterd fetches from the "
-                    "configured server only",
-                    do="configure the final address",
-                    code="cross_origin_redirect",
-                )
-            at = to
+            from updaterd.net.redirects import (  # noqa: PLC0415 - few servers redirect
+                next_hop,
+            )
+
+            at = next_hop(at, answer.headers.get("location", ""), hosts)
         raise MisbehavedError(f"{url:.200} redirects in circles", code="redirects")
 
-    def _send(
+    def _send(  # noqa: PLR0913 # what a request is made of
         self,
         method: str,
         url: str,
         headers: Mapping[str, str],
         patience_s: float,
         body: bytes = b"",
+        *,
+        wanted_url: str = "",
     ) -> Answer:
         require_secure(url)
-        is_own = self._origin is None or origin_of(url) == self._origin
+        # What one origin is trusted with, none that it names is.
+        is_own = origin_of(url) == (self._origin or origin_of(wanted_url or url))
         sent = {
             "User-Agent": USER_AGENT,
             **(self._headers if is_own else {}),

@@ -32,7 +32,8 @@ protocol: what answers does not speak HTTP
   | check the address; look for a captive portal
 redirect: a redirect has no usable address | check the server
 redirects: redirects lead in circles | check the server
-cross_origin_redirect: a redirect leads to another host | serve files where they are
+cross_origin_redirect: a redirect leads to another host
+  | serve files where they are; `download.redirect_hosts` for bundles
 stream_limit: a line or an event is larger than any event may be | check the server
 endless_data: more bytes came than were announced | check the server
 short_answer: fewer bytes came than were asked for | check the server
