@@ -146,6 +146,29 @@ def test_the_changelog_has_one_section_for_each_version():
     assert "### Fixed" not in sections[-1], advice
 
 
+def test_messages_that_the_publishers_guide_quotes_are_those_of_the_commands():
+    """What is replaced in a message is `...` or a number `N` on the page."""
+    folders = ("release", "cli/release", "server")
+    source = "\n".join(
+        re.sub(r'"\s*\n\s*f?"', "", path.read_text())
+        for folder in folders
+        for path in (ROOT / "updaterd" / folder).rglob("*.py")
+    )
+    page = (ROOT / "docs/publisher.md").read_text()
+    table = page.split("| message | what happened | do |")[1].split("\n\n")[0]
+    quotes = re.findall(
+        r"`([^`]+)`", "".join(re.findall(r"^\|[^|]*\|", table, re.MULTILINE))
+    )
+    pieces = [
+        piece.strip()
+        for quote in quotes
+        for piece in re.split(r"\.\.\.|\bN\b|linux-|\bstatus$", quote)
+    ]
+
+    assert len(quotes) > 15
+    assert [] == [piece for piece in pieces if piece not in source]
+
+
 def test_each_argument_says_what_it_means():
     """In `--help`, and so on the page that is made of it."""
     page = (ROOT / "docs/commands.md").read_text()

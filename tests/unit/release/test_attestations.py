@@ -10,6 +10,8 @@ from fakes.bundles import grow
 from updaterd import cli
 from updaterd.core import manifest as manifests
 
+pytestmark = pytest.mark.slow
+
 SLSA = "https://slsa.dev/provenance/v1"
 
 

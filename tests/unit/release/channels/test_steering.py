@@ -16,6 +16,8 @@ from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import edits
 from updaterd.release.repository.history import FIELD
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def channel(publisher):

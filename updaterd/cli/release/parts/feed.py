@@ -141,7 +141,9 @@ def _send(
             announced = announcing.announce(fetcher, feed, token, body)
         except announcing.OlderError as error:
             if not repository.is_overtaken():
-                error.do = "`updaterd release recover` goes on past what is out"
+                error.do = (
+                    "`updaterd release recover` continues past the published copy"
+                )
                 raise
             # Another publisher was faster: its metadata covers ours too.
             if pointer is None:

@@ -96,7 +96,7 @@ def current(arguments: argparse.Namespace, workspace: "Workspace") -> "Repositor
         except (TransientError, RejectedError) as error:
             if not named:
                 return repository  # a feed need not serve files
-            error.means = "what is out cannot be compared with what is here"
+            error.means = "the published copy cannot be compared with this workspace"
             error.do = f"see to {address}; --no-compare publishes without that"
             raise
     ahead = out.ahead_of(repository) if out is not None else ()
