@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from updaterd import __version__
-from updaterd.cli.common import add_machine_options, settings_from
+from updaterd.cli.common import SLOW_LOOPS, add_machine_options, settings_from
 
 EXIT_NO_VERDICT = 75  # sysexits(3): EX_TEMPFAIL
 
@@ -80,8 +80,16 @@ def run(arguments: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return EXIT_NO_VERDICT if no_verdict else 1
+    if not _loops_are_compiled():
+        print(f"self-test: warning: {SLOW_LOOPS}", file=sys.stderr)
     print(f"self-test: updaterd {__version__} works here")
     return 0
+
+
+def _loops_are_compiled() -> bool:
+    from updaterd.artifact.apply import loops
+
+    return loops.best().__name__.endswith("compiled")
 
 
 def _load() -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 from updaterd.cli import EXIT_CODES
 from updaterd.cli.common import (
+    SLOW_LOOPS,
     add_machine_options,
     directories_from,
+    has_compiled_loops,
     settings_from,
     wall_clock,
 )
@@ -234,6 +236,8 @@ def render(document: dict[str, Any], now: float) -> str:
     if cage:
         lines.append(f"  cage      {cage['layers']}")
         lines += [f"            warning: {warning}" for warning in cage["missing"]]
+    if not has_compiled_loops():
+        lines.append(f"  deltas    warning: {SLOW_LOOPS}")
     for product in document["products"]:
         lines += ["", *_product(product, now)]
     if document.get("notice"):

@@ -74,7 +74,7 @@ class Plain:
             parts = urlsplit(url)
             request = _request(method, parts, headers, body)
             origin = origin_of(url)
-            if parts.scheme not in {"http", "https"} or not 0 < origin[2] < 2**16:
+            if parts.scheme not in {"http", "https"} or parts.port == 0:
                 raise not_an_address(url, "no scheme, host and port of http or https")
         except (ValueError, h11.LocalProtocolError) as error:
             raise not_an_address(url, error) from error
