@@ -74,9 +74,11 @@ class Issuer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *keys):
+    def __init__(self, *keys, tls=None):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server_port}"
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.keys = list(keys)
         self.asked = []
         self.misbehave = {}

@@ -5,6 +5,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import ssl
 import subprocess
 import sys
 import threading
@@ -447,6 +448,26 @@ async def test_issuer_that_misbehaves(rig, issuer, ec, name):
     issuer.misbehave = {}
     rig.at += COOLDOWN_S
     assert await rig.identities.find(ec.sign(rig.claims())) == (grant,)
+
+
+async def test_issuer_over_tls_that_leads_to_this_very_machine(tmp_path, ec, authority):
+    """Its keys must not come from a plain port of the server's own host."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.with_name("server.pem"))
+    with Issuer(ec) as inside, Issuer(ec, tls=context) as issuer:
+        rig = Rig(tmp_path, issuer, authority)
+        grant = rig.grant()
+        token = ec.sign(rig.claims())
+        document = {"issuer": issuer.url, "jwks_uri": f"{inside.url}/jwks"}
+        body = json.dumps(document).encode()
+        issuer.misbehave = {DISCOVERY: lambda: (200, {}, body)}
+        with pytest.raises(IssuerDownError, match="not https, as its issuer is"):
+            await rig.identities.find(token)
+        assert inside.asked == []
+        issuer.misbehave = {}
+        rig.at += COOLDOWN_S
+        assert await rig.identities.find(token) == (grant,)
+        await rig.identities.close()
 
 
 async def test_issuer_that_is_slow_holds_up_nobody_else(rig, issuer, ec):
