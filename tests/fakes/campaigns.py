@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 from fakes.bench import NOW, UPDATE, Bench, Tracer
+from fakes.machine import cli
 from fakes.site import Site
 from fakes.trees import snapshot
 from fakes.waiting import eventually
@@ -209,6 +210,31 @@ class Push(Bench):
         ]
 
 
+class Take(Push):
+    """1.2.0 was built and signed elsewhere, and is taken in and offered."""
+
+    def __init__(self, root: Path):
+        super().__init__(root)
+        self._file = root / "acme.release"
+        ops = self.site.workspace
+        cli(
+            "release", "build", self._tree, "-o", self._file, "--from", ops / "public",
+            "--product", self.site.product, "--version", "1.2.0",
+        )  # fmt: skip
+        cli("release", "sign", self._file, "--repo", ops, "--yes")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return ("release", "publish", str(self._file), "--channel", "stable")
+
+    def options(self, words: tuple[str, ...]) -> list[str]:
+        options = super().options(words)
+        if words[0] != "release":
+            return options
+        at = options.index("--product")
+        return [*options[:at], *options[at + 2 :]]
+
+
 class Serve(Bench):
     """A feed takes announcements: what it confirmed is there after a restart."""
 
@@ -352,5 +378,6 @@ CAMPAIGNS: dict[str, type[Bench]] = {
     "adopt": Adopt,
     "hold": Hold,
     "push": Push,
+    "take": Take,
     "serve": Serve,
 }

@@ -4,7 +4,7 @@
     python tests/faults/killpoints.py                 a sample of updates, some minutes
     python tests/faults/killpoints.py --all           every point; prints the figure
     python tests/faults/killpoints.py --all --of unhealthy,first,rollback,repair,adopt
-    python tests/faults/killpoints.py --all --of hold,push,serve
+    python tests/faults/killpoints.py --all --of hold,push,take,serve
     python tests/faults/killpoints.py --all --modes kill \
         --of push-to,sync-to,first-to,gc-at       a directory as a destination
     python tests/faults/killpoints.py --all --recovery      kills of the recovery
@@ -23,8 +23,8 @@ Traps: with --seccomp-bpf strace ignores signal injection in silence; `when=N`
 counts per thread, so with -f the N-th call of a name is that of whichever process
 gets to N first, and the other's cannot be hit. Each process has a strace of its own
 here; a run with -f tells how many calls there are in all, and none may be missing.
-Where threads write (push, serve) that cannot be: there the fault comes to whichever
-thread or process gets to its N-th call, for every N that one of them reached.
+Where threads write (push, take, serve) that cannot be: there the fault comes to
+whichever thread or process gets to its N-th call, for every N that one of them reached.
 
 After each fault of an update, before anything is repaired: `current` must lead to a
 tree that is one of the releases, byte for byte. Then, without faults: the next update

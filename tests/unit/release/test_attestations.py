@@ -5,10 +5,13 @@ import hashlib
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fakes.bundles import grow
 
 from updaterd import cli
 from updaterd.core import manifest as manifests
+from updaterd.release.workspace import this_platform
 
 pytestmark = pytest.mark.slow
 
@@ -35,11 +38,11 @@ class Shell:
         found = (self.root / "ops/public/blobs").rglob("*")
         return {path.name for path in found if path.is_file()}
 
-    def __call__(self, *words, expect=0):
+    def __call__(self, *words, expect=0, out=False):
         code = cli.main(["release", *map(str, words)])
         shown = self.capsys.readouterr()
         assert code == expect, shown.err
-        return shown.out if not expect else shown.err
+        return shown.out if out or not expect else shown.err
 
     def push(self, version, *words, expect=0):
         return self(
@@ -145,3 +148,22 @@ def test_a_changed_attestation_is_found(shell, tmp_path):
     blob.write_bytes(given.read_bytes().replace(b"acme", b"evil"))
 
     assert "is damaged" in shell("verify", "--repo", tmp_path / "ops", expect=1)
+
+
+def test_show_says_of_each_attestation_whether_it_is_well(shell, tmp_path):
+    given = write(tmp_path / "slsa.json", shell.subject())
+    shell.push("1.0.0", "--attest", given)
+    which = ("--repo", tmp_path / "ops", "--product", "acme", "--version", "1.0.0")
+    key = tmp_path / "key.pem"
+    key.write_bytes(
+        Ed25519PrivateKey
+        .generate()
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+
+    assert f"attested  {SLSA}" in shell("show", *which)
+    shown = shell("show", *which, "--key", key, "--json", expect=1, out=True)
+
+    (entry,) = json.loads(shown)["platforms"][this_platform()]["attestations"]
+    assert "nobody signed it" in entry["fault"]

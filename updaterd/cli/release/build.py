@@ -102,7 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     building.show(arguments, releases, done="built")
     size = arguments.output.stat().st_size
-    print(f"wrote {arguments.output}: {size:,} bytes, not signed")
+    print(
+        f"wrote {arguments.output}: {size:,} bytes, not signed; next, with the release "
+        f"key: `updaterd release sign {arguments.output.name}`"
+    )
     output.answer(arguments, file=str(arguments.output), bytes=size, signed=False)
     return 0
 

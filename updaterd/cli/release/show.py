@@ -2,26 +2,41 @@
 """`updaterd release show`: one release, as it is published."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import opening, options, output
 
 if TYPE_CHECKING:
+    from updaterd.core.attestation import Attestation
     from updaterd.core.manifest import Manifest
     from updaterd.release.difference import Signed
+    from updaterd.release.workspace import Workspace
 
 
 def configure(commands: options.Subcommands) -> None:
     """Declare the arguments."""
     show = options.command(
-        commands, "show", run, "show a release: who signed it, its bundles, its notes"
+        commands,
+        "show",
+        run,
+        "show a release: who signed it, its bundles, its notes",
+        "Ends with 1 where an attestation is not what the manifest says, or, with "
+        "--key, where\nanother key signed it.\n",
     )
     options.add_release(show, channel=False)
+    show.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="builder's public key (PEM) that its attestations are checked with",
+    )
     options.add_workspace(show)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show it, on each platform."""
+    from updaterd.cli import EXIT_ERROR
     from updaterd.release import difference, publish
 
     workspace = opening.workspace(arguments)
@@ -29,12 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
     catalog = publish.catalog_of(workspace, repository, arguments.product)
     catalog.require(arguments.version)
     platforms = {}
+    is_well = True
     for entry in catalog.listed():
         if entry.version != arguments.version:
             continue
         manifest = catalog.manifest(entry)
         signed = difference.signed(repository, catalog, entry)
-        _print(manifest, signed)
+        faults = {
+            item.sha256: _fault(workspace, manifest, item, arguments.key)
+            for item in manifest.attestations
+        }
+        is_well = is_well and not any(faults.values())
+        _print(manifest, signed, faults)
         platforms[entry.platform] = {
             "seq": manifest.seq,
             "tree": manifest.tree,
@@ -52,6 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
                 if edge.to_version == manifest.version
             },
             "notes": dict(manifest.notes),
+            "attestations": [
+                {"kind": item.kind, "sha256": item.sha256, "fault": faults[item.sha256]}
+                for item in manifest.attestations
+            ],
         }
     output.answer(
         arguments,
@@ -59,10 +84,29 @@ def run(arguments: argparse.Namespace) -> int:
         version=arguments.version,
         platforms=platforms,
     )
-    return 0
+    return 0 if is_well else EXIT_ERROR
 
 
-def _print(manifest: "Manifest", signed: "Signed") -> None:
+def _fault(
+    workspace: "Workspace", manifest: "Manifest", entry: "Attestation", key: Path | None
+) -> str:
+    """Return what is wrong with an attestation; empty for nothing."""
+    from updaterd.release import attestations
+    from updaterd.trust import attested
+
+    try:
+        raw = workspace.blob(entry.sha256).read_bytes()
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    for fault in attestations.faults(manifest, entry, raw, where=manifest.platform):
+        return fault
+    if key is None:
+        return ""
+    about = (manifest.tree, manifest.full.sha256)
+    return attested.fault(raw, entry, about=about, key=attested.read_key(key))
+
+
+def _print(manifest: "Manifest", signed: "Signed", faults: dict[str, str]) -> None:
     print(
         f"{manifest.product} {manifest.version} (seq {manifest.seq}) for "
         f"{manifest.platform}"
@@ -82,4 +126,7 @@ def _print(manifest: "Manifest", signed: "Signed") -> None:
     print(f"  needs     {', '.join(needs)}")
     if manifest.floor_seq:
         print(f"  floor     seq {manifest.floor_seq}")
+    for item in manifest.attestations:
+        state = faults[item.sha256] or "well"
+        print(f"  attested  {item.kind}, sha256 {item.sha256}: {state}")
     output.show_release_notes(manifest.notes)

@@ -158,8 +158,11 @@ def _show(
         )
         lines += summary.lines(manifest, facts)
         platforms[manifest.platform] = facts
-    for role, metadata in proposal.state.roles.items():
-        lines.append(f"after {role} {metadata.signed.version}")
+    known = (
+        f"{role} {metadata.signed.version}"
+        for role, metadata in proposal.state.roles.items()
+    )
+    lines.append(f"to be published after {', '.join(known)}, and nothing newer")
     text = "\n".join(lines)
     print(text)
     if arguments.json and not arguments.yes:
