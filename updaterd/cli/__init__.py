@@ -125,7 +125,7 @@ def _overview() -> str:
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser, with the arguments of every command or of `only` one."""
+    """Return the parser of every command, or of `only` one."""
     parser = argparse.ArgumentParser(
         prog="updaterd",
         description="Keeps applications up to date: pushed, signed, atomic.\n"
@@ -143,16 +143,17 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
         prog="updaterd",
     )
     for command in COMMANDS:
+        if only not in (None, command.name):
+            continue  # the parsers of all commands take 6 ms, that of one 1 ms
         sub = commands.add_parser(
             command.name,
             help=command.help,
             description=command.help[0].upper() + command.help[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if only in (None, command.name):
-            module = command.module()
-            module.configure(sub)
-            sub.set_defaults(run=module.run)
+        module = command.module()
+        module.configure(sub)
+        sub.set_defaults(run=module.run)
     return parser
 
 

@@ -2,7 +2,6 @@
 """What the machine gives to a run: clock, journal, network, units, as interfaces."""
 
 import os
-import platform as machine
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import field
@@ -99,7 +98,7 @@ class Services:
 
 def default_platform() -> str:
     """Return this machine's platform, as publishers name it: `linux-x86_64`."""
-    return layout.platform(machine.machine())
+    return layout.platform(os.uname().machine)
 
 
 def machine_id(state: Path, etc: Path = Path("/etc/machine-id")) -> str:
