@@ -96,9 +96,9 @@ def test_what_is_there_already_is_not_made_again(both):
     for name, changed in (("old", 0), ("new", 1)):
         same = {f"{n}.txt": text(n, 40_000) for n in range(3)}
         if changed:
-            same["9.txt"] = text(99, 40_000)
-        for jar in ("m1.jar", "m2.jar"):
-            grow(both / name, {jar: zipped(same, stamp=4 * changed)})
+            same["9.txt"] = text(99, 150_000)
+        for number, jar in enumerate(("m1.jar", "m2.jar")):
+            grow(both / name, {jar: zipped(same, stamp=4 * changed + 2 * number)})
     edge = inflated(both)
     job = job_of(both, edge)
     for path in ("m1.jar", "c.png"):

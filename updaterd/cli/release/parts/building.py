@@ -56,11 +56,12 @@ def _show(added: "Added", done: str) -> None:
     for edge in manifest.deltas:
         if edge.to_version == manifest.version:
             percent = 100 * edge.length / manifest.full.length
-            which = "delta"
+            which = ""
             if edge.codec.startswith(ARCHIVES):
-                which = "inside archives (where zlib is the classic one), delta"
+                which = ", looking into archives"
             print(
-                f"  {which} from {edge.from_version}: {edge.length:,} ({percent:.1f} %)"
+                f"  delta from {edge.from_version}{which}: {edge.length:,} "
+                f"({percent:.1f} %)"
             )
     for entry in manifest.attestations:
         print(f"  attestation {entry.kind}: {entry.length:,} bytes")
