@@ -105,7 +105,7 @@ class Gate(ThreadingHTTPServer):
         self.behind = port
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.requests: list[tuple[str, str]] = []
-        self.received = 0
+        self.received = self.sent = 0
         self.before: Callable[[int, str, str], int | None] = _nothing
         """Told the number, method and path of a request; a status instead of it."""
         self.after: Callable[[int, str, str], int | None] = _nothing
@@ -118,7 +118,7 @@ class Gate(ThreadingHTTPServer):
 
     def clear(self) -> None:
         self.requests.clear()
-        self.received = 0
+        self.received = self.sent = 0
         self.before = self.after = _nothing
 
     def close(self) -> None:
@@ -175,6 +175,7 @@ class _Passing(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
+        self.server.sent += len(data)
         self.wfile.write(data)
 
     do_GET = do_PUT = do_POST = do_DELETE = _pass  # noqa: N815

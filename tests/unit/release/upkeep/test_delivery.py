@@ -9,6 +9,7 @@ import pytest
 from fakes.cloud import offered
 from fakes.origin import Origin
 from fakes.repository import Publisher
+from tuf.api.exceptions import RepositoryError
 
 from updaterd.errors import BrokenError
 from updaterd.release.destinations.contract import UnreachableError
@@ -274,3 +275,52 @@ def test_gc_there_waits_as_long_as_metadata_counts_and_knows_what_is_its_own(
     assert mirror.offered() == "1.1.0"
     assert all(path.exists() for path in foreign)
     assert before - set(mirror.path.rglob("*.json"))
+
+
+class Edge:
+    """A cache in front that keeps what it once had of the pointer, however old."""
+
+    def __init__(self, origin):
+        self.origin = origin
+        self.kept = None
+        origin.misbehave("timestamp", self)
+
+    def __call__(self, handler):
+        if self.kept is None:
+            self.kept = (self.origin.root / POINTER).read_bytes()
+        handler.whole(self.kept)
+
+    def let_go(self):
+        self.kept = None
+
+
+def test_a_stale_edge_costs_time_and_nothing_else(mirror, publisher, tmp_path):
+    edge = Edge(mirror.origin)
+    assert mirror.offered() == "1.0.0"
+    publisher.release("1.1.0", blob=True)
+    mirror.deliver()
+
+    assert mirror.offered() == "1.0.0", "all that the old pointer leads to is there"
+    edge.let_go()
+    assert mirror.offered() == "1.1.0"
+
+
+def test_who_has_seen_more_than_a_stale_edge_takes_nothing_back(
+    mirror, publisher, tmp_path
+):
+    (tmp_path / "client").mkdir()
+
+    def again():
+        url = mirror.origin.url
+        return offered(url, publisher.bootstrap, tmp_path / "client")
+
+    old = (mirror.path / POINTER).read_bytes()
+    publisher.release("1.1.0", blob=True)
+    mirror.deliver()
+    assert again() == "1.1.0"
+    edge = Edge(mirror.origin)
+    edge.kept = old
+    with suppress(RepositoryError):
+        assert again() == "1.1.0", "not what the old pointer offers"
+    edge.let_go()
+    assert again() == "1.1.0"
