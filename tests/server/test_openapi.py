@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,22 @@ def test_body_is_taken_exactly_when_its_schema_says_so(more, changes, dropped):
     except MalformedError:
         is_taken = False
     assert VALIDATOR.is_valid(body) == is_taken, body
+
+
+@pytest.mark.parametrize(
+    ("member", "last", "beyond"),
+    [
+        ("spread_s", 30 * 86400, 30 * 86400 + 1), ("spread_s", 0, -1),
+        ("seq", 2**53 - 1, 2**53), ("seq", 0, -1), ("urgency", "critical", "now"),
+        ("product", "x" * 64, "x" * 65), ("version", "x" * 64, "x" * 65),
+    ],
+)  # fmt: skip
+def test_limit_is_the_same_in_both(member, last, beyond):
+    for value, is_taken in ((last, True), (beyond, False)):
+        body = announcement() | {member: value}
+        assert VALIDATOR.is_valid(body) == is_taken
+        with nullcontext() if is_taken else pytest.raises(MalformedError):
+            parse(json.dumps(body).encode())
 
 
 def test_example_of_the_document_is_an_announcement():
