@@ -324,17 +324,25 @@ def _is_valid(key: Any, signature: Any, data: bytes) -> bool:
 
 
 def says_the_same(role: Metadata[Any], other: Metadata[Any]) -> bool:
-    """Tell whether two editions of a role differ in version and expiry at most."""
+    """Tell whether two editions of a role differ in version and times at most."""
     return _said_by(role) == _said_by(other)
 
 
 def _said_by(role: Metadata[Any]) -> dict[str, object]:
-    members: dict[str, object] = role.signed.to_dict()
-    return {
-        name: value
-        for name, value in members.items()
-        if name not in {"version", "expires"}
-    }
+    members: dict[str, Any] = role.signed.to_dict()
+    for name in ("version", "expires"):
+        members.pop(name, None)
+    targets = members.get("targets", {})
+    return {**members, "targets": {path: _timeless(targets[path]) for path in targets}}
+
+
+def _timeless(target: dict[str, Any]) -> dict[str, Any]:
+    """Return a target without the moment at which it was signed."""
+    custom = target.get("custom")
+    if not isinstance(custom, dict):
+        return target
+    rest = {name: value for name, value in custom.items() if name != "at"}
+    return {**target, "custom": rest}
 
 
 def _remembered(memory: Path) -> dict[str, int]:
