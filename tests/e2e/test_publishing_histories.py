@@ -33,8 +33,8 @@ from hypothesis.stateful import (
 )
 
 from updaterd.core.channel import EVERYBODY
+from updaterd.core.decision import Refuse
 from updaterd.core.manifest import File
-from updaterd.core.planner import Refuse
 from updaterd.core.rollout import is_reached
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release.keychange import change as keychange

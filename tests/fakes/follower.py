@@ -12,8 +12,8 @@ from pathlib import Path
 from fakes.machine import Machine
 from fakes.worker import product_of, worker
 
+from updaterd.core.decision import Act
 from updaterd.core.lifecycle import State
-from updaterd.core.planner import Act
 from updaterd.net import NotFoundError
 from updaterd.pipeline import look
 from updaterd.pipeline.run import Request, Run

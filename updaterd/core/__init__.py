@@ -10,6 +10,7 @@ One folder without rooms, in four groups:
   routes, budget, room;
 - when: due, pace, backoff, rate, retry_after, rollout, turn, windows;
 - text from outside: json_fields, json_window, toml_fields, sse, units, text;
-- decisions and documents: planner, recovery, lifecycle, words, channel, announcement,
-  events, layout, names, settings, grants, reserved, proxies; `codes/` beside them.
+- decisions and documents: planner, decision, recovery, lifecycle, words, channel,
+  announcement, events, layout, names, settings, grants, reserved, proxies; `codes/`
+  beside them.
 """

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from updaterd.core import planner, windows, words
 from updaterd.core.channel import ChannelPointer
-from updaterd.core.planner import Act, Block, Decision, Facts
+from updaterd.core.decision import Act, Block, Decision, Facts
 from updaterd.core.recovery import retry_after_s
 from updaterd.errors import NotUnderstoodError, UpdaterError
 from updaterd.install import stage

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from updaterd.core import planner
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.dataclass import dataclass
+from updaterd.core.decision import Act, Decision, Facts, Wait
 from updaterd.core.manifest import Manifest
-from updaterd.core.planner import Act, Decision, Facts, Wait
 from updaterd.errors import NotUnderstoodError
 from updaterd.pipeline import facts, notes
 from updaterd.pipeline.run import Request, Run

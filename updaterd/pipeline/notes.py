@@ -10,8 +10,8 @@ import sqlite3
 
 from updaterd.core import codes
 from updaterd.core.backoff import Backoff
+from updaterd.core.decision import Act, Decision, Facts, Wait
 from updaterd.core.lifecycle import TOUCHED, State
-from updaterd.core.planner import Act, Decision, Facts, Wait
 from updaterd.core.recovery import retry_after_s
 from updaterd.errors import TransientError, UpdaterError
 from updaterd.pipeline.run import Outcome, Run

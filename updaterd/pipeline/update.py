@@ -9,9 +9,9 @@ finds there when to look again.
 from collections.abc import Callable
 from dataclasses import replace
 
+from updaterd.core.decision import Act, Current, Decision, Facts, Wait
 from updaterd.core.lifecycle import State
 from updaterd.core.manifest import Manifest
-from updaterd.core.planner import Act, Current, Decision, Facts, Wait
 from updaterd.core.settings import ITSELF, Product
 from updaterd.errors import (
     BrokenError,

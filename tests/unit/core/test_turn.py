@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from updaterd.core.channel import ChannelPointer, Offer, Rollout
-from updaterd.core.planner import Act, Block, Facts, Wait, decide, pending_since
+from updaterd.core.decision import Act, Block, Facts, Wait
+from updaterd.core.planner import decide, pending_since
 from updaterd.core.turn import Waiting, turn_at
 
 NOON = 1_800_000_000.0 // 86400 * 86400 + 43200
