@@ -99,9 +99,9 @@ def _collect(
             not known here.
     """
     from updaterd.errors import BrokenError
-    from updaterd.release.upkeep import delivery, garbage
+    from updaterd.release.upkeep import comparison, garbage
 
-    view = delivery.look(destination, repository)
+    view = comparison.look(destination, repository)
     if view.held is None or view.held.data != repository.pushed()[0]:
         raise BrokenError(
             f"{destination.address} does not say what this repository says",

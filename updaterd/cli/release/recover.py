@@ -60,8 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.net import Fetcher
     from updaterd.release import publish
     from updaterd.release.repository.catalog import products
-    from updaterd.release.upkeep import delivery as deliveries
-    from updaterd.release.upkeep import recovery
+    from updaterd.release.upkeep import comparison, recovery
     from updaterd.release.upkeep.outside import Served
 
     workspace = opening.workspace(arguments)
@@ -74,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         served = None
         if not arguments.no_compare:
             served = (
-                deliveries.served_from(goes_to[0])
+                comparison.served_from(goes_to[0])
                 if goes_to
                 else Served(fetcher, location[0])
                 if location

@@ -59,17 +59,17 @@ def compare(
     if arguments.no_compare:
         return
     from updaterd.errors import TransientError
-    from updaterd.release.upkeep import delivery
+    from updaterd.release.upkeep import comparison
 
     silent: list[TransientError] = []
     every = destinations(arguments, workspace)
     for destination in every:
         try:
-            view = delivery.look(destination, repository)
+            view = comparison.look(destination, repository)
         except TransientError as error:
             silent.append(error)
             continue
-        delivery.compare(workspace, repository, destination, view)
+        comparison.compare(workspace, repository, destination, view)
     if silent and len(silent) == len(every):
         first = silent[0]
         first.means = "nothing was published"
