@@ -20,9 +20,10 @@ from jsonschema import Draft202012Validator
 
 from updaterd.core.announcement import parse
 from updaterd.errors import MalformedError
-from updaterd.server.http import openapi
+from updaterd.server.http.openapi.document import describe
+from updaterd.server.http.openapi.schemas import announcement_schema
 
-SCHEMA = openapi.announcement_schema()
+SCHEMA = announcement_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 PACKED = {"timestamp": "eJw=", "snapshot": "eJw="}
 
@@ -46,7 +47,7 @@ def test_document_is_served_to_everybody(feed):
     answer = request(f"{feed.url}/openapi.json")
     assert answer.status == 200
     assert answer.headers["content-type"] == "application/json"
-    assert answer.json == openapi.describe()
+    assert answer.json == describe()
     assert answer.json["openapi"].startswith("3.1.")
     for schema in answer.json["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
@@ -82,7 +83,7 @@ def test_schemathesis_finds_nothing(feed, tmp_path):
         print(done.stdout[-600:])
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     operations = [
-        path for path, methods in openapi.describe()["paths"].items() for _ in methods
+        path for path, methods in describe()["paths"].items() for _ in methods
     ]
     rest = [path for path in operations if not re.match(which_not[1], path)]
     selected = 2 if which else len(rest)
@@ -91,9 +92,7 @@ def test_schemathesis_finds_nothing(feed, tmp_path):
 
 def test_what_is_posted_is_answered_as_documented(feed):
     """An accepted announcement, and its repetition."""
-    validator = Draft202012Validator(
-        openapi.describe()["components"]["schemas"]["Announced"]
-    )
+    validator = Draft202012Validator(describe()["components"]["schemas"]["Announced"])
     token = feed.token("publish:acme/stable")
     for _ in range(2):
         answer = publish(feed.url, token, announcement(), key="same")

@@ -13,7 +13,8 @@ import pytest
 from fakes.tools import need_root
 
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.server.tokens import Token, Tokens, check_scope
+from updaterd.server.holders import Token, check_scope
+from updaterd.server.tokens import Tokens
 
 
 def test_only_the_hash_is_kept_and_only_for_the_owner(tmp_path):

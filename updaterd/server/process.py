@@ -1,45 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server process: sockets, uvicorn, signals, and the tasks beside it."""
+"""The process of the feed: its parts, its start, its end, and the tasks beside it."""
 
 import asyncio
 import signal
 import socket
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
-from types import FrameType
-from typing import cast
 
-import uvicorn
 import uvloop
-from starlette.types import ASGIApp
 
 from updaterd import __version__
 from updaterd.clocks import random_draw
 from updaterd.core import layout
-from updaterd.errors import BrokenError, UpdaterError
+from updaterd.errors import UpdaterError
 from updaterd.log import get
 from updaterd.server.certificate import Certificate
 from updaterd.server.client_address import Proxies
 from updaterd.server.http.acceptor import Acceptor
-from updaterd.server.http.app import make_app, make_reports_app
+from updaterd.server.http.app import make_app
 from updaterd.server.http.bearers import Bearers
 from updaterd.server.http.files import public_folder
-from updaterd.server.http.guard import Guard, Place
+from updaterd.server.http.guard import Guard
 from updaterd.server.http.parts import Parts
-from updaterd.server.http.protocol import FeedProtocol, maker, supported
+from updaterd.server.http.protocol import supported
 from updaterd.server.http.publish import MetadataWatch
-from updaterd.server.http.reports import ReportParts
+from updaterd.server.listener import Listener, configure
 from updaterd.server.log.contract import LogDownError
 from updaterd.server.log.registry import open_log
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options
-from updaterd.server.reports.contract import Keeping
+from updaterd.server.report_process import ReportServer, open_reports, trim_reports
 from updaterd.server.reports.ingest import Ingest
-from updaterd.server.reports.registry import open_store
 from updaterd.server.resources import (
     file_limits,
     listen,
@@ -55,218 +48,8 @@ from updaterd.server.tokens import Tokens, make_state
 
 _UPKEEP_S = 300.0
 _RETRY_S = 1.0
-_LAST_REQUESTS_S = 5
-_TICK_S = 1.0
 
 log = get()
-
-
-class _Uvicorn(uvicorn.Server):
-    """Uvicorn that leaves signals to us: streams are drained before it stops."""
-
-    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_signal = on_signal
-        self.leave = asyncio.Event()
-        self.acceptor: Acceptor | None = None
-
-    def protocol(self, place: Place) -> asyncio.Protocol:
-        """Return what speaks on a connection that the guard has let in."""
-        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
-        return make(
-            config=self.config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-            place=place,
-        )
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen."""
-        await super().startup(sockets)
-        if self.acceptor is not None:
-            self.acceptor.start()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening and let the last requests end."""
-        if self.acceptor is not None:
-            self.acceptor.close()
-        await super().shutdown(sockets)
-
-    async def main_loop(self) -> None:
-        """Look at the clock once a second, not ten times: an idle server sleeps."""
-        while not await self.on_tick(0):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.leave.wait(), _TICK_S)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain on the first signal, stop at once on the second."""
-        del sig, frame
-        self._on_signal()
-
-
-def _configure_uvicorn(app: ASGIApp, guard: Guard) -> uvicorn.Config:
-    """Return uvicorn's settings, with the certificate loaded.
-
-    Raises:
-        BrokenError: the certificate or its key cannot be used.
-    """
-    options = guard.options
-    config = uvicorn.Config(
-        app,
-        http=cast("type[FeedProtocol]", maker(guard)),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="error",  # below it, strangers could fill the log
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=int(options.deadlines.idle_s) + 1,  # ours comes first
-        timeout_graceful_shutdown=_LAST_REQUESTS_S,
-        ssl_certfile=options.tls_cert,
-        ssl_keyfile=options.tls_key,
-    )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise BrokenError(
-            f"the certificate {options.tls_cert} cannot be used: {error}",
-            do="check --tls-cert and --tls-key: PEM files that belong together",
-            code="certificate",
-        ) from error
-    return config
-
-
-def open_reports(
-    options: Options,
-    tokens: Tokens,
-    metrics: Metrics,
-    *,
-    proxies: Proxies,
-    world: World,
-) -> ReportParts:
-    """Return the parts that take reports; the store is opened in its thread."""
-    reports = options.reports
-    ingest = Ingest(
-        partial(
-            open_store,
-            reports.url,
-            state=options.state,
-            keeping=Keeping(reports_s=reports.keep_s),
-        ),
-        now=world.now,
-        waiting_bytes=reports.waiting_bytes,
-        on_commit=metrics.count_reports,
-    )
-    return ReportParts(
-        ingest=ingest,
-        options=options,
-        tokens=tokens,
-        metrics=metrics,
-        proxies=proxies,
-        clock=world.clock,
-    )
-
-
-async def trim_reports(ingest: Ingest) -> None:
-    """Delete reports that are older than is kept; what goes wrong is logged.
-
-    Power cut: as the store's.
-    """
-    try:
-        if removed := await ingest.trim():
-            log.info("reports_trimmed", reports=removed)
-    except UpdaterError as error:
-        log.warning("trim_failed", error=str(error))
-
-
-class ReportServer:
-    """A process that takes reports and nothing else, behind the feed's own proxy.
-
-    Args:
-        options: what `updaterd serve` was told.
-        world: time and chance.
-    """
-
-    def __init__(self, options: Options, world: World) -> None:
-        make_state(options.state)
-        self.options = options
-        most, _ = file_limits()
-        tokens = Tokens(options.state)
-        proxies = Proxies(options.trusted_proxies)
-        self.metrics = Metrics(now=world.now)
-        parts = open_reports(
-            options, tokens, self.metrics, proxies=proxies, world=world
-        )
-        self._ingest = parts.ingest
-        guard = Guard(options, most, lambda: 0, proxies=proxies)
-        self._guard = guard
-        config = _configure_uvicorn(make_reports_app(parts), guard)
-        self._tls = config.ssl
-        self._uvicorn = _Uvicorn(config, self._stop)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.started = asyncio.Event()
-        self.url = ""
-
-    def _stop(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.stop)
-
-    def stop(self) -> None:
-        """Keep what waits, and end."""
-        self._uvicorn.should_exit = True
-        self._uvicorn.leave.set()
-
-    async def run(self) -> None:
-        """Serve until stopped; `started` is set once it listens at `url`.
-
-        Raises:
-            BrokenError: the address or the store cannot be used.
-        """
-        with lock_reports(self.options):
-            await self._run()
-
-    async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_signal_handler(signal.SIGHUP, lambda: None)
-        address = self.options.address_file
-        sock = listen(self.options)
-        try:
-            await self._ingest.open()
-            sockets = [sock]
-            if self._tls is not None:
-                sockets = []
-                self._uvicorn.acceptor = Acceptor(
-                    sock,
-                    self._guard,
-                    self._tls,
-                    self._uvicorn.protocol,
-                    deadline_s=self.options.deadlines.handshake_s,
-                )
-            serving = asyncio.create_task(self._uvicorn.serve(sockets=sockets))
-            beside = asyncio.create_task(self._upkeep())
-            scheme = "https" if self.options.tls_cert else "http"
-            host = self.options.host
-            host = f"[{host}]" if ":" in host else host
-            self.url = f"{scheme}://{host}:{sock.getsockname()[1]}"
-            log.info("listening_for_reports", url=self.url, version=__version__)
-            if address is not None:
-                write_address(address, self.url)
-            self.started.set()
-            await serving
-            beside.cancel()
-        finally:
-            sock.close()
-            await self._ingest.close()
-            if address is not None:
-                with suppress(OSError):
-                    address.unlink(missing_ok=True)
-            log.info("stopped")
-
-    async def _upkeep(self) -> None:
-        while True:
-            await trim_reports(self._ingest)
-            await asyncio.sleep(_UPKEEP_S)
 
 
 class FeedServer:
@@ -342,14 +125,14 @@ class FeedServer:
                 clock=world.clock,
             )
         )
-        config = _configure_uvicorn(app, guard)
+        config = configure(app, guard)
         self._tls = config.ssl
         self._certificate: Certificate | None = None
         if options.tls_cert is not None and options.tls_key is not None:
             self._certificate = Certificate(
                 options.tls_cert, options.tls_key, now=world.now
             )
-        self._uvicorn = _Uvicorn(config, self._signalled)
+        self._listener = Listener(config, self._signalled)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
         self.url = ""
@@ -373,16 +156,16 @@ class FeedServer:
     def stop(self) -> None:
         """Begin to drain; said twice, stop at once."""
         if self._stopping is not None:
-            self._uvicorn.should_exit = self._uvicorn.force_exit = True
-            self._uvicorn.leave.set()
+            self._listener.should_exit = self._listener.force_exit = True
+            self._listener.leave.set()
             return
         self._stopping = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
         log.info("draining", streams=self.streams.count)
         await self.streams.drain()
-        self._uvicorn.should_exit = True
-        self._uvicorn.leave.set()
+        self._listener.should_exit = True
+        self._listener.leave.set()
 
     async def run(self) -> None:
         """Serve until stopped; `started` is set once it listens at `url`.
@@ -421,14 +204,14 @@ class FeedServer:
         if self._tls is not None:
             # uvicorn would count a connection when its handshake is done, not before
             sockets = []
-            self._uvicorn.acceptor = Acceptor(
+            self._listener.acceptor = Acceptor(
                 sock,
                 self._guard,
                 self._tls,
-                self._uvicorn.protocol,
+                self._listener.protocol,
                 deadline_s=self.options.deadlines.handshake_s,
             )
-        serving = asyncio.create_task(self._uvicorn.serve(sockets=sockets))
+        serving = asyncio.create_task(self._listener.serve(sockets=sockets))
         beside = [
             asyncio.create_task(self._follow()),
             asyncio.create_task(self._upkeep()),

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may publish, operate or read: bearer tokens, kept only as hashes, and grants.
+"""The bearer tokens of a state directory, kept only as hashes, and its grants.
 
 A token is `upd_` and 256 random bits in base64url; the file holds its SHA-256, so a
 leaked file lets nobody in. A slow hash would add nothing: there is no dictionary of
-256-bit numbers. A grant has no secret at all: it names whose identity tokens count
-(`core/identity`, `identities`). `updaterd token` writes the file; the server sees the
-change on the next request that needs it.
+256-bit numbers. `updaterd token` writes the file; the server sees the change on the
+next request that needs it.
 """
 
 import fcntl
@@ -15,15 +14,21 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from updaterd.core.identity import BadRuleError, Rule, read_rule
-from updaterd.core.json_fields import Fields, encode, parse_object
-from updaterd.core.names import check_name
+from updaterd.core.identity import Rule
+from updaterd.core.json_fields import encode, parse_object
 from updaterd.durable import make_dir, write_file
 from updaterd.errors import BrokenError, MalformedError, RejectedError
 from updaterd.log import get
+from updaterd.server.holders import (
+    Grant,
+    Holder,
+    Token,
+    check_scopes,
+    read_grant,
+    read_token,
+)
 
 log = get()
 
@@ -31,105 +36,6 @@ FILE = "tokens.json"
 _PREFIX = "upd_"
 _LIMIT = 4 << 20
 _MOST = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Whoever may do something here.
-
-    Attributes:
-        id: short public name, for `revoke` and logs.
-        name: what its owner calls it.
-        scopes: `publish:PRODUCT/CHANNEL` (either may be `*`), `operate`, `read`.
-        created: seconds since 1970.
-    """
-
-    id: str
-    name: str
-    scopes: tuple[str, ...]
-    created: int
-
-    def may_publish(self, product: str | None, channel: str | None) -> bool:
-        """Tell whether a scope covers the topic; None asks for any topic at all.
-
-        Metadata belongs to every product, so any publishing scope will do for it.
-        """
-        for scope in self.scopes:
-            kind, _, rest = scope.partition(":")
-            if kind != "publish":
-                continue
-            its_product, _, its_channel = rest.partition("/")
-            if product is None or (
-                its_product in {"*", product} and its_channel in {"*", channel}
-            ):
-                return True
-        return False
-
-    def may(self, scope: str) -> bool:
-        """Tell whether `operate`, `read` or `fleet:read` was granted."""
-        return scope in self.scopes
-
-    def may_report(self, product: str) -> bool:
-        """Tell whether a scope lets its bearer report about a product."""
-        return not {f"report:{product}", "report:*"}.isdisjoint(self.scopes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token(Holder):
-    """A token without its secret.
-
-    Attributes:
-        sha256: hash of the secret.
-    """
-
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant(Holder):
-    """What whoever shows a certain identity may do.
-
-    Attributes:
-        rule: whose identity tokens count.
-    """
-
-    rule: Rule
-
-
-def check_scope(scope: str) -> str:
-    """Return the scope when it can be granted.
-
-    Raises:
-        RejectedError: it says nothing this server knows.
-    """
-    kind, colon, rest = scope.partition(":")
-    if scope in {"operate", "read", "fleet:read"}:
-        return scope
-    if kind == "report" and colon and (rest == "*" or is_name(rest)):
-        return scope
-    product, slash, channel = rest.partition("/")
-    if (
-        kind == "publish"
-        and colon + slash == ":/"
-        and all(name == "*" or is_name(name) for name in (product, channel))
-    ):
-        return scope
-    raise RejectedError(
-        f"{scope!r:.80} is not a scope",
-        do="use publish:PRODUCT/CHANNEL (either may be *), report:PRODUCT (or *), "
-        "fleet:read, operate or read",
-        code="bad_scope",
-    )
-
-
-def check_scopes(scopes: tuple[str, ...]) -> None:
-    """See that all of them can be granted.
-
-    Raises:
-        RejectedError: one says nothing that this server knows.
-    """
-    for scope in scopes:
-        check_scope(scope)
 
 
 def _check_room(holders: tuple[Holder, ...]) -> None:
@@ -142,44 +48,6 @@ def _check_room(holders: tuple[Holder, ...]) -> None:
         raise RejectedError(
             f"there are {_MOST} of them", do="revoke some", code="too_many_tokens"
         )
-
-
-def is_name(text: str) -> bool:
-    """Tell whether the text can name a product or channel."""
-    try:
-        check_name("name", text)
-    except MalformedError:
-        return False
-    return True
-
-
-def _read(fields: Fields) -> Token:
-    return Token(
-        id=fields.text("id"),
-        name=fields.text("name"),
-        sha256=fields.hexdigest("sha256"),
-        scopes=tuple(fields.text("scopes", longest=4096).split()),
-        created=fields.integer("created"),
-    )
-
-
-def _read_grant(fields: Fields) -> Grant:
-    """Read a grant.
-
-    Raises:
-        MalformedError: it is none, or its rule is none.
-    """
-    try:
-        rule = read_rule(fields.text("oidc", longest=8192))
-    except BadRuleError as error:
-        raise MalformedError(f"{fields.where}: {error}") from error
-    return Grant(
-        id=fields.text("id"),
-        name=fields.text("name"),
-        rule=rule,
-        scopes=tuple(fields.text("scopes", longest=4096).split()),
-        created=fields.integer("created"),
-    )
 
 
 def make_state(state: Path) -> Path:
@@ -281,11 +149,11 @@ class Tokens:
         try:
             read = parse_object(data, where=str(self._path), limit=_LIMIT)
             grants = (
-                read.objects("grants", _read_grant, most=_MOST)
+                read.objects("grants", read_grant, most=_MOST)
                 if "grants" in read
                 else ()
             )
-            self._tokens = read.objects("tokens", _read, most=_MOST)
+            self._tokens = read.objects("tokens", read_token, most=_MOST)
             self._grants = grants
             self._by_id = {token.id: token for token in self._tokens}
         except MalformedError as error:

@@ -18,7 +18,7 @@ from updaterd.server.http.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.http.announce import Announcements
 from updaterd.server.http.answers import Problems, problem, problem_of, unavailable
 from updaterd.server.http.files import RepositoryFiles
-from updaterd.server.http.openapi import PATH, document
+from updaterd.server.http.openapi.document import PATH, document
 from updaterd.server.http.parts import Parts
 from updaterd.server.http.probes import Probes, ReportProbes
 from updaterd.server.http.reports import REPORTS_PATH, Fleet, ReportParts, Reports

@@ -4,7 +4,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from updaterd.server.tokens import Holder, Tokens
+from updaterd.server.holders import Holder
+from updaterd.server.tokens import Tokens
 
 if TYPE_CHECKING:
     from updaterd.server.identities import Identities

@@ -17,6 +17,7 @@ from updaterd.core import codes
 from updaterd.core.report import MAX_BODY
 from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 from updaterd.server.client_address import Proxies
+from updaterd.server.holders import Token
 from updaterd.server.http.answers import problem, unavailable
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
@@ -29,7 +30,7 @@ from updaterd.server.reports.contract import (
 from updaterd.server.reports.ingest import Ingest
 from updaterd.server.streams.admission import Bucket
 from updaterd.server.streams.request import read_bearer
-from updaterd.server.tokens import Token, Tokens
+from updaterd.server.tokens import Tokens
 
 REPORTS_PATH = "/v1/reports"
 _BODY_DEADLINE_S = 30.0

@@ -13,13 +13,8 @@ import psycopg
 
 from updaterd.errors import BrokenError
 from updaterd.server.reports.contract import Keeping, StoreDownError
-from updaterd.server.reports.counting import (
-    LAYOUT,
-    TABLES,
-    TYPES,
-    CountingStore,
-    Row,
-)
+from updaterd.server.reports.counting import CountingStore
+from updaterd.server.reports.tables import LAYOUT, TABLES, TYPES, Row
 
 _LOCK = 0x75706474  # "updt": of writers, in this database
 _PATIENCE_S = 10

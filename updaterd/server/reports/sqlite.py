@@ -13,7 +13,8 @@ from typing import Any
 
 from updaterd.errors import BrokenError
 from updaterd.server.reports.contract import Keeping, StoreDownError
-from updaterd.server.reports.counting import LAYOUT, TABLES, CountingStore, Row
+from updaterd.server.reports.counting import CountingStore
+from updaterd.server.reports.tables import LAYOUT, TABLES, Row
 
 _AT_ONCE = 400  # keys in one query; SQLite takes 32,766 values
 

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the OpenAPI document says of reports: the fields are those of `core/report`."""
 
-from typing import Any
-
 from updaterd.core import report
 from updaterd.core.json_fields import MAX_INTEGER
+from updaterd.server.http.openapi.parts import Part
 from updaterd.server.reports.contract import CLOCK
-
-Part = dict[str, Any]
 
 _TEXT: dict[str, str] = {
     "id": f"^{report.UUID.pattern}$",
