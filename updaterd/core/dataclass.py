@@ -101,7 +101,8 @@ def _with_slots(cls: type, *, frozen: bool, kw_only: bool) -> type:
     """Return the class with slots and the methods of a data class.
 
     Raises:
-        TypeError: it inherits from one that is not made here.
+        TypeError: it inherits from one that is not made here; or a default can be
+            changed.
     """
     inherited: dict[str, _Field] = {}
     for base in reversed(cls.__mro__[1:]):
@@ -112,8 +113,13 @@ def _with_slots(cls: type, *, frozen: bool, kw_only: bool) -> type:
     body = dict(vars(cls))
     own = {
         name: _Field(name, kind, body.get(name, _ABSENT), is_keyword=kw_only)
-        for name, kind in body.get("__annotations__", {}).items()
+        for name, kind in cls.__annotations__.items()  # not in `vars` since 3.14
     }
+    for field in own.values():
+        if getattr(type(field.default), "__hash__", True) is None:
+            raise TypeError(f"{cls.__name__}.{field.name}: all objects would share it")
+    if "__eq__" in body and body.get("__hash__", _ABSENT) is None:
+        del body["__hash__"]  # Python's own, for want of one: frozen ones have theirs
     fields = inherited | own
     for name in ("__dict__", "__weakref__", *own):
         body.pop(name, None)
@@ -135,8 +141,8 @@ def _plan(cls: type) -> _Plan:
     return plan
 
 
-def _compiled(cls: type) -> None:
-    """Give the class that has the fields its constructor."""
+def _compiled(cls: type) -> "Any":
+    """Give the class that has the fields its constructor; return that class."""
     owner = next(base for base in cls.__mro__ if _PLAN in vars(base))
     plan = _plan(owner)
     scope: dict[str, Any] = {"_set": object.__setattr__, "_absent": _ABSENT}
@@ -163,11 +169,11 @@ def _compiled(cls: type) -> None:
     exec(source, scope, namespace)  # noqa: S102 - its names are those of our own classes
     namespace["__init__"].__qualname__ = f"{owner.__qualname__}.__init__"
     type.__setattr__(owner, "__init__", namespace["__init__"])
+    return owner
 
 
 def _init(self: object, *values: object, **named: object) -> None:
-    _compiled(type(self))
-    type(self).__init__(self, *values, **named)
+    _compiled(type(self)).__init__(self, *values, **named)
 
 
 def _values(self: object) -> "tuple[object, ...]":

@@ -14,11 +14,12 @@ from updaterd.net.addresses import (
 from updaterd.net.authorities import tls_context
 from updaterd.net.body import WORTHWHILE, ShortAnswerError
 from updaterd.net.failures import HttpError, MisbehavedError, NotFoundError
-from updaterd.net.fetcher import DEADLINE_S, Fetcher, Stream
+from updaterd.net.fetcher import DEADLINE_S, MIN_RATE, Fetcher, Stream
 from updaterd.net.proxies import environment_proxies, proxy_fault
 
 __all__ = [
     "DEADLINE_S",
+    "MIN_RATE",
     "USER_AGENT",
     "WORTHWHILE",
     "Fetcher",

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from urllib.parse import urlsplit
 
 from updaterd import __version__
+from updaterd.core.text import public_url
 from updaterd.errors import BrokenError
 
 USER_AGENT = f"updaterd/{__version__}"
@@ -19,7 +20,7 @@ def require_secure(url: str) -> str:
     if is_secure(url):
         return url
     raise BrokenError(
-        f"{url!r:.200} is not an https address",
+        f"{public_url(url)!r:.200} is not an https address",
         means="updates over plain http could be watched and held back",
         do="use https, or http only to a loopback address",
         code="insecure_url",
@@ -28,7 +29,10 @@ def require_secure(url: str) -> str:
 
 def is_secure(url: str) -> bool:
     """Tell whether an address is https, or http to this very machine."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
     if not parts.hostname:
         return False
     return parts.scheme == "https" or (

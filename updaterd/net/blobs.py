@@ -17,6 +17,7 @@ from pathlib import Path
 from updaterd import durable
 from updaterd.core import layout
 from updaterd.core.dataclass import dataclass
+from updaterd.core.text import public_url
 from updaterd.errors import RejectedError, TransientError, UpdaterError
 from updaterd.files import places
 from updaterd.net import (
@@ -187,14 +188,14 @@ def _fetch(
         except HttpError as error:
             if error.status == 416:
                 raise WrongBytesError(
-                    f"{url:.200} is shorter than it should be"
+                    f"{public_url(url):.200} is shorter than it should be"
                 ) from error
             raise
     if _size(blob.part) != blob.length or (
         _hash_of(blob.part).hexdigest() != blob.sha256
     ):
         raise WrongBytesError(
-            f"{url:.200} is not the file that was signed",
+            f"{public_url(url):.200} is not the file that was signed",
             means="the file was deleted; nothing was installed from it",
             do="the server or a mirror is damaged or tampered with: tell whoever "
             "publishes",

@@ -6,8 +6,10 @@ something, the file comes in one run, however many answers it takes; one that br
 next to nothing ends the run, and the next one goes on from there.
 """
 
+import time
 from collections.abc import Callable
 
+from updaterd.core.text import public_url
 from updaterd.errors import TransientError
 from updaterd.net.answer import Answer
 from updaterd.net.failures import LostError
@@ -60,8 +62,7 @@ class Body:
         """Return the next bytes; none at the end.
 
         Args:
-            patience_s: how long they may take; for each answer, where the rest has to
-                be asked for.
+            patience_s: how long they may take, asking for the rest included.
 
         Raises:
             ShortAnswerError: it ended before `end`.
@@ -69,11 +70,14 @@ class Body:
             TransientError: nothing came in time; or the rest was asked for, and the
                 server refused.
         """
+        until = time.monotonic() + patience_s
         while True:
             try:
-                piece = self.answer.read(patience_s)
+                piece = self.answer.read(until - time.monotonic())
             except LostError:
-                if not self._continue(patience_s):
+                if self._end is not None and self._at >= self._end:
+                    return b""  # only the end of a chunked body is missing
+                if not self._continue(until - time.monotonic()):
                     raise
                 continue
             if piece:
@@ -82,9 +86,10 @@ class Body:
                 return piece
             if self._end is None or self._at >= self._end:
                 return b""
-            if not self._continue(patience_s):
+            if not self._continue(until - time.monotonic()):
                 raise ShortAnswerError(
-                    f"{self._url:.200} ended after {self._at} of {self._end} bytes",
+                    f"{public_url(self._url):.200} ended after {self._at} of "
+                    f"{self._end} bytes",
                     means="a proxy or the server cuts answers short; what came is kept",
                     do="updaterd goes on from there by itself; if it lasts, look at "
                     "the proxy's limits",

@@ -4,6 +4,7 @@
 import ssl
 from typing import TypeVar
 
+from updaterd.core.text import public_url
 from updaterd.errors import BrokenError, TransientError
 
 _Kind = TypeVar("_Kind", bound=TransientError)
@@ -19,7 +20,7 @@ class HttpError(TransientError):
 
     def __init__(self, status: int, url: str) -> None:
         super().__init__(
-            f"the server answered {status} for {url:.200}",
+            f"the server answered {status} for {public_url(url):.200}",
             do="look at the server's log; updaterd tries again by itself",
             code=f"http_{status}",
         )
@@ -41,14 +42,15 @@ class LostError(TransientError):
 def too_much(url: str, limit: int) -> MisbehavedError:
     """Return the error for an answer that is larger than allowed."""
     return MisbehavedError(
-        f"{url:.200} sends more than the allowed {limit} bytes", code="endless_data"
+        f"{public_url(url):.200} sends more than the allowed {limit} bytes",
+        code="endless_data",
     )
 
 
 def too_slow(url: str) -> MisbehavedError:
     """Return the error for an answer that does not come on."""
     return MisbehavedError(
-        f"{url:.200} answers too slowly",
+        f"{public_url(url):.200} answers too slowly",
         means="what came is kept; the next attempt goes on from there",
         code="too_slow",
     )
@@ -61,7 +63,18 @@ def not_in_time(url: str) -> TransientError:
 
 def not_an_address(url: str, why: object) -> BrokenError:
     """Return the error for what no request can be sent to."""
-    return BrokenError(f"{url!r:.200} is not an address: {why}", code="bad_url")
+    shown = public_url(url)
+    return BrokenError(f"{shown!r:.200} is not an address: {why}", code="bad_url")
+
+
+def not_a_header(url: str) -> BrokenError:
+    """Return the error for headers that cannot be sent; a value may be a secret."""
+    return BrokenError(
+        f"a header for {public_url(url):.200} cannot be sent: a value has a line "
+        "break, a blank at its end, or another character that none may have",
+        do="correct the configured headers",
+        code="headers_file",
+    )
 
 
 def lost(url: str, error: BaseException) -> LostError:
@@ -81,7 +94,7 @@ def lost(url: str, error: BaseException) -> LostError:
 
 def _unreachable(url: str, text: str, code: str, kind: type[_Kind]) -> _Kind:
     return kind(
-        f"cannot reach {url:.200}: {text}",
+        f"cannot reach {public_url(url):.200}: {text}",
         means="what is installed keeps running; updates wait",
         do="updaterd tries again by itself; check network, proxy and certificates "
         "if it lasts",

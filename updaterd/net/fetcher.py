@@ -9,6 +9,7 @@ from typing import Self
 
 from updaterd.core.dataclass import dataclass
 from updaterd.core.rate import Rate
+from updaterd.core.text import public_url
 from updaterd.errors import TransientError
 from updaterd.net.addresses import USER_AGENT, origin_of, read_headers, require_secure
 from updaterd.net.answer import Answer, Asking
@@ -325,7 +326,9 @@ class Fetcher:
             )
 
             at = next_hop(at, answer.headers.get("location", ""), hosts)
-        raise MisbehavedError(f"{url:.200} redirects in circles", code="redirects")
+        raise MisbehavedError(
+            f"{public_url(url):.200} redirects in circles", code="redirects"
+        )
 
     def _send(  # noqa: PLR0913 # what a request is made of
         self,
@@ -385,7 +388,7 @@ def _checked(answer: Answer, url: str) -> Answer:
     if status not in {200, 206}:
         raise HttpError(status, url)
     raise MisbehavedError(
-        f"{url:.200} is compressed, although the request forbade that",
+        f"{public_url(url):.200} is compressed, although the request forbade that",
         do="let the server or proxy send metadata and blobs without compression",
         code="content_encoding",
     )

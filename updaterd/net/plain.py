@@ -24,10 +24,12 @@ import h11
 
 from updaterd.net.addresses import origin_of
 from updaterd.net.authorities import is_unknown_issuer, stream_contexts
-from updaterd.net.failures import lost, not_an_address, not_in_time
+from updaterd.net.failures import lost, not_a_header, not_an_address, not_in_time
 
 _READ_SIZE = 1 << 18
 _LARGEST_HEADERS = 100 * 1024
+_IDLE_S = 5.0
+"""How long an idle connection is kept: what lies between may forget it in silence."""
 _HEAD_START_S = 0.25  # RFC 8305 section 5
 _UNCHANGED = "/%:@!$&'()*+,;=-._~"  # of a path, RFC 3986 section 3.3
 _Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]
@@ -76,7 +78,9 @@ class Plain:
             origin = origin_of(url)
             if parts.scheme not in {"http", "https"} or parts.port == 0:
                 raise not_an_address(url, "no scheme, host and port of http or https")
-        except (ValueError, h11.LocalProtocolError) as error:
+        except h11.LocalProtocolError:
+            raise not_a_header(url) from None
+        except ValueError as error:
             raise not_an_address(url, error) from error
         try:
             connection, head = self._sent(origin, parts, request, body, deadline)
@@ -180,7 +184,7 @@ class Read:
         self.status = head.status_code
         self.headers: dict[str, str] = {}
         for raw_name, raw in head.headers:
-            name, value = raw_name.decode("ascii"), raw.decode("latin-1")
+            name, value = raw_name.decode("ascii"), _text(raw)
             before = self.headers.get(name)
             self.headers[name] = value if before is None else f"{before}, {value}"
 
@@ -212,6 +216,7 @@ class _Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._idle_since = time.monotonic()
         self._http = h11.Connection(
             h11.CLIENT, max_incomplete_event_size=_LARGEST_HEADERS
         )
@@ -277,13 +282,20 @@ class _Connection:
             while self._http.their_state is h11.SEND_BODY:
                 if self._http.next_event() is h11.NEED_DATA:
                     return False
+            if self._http.trailing_data[0]:  # RFC 9112 section 6.3: no answer to come
+                return False
             self._http.start_next_cycle()
         except h11.ProtocolError:
             return False
+        self._idle_since = time.monotonic()
         return True
 
     def is_quiet(self) -> bool:
-        """Tell whether the server has neither closed it nor sent what nobody wants."""
+        """Tell whether it is young, and the server has neither closed it nor spoken."""
+        if time.monotonic() - self._idle_since > _IDLE_S:
+            return False
+        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+            return False
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return not poll.poll(0)
@@ -323,6 +335,14 @@ def _request(
     if parts.query:
         target += "?" + quote(parts.query, safe=_UNCHANGED + "?")
     return h11.Request(method=method, target=target, headers=list(sent.items()))
+
+
+def _text(raw: bytes) -> str:
+    """Return a header's value: names of files come in UTF-8, the rest is ASCII."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _ascii(host: str) -> str:

@@ -9,6 +9,7 @@ stores answer so, with an address that is signed for a few minutes.
 from collections.abc import Collection
 from urllib.parse import urljoin, urlsplit
 
+from updaterd.core.text import public_url
 from updaterd.net.addresses import is_secure, origin_of
 from updaterd.net.failures import MisbehavedError
 
@@ -26,14 +27,17 @@ def next_hop(at: str, location: str, hosts: Collection[str] | None) -> str:
         MisbehavedError: it is not followed; the error says which host it is, and
             nothing of the rest of the address, which may be a secret.
     """
-    to = urljoin(at, location)
+    try:
+        to = urljoin(at, location)
+    except ValueError:
+        to = ""  # no address at all: of no origin
     if origin_of(to) == origin_of(at):
         return to
     scheme, host, _ = origin_of(to)
     shown = f"{scheme}://{host or '?'}"
     if hosts is None:
         raise MisbehavedError(
-            f"{at:.200} redirects to another origin, {shown:.100}",
+            f"{public_url(at):.200} redirects to another origin, {shown:.100}",
             means="the redirect was not followed: metadata comes from the configured "
             "server only",
             do="configure the final address",
@@ -41,7 +45,7 @@ def next_hop(at: str, location: str, hosts: Collection[str] | None) -> str:
         )
     if not allows(hosts, to):
         raise MisbehavedError(
-            f"{at:.200} redirects to another host, {shown:.100}",
+            f"{public_url(at):.200} redirects to another host, {shown:.100}",
             means="the redirect was not followed: the owner of this machine has not "
             "allowed that host",
             do=f'allow it, [download] redirect_hosts = ["{host:.100}"], or configure '
@@ -50,8 +54,8 @@ def next_hop(at: str, location: str, hosts: Collection[str] | None) -> str:
         )
     if not is_secure(to) or "@" in urlsplit(to).netloc:
         raise MisbehavedError(
-            f"{at:.200} redirects to {shown:.100}, which is not https or carries "
-            "credentials",
+            f"{public_url(at):.200} redirects to {shown:.100}, which is not https or "
+            "carries credentials",
             means="the redirect was not followed",
             do="let the server redirect to https addresses",
             code="cross_origin_redirect",

@@ -7,6 +7,7 @@ from updaterd.core import layout
 from updaterd.core.attestation import Attestation
 from updaterd.core.manifest import Manifest
 from updaterd.errors import BrokenError, TransientError, UpdaterError
+from updaterd.net import MIN_RATE
 from updaterd.pipeline.run import Run
 
 
@@ -63,10 +64,16 @@ def _fetch(run: Run, entry: Attestation) -> bytes:
         TransientError: no server could give it.
     """
     failure: UpdaterError | None = None
+    fetcher = run.services.fetcher
     for base in run.services.bases:
         url = f"{base.rstrip('/')}/{layout.blob(entry.sha256)}"
         try:
-            raw = run.services.fetcher.get(url, limit=entry.length)
+            raw = fetcher.get(
+                url,
+                limit=entry.length,
+                deadline_s=fetcher.deadline_s + entry.length / MIN_RATE,
+                length=entry.length,
+            )
         except TransientError as error:
             failure = failure or error
             continue

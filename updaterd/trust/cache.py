@@ -13,7 +13,7 @@ from updaterd import durable
 from updaterd.core import layout
 from updaterd.errors import MalformedError, RejectedError, TransientError
 from updaterd.files import places
-from updaterd.net import Fetcher, NotFoundError
+from updaterd.net import MIN_RATE, Fetcher, NotFoundError
 from updaterd.system import locks
 from updaterd.trust.failures import explain
 from updaterd.trust.signed import Signed
@@ -75,7 +75,7 @@ class Store:
         if signed is not None:
             return signed
         url = f"{self._base}{layout.target_file(target.path, digest)}"
-        deadline_s = self._fetcher.deadline_s + target.length / 16384
+        deadline_s = self._fetcher.deadline_s + target.length / MIN_RATE
         try:
             data = self._fetcher.get(
                 url, limit=target.length, deadline_s=deadline_s, length=target.length

@@ -136,3 +136,52 @@ def test_each_class_of_ours_can_be_described():
                     found += 1
                     assert dataclasses.fields(item) is not None
     assert found > 60
+
+
+def test_a_subclass_with_a_constructor_of_its_own_runs_it_once():
+    @ours.dataclass(slots=True)
+    class Base:
+        name: str
+
+    class Counting(Base):
+        count = 0
+
+        def __init__(self, name):
+            type(self).count += 1
+            super().__init__(name)
+
+    assert "x" == Counting("x").name
+    assert 1 == Counting.count
+
+
+def test_a_default_that_can_be_changed_is_refused():
+    with pytest.raises(TypeError, match="share"):
+
+        @ours.dataclass(slots=True)
+        class Shared:
+            items: list = []  # noqa: RUF012 - what is refused
+
+
+def test_a_frozen_class_that_compares_itself_can_be_hashed():
+    @ours.dataclass(frozen=True, slots=True)
+    class Own:  # noqa: PLW1641 - that is the question
+        name: str
+
+        def __eq__(self, other):
+            return True
+
+    assert hash(Own("x")) == hash(Own("x"))
+
+
+def test_annotations_that_python_makes_when_asked_are_found():
+    """Python 3.14 keeps none in the class: PEP 649."""
+
+    class Late(type):
+        @property
+        def __annotations__(cls):
+            return {"name": str}
+
+    class Bare(metaclass=Late):
+        __slots__ = ()
+
+    assert "x" == ours.dataclass(slots=True)(Bare)("x").name

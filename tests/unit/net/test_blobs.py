@@ -127,6 +127,33 @@ def test_a_server_that_ignores_ranges_is_taken_from_the_start(fetch, origin):
     assert fetch(origin.url).read_bytes() == DATA
 
 
+@pytest.mark.parametrize("location", ["http://[", "http://[1.2.3.4]/x", "//["])
+def test_a_mirror_that_redirects_to_no_address_is_passed_over(
+    fetch, origin, tmp_path, location
+):
+    """It is trusted with nothing: not with the end of a run either."""
+    with serve(tmp_path / "b") as bad:
+        bad.misbehave(r"blobs/", origins.redirect(location))
+        assert fetch(bad.url, origin.url).read_bytes() == DATA
+
+
+def test_a_chunked_body_that_lacks_only_its_end_is_whole(fetch, origin):
+    """All bytes came: their hash decides, and nothing is asked for again."""
+    origin.misbehave(r"blobs/", endless_chunks)
+    assert fetch(origin.url).read_bytes() == DATA
+    assert len(origin.requests) == 1
+
+
+def endless_chunks(handler):
+    """Send the file in one chunk, and hang up before the last one."""
+    handler.protocol_version = "HTTP/1.1"
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"%x\r\n%b\r\n" % (len(DATA), DATA))
+    handler.close_connection = True
+
+
 def test_a_mirror_with_wrong_bytes_is_passed_over(fetch, origin, tmp_path):
     """The next base serves the right ones; nothing of the wrong ones stays."""
     with serve(tmp_path / "b", b"y" * len(DATA)) as bad:

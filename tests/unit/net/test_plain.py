@@ -103,6 +103,37 @@ def test_an_answer_that_nobody_reads_costs_no_connection(plain):
         assert get(plain, server.url) == (200, b"ok")
 
 
+def test_bytes_behind_an_answer_are_no_answer_to_the_next_request(plain):
+    """RFC 9112 section 6.3: a proxy that sends one body too many shifts no answer."""
+    evil = OK.replace(b"\r\n\r\nok", b"\r\n\r\nno")
+    with Server([OK + evil], [OK], hold=True) as server:
+        assert get(plain, server.url) == (200, b"ok")
+        assert get(plain, server.url) == (200, b"ok")
+        assert 2 == len(server.requests)
+
+
+def test_a_connection_that_was_idle_for_long_is_made_anew(plain, monkeypatch):
+    """What lies between may have forgotten it, and says so to nobody."""
+    with Server([OK, OK], [OK], hold=True) as server:
+        get(plain, server.url)
+        monkeypatch.setattr("updaterd.net.plain._IDLE_S", -1.0)
+        get(plain, server.url)
+        assert 2 == len(server.open)
+
+
+def test_a_header_that_cannot_be_sent_is_not_shown(plain):
+    with pytest.raises(BrokenError) as caught:
+        get(plain, "http://127.0.0.1:9/x", Authorization="Bearer s3cret\r\n")
+    assert "headers_file" == caught.value.code
+    assert "s3cret" not in str(caught.value)
+
+
+def test_errors_show_no_password_and_no_signed_query(plain):
+    with pytest.raises(LostError) as caught:
+        get(plain, "http://user:s3cret@127.0.0.1:9/x?sig=s3cret")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_long_answer_that_nobody_reads_is_hung_up_on(plain):
     with Server([LONG], [OK]) as server:
         plain.ask("GET", server.url, {}, b"", PATIENCE_S).close()
