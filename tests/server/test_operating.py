@@ -23,6 +23,7 @@ from fakes.serving import (
 from fakes.tools import need
 
 from updaterd.cli import serve
+from updaterd.cli.serve.options import read_options
 from updaterd.server.log.contract import Retention
 from updaterd.server.log.registry import open_log as open_named
 from updaterd.server.options import Options
@@ -283,7 +284,7 @@ def test_every_default_of_the_command_is_the_servers(tmp_path):
     parser = argparse.ArgumentParser()
     serve.configure(parser)
     arguments = parser.parse_args(["--state", str(tmp_path)])
-    assert serve.read_options(arguments) == Options(state=tmp_path)
+    assert read_options(arguments) == Options(state=tmp_path)
 
 
 def test_embedded_log_loads_no_redis():

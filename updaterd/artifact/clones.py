@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from updaterd.artifact.apply.sources import look_up
+from updaterd.artifact.apply.old_files import look_up
 from updaterd.artifact.destination import FICLONE
 from updaterd.artifact.folders import Folders
 from updaterd.core.tree import Entry, File

@@ -12,8 +12,8 @@ import os
 import stat
 from hashlib import sha256
 
+from updaterd.artifact.apply.old_files import digest, has_content, look_at, look_up
 from updaterd.artifact.apply.output import CREATE, Output
-from updaterd.artifact.apply.sources import digest, has_content, look_at, look_up
 from updaterd.artifact.folders import Folders
 from updaterd.durable import link_at, symlink_at
 

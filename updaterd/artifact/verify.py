@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from updaterd.artifact.apply.sources import digest, open_at
+from updaterd.artifact.apply.old_files import digest, open_at
 from updaterd.artifact.folders import Folders
 from updaterd.core.attributes import Attributes
 from updaterd.core.dataclass import dataclass

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from updaterd.core.settings import Settings
     from updaterd.pipeline.machine import Services, Teller
     from updaterd.pipeline.run import Outcome, Request
-    from updaterd.store.outbox import Reporter
+    from updaterd.store.report_rows import Reporter
     from updaterd.trust.client import Pushed
 
 SCHEMA = 1
@@ -227,7 +227,7 @@ def _reporter(settings: "Settings") -> "Reporter | None":
         return None
     from updaterd import __version__
     from updaterd.pipeline.machine import default_platform
-    from updaterd.store.outbox import Reporter
+    from updaterd.store.report_rows import Reporter
 
     return Reporter(
         platform=default_platform(),

@@ -6,8 +6,8 @@ decision can be tested with values and repeated exactly.
 
 One folder without rooms, in four groups:
 
-- what a release is: manifest, attributes, tree, special, understanding, bundle_kinds,
-  routes, budget, room;
+- what a release is: manifest, bundle, attributes, tree, special, understanding,
+  bundle_kinds, routes, budget, room;
 - when: due, pace, backoff, rate, retry_after, rollout, turn, windows;
 - text from outside: json_fields, json_window, toml_fields, sse, units, text;
 - decisions and documents: planner, decision, recovery, lifecycle, words, channel,

@@ -23,6 +23,7 @@ from updaterd.core import (
 )
 from updaterd.core.attestation import Attestation
 from updaterd.core.attributes import Attributes, Folder, check_attributes
+from updaterd.core.bundle import Delta, Full, read_delta, read_full
 from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields
 from updaterd.core.json_window import JsonWindow, Read
@@ -70,30 +71,6 @@ MAX_BYTES = 24 * 2**20
 MAX_VALUES = 1_000_000
 """Most items, members and containers in all; each listed file has five."""
 MAX_DELTAS = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Full:
-    """The full bundle: blob hash, bytes to download, bytes unpacked, codec."""
-
-    sha256: str
-    length: int
-    unpacked: int
-    codec: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """An edge between two trees: `length` bytes to download, `memory` to apply."""
-
-    from_version: str
-    from_tree: str
-    to_version: str
-    to_tree: str
-    sha256: str
-    length: int
-    codec: str
-    memory: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,30 +191,6 @@ def _entry(item: Fields) -> Entry:
     return File(path, item.hexdigest("sha256"), item.integer("length"), mode)
 
 
-def _full(item: Fields) -> Full:
-    return Full(
-        sha256=item.hexdigest("sha256"),
-        length=item.integer("length", low=1),
-        unpacked=item.integer("unpacked"),
-        codec=item.text("codec", longest=32),
-    )
-
-
-def _delta(item: Fields) -> Delta:
-    """Return an edge; without a target it is one to the tree of the manifest itself."""
-    is_own = "to_version" not in item and "to_tree" not in item
-    return Delta(
-        from_version=check_version(item.text("from_version")),
-        from_tree=item.hexdigest("from_tree"),
-        to_version="" if is_own else check_version(item.text("to_version")),
-        to_tree="" if is_own else item.hexdigest("to_tree"),
-        sha256=item.hexdigest("sha256"),
-        length=item.integer("length", low=1),
-        codec=item.text("codec", longest=32),
-        memory=item.integer("memory"),
-    )
-
-
 def parse(raw: bytes, *, where: str = "manifest") -> Manifest:
     """Return the manifest in `raw`, checked whole; see `read`.
 
@@ -313,7 +266,7 @@ class _Parts:
                     self.files.append(entry)
             case "deltas":
                 deltas = _items(document, name, MAX_DELTAS)
-                self.deltas = [_delta(item) for item in deltas]
+                self.deltas = [read_delta(item) for item in deltas]
             case "folders":
                 for item in _items(document, name, MAX_FILES):
                     self.folders.append(attributes.folder(item))
@@ -422,7 +375,7 @@ def _assembled(item: Fields, parts: _Parts) -> Manifest:
         from_seq_min=item.integer("from_seq_min") if "from_seq_min" in item else 0,
         notes=_notes(item),
         files=tuple(files),
-        full=_full(item.fields("full")),
+        full=read_full(item.fields("full")),
         deltas=tuple(
             edge if edge.to_tree else replace(edge, to_version=version, to_tree=tree)
             for edge in deltas

@@ -21,9 +21,11 @@ from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.files import deletion
 from updaterd.release.bundles import delta as delta_bundle
-from updaterd.release.bundles import elf, program_matching, proof, supplied
 from updaterd.release.bundles import full as full_bundle
+from updaterd.release.bundles import proof, supplied
 from updaterd.release.bundles.pool import Pool
+from updaterd.release.bundles.programs import elf
+from updaterd.release.bundles.programs import matching as program_matching
 from updaterd.release.workspace import Workspace
 
 Progress = Callable[[str, int, int], None]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from updaterd.core import lifecycle
 from updaterd.core.lifecycle import State
-from updaterd.store import outbox
+from updaterd.store import outbox, report_rows
 from updaterd.store.authority import Authority
 from updaterd.store.records import (
     Deployment,
@@ -69,7 +69,7 @@ class Journal(Releases, Authority):
     def __init__(
         self,
         connection: sqlite3.Connection,
-        reporter: outbox.Reporter | None = None,
+        reporter: report_rows.Reporter | None = None,
     ) -> None:
         super().__init__(connection)
         self._reporter = reporter
@@ -211,10 +211,10 @@ class Journal(Releases, Authority):
         if self._reporter is not None:
             if state in lifecycle.ENDS:
                 row = self.deployment(ident)
-                outbox.add(self._db, self._reporter, row, note)
+                report_rows.add(self._db, self._reporter, row, note)
             elif state is State.FETCHING and note.code:  # a path that did not work
                 row = self.deployment(ident)
-                outbox.refuse_delta(self._db, self._reporter, row, note)
+                report_rows.refuse_delta(self._db, self._reporter, row, note)
 
     def _set(self, ident: int, values: Mapping[str, int | str]) -> None:
         for name, value in values.items():

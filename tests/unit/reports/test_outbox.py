@@ -13,10 +13,11 @@ from updaterd.core import report
 from updaterd.core.lifecycle import State
 from updaterd.core.report import Moment, elapsed
 from updaterd.core.sse import Event
-from updaterd.store import outbox
+from updaterd.store import outbox, report_rows
 from updaterd.store.inbox import Inbox
 from updaterd.store.journal import Journal, Note, Release
-from updaterd.store.outbox import Outbox, Reporter
+from updaterd.store.outbox import Outbox
+from updaterd.store.report_rows import Reporter
 from updaterd.store.schema import open_state
 
 MIB = 1 << 20
@@ -89,7 +90,7 @@ def test_report_tells_outcome_clock_and_bytes(journal, database):
 
     assert told.pop("id")
     assert told == {
-        "schema": 1, "machine": outbox.machine_in(database, "a" * 64),
+        "schema": 1, "machine": report_rows.machine_in(database, "a" * 64),
         "product": "acme", "channel": "stable", "platform": "linux-x86_64",
         "updater": "0.2.0", "tags": ["staff"], "outcome": "installed",
         "version": "1.1.0", "seq": 2, "trigger": "event", "code": "upgrade",
@@ -157,10 +158,10 @@ def test_machine_that_reports_nothing_writes_nothing(database):
 
 
 def test_two_repositories_cannot_link_a_machine(database):
-    one, other = (outbox.machine_in(database, root * 64) for root in "ab")
+    one, other = (report_rows.machine_in(database, root * 64) for root in "ab")
 
     assert one != other
-    assert one == outbox.machine_in(database, "a" * 64)
+    assert one == report_rows.machine_in(database, "a" * 64)
 
 
 def test_forgotten_machine_is_another_one(journal, database):
@@ -169,7 +170,7 @@ def test_forgotten_machine_is_another_one(journal, database):
 
     assert journal.outbox.forget() == 1
     assert journal.outbox.all() == ()
-    assert outbox.machine_in(database, "a" * 64) != before
+    assert report_rows.machine_in(database, "a" * 64) != before
 
 
 def fill(database, count, size=100):
@@ -181,7 +182,7 @@ def fill(database, count, size=100):
 
 
 @pytest.mark.parametrize(
-    ("count", "size"), [(outbox.MOST_ROWS + 5, 100), (40, MIB // 30)]
+    ("count", "size"), [(report_rows.MOST_ROWS + 5, 100), (40, MIB // 30)]
 )
 def test_flood_is_bounded_and_the_next_report_tells_what_was_lost(
     journal, database, count, size
@@ -191,8 +192,8 @@ def test_flood_is_bounded_and_the_next_report_tells_what_was_lost(
 
     rows = journal.outbox.all()
     told = json.loads(rows[-1].body)
-    assert len(rows) <= outbox.MOST_ROWS
-    assert sum(len(row.body) for row in rows[:-1]) <= outbox.MOST_BYTES
+    assert len(rows) <= report_rows.MOST_ROWS
+    assert sum(len(row.body) for row in rows[:-1]) <= report_rows.MOST_BYTES
     assert told["lost"] == count - (len(rows) - 1) > 0
     assert rows[0].id == f"old-{told['lost']}"  # the oldest went
     assert journal.outbox.sending().lost == 0

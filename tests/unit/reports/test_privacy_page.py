@@ -16,8 +16,8 @@ def test_page_has_every_field_of_a_report_and_no_other():
 
 
 def test_page_tells_the_limits_that_the_code_has():
-    from updaterd.store import outbox
+    from updaterd.store import outbox, report_rows
 
-    assert f"{outbox.MOST_ROWS:,} reports" in PAGE
-    assert f"{outbox.MOST_AGE_S / 86400:.0f} days" in PAGE
+    assert f"{report_rows.MOST_ROWS:,} reports" in PAGE
+    assert f"{report_rows.MOST_AGE_S / 86400:.0f} days" in PAGE
     assert f"last {outbox.KEPT} " in PAGE

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from updaterd.artifact import codecs
+from updaterd.artifact.apply.old_files import open_file
 from updaterd.artifact.apply.output import Output, Outputs
-from updaterd.artifact.apply.sources import open_file
 from updaterd.artifact.archives import layout
 from updaterd.artifact.archives.deflating import Deflated
 from updaterd.artifact.archives.inflating import DamagedError, inflate

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from updaterd.artifact.apply.sources import is_sound
+from updaterd.artifact.apply.old_files import is_sound
 from updaterd.artifact.folders import Folders
 from updaterd.core.tree import File
 from updaterd.errors import RejectedError

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from updaterd import durable
+from updaterd.artifact.apply.old_files import open_at
 from updaterd.artifact.apply.output import CREATE
-from updaterd.artifact.apply.sources import open_at
 from updaterd.artifact.destination import HashedOutput
 from updaterd.artifact.folders import Folders
 from updaterd.core import special

@@ -5,7 +5,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,19 +13,22 @@ from updaterd.artifact import codecs, container, script
 from updaterd.artifact.apply import operations
 from updaterd.artifact.codecs import STORED, XZ, ZSTD
 from updaterd.artifact.programs.projection import MAX_OPERATIONS
-from updaterd.artifact.script import COPY, LINK, LONG, MADE, SAME, Item
+from updaterd.artifact.script import LONG
 from updaterd.core.bundle_kinds import ARCHIVES, DELTA, PROJECTED
-from updaterd.core.manifest import Delta, Entry, File, Link, tree_id
+from updaterd.core.manifest import Delta, Entry, File, tree_id
 from updaterd.core.routes import codec_name
-from updaterd.release.bundles import elf, matching, program_images
 from updaterd.release.bundles import full as full_bundle
+from updaterd.release.bundles import matching
 from updaterd.release.bundles.archives import expansion
 from updaterd.release.bundles.archives.expansion import Sides
 from updaterd.release.bundles.compress import LARGE
 from updaterd.release.bundles.grouping import Group, groups
 from updaterd.release.bundles.matching import Cover
+from updaterd.release.bundles.plan import Plan, made_from
 from updaterd.release.bundles.pool import BUDGET, Pool
-from updaterd.release.bundles.program_images import Imaging
+from updaterd.release.bundles.programs import elf
+from updaterd.release.bundles.programs import images as program_images
+from updaterd.release.bundles.programs.images import Imaging
 from updaterd.release.bundles.ranges import Ranges
 from updaterd.release.bundles.reading import pieces
 from updaterd.release.bundles.runs import Runs
@@ -42,64 +45,6 @@ _Perform = Callable[
 ]
 
 _MATCHING, _PACKING = 2, 1  # shares of the progress bar
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a delta makes from which old files.
-
-    Attributes:
-        unchanged: paths that stay.
-        items: everything else that is new, in script order.
-        targets: what the operations make, in stream order.
-        sources: old indices in virtual order.
-    """
-
-    unchanged: set[str]
-    items: tuple[Item, ...]
-    targets: tuple[File, ...]
-    sources: tuple[int, ...]
-
-
-def _plan(old: Sequence[Entry], new: Sequence[Entry]) -> _Plan:
-    before = {entry.path: entry for entry in old}
-    after = {entry.path: entry for entry in new if isinstance(entry, File)}
-    unchanged = {entry.path for entry in new if before.get(entry.path) == entry}
-    at = {
-        entry.sha256: index
-        for index, entry in reversed(list(enumerate(old)))
-        if isinstance(entry, File)
-    }
-    items: list[Item] = []
-    first: dict[str, str] = {}
-    for entry in new:
-        if entry.path in unchanged:
-            continue
-        if isinstance(entry, Link):
-            items.append(Item(entry.path, LINK, target=entry.target))
-        elif entry.sha256 in at:
-            items.append(Item(entry.path, COPY, entry.mode, at[entry.sha256]))
-        elif entry.sha256 in first:
-            items.append(Item(entry.path, SAME, entry.mode))
-        else:
-            first[entry.sha256] = entry.path
-            items.append(Item(entry.path, MADE, entry.mode, entry.length))
-    items.sort(key=script.order)
-    targets = tuple(after[item.path] for item in items if item.kind == MADE)
-    place = {file.sha256: index for index, file in enumerate(targets)}
-    items = [
-        Item(item.path, SAME, item.mode, place[after[item.path].sha256])
-        if item.kind == SAME
-        else item
-        for item in items
-    ]
-    stays = {entry.sha256 for entry in after.values()}
-    sources = tuple(
-        index
-        for index, entry in enumerate(old)
-        if targets and isinstance(entry, File) and entry.sha256 not in stays
-    )
-    return _Plan(unchanged, tuple(items), targets, sources)
 
 
 def build_delta(  # noqa: PLR0913
@@ -136,7 +81,7 @@ def build_delta(  # noqa: PLR0913
 
     Power cut: `out` may be incomplete; it is published only later.
     """
-    plan = _plan(old_files, new_files)
+    plan = made_from(old_files, new_files)
     sources = [e for e in (old_files[i] for i in plan.sources) if isinstance(e, File)]
     sides = expansion.plain(old_root, sources, new_root, plan.targets)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="making-") as scratch:
@@ -181,7 +126,7 @@ def build_inflated(  # noqa: PLR0913
 
     Power cut: `out` may be incomplete; it is published only later.
     """
-    plan = _plan(old_files, new_files)
+    plan = made_from(old_files, new_files)
     sources = [e for e in (old_files[i] for i in plan.sources) if isinstance(e, File)]
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="making-") as scratch:
         inside = Path(scratch) / "inflated"
@@ -205,7 +150,7 @@ def build_inflated(  # noqa: PLR0913
 
 
 def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
-    plan: _Plan,
+    plan: Plan,
     sides: Sides,
     old_files: Sequence[Entry],
     new_files: Sequence[Entry],

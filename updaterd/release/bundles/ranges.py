@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from updaterd.artifact.apply.sources import digest
+from updaterd.artifact.apply.old_files import digest
 from updaterd.core.manifest import File
 from updaterd.errors import BrokenError
 from updaterd.release.bundles.grouping import Group

@@ -23,7 +23,8 @@ from typing import Any
 import updaterd
 from updaterd.artifact import codecs
 from updaterd.errors import BrokenError
-from updaterd.release.bundles import compress, matching, program_matching
+from updaterd.release.bundles import compress, matching
+from updaterd.release.bundles.programs import matching as program_matching
 from updaterd.release.bundles.reading import Range, whole
 from updaterd.release.bundles.runs import Runs
 
@@ -52,7 +53,7 @@ class Match:
         matcher: by name.
         out: where its files go.
         images: of the old files and of the new ones, where each range is a whole
-            file and references are re-aimed (`program_matching`); None elsewhere.
+            file and references are re-aimed (`programs.matching`); None elsewhere.
     """
 
     old: Sequence[Range]

@@ -20,7 +20,8 @@ from updaterd.core import manifest as manifests
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.net import Fetcher, NotFoundError
 from updaterd.release.keys.keyring import Keyring
-from updaterd.release.repository.metadata import Repository, versions
+from updaterd.release.repository.metadata import Repository
+from updaterd.release.repository.published import versions
 from updaterd.release.repository.releases import Releases
 
 MAX_ROOTS = 256

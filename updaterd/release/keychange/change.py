@@ -27,7 +27,8 @@ from updaterd.core import layout
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release.keychange.offline import PRESENT, read
 from updaterd.release.keys.keyring import RETIRED, KeyEntry, Keyring
-from updaterd.release.repository.metadata import Repository, versions
+from updaterd.release.repository.metadata import Repository
+from updaterd.release.repository.published import versions
 from updaterd.release.workspace import Workspace
 
 OFFLINE = ("root", "targets")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The signed files of a repository: read, changed, signed, swapped in.
+"""The signed files of a repository: changed, signed, swapped in (`published` reads).
 
 Built on `tuf.api.metadata`; `tuf.repository` is declared unstable. One mutable file,
 `timestamp.json`, decides what the repository says; everything it leads to has its
@@ -7,38 +7,34 @@ version in its name and is written before it. So a publisher that dies half-way 
 published nothing, and the next one steps over what it left.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import (
     Metadata,
     MetaFile,
-    Root,
     Signed,
-    Snapshot,
     Targets,
-    Timestamp,
 )
 from tuf.api.serialization.json import JSONSerializer
 
 from updaterd import durable
 from updaterd.core import layout
-from updaterd.errors import BrokenError, TransientError
+from updaterd.errors import TransientError
 from updaterd.release.keys.keyring import Keyring
 from updaterd.release.repository import signing
 from updaterd.release.repository.lifetimes import days_of
+from updaterd.release.repository.published import Published
 
 _COMPACT = JSONSerializer(compact=True)
 
 _TOP = frozenset({"root", "targets", "snapshot", "timestamp"})
 
 
-class Repository:
+class Repository(Published):
     """The metadata as published now, and the changes made to it so far.
 
     Args:
@@ -59,18 +55,13 @@ class Repository:
         now: datetime,
         founding: bool = False,
     ) -> None:
-        self._folder = folder
         self._keyring = keyring
         self._now = now.replace(microsecond=0)
         self._dirty: set[str] = set()
         self._begun: set[str] = set()
         self._adopted: set[str] = set()
-        self._roles: dict[str, Metadata[Any]] = {}
-        self._timestamp_bytes = self._read(layout.TIMESTAMP)
-        self.root_before: list[str] = []
         self.is_draft = False
-        if not founding:
-            self._load()
+        super().__init__(folder, founding=founding)
 
     @classmethod
     def detached(
@@ -94,100 +85,10 @@ class Repository:
         repository.is_draft = True
         return repository
 
-    def _load(self) -> None:
-        try:
-            newest = max(versions(self._folder, "root"))
-            self._roles["root"] = self._parse(layout.role_file("root", newest), "root")
-            self.root_before = list(self.root.roles["root"].keyids)
-            if not self._timestamp_bytes:
-                return  # a repository that is just being made
-            self._roles["timestamp"] = Metadata.from_bytes(self._timestamp_bytes)
-            version = self.timestamp.snapshot_meta.version
-            self._roles["snapshot"] = self._parse(
-                layout.role_file("snapshot", version), "snapshot"
-            )
-            for name, meta in self.snapshot.meta.items():
-                role = layout.stem(name)
-                self._roles[role] = self._parse(
-                    layout.role_file(role, meta.version), role
-                )
-        except (RepositoryError, OSError, ValueError) as error:
-            raise BrokenError(
-                f"cannot read the repository in {self._folder}: {error}",
-                means="nothing was changed",
-                do="restore the folder from a backup or any mirror: every file in it "
-                "is signed",
-                code="repository_unreadable",
-            ) from error
-
-    def _read(self, name: str) -> bytes:
-        try:
-            return (self._folder / name).read_bytes()
-        except FileNotFoundError:
-            return b""
-
-    def _parse(self, name: str, role: str) -> Metadata[Any]:
-        metadata: Metadata[Any] = Metadata.from_bytes(
-            (self._folder / name).read_bytes()
-        )
-        kind = role if role in {"root", "snapshot", "timestamp"} else "targets"
-        if metadata.signed.type != kind:
-            raise ValueError(f"{name} is a {metadata.signed.type}")
-        return metadata
-
     @property
     def now(self) -> datetime:
         """Return the time of this publication."""
         return self._now
-
-    @property
-    def roles(self) -> dict[str, Metadata[Any]]:
-        """Return all roles by name."""
-        return self._roles
-
-    @property
-    def root(self) -> Root:
-        """Return the newest root."""
-        signed = self._roles["root"].signed
-        assert isinstance(signed, Root)
-        return signed
-
-    @property
-    def timestamp(self) -> Timestamp:
-        """Return the timestamp."""
-        signed = self._roles["timestamp"].signed
-        assert isinstance(signed, Timestamp)
-        return signed
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """Return the snapshot."""
-        signed = self._roles["snapshot"].signed
-        assert isinstance(signed, Snapshot)
-        return signed
-
-    def targets(self, role: str = "targets") -> Targets:
-        """Return a targets role.
-
-        Raises:
-            BrokenError: there is none of this name.
-        """
-        metadata = self._roles.get(role)
-        if metadata is None or not isinstance(metadata.signed, Targets):
-            product, _, kind = role.partition(".")
-            if layout.releases_role(product) in self._roles:
-                raise BrokenError(
-                    f"the product {product} has no channel {kind!r}",
-                    do=f"`updaterd release status` shows those it has; `updaterd "
-                    f"release keys add-channel {product} {kind}` makes it",
-                    code="no_such_role",
-                )
-            raise BrokenError(
-                f"the repository has no product {product!r}",
-                do=f"`updaterd release keys add-product {product}` delegates to it",
-                code="no_such_role",
-            )
-        return metadata.signed
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -237,21 +138,6 @@ class Repository:
         yield signed
         self._dirty.add(role)
 
-    def authority(self, role: str) -> tuple[list[str], int]:
-        """Return the ids of the keys that may sign a role, and how many must.
-
-        Raises:
-            BrokenError: nothing delegates to it.
-        """
-        if role in self.root.roles:
-            top_role = self.root.roles[role]
-            return top_role.keyids, top_role.threshold
-        delegations = self.targets().delegations
-        if delegations and delegations.roles and role in delegations.roles:
-            delegated = delegations.roles[role]
-            return delegated.keyids, delegated.threshold
-        raise BrokenError(f"nothing delegates to the role {role}", code="no_such_role")
-
     def sign(self, role: str, metadata: Metadata[Any], *, enough: bool = True) -> None:
         """Sign with the role's keys that are here, no more than it needs.
 
@@ -292,34 +178,10 @@ class Repository:
         keyids, threshold = self.authority(role)
         signing.require(role, keyids, threshold, have, self._keyring)
 
-    def published(self, role: str) -> list[int]:
-        """Return the versions of a role on disk, in no order; 0 stands for none."""
-        return [0, *versions(self._folder, role)]
-
     def key_name(self, keyid: str) -> str:
         """Return the name of a key; its id where none is known here."""
         entry = self._keyring.by_id(keyid)
         return entry.name if entry else keyid[:12]
-
-    def edition(self, role: str, version: int) -> Metadata[Any] | None:
-        """Return an edition of a role on disk, referred to or not; None: no such."""
-        name = layout.role_file(role, version)
-        return self._parse(name, role) if (self._folder / name).exists() else None
-
-    def raw(self, name: str) -> bytes:
-        """Return the bytes of a file on disk, referred to or not; empty: no such."""
-        return self._read(name)
-
-    def editions(self, role: str) -> Iterator[Targets]:
-        """Yield the editions of a targets role on disk that count, oldest first.
-
-        Only those before the present one: a dead run may have left later ones.
-        """
-        present = self._roles[role].signed.version
-        for version in sorted(versions(self._folder, role)):
-            metadata = self.edition(role, version) if version < present else None
-            if metadata is not None and isinstance(metadata.signed, Targets):
-                yield metadata.signed
 
     def next_version(self, role: str) -> int:
         """Return a version that neither the repository nor a dead run has used."""
@@ -376,15 +238,6 @@ class Repository:
         self._dirty.clear()
         self._adopted.clear()
 
-    def _backed(self, role: str) -> bool:
-        """Tell whether the newest root's keys have signed a role as it is now."""
-        metadata = self._roles[role]
-        try:
-            self.root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-        except UnsignedMetadataError:
-            return False
-        return True
-
     def renew(self, role: str) -> Metadata[Any]:
         """Give a role its next version and a new expiry; return it unsigned."""
         metadata = self._roles[role]
@@ -421,25 +274,8 @@ class Repository:
         """Return the bytes that a role is published as."""
         return metadata.to_bytes(_COMPACT)
 
-    def is_overtaken(self) -> bool:
-        """Tell whether another publisher has published since, in the same place."""
-        return self._read(layout.TIMESTAMP) != self._timestamp_bytes
-
-    def pushed(self) -> tuple[bytes, bytes]:
-        """Return the bytes of timestamp and snapshot as published now."""
-        version = self.timestamp.snapshot_meta.version
-        return self._timestamp_bytes, self._read(layout.role_file("snapshot", version))
-
 
 def _meta(version: int, size: int) -> MetaFile:
     # Large ones (an archive of many releases) say their length, which is what lets
     # a client accept more than its default limit.
     return MetaFile(version, length=size if size > 65536 else None)
-
-
-def versions(folder: Path, role: str) -> Iterator[int]:
-    """Yield the versions of a role in a folder, in no order."""
-    for name in os.listdir(folder):
-        number = layout.edition(name, role)
-        if number is not None:
-            yield number

@@ -19,7 +19,8 @@ from updaterd.release import attestations
 from updaterd.release.bundles import proof
 from updaterd.release.bundles.full import unpack
 from updaterd.release.repository.catalog import Catalog, products
-from updaterd.release.repository.metadata import Repository, versions
+from updaterd.release.repository.metadata import Repository
+from updaterd.release.repository.published import versions
 from updaterd.release.workspace import Workspace
 
 

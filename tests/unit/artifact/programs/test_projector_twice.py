@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updaterd.artifact.programs.image import CODE, FRAMES, FUNCTIONS, TABLE, WORDS
-from updaterd.release.bundles import elf
+from updaterd.release.bundles.programs import elf
 
 native = (
     import_module("updaterd.artifact._native")

@@ -21,7 +21,7 @@ from updaterd.artifact.programs.image import (
     WORDS,
     Image,
 )
-from updaterd.release.bundles import elf
+from updaterd.release.bundles.programs import elf
 
 pytestmark = pytest.mark.slow
 

@@ -19,16 +19,14 @@ from updaterd.artifact.programs import stream as images
 from updaterd.core.manifest import File, tree_id
 from updaterd.release import tree
 from updaterd.release.bundles import delta as delta_bundle
-from updaterd.release.bundles import program_matching
 from updaterd.release.bundles.pool import Pool
+from updaterd.release.bundles.programs import matching
 
 COUNT = 120
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        program_matching.compiled() is None, reason="needs the compiled module"
-    ),
+    pytest.mark.skipif(matching.compiled() is None, reason="needs the compiled module"),
 ]
 
 

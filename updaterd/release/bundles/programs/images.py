@@ -13,9 +13,9 @@ from types import ModuleType
 
 from updaterd.artifact.programs import stream as images
 from updaterd.artifact.programs.image import MAX_TABLES
-from updaterd.release.bundles import elf, program_matching
 from updaterd.release.bundles.grouping import Group
-from updaterd.release.bundles.program_matching import Images
+from updaterd.release.bundles.programs import elf, matching
+from updaterd.release.bundles.programs.matching import Images
 from updaterd.release.bundles.ranges import Piece, Ranges
 from updaterd.release.bundles.reading import apart
 
@@ -67,7 +67,7 @@ def describe(
     Power cut: nothing reads the files in `base` again.
     """
     out = none(groups)
-    native = program_matching.compiled()
+    native = matching.compiled()
     if native is None:
         return out
     album = _Album(native, base)
@@ -163,7 +163,7 @@ class _Album:
                 return None  # more than the reader would take
         rows = (*rows[:2], _fitting(tables, program.room))
         rows_path = self._base / f"image{len(self._images)}"
-        program_matching.save(rows_path, *rows)
+        matching.save(rows_path, *rows)
         return _Described(str(rows_path), rows)
 
 
