@@ -13,7 +13,7 @@ import pytest
 from fakes.tools import need_root
 
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.server.holders import Token, check_scope
+from updaterd.server.scopes import Token, check_scope
 from updaterd.server.tokens import Tokens
 
 

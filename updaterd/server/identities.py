@@ -27,7 +27,7 @@ from updaterd.errors import UpdaterError
 from updaterd.log import get
 from updaterd.net import require_secure
 from updaterd.net.connect import open_client
-from updaterd.server.holders import Grant
+from updaterd.server.scopes import Grant
 
 COOLDOWN_S = 30.0
 """Seconds between two looks at an issuer's keys."""

@@ -21,7 +21,7 @@ from updaterd.core.json_fields import encode, parse_object
 from updaterd.durable import make_dir, write_file
 from updaterd.errors import BrokenError, MalformedError, RejectedError
 from updaterd.log import get
-from updaterd.server.holders import (
+from updaterd.server.scopes import (
     Grant,
     Holder,
     Token,

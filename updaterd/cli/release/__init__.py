@@ -12,21 +12,18 @@ from updaterd.cli.release import (
     gc,
     init,
     keys,
-    pause,
-    promote,
     publish,
     push,
     recover,
     refresh,
-    rollout,
     show,
     sign,
     status,
     subject,
     sync,
     verify,
-    yank,
 )
+from updaterd.cli.release.steering import pause, promote, rollout, yank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,7 +14,6 @@ from updaterd.core.announcement import MAX_BODY
 from updaterd.core.identity import IssuerDownError, RefusedIdentityError
 from updaterd.errors import MalformedError, RejectedError, UpdaterError
 from updaterd.log import get
-from updaterd.server.holders import Holder
 from updaterd.server.http import publish
 from updaterd.server.http.answers import (
     identity_refused,
@@ -24,6 +23,7 @@ from updaterd.server.http.answers import (
 )
 from updaterd.server.http.parts import Parts
 from updaterd.server.log.contract import Appended, Event, write_topic
+from updaterd.server.scopes import Holder
 from updaterd.server.streams.admission import Bucket
 from updaterd.server.streams.request import read_bearer
 

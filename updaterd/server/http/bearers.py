@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from updaterd.server.holders import Holder
+from updaterd.server.scopes import Holder
 from updaterd.server.tokens import Tokens
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from updaterd.core import codes
 from updaterd.core.report import MAX_BODY
 from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 from updaterd.server.client_address import Proxies
-from updaterd.server.holders import Token
 from updaterd.server.http.answers import problem, unavailable
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
@@ -28,6 +27,7 @@ from updaterd.server.reports.contract import (
     ReportStore,
 )
 from updaterd.server.reports.ingest import Ingest
+from updaterd.server.scopes import Token
 from updaterd.server.streams.admission import Bucket
 from updaterd.server.streams.request import read_bearer
 from updaterd.server.tokens import Tokens

@@ -14,12 +14,12 @@ from updaterd.server.http import answers
 from updaterd.server.http.openapi.events import announce_operation, stream_operation
 from updaterd.server.http.openapi.files import file_operations
 from updaterd.server.http.openapi.fleet import fleet_operations, report_operation
+from updaterd.server.http.openapi.forms import ANY, Part, refusal, responses
 from updaterd.server.http.openapi.operation import (
     READY,
     metrics_operation,
     probe_operation,
 )
-from updaterd.server.http.openapi.parts import ANY, Part, refusal, responses
 from updaterd.server.http.openapi.reports import release_schema, report_schema
 from updaterd.server.http.openapi.schemas import (
     announced_schema,

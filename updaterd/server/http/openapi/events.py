@@ -3,7 +3,7 @@
 
 from updaterd.core.names import NAME
 from updaterd.server.http.announce import KEY_LIMIT, STATUS
-from updaterd.server.http.openapi.parts import Codes, Part, header, parameter, responses
+from updaterd.server.http.openapi.forms import Codes, Part, header, parameter, responses
 from updaterd.server.streams.request import MAX_FIELDS, STREAM_TYPE
 
 _STREAM: Codes = {

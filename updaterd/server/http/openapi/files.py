@@ -2,7 +2,7 @@
 """What the OpenAPI document says of the repository's files."""
 
 from updaterd.core import layout
-from updaterd.server.http.openapi.parts import Codes, Part, header, parameter, responses
+from updaterd.server.http.openapi.forms import Codes, Part, header, parameter, responses
 
 _FILES: Codes = {
     401: ("token_required",),

@@ -3,7 +3,7 @@
 
 from updaterd.core import report
 from updaterd.core.json_fields import MAX_INTEGER
-from updaterd.server.http.openapi.parts import Codes, Part, parameter, responses
+from updaterd.server.http.openapi.forms import Codes, Part, parameter, responses
 from updaterd.server.http.reports import (
     CHANNEL_PATH,
     FLEET_PATH,

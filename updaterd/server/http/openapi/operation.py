@@ -2,7 +2,7 @@
 """What the OpenAPI document says of what monitoring asks."""
 
 from updaterd.server import metrics
-from updaterd.server.http.openapi.parts import Codes, Part, responses
+from updaterd.server.http.openapi.forms import Codes, Part, responses
 
 _METRICS: Codes = {
     401: ("operate_scope_required", "identity_refused"),

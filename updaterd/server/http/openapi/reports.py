@@ -3,7 +3,7 @@
 
 from updaterd.core import report
 from updaterd.core.json_fields import MAX_INTEGER
-from updaterd.server.http.openapi.parts import Part
+from updaterd.server.http.openapi.forms import Part
 from updaterd.server.reports.contract import CLOCK
 
 _TEXT: dict[str, str] = {

@@ -7,7 +7,7 @@ from updaterd.core import announcement
 from updaterd.core.json_fields import MAX_INTEGER
 from updaterd.core.names import NAME, VERSION
 from updaterd.server.http import answers
-from updaterd.server.http.openapi.parts import Part, text_schema
+from updaterd.server.http.openapi.forms import Part, text_schema
 
 
 def announcement_schema() -> Part:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may publish, operate, read or report: holders of tokens and of grants.
+"""Scopes, and who holds them: who may publish, operate, read or report.
 
 A grant has no secret at all: it names whose identity tokens count (`core/identity`,
 `identities`).
