@@ -274,7 +274,7 @@ def existing(
     """Return the release when it is published already.
 
     Raises:
-        RejectedError: it is, with other contents.
+        RejectedError: it is, with other contents, or unlike what is asked for now.
     """
     listed = catalog.find(order.version, order.platform)
     if listed is None:
@@ -291,7 +291,46 @@ def existing(
             do="release under a new version",
             code="release_exists",
         )
+    _check_asked(order, manifest)
     return Added(manifest=manifest, fresh=False)
+
+
+def _check_asked(order: Order, manifest: Manifest) -> None:
+    """Refuse what is asked of a published release, and was not when it was made.
+
+    What is not asked for (its default) says nothing.
+
+    Raises:
+        RejectedError: some of it is.
+    """
+    options = (
+        ("--seq", order.seq, manifest.seq),
+        ("--floor-seq", order.floor_seq, manifest.floor_seq),
+        ("--from-seq-min", order.from_seq_min, manifest.from_seq_min),
+        ("--min-updater", order.min_updater, manifest.min_updater),
+        ("--notes", order.notes, manifest.notes),
+    )
+    others = [
+        f"{option} {_short(value)}, published with {_short(published)}"
+        for option, value, published in options
+        if value not in {None, 0, (), FIRST, published}
+    ]
+    if others:
+        raise RejectedError(
+            f"{order.product} {order.version} exists, made with other options: "
+            + "; ".join(others),
+            means="a published release never changes; nothing was done",
+            do="leave these options away, or release under a new version",
+            code="release_exists",
+        )
+
+
+def _short(value: int | str | Notes | None) -> str:
+    """Return what was asked for, as a message shows it."""
+    if isinstance(value, tuple):
+        texts = (f"{language}={text[:30]!r}" for language, text in value)
+        return ", ".join(texts) or "none"
+    return str(value or "none")
 
 
 def place(catalog: Releases, order: Order) -> int:

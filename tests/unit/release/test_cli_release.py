@@ -153,7 +153,7 @@ def test_platforms_go_out_together(release, tmp_path):
 def test_directories_that_make_no_sense_are_wrong_usage(release, words):
     """None, or two for one platform."""
     on = ["--product", "acme", "--version", "1.0.0", "--channel", "stable"]
-    assert "updaterd release:" in release("push", *words, *on, expect=2)
+    assert "updaterd release push:" in release("push", *words, *on, expect=2)
 
 
 def test_a_build_log_gets_a_line_at_the_start_and_one_at_the_end(release, tmp_path):

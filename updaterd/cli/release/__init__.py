@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
+    from updaterd.errors import TransientError
+
 _MODULES: "Iterable[ModuleType]" = (
     init,
     push,
@@ -53,6 +55,12 @@ _MODULES: "Iterable[ModuleType]" = (
     keys,
 )
 
+_PUBLISHING = frozenset({
+    *("init", "push", "add", "publish", "promote", "rollout", "pause", "resume"),
+    *("yank", "refresh", "sync", "recover", "keys"),
+})
+"""Commands that machines may see something of: run again, they finish it."""
+
 EPILOG = """\
 a first release:
   updaterd release init acme-repo --profile prod --product acme --channel stable
@@ -74,35 +82,46 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it.
+    """Do it."""
+    return (
+        _answered(arguments) if getattr(arguments, "json", False) else _run(arguments)
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Do it; what the disk refuses is an error as all others are.
 
     Raises:
-        TransientError: the disk refused; nothing is half-published.
         BrokenPipeError: whoever read the output has left.
+        _refused: the disk refused; nothing is half-published.
     """
     try:
-        return (
-            _answered(arguments)
-            if getattr(arguments, "json", False)
-            else _run(arguments)
-        )
+        code: int = arguments.release_run(arguments)
     except BrokenPipeError:
         raise
     except OSError as error:
-        from updaterd.errors import TransientError
+        command: str = getattr(arguments, "release_command", "")
+        raise _refused(error, publishes=command in _PUBLISHING) from error
+    return code
 
-        raise TransientError(
+
+def _refused(error: OSError, *, publishes: bool) -> "TransientError":
+    from updaterd.errors import TransientError
+
+    if publishes:
+        return TransientError(
             f"the disk refused: {error}",
             means="machines see the whole publication or nothing of it",
             do="repair the disk, then run the same command again: it finishes the "
             "publication",
             code="disk",
-        ) from error
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    code: int = arguments.release_run(arguments)
-    return code
+        )
+    return TransientError(
+        f"the disk refused: {error}",
+        means="the command stopped there; it publishes nothing",
+        do="see to that path, then run the same command again",
+        code="disk",
+    )
 
 
 def _answered(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 """`updaterd release publish`: point a channel to a release."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,8 +49,6 @@ def configure(commands: options.Subcommands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Point a channel to a release."""
-    from updaterd.cli import EXIT_USAGE
-
     wrong = ""
     if arguments.file is not None:
         if arguments.product or arguments.version:
@@ -59,8 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif not (arguments.product and arguments.version and arguments.channel):
         wrong = "name --product, --version and --channel, or a signed release FILE"
     if wrong:
-        print(f"updaterd release publish: {wrong}", file=sys.stderr)
-        return EXIT_USAGE
+        return output.usage(arguments, wrong)
     if arguments.file is not None:
         return _take(arguments)
 

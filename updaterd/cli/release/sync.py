@@ -2,7 +2,6 @@
 """`updaterd release sync`: bring destinations to the repository's state."""
 
 import argparse
-import sys
 
 from updaterd.cli.release.parts import (
     delivery,
@@ -10,6 +9,7 @@ from updaterd.cli.release.parts import (
     feed,
     opening,
     options,
+    output,
 )
 
 MORE = """\
@@ -30,16 +30,12 @@ def configure(commands: options.Subcommands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it."""
-    from updaterd.cli import EXIT_USAGE
-
     workspace = opening.workspace(arguments)
     feed.check(arguments, workspace)
     if not destinations.destinations(arguments, workspace):
-        print(
-            "updaterd release sync: where to? Name --to, or set `to` in release.toml",
-            file=sys.stderr,
+        return output.usage(
+            arguments, "where to? Name --to, or set `to` in release.toml"
         )
-        return EXIT_USAGE
     delivery.deliver(arguments, workspace, thorough=True)
     if arguments.feed or workspace.settings.feed:
         repository = opening.published(workspace)

@@ -78,7 +78,8 @@ platform_missing: the release lacks a platform that the channel has
   | `--tree` for each; `--without` to leave those machines with what they have
 release_file_refused: a release file is not what a builder makes, or was changed since
   it was signed | build it again; look at who had it
-release_exists: that version is, or was, published with other contents
+release_exists: that version is, or was, published with other contents,
+  or other options
   | choose a new version
 repository_behind: what is published is newer than this workspace
   | bring the newest copy of `public/`; `release recover`
@@ -104,6 +105,7 @@ tree_changed: the folder changed while it was read | run it again
 unknown_matcher: the matcher is not known | see `--help`
 unreadable: a file cannot be read | correct its rights
 unused_key: no role uses the key | nothing
+usage: the command makes no sense as it was typed | see its `--help`
 useless_patch: a patch does not make the file | leave it out
 weak_passphrase: the passphrase for a new key is too short | choose a longer one
 workspace_exists: there is a repository already | choose another folder

@@ -36,6 +36,7 @@ class Folder:
 
         Raises:
             RefusedError: the directory is missing, or closed to us.
+            UnreachableError: it is gone meanwhile.
         """
         if not self._path.is_dir():
             raise RefusedError(
@@ -47,11 +48,15 @@ class Folder:
             for folder, _, names in os.walk(self._path, onerror=_stop):
                 for name in names:
                     path = Path(folder, name)
-                    status = path.lstat()
+                    try:
+                        status = path.lstat()
+                    except FileNotFoundError:
+                        continue  # another publisher's half file, or see below
                     if path.is_file() and not path.is_symlink():
                         files[path.relative_to(self._path).as_posix()] = Stored(
                             size=status.st_size, changed=status.st_mtime
                         )
+            self._check_there()
         return files
 
     def read(self, path: str, limit: int) -> Held | None:
@@ -59,11 +64,14 @@ class Folder:
 
         Raises:
             UnreachableError: it cannot be read, or is larger.
+            _GoneError: the directory is not there.
         """
         try:
             with self._translated(), (self._path / path).open("rb") as file:
                 data = file.read(limit + 1)
-        except FileNotFoundError:
+        except _GoneError:
+            if not self._path.is_dir():
+                raise
             return None
         if len(data) > limit:
             raise UnreachableError(f"{self._path / path} is larger than {limit} bytes")
@@ -77,6 +85,7 @@ class Folder:
         """
         target = self._path / path
         with self._translated():
+            self._check_there()  # a folder in its place would hide the disk's
             durable.make_dir(target.parent)
             fresh = target.with_name(f".{target.name}.{os.urandom(4).hex()}.new")
             try:
@@ -121,9 +130,18 @@ class Folder:
         with self._translated():
             (self._path / path).unlink(missing_ok=True)
 
+    def _check_there(self) -> None:
+        """Make sure that the directory itself did not vanish.
+
+        Raises:
+            FileNotFoundError: it did.
+        """
+        self._path.stat()
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the directory, for as long as it takes to look and write once."""
+        self._check_there()
         lock = self._path / _LOCK
         with locks.hold(lock, subject=f"the destination {self._path}", wait=True):
             yield
@@ -133,14 +151,17 @@ class Folder:
         """Turn what the disk says into what a destination says.
 
         Raises:
-            FileNotFoundError: as it is.
             RefusedError: for want of a right.
             UnreachableError: anything else.
+            _GoneError: that, where a file or the directory is not there.
         """
         try:
             yield
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise _GoneError(
+                f"{self._path}: gone while it was used: {error}",
+                do="mount it again, or make it (mkdir)",
+            ) from error
         except PermissionError as error:
             raise RefusedError(
                 f"no right to write in {self._path}: {error}",
@@ -148,6 +169,10 @@ class Folder:
             ) from error
         except OSError as error:
             raise UnreachableError(f"cannot write to {self._path}: {error}") from error
+
+
+class _GoneError(UnreachableError):
+    """There is no such file, or the whole directory is gone."""
 
 
 def _stop(error: OSError) -> None:

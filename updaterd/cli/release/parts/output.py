@@ -18,6 +18,24 @@ def answer(arguments: argparse.Namespace, **fields: object) -> None:
     arguments.answer = {**arguments.answer, **fields}
 
 
+def usage(arguments: argparse.Namespace, text: str) -> int:
+    """Say to people and programs that a command makes no sense; return its code."""
+    from updaterd.cli import EXIT_USAGE
+
+    command = f"updaterd release {arguments.release_command}"
+    print(f"{command}: {text}", file=sys.stderr)
+    answer(
+        arguments,
+        error={
+            "code": "usage",
+            "what": text,
+            "means": "nothing was done",
+            "do": f"see `{command} --help`",
+        },
+    )
+    return EXIT_USAGE
+
+
 def show_notes(arguments: argparse.Namespace, *changes: "Steered") -> None:
     """Print what the publisher should know about channels that were changed."""
     for steered in changes:

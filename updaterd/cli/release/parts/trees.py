@@ -3,12 +3,11 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from updaterd.cli.release.parts import options
+from updaterd.cli.release.parts import options, output
 from updaterd.core.bundle_kinds import FIRST
 
 if TYPE_CHECKING:
@@ -208,7 +207,7 @@ def trees(
     elif arguments.bsdiff and len(named) > 1:
         wrong = "--bsdiff goes with one directory: its platform is not said"
     if wrong:
-        print(f"updaterd release: {wrong}", file=sys.stderr)
+        output.usage(arguments, wrong)
         return []
     return named
 
