@@ -96,3 +96,75 @@ def test_what_both_sides_have_is_left_packed(tmp_path):
     assert made is not None
     (_, _, old), (_, _, new) = made.archives[0][0], made.archives[1][0]
     assert (len(old), len(new)) == (1, 1)
+
+
+def program(length=40_000):
+    """What is a program by its header, and nothing else."""
+    head = bytearray(length)
+    head[:6] = b"\x7fELF\x02\x01"
+    struct.pack_into("<QQ", head, 32, 64, length - 64)
+    struct.pack_into("<HHHH", head, 54, 56, 0, 64, 1)
+    return bytes(head)
+
+
+def entry(size):
+    """The header of a tar's member."""
+    head = bytearray(512)
+    head[257:262] = b"ustar"
+    head[124 : 124 + len(size)] = size
+    return bytes(head)
+
+
+@pytest.mark.parametrize(
+    ("size", "found"),
+    [
+        (b"00000140000\0", True),
+        (b"  140000 ", True),
+        (b"\0\x00140000", True),
+        (b"-1000", False),  # a step back to this very header, for ever
+        (b"-140000", False),
+        (b"+140000", False),
+        (b"140_000", False),
+        (b"0o140000", False),
+        (b"\x80" + bytes(9) + b"\x02\x00", False),
+    ],
+)
+def test_tar_whose_size_is_no_octal_number_ends_there(tmp_path, size, found):
+    data = entry(size) + program() + bytes(20_000)
+    marks, _ = survey(data, tmp_path)
+
+    assert [mark.start for mark in marks] == [512] * found
+
+
+def test_blocks_of_nothing_are_paid_for(tmp_path):
+    """They inflate to no byte: each mark before them would have them read for free."""
+    nothing = b"\0\0\0\xff\xff" * 100_000
+    data = b"\x78\x9c" + nothing
+    budget = Budget(tmp_path)
+    budget.begin(len(data))
+    before = budget.room
+
+    assert finder.inflated(data, 2, budget) is None
+    assert before - budget.room >= len(nothing)
+
+
+def test_headers_of_what_is_stored_are_paid_for(tmp_path):
+    """Each may lead to the same bytes with a long name, and a long table."""
+    length = 40_000
+    head = struct.pack(
+        "<4sHHHIIIIHH", b"PK\x03\x04", 0, 0, 0, 0, 0, length, length, 60_000, 0
+    )
+    data = head * 1000 + bytes(60_000 + length)
+    budget = Budget(tmp_path)
+    budget.begin(len(data))
+    before = budget.room
+
+    assert not finder.survey(data, budget)
+    assert before - budget.room >= 1000 * 256
+
+
+def test_program_with_a_table_that_none_has_is_bytes(tmp_path):
+    data = bytearray(program(4_000_000))
+    struct.pack_into("<H", data, 56, 65_535)
+
+    assert not survey(bytes(data), tmp_path)[0]

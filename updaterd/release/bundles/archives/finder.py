@@ -36,6 +36,9 @@ _CHUNK = b"IDAT"
 _ELF = b"\x7fELF\x02\x01"
 _LOCAL = struct.Struct("<4xHHH4xIIIHH")
 _BLOCK = 512
+_OCTAL = re.compile(rb"[\0 ]*([0-7]*)[\0 ]*")
+_LONGEST_NAME = 1 << 10  # bytes of a member's name that are kept
+_MOST_SEGMENTS = 1 << 10  # of a program; real ones have about ten
 _HEADED = b"P\x1f"  # what headers begin with that many other bytes do not
 
 
@@ -149,7 +152,9 @@ def inflated(view: View, start: int, budget: Budget) -> tuple[int, View] | None:
                     return None
             data = decoder.decompress(packed, _MOST)
             size += len(data)
-            budget.room -= len(data)
+            # also what is read to no end: blocks of nothing are work, too
+            unread = len(decoder.unconsumed_tail) + len(decoder.unused_data)
+            budget.room -= max(len(data), len(packed) - unread)
             if budget.room < 0:
                 return None
             parts.append(data)
@@ -210,6 +215,7 @@ def _between(  # noqa: PLR0913, PLR0917 - what is known of it
             return
         place = match.start()
         at = place + 1
+        budget.room -= _ATTEMPT
         head = _head(view, place)
         if head is None:
             continue
@@ -231,7 +237,6 @@ def _stream(  # noqa: PLR0913, PLR0917 - what is known of it
     view: View, mark: int, start: int, name: str, budget: Budget, depth: int
 ) -> Stream | None:
     """Return the stream that begins at a place, if there is one."""
-    budget.room -= _ATTEMPT
     ending = inflated(view, start, budget)
     if ending is None:
         return None
@@ -276,7 +281,7 @@ def _member(view: View, place: int) -> tuple[int, str, int] | None:
     start = place + _LOCAL.size + names + extra
     if flags & 1 or method not in {0, 8}:  # what is encrypted is noise
         return None
-    called = view[place + _LOCAL.size : place + _LOCAL.size + names]
+    called = view[place + _LOCAL.size : place + _LOCAL.size + names][:_LONGEST_NAME]
     name = called.decode("utf-8", "replace")
     if method == 8:
         return start, name, 0
@@ -312,7 +317,8 @@ def _program_end(view: View, start: int, end: int) -> int:
     segments, sections = struct.unpack_from("<QQ", head, 32)
     size, count, wide, many = struct.unpack_from("<HHHH", head, 54)
     last = sections + wide * many
-    if size != 56 or segments + size * count > end - start:
+    too_many = count > _MOST_SEGMENTS  # a table that each header before it would read
+    if size != 56 or too_many or segments + size * count > end - start:
         return 0
     table = view[start + segments : start + segments + size * count]
     for _, _, offset, _, _, length, _, _ in struct.iter_unpack("<IIQQQQQQ", table):
@@ -325,10 +331,12 @@ def _stored(view: View) -> Iterator[tuple[int, tuple[int, str]]]:
     at = 0
     while view[at + 257 : at + 262] == b"ustar":
         head = view[at : at + _BLOCK]
-        try:
-            size = int(head[124:136].strip(b"\0 ") or b"0", 8)
-        except ValueError:
+        # digits alone: a sign would lead backwards, and what is larger than they can
+        # say has a notation of its own
+        digits = _OCTAL.fullmatch(head[124:136])
+        if digits is None:
             return
+        size = int(digits[1] or b"0", 8)
         start = at + _BLOCK
         if end := _program_end(view, start, min(start + size, len(view))):
             yield start, (end, head[:100].rstrip(b"\0").decode("utf-8", "replace"))
