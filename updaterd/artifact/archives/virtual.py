@@ -14,7 +14,7 @@ from updaterd.artifact.apply.old_files import open_file
 from updaterd.artifact.apply.output import Output, Outputs
 from updaterd.artifact.archives import layout
 from updaterd.artifact.archives.deflating import Deflated
-from updaterd.artifact.archives.inflating import DamagedError, inflate
+from updaterd.artifact.archives.inflating import Allowance, DamagedError, inflate
 from updaterd.artifact.archives.scratch import Scratch
 from updaterd.artifact.folders import Folders
 from updaterd.artifact.script import LONG, MADE, Item, Script
@@ -96,6 +96,9 @@ class Virtual:
                 self._pieces[place] = len(sources)
                 sources += [replaced(file, length=size) for size in archive.pieces]
         self.script = Script((), tuple(items), tuple(sources), self._layout.places)
+        self._places = {  # of pieces that are read again, among what is read
+            piece: len(sources) + at for at, piece in enumerate(self._layout.places)
+        }
         self._plan = plan
 
     @property
@@ -126,14 +129,16 @@ class Virtual:
             OSError: the disk refused.
         """
         scratch.inside = self.inside
+        allowance = Allowance()
         with Folders(root) as folders:
             for place, archive in self._old.items():
                 fd = open_file(folders, self._plan.sources[place])
                 if fd is None:
                     continue
                 base = scratch.length
+                allowance.begin(self._plan.sources[place].length)
                 try:
-                    inflate(fd, archive.steps, scratch.write)
+                    inflate(fd, archive.steps, scratch.write, allowance)
                 except DamagedError:
                     continue
                 finally:
@@ -167,10 +172,9 @@ class Virtual:
             return []
         first = self._first[path]
         out, at = [], 0
-        numbers = {place: at for at, place in enumerate(self.script.places)}
         for number, size in enumerate(self._new[path][0].pieces):
-            if first + number in numbers:
-                place = len(self.script.sources) + numbers[first + number]
+            place = self._places.get(first + number)
+            if place is not None:
                 out.append((place, at))
             at += size
         return out
