@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from updaterd.store.journal import Journal
     from updaterd.store.outbox import Outbox
 
-_DEADLINE_S = 10.0
+_REQUEST_S = 10.0
+_AFTER_UPDATE_S = 10.0
+_SEND_S = 100.0  # less than the daemon's patience with the process (`daemon/mail.py`)
 _EXPLAINED = """\
 A machine reports nothing unless `[reports]` in its configuration says `send = true`.
 Then the end of each deployment is one report: codes and numbers, no name, user, path
@@ -70,7 +72,7 @@ def _send(settings: "Settings", *, as_json: bool) -> int:
     state = Path(settings.directories.state)
     with closing(open_state(state / "state.db")) as connection:
         outbox = Outbox(connection)
-        sent = flush(settings, outbox, at_once=True)
+        sent = flush(settings, outbox, within_s=_SEND_S, at_once=True)
         waits = outbox.sending()
     if as_json:
         document = {"sent": sent.sent, "dropped": sent.dropped}
@@ -147,8 +149,16 @@ def _show(settings: "Settings", *, as_json: bool) -> int:
     return 0
 
 
-def flush(settings: "Settings", outbox: "Outbox", *, at_once: bool) -> "Sent":
+def flush(
+    settings: "Settings", outbox: "Outbox", *, within_s: float, at_once: bool
+) -> "Sent":
     """Send what waits in the outbox.
+
+    Args:
+        settings: with `[reports]`.
+        outbox: where they are.
+        within_s: how long all of it may take.
+        at_once: a person asks, or the daemon, which looked at the time.
 
     Raises:
         BrokenError: the network settings of `[reports]` cannot be used.
@@ -166,7 +176,7 @@ def flush(settings: "Settings", outbox: "Outbox", *, at_once: bool) -> "Sent":
         ca_file=network.ca_file,
         proxy=network.proxy,
         origin=reports.url,
-        deadline_s=_DEADLINE_S,
+        deadline_s=_REQUEST_S,
     ) as fetcher:
         return Sender(
             settings=reports,
@@ -176,7 +186,7 @@ def flush(settings: "Settings", outbox: "Outbox", *, at_once: bool) -> "Sent":
             now=wall_clock,
             steady=steady_clock,
             draw=random_draw,
-        ).send(at_once=at_once)
+        ).send(within_s=within_s, at_once=at_once)
 
 
 def after_update(settings: "Settings", journal: "Journal") -> None:
@@ -192,4 +202,4 @@ def after_update(settings: "Settings", journal: "Journal") -> None:
     outbox = journal.outbox
     with contextlib.suppress(UpdaterError, OSError, sqlite3.Error):
         if outbox.count():
-            flush(settings, outbox, at_once=False)
+            flush(settings, outbox, within_s=_AFTER_UPDATE_S, at_once=False)

@@ -23,6 +23,8 @@ MAX_BODY = 128 * 1024
 """Bytes of one request: 64 reports of the largest size that a machine makes."""
 MOST_TAGS = 8
 MAX_TAG = 32
+LONGEST_PAUSE_S = 7 * 3600.0
+"""Seconds for which a machine puts off sending, at most."""
 LONGEST_S = 400 * 86400.0
 """Seconds that a part of an update may take, as far as anybody believes it."""
 
@@ -132,6 +134,18 @@ class Moment(NamedTuple):
 
     at: float
     steady: float | None
+
+
+def meant(at: float, now: float) -> float:
+    """Return a moment before which nothing is due, where it can have been meant.
+
+    One that is further ahead than any pause was set by a clock that was ahead, and has
+    been put right: it would hold up reports for as long as that clock was wrong.
+
+    Returns:
+        0, long ago, in place of such a one.
+    """
+    return at if at <= now + LONGEST_PAUSE_S else 0.0
 
 
 def elapsed(since: Moment | None, until: Moment | None) -> float | None:

@@ -60,7 +60,7 @@ class Mail:
     def _pause_s(self) -> float:
         """Return how long nothing is due."""
         try:
-            due_at = self._outbox.due_at()
+            due_at = self._outbox.due_at(self._clocks.now())
         except sqlite3.Error:
             due_at = None  # the schedule meets it too, and says so
         if due_at is None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP for code that waits: whole-request deadlines, byte limits, no surprises."""
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -204,16 +205,28 @@ class Fetcher:
         return status, answer
 
     def exchange(
-        self, url: str, body: bytes, *, headers: Mapping[str, str]
+        self,
+        url: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str],
+        within_s: float = math.inf,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Return status, headers (names in lower case) and body; else as `post`.
+
+        Args:
+            url: as there.
+            body: as there.
+            headers: as there.
+            within_s: what the caller has left, where that is less than `deadline_s`.
 
         Raises:
             too_much: more than 64 KiB.
         """
-        until = time.monotonic() + self.deadline_s
+        deadline_s = min(self.deadline_s, within_s)
+        until = time.monotonic() + deadline_s
         sent = {"Content-Type": "application/json", **headers}
-        answer = self._send("POST", url, sent, self.deadline_s, body)
+        answer = self._send("POST", url, sent, deadline_s, body)
         try:
             got = bytearray()
             while chunk := answer.read(_remaining(url, until)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Send what waits in the outbox: a few requests, each bounded, and leave word.
+"""Send what waits in the outbox: a few requests, all within one time; leave word.
 
 Nobody waits for it and nothing depends on it. A server that is busy says when to come
 again; one that is wrong, or away, is tried with backoff, and what it refuses for ever
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from updaterd.core.backoff import Backoff
 from updaterd.core.dataclass import dataclass
-from updaterd.core.report import MOST, Moment, elapsed, join
+from updaterd.core.report import MOST, Moment, elapsed, join, meant
 from updaterd.core.retry_after import parse_retry_after
 from updaterd.core.settings import Reports
 from updaterd.core.text import printable
@@ -37,7 +37,22 @@ class Sent:
 
 
 class _PutOffError(Exception):
-    """Not now: the outbox knows when."""
+    """Not now: the outbox knows when, or the time for this run is over."""
+
+
+class _Run:
+    """One run of sending.
+
+    Attributes:
+        until: when it is over, by the clock that nobody sets.
+        answered: requests that a server answered, whatever it said.
+        sent: reports that were taken.
+        dropped: reports that were refused for ever.
+    """
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.answered = self.sent = self.dropped = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +77,12 @@ class Sender:
     steady: Callable[[], float]
     draw: Callable[[], float]
 
-    def send(self, *, at_once: bool = False) -> Sent:
+    def send(self, *, within_s: float, at_once: bool = False) -> Sent:
         """Send what waits, if it is time.
 
         Args:
+            within_s: how long all of it may take; what is left then waits, which is no
+                failure. A server that is slow, or refuses each of them, takes no more.
             at_once: a person asks: the pause after a failure does not count.
 
         Raises:
@@ -74,37 +91,48 @@ class Sender:
         Power cut: what a server took and was not noted is sent again, and counted
             once: it bears the same id.
         """
-        sent = dropped = 0
+        run = _Run(self.steady() + within_s)
         try:
             with locks.hold(self.state / "locks" / "reports.lock", subject="reports"):
                 for _ in range(_MOST_REQUESTS):
-                    if not at_once and self.outbox.sending().next_at > self.now():
+                    if not at_once and self._is_held():
                         break
                     rows = self.outbox.waiting(most=MOST, most_bytes=_BATCH_BYTES)
                     if not rows:
                         break
-                    accepted, refused = self._send(rows)
-                    sent, dropped = sent + accepted, dropped + refused
+                    self._send(rows, run)
         except (_PutOffError, locks.BusyError):
             pass
-        return Sent(sent=sent, dropped=dropped, waiting=self.outbox.count())
+        return Sent(sent=run.sent, dropped=run.dropped, waiting=self.outbox.count())
 
-    def _send(self, rows: Sequence[Row]) -> tuple[int, int]:
-        """Send these; return how many were taken and dropped.
+    def _is_held(self) -> bool:
+        """Tell whether a failure, or a busy server, put the next attempt off."""
+        now = self.now()
+        return meant(self.outbox.sending().next_at, now) > now
+
+    def _send(self, rows: Sequence[Row], run: _Run) -> None:
+        """Send these.
 
         Raises:
-            _PutOffError: none of them now.
+            _PutOffError: no more of them now.
         """
+        left_s = run.until - self.steady()
+        if left_s <= 0:
+            raise _PutOffError
         try:
             status, headers, body = self.fetcher.exchange(
                 self.settings.url,
                 join([row.body for row in rows]),
                 headers=self._headers(rows),
+                within_s=left_s,
             )
-        except UpdaterError as error:
-            raise self._put_off(error.code, error.cause) from error
-        except OSError as error:
+        except (UpdaterError, OSError) as error:
+            if run.answered and self.steady() >= run.until:
+                raise _PutOffError from error  # it had what the others left it
+            if isinstance(error, UpdaterError):
+                raise self._put_off(error.code, error.cause) from error
             raise self._put_off("network", str(error)) from error
+        run.answered += 1
         after = parse_retry_after(
             headers.get("retry-after", ""),
             date=headers.get("date", ""),
@@ -114,18 +142,20 @@ class Sender:
             now = self.now()
             next_at = now + min(after, 3600.0) * (1 + self.draw()) if after else 0.0
             self.outbox.sent(rows, now=now, next_at=next_at)
-            return len(rows), 0
+            run.sent += len(rows)
+            return
         reply = printable(body[:200].decode("utf-8", "replace"), longest=200)
         text = f"the server answered {status}: {reply}"
         if status not in _REFUSED_FOR_EVER:
             raise self._put_off(f"http_{status}", text, after)
         if len(rows) == 1:
             self.outbox.drop(rows[0], reason=text)
-            return 0, 1
+            run.dropped += 1
+            return
         # one of them is refused: the others are not to suffer for it
         half = len(rows) // 2
-        first, second = self._send(rows[:half]), self._send(rows[half:])
-        return first[0] + second[0], first[1] + second[1]
+        self._send(rows[:half], run)
+        self._send(rows[half:], run)
 
     def _headers(self, rows: Sequence[Row]) -> Mapping[str, str]:
         """Return what goes with the reports: how old each is."""

@@ -14,6 +14,7 @@ import sqlite3
 
 from updaterd import __version__
 from updaterd.core import lifecycle
+from updaterd.core.report import meant
 from updaterd.core.settings import Product, Settings
 from updaterd.core.text import public_url
 from updaterd.status import sections
@@ -107,7 +108,7 @@ def collect(
         cage=daemon["cage"] if daemon else None,
         feed=_feed(connection, settings, daemon["feed"] if daemon else None),
         trust=_trust(journal, now),
-        reports=_reports(connection, settings),
+        reports=_reports(connection, settings, now),
         notice=(journal and journal.meta("set_aside")) or None,
         abandoned=abandoned(journal, settings.products) if journal else [],
         products=tuple(
@@ -163,7 +164,7 @@ def _trust(journal: Records | None, now: float) -> sections.Trust:
 
 
 def _reports(
-    connection: sqlite3.Connection | None, settings: Settings
+    connection: sqlite3.Connection | None, settings: Settings, now: float
 ) -> sections.Reports:
     send, url = settings.reports.send, public_url(settings.reports.url)
     if connection is None or not send:
@@ -176,7 +177,7 @@ def _reports(
         waiting=waiting,
         lost=state.lost_ever,
         sent_at=iso(state.sent_at),
-        next_attempt_at=iso(state.next_at or None) if waiting else None,
+        next_attempt_at=iso(meant(state.next_at, now) or None) if waiting else None,
         error=sections.LastError(state.code, state.error) if state.code else None,
     )
 

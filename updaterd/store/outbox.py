@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from updaterd.core.dataclass import dataclass
-from updaterd.core.report import Moment
+from updaterd.core.report import Moment, meant
 from updaterd.store.records import Note
 from updaterd.store.report_rows import (
     SECRET,
@@ -80,12 +80,17 @@ class Outbox:
         ).fetchone()
         return int(count)
 
-    def due_at(self) -> float | None:
-        """Return when the next attempt is due, Unix seconds; None: nothing waits."""
+    def due_at(self, now: float) -> float | None:
+        """Return when the next attempt is due, Unix seconds; None: nothing waits.
+
+        Moments that a clock which was ahead has left count as past.
+        """
         (oldest,) = self._db.execute(
             "SELECT min(at) FROM outbox WHERE state = 'waiting'"
         ).fetchone()
-        return None if oldest is None else max(self.sending().next_at, oldest)
+        if oldest is None:
+            return None
+        return max(meant(self.sending().next_at, now), meant(oldest, now))
 
     def waiting(self, *, most: int, most_bytes: int) -> tuple[Row, ...]:
         """Return the oldest that wait, as many as go into one request."""

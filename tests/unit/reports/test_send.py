@@ -6,12 +6,12 @@ from contextlib import closing
 
 import pytest
 
-from updaterd.core.report import MOST
+from updaterd.core.report import MOST, meant
 from updaterd.core.settings import Reports
 from updaterd.errors import TransientError
-from updaterd.reports.send import Sender
+from updaterd.reports.send import Sender, Sent
 from updaterd.store.outbox import Outbox
-from updaterd.store.schema import open_state
+from updaterd.store.schema import open_state, transaction
 from updaterd.system import locks
 
 URL = "https://updates.example.com/v1/reports"
@@ -26,9 +26,12 @@ class Server:
         self.came: list[list[dict]] = []
         self.headers: list[dict] = []
         self.bodies: list[bytes] = []
+        self.patience: list[float] = []
 
-    def exchange(self, url, body, *, headers):
+    def exchange(self, url, body, *, headers, within_s):
         assert url == URL
+        assert within_s > 0
+        self.patience.append(within_s)
         self.bodies.append(body)
         self.came.append(json.loads(body))
         self.headers.append(dict(headers))
@@ -50,16 +53,17 @@ class Rig:
         self.now = NOW
 
     def fill(self, count, size=10):
-        self.connection.executemany(
-            "INSERT INTO outbox (id, product, body, at, steady, state) "
-            "VALUES (?, 'acme', ?, ?, ?, 'waiting')",
-            [
-                (f"r{n}", json.dumps({"n": n, "x": "x" * size}).encode(), NOW, 5.0)
-                for n in range(count)
-            ],
-        )
+        with transaction(self.connection):
+            self.connection.executemany(
+                "INSERT INTO outbox (id, product, body, at, steady, state) "
+                "VALUES (?, 'acme', ?, ?, ?, 'waiting')",
+                [
+                    (f"r{n}", json.dumps({"n": n, "x": "x" * size}).encode(), NOW, 5.0)
+                    for n in range(count)
+                ],
+            )
 
-    def send(self, server, **how):
+    def send(self, server, within_s=10.0, draw=0.5, **how):
         sender = Sender(
             settings=Reports(send=True, url=URL),
             outbox=self.outbox,
@@ -67,9 +71,9 @@ class Rig:
             state=self.state,
             now=lambda: self.now,
             steady=lambda: 5.0 + self.now - NOW,
-            draw=lambda: 0.5,
+            draw=lambda: draw,
         )
-        return sender.send(**how)
+        return sender.send(within_s=within_s, **how)
 
 
 @pytest.fixture
@@ -190,3 +194,88 @@ def test_two_senders_do_not_meet(rig):
         assert rig.send(server).waiting == 1
 
     assert server.came == []
+
+
+def slow(rig, seconds, answer):
+    """What a server answers after some time."""
+
+    def judge(batch):
+        rig.now += seconds
+        return answer
+
+    return judge
+
+
+@pytest.mark.parametrize("status", [202, 400, 413, 422])
+@pytest.mark.parametrize("within_s", [10.0, 100.0])
+def test_server_that_is_slow_and_refuses_each_alone_holds_up_nothing(
+    rig, status, within_s
+):
+    """An update ends with this: one time for all requests, halving included."""
+    rig.fill(1000)
+    server = Server(*[slow(rig, 3.0, status)] * 3000)
+    sent = rig.send(server, within_s, at_once=True)
+
+    assert rig.now - NOW < within_s + 3.0
+    assert all(
+        left <= within_s - 3.0 * number for number, left in enumerate(server.patience)
+    )
+    assert sent.sent + sent.dropped + sent.waiting == 1000
+    assert rig.outbox.sending().failures == 0
+    assert rig.outbox.sending().next_at == 0.0
+
+
+def test_request_that_had_only_what_others_left_is_no_failure(rig):
+    rig.fill(MOST + 1)
+    late = TransientError("no answer in time", code="timeout")
+    server = Server(slow(rig, 8.0, 202), slow(rig, 2.0, late))
+
+    assert rig.send(server).waiting == 1
+    assert rig.outbox.sending().failures == 0
+
+
+def test_server_that_answers_nothing_in_all_that_time_is_a_failure(rig):
+    rig.fill(1)
+    late = TransientError("no answer in time", code="timeout")
+    rig.send(Server(slow(rig, 10.0, late)))
+
+    assert rig.outbox.sending().code == "timeout"
+    assert rig.outbox.sending().next_at > rig.now
+
+
+def test_what_was_taken_before_a_failure_is_counted(rig):
+    rig.fill(4)
+    server = Server(400, 202, 503)
+
+    assert rig.send(server) == Sent(sent=2, waiting=2)
+
+
+@pytest.mark.parametrize("days", [1, 20 * 365])
+def test_clock_that_was_ahead_and_was_put_right_does_not_end_reports(rig, days):
+    rig.fill(1)
+    rig.now += days * 86400
+    rig.send(Server(503))
+    assert rig.outbox.sending().next_at > rig.now
+    rig.now = NOW
+
+    assert rig.outbox.due_at(rig.now) <= rig.now
+    assert rig.send(Server()).sent == 1
+
+
+def test_report_of_a_clock_that_was_ahead_is_due(rig):
+    rig.fill(1)
+    rig.connection.execute("UPDATE outbox SET at = at + 1e9")
+
+    assert rig.outbox.due_at(NOW) <= NOW
+
+
+def test_no_pause_is_taken_for_a_clock_that_was_ahead(rig):
+    """The longest that any failure and any server can ask for is still waited."""
+    rig.fill(1)
+    for _ in range(20):
+        rig.now = NOW
+        rig.send(Server((503, {"retry-after": "86400"})), at_once=True, draw=0.999)
+        assert rig.outbox.due_at(NOW) == rig.outbox.sending().next_at > NOW
+    rig.send(Server((202, {"retry-after": "86400"})), at_once=True, draw=0.999)
+
+    assert meant(rig.outbox.sending().next_at, NOW) > NOW
