@@ -83,7 +83,9 @@ def test_schemathesis_finds_nothing(feed, tmp_path):
         print(done.stdout[-600:])
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     operations = [
-        path for path, methods in describe()["paths"].items() for _ in methods
+        path
+        for path, item in describe()["paths"].items()
+        for method in item.keys() & {"get", "head", "post"}  # and not "parameters"
     ]
     rest = [path for path in operations if not re.match(which_not[1], path)]
     selected = 2 if which else len(rest)

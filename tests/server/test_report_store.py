@@ -175,6 +175,64 @@ def test_names_that_a_liar_invents_are_bounded(open_one):
     assert places <= 11
 
 
+def test_releases_that_a_liar_invents_hide_none_of_another_product(open_one):
+    store = open_one(Keeping(releases=10))
+    store.add(received(*(
+        report(n, f"9.{n}", n, product="other", from_version=f"8.{n}", from_seq=n)
+        for n in range(100)
+    )))  # fmt: skip
+    store.add(received(report(1), report(2)))
+
+    assert release(store).running == 2
+    assert {"acme": 2, "other": 100} == {
+        population.product: population.machines for population in store.populations()
+    }
+
+
+def test_release_that_a_liar_numbers_higher_is_counted_as_the_others_do(store):
+    store.add(received(report(1), report(2), report(3, seq=2**53 - 1)))
+
+    assert (release(store).seq, release(store).running) == (2, 2)
+
+
+def test_words_that_a_liar_invents_are_bounded(open_one):
+    store = open_one(Keeping(words=10))
+    store.add(received(*(
+        report(n, code=f"c{n}", path=f"p{n}", tags=(f"t{n}",)) for n in range(100)
+    )))  # fmt: skip
+
+    assert release(store).running == 100
+    for table in ("manner", "origin"):
+        ((names,),) = store.rows(f"SELECT count(*) FROM {table}")  # noqa: S608 - our own names
+        assert names <= 11
+
+
+def test_counts_that_a_liar_drives_up_overflow_nothing(store):
+    store.add(received(report(1)))
+    store.run("UPDATE tally SET bytes_fetched = ?", ((1 << 50) + 1,))
+    store.add(received(report(1, bytes_fetched=2**53 - 1), report(2)))
+    assert release(store).bytes_fetched == (1 << 50) + 1
+
+
+def test_names_of_what_is_kept_no_longer_go(open_one):
+    store = open_one()
+    store.add(received(*(report(n, f"9.{n}", n, code=f"c{n}") for n in range(50))))
+    store.trim(NOW_MS + 500 * DAY_MS)
+
+    for table in ("place", "manner", "origin", "adoption", "population", "latency"):
+        query = f"SELECT count(*) FROM {table}"  # noqa: S608 - our own names
+        assert [(0,)] == store.rows(query), table
+    store.add(received(report(1)))
+    assert release(store).running == 1
+
+
+def test_newest_are_those_of_the_largest_channels(store):
+    store.add(received(report(1), report(2)))
+    store.add(received(*(report(3, product=f"a{n:03}") for n in range(250))))
+
+    assert "acme" in [product for product, _, _ in store.newest(1)]
+
+
 # ---- the clock
 
 

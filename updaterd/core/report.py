@@ -21,6 +21,11 @@ MOST = 64
 """Reports in one request."""
 MAX_BODY = 128 * 1024
 """Bytes of one request: 64 reports of the largest size that a machine makes."""
+FLEET_PATH = "/v1/fleet"
+CHANNEL_PATH = "/v1/fleet/products/{product}/channels/{channel}"
+RELEASE_PATH = "/v1/fleet/products/{product}/channels/{channel}/releases/{version}"
+"""Where a server of reports says what they come to."""
+_SPARE = 8 * MOST  # of members that a newer machine may send
 MOST_TAGS = 8
 MAX_TAG = 32
 LONGEST_PAUSE_S = 7 * 3600.0
@@ -233,6 +238,10 @@ def parse_all(body: bytes) -> list[Report]:
         raise MalformedError(
             f"the reports have {len(body)} bytes, the limit is {MAX_BODY}",
             code="too_large",
+        )
+    if body.count(b"{") + body.count(b"[") > 2 * MOST + 1 + _SPARE:
+        raise MalformedError(
+            f"the reports hold more than {MOST} objects", code="too_large"
         )
     try:
         text = body.decode("utf-8")

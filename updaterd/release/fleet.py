@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from updaterd.core.report import CHANNEL_PATH, FLEET_PATH
 from updaterd.errors import BrokenError
 from updaterd.net import Fetcher, HttpError
 
 _LIMIT = 8 << 20
 _EVENTS = "/v1/events"
-_FLEET = "/v1/fleet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,15 @@ def address(feed: str) -> str:
     Raises:
         BrokenError: it is no address of a feed.
     """
-    if feed.endswith(_FLEET):
+    if feed.endswith(FLEET_PATH):
         return feed
     if not feed.endswith(_EVENTS):
         raise BrokenError(
             f"{feed!r:.200} does not end in {_EVENTS}",
-            do=f"give --feed an address that ends in {_EVENTS} or {_FLEET}",
+            do=f"give --feed an address that ends in {_EVENTS} or {FLEET_PATH}",
             code="not_a_feed",
         )
-    return feed.removesuffix(_EVENTS) + _FLEET
+    return feed.removesuffix(_EVENTS) + FLEET_PATH
 
 
 def read(
@@ -62,7 +62,7 @@ def read(
     channels = []
     for row in _get(fetcher, url)["channels"]:
         if product in {None, row["product"]}:
-            place = "/products/{product}/channels/{channel}".format(
+            place = CHANNEL_PATH.removeprefix(FLEET_PATH).format(
                 product=quote(row["product"]), channel=quote(row["channel"])
             )
             answer = _get(fetcher, f"{url}{place}?limit={limit}")

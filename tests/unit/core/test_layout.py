@@ -30,7 +30,8 @@ MENTIONED = re.compile(
 def literals(tree: ast.AST):
     """Yield the strings that code works with, and whether each is a step of a path.
 
-    Not prose: docstrings, help and messages name files as people know them.
+    Not prose: docstrings, help and messages name files as people know them; nor what
+    a server answers at (`/v1/...`).
     """
     steps = {
         id(side)
@@ -41,7 +42,7 @@ def literals(tree: ast.AST):
     for node in ast.walk(tree):
         if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
             continue
-        if not re.search(r"\s", node.value):
+        if not re.search(r"\s", node.value) and not node.value.startswith("/v1/"):
             yield node, id(node) in steps
 
 

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from updaterd.clocks import random_draw
 from updaterd.core import codes
-from updaterd.core.report import MAX_BODY
+from updaterd.core.report import CHANNEL_PATH, FLEET_PATH, MAX_BODY, RELEASE_PATH
 from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
 from updaterd.server.client_address import Proxies
 from updaterd.server.http.answers import problem, unavailable
@@ -38,8 +38,6 @@ _MOST_SENDERS = 20_000
 MOST_RELEASES = 100
 _AWAY_S = 10.0  # how long those who are sent away stay, at least
 STATUS = {"too_large": 413, "scope_missing": 403}
-CHANNEL_PATH = "/v1/fleet/products/{product}/channels/{channel}"
-FLEET_PATH = "/v1/fleet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +88,8 @@ class Reports:
             token = self._token(headers)
             if refusal := self._refuse(scope, token):
                 return refusal
-            body = await _body(headers, receive)
+            with self._ingest.room(_announced(headers)):
+                body = await _body(headers, receive)
             may = _anything if self._options.take == "open" else _covered(token)
             ages = headers.get(b"reports-age", b"").decode("latin-1")
             await self._ingest.take(body, ages, may)
@@ -142,6 +141,12 @@ class _GoneError(Exception):
     """Who sent the body has gone before it was whole."""
 
 
+def _announced(headers: Mapping[bytes, bytes]) -> int:
+    """Return how many bytes a body may have: as announced, within the limit."""
+    length = headers.get(b"content-length", b"")
+    return min(int(length), MAX_BODY) if length.isdigit() else MAX_BODY
+
+
 async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     """Read a body, no longer than allowed and no slower.
 
@@ -191,7 +196,7 @@ class Fleet:
         return [
             Route(FLEET_PATH, self.fleet),
             Route(CHANNEL_PATH, self.channel),
-            Route(f"{CHANNEL_PATH}/releases/{{version}}", self.release),
+            Route(RELEASE_PATH, self.release),
         ]
 
     async def fleet(self, request: Request) -> Response:

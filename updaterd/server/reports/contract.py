@@ -39,14 +39,18 @@ class Keeping:
         reports_s: each report, seconds.
         hours_s: counts by the hour, and verdicts.
         machines_s: a machine since its last word.
-        releases: names of releases that are kept apart: a liar who invents more of
-            them adds to one row.
+        releases: names of releases of a channel that are kept apart, and
+        channels: so many channels: a liar who invents more adds to one row of the
+            channel, and nobody's but that channel's.
+        words: combinations of code, trigger and path, and of tags and updater.
     """
 
     reports_s: float = 90 * 86400.0
     hours_s: float = 400 * 86400.0
     machines_s: float = 400 * 86400.0
-    releases: int = 20_000
+    releases: int = 2_000
+    channels: int = 1_000
+    words: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)

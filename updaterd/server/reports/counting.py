@@ -17,6 +17,9 @@ from updaterd.server.reports.tables import Row
 from updaterd.server.reports.totals import Totals
 
 HOUR_MS = 3_600_000
+_MOST_BYTES = 1 << 40  # of one update, as far as anybody believes it
+_MOST = 1 << 50
+"""Where a count stays: what is above it was made up, and must not overflow a sum."""
 
 
 class CountingStore(Totals):
@@ -60,8 +63,8 @@ class CountingStore(Totals):
             cell = tally[place, came.at_ms // HOUR_MS * HOUR_MS, manner]
             for at, value in enumerate((
                 1,
-                min(report.bytes_fetched, 1 << 40),
-                min(report.bytes_full, 1 << 40),
+                min(report.bytes_fetched, _MOST_BYTES),
+                min(report.bytes_full, _MOST_BYTES),
                 min(report.lost, 1 << 20),
             )):
                 cell[at] += value
@@ -85,9 +88,11 @@ class CountingStore(Totals):
             ("place", "hour", "manner", "n", "bytes_fetched", "bytes_full", "lost"),
             [(*key, *cell) for key, cell in sorted(tally.items())],
             "ON CONFLICT (place, hour, manner) DO UPDATE SET n = tally.n + excluded.n, "
-            "bytes_fetched = tally.bytes_fetched + excluded.bytes_fetched, "
-            "bytes_full = tally.bytes_full + excluded.bytes_full, "
-            "lost = tally.lost + excluded.lost",
+            + ", ".join(
+                f"{name} = CASE WHEN tally.{name} < {_MOST} "
+                f"THEN tally.{name} + excluded.{name} ELSE tally.{name} END"
+                for name in ("bytes_fetched", "bytes_full", "lost")
+            ),
         )
 
     def _count_machines(self, machines: dict[tuple[str, bytes], Row]) -> None:
@@ -170,10 +175,33 @@ class CountingStore(Totals):
                 "DELETE FROM verdict WHERE at_ms < ?",
                 (now_ms - int(keep.hours_s * 1000),),
             )
-            return self.run(
+            deleted = self.run(
                 "DELETE FROM report WHERE at_ms < ?",
                 (now_ms - int(keep.reports_s * 1000),),
             )
+            self._forget_names()
+            return deleted
+
+    def _forget_names(self) -> None:
+        """Delete what counts nothing any more, and names that nothing has."""
+        for table in ("adoption", "population", "outcome"):
+            self.run(f"DELETE FROM {table} WHERE n = 0")  # noqa: S608 - our own names
+        users = {
+            "place": ("report", "machine", "verdict", "tally"),
+            "manner": ("report", "verdict", "tally"),
+            "origin": ("report", "machine"),
+        }
+        for name, tables in users.items():
+            used = " UNION ".join(f"SELECT {name} FROM {table}" for table in tables)  # noqa: S608 - our own names
+            for table, columns in (
+                ("latency", ("place",)),
+                ("outcome", ("place", "manner")),
+                ("adoption", ("place", "origin")),
+            ):
+                if name in columns:
+                    self.run(f"DELETE FROM {table} WHERE {name} NOT IN ({used})")  # noqa: S608 - our own names
+            self.run(f"DELETE FROM {name} WHERE id NOT IN ({used})")  # noqa: S608 - our own names
+        self._forget()
 
     def _leave(self, before_ms: int) -> None:
         """Count no longer the machines that have not been heard of since."""

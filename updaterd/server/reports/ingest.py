@@ -9,8 +9,9 @@ the commit, never precedes it.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -79,6 +80,21 @@ class Ingest:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reports-read")
         self._stores: dict[str, ReportStore] = {}
         self._repeats = Repeats()
+
+    @contextmanager
+    def room(self, size: int) -> Iterator[None]:
+        """Hold so many bytes, for a body that is on its way.
+
+        Raises:
+            FullError: too many wait, or are on their way.
+        """
+        if self.waiting_bytes + size > self._most:
+            raise FullError("more reports wait than are held")
+        self.waiting_bytes += size
+        try:
+            yield
+        finally:
+            self.waiting_bytes -= size
 
     async def take(self, body: bytes, ages: str, may: Callable[[Report], bool]) -> None:
         """Keep the reports of a request; when it returns, they are durable.

@@ -27,7 +27,7 @@ class NumberedNames(ABC):
         self._keeping = keeping
         self._numbers: dict[tuple[Any, ...], int] = {}
         self._channels: dict[int, Row] = {}
-        self._places: int | None = None
+        self._sizes: dict[tuple[str, ...], int] = {}
 
     # ---- what a kind of database has
 
@@ -74,19 +74,46 @@ class NumberedNames(ABC):
         origin = Origin(" ".join(report.tags), report.updater)
         return (
             self._place(place),
-            self._number_of("manner", manner),
-            self._number_of("origin", origin),
+            self._bounded(manner, Manner(report.outcome, OTHER, report.trigger, "")),
+            self._bounded(origin, Origin("", OTHER)),
         )
 
-    def _place(self, place: Place) -> int:
-        number = self._numbers.get(place)
-        if number is not None:
-            return number
-        if self._places is None:
-            self._places = int(self.rows("SELECT count(*) FROM place")[0][0])
-        if self._places < self._keeping.releases or self._known("place", place):
+    def _bounded(self, name: Manner | Origin, other: Manner | Origin) -> int:
+        """Return the number of a name, or of what stands for those beyond the bound."""
+        table = type(name).__name__.lower()
+        if name in self._numbers or self._known(table, name):
+            return self._number_of(table, name)
+        if self._count(table, "") >= self._keeping.words:
+            return self._number_of(table, other)
+        return self._number_of(table, name)
+
+    def _place(self, place: Place, *, before: bool = False) -> int:
+        """Return the number of a place, or of what stands for those beyond the bound.
+
+        Bounded for each channel, so that whoever invents releases of one hides nothing
+        of another.
+
+        Args:
+            place: a release, where it was reported from.
+            before: it is only said to have been there before; such names fill half.
+        """
+        if place in self._numbers or self._known("place", place):
             return self._number_of("place", place)
-        return self._number_of("place", Place(OTHER, OTHER, OTHER, OTHER, 0))
+        channel = (place.product, place.channel)
+        present = self._count("place", "product = ? AND channel = ?", *channel)
+        if not present and self._count("population", "") >= self._keeping.channels:
+            return self._number_of("place", Place(OTHER, OTHER, OTHER, OTHER, 0))
+        if present >= self._keeping.releases // (2 if before else 1):
+            return self._number_of("place", Place(*channel, OTHER, OTHER, 0))
+        return self._number_of("place", place)
+
+    def _count(self, table: str, where: str, *values: str) -> int:
+        key = (table, *values)
+        if key not in self._sizes:
+            query = f"SELECT count(*) FROM {table}"  # noqa: S608 - our own names
+            query += f" WHERE {where}" if where else ""
+            self._sizes[key] = int(self.rows(query, values)[0][0])
+        return self._sizes[key]
 
     def _runs(self, came: Received, place: int) -> int:
         """Return the place of the release that the machine runs after this."""
@@ -100,7 +127,8 @@ class NumberedNames(ABC):
                 report.platform,
                 report.from_version,
                 report.from_seq or 0,
-            )
+            ),
+            before=True,
         )
 
     def _follows(self, place: int) -> Row:
@@ -128,8 +156,9 @@ class NumberedNames(ABC):
                 name,
             )
             known = self._known(table, name)
-            if table == "place" and self._places is not None:
-                self._places += 1
+            for key in ((table,), (table, *name[:2])):
+                if key in self._sizes:
+                    self._sizes[key] += 1
         self._numbers[name] = number = int(known[0][0])
         return number
 
@@ -142,4 +171,4 @@ class NumberedNames(ABC):
         """Forget the numbers: a transaction that made some was undone."""
         self._numbers.clear()
         self._channels.clear()
-        self._places = None
+        self._sizes.clear()

@@ -24,7 +24,8 @@ _OUTCOMES = f"""
     SELECT manner.outcome, code, sum(n) FROM outcome JOIN manner ON manner.id = manner
     {_OF_RELEASE} manner.outcome, code"""  # noqa: S608 - as above
 _TALLY = f"""
-    SELECT outcome, sum(n), sum(bytes_fetched), sum(bytes_full), sum(lost),
+    SELECT outcome, sum(n), sum(bytes_fetched * 1.0), sum(bytes_full * 1.0),
+           sum(lost * 1.0),
            min(hour), max(hour) FROM tally JOIN manner ON manner.id = manner
     {_OF_RELEASE} outcome"""  # noqa: S608 - as above
 _LATENCY = f"""
@@ -60,11 +61,13 @@ class Totals(NumberedNames):
     def release(self, product: str, channel: str, version: str) -> ReleaseCounts | None:
         """See `ReportStore.release`."""
         rows = self.rows(
-            "SELECT max(seq) FROM place WHERE product = ? AND channel = ? "
-            "AND version = ?",
+            "SELECT seq, coalesce((SELECT sum(n) FROM outcome WHERE place = id), 0) "
+            "+ coalesce((SELECT sum(n) FROM adoption WHERE place = id), 0) AS machines "
+            "FROM place WHERE product = ? AND channel = ? AND version = ? "
+            "ORDER BY machines DESC, seq LIMIT 1",
             (product, channel, version),
         )
-        if rows[0][0] is None:
+        if not rows:
             return None
         return self._counts(product, channel, version, rows[0][0])
 
@@ -107,7 +110,8 @@ class Totals(NumberedNames):
 
     def newest(self, limit: int) -> Iterator[tuple[str, str, ReleaseCounts]]:
         """See `ReportStore.newest`."""
-        for releases in self.populations()[:200]:
+        largest = sorted(self.populations(), key=lambda of: of.machines, reverse=True)
+        for releases in largest[:200]:
             for counts in self.releases(
                 releases.product, releases.channel, before_seq=None, limit=limit
             ):

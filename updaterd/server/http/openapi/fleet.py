@@ -3,12 +3,9 @@
 
 from updaterd.core import report
 from updaterd.core.json_fields import MAX_INTEGER
+from updaterd.core.report import CHANNEL_PATH, FLEET_PATH, RELEASE_PATH
 from updaterd.server.http.openapi.forms import Codes, Part, parameter, responses
-from updaterd.server.http.reports import (
-    CHANNEL_PATH,
-    FLEET_PATH,
-    MOST_RELEASES,
-)
+from updaterd.server.http.reports import MOST_RELEASES
 from updaterd.server.http.reports import STATUS as REPORT_STATUS
 
 _REPORT: Codes = {
@@ -103,7 +100,7 @@ def fleet_operations() -> dict[str, Part]:
             "channel", "Releases of a channel, newest first", [product, channel, *page],
             {"releases": {"type": "array", "items": release}},
         ),
-        f"{CHANNEL_PATH}/releases/{{version}}": _reading(
+        RELEASE_PATH: _reading(
             "release", "One release, with histograms and hours",
             [product, channel, version],
             {"histograms": {"type": "array"}, "hours": {"type": "array"}},
