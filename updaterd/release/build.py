@@ -18,7 +18,7 @@ from updaterd.core.attestation import Attestation
 from updaterd.core.attributes import NONE, Attributes
 from updaterd.core.bundle_kinds import BSDIFF, FIRST
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
-from updaterd.errors import BrokenError, RejectedError, UpdaterError
+from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
 from updaterd.files import deletion
 from updaterd.release.bundles import delta as delta_bundle
 from updaterd.release.bundles import full as full_bundle
@@ -115,6 +115,7 @@ def build(  # noqa: PLR0913 - all that a push is told
     Raises:
         RejectedError: the directory changed meanwhile, or a bundle does not make
             this release when it is applied (`bundles.proof`).
+        TransientError: this machine has no room or memory to make or prove a delta.
         OSError: the disk refused.
 
     Power cut: blobs are whole or absent; `work/` is swept by the next run.
@@ -257,6 +258,9 @@ class _Deltas:
         before = self.folder(number) / "before"
         try:
             return self._delta(number, before)
+        except TransientError:
+            # Nobody would make this release's deltas later, on a disk with room.
+            raise
         except UpdaterError as error:
             self._tell(number, 1, 1)
             return error

@@ -7,7 +7,7 @@ import pytest
 from fakes.bundles import grow
 from fakes.repository import Publisher, manifest_of
 
-from updaterd.errors import RejectedError
+from updaterd.errors import RejectedError, TransientError
 from updaterd.release import build, tree
 
 pytestmark = pytest.mark.slow
@@ -87,6 +87,27 @@ def test_one_that_cannot_be_made_leaves_the_others(tmp_path, space, releases):
     assert [edge.from_version for edge in built.deltas] == ["1.2", "1.0"]
     assert [told.split(":")[0] for told in built.skipped] == ["1.1"]
     assert seen[-1][1] == seen[-1][2]
+    assert not list(space.work.iterdir())
+
+
+def test_a_machine_without_room_makes_no_release_without_its_deltas(
+    tmp_path, space, releases
+):
+    """It would go without them for ever: a release never changes."""
+
+    def make(*_, **__):
+        raise TransientError("no space left", code="disk_full")
+
+    files = grow(tmp_path / "2.0", {})
+    with pytest.raises(TransientError, match="no space"):
+        build.build(
+            space,
+            tmp_path / "2.0",
+            files,
+            version="2.0",
+            previous=releases,
+            make=make,
+        )
     assert not list(space.work.iterdir())
 
 

@@ -2,12 +2,14 @@
 """What a release command refuses is said, to people and to programs, and is true."""
 
 import json
+import os
 import shutil
 
 import pytest
+from fakes.disk import Dying
 from fakes.trees import make_tree
 
-from updaterd import cli
+from updaterd import cli, durable
 from updaterd.release.destinations.contract import UnreachableError
 from updaterd.release.destinations.folder import Folder
 
@@ -117,12 +119,85 @@ def test_a_directory_that_vanished_is_unreachable_and_not_made_anew(tmp_path):
 
 def test_programs_hear_of_a_disk_that_refuses(release, place):
     """The answer holds the error; what publishes nothing does not speak of it."""
-    answer, said = release("subject", place / "tree", "--listing", "/proc/nothing/here")
+    answer, said = release("subject", place / "tree", "--listing", "/proc/nothing")
     assert answer["error"]["code"] == "disk"
-    assert "/proc/nothing" in answer["error"]["what"]
+    assert "/proc/" in answer["error"]["what"]
     assert "finishes the publication" not in said
 
 
 def test_programs_hear_of_wrong_usage(release):
     answer, _ = release("sync", expect=2)
     assert "where to?" in answer["error"]["what"]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "orphan", "device"])
+@pytest.mark.parametrize("command", ["subject", "build", "sign"])
+def test_what_is_no_file_is_not_replaced(release, place, tmp_path, command, kind):
+    """A named pipe that a reader waits at, a device: refused before any work."""
+    out = tmp_path / "out"
+    if kind == "fifo":
+        os.mkfifo(out)
+    elif kind == "folder":
+        out.mkdir()
+    elif kind == "orphan":
+        out = tmp_path / "nowhere" / "out"
+    else:
+        out.symlink_to("/dev/null")
+    words = {
+        "subject": (place / "tree", "--listing"),
+        "build": (place / "tree", *ON[:2], "--version", "2", "-o"),
+        "sign": (place / "no.release", "-o"),
+    }[command]
+    before = sorted(tmp_path.iterdir())
+    answer, _ = release(command, *words, out)
+    assert answer["error"]["code"] == "output_refused"
+    assert str(out) in answer["error"]["what"]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_link_leads_to_the_file_that_is_written(release, place, tmp_path):
+    link, file = tmp_path / "link", tmp_path / "file"
+    link.symlink_to(file)
+    release("subject", place / "tree", "--listing", link, expect=0)
+    assert link.is_symlink()
+    assert json.loads(file.read_bytes())
+
+
+def test_keys_and_addresses_are_spoken_of_as_a_publisher_knows_them(release, place):
+    on = ("--product", "acme", "--version", "2.0.0")
+    root = place / "ops/public/metadata/1.root.json"
+    answer, _ = release(
+        "build", place / "tree", *on, "-o", place / "out", "--from",
+        "http://127.0.0.1:1/repo", "--root", root,
+    )  # fmt: skip
+    assert "nothing was built" in answer["error"]["means"]
+    assert "--from" in answer["error"]["do"]
+
+
+def test_who_is_not_told_is_told_by_the_same_feed(release, place):
+    """`refresh` alone knows no feed that was an argument."""
+    token = place / "token"
+    token.write_text("udt_x_y")
+    token.chmod(0o600)
+    feed = "http://127.0.0.1:1/v1/events"
+    answer, _ = release(
+        "refresh", "--feed", feed, "--token-file", token, "--no-compare"
+    )
+    assert f"`updaterd release refresh --feed {feed}`" in answer["error"]["do"]
+
+
+def test_gc_frees_a_disk_that_takes_no_journal(release, place, monkeypatch):
+    """What the last journal says still counts; a dry run writes nothing."""
+    journal = place / "ops" / "unreferenced.json"
+    extra = place / "ops/public/blobs/sha256/ab" / ("ab" * 32)
+    extra.parent.mkdir(parents=True, exist_ok=True)
+    extra.write_bytes(b"x")
+    os.utime(extra, (0, 0))
+    release("gc", "--dry-run", expect=0)
+    assert not journal.exists()
+    name = extra.relative_to(place / "ops/public").as_posix()
+    journal.write_text(json.dumps({"schema": 1, "since": {name: 0, "other": 0}}))
+    monkeypatch.setattr(durable, "write_file", Dying(0))
+    answer, _ = release("gc", expect=0)
+    assert answer["files"] == [str(extra)]
+    assert not extra.exists()

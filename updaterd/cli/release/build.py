@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
     building,
+    files,
     handover,
     opening,
     options,
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.release.keys.keyring import Keyring
     from updaterd.release.order import Added
 
+    arguments.output = files.writable(arguments.output)
     public = arguments.repo / "public"
     arguments.seq = None  # who signs gives it its place
     with making.scratch(arguments.output, _settings(arguments)) as space:

@@ -2,6 +2,7 @@
 """`updaterd release gc`: delete files that nothing refers to."""
 
 import argparse
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,17 @@ def run(arguments: argparse.Namespace) -> int:
     older_than = now - timedelta(days=days)
     with workspace.locked():
         repository = opening.published(workspace)
-        paths = garbage.collectable(workspace, repository, older_than)
+        dry = arguments.dry_run
+        paths = garbage.collectable(workspace, repository, older_than, dry=dry)
         freed = sum(path.stat().st_size for path in paths)
         for path in paths:
             if arguments.dry_run:
                 print(path)
             else:
                 path.unlink()
+        if paths and not dry:  # there may be room for it only now
+            with suppress(OSError):
+                garbage.note(workspace, repository)
         collected = [
             _collect(arguments, workspace, repository, destination, older_than)
             for destination in destinations.destinations(arguments, workspace)
@@ -110,7 +115,12 @@ def _collect(
             code="destination_behind",
         )
     names = garbage.collectable_at(
-        workspace, repository, destination.address, view.stored, older_than
+        workspace,
+        repository,
+        destination.address,
+        view.stored,
+        older_than,
+        dry=arguments.dry_run,
     )
     for name in names:
         if arguments.dry_run:

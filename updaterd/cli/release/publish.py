@@ -89,6 +89,8 @@ def _take(arguments: argparse.Namespace) -> int:
         trial = publish.open_repository(workspace, repository.now)
         signed = taking.examine(release, workspace, repository, trial)
         catalog = publish.catalog_of(workspace, repository, release.product)
+        if arguments.channel is not None:
+            catalog.pointer(arguments.channel)  # there is such a one
         roles = [
             layout.channel_role(release.product, name)
             for name in (
@@ -115,9 +117,18 @@ def _take(arguments: argparse.Namespace) -> int:
             if steered.changed:
                 catalog.point(steered.pointer)
         repository.commit()
+        offering = [
+            name
+            for name in catalog.channels()
+            for offer in catalog.pointer(name).releases
+            if offer.version == release.version
+        ]
     building.show(arguments, signed.added)
     if steered is None:
-        print("no channel offers what is new yet: `updaterd release publish`")
+        if offering:
+            print(f"offered in channel {', '.join(offering)} already")
+        else:
+            print("no channel offers what is new yet: `updaterd release publish`")
         delivery.deliver(arguments, workspace)
         return 0
     print(f"published in channel {arguments.channel}")

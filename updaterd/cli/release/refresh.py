@@ -46,8 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     for line in missing:
         print(f"not signed: {line}", file=sys.stderr)
     delivery.deliver(arguments, workspace)
-    if arguments.feed or workspace.settings.feed:
-        feed.announce(
-            arguments, workspace, repository, None, again="`updaterd release refresh`"
-        )
+    feed.announce(
+        arguments, workspace, repository, None, again="`updaterd release refresh`"
+    )
     return EXIT_DEGRADED if missing else 0

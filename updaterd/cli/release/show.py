@@ -90,7 +90,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _fault(
     workspace: "Workspace", manifest: "Manifest", entry: "Attestation", key: Path | None
 ) -> str:
-    """Return what is wrong with an attestation; empty for nothing."""
+    """Return what is wrong with an attestation; empty for nothing.
+
+    Raises:
+        BrokenError: the key cannot be used.
+    """
+    from updaterd.errors import BrokenError
     from updaterd.release import attestations
     from updaterd.trust import attested
 
@@ -103,7 +108,13 @@ def _fault(
     if key is None:
         return ""
     about = (manifest.tree, manifest.full.sha256)
-    return attested.fault(raw, entry, about=about, key=attested.read_key(key))
+    try:
+        public = attested.read_key(key)
+    except BrokenError as error:
+        error.means = "whether this key signed the attestations is not known"
+        error.do = "--key FILE, with the builder's public key (PEM, Ed25519 or ECDSA)"
+        raise
+    return attested.fault(raw, entry, about=about, key=public)
 
 
 def _print(manifest: "Manifest", signed: "Signed", faults: dict[str, str]) -> None:

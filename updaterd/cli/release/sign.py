@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from updaterd.cli.release.parts import handover, opening, options, output
+from updaterd.cli.release.parts import files, handover, opening, options, output
 
 if TYPE_CHECKING:
     from updaterd.release.handover.file import ReleaseFile
@@ -59,7 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     workspace = opening.workspace(arguments)
     now = opening.clock()
-    out = arguments.output or arguments.file
+    out = arguments.file.resolve()
+    if arguments.output is not None:
+        out = files.writable(arguments.output)
     with (
         ReleaseFile.open(arguments.file) as release,
         tempfile.TemporaryDirectory() as scratch,

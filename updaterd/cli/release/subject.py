@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from updaterd.cli.release.parts import options, output
+from updaterd.cli.release.parts import files, options, output
 
 
 def configure(commands: options.Subcommands) -> None:
@@ -42,12 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.core import manifest
     from updaterd.release import tree
 
+    out = files.writable(arguments.listing) if arguments.listing else None
     surveyed = tree.survey(arguments.folder, outside_links=arguments.outside_links)
     digest = manifest.tree_id(surveyed.files)
     name = arguments.name or arguments.folder.resolve().name
-    if arguments.listing is not None:
+    if out is not None:
         data = manifest.listing(surveyed.files)
-        durable.write_file(arguments.listing, data, mode=0o644)
+        durable.write_file(out, data, mode=0o644)
     print(f"{digest}  {name}")
     output.answer(
         arguments, tree=digest, subject=[{"name": name, "digest": {"sha256": digest}}]

@@ -37,7 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
             arguments, "where to? Name --to, or set `to` in release.toml"
         )
     delivery.deliver(arguments, workspace, thorough=True)
-    if arguments.feed or workspace.settings.feed:
-        repository = opening.published(workspace)
-        feed.announce(arguments, workspace, repository, None, again=destinations.AGAIN)
+    repository = opening.published(workspace)
+    feed.announce(arguments, workspace, repository, None, again=destinations.AGAIN)
     return 0

@@ -18,6 +18,8 @@ not_proven: a bundle, when applied, does not make the release | report it
 bad_min_updater: `--min-updater` is not a version | correct it
 bad_release_file: a file is no release file, or not whole
   | copy it again from where it was made
+output_refused: no file can be written where the command was told to
+  | name another place
 bad_notes: release notes are too long, no UTF-8, or have characters that nobody sees
   | correct the file
 bad_workspace: the repository's settings cannot be used | correct `release.toml`

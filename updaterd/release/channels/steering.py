@@ -63,7 +63,7 @@ def newest(pointer: ChannelPointer) -> Offer:
     """
     if not pointer.releases:
         raise BrokenError(
-            f"{pointer.product}/{pointer.channel} offers nothing yet",
+            f"{pointer.product}/{pointer.channel} offers nothing",
             do="publish a release there first",
             code="empty_channel",
         )

@@ -17,7 +17,7 @@ from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 
 from updaterd.core import layout
 from updaterd.core import manifest as manifests
-from updaterd.errors import BrokenError, RejectedError
+from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.net import Fetcher, NotFoundError
 from updaterd.release.keys.keyring import Keyring
 from updaterd.release.repository.metadata import Repository
@@ -92,6 +92,12 @@ class Address:
             return self._fetcher.get(f"{self.name}/{path}", limit=limit)
         except NotFoundError:
             return None
+        except TransientError as error:
+            error.means = "what is published there is not known; nothing was built"
+            error.do = (
+                "check the address and the way to it; or --from a copy of public/"
+            )
+            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,7 @@ def examine(
     Raises:
         RejectedError: it was changed, or signed for another state.
         BrokenError: it is not signed by all that have to.
+        _foreign: no key of this repository signed it.
         _for_another_state: that refusal.
     """
     members = release.of_kind(release_files.MANIFEST)
@@ -96,6 +97,9 @@ def examine(
     fresh = [manifest for manifest in new if manifest.platform not in published]
     if not fresh:
         return Signed(manifests=tuple(new), roles={}, published=frozenset(published))
+    for role, metadata in roles.items():
+        if role in repository.roles:
+            _check_ours(release, repository, role, metadata)
     outdated = _is_outdated(repository, roles)
     if outdated or published:
         raise _for_another_state(release, outdated)
@@ -231,6 +235,36 @@ def _for_another_state(release: ReleaseFile, outdated: object) -> RejectedError:
     )
 
 
+def _check_ours(
+    release: ReleaseFile, repository: Repository, role: str, metadata: Metadata[Any]
+) -> None:
+    """Make sure that a key of this repository signed a role, whenever that was.
+
+    Raises:
+        _foreign: none did; what the role says is of no interest then.
+    """
+    judge: Root | Targets = repository.targets()
+    try:
+        verdict = judge.get_verification_result(
+            role, metadata.signed_bytes, metadata.signatures
+        )
+    except (RepositoryError, ValueError):
+        return  # no role of this product: refused for that
+    if not verdict.signed:
+        raise _foreign(release, role)
+
+
+def _foreign(release: ReleaseFile, role: str) -> RejectedError:
+    return RejectedError(
+        f"{release.path}: {role} is not signed by its keys",
+        means="it may be the file of another repository; or another key signed it, or "
+        "it was changed since. Nothing was published",
+        do="compare --repo and the file; sign it with the key that `updaterd release "
+        f"keys list` shows for {role}",
+        code="release_file_refused",
+    )
+
+
 def _check_signed(
     release: ReleaseFile, repository: Repository, role: str, metadata: Metadata[Any]
 ) -> None:
@@ -239,6 +273,7 @@ def _check_signed(
     Raises:
         RejectedError: they do not.
         BrokenError: there are not enough.
+        _foreign: there are none.
     """
     judge: Root | Targets = repository.targets()
     keyids, threshold = repository.authority(role)
@@ -254,14 +289,7 @@ def _check_signed(
                 do="take it to the place of the other key, and sign it there, too",
                 code="missing_keys",
             ) from error
-        raise RejectedError(
-            f"{release.path}: {role} is not signed by its keys",
-            means="another key signed it, or it was changed since; nothing was "
-            "published",
-            do="sign it with the key that `updaterd release keys list` shows for "
-            f"{role}",
-            code="release_file_refused",
-        ) from error
+        raise _foreign(release, role) from error
     if metadata.signed.is_expired(repository.now):
         raise RejectedError(
             f"{release.path}: its signature expired at "

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -30,42 +31,52 @@ _HALF = re.compile(r"\.(.+)\.[0-9a-f]{8}\.new")  # of durable.write_file, cut sh
 
 
 def collectable(
-    workspace: Workspace, repository: Repository, older_than: datetime
+    workspace: Workspace,
+    repository: Repository,
+    older_than: datetime,
+    *,
+    dry: bool = False,
 ) -> list[Path]:
     """Return files that nothing has referred to since a moment.
 
     Their age on disk counts, too: a publisher in the middle of a push has files in
-    place that nothing refers to yet. Roots are never garbage.
+    place that nothing refers to yet. Roots are never garbage. A full disk takes no
+    journal: what the last one says still counts, and `note` is tried again once
+    something is deleted. `dry` writes nothing.
 
     Raises:
-        OSError: the disk refused.
+        OSError: the disk cannot be read.
 
     Power cut: as `note`.
     """
     limit = older_than.timestamp()
-    since = note(workspace, repository)
+    journal, names = workspace.folder / _JOURNAL, _files(workspace.public)
+    since = _tried(workspace, repository, journal, names, dry=dry)
     paths = (workspace.public / name for name, at in since.items() if at <= limit)
     return sorted(path for path in paths if path.stat().st_mtime < limit)
 
 
-def collectable_at(
+def collectable_at(  # noqa: PLR0913 - what is there, and what may go
     workspace: Workspace,
     repository: Repository,
     address: str,
     stored: Mapping[str, Stored],
     older_than: datetime,
+    *,
+    dry: bool = False,
 ) -> list[str]:
     """Return files of a destination that nothing has referred to since a moment.
 
     As `collectable`, by a journal of its own: what is deleted here may be there.
 
     Raises:
-        OSError: the disk refused.
+        OSError: the disk cannot be read.
 
     Power cut: as `note`.
     """
     limit = older_than.timestamp()
-    since = note_at(workspace, repository, address, stored)
+    journal = _journal_of(workspace, address)
+    since = _tried(workspace, repository, journal, stored, dry=dry)
     return sorted(
         name
         for name, at in since.items()
@@ -99,27 +110,56 @@ def note_at(
 
     Power cut: as `note`.
     """
+    return _note(workspace, repository, _journal_of(workspace, address), stored)
+
+
+def _journal_of(workspace: Workspace, address: str) -> Path:
     digest = hashlib.sha256(address.encode()).hexdigest()[:16]
-    journal = workspace.folder / f"unreferenced-{digest}.json"
-    return _note(workspace, repository, journal, stored)
+    return workspace.folder / f"unreferenced-{digest}.json"
+
+
+def _tried(
+    workspace: Workspace,
+    repository: Repository,
+    journal: Path,
+    names: Iterable[str],
+    *,
+    dry: bool,
+) -> dict[str, float]:
+    """Return since when nothing refers to files, journalled if that is possible."""
+    since = _since(workspace, repository, journal, names)
+    if not dry:
+        with suppress(OSError):
+            _write(journal, since)
+    return since
 
 
 def _note(
+    workspace: Workspace, repository: Repository, journal: Path, names: Iterable[str]
+) -> dict[str, float]:
+    since = _since(workspace, repository, journal, names)
+    _write(journal, since)
+    return since
+
+
+def _write(journal: Path, since: Mapping[str, float]) -> None:
+    if since != _read(journal):
+        document = {"schema": 1, "since": since}
+        durable.write_file(journal, json.dumps(document).encode(), mode=0o644)
+
+
+def _since(
     workspace: Workspace, repository: Repository, journal: Path, names: Iterable[str]
 ) -> dict[str, float]:
     known = _read(journal)
     keep = referred(workspace, repository)
     # A clock that was behind must not make a file look long forgotten.
     now = max(repository.now, _signed(repository, repository.now)).timestamp()
-    since = {
+    return {
         name: known.get(name, now)
         for name in _own(names, repository)
         if name not in keep
     }
-    if since != known:
-        document = {"schema": 1, "since": since}
-        durable.write_file(journal, json.dumps(document).encode(), mode=0o644)
-    return since
 
 
 def _signed(repository: Repository, otherwise: datetime) -> datetime:

@@ -284,3 +284,32 @@ def test_a_name_that_leads_elsewhere_is_no_path(built):
     built.publish()
 
     assert not victim.exists()
+
+
+def test_the_file_of_another_repository_is_called_that(built, tmp_path):
+    """Signing it again would not help."""
+    other = type(built)(tmp_path / "other")
+    other.root.mkdir()
+    other.found("--channel", "stable")
+    other.part()
+    other.all("1.0.0")
+    built.sign()
+
+    said = other.publish(file=built.file, expect=1)
+    assert "another repository" in said
+    assert "another state" not in said
+
+
+def test_a_file_for_a_channel_that_is_none_is_refused_with_a_way_out(built):
+    built.sign()
+
+    assert "add-channel acme nope" in built.publish(channel="nope", expect=1)
+
+
+def test_what_a_channel_offers_already_is_said_to_be(built):
+    built.sign()
+    built.publish()
+
+    said = built.publish(channel=None)
+    assert "offered in channel stable already" in said
+    assert "no channel offers" not in said

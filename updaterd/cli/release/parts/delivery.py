@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from updaterd.cli.release.parts import opening, output
@@ -82,7 +83,8 @@ def _deliver(
             thorough=thorough,
             progress=line,
         )
-    with workspace.locked():
+    # It is there whatever the disk here says; not noted, it counts from the next time.
+    with workspace.locked(), suppress(OSError):
         repository = opening.published(workspace)
         garbage.note_at(workspace, repository, destination.address, delivered.stored)
     state = "published there" if delivered.moved else "up to date there"

@@ -119,6 +119,8 @@ def announce(
             raise
         if isinstance(error, TransientError) and not error.code.startswith("http_"):
             error.do = "see to the feed and the way to it"
+        if arguments.feed and again.endswith("`"):
+            again = f"{again[:-1]} --feed {arguments.feed}`"
         error.do = f"{error.do}; then run {again}, which tells the feed"
         raise
 

@@ -72,7 +72,7 @@ def show_channel(pointer: "ChannelPointer") -> None:
         )
     show_stones(pointer)
     if not pointer.releases:
-        print("  offers nothing yet")
+        print("  offers nothing")
 
 
 def can_draw() -> bool:
