@@ -23,9 +23,6 @@ def bomb():
     """A stream of one byte, behind more blocks of nothing than may be inflated."""
     nothing = b"\0\0\0\xff\xff" * (1 << 18)
     encoder = zlib.compressobj(9, zlib.DEFLATED, -15)
-    encoder.compress(nothing)
-    piece = encoder.flush(zlib.Z_FULL_FLUSH)
-    encoder = zlib.compressobj(9, zlib.DEFLATED, -15)
     piece = encoder.compress(nothing) + encoder.flush(zlib.Z_FULL_FLUSH)
     end = deflated(b"\x01\x01\0\xfe\xffZ")
     return deflated(*[piece] * (GROUND // len(nothing) + 1), end)
