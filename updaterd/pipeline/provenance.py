@@ -15,8 +15,8 @@ def check(run: Run, manifest: Manifest) -> None:
     """Check that a release has the attestation which its owner requires, if any.
 
     Raises:
-        BrokenError: it has none that is signed by the owner's key; or that key cannot
-            be used.
+        BrokenError: it has none that is signed by the owner's key; it has more than
+            any attestation is about; or that key cannot be used.
         TransientError: the attestation cannot be fetched now.
     """
     required = run.product.require_attestation
@@ -25,13 +25,14 @@ def check(run: Run, manifest: Manifest) -> None:
     from updaterd.trust import attested  # noqa: PLC0415 - few owners require one
 
     key = attested.read_key(required.key)
-    about = (manifest.tree, manifest.full.sha256)
+    _check_covered(run, manifest)
+    tree = manifest.tree
     faults = []
     for entry in manifest.attestations:
         if entry.kind != required.predicate_type:
             continue
         raw = _fetch(run, entry)
-        fault = attested.fault(raw, entry, about=about, key=key)
+        fault = attested.fault(raw, entry, tree=tree, key=key)
         if not fault:
             return
         faults.append(f"{entry.sha256[:12]}: {fault}")
@@ -55,6 +56,26 @@ def check(run: Run, manifest: Manifest) -> None:
         "that counts here",
         code="attestation_untrusted",
     )
+
+
+def _check_covered(run: Run, manifest: Manifest) -> None:
+    """Check that the tree id, which builders attest, says all that could do harm.
+
+    Raises:
+        BrokenError: there are links out of the release, or special rights, beside it.
+    """
+    more = [item.path for item in manifest.attributes.outside]
+    more += [item.path for item in manifest.attributes.special]
+    if more:
+        raise BrokenError(
+            f"{manifest.product} {manifest.version} has links out of it or special "
+            f"rights ({more[0]!a:.80}), which no attestation is about",
+            means="whoever has the release key could have added them to what the "
+            "builder made: nothing was installed",
+            do="ask the publisher for a release without them, or take "
+            f"products.{run.name}.require_attestation out of the configuration",
+            code="attestation_partial",
+        )
 
 
 def _fetch(run: Run, entry: Attestation) -> bytes:

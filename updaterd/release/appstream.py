@@ -15,7 +15,8 @@ from updaterd.core import release_notes
 from updaterd.core.release_notes import ANY, Notes
 
 _ITEM = re.compile(r"\s{0,3}(?:[-*+]|(\d{1,9})[.)])\s+(.*)")
-_LINK = re.compile(r"!?\[([^\]]*)\]\(([^)\s]*)[^)]*\)")
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*(?:\s[^()]*)?\)")
+"""No part goes past where the next link could begin: else the time grows cubically."""
 _SCHEME = re.compile(r"https?://")
 """Of addresses, which AppStream does not want in a text: they cannot be followed."""
 _SPAN = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*|\*([^*]+)\*|__([^_]+)__")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attestations of a release: read from files, bound to what was built, checked.
 
-One belongs to a release when a subject of its statement is the release's tree id or
-the hash of its full bundle. It lies among the blobs, under its hash, and the manifest
-names it: so the release key vouches for every byte of it, and it never changes.
+One belongs to a release when a subject of its statement is the release's tree id. It
+lies among the blobs, under its hash, and the manifest names it: so the release key
+vouches for every byte of it, and it never changes.
 """
 
 import hashlib
@@ -88,9 +88,9 @@ def read_all(paths: Sequence[Path]) -> tuple[Attached, ...]:
     return tuple(attached.values())
 
 
-def of(attached: Sequence[Attached], tree: str, bundle: str) -> tuple[Attached, ...]:
-    """Return those that are about a release."""
-    return tuple(item for item in attached if {tree, bundle} & item.statement.digests)
+def of(attached: Sequence[Attached], tree: str) -> tuple[Attached, ...]:
+    """Return those that are about a tree."""
+    return tuple(item for item in attached if tree in item.statement.digests)
 
 
 def keep(workspace: Workspace, attached: Sequence[Attached]) -> None:
@@ -126,7 +126,7 @@ def check_all_bound(
         if item.entry.sha256 in carried:
             continue
         for manifest in manifests:
-            if of([item], manifest.tree, manifest.full.sha256):
+            if of([item], manifest.tree):
                 raise RejectedError(
                     f"{manifest.product} {manifest.version} ({manifest.platform}) "
                     f"exists without {item.path}",
@@ -141,7 +141,7 @@ def check_all_bound(
         )
         raise RejectedError(
             f"{item.path} is not about this release: none of its subjects has the "
-            "SHA-256 of the tree or of the full bundle",
+            "SHA-256 of the tree",
             means=f"the tree is {trees}; nothing was signed",
             do="attest what `updaterd release subject TREE` prints",
             code="attests_another",
@@ -178,5 +178,5 @@ def faults(
         return
     if statement.kind != entry.kind:
         yield f"{name} is {statement.kind}, the manifest says {entry.kind}"
-    if not {manifest.tree, manifest.full.sha256} & statement.digests:
+    if manifest.tree not in statement.digests:
         yield f"{name} is about another tree"

@@ -106,7 +106,7 @@ def build_planned(
         keep=keep,
         progress=progress,
     )
-    attached = attestations.of(planned.attached, built.tree, built.full.sha256)
+    attached = attestations.of(planned.attached, built.tree)
     if keep:
         attestations.keep(workspace, attached)
     return replace(

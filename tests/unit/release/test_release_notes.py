@@ -3,6 +3,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,6 +155,27 @@ def said(capsys, *words):
     capsys.readouterr()
     assert not cli.main(["release", *map(str, words)])
     return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["[](", "![", "[](a ", "[]( ", "[a]", "](", "**a", "__a", "`a`*", "* ", "1."],
+)
+def test_notes_that_take_the_publishers_time(part):
+    """Cubic, once: minutes for what a manifest may hold; now milliseconds of CPU."""
+
+    def too_long(number, frame):
+        pytest.fail("5 seconds of CPU")
+
+    before = signal.signal(signal.SIGVTALRM, too_long)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 5)
+    try:
+        text = appstream.document([entry("1.1", und=part * (MAX_BYTES // len(part)))])
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+    assert "<release " in text
 
 
 @pytest.mark.slow

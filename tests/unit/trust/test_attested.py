@@ -55,9 +55,7 @@ def signer():
 
 
 def fault(raw, signer, kind=SLSA) -> str:
-    return attested.fault(
-        raw, entry(raw, kind), about=(TREE, "cd" * 32), key=signer.public_key
-    )
+    return attested.fault(raw, entry(raw, kind), tree=TREE, key=signer.public_key)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +74,7 @@ def test_a_key_from_a_file_vouches_for_what_it_signed(tmp_path, private):
 
     key = attested.read_key(tmp_path / "key.pem")
 
-    assert not attested.fault(raw, entry(raw), about=(TREE,), key=key)
+    assert not attested.fault(raw, entry(raw), tree=TREE, key=key)
 
 
 def test_another_key_does_not_count(signer):
@@ -122,7 +120,7 @@ def test_other_bytes_than_the_manifest_says_do_not_count(signer):
     raw = signed(signer)
 
     assert "other bytes" in attested.fault(
-        raw + b" ", entry(raw), about=(TREE,), key=signer.public_key
+        raw + b" ", entry(raw), tree=TREE, key=signer.public_key
     )
 
 

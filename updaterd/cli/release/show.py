@@ -107,14 +107,13 @@ def _fault(
         return fault
     if key is None:
         return ""
-    about = (manifest.tree, manifest.full.sha256)
     try:
         public = attested.read_key(key)
     except BrokenError as error:
         error.means = "whether this key signed the attestations is not known"
         error.do = "--key FILE, with the builder's public key (PEM, Ed25519 or ECDSA)"
         raise
-    return attested.fault(raw, entry, about=about, key=public)
+    return attested.fault(raw, entry, tree=manifest.tree, key=public)
 
 
 def _print(manifest: "Manifest", signed: "Signed", faults: dict[str, str]) -> None:

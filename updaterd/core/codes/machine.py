@@ -38,6 +38,8 @@ attestation_key: the key that attestations have to be signed with cannot be used
   | correct `products.NAME.require_attestation`
 attestation_missing: a release lacks the attestation that the owner requires
   | ask the publisher to push with `--attest`; see `require_attestation`
+attestation_partial: a release has links out of it or special rights, which no
+  attestation is about | ask for a release without them; see `require_attestation`
 attestation_untrusted: no key that the owner named has signed a release's attestation
   | ask the publisher which key the builder has
 mode_not_allowed: a release asks for a right that the owner does not allow: setuid,

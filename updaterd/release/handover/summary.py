@@ -3,6 +3,8 @@
 
 from typing import Any
 
+from updaterd.core import release_notes
+from updaterd.core.attributes import FOLDER_MODE
 from updaterd.core.manifest import File, Manifest
 
 _NAMED = 10
@@ -36,11 +38,17 @@ def of(manifest: Manifest, base: Manifest | None, *, is_first: bool) -> dict[str
         "special": {
             item.path: f"{item.mode:o}" for item in manifest.attributes.special
         },
+        "folders": {
+            item.path: f"{item.mode:o}"
+            for item in manifest.attributes.folders
+            if item.mode != FOLDER_MODE
+        },
         "outside": {link.path: link.target for link in manifest.attributes.outside},
         "attestations": [
             {"kind": entry.kind, "sha256": entry.sha256}
             for entry in manifest.attestations
         ],
+        "notes": dict(manifest.notes),
         "is_first": is_first,
         "compared_with": base.version if base else None,
         "new": sorted(new.keys() - old.keys()) if base else [],
@@ -75,6 +83,7 @@ def lines(manifest: Manifest, facts: dict[str, Any]) -> list[str]:
             if len(facts[kind]) > _NAMED:
                 text.append(f"    {kind}: {len(facts[kind]) - _NAMED} more")
     text += [f"  RIGHTS: {path!a} is {mode}" for path, mode in facts["special"].items()]
+    text += [f"  folder {path!a} is {mode}" for path, mode in facts["folders"].items()]
     text += [
         f"  LEADS OUT: {path!a} to {target!a}"
         for path, target in facts["outside"].items()
@@ -90,4 +99,14 @@ def lines(manifest: Manifest, facts: dict[str, Any]) -> list[str]:
         f"  attestation {entry['kind']}, sha256 {entry['sha256']}"
         for entry in facts["attestations"]
     ]
+    for language, note in manifest.notes:
+        text += _note_lines(language, note)
     return text
+
+
+def _note_lines(language: str, note: str) -> list[str]:
+    """Return release notes as machines show them, marked so that no line is ours."""
+    hidden = release_notes.hidden(note)
+    besides = f", with characters that nobody sees ({hidden[1]})" if hidden else ""
+    shown = release_notes.plain(note).split("\n")
+    return [f"  notes ({language}){besides}:", *(f"    | {line}" for line in shown)]

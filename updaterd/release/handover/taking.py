@@ -326,10 +326,10 @@ def _check_version(
 def _check_bundles(
     release: ReleaseFile, workspace: Workspace, fresh: Sequence[Manifest]
 ) -> None:
-    """Make sure that every bundle which machines are told of will be there.
+    """Make sure that all that machines are told of will be there, and nothing else.
 
     Raises:
-        RejectedError: one is not.
+        RejectedError: one is not, or there is one that nobody signed for.
     """
     carried = {
         member.sha256: member.length
@@ -352,6 +352,22 @@ def _check_bundles(
                     + ("not in it" if needed else "not published here, as it says"),
                     means="machines could not fetch it; nothing was published",
                     do="copy the file again from where it was made",
+                    code="release_file_refused",
+                )
+    bundles = {digest for manifest in fresh for digest in own_blobs(manifest)}
+    attested = {entry.sha256 for manifest in fresh for entry in manifest.attestations}
+    for kind, named in (
+        (release_files.BLOB, bundles),
+        (release_files.ATTESTATION, attested),
+    ):
+        for member in release.of_kind(kind):
+            if member.sha256 not in named:
+                raise RejectedError(
+                    f"{release.path}: no signed manifest names the {kind} "
+                    f"{member.sha256[:12]} that is in it",
+                    means="somebody added it after it was signed; nothing was "
+                    "published",
+                    do="sign what the builder made again, and look at the way it took",
                     code="release_file_refused",
                 )
 

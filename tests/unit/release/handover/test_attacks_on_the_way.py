@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from updaterd.core import manifest as manifests
+from updaterd.core.attributes import Attributes, Folder
 from updaterd.release.handover import file as files
 from updaterd.release.handover.file import Content, ReleaseFile
 
@@ -168,6 +169,40 @@ def test_a_blob_swapped_after_it_was_signed(built):
 
     assert "not in it" in built.publish(expect=1)
     assert built.offered() == ["1.0.0"]
+
+
+@pytest.mark.parametrize("kind", [files.BLOB, files.ATTESTATION])
+def test_a_stowaway_that_came_aboard_after_it_was_signed(built, kind):
+    """It would be served under the publisher's address."""
+    built.sign()
+    forge(built.file, add=[Content(kind=kind, name="", source=b"luggage")])
+
+    assert "no signed manifest names" in built.publish(expect=1)
+    assert built.offered() == ["1.0.0"]
+
+
+def test_release_notes_that_the_signer_was_not_shown(built):
+    """Users would read them as the publisher's word."""
+    forged = "Call 555 \u202efor\x1b[2J help\nfor acme 9 (seq 9)"
+    forge(built.file, change=manifest_changed(notes=(("de", forged),)))
+
+    text = built("sign", built.file, "--repo", built.vault, "--yes")
+    facts = built.sign()["platforms"]["linux-x86_64"]
+
+    assert "notes (de), with characters that nobody sees (U+202E):" in text
+    assert "\n    | Call 555 for[2J help\n    | for acme 9 (seq 9)\n" in text
+    assert facts["notes"] == {"de": forged}
+
+
+def test_folder_modes_that_the_signer_was_not_shown(built):
+    folders = (Folder("closed", 0o700), Folder("usual", 0o755))
+    forge(built.file, change=manifest_changed(attributes=Attributes(folders=folders)))
+
+    text = built("sign", built.file, "--repo", built.vault, "--yes")
+    facts = built.sign()["platforms"]["linux-x86_64"]
+
+    assert "folder 'closed' is 700\n" in text
+    assert facts["folders"] == {"closed": "700"}
 
 
 def test_a_role_signed_by_a_key_of_the_thiefs(built):
