@@ -245,8 +245,8 @@ def test_a_yank_says_first_what_comes_of_it(release, tmp_path):
         ),
         (("publish", "--version", "9.9", "--channel", "stable"), "no release"),
         (("yank", "--version", "9.9"), "no release"),
-        (("promote", "--from", "beta", "--to", "stable"), "nothing yet"),
-        (("rollout", "--channel", "stable", "--permille", "1"), "nothing yet"),
+        (("promote", "--from", "beta", "--to", "stable"), "offers nothing"),
+        (("rollout", "--channel", "stable", "--permille", "1"), "offers nothing"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_and_publishes_nothing(release, tmp_path, words, says):
@@ -359,7 +359,9 @@ def test_a_feed_that_could_not_be_told_is_told_later(release, tmp_path, monkeypa
     assert "by itself" not in said, "that is what a machine does"
     said = release("yank", *on, "--version", "1.0.0", *feed, expect=1)
     assert "it is published" in said
-    assert "run `updaterd release refresh`" in said, "a second yank finds no release"
+    assert "run `updaterd release refresh --feed" in said, (
+        "a second yank finds no release"
+    )
 
 
 class _Picky(BaseHTTPRequestHandler):
