@@ -216,11 +216,13 @@ def test_a_release_is_shown_with_its_notes_and_compared(tmp_path, repository, ca
 
 
 @pytest.mark.slow
-def test_notes_change_nothing_but_the_manifest(repository, tmp_path, capsys):
-    """A repeated push finds the release published, whatever its notes say now."""
+def test_other_notes_for_a_published_release_are_refused(repository, tmp_path, capsys):
+    """They would be dropped: a release never changes."""
     (tmp_path / "notes.md").write_text("other")
-    again = said(
-        capsys, "push", tmp_path / "1.1", "--repo", repository, "--product", "acme",
-        "--channel", "stable", "--version", "1.1", "--notes", tmp_path / "notes.md",
-    )  # fmt: skip
-    assert "already released" in again
+    code = cli.main([
+        "release", "push", str(tmp_path / "1.1"), "--repo", str(repository),
+        "--product", "acme", "--channel", "stable", "--version", "1.1",
+        "--notes", str(tmp_path / "notes.md"),
+    ])  # fmt: skip
+    assert code == 1
+    assert "made with other options" in capsys.readouterr().err
