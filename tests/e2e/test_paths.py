@@ -201,7 +201,7 @@ def test_signed_but_useless_delta_leads_to_the_next_path(rig, name):
 
 def test_delta_that_needs_a_newer_updaterd_is_not_even_asked_for(rig):
     """A codec of the future: the planner takes another edge, and says so before."""
-    resigned(rig, codec="delta3+xz")
+    resigned(rig, codec="delta9+xz")
     rig.origin.requests.clear()
 
     path, others = explained(rig)
