@@ -172,7 +172,7 @@ def test_damaged_log_is_told(tmp_path):
     [
         (("--repo", "{tmp}/nothing"), "no repository"),
         (("--log", "kafka://x"), "kafka"),
-        (("--log", "@{tmp}/nothing"), "event log's URL"),
+        (("--log", "@{tmp}/nothing"), "URL of the event log"),
         (("--log", "redis://127.0.0.1:notaport/0"), "cannot be read"),
         (("--host", "192.0.2.1"), "192.0.2.1"),
         (("--host", "no.such.host.invalid"), "no.such.host.invalid"),

@@ -101,7 +101,10 @@ class FeedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _forget(self) -> None:
-        self._watch.end()
+        watch = cast("Watch | None", self._watch)
+        if watch is None:
+            return
+        watch.end()
         # They lead back here. A cycle would keep this until the next collection, and
         # the streams that are made meanwhile would lie between what is dead.
         self._watch = self._refusal = None  # type: ignore[assignment]
