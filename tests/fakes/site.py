@@ -13,6 +13,8 @@ from fakes.waiting import eventually
 class Site:
     """A release workspace of the demo profile and, when asked, a feed server."""
 
+    serve_options: tuple[str, ...] = ()
+
     def __init__(self, root: Path, *, product: str = "acme", channel: str = "stable"):
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
@@ -22,7 +24,6 @@ class Site:
         self.product = product
         self.channel = channel
         self.server: subprocess.Popen | None = None
-        self.serve_options: tuple[str, ...] = ()
         self.address = ""
         self._port = 0
         cli(
