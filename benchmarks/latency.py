@@ -24,13 +24,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from fakes.machine import Machine, cli  # noqa: E402
-from fakes.site import Site  # noqa: E402
-from fakes.trees import make_tree  # noqa: E402
-from fakes.waiting import eventually  # noqa: E402
+from fakes.machine import Machine, cli  # noqa: E402 # after the path is set
+from fakes.site import Site  # noqa: E402 # after the path is set
+from fakes.trees import make_tree  # noqa: E402 # after the path is set
+from fakes.waiting import eventually  # noqa: E402 # after the path is set
 
-from updaterd.store.outbox import Outbox  # noqa: E402
-from updaterd.store.schema import open_for_reading  # noqa: E402
+from updaterd.store.outbox import Outbox  # noqa: E402 # after the path is set
+from updaterd.store.schema import open_for_reading  # noqa: E402 # after the path is set
 
 PARTS = ("total_s", "seen_s", "fetched_s", "staged_s", "activated_s", "ended_s")
 

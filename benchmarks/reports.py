@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from fakes.postgres import PostgresProcess  # noqa: E402
-from fakes.reports import body, report  # noqa: E402
-from fakes.serving import FeedProcess, request  # noqa: E402
+from fakes.postgres import PostgresProcess  # noqa: E402 # after the path is set
+from fakes.reports import body, report  # noqa: E402 # after the path is set
+from fakes.serving import FeedProcess, request  # noqa: E402 # after the path is set
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 BATCH, CONNECTIONS = 8, 16
@@ -45,11 +45,12 @@ def cpu_s(pids):
     return total * TICK_S
 
 
-def children(pid):
+def family(pid):
+    """Return a process and what descends from it."""
     done = subprocess.run(
-        ["pgrep", "-g", str(pid)], capture_output=True, text=True, check=False
+        ["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False
     )
-    return [int(word) for word in done.stdout.split()] or [pid]
+    return [pid, *(one for word in done.stdout.split() for one in family(int(word)))]
 
 
 def requests_of(count):
@@ -144,7 +145,7 @@ async def measure(kind, count, kills, only, folder):
     feeder = Feeder(bodies, address)
     began, spent = time.perf_counter(), 0.0
     before = cpu_s([server.process.pid])
-    before_db = cpu_s(children(database.process.pid)) if database else 0.0
+    before_db = cpu_s(family(database.process.pid)) if database else 0.0
     sending = asyncio.create_task(feeder.run())
     for number in range(kills):
         share = (number + 1) / (kills + 1)
@@ -164,7 +165,7 @@ async def measure(kind, count, kills, only, folder):
     await sending
     seconds = time.perf_counter() - began
     spent += cpu_s([server.process.pid]) - before
-    spent_db = cpu_s(children(database.process.pid)) - before_db if database else 0.0
+    spent_db = cpu_s(family(database.process.pid)) - before_db if database else 0.0
     rows = await asyncio.to_thread(releases, server)
     counted = sum(sum(row["reports"].values()) for row in rows)
     machines = sum(row["running"] for row in rows)

@@ -7,10 +7,12 @@ decision can be tested with values and repeated exactly.
 One folder without rooms, in four groups:
 
 - what a release is: manifest, bundle, attributes, tree, special, understanding,
-  bundle_kinds, routes, budget, room;
+  bundle_kinds, routes, budget, room, release_notes, attestation;
 - when: due, pace, backoff, rate, retry_after, rollout, turn, windows;
-- text from outside: json_fields, json_window, toml_fields, sse, units, text;
-- decisions and documents: planner, decision, recovery, lifecycle, words, channel,
-  announcement, events, layout, names, settings, grants, reserved, proxies; `codes/`
-  beside them.
+- text from outside: json_fields, json_window, toml_fields, sse, units, text, accept;
+- decisions and documents: planner, decision, stones, recovery, lifecycle, words,
+  channel, announcement, events, report, identity, caching, layout, names, settings,
+  grants, reserved, proxies; `codes/` beside them.
+
+`dataclass` and `frozen` are what their values are made of.
 """

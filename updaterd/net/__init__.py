@@ -11,10 +11,11 @@ from updaterd.net.addresses import (
     read_headers,
     require_secure,
 )
+from updaterd.net.answer import Stream
 from updaterd.net.authorities import tls_context
 from updaterd.net.body import WORTHWHILE, ShortAnswerError
 from updaterd.net.failures import HttpError, MisbehavedError, NotFoundError
-from updaterd.net.fetcher import DEADLINE_S, MIN_RATE, Fetcher, Stream
+from updaterd.net.fetcher import DEADLINE_S, MIN_RATE, Fetcher
 from updaterd.net.proxies import environment_proxies, proxy_fault
 
 __all__ = [

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a request of the fetcher brings, whichever way it went."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
+
+from updaterd.core.dataclass import dataclass
 
 
 class Answer(Protocol):
@@ -49,3 +51,18 @@ class Asking(Protocol):
 
     def close(self) -> None:
         """Close the connections; may be called twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """An answer whose body is still on its way.
+
+    Args:
+        status: 200, or 206 when the range was honoured.
+        headers: the answer's, names in lower case.
+        chunks: the body; raises as `Fetcher.get` does.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]

@@ -8,12 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import PurePath
 from typing import Self
 
-from updaterd.core.dataclass import dataclass
 from updaterd.core.rate import Rate
 from updaterd.core.text import public_url
 from updaterd.errors import TransientError
 from updaterd.net.addresses import USER_AGENT, origin_of, read_headers, require_secure
-from updaterd.net.answer import Answer, Asking
+from updaterd.net.answer import Answer, Asking, Stream
 from updaterd.net.body import Body, ShortAnswerError
 from updaterd.net.failures import (
     HttpError,
@@ -32,21 +31,6 @@ WINDOW_S = 30.0
 MIN_RATE = 1024
 """Bytes per second; a blob that comes slower is given up and resumed later."""
 MAX_REDIRECTS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stream:
-    """An answer whose body is still on its way.
-
-    Args:
-        status: 200, or 206 when the range was honoured.
-        headers: the answer's, names in lower case.
-        chunks: the body; raises as `Fetcher.get` does.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    chunks: Iterator[bytes]
 
 
 class Fetcher:

@@ -3,20 +3,18 @@
 
 A look at the repository is a process of a few hundred milliseconds and two requests.
 httpx with asyncio, anyio and httpcore would be more than half of its CPU
-(docs/decisions/0041). RFC 9112 is h11's, as in the daemon's `direct`; the addresses of
-a name are tried as in RFC 8305. Each wait is given how long it may take in all, so that
+(docs/decisions/0041). RFC 9112 is h11's, as in the daemon's `direct`; `sockets` makes
+the connections. Each wait is given how long it may take in all, so that
 a server which sends a byte now and then ends nobody's patience later than a silent one.
 """
 
 import contextlib
-import os
 import select
 import socket
 import ssl
-import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -25,14 +23,13 @@ import h11
 from updaterd.net.addresses import origin_of
 from updaterd.net.authorities import is_unknown_issuer, stream_contexts
 from updaterd.net.failures import lost, not_a_header, not_an_address, not_in_time
+from updaterd.net.sockets import connect, over_tls, remaining
 
 _READ_SIZE = 1 << 18
 _LARGEST_HEADERS = 100 * 1024
 _IDLE_S = 5.0
 """How long an idle connection is kept: what lies between may forget it in silence."""
-_HEAD_START_S = 0.25  # RFC 8305 section 5
 _UNCHANGED = "/%:@!$&'()*+,;=-._~"  # of a path, RFC 3986 section 3.3
-_Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]
 _Origin = tuple[str, str, int]
 
 
@@ -134,15 +131,15 @@ class Plain:
         """
         host = _ascii(parts.hostname or "")
         if parts.scheme == "http":
-            return _connect(host, port, deadline)
+            return connect(host, port, deadline)
         tls = self._contexts()
         try:
-            return _over_tls(host, port, tls, deadline)
+            return over_tls(host, port, tls, deadline)
         except ssl.SSLCertVerificationError as error:
             if self._wider is None or not is_unknown_issuer(error):
                 raise
         wider = self._wider()
-        opened = _over_tls(host, port, wider, deadline)
+        opened = over_tls(host, port, wider, deadline)
         self._tls, self._wider = wider, None
         return opened
 
@@ -258,12 +255,12 @@ class _Connection:
     def _send(self, event: h11.Event, deadline: float) -> None:
         data = self._http.send(event)
         if data:
-            self._sock.settimeout(_remaining(deadline))
+            self._sock.settimeout(remaining(deadline))
             self._sock.sendall(data)
 
     def _event(self, deadline: float) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._sock.settimeout(_remaining(deadline))
+            self._sock.settimeout(remaining(deadline))
             data = self._sock.recv(_READ_SIZE)
             if not data and self._http.their_state is h11.SEND_RESPONSE:
                 raise h11.RemoteProtocolError(
@@ -356,123 +353,3 @@ def _ascii(host: str) -> str:
     import idna  # noqa: PLC0415 - for foreign names only: its tables are large
 
     return idna.encode(host.lower()).decode("ascii")
-
-
-def _remaining(deadline: float) -> float:
-    """Return the seconds until then.
-
-    Raises:
-        TimeoutError: there are none.
-    """
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError
-    return seconds
-
-
-def _over_tls(
-    host: str, port: int, tls: ssl.SSLContext, deadline: float
-) -> socket.socket:
-    """Return a connection over TLS.
-
-    Raises:
-        OSError: there is none; TimeoutError: not in time.
-    """
-    sock = _connect(host, port, deadline)
-    try:
-        sock.settimeout(_remaining(deadline))
-        return tls.wrap_socket(sock, server_hostname=host)
-    except BaseException:
-        sock.close()
-        raise
-
-
-def _resolve(host: str, port: int, deadline: float) -> Sequence[_Address]:
-    """Return the addresses of a name, best first; a literal needs no resolver.
-
-    The resolver of the C library knows no deadline, so it is asked in a thread that is
-    left alone when it takes too long.
-
-    Raises:
-        OSError: there are none.
-        TimeoutError: not in time.
-    """
-    with contextlib.suppress(socket.gaierror):
-        return socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
-    addresses: list[_Address] = []
-    errors: list[OSError] = []
-
-    def look_up() -> None:
-        try:
-            addresses.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except OSError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=look_up, daemon=True)
-    thread.start()
-    thread.join(_remaining(deadline))
-    if thread.is_alive():
-        raise TimeoutError
-    if errors:
-        raise errors[0]
-    return addresses
-
-
-def _connect(host: str, port: int, deadline: float) -> socket.socket:
-    """Return a connection to the first address of a name that answers.
-
-    The next address is tried when one has failed, or has not answered for a while.
-
-    Raises:
-        OSError: there is one address, and it failed; or not in time.
-        ExceptionGroup: all of several have failed.
-    """
-    waiting = list(reversed(_resolve(host, port, deadline)))
-    attempts: dict[int, socket.socket] = {}
-    errors: list[OSError] = []
-    poll = select.poll()
-    try:
-        while waiting or attempts:
-            if waiting:
-                sock = _begun(waiting.pop(), errors)
-                if sock is None:
-                    continue
-                attempts[sock.fileno()] = sock
-                poll.register(sock, select.POLLOUT)
-            seconds = _remaining(deadline)
-            if waiting:
-                seconds = min(seconds, _HEAD_START_S)
-            for fd, _ in poll.poll(seconds * 1000):
-                poll.unregister(fd)
-                sock = attempts.pop(fd)
-                number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if number == 0:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    return sock
-                sock.close()
-                errors.append(OSError(number, os.strerror(number)))
-    finally:
-        for sock in attempts.values():
-            sock.close()
-    if len(errors) == 1:
-        raise errors[0]
-    raise ExceptionGroup("no address of the name can be connected to", errors)
-
-
-def _begun(address: _Address, errors: list[OSError]) -> socket.socket | None:
-    """Return a socket that is connecting; None, and why, where it cannot."""
-    family, kind, protocol, _, where = address
-    sock: socket.socket | None = None
-    try:
-        sock = socket.socket(family, kind, protocol)
-        sock.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            sock.connect(where)
-    except OSError as error:
-        if sock is not None:
-            sock.close()
-        errors.append(error)
-        return None
-    return sock

@@ -158,7 +158,7 @@ class Outbox:
         """Report that the installed release is current, once a day at most."""
         if not (last := self._installed(product)):
             return False
-        version, seq, repository, trigger = last
+        version, seq, repository = last
         name = f"reports_alive:{product}"
         row = self._db.execute(
             "SELECT value FROM meta WHERE name = ?", (name,)
@@ -176,18 +176,18 @@ class Outbox:
                 "outcome": "current",
                 "version": version,
                 "seq": seq,
-                "trigger": trigger,
+                "trigger": "poll",
             }
             insert(self._db, reporter, repository, members, note, product)
         return True
 
-    def _installed(self, product: str) -> tuple[str, int, str, str] | None:
-        row = self._db.execute(
+    def _installed(self, product: str) -> tuple[str, int, str] | None:
+        row: tuple[str, int, str] | None = self._db.execute(
             "SELECT version, seq, repository FROM installed "
             "JOIN product ON name = product WHERE product = ? AND repository <> ''",
             (product,),
         ).fetchone()
-        return None if row is None else (*row, "poll")
+        return row
 
 
 def _forget_old(db: sqlite3.Connection) -> None:

@@ -11,6 +11,7 @@ import hmac
 import json
 import secrets
 import sqlite3
+import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -178,12 +179,8 @@ def insert(  # noqa: PLR0913, PLR0917 - one row
     """Insert a report, with what every report of this machine says."""
     _make_room(db, now=note.now)
     state = read_sending(db)
-    ident = secrets.token_hex(16)
     report = Report(
-        id="-".join((
-            *(ident[:8], ident[8:12], f"4{ident[13:16]}"),
-            *(f"8{ident[17:20]}", ident[20:]),
-        )),
+        id=str(uuid.uuid4()),
         machine=machine_in(db, repository),
         platform=reporter.platform,
         updater=reporter.updater,
@@ -213,7 +210,7 @@ def machine_in(db: sqlite3.Connection, repository: str) -> str:
     (secret,) = db.execute(
         "SELECT value FROM meta WHERE name = ?", (SECRET,)
     ).fetchone()
-    key = bytes.fromhex(secret)
+    key = str(secret).encode()
     return hmac.new(key, repository.encode(), hashlib.sha256).hexdigest()[:32]
 
 
@@ -241,9 +238,18 @@ def count_lost(db: sqlite3.Connection, count: int) -> None:
 
 
 def read_sending(db: sqlite3.Connection) -> Sending:
-    """Return how sending goes."""
+    """Return how sending goes; anew, where what is noted cannot be read.
+
+    A newer updaterd may have noted more. It is read in the transaction that ends a
+    deployment, which must not fail for it.
+    """
     row = db.execute("SELECT value FROM meta WHERE name = ?", (SENDING,)).fetchone()
-    return Sending() if row is None else Sending(**json.loads(row[0]))
+    try:
+        members = {} if row is None else dict(json.loads(row[0]))
+    except (ValueError, TypeError):
+        members = {}
+    known = {name: members[name] for name in Sending.__slots__ if name in members}
+    return Sending(**known)
 
 
 def keep_sending(db: sqlite3.Connection, state: Sending) -> None:

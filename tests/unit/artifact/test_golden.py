@@ -37,6 +37,27 @@ NEW = {
 NAMES = ("full1", "delta1", "bsdiff40")
 
 
+def makes(tmp_path, fact, bundle, old, new, *, kind="delta"):
+    """Assert that this reader makes the tree of a golden bundle."""
+    (tmp_path / "out").mkdir()
+    perform(
+        Job(
+            kind=kind,
+            codec=fact["codec"],
+            bundle=bundle,
+            bundle_sha256=fact["sha256"],
+            bundle_length=fact["length"],
+            destination=tmp_path / "out",
+            files=new,
+            tree=fact["tree"],
+            old=tmp_path / "old",
+            old_files=old,
+        )
+    )
+    assert not verify_tree(tmp_path / "out", new)
+    assert fact["codec"] in CODECS
+
+
 def _listings():
     facts = json.loads((GOLDEN / "facts.json").read_text())
     return facts, entries(facts["old"]), entries(facts["new"])
@@ -51,23 +72,14 @@ def test_golden_bundles_make_their_tree(tmp_path, name):
     assert old == grow(tmp_path / "old", OLD)
     assert new == grow(tmp_path / "new", NEW)
     fact = facts["bundles"][name]
-    (tmp_path / "out").mkdir()
-    perform(
-        Job(
-            kind="full" if name == "full1" else "delta",
-            codec=fact["codec"],
-            bundle=GOLDEN / name,
-            bundle_sha256=fact["sha256"],
-            bundle_length=fact["length"],
-            destination=tmp_path / "out",
-            files=new,
-            tree=fact["tree"],
-            old=tmp_path / "old",
-            old_files=old,
-        )
+    makes(
+        tmp_path,
+        fact,
+        GOLDEN / name,
+        old,
+        new,
+        kind="full" if name == "full1" else "delta",
     )
-    assert not verify_tree(tmp_path / "out", new)
-    assert fact["codec"] in CODECS
 
 
 @pytest.mark.parametrize("loops", ["compiled", "interpreted"])
@@ -81,23 +93,7 @@ def test_a_golden_delta_with_images_makes_its_tree(tmp_path, monkeypatch, loops)
     old, new, _ = _moved(tmp_path)
     assert old == entries(fact["old"])
     assert new == entries(fact["new"])
-    (tmp_path / "out").mkdir()
-    perform(
-        Job(
-            kind="delta",
-            codec=fact["codec"],
-            bundle=GOLDEN / "delta2",
-            bundle_sha256=fact["sha256"],
-            bundle_length=fact["length"],
-            destination=tmp_path / "out",
-            files=new,
-            tree=fact["tree"],
-            old=tmp_path / "old",
-            old_files=old,
-        )
-    )
-    assert not verify_tree(tmp_path / "out", new)
-    assert fact["codec"] in CODECS
+    makes(tmp_path, fact, GOLDEN / "delta2", old, new)
 
 
 @pytest.mark.parametrize("loops", ["compiled", "interpreted"])
@@ -119,23 +115,7 @@ def test_a_golden_delta_that_looks_into_archives_makes_its_tree(
     (tmp_path / "delta3").write_bytes(b64decode(fact["bundle"]))
     assert old == entries(fact["old"])
     new = entries(fact["new"])
-    (tmp_path / "out").mkdir()
-    perform(
-        Job(
-            kind="delta",
-            codec=fact["codec"],
-            bundle=tmp_path / "delta3",
-            bundle_sha256=fact["sha256"],
-            bundle_length=fact["length"],
-            destination=tmp_path / "out",
-            files=new,
-            tree=fact["tree"],
-            old=tmp_path / "old",
-            old_files=old,
-        )
-    )
-    assert not verify_tree(tmp_path / "out", new)
-    assert fact["codec"] in CODECS
+    makes(tmp_path, fact, tmp_path / "delta3", old, new)
 
 
 def _moved(base):

@@ -273,3 +273,17 @@ def test_outbox_reads_without_the_right_to_write(journal, tmp_path):
 
     assert [row.state for row in rows] == ["waiting"]
     assert replace(rows[0], body=b"") == replace(journal.outbox.all()[0], body=b"")
+
+
+@pytest.mark.parametrize(
+    "noted", ['{"lost": 3, "of_a_newer_updaterd": 1}', "[]", "not JSON", '"text"']
+)
+def test_a_deployment_ends_whatever_is_noted_of_sending(database, journal, noted):
+    """A newer updaterd wrote it, before this one came back; or the disk did."""
+    database.execute(
+        "INSERT INTO meta (name, value) VALUES (?, ?)", (report_rows.SENDING, noted)
+    )
+    bring(journal)
+    assert journal.installed("acme").version == "1.1.0"
+    (row,) = Outbox(database).waiting(most=9, most_bytes=MIB)
+    assert json.loads(row.body).get("lost", 0) == (3 if "lost" in noted else 0)

@@ -12,26 +12,7 @@ from updaterd.artifact.folders import Folders
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Protocol
-
     from updaterd.core.tree import File
-
-    class Apart(Protocol):
-        """Files that are read from one that is open, by their places."""
-
-        @property
-        def fd(self) -> int:
-            """Return what is open."""
-
-        @property
-        def inside(self) -> frozenset[int]:
-            """Return the places of those files."""
-
-        @property
-        def bases(self) -> Mapping[int, int]:
-            """Return where each begins that is there."""
-
 
 _PIECE = 1 << 18
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

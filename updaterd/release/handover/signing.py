@@ -20,7 +20,7 @@ from updaterd import durable
 from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Delta, Manifest
-from updaterd.errors import RejectedError, UpdaterError
+from updaterd.errors import BrokenError, RejectedError, UpdaterError
 from updaterd.release import attestations
 from updaterd.release.handover import file as release_files
 from updaterd.release.handover import state as states
@@ -346,11 +346,25 @@ def _timeless(target: dict[str, Any]) -> dict[str, Any]:
 
 
 def _remembered(memory: Path) -> dict[str, int]:
+    """Return the highest version of each role that was signed here.
+
+    Raises:
+        BrokenError: it cannot be read: a version might be signed twice.
+    """
     try:
         document = json.loads(memory.read_bytes())
         return {str(role): int(version) for role, version in document.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise BrokenError(
+            f"{memory} cannot be read: {error}",
+            means="it says which versions were signed here; without it one might be "
+            "signed twice, with other contents. Nothing was signed",
+            do="bring it from a backup; or delete it, where all that was signed here "
+            "is published",
+            code="damaged_file",
+        ) from error
 
 
 def contents(

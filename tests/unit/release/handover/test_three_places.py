@@ -133,6 +133,17 @@ def test_a_signer_never_uses_a_version_twice(at):
     assert versions[0]["acme.releases"] < versions[1]["acme.releases"]
 
 
+def test_a_signer_who_cannot_tell_what_it_signed_signs_nothing(at):
+    """A damaged memory is not an empty one: a version could be signed twice."""
+    places = at("built")
+    before = digest(places.file)
+    (places.vault / "signed.json").write_text("{")
+
+    assert "might be signed twice" in places.sign(expect=1)
+
+    assert digest(places.file) == before
+
+
 def test_an_attestation_comes_along(empty):
     places = empty
     tree = json.loads(places("subject", places.tree("1.0.0"), "--json"))["tree"]
