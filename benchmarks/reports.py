@@ -50,7 +50,8 @@ def family(pid):
     done = subprocess.run(
         ["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False
     )
-    return [pid, *(one for word in done.stdout.split() for one in family(int(word)))]
+    below = (family(int(word)) for word in done.stdout.split())
+    return [pid, *(member for group in below for member in group)]
 
 
 def requests_of(count):

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it."""
     import tempfile
 
-    from updaterd.release.handover import signing
+    from updaterd.release.handover import memory, signing
     from updaterd.release.handover.file import ReleaseFile
 
     workspace = opening.workspace(arguments)
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             proposal,
             workspace.keyring,
             signing.earlier_roles(release),
-            workspace.folder / signing.SIGNED,
+            workspace.folder / memory.SIGNED,
         )
         release.write(out, signing.contents(release, proposal, roles))
     lacking = signing.missing(proposal, roles)

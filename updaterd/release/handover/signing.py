@@ -5,7 +5,6 @@ Nothing is believed that the release file says of itself: hashes are computed ag
 edges are compared with signed manifests, and its place in the order is given here.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,13 +15,13 @@ from typing import Any
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, TargetFile
 
-from updaterd import durable
 from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Delta, Manifest
-from updaterd.errors import BrokenError, RejectedError, UpdaterError
+from updaterd.errors import RejectedError, UpdaterError
 from updaterd.release import attestations
 from updaterd.release.handover import file as release_files
+from updaterd.release.handover import memory as memories
 from updaterd.release.handover import state as states
 from updaterd.release.handover.file import Content, ReleaseFile
 from updaterd.release.handover.making import own_blobs
@@ -31,9 +30,6 @@ from updaterd.release.keys.keyring import Keyring
 from updaterd.release.order import Order, place
 from updaterd.release.repository import signing
 from updaterd.release.repository.metadata import Repository
-
-SIGNED = "signed.json"
-"""In a workspace: the highest version of each role that was signed there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +247,7 @@ def sign(
     Power cut: a version may be remembered that was not signed; it is passed over.
     """
     repository, targets = proposal.repository, proposal.repository.targets()
-    highest = _remembered(memory)
+    highest = memories.read(memory)
     roles: dict[str, Metadata[Any]] = {}
     for role in repository.edited:
         before = _usable(repository, role, earlier.get(role))
@@ -261,7 +257,7 @@ def sign(
         roles[role] = repository.renew(role)
         version = max(roles[role].signed.version, highest.get(role, 0) + 1)
         roles[role].signed.version = highest[role] = version
-    durable.write_file(memory, json.dumps(highest).encode() + b"\n")
+    memories.keep(memory, highest)
     for role, metadata in roles.items():
         keyids, threshold = repository.authority(role)
         for keyid in keyids:
@@ -343,28 +339,6 @@ def _timeless(target: dict[str, Any]) -> dict[str, Any]:
         return target
     rest = {name: value for name, value in custom.items() if name != "at"}
     return {**target, "custom": rest}
-
-
-def _remembered(memory: Path) -> dict[str, int]:
-    """Return the highest version of each role that was signed here.
-
-    Raises:
-        BrokenError: it cannot be read: a version might be signed twice.
-    """
-    try:
-        document = json.loads(memory.read_bytes())
-        return {str(role): int(version) for role, version in document.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise BrokenError(
-            f"{memory} cannot be read: {error}",
-            means="it says which versions were signed here; without it one might be "
-            "signed twice, with other contents. Nothing was signed",
-            do="bring it from a backup; or delete it, where all that was signed here "
-            "is published",
-            code="damaged_file",
-        ) from error
 
 
 def contents(
