@@ -4,7 +4,7 @@
 import pytest
 
 from updaterd import config
-from updaterd.config import ConfigError
+from updaterd.config import ConfigError, fragments
 
 GOOD = """
 [feed]
@@ -160,3 +160,91 @@ def test_a_required_attestation_is_whole_or_a_mistake(load):
     for half in ("{}", '{key = "/k"}', '{predicate_type = "a:b"}', '"slsa"', "false"):
         with pytest.raises(ConfigError, match="require_attestation"):
             load(f"{GOOD}require_attestation = {half}\n")
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A machine with the folders of a package, of `/run` and of its owner."""
+
+    class Machine:
+        vendor, run, own = (tmp_path / name for name in ("usr", "run", "etc/conf.d"))
+        file = tmp_path / "etc/updaterd.toml"
+
+        def write(self, folder, name, text):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}.toml").write_text(text)
+            return folder / f"{name}.toml"
+
+        def read(self):
+            self.file.parent.mkdir(exist_ok=True)
+            found = fragments.find(self.file, (self.vendor, self.run))
+            return found, fragments.merge(found)
+
+    return Machine()
+
+
+def test_the_owners_word_counts_more_than_a_packages(machine):
+    """/usr/lib < /run < updaterd.toml < conf.d, whatever the names of the files."""
+    weakest = machine.write(machine.vendor, "99", "a = 1\nb = 1\nc = 1\nd = 1\n")
+    machine.write(machine.run, "50", "b = 2\nc = 2\nd = 2\n")
+    machine.file.parent.mkdir()
+    machine.file.write_text("c = 3\nd = 3\n")
+    strongest = machine.write(machine.own, "00", "d = 4\n")
+
+    _, merged = machine.read()
+
+    assert {"a": 1, "b": 2, "c": 3, "d": 4} == merged.values
+    assert weakest == merged.origin("a")
+    assert machine.file == merged.origin("c")
+    assert strongest == merged.origin("d")
+
+
+@pytest.mark.parametrize("how", ["other", "empty", "nothing"])
+def test_a_fragment_stands_for_a_weaker_one_of_its_name_whole(machine, how):
+    machine.write(machine.vendor, "acme", "[products.acme]\nroot = '/opt/acme'\n")
+    machine.write(machine.vendor, "other", "x = 1\n")
+    if how == "nothing":
+        machine.own.mkdir(parents=True)
+        (machine.own / "acme.toml").symlink_to("/dev/null")
+    else:
+        machine.write(machine.own, "acme", "y = 1\n" if how == "other" else "")
+
+    found, merged = machine.read()
+
+    assert ({"x": 1, "y": 1} if how == "other" else {"x": 1}) == merged.values
+    stands = {machine.vendor / "acme.toml": machine.own / "acme.toml"}
+    assert stands == found.replaced
+
+
+def test_two_packages_do_not_overrule_each_other(machine):
+    """Else a second vendor would say whose signatures the first one's product needs."""
+    machine.write(machine.vendor, "acme", "[trust]\nroot = '/a'\n[feed]\nurl = 'u'\n")
+    machine.write(machine.vendor, "evil", "[trust]\nroot = '/e'\n[feed]\nurl = 'u'\n")
+
+    with pytest.raises(ConfigError, match=r"evil.toml and .*acme.toml .* trust\.root"):
+        machine.read()
+    machine.write(machine.vendor, "evil", "trust = 1\n")
+    with pytest.raises(ConfigError, match=r"say different things of trust"):
+        machine.read()
+    machine.write(machine.own, "evil", "")
+    assert "/a" == machine.read()[1].values["trust"]["root"]
+
+
+def test_a_mistake_names_the_file_that_has_it(load, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load(
+            GOOD, more='[products.acme]\nchanel = "beta"\n[feed]\nidle_timeout_s = 0\n'
+        )
+
+    told, where = str(caught.value), f"(in {tmp_path}/conf.d/more.toml)"
+    assert f"feed.idle_timeout_s must be at least 0.5 s, it is 0 {where}" in told
+    assert f"did you mean 'channel'? {where}" in told
+
+
+def test_a_value_that_replaces_a_table_takes_its_origins_along(machine):
+    machine.write(machine.vendor, "a", "[products.acme.health]\ncommand = ['/x']\n")
+    own = machine.write(machine.own, "b", "[products]\nacme = 1\n")
+
+    _, merged = machine.read()
+
+    assert {("products", "acme"): own} == dict(merged.origins)

@@ -14,6 +14,7 @@ __all__ = [
     "SLOW_LOOPS",
     "add_machine_options",
     "chosen_products",
+    "config_of",
     "directories_from",
     "has_compiled_loops",
     "load_pipeline",
@@ -38,6 +39,12 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="configuration (default: updaterd.toml in $CONFIGURATION_DIRECTORY, "
         "/etc/updaterd or the user's configuration directory)",
+    )
+    group.add_argument(
+        "--daemon",
+        metavar="NAME",
+        help="a further daemon on this machine, updaterd@NAME, such as a kit's, which "
+        "has its product's name (default: the product's, if there is one)",
     )
     for name, content in (
         ("state", "database and trust"),
@@ -66,11 +73,27 @@ def settings_from(arguments: argparse.Namespace) -> "Settings":
     from updaterd import config
 
     return config.load(
-        arguments.config,
+        config_of(arguments),
         state=arguments.state_dir,
         cache=arguments.cache_dir,
         runtime=arguments.runtime_dir,
         demo=arguments.demo,
+    )
+
+
+def config_of(arguments: argparse.Namespace) -> Path | None:
+    """Return the configuration that the arguments name; None: the first there is.
+
+    Raises:
+        BrokenError: there is no daemon of the name.
+    """
+    from updaterd import config
+
+    product = getattr(arguments, "product", None)
+    return config.chosen(
+        arguments.config,
+        daemon=arguments.daemon,
+        product=product if isinstance(product, str) else None,
     )
 
 
@@ -79,7 +102,7 @@ def directories_from(arguments: argparse.Namespace) -> "Directories":
     from updaterd import config
 
     return config.directories(
-        arguments.config,
+        config_of(arguments),
         state=arguments.state_dir,
         cache=arguments.cache_dir,
         runtime=arguments.runtime_dir,

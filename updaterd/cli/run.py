@@ -5,7 +5,7 @@ import argparse
 import os
 import sys
 
-from updaterd.cli.common import add_machine_options
+from updaterd.cli.common import add_machine_options, config_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = {
         "log": arguments.log,
-        "config": arguments.config,
+        "config": config_of(arguments),
         "state": arguments.state_dir,
         "cache": arguments.cache_dir,
         "runtime": arguments.runtime_dir,

@@ -1,50 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration: TOML files into frozen settings, every mistake named at once.
 
-`updaterd.toml`, then `conf.d/*.toml` beside it in the order of their names; a later
-file adds tables and replaces values. A key that is not known is an error: a typo in
-a safety setting must not pass for a default.
+`fragments.py` says which files there are and which of them is stronger. A key that is
+not known is an error: a typo in a safety setting must not pass for a default.
 """
 
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
+from updaterd.config import fragments
 from updaterd.config.errors import ConfigError, UnsafeConfigError
-from updaterd.config.places import directories, find_config, system_name
+from updaterd.config.fragments import Merged, Sources
+from updaterd.config.places import (
+    FRAGMENTS,
+    chosen,
+    directories,
+    find_config,
+    system_name,
+    vendors,
+)
 from updaterd.config.tables import read
 from updaterd.core.settings import Settings
 from updaterd.files import ownership
 
 __all__ = [
     "ConfigError",
+    "Merged",
+    "Sources",
     "UnsafeConfigError",
+    "chosen",
     "directories",
     "load",
+    "merged",
     "read",
+    "sources",
     "system_name",
 ]
 
 
-def _merge(into: dict[str, object], more: Mapping[str, object]) -> None:
-    for key, value in more.items():
-        old = into.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            _merge(old, value)
-        else:
-            into[key] = value
+def sources(file: Path | None = None) -> Sources:
+    """Return the files that make the configuration of this machine.
+
+    Args:
+        file: the owner's; None looks in the usual places.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = file or find_config()
+    return fragments.find(path, vendors(path))
 
 
-def _read_file(path: Path) -> dict[str, object]:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8: {error}") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+def merged(files: Sources, trusted: frozenset[int]) -> Merged:
+    """Return what the files say, which nobody else may write.
+
+    Raises:
+        ConfigError: they cannot be used.
+        UnsafeConfigError: others could change one of them.
+    """
+    paths = [file.absolute() for file in files.files]
+    folders = {file.parent for file in paths if file.parent.suffix == ".d"}
+    _require_ours([*paths, *sorted(folders)], trusted)
+    return fragments.merge(files)
 
 
 def load(
@@ -71,19 +89,32 @@ def load(
     path = file or find_config()
     where = directories(path, state=state, cache=cache, runtime=runtime)
     trusted = ownership.owners(where.state)
-    parts = sorted(path.parent.glob("conf.d/*.toml"))
-    files = [path, path.parent / "conf.d", *parts]
-    _require_ours([file.absolute() for file in files], trusted)
-    document = _read_file(path)
-    for part in parts:
-        _merge(document, _read_file(part))
-    settings = read(document, where)
+    own = (path.parent / FRAGMENTS).absolute()
+    if os.path.isdir(own):  # who may write there decides, also while it is empty
+        _require_ours([own], trusted)
+    origin = fragments.find(path, vendors(path))
+    document = merged(origin, trusted)
+    try:
+        settings = read(document.values, where)
+    except ConfigError as error:
+        lines = _with_files(error.details, document, origin)
+        raise ConfigError(error.cause, lines) from None
     _require_ours(_named(settings), trusted)
     if demo:
         from dataclasses import replace  # noqa: PLC0415 - only in demos
 
         settings = replace(settings, demo=True)
     return settings
+
+
+def _with_files(mistakes: Iterable[str], document: Merged, files: Sources) -> list[str]:
+    """Return mistakes with the files in which they are, where there are several."""
+    lines = []
+    for line in mistakes:
+        file = document.origin(line.split(" ", 1)[0])
+        several = len(files.files) > 1 or not files.layers[-2]
+        lines.append(f"{line} (in {file})" if file and several else line)
+    return lines
 
 
 def _require_ours(files: Iterable[PurePath], trusted: frozenset[int]) -> None:

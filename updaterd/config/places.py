@@ -12,6 +12,8 @@ from updaterd.files import ownership
 
 _SYSTEM_UIDS = 1000  # below: root or a system user, who gets the system's paths
 _SYSTEM_CONFIG = Path("/etc/updaterd")
+_FILE = "updaterd.toml"
+FRAGMENTS = "conf.d"
 
 
 def directories(
@@ -32,16 +34,16 @@ def directories(
     try:
         path = file or find_config()
     except ConfigError:
-        path = _places()[0] / "updaterd.toml"
+        path = _places()[0] / _FILE
     # Whoever asks about the system's daemon means the system's directories.
     named = system_name(path)
     is_system = bool(named) or os.getuid() < _SYSTEM_UIDS
-    own = named or _SYSTEM_CONFIG.name
+    own = named or _user_name(path) or _SYSTEM_CONFIG.name
     return Directories(
         config=path,
-        state=state or _directory("state", f"/var/lib/{own}", is_system=is_system),
-        cache=cache or _directory("cache", f"/var/cache/{own}", is_system=is_system),
-        runtime=runtime or _directory("runtime", f"/run/{own}", is_system=is_system),
+        state=state or _directory("state", f"/var/lib/{own}", own, is_system),
+        cache=cache or _directory("cache", f"/var/cache/{own}", own, is_system),
+        runtime=runtime or _directory("runtime", f"/run/{own}", own, is_system),
     )
 
 
@@ -50,10 +52,87 @@ def system_name(file: Path) -> str:
 
     updaterd@NAME.service has directories of its own by that name.
     """
+    return _daemon_name(file, _SYSTEM_CONFIG.parent)
+
+
+def _user_name(file: Path) -> str:
+    """Return the same of a daemon in a person's own places."""
+    return _daemon_name(file, _user_path("config").parent) if _is_person() else ""
+
+
+def _daemon_name(file: Path, parent: Path) -> str:
     folder = file.absolute().parent
     own = _SYSTEM_CONFIG.name
-    same = folder.parent == _SYSTEM_CONFIG.parent
+    same = folder.parent == parent
     return folder.name if same and (folder.name + "-").startswith(f"{own}-") else ""
+
+
+def _is_person() -> bool:
+    return os.getuid() >= _SYSTEM_UIDS
+
+
+def _user_path(kind: str, name: str = _SYSTEM_CONFIG.name) -> Path:
+    import platformdirs  # noqa: PLC0415 - never needed under systemd
+
+    path: Path = getattr(platformdirs, f"user_{kind}_path")(name)
+    return path
+
+
+def vendors(file: Path) -> tuple[Path, ...]:
+    """Return where packages put fragments for the daemon of `file`, weakest first.
+
+    Not in its runtime directory, which is the daemon's own to write: `config grant`
+    obeys the configuration as root.
+    """
+    if name := system_name(file):
+        return (
+            Path("/usr/lib", name, FRAGMENTS),
+            Path("/run", f"{name}.{FRAGMENTS}"),
+        )
+    if name := _user_name(file):
+        return (_user_path("data", name) / FRAGMENTS,)
+    return ()
+
+
+def is_configured(file: Path) -> bool:
+    """Tell whether a daemon has a configuration: its file, or a fragment alone."""
+    # not Path.exists: it raises for a folder that is closed to us
+    if os.path.exists(file):
+        return True
+    for folder in (*vendors(file), file.parent / FRAGMENTS):
+        try:
+            if any(name.endswith(".toml") for name in os.listdir(folder)):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def of_daemon(name: str) -> Path | None:
+    """Return the configuration of the daemon `updaterd@NAME`; None: there is none."""
+    if not name or "/" in name:
+        return None
+    own = f"{_SYSTEM_CONFIG.name}-{name}"
+    files = [_SYSTEM_CONFIG.with_name(own) / _FILE]
+    if _is_person():
+        files.insert(0, _user_path("config", own) / _FILE)
+    return next((file for file in files if is_configured(file)), None)
+
+
+def daemons() -> tuple[str, ...]:
+    """Return the names of the daemons beside the first that are configured here."""
+    first = f"{_SYSTEM_CONFIG.name}-"
+    parents = [Path("/usr/lib"), _SYSTEM_CONFIG.parent]
+    if _is_person():
+        parents += [_user_path("data").parent, _user_path("config").parent]
+    names = set()
+    for parent in parents:
+        try:
+            listed = os.listdir(parent)
+        except OSError:
+            continue
+        names |= {name.removeprefix(first) for name in listed if name.startswith(first)}
+    return tuple(sorted(name for name in names if of_daemon(name)))
 
 
 def _places() -> list[Path]:
@@ -61,43 +140,71 @@ def _places() -> list[Path]:
     places = []
     if named := os.environ.get("CONFIGURATION_DIRECTORY"):
         places.append(Path(named.split(":")[0]))
-    if os.getuid() >= _SYSTEM_UIDS:
-        import platformdirs  # noqa: PLC0415 - never needed under systemd
-
-        places.append(platformdirs.user_config_path("updaterd"))
+    if _is_person():
+        places.append(_user_path("config"))
     return [*places, _SYSTEM_CONFIG]
 
 
 def find_config() -> Path:
-    """Return the first configuration there is.
+    """Return the first configuration there is, or that of the only other daemon.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or none is the first.
     """
     places = _places()
     for place in places:
-        # not Path.exists: it raises for a folder that is closed to us
-        if os.path.exists(place / "updaterd.toml"):
-            return place / "updaterd.toml"
+        if is_configured(place / _FILE):
+            return place / _FILE
+    names = () if "CONFIGURATION_DIRECTORY" in os.environ else daemons()
+    if len(names) == 1 and (only := of_daemon(names[0])):
+        return only
     raise ConfigError(
         "no configuration found: looked for updaterd.toml in "
         + ", ".join(str(place) for place in places),
-        do="write one (README.md shows how), or name it with --config",
+        do=f"name a daemon, with --daemon: {', '.join(names)}"
+        if names
+        else "write one (README.md shows how), or name it with --config",
     )
 
 
-def _directory(kind: str, system: str, *, is_system: bool) -> Path:
+def chosen(
+    file: Path | None, *, daemon: str | None = None, product: str | None = None
+) -> Path | None:
+    """Return the configuration that a command means; None: the first there is.
+
+    Args:
+        file: named by a person.
+        daemon: its daemon, named by a person.
+        product: what the command is about. A kit's daemon has its product's name.
+
+    Raises:
+        ConfigError: there is no daemon of that name.
+    """
+    if file is not None:
+        return file
+    if daemon:
+        config = of_daemon(daemon)
+        if config is None:
+            raise ConfigError(
+                f"no daemon {daemon!r:.80} is configured here",
+                do=f"there are: {', '.join(daemons()) or 'none'}",
+            )
+        return config
+    if product is None or "CONFIGURATION_DIRECTORY" in os.environ:
+        return None
+    return of_daemon(product)
+
+
+def _directory(kind: str, system: str, own: str, is_system: bool) -> Path:
     """Return systemd's directory, else the system's, else this user's."""
     if named := os.environ.get(f"{kind.upper()}_DIRECTORY"):
         return Path(named.split(":")[0])
     if is_system:
         return Path(system)
-    import platformdirs  # noqa: PLC0415 - never needed under systemd
-
     if kind == "runtime":
-        return _session() or platformdirs.user_state_path("updaterd") / "run"
-    path: Path = getattr(platformdirs, f"user_{kind}_path")("updaterd")
-    return path
+        session = _session()
+        return session / own if session else _user_path("state", own) / "run"
+    return _user_path(kind, own)
 
 
 def _session() -> Path | None:
@@ -111,7 +218,7 @@ def _session() -> Path | None:
         try:
             is_own = path.is_absolute() and path.stat().st_uid == own
             if is_own and not ownership.fault(path, frozenset({0, own})):
-                return path / "updaterd"
+                return path
         except OSError:
             continue
     return None

@@ -59,15 +59,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     grant.add_argument(
         "--unit",
-        default="updaterd.service",
         metavar="UNIT",
-        help="the daemon's unit, for instances: updaterd@NAME.service",
+        help="the daemon's unit (default: the one that has this configuration, "
+        "updaterd.service or updaterd@NAME.service)",
     )
     add_machine_options(grant)
+    show = actions.add_parser(
+        "show",
+        help="what does it say, and which file says it?",
+        description="Prints each value, and the file that says it; and the files "
+        "that are read, from the weakest to the strongest. What a header holds is not "
+        "printed. Defaults are in updaterd.toml's documentation.",
+    )
+    show.add_argument(
+        "--json", action="store_true", help="values and files, for scripts"
+    )
+    add_machine_options(show)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked."""
+    if arguments.action == "show":
+        from updaterd.cli.config import show
+
+        return show.show(arguments)
     return _grant(arguments) if arguments.action == "grant" else check(arguments)
 
 
@@ -81,13 +96,14 @@ def _grant(arguments: argparse.Namespace) -> int:
     Power cut: each file is whole, old or new; running it again completes them.
     """
     from updaterd import durable
+    from updaterd.cli.config import subject
     from updaterd.cli.config.machine import unsafe_roots
     from updaterd.config import ConfigError
-    from updaterd.core.grants import grants
+    from updaterd.core.grants import UNIT, grants
     from updaterd.errors import BrokenError
     from updaterd.install import unit_files
 
-    unit = arguments.unit
+    unit = arguments.unit or subject.unit_of(directories_from(arguments)) or UNIT
     user = unit.removesuffix(".service").replace("@", "-")
     settings = settings_from(arguments)
     files = grants(settings.products.values(), user=user, unit=unit)
@@ -167,7 +183,7 @@ def check(arguments: argparse.Namespace) -> int:
     """
     import json
 
-    from updaterd.cli.config import subject
+    from updaterd.cli.config import show, subject
     from updaterd.config import ConfigError
 
     wish = subject.Wish(
@@ -184,7 +200,9 @@ def check(arguments: argparse.Namespace) -> int:
     if report["findings"]:
         lines = [
             ". ".join(
-                part.rstrip(".") for part in (finding["what"], finding["do"]) if part
+                part.rstrip(".")
+                for part in (show.with_file(arguments, finding["what"]), finding["do"])
+                if part
             )
             for finding in report["findings"]
         ]
@@ -192,6 +210,8 @@ def check(arguments: argparse.Namespace) -> int:
         where = directories_from(arguments).config
         raise ConfigError(f"{where} cannot work here{as_user}", lines)
     _print_good(settings_from(arguments), report)
+    for line in show.files(arguments):
+        print(f"  read        {line}")
     return 0
 
 

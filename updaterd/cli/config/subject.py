@@ -50,7 +50,7 @@ class Wish:
 def examine(arguments: argparse.Namespace, wish: Wish) -> Report:
     """Return what was found: `user`, `findings`, `notes`; of a machine also `cage`."""
     where = directories_from(arguments)
-    unit = wish.unit or _unit(where)
+    unit = wish.unit or unit_of(where)
     manager = Systemd((os.environ.get("UPDATERD_SYSTEMCTL", "systemctl"),))
     known: dict[str, str] = {}
     if unit and not wish.settings_only:
@@ -120,7 +120,7 @@ class _Place:
         return report
 
 
-def _unit(where: Directories) -> str:
+def unit_of(where: Directories) -> str:
     """Return the unit that runs on this configuration; "" for none of the system's."""
     name = config.system_name(Path(where.config))
     first, dash, rest = name.partition("-")
