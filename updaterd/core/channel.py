@@ -10,6 +10,8 @@ from updaterd.core.announcement import MAX_SPREAD_S
 from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields
 from updaterd.core.names import check_name, check_version
+from updaterd.core.plan import HALTED, Plan
+from updaterd.core.plan import parse as parse_plan
 from updaterd.core.stones import MAX_STONES, Stone
 from updaterd.core.understanding import check_understood, marks, needed
 from updaterd.errors import MalformedError
@@ -19,7 +21,7 @@ EVERYBODY = 1000
 MAX_OFFERS = 16
 _KNOWN = frozenset({
     "schema", "must_understand", "product", "channel", "paused", "floor_seq",
-    "releases", "platforms", "stones",
+    "releases", "platforms", "stones", "plan",
 })  # fmt: skip
 MAX_PLATFORMS = 32
 
@@ -82,6 +84,7 @@ class ChannelPointer:
     Attributes:
         must_understand: names of members without which the rest is not to be used.
         stones: releases that older machines install on their way to an offer.
+        plan: how its newest release is rolled out, and where that stands.
     """
 
     product: str
@@ -91,6 +94,14 @@ class ChannelPointer:
     releases: tuple[Offer, ...]
     must_understand: tuple[str, ...] = ()
     stones: tuple[Stone, ...] = ()
+    plan: Plan | None = None
+
+    @property
+    def halted(self) -> str:
+        """Return why the plan stopped the channel; "" where it did not."""
+        if not self.paused or self.plan is None or self.plan.state != HALTED:
+            return ""
+        return self.plan.reason
 
     def as_custom(self) -> dict[str, object]:
         """Return the JSON object that is signed."""
@@ -106,6 +117,7 @@ class ChannelPointer:
                 if self.stones
                 else {}
             ),
+            **({"plan": self.plan.as_custom()} if self.plan else {}),
         }
 
 
@@ -177,6 +189,7 @@ def parse_custom(item: Fields, *, product: str, channel: str) -> ChannelPointer:
         stones=item.objects("stones", _stone, most=MAX_STONES)
         if "stones" in item
         else (),
+        plan=parse_plan(item.fields("plan")) if "plan" in item else None,
     )
     order = [offer.seq for offer in pointer.releases]
     if order != sorted(set(order), reverse=True):

@@ -103,7 +103,8 @@ def restricted(
 def _nothing_for_us(pointer: ChannelPointer, facts: Facts) -> Decision:
     """Return why nothing is to be done: for a machine without a release, a wait."""
     if pointer.paused:
-        code, reason = "paused", f"channel {pointer.channel} is paused"
+        why = f": {pointer.halted}" if pointer.halted else ""
+        code, reason = "paused", f"channel {pointer.channel} is paused{why}"
     elif not pointer.releases:
         code, reason = "nothing_offered", f"channel {pointer.channel} has no release"
     else:

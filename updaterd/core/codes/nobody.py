@@ -36,6 +36,17 @@ nothing_on_disk: no release is left on disk; a person ordered a new installation
   | nothing
 left_for_package: somebody removed `current` of updaterd itself: the packaged release
   runs | `updaterd unhold updaterd`
+rollout_dwelling: a step of a rollout goes well and is not over yet | nothing
+rollout_too_few: too few machines have told how a release ended there
+  | wait; see the plan
+rollout_unsure: there are too few machines, or too many failures, to tell whether a
+  release is good | wait; see the plan
+rollout_due: a step of a rollout went well: more machines are next | nothing
+rollout_done: a release went well on all machines of its plan | nothing
+rollout_failing: a release fails on more machines than its plan allows: it was halted
+  | publish a release that works
+rollout_silent: more machines of a step are silent than its plan allows: it was halted
+  | look at some of them; `release resume`, or publish a release that works
 http_204: the feed asked this machine not to connect again
   | nothing: the machine asks again at its next poll
 """
