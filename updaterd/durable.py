@@ -94,6 +94,24 @@ def write_file(
     sync_dir(path.parent)
 
 
+def append(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Add `data` to the end of a file, which is made where it is missing.
+
+    Raises:
+        OSError: the disk refused; some of `data` may be there.
+
+    Power cut: what was there, and a beginning of `data`; once it returned, all of it.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    is_new = not path.exists()
+    with os.fdopen(os.open(path, flags, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        sync_dir(path.parent)
+
+
 def publish_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace `path` as `write_file` does, without syncing.
 

@@ -72,7 +72,7 @@ class Evidence:
     base_failed: int = 0
 
     @property
-    def told(self) -> int:
+    def reports(self) -> int:
         """Return the machines that say something about the release."""
         return self.well + self.failed
 
@@ -110,25 +110,27 @@ class Verdict:
     next_at: float | None = None
 
 
-def limit_of(plan: Plan, seen: Evidence) -> float:
+def limit_of(plan: Plan, evidence: Evidence) -> float:
     """Return the share of failures above which a release is stopped.
 
     What the release beneath fails at counts, up to twice the plan's own limit.
     """
     limit = plan.halt.failed_permille / 1000
-    trials = seen.base_well + seen.base_failed
+    trials = evidence.base_well + evidence.base_failed
     if trials < BASELINE_TRIALS:
         return limit
-    baseline = (seen.base_failed + 1) / (trials + 2)
+    baseline = (evidence.base_failed + 1) / (trials + 2)
     return min(max(limit, baseline), BASELINE_FACTOR * limit)
 
 
-def judge(plan: Plan, seen: Evidence, *, now: float, paused: bool = False) -> Verdict:
+def judge(
+    plan: Plan, evidence: Evidence, *, now: float, paused: bool = False
+) -> Verdict:
     """Return what to do about a rollout.
 
     Args:
         plan: its plan, and where it stands.
-        seen: what machines told.
+        evidence: what machines told.
         now: Unix seconds.
         paused: the channel is, though the plan did not do it.
     """
@@ -140,12 +142,12 @@ def judge(plan: Plan, seen: Evidence, *, now: float, paused: bool = False) -> Ve
             code="paused",
             reason="the channel is paused by hand: `updaterd release resume` goes on",
         )
-    limit = limit_of(plan, seen)
+    limit = limit_of(plan, evidence)
     over_at = plan.since + plan.now_at.dwell_s
-    halt = _failing(plan, seen, limit)
+    halt = _failing(plan, evidence, limit)
     if halt is None and now >= over_at:
-        halt = _silent(plan, seen)
-    return halt or _onward(plan, seen, limit, over_at=over_at, now=now)
+        halt = _silent(plan, evidence)
+    return halt or _onward(plan, evidence, limit, over_at=over_at, now=now)
 
 
 def _not_ours(plan: Plan) -> Verdict:
@@ -157,92 +159,92 @@ def _not_ours(plan: Plan) -> Verdict:
     return Verdict(action=Action.HOLD, code=plan.state, reason=text)
 
 
-def _failing(plan: Plan, seen: Evidence, limit: float) -> Verdict | None:
-    if seen.failed < LEAST_FAILED:
+def _failing(plan: Plan, evidence: Evidence, limit: float) -> Verdict | None:
+    if evidence.failed < LEAST_FAILED:
         return None
-    sure = odds.above(seen.failed, seen.told, limit)
+    sure = odds.above(evidence.failed, evidence.reports, limit)
     if sure < plan.halt.confidence / 1000:
         return None
     reason = (
-        f"{plan.version} failed on {seen.failed} of {seen.told} machines, "
+        f"{plan.version} failed on {evidence.failed} of {evidence.reports} machines, "
         f"{_percent(limit)} may"
     )
     return Verdict(
         action=Action.HALT,
         code="rollout_failing",
-        reason=reason + _baseline(seen, limit, plan),
+        reason=reason + _baseline(evidence, limit, plan),
     )
 
 
-def _silent(plan: Plan, seen: Evidence) -> Verdict | None:
+def _silent(plan: Plan, evidence: Evidence) -> Verdict | None:
     most = plan.halt.silent_permille / 1000
-    heard = seen.told + seen.other
-    silent = seen.reached - heard
-    if seen.reached < LEAST_EXPECTED or silent <= 0 or most >= 1.0:
+    heard = evidence.reports + evidence.other
+    silent = evidence.reached - heard
+    if evidence.reached < LEAST_EXPECTED or silent <= 0 or most >= 1.0:
         return None
-    if odds.above(silent, seen.reached, most) < plan.halt.confidence / 1000:
+    if odds.above(silent, evidence.reached, most) < plan.halt.confidence / 1000:
         return None
     return Verdict(
         action=Action.HALT,
         code="rollout_silent",
-        reason=f"about {silent} of {seen.reached} machines that {plan.version} reached "
-        f"say nothing, {_percent(most)} may",
+        reason=f"about {silent} of {evidence.reached} machines that "
+        f"{plan.version} reached say nothing, {_percent(most)} may",
     )
 
 
 def _onward(
-    plan: Plan, seen: Evidence, limit: float, *, over_at: float, now: float
+    plan: Plan, evidence: Evidence, limit: float, *, over_at: float, now: float
 ) -> Verdict:
     """Return whether to step on: the time is over, and the counts allow it."""
     step = plan.now_at
-    if seen.told < step.min_reports:
-        reached = f" of about {seen.reached}" if seen.reached else ""
+    if evidence.reports < step.min_reports:
+        reached = f" of about {evidence.reached}" if evidence.reached else ""
         return Verdict(
             action=Action.HOLD,
             code="rollout_too_few",
-            reason=f"{seen.told} machines{reached} told how it ended, "
+            reason=f"{evidence.reports} machines{reached} told how it ended, "
             f"{step.min_reports} have to",
             next_at=over_at if now < over_at else None,
         )
-    fine = odds.below(seen.failed, seen.told, limit)
+    failures = f"{evidence.failed} of {evidence.reports} machines failed"
+    fine = odds.below(evidence.failed, evidence.reports, limit)
     if fine < STEP_CONFIDENCE:
         return Verdict(
             action=Action.HOLD,
             code="rollout_unsure",
-            reason=f"{seen.failed} of {seen.told} machines failed: that it is less "
-            f"than {_percent(limit)} of all is {_percent(fine)} likely, "
-            f"{_percent(STEP_CONFIDENCE)} is needed{_wanted(seen, limit)}",
+            reason=f"{failures}: that it is less than {_percent(limit)} of all is "
+            f"{_percent(fine)} likely, "
+            f"{_percent(STEP_CONFIDENCE)} is needed{_lacking(evidence, limit)}",
             next_at=over_at if now < over_at else None,
         )
     if now < over_at:
         return Verdict(
             action=Action.HOLD,
             code="rollout_dwelling",
-            reason=f"{seen.failed} of {seen.told} machines failed; the step lasts on",
+            reason=f"{failures}; the step lasts on",
             next_at=over_at,
         )
-    told = f"{seen.failed} of {seen.told} machines failed"
     if plan.is_last:
-        return Verdict(action=Action.DONE, code="rollout_done", reason=told)
+        return Verdict(action=Action.DONE, code="rollout_done", reason=failures)
     reach = reach_of(plan.steps[plan.step + 1])
     return Verdict(
-        action=Action.STEP, code="rollout_due", reason=f"{told}: on to {reach}"
+        action=Action.STEP, code="rollout_due", reason=f"{failures}: on to {reach}"
     )
 
 
-def _wanted(seen: Evidence, limit: float) -> str:
+def _lacking(evidence: Evidence, limit: float) -> str:
     """Return how many machines would do if none of them failed, where none did."""
-    if seen.failed:
+    if evidence.failed:
         return ""
     needed = math.ceil(math.log(1 - STEP_CONFIDENCE) / math.log1p(-limit)) - 1
     return f": {needed} machines without a failure" if limit > 0 else ""
 
 
-def _baseline(seen: Evidence, limit: float, plan: Plan) -> str:
+def _baseline(evidence: Evidence, limit: float, plan: Plan) -> str:
     if limit * 1000 <= plan.halt.failed_permille:
         return ""
-    trials = seen.base_well + seen.base_failed
-    return f" ({seen.base_version} failed on {seen.base_failed} of {trials})"
+    trials = evidence.base_well + evidence.base_failed
+    return f" ({evidence.base_version} failed on {evidence.base_failed} of {trials})"
 
 
 def _percent(share: float) -> str:

@@ -57,7 +57,7 @@ def test_no_step_before_its_time_or_without_its_reports(plan, evidence, now):
     verdict = judge(plan, evidence, now=now)
     if verdict.action in {Action.STEP, Action.DONE}:
         assert now >= plan.since + plan.now_at.dwell_s
-        assert evidence.told >= plan.now_at.min_reports
+        assert evidence.reports >= plan.now_at.min_reports
         assert (verdict.action is Action.DONE) == plan.is_last
 
 
@@ -73,7 +73,7 @@ def test_more_failures_never_speak_for_a_release(plan, evidence, now, more):
     worse = replace(
         evidence, well=max(0, evidence.well - more), failed=evidence.failed + more
     )
-    if worse.told == evidence.told:
+    if worse.reports == evidence.reports:
         before = judge(plan, evidence, now=now).action
         assert rank.index(judge(plan, worse, now=now).action) <= rank.index(before)
 

@@ -23,7 +23,7 @@ from updaterd.cli.release import (
     sync,
     verify,
 )
-from updaterd.cli.release.steering import pause, promote, rollout, yank
+from updaterd.cli.release.steering import audit, pause, promote, rollout, yank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +42,7 @@ _MODULES: "Iterable[ModuleType]" = (
     rollout,
     pause,
     yank,
+    audit,
     status,
     show,
     diff,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
+    acts,
     building,
     delivery,
     feed,
@@ -116,6 +117,7 @@ def _take(arguments: argparse.Namespace) -> int:
             steered = steering.put(catalog, arguments.channel, wish)
             if steered.changed:
                 catalog.point(steered.pointer)
+            acts.enter(arguments, workspace, repository, [steered], release.version)
         repository.commit()
         offering = [
             name

@@ -5,6 +5,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
+    acts,
     building,
     delivery,
     feed,
@@ -84,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         steered = steering.put(catalog, arguments.channel, wish)
         if steered.changed:
             catalog.point(steered.pointer)
+        acts.enter(arguments, workspace, repository, [steered], arguments.version)
         repository.commit()
     building.show(arguments, releases)
     print(f"published in channel {arguments.channel}")

@@ -6,6 +6,8 @@ announcement_refused: the feed refused the announcement | do what the feed says
 bundle_not_listed: the manifest does not list that bundle | name the right manifest
 attests_another: an attestation is about something else than the release
   | attest what `release subject` prints
+audit_broken: the audit log, or a channel, is not what was written down
+  | compare both with a backup; rotate the online key if it may be stolen
 bad_attestation: a file is no attestation, or there are too many
   | give an in-toto statement, or one in a DSSE envelope
 bad_epoch: SOURCE_DATE_EPOCH is not a time | set it to seconds since 1970, or unset it

@@ -101,6 +101,15 @@ class Catalog(Releases):
                 pointers.append(self._pointer_of(edition, channel))
         return histories.replay(pointers, seqs=seqs, made_for=made_for)
 
+    def member(self, channel: str, name: str) -> object:
+        """Return what a channel's role says beside its pointer; None: nothing.
+
+        Raises:
+            BrokenError: there is no such channel.
+        """
+        role = self._repository.targets(layout.channel_role(self.product, channel))
+        return role.unrecognized_fields.get(name)
+
     def floor(self, channel: str) -> int:
         """Return the lowest `seq` that a channel's machines may still be sent to."""
         return max(self.pointer(channel).floor_seq, self._said_floor(channel))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
+    acts,
     delivery,
     feed,
     opening,
@@ -33,6 +34,7 @@ def steer(
         steered = change(catalog)
         if steered.changed:
             catalog.point(steered.pointer)
+        acts.enter(arguments, workspace, repository, [steered])
         repository.commit()
     output.show_channel(steered.pointer)
     output.show_notes(arguments, steered)

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
+    acts,
     delivery,
     feed,
     opening,
@@ -57,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         _foretell(arguments, changed)
         if arguments.dry_run:
             return 0
+        acts.enter(arguments, workspace, repository, changed, arguments.version)
         repository.commit()
     print(f"yanked {arguments.product} {arguments.version}")
     delivery.deliver(arguments, workspace)
