@@ -110,6 +110,46 @@ class Repair(Bench):
         return self.well(REPAIR, "1.1.0") or self.there_and_back()
 
 
+class Remove(Bench):
+    """1.1.0 runs, 1.0.0 is beside it, and a person removes the product.
+
+    Whatever is left, the application does not start or is whole; an order that was
+    journalled is finished by the next run, and what is not updaterd's stays.
+    """
+
+    words = ("remove", "acme")
+
+    def __init__(self, root: Path):
+        super().__init__(root)
+        assert self.run(UPDATE) == 0, self.output()
+        data = self.machine.app / "data"
+        data.mkdir()
+        (data / "letter").write_text("a person's own")
+        (self.machine.app / "releases/1.1.0-data").symlink_to(data)
+        self.keep_as_before()
+
+    def broken_tree(self) -> list[str]:
+        if not os.path.lexists(self.machine.current):
+            return []
+        return super().broken_tree()
+
+    def settle(self, code: int) -> list[str]:
+        after = self.run(UPDATE)
+        removed = after == 10
+        if after not in (0, 10) or (code == 0 and not removed):
+            return [f"remove ended with {code}, then update with {after}"]
+        if not removed and (code := self.run(self.words)) != 0:
+            return [f"the removal, repeated, ended with {code}: {self.output()}"]
+        app = self.machine.app
+        if {path.name for path in app.iterdir()} != {"data"}:
+            return [f"left over: {sorted(map(str, app.rglob('*')))}"]
+        if (app / "data/letter").read_text() != "a person's own":
+            return ["a person's own data is gone"]
+        if (code := self.run(("unhold", "acme"))) != 0:
+            return [f"unhold ended with {code}: {self.output()}"]
+        return self.well(UPDATE, "1.1.0")
+
+
 class Adopt(Bench):
     """An application stands in `current` that others installed, as a directory."""
 
@@ -375,6 +415,7 @@ CAMPAIGNS: dict[str, type[Bench]] = {
     "first": First,
     "rollback": RollBack,
     "repair": Repair,
+    "remove": Remove,
     "adopt": Adopt,
     "hold": Hold,
     "push": Push,

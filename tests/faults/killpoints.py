@@ -4,6 +4,7 @@
     python tests/faults/killpoints.py                 a sample of updates, some minutes
     python tests/faults/killpoints.py --all           every point; prints the figure
     python tests/faults/killpoints.py --all --of unhealthy,first,rollback,repair,adopt
+    python tests/faults/killpoints.py --all --of remove    a product taken away
     python tests/faults/killpoints.py --all --of hold,push,take,serve
     python tests/faults/killpoints.py --all --modes kill \
         --of push-to,sync-to,first-to,gc-at       a directory as a destination

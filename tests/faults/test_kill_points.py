@@ -19,7 +19,7 @@ _SPEC.loader.exec_module(killpoints)
 
 COUNTS = {
     "update": 15, "unhealthy": 8, "first": 8, "rollback": 8, "repair": 8,
-    "adopt": 8, "hold": 8, "push": 8, "take": 6, "serve": 8,
+    "adopt": 8, "remove": 8, "hold": 8, "push": 8, "take": 6, "serve": 8,
 }  # fmt: skip
 """How many points of each campaign; `killpoints.py --all` tries every one."""
 IN_RECOVERY = 2

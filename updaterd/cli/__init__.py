@@ -78,6 +78,9 @@ COMMANDS = (
     ),
     Command("update", "machine", "bring products to their target release", "writes"),
     Command("rollback", "machine", "return to the previous release, offline", "writes"),
+    Command(
+        "remove", "machine", "take a product off this machine, to stay away", "writes"
+    ),
     Command("hold", "machine", "install nothing until further notice", "writes"),
     Command("unhold", "machine", "end a hold", "writes"),
     Command("history", "machine", "list what was installed, when and why", "reads"),

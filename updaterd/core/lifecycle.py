@@ -98,3 +98,12 @@ def diagram() -> str:
         if not afters:
             lines.append(f"    {before} --> [*]")
     return "\n".join(lines) + "\n"
+
+
+def way_out(state: State) -> tuple[State, ...]:
+    """Return by which states an open deployment ends that nobody wants any more."""
+    if State.SKIPPED in TRANSITIONS[state]:
+        return (State.SKIPPED,)
+    if State.FAILED in TRANSITIONS[state]:
+        return (State.FAILED,)
+    return (State.ROLLING_BACK, State.FAILED)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""By hand: go back to an earlier release; compare the installed tree, and repair it.
+"""By hand: go back to an earlier release; compare the tree, repair it; remove it all.
 
 Repair makes a whole new tree beside the damaged one (`reuse.py`) and swaps the two
 directories in one step, or where that cannot be done, in several (`install/beside`).
@@ -18,7 +18,7 @@ from updaterd.core.settings import Product
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.install import activate, beside, hooks, prune, stage
 from updaterd.install.room import require
-from updaterd.pipeline import pruning, recover, rollback, trial
+from updaterd.pipeline import pruning, recover, removing, rollback, trial
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Run, at_work
 from updaterd.pipeline.tree import byte_code, finish, reuse, room
@@ -64,6 +64,22 @@ def roll_back(
             run, before=before, running=running, to=to
         ) or rollback.roll_back(run, to=to)
         return replace(outcome, notes=(*settled, *outcome.notes))
+
+
+def remove(product: Product, services: Services) -> removing.Removed:
+    """Take a product off this machine; see `removing`.
+
+    Raises:
+        BrokenError: it is updaterd itself, something is mounted in it, or others may
+            write there.
+        TransientError: another run works on it, or the disk refused.
+        UpdaterError: a unit does not stop.
+
+    Power cut: as `removing.order` and `removing.finish`.
+    """
+    run = Run(product, services)
+    with at_work(run):
+        return removing.finish(run, removing.order(run))
 
 
 def verify(product: Product, services: Services, *, repair: bool) -> Checked:

@@ -17,7 +17,7 @@ from updaterd.errors import (
 )
 from updaterd.install import activate, beside, hooks, stage
 from updaterd.install.going_down import StoppingError
-from updaterd.pipeline import itself, pruning, rollback, trial
+from updaterd.pipeline import itself, pruning, removing, rollback, trial
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Run, at_work
 from updaterd.pipeline.tree import cache
@@ -51,11 +51,16 @@ def settle(run: Run, *, anew: bool = False) -> tuple[str, ...]:
         TransientError: no release is on disk, and the journal has one installed.
         BrokenError: a person must look: `current` was replaced, or there is no
             release left to return to.
+        UpdaterError: a removal that a person ordered cannot be finished.
         OSError: the disk refused; the next run tries again.
 
     Power cut: as each step it performs; the journal names the open deployment.
     """
     root = run.root
+    deployment = run.journal.open_deployment(run.name)
+    if deployment is not None and removing.is_ordered(deployment):
+        removed = removing.finish(run, deployment)
+        return (f"{run.name}: {deployment.reason}", *removed.notes)
     activate.finish_take_over(root)
     obstacles = beside.finish(root)
     itself.recall(run)

@@ -16,6 +16,7 @@ from updaterd.core.lifecycle import State
 from updaterd.store import outbox, report_rows
 from updaterd.store.authority import Authority
 from updaterd.store.records import (
+    IN_THE_WAY,
     Deployment,
     Failed,
     Installed,
@@ -88,30 +89,35 @@ class Journal(Releases, Authority):
         Raises:
             sqlite3.IntegrityError: the product has an open one already.
         """
-        old = self.installed(product)
         with transaction(self._db):
-            row = self._db.execute(
-                "INSERT INTO deployment (product, channel, version, seq, from_version, "
-                "from_seq, trigger, state, code, reason, boot, started_at, updated_at) "
-                "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
-                (
-                    product,
-                    channel,
-                    target.version,
-                    target.seq,
-                    old.version if old else None,
-                    old.seq if old else None,
-                    trigger,
-                    State.QUEUED,
-                    note.code,
-                    note.reason,
-                    note.boot,
-                    note.now,
-                    note.now,
-                ),
-            ).fetchone()
-            ident = int(row[0])
-            self._step(ident, State.QUEUED, note)
+            return self._begin(product, channel, target, trigger, note)
+
+    def _begin(
+        self, product: str, channel: str, target: Target, trigger: str, note: Note
+    ) -> int:
+        old = self.installed(product)
+        row = self._db.execute(
+            "INSERT INTO deployment (product, channel, version, seq, from_version, "
+            "from_seq, trigger, state, code, reason, boot, started_at, updated_at) "
+            "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
+            (
+                product,
+                channel,
+                target.version,
+                target.seq,
+                old.version if old else None,
+                old.seq if old else None,
+                trigger,
+                State.QUEUED,
+                note.code,
+                note.reason,
+                note.boot,
+                note.now,
+                note.now,
+            ),
+        ).fetchone()
+        ident = int(row[0])
+        self._step(ident, State.QUEUED, note)
         return ident
 
     def move(self, ident: int, state: State, note: Note, **values: int | str) -> None:
@@ -162,6 +168,47 @@ class Journal(Releases, Authority):
             self._block(row.product, leaving.version, leaving.seq, note)
             self._move(ident, State.PLANNED, note, {})
             self._move(ident, State.STAGED, note, {})
+
+    def order_removal(  # noqa: PLR0913 - as `begin`
+        self,
+        product: str,
+        channel: str,
+        target: Target,
+        trigger: str,
+        note: Note,
+        *,
+        hold: str,
+    ) -> int:
+        """Journal that a person wants a product gone; return the order's number.
+
+        What was under way is ended, and a hold without end begins, in the same step:
+        who sees the order cannot begin anything else, and who sees its end neither.
+        """
+        with transaction(self._db):
+            row = self.open_deployment(product)
+            if row is not None:
+                for state in lifecycle.way_out(row.state):
+                    self._move(row.id, state, note, {})
+            self._set_facts(product, hold_until=math.inf, hold_reason=hold)
+            return self._begin(product, channel, target, trigger, note)
+
+    def end_removal(self, ident: int, note: Note) -> None:
+        """Journal that nothing of a product is on this machine any more.
+
+        What its publisher signed is remembered (floors, the newest word): whoever
+        installs it again must not be led further back than before.
+        """
+        product = self.deployment(ident).product
+        with transaction(self._db):
+            for table in ("installed", "release", "blocked"):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE product = ?",  # noqa: S608 - three names
+                    (product,),
+                )
+            self._db.execute(
+                "DELETE FROM meta WHERE name = ?", (f"{IN_THE_WAY}{product}",)
+            )
+            self._move(ident, State.SKIPPED, note, {})
 
     def install(self, ident: int, tree: str, note: Note) -> None:
         """Journal INSTALLED, the new installed release, and that it is not bad.
@@ -244,14 +291,15 @@ class Journal(Releases, Authority):
         if unknown:
             raise ValueError(f"no such columns: {sorted(unknown)}")
         with transaction(self._db):
+            self._set_facts(product, **values)
+
+    def _set_facts(self, product: str, **values: float | str | None) -> None:
+        self._db.execute("INSERT OR IGNORE INTO product (name) VALUES (?)", (product,))
+        for name, value in values.items():
             self._db.execute(
-                "INSERT OR IGNORE INTO product (name) VALUES (?)", (product,)
+                f"UPDATE product SET {name} = ? WHERE name = ?",  # noqa: S608 - ours
+                (value, product),
             )
-            for name, value in values.items():
-                self._db.execute(
-                    f"UPDATE product SET {name} = ? WHERE name = ?",  # noqa: S608 - checked
-                    (value, product),
-                )
 
     def note_failure(  # noqa: PLR0913 - all by name
         self,

@@ -50,6 +50,9 @@ mode_refused: the system forbids a mode that the owner allows
 label_in_use: the active release is not what was signed under its name: it is damaged,
   or its publisher gave the name to another tree
   | `updaterd verify PRODUCT --repair`; publish the other tree as a version of its own
+not_removable: updaterd does not remove itself | remove its package
+not_stopped: a unit of a product that is to be removed does not stop
+  | see `systemctl status` of it; the next run goes on
 staged_tree_gone: a staged release vanished from disk before it was active
   | nothing: it is built again
 not_staged: the release is not on disk | `updaterd update`

@@ -25,6 +25,8 @@ blocked: the release failed or was rolled back here
   | wait for a newer release, or `updaterd update --retry`
 system_stopping: the machine, or updaterd, was stopped during a trial
   | nothing: the trial is repeated at the next start
+removed: a person removed the product from this machine
+  | `updaterd unhold PRODUCT` lets it come again
 superseded: another release came before this one was done | nothing
 resumed: a deployment that was cut short went on | nothing
 on_disk: its tree was on disk already | nothing
