@@ -47,6 +47,7 @@ class Channel:
         seq=None,
         floor_seq=0,
         from_seq_min=0,
+        pace=None,
         **wish,
     ):
         self.add(
@@ -55,6 +56,7 @@ class Channel:
             seq=seq,
             floor_seq=floor_seq,
             from_seq_min=from_seq_min,
+            pace=pace,
         )
         return self.put(version, name=name, **wish)
 

@@ -121,8 +121,6 @@ def _schedule(table: Table) -> Schedule:
 
 
 def _reports(table: Table, feed: Feed) -> Reports:
-    from updaterd.core import report  # noqa: PLC0415 - the daemon reads it elsewhere
-
     send = table.flag("send", default=False)
     url = table.text("url")
     events, reports = "/v1/events", "/v1/reports"
@@ -130,20 +128,29 @@ def _reports(table: Table, feed: Feed) -> Reports:
         url = feed.url.removesuffix(events) + reports
     if send and not url:
         table.wrong("url", f"is missing: the feed's address does not end in {events}")
-    tags = table.words("tags")
-    if wrong := [tag for tag in tags if not report.is_tag(tag)]:
-        table.wrong("tags", f"{wrong[0]!r:.80} is not a word of a-z, 0-9, '-' and '_'")
-    if len(tags) > report.MOST_TAGS:
-        table.wrong("tags", f"has {len(tags)}, the limit is {report.MOST_TAGS}")
     settings = Reports(
         send=send,
         url=url,
-        tags=tuple(sorted(set(tags))),
+        tags=_tags(table),
         sign_of_life=table.flag("sign_of_life", default=False),
         network=_network(table, feed.network),
     )
     table.done()
     return settings
+
+
+def _tags(table: Table) -> tuple[str, ...]:
+    """Return the key `tags`: words that a machine is called by."""
+    tags = table.words("tags")
+    if not tags:
+        return ()
+    from updaterd.core import report  # noqa: PLC0415 - the daemon reads it elsewhere
+
+    if wrong := [tag for tag in tags if not report.is_tag(tag)]:
+        table.wrong("tags", f"{wrong[0]!r:.80} is not a word of a-z, 0-9, '-' and '_'")
+    if len(tags) > report.MOST_TAGS:
+        table.wrong("tags", f"has {len(tags)}, the limit is {report.MOST_TAGS}")
+    return tuple(sorted(set(tags)))
 
 
 def _product(table: Table, name: str) -> Product:
@@ -254,6 +261,7 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
     download = _download(top.table("download"))
     schedule = _schedule(top.table("schedule"))
     reports = _reports(top.table("reports"), feed)
+    tags = _tags(top)
     listed = top.table("products")
     products = {name: _product(listed.table(name), name) for name in listed.names()}
     top.done()
@@ -266,6 +274,7 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
             mistakes,
         )
     return Settings(
+        tags=tags,
         feed=feed,
         trust=trust,
         download=download,

@@ -6,33 +6,36 @@ signed by the online role `PRODUCT.CHANNEL`. It only chooses among releases that
 the release key made; what a release *is* stands in its manifest.
 """
 
+from updaterd.core import pace as paces
 from updaterd.core.announcement import MAX_SPREAD_S
 from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields
 from updaterd.core.names import check_name, check_version
+from updaterd.core.pace import Pace
 from updaterd.core.plan import HALTED, Plan
 from updaterd.core.plan import parse as parse_plan
+from updaterd.core.rollout import EVERYBODY, Rollout
 from updaterd.core.stones import MAX_STONES, Stone
 from updaterd.core.understanding import check_understood, marks, needed
 from updaterd.errors import MalformedError
 
-EVERYBODY = 1000
-"""Of 1000 machines: the reach of a rollout that leaves nobody out."""
+__all__ = [
+    "EVERYBODY",
+    "MAX_OFFERS",
+    "MAX_PLATFORMS",
+    "ChannelPointer",
+    "Offer",
+    "Rollout",
+    "parse_custom",
+]
+
 MAX_OFFERS = 16
+MAX_TAGS = 8
 _KNOWN = frozenset({
     "schema", "must_understand", "product", "channel", "paused", "floor_seq",
     "releases", "platforms", "stones", "plan",
 })  # fmt: skip
 MAX_PLATFORMS = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
-    """`permille` of the machines, drawn by `salt`, over `window_s` seconds."""
-
-    permille: int = EVERYBODY
-    salt: str = ""
-    window_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class Offer:
         platforms: whose machines it is for, sorted; None: not said, so for all.
         from_seq_min: lowest seq of an installed release that it can be installed over,
             as its manifest says, so that none has to be fetched to know it.
+        pace: the same of how soon: where the manifest says another, that one counts.
     """
 
     version: str
@@ -51,6 +55,7 @@ class Offer:
     urgency: str = "normal"
     platforms: tuple[str, ...] | None = None
     from_seq_min: int = 0
+    pace: Pace | None = None
 
     def is_for(self, platform: str) -> bool:
         """Tell whether it is for machines of this platform."""
@@ -66,12 +71,15 @@ class Offer:
                 "permille": self.rollout.permille,
                 "salt": self.rollout.salt,
                 "window_s": self.rollout.window_s,
+                **({"tags": list(self.rollout.tags)} if self.rollout.tags else {}),
             },
         }
         if self.platforms is not None:
             item["platforms"] = list(self.platforms)
         if self.from_seq_min:
             item["from_seq_min"] = self.from_seq_min
+        if self.pace is not None:
+            item["pace"] = self.pace.as_member()
         return item
 
 
@@ -157,10 +165,12 @@ def _offer(item: Fields) -> Offer:
         urgency=urgency if urgency == "critical" else "normal",
         platforms=_platforms(item),
         from_seq_min=_from_seq_min(item),
+        pace=paces.read(item.fields("pace")) if "pace" in item else None,
         rollout=Rollout(
             permille=rollout.integer("permille", high=EVERYBODY),
             salt=rollout.text("salt"),
             window_s=rollout.integer("window_s", high=MAX_SPREAD_S),
+            tags=rollout.texts("tags", most=MAX_TAGS),
         ),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import field
 
 from updaterd.core.channel import Offer
 from updaterd.core.dataclass import dataclass
+from updaterd.core.pace import Pace
 from updaterd.core.windows import Span
 
 
@@ -40,7 +41,10 @@ class Facts:
         window: the open maintenance window, or the next; None: none is configured.
         first_seen_at: when this machine first saw the target it now has, if known.
         pending_since: since when it has had an update to install, if known.
-        forced: a person said `--now`: overrides window, splay and deferral.
+        tags: what the owner calls this machine; rollouts may name some.
+        paces: of the releases whose manifests were read, by version: they go before
+            what a channel says of them.
+        forced: a person said `--now`: overrides window, splay, deferral and pace.
         retry_blocked: a person said `--retry`: overrides a block.
     """
 
@@ -62,6 +66,8 @@ class Facts:
     first_seen_at: float | None = None
     pending_since: float | None = None
     max_deferral_s: float = math.inf
+    tags: tuple[str, ...] = ()
+    paces: Mapping[str, Pace | None] = field(default_factory=dict)
     forced: bool = False
     retry_blocked: bool = False
 

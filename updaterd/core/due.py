@@ -10,7 +10,7 @@ so. Were it only read as if, it would move on with the clock and never be due.
 from dataclasses import field, replace
 
 from updaterd.core.dataclass import dataclass
-from updaterd.core.pace import Pace
+from updaterd.core.throttle import Throttle
 
 LONGEST_POLL = 1.1
 """The safety poll comes after 0.9 to 1.1 of its period: a fleet must not march."""
@@ -32,12 +32,12 @@ class Agenda:
     Attributes:
         poll_at: when the safety poll is due; 0 before the first worker since start.
         share: this machine's place in an event's spread, drawn in [0, 1).
-        pace: how soon a worker may follow another.
+        throttle: how soon a worker may follow another.
     """
 
     poll_at: float = 0.0
     share: float = 0.0
-    pace: Pace = field(default_factory=Pace)
+    throttle: Throttle = field(default_factory=Throttle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def settled(agenda: Agenda, *, now: float, poll_s: float) -> Agenda:
     return replace(
         agenda,
         poll_at=min(agenda.poll_at, now + poll_s * LONGEST_POLL),
-        pace=agenda.pace.settled(now),
+        throttle=agenda.throttle.settled(now),
     )
 
 
@@ -80,7 +80,7 @@ def due(
         waiting: events that wait, if any.
         poll_s: period of the safety poll; nothing waits longer.
     """
-    paced = now + agenda.pace.wait_s(now)
+    paced = now + agenda.throttle.wait_s(now)
     if agenda.poll_at == 0.0:
         return Due(at=0.0, trigger="boot")
     # Paced too: a feed that comes and goes asks for a look each time it is back.

@@ -245,6 +245,26 @@ class Fields:
         where = f"{self.where}: {name}"
         return tuple(Fields({"item": item}, where).text("item") for item in items)
 
+    def pairs(self, name: str, *, most: int) -> tuple[tuple[int, int], ...]:
+        """Return an array member of arrays of two integers each.
+
+        Raises:
+            MalformedError: missing, another type, too many, or out of range.
+        """
+        items = self._get(name, list)
+        if len(items) > most:
+            raise MalformedError(
+                f"{self.where}: {name!r} has {len(items)} items, the limit is {most}"
+            )
+        rows = []
+        for index, item in enumerate(items):
+            where = f"{self.where}: {name}[{index}]"
+            if not isinstance(item, list) or len(item) != 2:
+                raise MalformedError(f"{where} is not two numbers")
+            row = Fields({"first": item[0], "second": item[1]}, where)
+            rows.append((row.integer("first"), row.integer("second")))
+        return tuple(rows)
+
     def objects(
         self, name: str, read: Callable[["Fields"], T], *, most: int
     ) -> tuple[T, ...]:

@@ -21,6 +21,7 @@ from updaterd.core import (
     json_window,
     release_notes,
 )
+from updaterd.core import pace as paces
 from updaterd.core.attestation import Attestation
 from updaterd.core.attributes import Attributes, Folder, check_attributes
 from updaterd.core.bundle import Delta, Full, read_delta, read_full
@@ -28,6 +29,7 @@ from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields
 from updaterd.core.json_window import JsonWindow, Read
 from updaterd.core.names import check_name, check_version
+from updaterd.core.pace import Pace
 from updaterd.core.release_notes import Notes
 from updaterd.core.special import Special, special
 from updaterd.core.tree import (
@@ -84,6 +86,7 @@ class Manifest:
         attestations: what build systems say of it; files of their own.
         from_seq_min: lowest seq of an installed release that it can be installed over;
             0: any.
+        pace: how soon which machines may install it; None: as soon as a channel says.
         notes: what it brings, for people; nothing is decided by them.
     """
 
@@ -100,6 +103,7 @@ class Manifest:
     attributes: Attributes = attributes.NONE
     attestations: tuple[Attestation, ...] = ()
     from_seq_min: int = 0
+    pace: Pace | None = None
     notes: Notes = ()
 
     @property
@@ -124,6 +128,7 @@ class Manifest:
             "min_updater": self.min_updater,
             "floor_seq": self.floor_seq,
             **({"from_seq_min": self.from_seq_min} if self.from_seq_min else {}),
+            **({"pace": self.pace.as_member()} if self.pace else {}),
             **({"notes": dict(self.notes)} if self.notes else {}),
             "files": _listing(self.files),
             "full": _as_dict(self.full),
@@ -232,7 +237,7 @@ def read(source: Read, length: int, *, where: str = "manifest") -> Manifest:
 
 _SMALL = frozenset({
     "schema", "must_understand", "product", "version", "seq", "platform", "min_updater",
-    "floor_seq", "from_seq_min", "notes", "full", "attestations",
+    "floor_seq", "from_seq_min", "pace", "notes", "full", "attestations",
 })  # fmt: skip
 _KNOWN = _SMALL | {"files", "deltas", *attributes.MEMBERS}
 _BATCH = 512
@@ -373,6 +378,7 @@ def _assembled(item: Fields, parts: _Parts) -> Manifest:
         min_updater=check_version(item.text("min_updater")),
         floor_seq=item.integer("floor_seq"),
         from_seq_min=item.integer("from_seq_min") if "from_seq_min" in item else 0,
+        pace=paces.read(item.fields("pace")) if "pace" in item else None,
         notes=_notes(item),
         files=tuple(files),
         full=read_full(item.fields("full")),

@@ -8,6 +8,8 @@ were not there. Then:
 
     target is installed                        Current
     target is newer (higher seq)               Act, or Wait for hold, window, splay
+    its pace keeps this machine waiting        Act on the newest offer below whose turn
+                                               has come; where there is none, Wait
     target cannot be installed over what is    Act: the next stepping stone (`stones`);
     installed                                  where none leads there, what is below
     installed release is still offered         Current: a rollout never takes back
@@ -22,18 +24,22 @@ decision has a stable `code` and a `reason`, which `updaterd status` prints as i
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 
+from updaterd.core import pace as paces
 from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.decision import Act, Current, Decision, Facts, Refuse, Wait
 from updaterd.core.frozen import replaced
 from updaterd.core.manifest import Manifest
 from updaterd.core.names import version_key
-from updaterd.core.rollout import is_reached
+from updaterd.core.pace import Pace
+from updaterd.core.rollout import cohort, is_reached, salt_of
 from updaterd.core.stones import Stone, way
 from updaterd.core.turn import Waiting, turn_at
 from updaterd.errors import RejectedError, TransientError
 
-_SETTLED = frozenset({"current", "ahead_of_rollout", "blocked", "no_way"})
+_SETTLED = frozenset({"current", "ahead_of_rollout", "blocked", "no_way", "paced"})
+_DELAYS = frozenset({"held", "outside_window", "splay"})
 
 
 def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
@@ -51,7 +57,9 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
         reason = f"neither {first} nor what is below was made for {facts.platform}"
         return _standing_by(code="not_for_platform", reason=reason, facts=facts)
     pointer = replace(pointer, releases=suitable)
-    reached = [o for o in suitable if is_reached(o.rollout, facts.machine_id)]
+    reached = [
+        o for o in suitable if is_reached(o.rollout, facts.machine_id, facts.tags)
+    ]
     if pointer.paused or not reached:
         return _nothing_for_us(pointer, facts)
     target = _first_allowed(reached, facts)
@@ -180,9 +188,82 @@ def _toward(target: Offer, pointer: ChannelPointer, facts: Facts) -> Decision:
             reason=f"{target.version} (seq {target.seq}) is below the floor {floor}",
             offer=target,
         )
+    paced = _pacing(target, pointer.product, facts)
+    if paced is not None:
+        return _meanwhile(target, pointer, facts) or paced
     if is_too_old(facts, target.from_seq_min):
         return _by_stones(target, pointer, facts, floor)
-    return _delay(target, facts) or _act(target, facts)
+    return _delay(target, pointer.product, facts) or _act(target, facts)
+
+
+def pace_of(offer: Offer, facts: Facts) -> Pace | None:
+    """Return the pace of a release: its manifest's, as soon as that was read."""
+    return facts.paces.get(offer.version, offer.pace)
+
+
+def turn_of_pace(
+    pace: Pace | None, offer: Offer, product: str, facts: Facts
+) -> float | None:
+    """Return when a release's pace lets this machine install it, in Unix seconds.
+
+    None: it does not hold it. A person at the machine said `--now`; or the whole tree
+    is here, so that its turn has come before.
+    """
+    if pace is None or facts.forced or offer.version in facts.on_disk:
+        return None
+    seen_at = facts.now if facts.first_seen_at is None else facts.first_seen_at
+    wait_s = paces.after_s(pace, _cohort(offer, product, facts), facts.tags)
+    return paces.comes_at(pace, wait_s, now=facts.now, seen_at=seen_at)
+
+
+def _cohort(offer: Offer, product: str, facts: Facts) -> int:
+    """Return the machine's cohort; no channel's word on the draw counts here."""
+    return cohort(salt_of(product, offer.version, offer.seq), facts.machine_id)
+
+
+def _pacing(offer: Offer, product: str, facts: Facts) -> Wait | None:
+    """Return that a release's pace keeps this machine waiting, if it does."""
+    pace = pace_of(offer, facts)
+    turn = turn_of_pace(pace, offer, product, facts)
+    if pace is None or turn is None or facts.now >= turn:
+        return None
+    when = datetime.fromtimestamp(turn, UTC)
+    return Wait(
+        code="paced",
+        reason=f"{offer.version} comes to this machine at {when:%Y-%m-%d %H:%M} UTC: "
+        f"its publisher signed a pace ({pace}), and the machine's cohort is "
+        f"{_cohort(offer, product, facts)}",
+        offer=offer,
+        until=turn,
+    )
+
+
+def _meanwhile(target: Offer, pointer: ChannelPointer, facts: Facts) -> Decision | None:
+    """Return what to do while the pace of the target keeps this machine waiting.
+
+    A publisher who releases every day must not keep a machine where it is: the newest
+    offer below whose turn has come is installed, never over a newer one. A machine that
+    has nothing yet takes the target where there is no such offer: nothing runs on it
+    that could break.
+    """
+    installed = facts.installed_seq
+    goes_on = installed is not None and target.seq > installed
+    for offer in pointer.releases:
+        if (
+            offer.seq >= target.seq
+            or not is_reached(offer.rollout, facts.machine_id, facts.tags)
+            or _is_blocked(offer, facts)
+            or _pacing(offer, pointer.product, facts) is not None
+        ):
+            continue
+        if _is_here(offer, facts) or (goes_on and offer.seq <= (installed or 0)):
+            return None
+        decision = _toward(offer, pointer, facts)
+        if isinstance(decision, Act) or decision.code in _DELAYS:
+            return decision
+    if installed is None:
+        return _delay(target, pointer.product, facts) or _act(target, facts)
+    return None
 
 
 def is_too_old(facts: Facts, from_seq_min: int) -> bool:
@@ -204,8 +285,9 @@ def _by_stones(
         for offer in pointer.releases
         if start < offer.seq < target.seq
         and offer.seq >= floor
-        and is_reached(offer.rollout, facts.machine_id)
+        and is_reached(offer.rollout, facts.machine_id, facts.tags)
         and not _is_blocked(offer, facts)
+        and _pacing(offer, pointer.product, facts) is None
     ]
     stones = [Stone(o.version, o.seq, o.from_seq_min, ()) for o in below]
     stones += [
@@ -220,7 +302,9 @@ def _by_stones(
         named = {offer.version: offer.platforms for offer in below}
         hop = _hop(steps[0], target)
         hop = replace(hop, platforms=named.get(hop.version, (facts.platform,)))
-        return _delay(hop, facts) or Act(
+        delay = _pacing(hop, pointer.product, facts)
+        delay = delay or _delay(hop, pointer.product, facts)
+        return delay or Act(
             code="stepping_stone",
             reason=f"{facts.installed_version} -> {hop.version}, on the way to "
             f"{target.version}, which is installed over seq {target.from_seq_min} or "
@@ -243,16 +327,20 @@ def _by_stones(
 
 
 def _hop(stone: Stone, target: Offer) -> Offer:
-    """Return a stone as an offer: it is rolled out as what it leads to."""
+    """Return a stone as an offer: it is rolled out as what it leads to.
+
+    Its pace is for its manifest to say.
+    """
     return replace(
         target,
         version=stone.version,
         seq=stone.seq,
         from_seq_min=stone.from_seq_min,
+        pace=None,
     )
 
 
-def _delay(target: Offer, facts: Facts) -> Wait | None:
+def _delay(target: Offer, product: str, facts: Facts) -> Wait | None:
     """Return why the target must wait, if it must."""
     if facts.hold_until is not None and facts.now < facts.hold_until:
         why = f": {facts.hold_reason}" if facts.hold_reason else ""
@@ -274,6 +362,8 @@ def _delay(target: Offer, facts: Facts) -> Wait | None:
             pending_since=seen_at
             if facts.pending_since is None
             else facts.pending_since,
+            paced_until=turn_of_pace(pace_of(target, facts), target, product, facts)
+            or 0.0,
             hold_ended_at=facts.hold_until or 0.0,
             max_deferral_s=facts.max_deferral_s,
             window=window,
@@ -344,7 +434,8 @@ def check_manifest(
     Raises:
         RejectedError: another product, version, seq or platform; needs a newer
             updaterd; or raises the floor above itself.
-        TransientError: it cannot be installed over what is installed.
+        TransientError: it cannot be installed over what is installed, or its turn on
+            this machine has not come.
     """
     expected = (product, target.version, target.seq, facts.platform)
     got = (manifest.product, manifest.version, manifest.seq, manifest.platform)
@@ -376,4 +467,12 @@ def check_manifest(
             means="a release that leads there has to come first",
             do="nothing: the next look finds it",
             code="no_way",
+        )
+    turn = turn_of_pace(manifest.pace, target, product, facts)
+    if facts.installed_seq is not None and turn is not None and facts.now < turn:
+        raise TransientError(
+            f"{product} {target.version} has a pace ({manifest.pace}), and this "
+            "machine's turn has not come",
+            do="nothing: the next look finds when it comes",
+            code="paced",
         )

@@ -6,21 +6,44 @@ release the cohort is fixed, so raising `permille` only adds machines.
 """
 
 import hashlib
+from collections.abc import Collection
 
-from updaterd.core.channel import Rollout
+from updaterd.core.dataclass import dataclass
 
-_COHORTS = 1000
+EVERYBODY = 1000
+"""Of 1000 machines: the reach of a rollout that leaves nobody out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """`permille` of the machines, drawn by `salt`, over `window_s` seconds.
+
+    Attributes:
+        tags: machines that have one of them are reached as well.
+    """
+
+    permille: int = EVERYBODY
+    salt: str = ""
+    window_s: int = 0
+    tags: tuple[str, ...] = ()
+
+
+def salt_of(product: str, version: str, seq: int) -> str:
+    """Return the draw of a release: another for each, the same for its pace."""
+    return hashlib.sha256(f"{product}/{version}/{seq}".encode()).hexdigest()[:16]
 
 
 def cohort(salt: str, machine_id: str) -> int:
     """Return the machine's cohort, 0..999: sha256(salt || machine id) mod 1000."""
     digest = hashlib.sha256((salt + machine_id).encode()).digest()
-    return int.from_bytes(digest, "big") % _COHORTS
+    return int.from_bytes(digest, "big") % EVERYBODY
 
 
-def is_reached(rollout: Rollout, machine_id: str) -> bool:
+def is_reached(rollout: Rollout, machine_id: str, tags: Collection[str] = ()) -> bool:
     """Tell whether the rollout includes this machine."""
-    return cohort(rollout.salt, machine_id) < rollout.permille
+    return cohort(rollout.salt, machine_id) < rollout.permille or any(
+        tag in rollout.tags for tag in tags
+    )
 
 
 def splay_s(rollout: Rollout, machine_id: str) -> float:

@@ -197,7 +197,11 @@ class Directories:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The whole configuration."""
+    """The whole configuration.
+
+    Attributes:
+        tags: what the owner calls this machine: rollouts may name some.
+    """
 
     feed: Feed
     trust: Trust
@@ -207,6 +211,7 @@ class Settings:
     directories: Directories
     reports: Reports = field(default_factory=Reports)
     demo: bool = False
+    tags: tuple[str, ...] = ()
 
     @property
     def longest_trial_s(self) -> float:

@@ -284,7 +284,7 @@ class Supervisor:
         self._agendas[product] = Agenda(
             poll_at=now + poll_s * (0.9 + 0.2 * self._clocks.draw()),
             share=self._clocks.draw(),
-            pace=self._agendas[product].pace.after(now=now, useful=useful),
+            throttle=self._agendas[product].throttle.after(now=now, useful=useful),
         )
         self._turn()
 

@@ -55,6 +55,7 @@ def gather(run: Run, request: Request, view: View) -> Facts:
         first_seen_at=known.first_seen_at,
         pending_since=known.pending_since,
         max_deferral_s=run.services.schedule.max_deferral_s,
+        tags=run.services.tags,
         forced=request.forced,
         retry_blocked=request.retry_blocked,
     )
@@ -82,7 +83,8 @@ def passing_over(
     That is a release that is not for this updaterd: it may do for a newer one, so
     nothing is remembered about it. And one that was made for other platforms only,
     where the pointer does not say so: what is below it counts. What a release can be
-    installed over is what its manifest says, where the pointer says less.
+    installed over is what its manifest says, where the pointer says less, and its pace
+    is always what its manifest says.
     """
     name = pointer.product
     while True:
@@ -96,9 +98,14 @@ def passing_over(
                 if made_for and known.platform not in made_for:
                     pointer = planner.restricted(pointer, target.version, made_for)
                     continue
-            least = view.manifest(name, target.version, known.platform).from_seq_min
-            if least > target.from_seq_min:
+            manifest = view.manifest(name, target.version, known.platform)
+            if manifest.from_seq_min > target.from_seq_min:
+                least = manifest.from_seq_min
                 pointer = planner.limited(pointer, target.version, least)
+                continue
+            if manifest.pace != planner.pace_of(target, known):
+                paces = {**known.paces, target.version: manifest.pace}
+                known = replace(known, paces=paces)
                 continue
         except NotUnderstoodError as error:
             passed = Block(seq=target.seq, reason=error.cause, code=error.code)

@@ -56,6 +56,7 @@ class Services:
         draw: uniform in [0, 1), for backoff.
         boot: id of the running boot; another one after a restart of the machine.
         steady: seconds of a clock that nobody sets.
+        tags: what the owner calls this machine.
         zone: the machine's own time zone.
     """
 
@@ -77,6 +78,7 @@ class Services:
     zone: Callable[[str | None], tzinfo]
     steady: Callable[[], float] = steady_clock
     teller: Teller = field(default_factory=Silent)
+    tags: tuple[str, ...] = ()
 
     def note(self, code: str = "", reason: str = "") -> Note:
         """Return a note for the journal, as of now."""
@@ -222,4 +224,5 @@ def open_services(  # noqa: PLR0913 # each is a way in for the outside
         manager=Systemd((systemctl,)),
         zone=zones,
         teller=teller,
+        tags=settings.tags,
     )

@@ -14,9 +14,10 @@ from updaterd.core.manifest import Entry, Manifest, tree_id
 from updaterd.core.names import check_name, check_version
 from updaterd.core.release_notes import Notes
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.release import attestations, losses, tree
+from updaterd.release import attestations, losses, paces, tree
 from updaterd.release.attestations import Attached
 from updaterd.release.channels import steering, stones
+from updaterd.release.paces import Profile
 from updaterd.release.repository.catalog import Catalog
 from updaterd.release.repository.metadata import Repository
 from updaterd.release.repository.releases import LAST_SEQ, Releases
@@ -28,6 +29,8 @@ class Order:
     """What is to be released, and how.
 
     Attributes:
+        pace: how soon which machines may install it.
+        pace_asked: somebody asked for it, for this release.
         drop: kinds of what no release carries that may be let go (`losses.KINDS`).
         carry: kinds of rights that machines are asked for (`special.KINDS`).
         outside_links: links that lead out of the tree are carried.
@@ -46,6 +49,8 @@ class Order:
     min_updater: str = FIRST
     floor_seq: int = 0
     from_seq_min: int = 0
+    pace: Profile = paces.NONE
+    pace_asked: bool = False
     notes: Notes = ()
     drop: frozenset[str] = frozenset()
     carry: frozenset[str] = frozenset()
@@ -315,6 +320,12 @@ def _check_asked(order: Order, manifest: Manifest) -> None:
         for option, value, published in options
         if value not in {None, 0, (), FIRST, published}
     ]
+    if order.pace_asked and not order.pace.is_of(manifest.pace):
+        pace, published = (
+            str(pace) if pace else paces.AT_ONCE
+            for pace in (order.pace.starting(0), manifest.pace)
+        )
+        others.append(f"--pace {pace}, published with {published}")
     if others:
         raise RejectedError(
             f"{order.product} {order.version} exists, made with other options: "

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import Manifest
+from updaterd.core.pace import Pace
 from updaterd.release import attestations, build
 from updaterd.release.build import Built, Progress
 from updaterd.release.channels import steering
@@ -129,9 +130,11 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
     published = existing(catalog, order, built.files, built.attributes)
     if published is not None:
         return published
-    manifest = manifest_of(order, built, place(catalog, order))
+    manifest = manifest_of(order, built, place(catalog, order), at=catalog.now)
     catalog.add(manifest)
     notes = built.notes
+    if manifest.pace is not None:
+        notes = (*notes, _note_on_pace(manifest.pace, is_strict=order.pace.strict))
     if order.from_seq_min:
         note = (
             f"it is installed over seq {order.from_seq_min} or later; an updaterd "
@@ -145,8 +148,24 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
     return Added(manifest=manifest, fresh=True, skipped=built.skipped, notes=notes)
 
 
-def manifest_of(order: Order, built: Built, seq: int) -> Manifest:
-    """Return the manifest of a built release at its place in the order."""
+def _note_on_pace(pace: Pace, *, is_strict: bool) -> str:
+    """Return what the publisher of a release with a pace should know."""
+    older = "passes the release over" if is_strict else "knows nothing of it"
+    return (
+        f"pace, signed by the release key: {pace}; an updaterd that is older than this "
+        f"{older}"
+    )
+
+
+def manifest_of(order: Order, built: Built, seq: int, *, at: int = 0) -> Manifest:
+    """Return the manifest of a built release at its place in the order.
+
+    Args:
+        order: what was asked for.
+        built: what was built.
+        seq: its place.
+        at: when it is signed, in Unix seconds; 0: nobody knows yet.
+    """
     return Manifest(
         product=order.product,
         version=order.version,
@@ -155,6 +174,7 @@ def manifest_of(order: Order, built: Built, seq: int) -> Manifest:
         min_updater=order.min_updater,
         floor_seq=order.floor_seq,
         from_seq_min=order.from_seq_min,
+        pace=order.pace.starting(at),
         notes=order.notes,
         files=built.files,
         full=built.full,
@@ -163,6 +183,7 @@ def manifest_of(order: Order, built: Built, seq: int) -> Manifest:
         must_understand=(
             *built.attributes.must_understand,
             *(("from_seq_min",) if order.from_seq_min else ()),
+            *(("pace",) if order.pace.strict and order.pace.steps else ()),
         ),
         attestations=built.attestations,
     )

@@ -11,9 +11,9 @@ import json
 import platform
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from updaterd import durable
@@ -21,9 +21,11 @@ from updaterd.core import layout
 from updaterd.core.names import check_name
 from updaterd.errors import BrokenError
 from updaterd.files import deletion
+from updaterd.release import paces
 from updaterd.release.destinations.contract import PATIENCE_S
 from updaterd.release.keys.files import Passphrase
 from updaterd.release.keys.keyring import Keyring
+from updaterd.release.paces import Profile
 from updaterd.system import locks
 
 
@@ -40,6 +42,8 @@ class Settings:
         served_at: where the world finds `public/`; None: beside the feed, if at all.
         to: destinations that each publication is copied to.
         patience_s: how long a destination is asked again that does not answer.
+        pace: name of the pace that releases get unless another is asked for.
+        paces: those that are defined here, by name.
     """
 
     profile: str
@@ -50,6 +54,8 @@ class Settings:
     to: tuple[str, ...] = ()
     patience_s: float = PATIENCE_S
     deltas: int = 5
+    pace: str = paces.AT_ONCE
+    paces: Mapping[str, Profile] = field(default_factory=dict)
 
 
 class Workspace:
@@ -183,6 +189,12 @@ def _toml(settings: Settings) -> str:
             lines.append(f'# {name} = ["s3://BUCKET/PREFIX"]')
         else:
             lines.append(f"{name} = {json.dumps(value)}")
+    lines += [
+        '# pace = "staged"  # of each release: at-once, canary, staged, or your own:',
+        "# [paces.careful]",
+        '# steps = [[5, "0s"], [100, "1d"], [1000, "3d"]]',
+        '# first = ["staff"]',
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -198,6 +210,8 @@ def _read_settings(path: Path) -> Settings:
             to=_destinations(table.get("to", ())),
             patience_s=float(table.get("patience_s", PATIENCE_S)),
             deltas=int(table.get("deltas", 5)),
+            pace=str(table.get("pace", paces.AT_ONCE)),
+            paces=paces.read_all(table.get("paces", {})),
         )
     except FileNotFoundError as error:
         raise BrokenError(

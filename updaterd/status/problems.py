@@ -25,7 +25,7 @@ EXIT_CODES = {
 }
 
 _WAITING = frozenset({
-    "held", "splay", "outside_window", "not_understood", "newer_schema"
+    "held", "paced", "splay", "outside_window", "not_understood", "newer_schema"
 })  # fmt: skip
 _LEFT = frozenset({"blocked", "rolled_back_by_hand"})
 # Nobody has looked yet, or there was nothing for this machine.

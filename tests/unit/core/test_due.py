@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from updaterd.core.due import Agenda, Due, Waiting, due, settled
-from updaterd.core.pace import Pace
+from updaterd.core.throttle import Throttle
 
 NOW = 1_800_000_000.0
 POLL = 21600.0
@@ -48,13 +48,13 @@ def test_urgent_event_is_not_spread():
 
 def test_plan_in_the_past_is_paced():
     """A decision that is never satisfied must not become a busy loop."""
-    agenda = replace(QUIET, pace=Pace(not_before=NOW + 5))
+    agenda = replace(QUIET, throttle=Throttle(not_before=NOW + 5))
 
     assert NOW + 5 == ask(agenda, retry_at=NOW - 100).at
 
 
 def test_feed_that_comes_and_goes_does_not_start_worker_after_worker():
-    agenda = replace(QUIET, poll_at=NOW, pace=Pace(not_before=NOW + 30))
+    agenda = replace(QUIET, poll_at=NOW, throttle=Throttle(not_before=NOW + 30))
 
     assert Due(at=NOW + 30, trigger="poll") == ask(agenda)
 
@@ -62,7 +62,9 @@ def test_feed_that_comes_and_goes_does_not_start_worker_after_worker():
 @given(st.floats(0, 1e9), st.booleans())
 def test_clock_that_was_set_back_parks_neither_poll_nor_events(jump_s, with_event):
     """Turn by turn, as the daemon does: it looks after one period at the latest."""
-    agenda = Agenda(poll_at=NOW + POLL, pace=Pace(not_before=NOW + 1, idle_runs=1))
+    agenda = Agenda(
+        poll_at=NOW + POLL, throttle=Throttle(not_before=NOW + 1, idle_runs=1)
+    )
     start = now = NOW - jump_s
     waiting = Waiting(received_at=start) if with_event else None
 

@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             "min_updater": manifest.min_updater,
             "floor_seq": manifest.floor_seq,
             "from_seq_min": manifest.from_seq_min,
+            "pace": manifest.pace.as_member() if manifest.pace else None,
             "files": len(manifest.files),
             "unpacked": manifest.full.unpacked,
             "full": manifest.full.length,
@@ -134,6 +135,8 @@ def _print(manifest: "Manifest", signed: "Signed", faults: dict[str, str]) -> No
     if manifest.from_seq_min:
         needs.append(f"a release from seq {manifest.from_seq_min} on, where any is")
     print(f"  needs     {', '.join(needs)}")
+    if manifest.pace is not None:
+        print(f"  pace      {output.pace(manifest.pace)}")
     if manifest.floor_seq:
         print(f"  floor     seq {manifest.floor_seq}")
     for item in manifest.attestations:

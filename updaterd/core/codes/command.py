@@ -24,6 +24,7 @@ output_refused: no file can be written where the command was told to
   | name another place
 bad_notes: release notes are too long, no UTF-8, or have characters that nobody sees
   | correct the file
+bad_pace: there is no such pace, or it makes no sense | name another; correct the file
 bad_workspace: the repository's settings cannot be used | correct `release.toml`
 change_outdated: the change was made for an older root | export it again
 change_pending: a change of keys waits | import or cancel it

@@ -18,6 +18,8 @@ not_for_platform: no offer was made for this machine's platform
 not_in_rollout: the rollout does not reach this machine yet | nothing
 ahead_of_rollout: what is installed is newer than what the rollout gives to this
   machine | nothing
+paced: the release has a pace, signed by its publisher, and this machine's turn has
+  not come | nothing: `updaterd update PRODUCT --now` does not wait for it
 splay: this machine's splay within the rollout's spread is not over | nothing
 held: a hold stops it | `updaterd unhold`, or wait
 outside_window: it waits for the maintenance window | nothing

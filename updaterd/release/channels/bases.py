@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from updaterd.core.channel import EVERYBODY, ChannelPointer, Offer, Rollout
-from updaterd.release.channels import offers
+from updaterd.core.rollout import salt_of
 from updaterd.release.repository.catalog import Catalog
 
 
@@ -34,7 +34,7 @@ def base_of(catalog: Catalog, channel: str, platform: str, below: int) -> Offer 
         if entry.platform != platform or not floor <= entry.seq < below:
             continue
         if platform in history.releases.get(entry.version, ()):
-            salt = offers.salt_of(catalog.product, entry.version, entry.seq)
+            salt = salt_of(catalog.product, entry.version, entry.seq)
             whole = Rollout(permille=EVERYBODY, salt=salt)
             return Offer(
                 version=entry.version,

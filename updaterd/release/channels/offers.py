@@ -4,20 +4,17 @@
 Pure rules over a pointer's offers. Each platform reads the offers made for it, the
 highest `seq` first, up to the first that reaches every machine: that one is its
 *base*, what lies above it are rollouts under way. What lies below a base is for
-nobody and goes.
+nobody and goes; while the base has a pace that is not over, the one below is for the
+machines that wait for their turn, and stays.
 """
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 
 from updaterd.core.channel import EVERYBODY, MAX_OFFERS, ChannelPointer, Offer, Rollout
+from updaterd.core.pace import Pace
+from updaterd.core.rollout import salt_of
 from updaterd.errors import RejectedError
-
-
-def salt_of(product: str, version: str, seq: int) -> str:
-    """Return the draw of a rollout: another for each release, the same on a re-run."""
-    return hashlib.sha256(f"{product}/{version}/{seq}".encode()).hexdigest()[:16]
 
 
 def offer(  # noqa: PLR0913 - what a channel can be told of a release
@@ -29,6 +26,8 @@ def offer(  # noqa: PLR0913 - what a channel can be told of a release
     window_s: int = 0,
     urgency: str = "normal",
     platforms: Iterable[str] | None = None,
+    tags: Iterable[str] = (),
+    pace: Pace | None = None,
 ) -> ChannelPointer:
     """Return the pointer with this release offered to these platforms' machines.
 
@@ -43,6 +42,7 @@ def offer(  # noqa: PLR0913 - what a channel can be told of a release
         permille=permille,
         salt=salt_of(pointer.product, version, seq),
         window_s=window_s,
+        tags=tuple(sorted(set(tags))),
     )
     top = Offer(
         version=version,
@@ -50,6 +50,7 @@ def offer(  # noqa: PLR0913 - what a channel can be told of a release
         rollout=rollout,
         urgency=urgency,
         platforms=None if platforms is None else tuple(sorted(platforms)),
+        pace=pace,
     )
     others = []
     for standing in pointer.releases:
@@ -81,6 +82,8 @@ def without(offer: Offer, platforms: tuple[str, ...] | None) -> Offer | None:
 def needed(offers: Iterable[Offer]) -> tuple[Offer, ...]:
     """Return the offers that a machine may read, highest `seq` first.
 
+    A pace that is over must not be in them any more.
+
     Raises:
         RejectedError: there are more than a pointer can hold.
     """
@@ -93,10 +96,14 @@ def needed(offers: Iterable[Offer]) -> tuple[Offer, ...]:
         if reduced is None:
             continue
         readable.append(reduced)
-        if reduced.rollout.permille >= EVERYBODY and closed is not None:
+        is_for_all = reduced.rollout.permille >= EVERYBODY and reduced.pace is None
+        if is_for_all and closed is not None:
             closed = (
                 None if reduced.platforms is None else (*closed, *reduced.platforms)
             )
+    paced = [o for o in readable[1:-1] if o.rollout.permille >= EVERYBODY and o.pace]
+    for offer in paced[::-1][: max(0, len(readable) - MAX_OFFERS)]:
+        readable.remove(offer)  # the newest and the base do for those who wait
     if len(readable) > MAX_OFFERS:
         raise RejectedError(
             f"{len(readable)} rollouts would be under way at once, {MAX_OFFERS} can be",

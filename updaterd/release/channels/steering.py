@@ -24,6 +24,7 @@ class Wish:
         without: platforms of the channel that may be left behind: their machines
             keep what they have.
         back: the channel may go back to an older release.
+        tags: machines that get it besides those of `permille`.
     """
 
     version: str
@@ -33,6 +34,7 @@ class Wish:
     platforms: Collection[str] | None = None
     without: Collection[str] = ()
     back: bool = False
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,11 @@ def spelled_out(catalog: Catalog, channel: str) -> ChannelPointer:
     pointer = catalog.pointer(channel)
     _, made_for = catalog.releases()
     spelled = [
-        replace(offer, platforms=offer.platforms or made_for.get(offer.version))
+        replace(
+            offer,
+            platforms=offer.platforms or made_for.get(offer.version),
+            pace=catalog.pace(offer.version, offer.platforms),
+        )
         for offer in pointer.releases
     ]
     if all(offer.platforms for offer in spelled):
@@ -123,13 +129,29 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
         window_s=wish.window_s,
         urgency=wish.urgency,
         platforms=platforms,
+        tags=wish.tags,
+        pace=catalog.pace(wish.version, platforms),
     )
     steered = settled(catalog, before, changed)
+    if wish.urgency == "critical":
+        steered = replace(steered, notes=(*steered.notes, *_still_paced(steered)))
     if not wish.back:
         for gap in stones.laid(catalog, steered.pointer)[1]:
             if gap.version == wish.version:
                 raise stones.unreachable(before, gap)
     return steered
+
+
+def _still_paced(steered: Steered) -> tuple[str, ...]:
+    """Return that being critical does not lift the pace of what is offered first."""
+    top = newest(steered.pointer)
+    if top.pace is None:
+        return ()
+    note = (
+        f"{top.version} keeps its pace ({top.pace}): the release key signed it. To be "
+        "rid of it, push the same tree under a new version, with --critical"
+    )
+    return (note,)
 
 
 def _left_standing(

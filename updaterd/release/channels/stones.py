@@ -34,7 +34,10 @@ class Gap:
 def laid(
     catalog: Catalog, pointer: ChannelPointer
 ) -> tuple[ChannelPointer, tuple[Gap, ...]]:
-    """Return a channel with the stones that its offers need, and what these lack."""
+    """Return a channel with the stones that its offers need, and what these lack.
+
+    Each offer repeats what its manifest says of whom it is for.
+    """
     lowest = {
         (entry.version, entry.platform): entry.from_seq_min
         for entry in catalog.listed()
@@ -49,6 +52,7 @@ def laid(
                 ),
                 default=0,
             ),
+            pace=catalog.pace(offer.version, offer.platforms),
         )
         for offer in pointer.releases
     )

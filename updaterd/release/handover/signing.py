@@ -99,6 +99,7 @@ def propose(  # noqa: PLR0913 - what is signed, and with what
     _check_blobs(release, drafts)
     newest: dict[str, Manifest | None] = {}
     entered = []
+    published = _signed_before(release, repository)
     for draft in sorted(drafts, key=lambda draft: draft.platform):
         _check_edges(release, listing, draft)
         order = Order(
@@ -108,7 +109,9 @@ def propose(  # noqa: PLR0913 - what is signed, and with what
             seq=seq,
             floor_seq=draft.floor_seq,
         )
-        manifest = replace(draft, seq=place(listing, order))
+        at = published.get(draft.platform, listing.now)
+        pace = draft.pace and replace(draft.pace, published_at=at)
+        manifest = replace(draft, seq=place(listing, order), pace=pace)
         for entry in listing.listed():
             if entry.platform == draft.platform and entry.version != draft.version:
                 newest[draft.platform] = None
@@ -127,6 +130,34 @@ def propose(  # noqa: PLR0913 - what is signed, and with what
 
 def _base(bases: Mapping[str, bytes], target: TargetFile) -> bytes:
     return bases.get(target.hashes["sha256"], b"")
+
+
+def _signed_before(release: ReleaseFile, repository: Repository) -> dict[str, int]:
+    """Return when a pace starts by what another place signed of the file, by platform.
+
+    The first who signs says when; who adds a signature signs the same. What nobody
+    signed says nothing: a pace must not start before the release is there.
+    """
+    role = layout.releases_role(release.product)
+    raw = earlier_roles(release).get(role)
+    if raw is None:
+        return {}
+    try:
+        metadata: Metadata[Any] = Metadata.from_bytes(raw)
+    except RepositoryError:
+        return {}
+    if not _valid(repository, role, metadata):
+        return {}
+    listed = {
+        target.hashes.get("sha256") for target in metadata.signed.targets.values()
+    }
+    times = {}
+    for member in release.of_kind(release_files.MANIFEST):
+        if member.sha256 in listed:
+            manifest = manifests.parse(release.read(member), where=str(release.path))
+            if manifest.pace is not None:
+                times[member.name] = manifest.pace.published_at
+    return times
 
 
 def _draft(release: ReleaseFile, member: release_files.Member) -> Manifest:
@@ -298,17 +329,24 @@ def _usable(
         return None
     if metadata.signed.is_expired(repository.now):
         return None
+    valid = _valid(repository, role, metadata)
+    metadata.signatures.clear()
+    metadata.signatures.update(valid)
+    return metadata if valid else None
+
+
+def _valid(
+    repository: Repository, role: str, metadata: Metadata[Any]
+) -> dict[str, Any]:
+    """Return the signatures of a role that are right, and by keys that count."""
     keys = repository.targets().delegations
-    valid = {
+    return {
         keyid: signature
         for keyid, signature in metadata.signatures.items()
         if keys is not None
         and keyid in repository.authority(role)[0]
         and _is_valid(keys.keys[keyid], signature, metadata.signed_bytes)
     }
-    metadata.signatures.clear()
-    metadata.signatures.update(valid)
-    return metadata if valid else None
 
 
 def _is_valid(key: Any, signature: Any, data: bytes) -> bool:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a release is, for the person who signs it."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from updaterd.core import release_notes
 from updaterd.core.attributes import FOLDER_MODE
 from updaterd.core.manifest import File, Manifest
+from updaterd.core.pace import Pace
 
 _NAMED = 10
 """So many changed files are named; programs get all of them."""
@@ -35,6 +37,7 @@ def of(manifest: Manifest, base: Manifest | None, *, is_first: bool) -> dict[str
         "min_updater": manifest.min_updater,
         "floor_seq": manifest.floor_seq,
         "from_seq_min": manifest.from_seq_min,
+        "pace": manifest.pace.as_member() if manifest.pace else None,
         "special": {
             item.path: f"{item.mode:o}" for item in manifest.attributes.special
         },
@@ -94,6 +97,8 @@ def lines(manifest: Manifest, facts: dict[str, Any]) -> list[str]:
         )
     if manifest.from_seq_min:
         text.append(f"  STEPS: not over what is below seq {manifest.from_seq_min}")
+    if manifest.pace is not None:
+        text.append(f"  PACE: {manifest.pace}, from {_moment(manifest.pace)} on")
     text.append(f"  for updaterd {manifest.min_updater} and later")
     text += [
         f"  attestation {entry['kind']}, sha256 {entry['sha256']}"
@@ -102,6 +107,11 @@ def lines(manifest: Manifest, facts: dict[str, Any]) -> list[str]:
     for language, note in manifest.notes:
         text += _note_lines(language, note)
     return text
+
+
+def _moment(pace: Pace) -> str:
+    """Return when a pace starts, for a person."""
+    return f"{datetime.fromtimestamp(pace.published_at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _note_lines(language: str, note: str) -> list[str]:

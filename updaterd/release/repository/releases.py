@@ -6,7 +6,7 @@ older ones, so that what a client downloads does not grow with a product's histo
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from tuf.api.metadata import Metadata, TargetFile
 from updaterd import durable
 from updaterd.core import layout
 from updaterd.core import manifest as manifests
+from updaterd.core import pace as paces
+from updaterd.core.json_fields import Fields
 from updaterd.core.manifest import Manifest
-from updaterd.errors import BrokenError, RejectedError
+from updaterd.core.pace import Pace
+from updaterd.errors import BrokenError, MalformedError, RejectedError
 from updaterd.release.repository import labels
 from updaterd.release.repository.labels import Label
 from updaterd.release.repository.metadata import Repository
@@ -41,6 +44,16 @@ class Listed:
     target: TargetFile
     from_seq_min: int = 0
     at: int = 0
+    pace: Pace | None = None
+
+
+def _pace(custom: dict[str, Any], path: str) -> Pace | None:
+    """Return the pace that a role repeats of a manifest; None: none, or no pace."""
+    try:
+        item = Fields(custom, path)
+        return paces.read(item.fields("pace")) if "pace" in item else None
+    except MalformedError:
+        return None  # machines go by the manifest
 
 
 class Releases:
@@ -67,6 +80,11 @@ class Releases:
         """Return the roles that list releases."""
         return self._main, self._old
 
+    @property
+    def now(self) -> int:
+        """Return the time that is signed with, in Unix seconds."""
+        return int(self._repository.now.timestamp())
+
     def listed(self, *, archived: bool = True) -> tuple[Listed, ...]:
         """Return all manifests, the highest `seq` first.
 
@@ -87,9 +105,27 @@ class Releases:
                 seq=int(custom.get("seq", 0)),
                 from_seq_min=int(custom.get("from_seq_min", 0)),
                 at=int(custom.get("at", 0)),
+                pace=_pace(custom, path),
                 role=role,
                 target=target,
             )
+
+    def pace(self, version: str, platforms: Collection[str] | None) -> Pace | None:
+        """Return the pace of a release that is not over, for what a channel says.
+
+        Of several platforms the one that is over first: each manifest says its own, and
+        what a channel says beyond that would keep machines waiting for nothing.
+        """
+        paces = [
+            entry.pace
+            for entry in self.listed()
+            if entry.version == version
+            and (platforms is None or entry.platform in platforms)
+        ]
+        running = [p for p in paces if p is not None and p.ends_at > self.now]
+        if len(running) < len(paces):
+            return None
+        return min(running, key=lambda pace: pace.ends_at, default=None)
 
     def find(self, version: str, platform: str | None = None) -> Listed | None:
         """Return a release, on any platform unless one is named."""
@@ -193,8 +229,12 @@ class Releases:
         manifests.parse(raw)  # never sign what every machine would refuse
         highest = max(manifest.seq, self.next_seq() - 1)
         at = int(self._repository.now.timestamp())
-        least = {"from_seq_min": manifest.from_seq_min} if manifest.from_seq_min else {}
-        target = self._write(name, raw, {"seq": manifest.seq, "at": at, **least})
+        more: dict[str, object] = {}
+        if manifest.from_seq_min:
+            more["from_seq_min"] = manifest.from_seq_min
+        if manifest.pace is not None:
+            more["pace"] = manifest.pace.as_member()
+        target = self._write(name, raw, {"seq": manifest.seq, "at": at, **more})
         with self._repository.edit(self._main) as role:
             role.targets[name] = target
             role.unrecognized_fields[SEQ] = highest

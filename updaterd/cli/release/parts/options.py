@@ -134,7 +134,8 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--critical",
         action="store_true",
-        help="machines ignore their maintenance windows for this release",
+        help="machines ignore their maintenance windows for this release; where it is "
+        "made (push), it gets no pace",
     )
 
 

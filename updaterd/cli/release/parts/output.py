@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from updaterd.core.channel import ChannelPointer
+    from updaterd.core.pace import Pace
     from updaterd.core.release_notes import Notes
     from updaterd.release.channels.steering import Steered
     from updaterd.release.difference import Signed
@@ -66,13 +67,24 @@ def show_channel(pointer: "ChannelPointer") -> None:
         if offer.from_seq_min:
             urgent += f", over seq {offer.from_seq_min} or later"
         whose = f" for {', '.join(offer.platforms)}" if offer.platforms else ""
+        tagged = f" and those tagged {', '.join(rollout.tags)}" if rollout.tags else ""
         print(
             f"  {offer.version} (seq {offer.seq}): {rollout.permille} of 1000 machines"
-            f"{whose}{window}{urgent}"
+            f"{tagged}{whose}{window}{urgent}"
         )
+        if offer.pace is not None:
+            print(f"    pace: {pace(offer.pace)}")
     show_stones(pointer)
     if not pointer.releases:
         print("  offers nothing")
+
+
+def pace(signed: "Pace") -> str:
+    """Return a pace and its time, in a few words."""
+    from datetime import UTC, datetime
+
+    at = datetime.fromtimestamp(signed.published_at, UTC)
+    return f"{signed}, from {at:%Y-%m-%d %H:%M} UTC on"
 
 
 def can_draw() -> bool:

@@ -4,6 +4,7 @@
 import argparse
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from updaterd.cli.release.parts import options, output
 from updaterd.core.bundle_kinds import FIRST
 
 if TYPE_CHECKING:
+    from updaterd.release.paces import Profile
     from updaterd.release.publish import Order
     from updaterd.release.workspace import Workspace
 
@@ -134,6 +136,20 @@ def add_build(parser: argparse.ArgumentParser, *, placed: bool = True) -> None:
         "once for each language (--notes notes.md --notes de=notizen.md)",
     )
     group.add_argument(
+        "--pace",
+        metavar="NAME|FILE",
+        help="how soon which machines may install it, signed by the release key: "
+        "at-once, canary (1 %% of the machines, all after a day), staged (1 %%, 10 %% "
+        "after 4 hours, all after a day), one of release.toml, or a file with `steps` "
+        "(default: `pace` of release.toml, else at-once)",
+    )
+    group.add_argument(
+        "--pace-strict",
+        action="store_true",
+        help="an updaterd that does not know what a pace is passes the release over, "
+        "instead of installing it as soon as the channel says",
+    )
+    group.add_argument(
         "--from-seq-min",
         type=options.SEQ,
         default=0,
@@ -204,6 +220,10 @@ def trees(
         wrong = "--platform is of TREE, and none is named"
     elif len({platform for platform, _ in named}) < len(named):
         wrong = "a platform has one directory: one is named twice"
+    elif arguments.pace not in {None, "at-once"} and getattr(
+        arguments, "critical", False
+    ):
+        wrong = "--critical lifts the pace: leave --pace out, or --critical"
     elif arguments.bsdiff and len(named) > 1:
         wrong = "--bsdiff goes with one directory: its platform is not said"
     if wrong:
@@ -223,6 +243,7 @@ def orders(
     from updaterd.release.publish import Order
 
     notes = release_notes.read(arguments.notes)
+    pace = _pace(arguments, workspace)
     deltas, latest = arguments.deltas, _latest()
     return [
         Order(
@@ -236,6 +257,8 @@ def orders(
             min_updater=arguments.min_updater,
             floor_seq=arguments.floor_seq,
             from_seq_min=arguments.from_seq_min,
+            pace=pace,
+            pace_asked=arguments.pace is not None,
             notes=notes,
             drop=arguments.drop,
             carry=arguments.carry,
@@ -247,6 +270,22 @@ def orders(
         )
         for platform, _ in trees
     ]
+
+
+def _pace(arguments: argparse.Namespace, workspace: "Workspace") -> "Profile":
+    """Return how soon which machines may install what is released.
+
+    Raises:
+        BrokenError: there is no such pace.
+    """
+    from updaterd.release import paces
+
+    named = arguments.pace
+    if named is None and getattr(arguments, "critical", False):
+        return paces.NONE
+    settings = workspace.settings
+    pace = paces.find(settings.pace if named is None else named, settings.paces)
+    return replace(pace, strict=pace.strict or arguments.pace_strict)
 
 
 def _latest() -> int | None:
