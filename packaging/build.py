@@ -198,10 +198,19 @@ class Build:
             ("private/updaterd", "usr/bin/updaterd"),
             ("files/updaterd.sysusers", "usr/lib/sysusers.d/updaterd.conf"),
             ("files/updaterd.tmpfiles", "usr/lib/tmpfiles.d/updaterd.conf"),
+            (
+                "files/io.updaterd.policy",
+                "usr/share/polkit-1/actions/io.updaterd.policy",
+            ),
             ("files/updaterd.toml", "etc/updaterd/updaterd.toml"),
         ):
             place(HERE / source, root / target)
-        for name in ("updaterd.service", "updaterd@.service"):
+        for name in (
+            "updaterd.service",
+            "updaterd@.service",
+            "updaterd-api.service",
+            "updaterd-api.socket",
+        ):
             place(REPO / "systemd" / name, root / "usr/lib/systemd/system" / name)
         self.manuals(root)
         papers = root / "usr/share/doc/updaterd"

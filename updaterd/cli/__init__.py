@@ -45,6 +45,7 @@ class Command:
         name: as it is typed.
         audience: whom it is for: on the machine, a publisher, an operator.
         help: what it does.
+        room: the package of `updaterd.cli` that has its module; empty: that itself.
         state: "reads" or "writes" a daemon's state: when root types it, the packaged
             command (packaging/private/updaterd) has it done by the state's owner, and
             what only reads by the packaged release.
@@ -54,10 +55,13 @@ class Command:
     audience: str
     help: str
     state: str = ""
+    room: str = ""
 
     def module(self) -> ModuleType:
         """Import the module that does the work."""
-        return importlib.import_module(f"updaterd.cli.{self.name.replace('-', '_')}")
+        room = f"{self.room}." if self.room else ""
+        name = self.name.replace("-", "_")
+        return importlib.import_module(f"updaterd.cli.{room}{name}")
 
 
 COMMANDS = (
@@ -72,6 +76,13 @@ COMMANDS = (
         "machine",
         "show what is installed, what waits and what is wrong",
         "reads",
+    ),
+    Command(
+        "why",
+        "machine",
+        "say in three lines why a product is updated now, or is not",
+        "reads",
+        "desktop",
     ),
     Command(
         "check", "machine", "look for updates now, without installing them", "writes"
@@ -95,6 +106,20 @@ COMMANDS = (
     ),
     Command("events", "machine", "print a feed's events, one JSON line each"),
     Command("config", "machine", "check the configuration"),
+    Command(
+        "report",
+        "machine",
+        "write a file for who helps you, without secrets",
+        "reads",
+        "desktop",
+    ),
+    Command(
+        "api",
+        "machine",
+        "answer applications, which ask over Varlink",
+        "writes",
+        "desktop",
+    ),
     Command("self-test", "machine", "test whether this updaterd works on this machine"),
     Command("release", "release", "make, sign, publish and steer releases"),
     Command("bundle", "release", "look into a bundle, or make its tree, by hand"),

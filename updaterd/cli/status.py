@@ -349,7 +349,8 @@ def _product(product: dict[str, Any], now: float) -> list[str]:
         add("hold", f"until {moment}" + (f" ({why})" if why else ""))
     if product["deployment"]:
         at_work = product["deployment"]
-        add("now", f"{at_work['version']}: {at_work['state'].lower()}")
+        progress = f", {text}" if (text := progress_of(product)) else ""
+        add("now", f"{at_work['version']}: {at_work['state'].lower()}{progress}")
     if product["last"]:
         add(
             "last",
@@ -358,6 +359,20 @@ def _product(product: dict[str, Any], now: float) -> list[str]:
     if product["next_attempt_at"]:
         add("next", f"attempt {_ago(product['next_attempt_at'], now)}")
     return lines
+
+
+def progress_of(product: dict[str, Any]) -> str:
+    """Return how far the download of a product is, in a few words; "": there is none.
+
+    A document that an older daemon published says nothing of it.
+    """
+    from updaterd.core.units import format_bytes
+
+    progress = product.get("progress")
+    if not progress:
+        return ""
+    done, total = format_bytes(progress["done"]), format_bytes(progress["total"])
+    return f"{progress['percent']} %, {done} of {total}"
 
 
 def outcome(deployment: dict[str, Any]) -> str:

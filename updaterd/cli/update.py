@@ -5,7 +5,7 @@ import argparse
 import json
 import os
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,13 @@ from updaterd.core import layout
 from updaterd.exits import tell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from updaterd.core.settings import Settings
     from updaterd.pipeline.machine import Services, Teller
     from updaterd.pipeline.run import Outcome, Request
     from updaterd.store.report_rows import Reporter
+    from updaterd.system.progress import Published
     from updaterd.trust.client import Pushed
 
 SCHEMA = 1
@@ -118,9 +121,8 @@ def bring(
     with closing(Machine(settings, teller(as_json=as_json))) as machine:
         for name in names:
             try:
-                outcome = update.update(
-                    settings.products[name], machine.services, request
-                )
+                with machine.telling(name) as services:
+                    outcome = update.update(settings.products[name], services, request)
             except UpdaterError as error:
                 code = EXIT_PENDING if error.code == _BUSY_CODE else EXIT_ERROR
                 if as_json:
@@ -208,6 +210,22 @@ class Machine:
             environment=os.environ,
         )
 
+    @contextmanager
+    def telling(self, product: str) -> "Iterator[Services]":
+        """Tell everybody how far the downloads of a product are."""
+        from dataclasses import replace
+
+        from updaterd.clocks import steady_clock
+        from updaterd.system import progress
+
+        runtime = Path(self._settings.directories.runtime)
+        published = progress.Published(runtime, product, steady_clock)
+        try:
+            telling = _Told(self.services.teller, published)
+            yield replace(self.services, teller=telling)
+        finally:
+            published.end()
+
     def report(self) -> None:
         """Send what the run has to report, where the owner wants that."""
         if self._settings.reports.send:
@@ -243,6 +261,21 @@ def teller(*, as_json: bool) -> "Teller":
 
         return Silent()
     return _Bar() if sys.stderr.isatty() else _Lines()
+
+
+class _Told:
+    """Tells whom it should, and everybody how far a download is."""
+
+    def __init__(self, teller: "Teller", published: "Published") -> None:
+        self._teller = teller
+        self._published = published
+
+    def say(self, line: str) -> None:
+        self._teller.say(line)
+
+    def progress(self, step: str, done: int, total: int) -> None:
+        self._teller.progress(step, done, total)
+        self._published.tell(done, total, now=wall_clock())
 
 
 class _Lines:

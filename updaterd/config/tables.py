@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from updaterd.config.errors import ConfigError
+from updaterd.core import activation
 from updaterd.core.names import check_name
 from updaterd.core.proxies import fault_of
 from updaterd.core.settings import (
@@ -170,6 +171,8 @@ def _product(table: Table, name: str) -> Product:
         keep=table.whole("keep", 2, low=1),
         units=table.words("units"),
         users=table.words("users"),
+        groups=table.words("groups"),
+        activate=_activate(table),
         unchanged=unchanged,
         outside_links=_outside_links(table),
         special_modes=_special_modes(table),
@@ -188,6 +191,20 @@ def _product(table: Table, name: str) -> Product:
     for part in (health, hooks, table):
         part.done()
     return product
+
+
+def _activate(table: Table) -> str:
+    """Return when a release that is ready is activated."""
+    mode = table.text("activate", activation.AT_ONCE)
+    if mode not in activation.MODES:
+        table.wrong("activate", f"must be one of {', '.join(activation.MODES)}")
+    if mode == activation.AT_EXIT and table.words("units"):
+        table.wrong(
+            "activate",
+            "cannot be at-exit for a product with units: they end only when they are "
+            "restarted",
+        )
+    return mode
 
 
 def _health(table: Table) -> Health:
@@ -265,6 +282,11 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
     listed = top.table("products")
     products = {name: _product(listed.table(name), name) for name in listed.names()}
     top.done()
+    mistakes += [
+        f"products.{name}.activate is window, and schedule.window is not set"
+        for name, product in products.items()
+        if product.activate == activation.WINDOW and schedule.window is None
+    ]
     # Two products in one tree would prune each other's releases.
     mistakes += roots.shared(products.values())
     if mistakes:

@@ -172,6 +172,8 @@ class Product:
     keep: int = 2
     units: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    activate: str = "at-once"
     unchanged: str = "reflink"
     outside_links: tuple[str, ...] = ()
     special_modes: tuple[str, ...] = ()

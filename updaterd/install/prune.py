@@ -259,6 +259,38 @@ def in_use(root: Path, *, holders: Holders | None = None, proc: Path = _PROC) ->
     )
 
 
+def runs_from(root: Path, version: str, *, proc: Path = _PROC) -> bool:
+    """Tell whether any process runs from a release that `current` names.
+
+    Or has a file of it open, or was started through `current` since that moved. Where
+    it cannot be told, it does.
+
+    Args:
+        root: the install root.
+        version: the release.
+        proc: where processes are listed.
+    """
+    tree = stage.releases(root) / version
+    if leases.is_open(tree) is not False:
+        return True
+    if f"{tree.parent.name}/{tree.name}" in in_use(root, proc=proc).counting:
+        return True
+    processes = (entry for entry in proc.iterdir() if entry.name.isdigit())
+    return any(
+        _through_current(process, root) and process.name != str(os.getpid())
+        for process in processes
+    )
+
+
+def _through_current(process: Path, root: Path) -> bool:
+    """Tell whether a process was started by a path through `current`."""
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(word.startswith(os.fsencode(root / "current") + b"/") for word in words)
+
+
 def _paths(process: Path) -> Iterator[str]:
     """Yield the paths that a process holds; what it hides is left out."""
     for name in ("exe", "cwd", "root"):

@@ -4,6 +4,7 @@
     update.py    the order of the stages: trust, decide, acquire, activate
     look.py      one look at the repository: facts.py, the planner, notes.py
     tree/        bundles, and what is on disk already, into a whole tree
+    ready.py     may what is staged be activated now?
     trial.py     activation, restart, health, and the way back
     recover.py   what a dead run left: `core/recovery` decides, this performs
     rollback.py  back to a release that has run here (earlier.py), as ordered

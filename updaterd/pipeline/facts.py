@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 
-from updaterd.core import planner, windows, words
+from updaterd.core import activation, planner, windows, words
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.decision import Act, Block, Decision, Facts
 from updaterd.core.recovery import retry_after_s
@@ -30,7 +30,9 @@ def gather(run: Run, request: Request, view: View) -> Facts:
     installed = journal.installed(run.name)
     disk = stage.look(run.root)
     window = None
-    if run.services.schedule.window is not None:
+    # where only activation keeps to it, what comes before need not: pipeline/ready
+    in_window = run.product.activate != activation.WINDOW
+    if run.services.schedule.window is not None and in_window:
         opened = windows.parse_window(run.services.schedule.window)
         window = windows.nearest(opened, now, run.services.zone)
     return Facts(

@@ -70,6 +70,8 @@ def write_end(run: Run, outcome: Outcome) -> None:
         heard = run.journal.product(run.name).looked_up_to
         write_failure(run, error, heard)
         return
+    if installed:
+        run.journal.remember(run.name, postponed_until=None, apply_seq=None)
     failed = run.journal.failed(run.name).get(outcome.from_version or "")
     until = None
     if not installed and failed is not None:

@@ -19,7 +19,7 @@ from updaterd.errors import (
     UpdaterError,
 )
 from updaterd.install import activate, commands, hooks, stage
-from updaterd.pipeline import look, notes, provenance, recover, trial
+from updaterd.pipeline import look, notes, provenance, ready, recover, trial
 from updaterd.pipeline.look import Choice, Look
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Request, Run, at_work
@@ -51,6 +51,9 @@ def update(product: Product, services: Services, request: Request) -> Outcome:
             commands.check(product, services.trusted)
             if not request.dry:
                 settled += recover.reconsider(run)
+            waiting = ready.still_waits(run, request)
+            if waiting is not None:
+                return _waits(run, waiting)
             outcome = _update(run, request)
     except UpdaterError as error:
         if not request.dry:
@@ -85,6 +88,20 @@ def _update(run: Run, request: Request) -> Outcome:
                 return replace(outcome, notes=remarks)
             run.say(f"{name}: {outcome.version} is installed, and leads on")
         request = replace(request, pushed=None)
+
+
+def _waits(run: Run, waiting: Wait) -> Outcome:
+    """Return the outcome of a run whose release is ready, and waits on."""
+    installed = run.journal.installed(run.name)
+    return Outcome(
+        product=run.name,
+        result="pending",
+        code=waiting.code,
+        reason=waiting.reason,
+        from_version=installed.version if installed else None,
+        version=waiting.offer.version if waiting.offer else None,
+        next_attempt_at=waiting.until,
+    )
 
 
 def _may_go_on(run: Run, outcome: Outcome) -> bool:
@@ -228,6 +245,9 @@ def _look_again(
     latest = look.take(run, request_alone, staged=choice)
     if not look.is_chosen(latest, choice):
         return latest
+    waiting = ready.wait(run, request, staged, latest)
+    if waiting is not None:
+        return replace(latest, decision=waiting)
     if trial.prepare(run, staged):  # a hook may take its time
         latest = look.take(run, request_alone, staged=choice)
     if look.is_chosen(latest, choice):

@@ -11,9 +11,11 @@ import json
 import math
 import os
 import sqlite3
+from pathlib import Path
 
 from updaterd import __version__
-from updaterd.core import lifecycle
+from updaterd.core import activation, lifecycle
+from updaterd.core.activation import WAITS
 from updaterd.core.report import meant
 from updaterd.core.settings import Product, Settings
 from updaterd.core.text import public_url
@@ -31,7 +33,7 @@ from updaterd.status.sections import (
 from updaterd.store.feed_facts import read_feed
 from updaterd.store.outbox import Outbox
 from updaterd.store.records import Deployment, Installed, ProductFacts, Records
-from updaterd.system import presence
+from updaterd.system import presence, progress
 
 SCHEMA = 1
 
@@ -112,7 +114,7 @@ def collect(
         notice=(journal and journal.meta("set_aside")) or None,
         abandoned=abandoned(journal, settings.products) if journal else [],
         products=tuple(
-            _product(journal, product, now, settings.feed.fallback_poll_s)
+            _product(journal, product, now, settings)
             for _, product in sorted(settings.products.items())
         ),
     )
@@ -183,11 +185,13 @@ def _reports(
 
 
 def _product(
-    journal: Records | None, product: Product, now: float, poll_s: float
+    journal: Records | None, product: Product, now: float, settings: Settings
 ) -> sections.Product:
     name, channel, root = product.name, product.channel, str(product.root)
     if journal is None:
-        return sections.Product(name=name, channel=channel, root=root)
+        return sections.Product(
+            name=name, channel=channel, root=root, activate=product.activate
+        )
     facts = journal.product(name)
     # the newest that is open, and the newest that has ended
     recent = [
@@ -206,11 +210,25 @@ def _product(
         hold=_hold(facts, now),
         deployment=next((row for is_over, row in recent[::-1] if not is_over), None),
         last=next((row for is_over, row in recent if is_over), None),
+        activate=product.activate,
+        deadline=iso(_deadline(facts, settings.schedule.max_deferral_s)),
+        progress=progress.read(Path(settings.directories.runtime), name, now)
+        if any(not is_over for is_over, _ in recent)
+        else None,
         checked_at=iso(facts.checked_at),
-        next_attempt_at=iso(_next_attempt_at(facts, now, poll_s)),
+        next_attempt_at=iso(
+            _next_attempt_at(facts, now, settings.feed.fallback_poll_s)
+        ),
         failures=facts.failures,
         last_error=_last_error(facts),
     )
+
+
+def _deadline(facts: ProductFacts, max_deferral_s: float) -> float | None:
+    """Return when what is ready is activated, whatever asks it to wait."""
+    if facts.decision not in WAITS:
+        return None
+    return activation.deadline(facts.pending_since, max_deferral_s)
 
 
 def _installed(row: Installed | None) -> sections.Installed | None:

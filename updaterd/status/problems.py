@@ -13,6 +13,7 @@
 The first that applies of: not_running, rolled_back, degraded, pending, current.
 """
 
+from updaterd.core.activation import WAITS
 from updaterd.core.lifecycle import State
 from updaterd.status.sections import Document
 
@@ -25,7 +26,8 @@ EXIT_CODES = {
 }
 
 _WAITING = frozenset({
-    "held", "paced", "splay", "outside_window", "not_understood", "newer_schema"
+    "held", "paced", "splay", "outside_window", "not_understood", "newer_schema",
+    *WAITS,
 })  # fmt: skip
 _LEFT = frozenset({"blocked", "rolled_back_by_hand"})
 # Nobody has looked yet, or there was nothing for this machine.

@@ -151,6 +151,9 @@ class Product:
     hold: Hold | None = None
     deployment: Deployment | None = None
     last: Deployment | None = None
+    activate: str = "at-once"
+    deadline: str | None = None
+    progress: Document | None = None
     checked_at: str | None = None
     next_attempt_at: str | None = None
     failures: int = 0

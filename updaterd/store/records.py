@@ -123,6 +123,8 @@ class ProductFacts:
         first_seen_at: when the current target was first seen.
         pending_since: since when there has been an update to install.
         looked_up_to: the newest row of the inbox when the last look began.
+        postponed_until: a release that is ready is not activated before.
+        apply_seq: the release that somebody asked to be activated now.
     """
 
     name: str
@@ -137,6 +139,8 @@ class ProductFacts:
     first_seen_at: float | None = None
     pending_since: float | None = None
     looked_up_to: int = 0
+    postponed_until: float | None = None
+    apply_seq: int | None = None
     failures: int = 0
     next_attempt_at: float | None = None
     last_error_code: str = ""

@@ -243,6 +243,11 @@ STEPS = (
     ALTER TABLE transition ADD COLUMN steady REAL;
     ALTER TABLE inbox ADD COLUMN steady REAL;
     """,
+    # What a person or the application said about a release that is ready.
+    """
+    ALTER TABLE product ADD COLUMN postponed_until REAL;
+    ALTER TABLE product ADD COLUMN apply_seq INTEGER;
+    """,
 )
 
 READABLE_FROM = 2

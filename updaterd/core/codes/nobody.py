@@ -23,6 +23,15 @@ paced: the release has a pace, signed by its publisher, and this machine's turn 
 splay: this machine's splay within the rollout's spread is not over | nothing
 held: a hold stops it | `updaterd unhold`, or wait
 outside_window: it waits for the maintenance window | nothing
+waits_for_request: a release is ready, and is activated when the application is started
+  anew or asks for it | start it by `updaterd-launch`, or `updaterd update --now`
+waits_for_exit: a release is ready, and is activated when the application has ended
+  | end the application, or `updaterd update --now`
+waits_for_window: a release is ready, and is activated in the maintenance window
+  | nothing, or `updaterd update --now`
+postponed: a release is ready, and somebody asked to wait | nothing: it has an end
+inhibited: a release is ready, and the application asks to wait
+  | nothing: at most until `schedule.max_deferral` is over
 blocked: the release failed or was rolled back here
   | wait for a newer release, or `updaterd update --retry`
 system_stopping: the machine, or updaterd, was stopped during a trial

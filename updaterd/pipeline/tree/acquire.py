@@ -190,9 +190,13 @@ def _fetch(job: Job, route: Route) -> list[Path]:
 
     began = job.run.services.fetcher.received
 
-    def progress(done: int, total: int) -> None:
+    whole = 0  # of the bundles before
+
+    def progress(done: int, _: int) -> None:
         job.run.services.teller.progress(
-            f"downloading {job.manifest.version}", done, total
+            f"downloading {job.manifest.version}",
+            whole + done,
+            sum(step.length for step in route.steps),
         )
         if job.run.services.fetcher.received > began:
             watch.wrote(done)
@@ -223,6 +227,7 @@ def _fetch(job: Job, route: Route) -> list[Path]:
             if came >= WORTHWHILE:
                 # The line carries something: the next wait is a first one again.
                 job.run.journal.remember(job.run.name, failures=0)
+        whole += step.length
         bundles.append(bundle)
     return bundles
 
