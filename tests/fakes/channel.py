@@ -73,7 +73,9 @@ class Channel:
         return self._steer(name, change)
 
     def rollout(self, permille, *, name="stable"):
-        return self._steer(name, lambda c: steering.reach(c, name, permille, None))
+        return self._steer(
+            name, lambda c: steering.reach(c, name, permille, force=True)
+        )
 
     def pause(self, name="stable", *, paused=True):
         repository, catalog = self.open()

@@ -16,7 +16,7 @@ from fakes.origin import Origin
 from fakes.repository import Publisher
 from fakes.trees import make_tree, snapshot
 
-from updaterd.release import publish
+from updaterd.release import paces, publish
 from updaterd.release.workspace import this_platform
 
 PLATFORM = this_platform()
@@ -63,6 +63,8 @@ class Rig:
         floor=0,
         time=TIME,
         from_seq_min=0,
+        pace=paces.NONE,
+        offered=True,
     ):
         """Build and publish a real release, with so many equal bytes besides.
 
@@ -88,13 +90,15 @@ class Rig:
             deltas=deltas,
             floor_seq=floor,
             from_seq_min=from_seq_min,
+            pace=pace,
         )
         built = publish.prepare(space, tree, order, now=self.publisher.now)
         repository = self.publisher.open()
         catalog = publish.catalog_of(space, repository, "acme")
         added = publish.enter(catalog, order, built)
-        pointer = publish.offer(catalog.pointer(channel), version, added.manifest.seq)
-        catalog.point(pointer)
+        if offered:
+            pointer = catalog.pointer(channel)
+            catalog.point(publish.offer(pointer, version, added.manifest.seq))
         repository.commit()
         self.published = version
         return added.manifest

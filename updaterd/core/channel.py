@@ -31,9 +31,10 @@ __all__ = [
 
 MAX_OFFERS = 16
 MAX_TAGS = 8
+MAX_REASON = 200
 _KNOWN = frozenset({
     "schema", "must_understand", "product", "channel", "paused", "floor_seq",
-    "releases", "platforms", "stones", "plan",
+    "releases", "platforms", "stones", "plan", "reason",
 })  # fmt: skip
 MAX_PLATFORMS = 32
 
@@ -92,6 +93,7 @@ class ChannelPointer:
     Attributes:
         must_understand: names of members without which the rest is not to be used.
         stones: releases that older machines install on their way to an offer.
+        reason: why it is paused, for people: one line.
         plan: how its newest release is rolled out, and where that stands.
     """
 
@@ -102,6 +104,7 @@ class ChannelPointer:
     releases: tuple[Offer, ...]
     must_understand: tuple[str, ...] = ()
     stones: tuple[Stone, ...] = ()
+    reason: str = ""
     plan: Plan | None = None
 
     @property
@@ -125,6 +128,7 @@ class ChannelPointer:
                 if self.stones
                 else {}
             ),
+            **({"reason": self.reason} if self.reason else {}),
             **({"plan": self.plan.as_custom()} if self.plan else {}),
         }
 
@@ -145,6 +149,18 @@ def _platforms(item: Fields) -> tuple[str, ...] | None:
 
 def _from_seq_min(item: Fields) -> int:
     return item.integer("from_seq_min") if "from_seq_min" in item else 0
+
+
+def _reason(item: Fields) -> str:
+    """Return why a channel is paused.
+
+    Raises:
+        MalformedError: it is not one line of text.
+    """
+    reason = item.text("reason", longest=MAX_REASON) if "reason" in item else ""
+    if not reason.isprintable():
+        raise MalformedError(f"{item.where}: its reason is not one line of text")
+    return reason
 
 
 def _stone(item: Fields) -> Stone:
@@ -199,6 +215,7 @@ def parse_custom(item: Fields, *, product: str, channel: str) -> ChannelPointer:
         stones=item.objects("stones", _stone, most=MAX_STONES)
         if "stones" in item
         else (),
+        reason=_reason(item),
         plan=parse_plan(item.fields("plan")) if "plan" in item else None,
     )
     order = [offer.seq for offer in pointer.releases]

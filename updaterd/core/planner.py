@@ -111,7 +111,8 @@ def restricted(
 def _nothing_for_us(pointer: ChannelPointer, facts: Facts) -> Decision:
     """Return why nothing is to be done: for a machine without a release, a wait."""
     if pointer.paused:
-        why = f": {pointer.halted}" if pointer.halted else ""
+        why = pointer.halted or pointer.reason
+        why = f": {why}" if why else ""
         code, reason = "paused", f"channel {pointer.channel} is paused{why}"
     elif not pointer.releases:
         code, reason = "nothing_offered", f"channel {pointer.channel} has no release"

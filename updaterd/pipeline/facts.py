@@ -54,13 +54,18 @@ def gather(run: Run, request: Request, view: View) -> Facts:
         hold_until=known.hold_until,
         hold_reason=known.hold_reason,
         window=window,
-        first_seen_at=known.first_seen_at,
+        first_seen_at=_not_after(now, known.first_seen_at),
         pending_since=known.pending_since,
         max_deferral_s=run.services.schedule.max_deferral_s,
         tags=run.services.tags,
         forced=request.forced,
         retry_blocked=request.retry_blocked,
     )
+
+
+def _not_after(now: float, moment: float | None) -> float | None:
+    """Return a moment, but no later one than now: a clock may have been set back."""
+    return None if moment is None else min(now, moment)
 
 
 def without_a_view(run: Run) -> Facts:

@@ -178,7 +178,7 @@ def test_every_command_answers_programs(release, tmp_path):
         ["add", tree(tmp_path, "1.1.0"), *on, "--version", "1.1.0"],
         ["publish", *stable, "--version", "1.1.0"],
         ["promote", *on, "--from", "stable", "--to", "beta"],
-        ["rollout", *stable, "--permille", "100"],
+        ["rollout", *stable, "--permille", "100", "--force"],
         ["pause", *stable],
         ["resume", *stable],
         ["yank", *on, "--version", "1.1.0", "--dry-run"],

@@ -73,6 +73,8 @@ not_metadata: the file is not metadata | use the right file
 not_compared: what is published there is another repository
   | correct `served_at` in `release.toml`
 not_signed: the release file is not signed | `release sign`
+narrower: the rollout would reach fewer machines than before
+  | `release pause`, `yank`; or `--force`
 not_newest: the channel offers a later release | `release publish` to go back
 other_file: the file does not belong to the change of keys that waits | export it again
 partial_step_back: only a part of the machines would step back

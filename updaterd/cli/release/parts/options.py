@@ -110,6 +110,25 @@ def number(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def tags(text: str) -> tuple[str, ...]:
+    """Read an argument that names tags, with commas between.
+
+    Raises:
+        argparse.ArgumentTypeError: a word can be none.
+    """
+    from updaterd.core import channel, report
+
+    words = tuple(word for word in text.split(",") if word)
+    if wrong := [word for word in words if not report.is_tag(word)]:
+        raise argparse.ArgumentTypeError(
+            f"{wrong[0]!r} is not a word of a-z, 0-9, '-' and '_'"
+        )
+    if len(words) > channel.MAX_TAGS:
+        raise argparse.ArgumentTypeError(f"at most {channel.MAX_TAGS} tags")
+    return tuple(sorted(set(words)))
+
+
+TAGS = tags
 PERMILLE, WINDOW_S = number(0, 1000), number(0, 30 * 86400)
 SEQ = number(1, 2**53 - 1)
 
@@ -123,6 +142,14 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
         default=1000,
         metavar="N",
         help="machines of 1000 that get it (default: all)",
+    )
+    group.add_argument(
+        "--tags",
+        type=TAGS,
+        default=(),
+        metavar="TAG,...",
+        help="machines whose owner gave them one of these tags get it, too, whatever "
+        "their cohort",
     )
     group.add_argument(
         "--window-s",

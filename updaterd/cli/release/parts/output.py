@@ -58,6 +58,8 @@ def show_notes(arguments: argparse.Namespace, *changes: "Steered") -> None:
 def show_channel(pointer: "ChannelPointer") -> None:
     """Print what a channel offers."""
     state = "paused" if pointer.paused else "active"
+    if pointer.paused and pointer.reason:
+        state += f" ({pointer.reason})"
     print(f"{pointer.product}/{pointer.channel}: {state}", end="")
     print(f", floor seq {pointer.floor_seq}" if pointer.floor_seq else "")
     for offer in pointer.releases:

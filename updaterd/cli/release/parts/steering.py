@@ -51,6 +51,7 @@ def wish(arguments: argparse.Namespace, version: str, *, back: bool) -> "Wish":
         version=version,
         permille=arguments.permille,
         window_s=arguments.window_s,
+        tags=arguments.tags,
         urgency="critical" if arguments.critical else "normal",
         without=arguments.without,
         back=back,

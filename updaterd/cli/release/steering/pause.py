@@ -28,8 +28,35 @@ def configure(commands: options.Subcommands) -> None:
         parser.add_argument(
             "--channel", required=True, metavar="NAME", help="the channel"
         )
+        parser.add_argument(
+            "--reason",
+            type=_line,
+            default="",
+            metavar="TEXT",
+            help="why, one line: "
+            + (
+                "signed, and shown by `updaterd status` on machines"
+                if name == "pause"
+                else "kept with who did it"
+            ),
+        )
         parser.set_defaults(paused=name == "pause")
         steer.add_options(parser)
+
+
+def _line(text: str) -> str:
+    """Read one line of text.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or too long.
+    """
+    from updaterd.core.channel import MAX_REASON
+
+    if not text.isprintable() or len(text) > MAX_REASON:
+        raise argparse.ArgumentTypeError(
+            f"a reason is one line of at most {MAX_REASON} characters"
+        )
+    return text
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         from updaterd.release.channels.steering import Steered
 
         before = catalog.pointer(arguments.channel)
-        pointer = replace(before, paused=arguments.paused)
+        reason = arguments.reason if arguments.paused else ""
+        pointer = replace(before, paused=arguments.paused, reason=reason)
         return Steered(before=before, pointer=pointer)
 
     return steer.steer(arguments, change)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`updaterd release rollout`: widen or narrow the newest rollout."""
+"""`updaterd release rollout`: whom the newest offer reaches, by chance and by tag."""
 
 import argparse
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
     options,
+    output,
 )
 from updaterd.cli.release.parts import steering as steer
 
@@ -17,16 +18,33 @@ if TYPE_CHECKING:
 def configure(commands: options.Subcommands) -> None:
     """Declare the arguments."""
     rollout = options.command(
-        commands, "rollout", run, "widen (or narrow) the newest rollout"
+        commands,
+        "rollout",
+        run,
+        "widen (or, with --force, narrow) the newest rollout",
+        "A machine is reached if its cohort is below N, or if its owner gave it one of "
+        "the tags.\nA pace that the release key signed goes before: this can only be "
+        "slower.\n",
     )
     rollout.add_argument("--product", required=True, metavar="NAME", help="the product")
     rollout.add_argument("--channel", required=True, metavar="NAME", help="the channel")
     rollout.add_argument(
         "--permille",
         type=options.PERMILLE,
-        required=True,
         metavar="N",
-        help="machines of 1000 that get it from now on",
+        help="machines of 1000 that get it from now on (default: as it was)",
+    )
+    rollout.add_argument(
+        "--tags",
+        type=options.TAGS,
+        metavar="TAG,...",
+        help='machines with one of these tags get it, too; "" for none (default: as it '
+        "was)",
+    )
+    rollout.add_argument(
+        "--force",
+        action="store_true",
+        help="also where it reaches fewer machines than before",
     )
     rollout.add_argument(
         "--window-s",
@@ -38,13 +56,21 @@ def configure(commands: options.Subcommands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Widen or narrow the newest rollout."""
+    """Change whom the newest offer reaches."""
 
     def change(catalog: "Catalog") -> "Steered":
         from updaterd.release.channels import steering
 
         return steering.reach(
-            catalog, arguments.channel, arguments.permille, arguments.window_s
+            catalog,
+            arguments.channel,
+            arguments.permille,
+            arguments.window_s,
+            tags=arguments.tags,
+            force=arguments.force,
         )
 
+    values = arguments.permille, arguments.tags, arguments.window_s
+    if all(value is None for value in values):
+        return output.usage(arguments, "name --permille, --tags or --window-s")
     return steer.steer(arguments, change)

@@ -30,8 +30,15 @@ def configure(commands: options.Subcommands) -> None:
         "before.\nMachines that have the withdrawn release step back to that.\n",
     )
     options.add_release(yank, channel=False)
+    yank.add_argument(
+        "--to",
+        dest="instead",
+        metavar="LABEL",
+        help="release that channels which offered it offer to everybody instead "
+        "(default: the newest that each offered to everybody before)",
+    )
     yank.add_argument("--dry-run", action="store_true", help="only say it")
-    steer.add_options(yank)
+    steer.add_options(yank, to=False)  # its --to is a release
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.dry_run
             else publish.catalog_of(workspace, repository, arguments.product)
         )
-        changed = steering.yank(catalog, arguments.version)
+        changed = steering.yank(catalog, arguments.version, arguments.instead)
         _foretell(arguments, changed)
         if arguments.dry_run:
             return 0
