@@ -20,6 +20,8 @@ from updaterd.server.reports.contract import (
     bucket_of,
 )
 from updaterd.server.reports.registry import open_store
+from updaterd.server.reports.sqlite import SqliteReports
+from updaterd.server.reports.tables import VERDICT_COLUMNS
 
 DAY_MS = 86_400_000
 
@@ -437,3 +439,80 @@ def test_file_of_another_layout_is_not_touched(tmp_path):
 
     with pytest.raises(BrokenError, match="layout 99"):
         open_store("", state=tmp_path, keeping=Keeping())
+
+
+def test_overview_has_the_newest_release_of_each_channel(store):
+    store.add(received(*(report(n, "1.0.0", 1) for n in range(4))))
+    store.add(
+        received(
+            report(0, "2.0.0"),
+            report(1, "2.0.0", outcome="rolled_back"),
+            report(9, "7.0.0", 7, product="other"),
+        )
+    )
+
+    acme, other = store.overview(since_ms=NOW_MS - DAY_MS, limit=10)
+    assert (acme.product, acme.machines, acme.version) == ("acme", 4, "2.0.0")
+    assert (acme.running, acme.recent) == (1, 2)
+    assert acme.codes == {("installed", "upgrade"): 1, ("rolled_back", "unhealthy"): 1}
+    assert (other.version, other.running) == ("7.0.0", 1)
+    (largest,) = store.overview(since_ms=NOW_MS + DAY_MS, limit=1)
+    assert (largest.product, largest.recent) == ("acme", 0)
+
+
+def test_samples_are_machines_where_it_failed_and_none_else(store):
+    bad = [report(n, outcome="rolled_back") for n in range(4)]
+    store.add(received(*bad, report(8), report(9, outcome="failed")))
+    store.add(received(report(0)))  # it succeeded at last
+
+    samples = store.samples("acme", "stable", "2.0.0", limit=3)
+    assert set(samples) == {("rolled_back", "unhealthy"), ("failed", "disk_full")}
+    rolled_back = samples["rolled_back", "unhealthy"]
+    assert len(rolled_back) == 3
+    assert set(rolled_back) <= {f"{n:032x}" for n in (1, 2, 3)}
+
+
+def test_machine_has_its_state_and_its_way(store):
+    store.add(received(report(5, "1.0.0", 1, tags=("staff",))))
+    bad = report(5, outcome="rolled_back", seen_s=0.5, tags=("staff",))
+    store.add(received(bad, at_ms=NOW_MS + 1000))
+
+    (state,) = store.machine(f"{5:032x}")
+    assert (state.version, state.tags, state.at_ms) == ("1.0.0", "staff", NOW_MS + 1000)
+    last, first = state.endings
+    assert (last.version, last.outcome) == ("2.0.0", "rolled_back")
+    assert last.clock == {"total_s": 5.0, "seen_s": 0.5, "ended_s": 3.0}
+    assert (first.version, first.outcome) == ("1.0.0", "installed")
+    assert store.machine(f"{6:032x}") == ()
+
+
+def test_rollouts_are_counted_by_hour_and_release(store):
+    hour = NOW_MS // 3_600_000 * 3_600_000
+    store.add(received(report(1, "1.0.0", 1), report(2), report(3)))
+    store.add(received(report(4), at_ms=NOW_MS + 3_600_000))
+
+    rows = store.rollouts("acme", "stable", since_ms=hour, seq=2)
+    assert [(r.version, r.hour_ms - hour, r.count) for r in rows] == [
+        ("2.0.0", 0, 2), ("2.0.0", 3_600_000, 1),
+    ]  # fmt: skip
+    assert store.rollouts("acme", "stable", since_ms=hour + DAY_MS, seq=0) == ()
+
+
+def test_store_of_the_first_layout_is_taken_along(open_one):
+    store = open_one()
+    store.add(received(report(1), report(2, outcome="rolled_back")))
+    store.run("DROP INDEX verdict_failed")
+    for column in VERDICT_COLUMNS[4:]:
+        store.run(f"ALTER TABLE verdict DROP COLUMN {column}")
+    if isinstance(store, SqliteReports):
+        store.run("PRAGMA user_version = 1")
+    else:
+        store.run("UPDATE reports_layout SET layout = 1")
+    store.close()
+
+    later = open_one()
+    samples = later.samples("acme", "stable", "2.0.0", limit=3)
+    assert samples == {("rolled_back", "unhealthy"): [f"{2:032x}"]}
+    later.add(received(report(3, outcome="rolled_back")))
+    assert len(later.samples("acme", "stable", "2.0.0", limit=3)[
+        "rolled_back", "unhealthy"]) == 2  # fmt: skip

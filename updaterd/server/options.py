@@ -44,6 +44,19 @@ class ReportOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleOptions:
+    """Of the web console.
+
+    Attributes:
+        on: it is served, below `/console`.
+        audit: `audit.jsonl`, to be shown; None: it is not here.
+    """
+
+    on: bool = False
+    audit: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of `updaterd serve`.
 
@@ -74,6 +87,7 @@ class Options:
         tls_cert: certificate chain; None for plain HTTP.
         tls_key: its key.
         reports: what machines report, and who may.
+        console: pages of what they reported.
     """
 
     state: Path
@@ -105,6 +119,7 @@ class Options:
     tls_key: Path | None = None
     retention: Retention = field(default_factory=Retention)
     reports: ReportOptions = field(default_factory=ReportOptions)
+    console: ConsoleOptions = field(default_factory=ConsoleOptions)
 
     @property
     def burst(self) -> int:

@@ -31,7 +31,12 @@ from updaterd.server.log.registry import open_log
 from updaterd.server.metrics import Metrics
 from updaterd.server.observer import Observer
 from updaterd.server.options import Options
-from updaterd.server.report_process import ReportServer, open_reports, trim_reports
+from updaterd.server.report_process import (
+    ReportServer,
+    open_console,
+    open_reports,
+    trim_reports,
+)
 from updaterd.server.reports.ingest import Ingest
 from updaterd.server.resources import (
     file_limits,
@@ -105,12 +110,15 @@ class FeedServer:
         self._sink = "asgi" if guard.taker is None else "fast"
         self._bearers = Bearers(tokens, clock=world.clock, now=world.now)
         self._ingest: Ingest | None = None
-        report_parts = None
+        report_parts, self._console = None, None
         if options.reports.take != "off":
             report_parts = open_reports(
                 options, tokens, self.metrics, proxies=proxies, world=world
             )
             self._ingest = report_parts.ingest
+            self._console = open_console(
+                report_parts, world=world, streams=lambda: self.streams.count
+            )
         app = make_app(
             Parts(
                 reports=report_parts,
@@ -123,7 +131,8 @@ class FeedServer:
                 watch=watch,
                 proxies=proxies,
                 clock=world.clock,
-            )
+            ),
+            self._console,
         )
         config = configure(app, guard)
         self._tls = config.ssl
@@ -163,6 +172,8 @@ class FeedServer:
 
     async def _drain(self) -> None:
         log.info("draining", streams=self.streams.count)
+        if self._console is not None:
+            self._console.close()
         await self.streams.drain()
         self._listener.should_exit = True
         self._listener.leave.set()

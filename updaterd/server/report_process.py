@@ -3,8 +3,10 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from updaterd import __version__
 from updaterd.errors import UpdaterError
@@ -28,6 +30,9 @@ from updaterd.server.resources import (
 )
 from updaterd.server.streams.streams import World
 from updaterd.server.tokens import Tokens, make_state
+
+if TYPE_CHECKING:
+    from updaterd.server.console.pages import Console
 
 _UPKEEP_S = 300.0
 
@@ -65,6 +70,36 @@ def open_reports(
     )
 
 
+def open_console(
+    parts: ReportParts, *, world: World, streams: Callable[[], int] | None
+) -> "Console | None":
+    """Return the console, where it is wanted.
+
+    Args:
+        parts: of reports.
+        world: time and chance.
+        streams: tells how many streams are open; None: there is no feed here.
+    """
+    if not parts.options.console.on:
+        return None
+    # an extra that most servers do without
+    from updaterd.server.console.pages import Console, ConsoleParts  # noqa: PLC0415
+
+    return Console(
+        ConsoleParts(
+            ingest=parts.ingest,
+            tokens=parts.tokens,
+            proxies=parts.proxies,
+            now=world.now,
+            clock=world.clock,
+            is_tls=parts.options.tls_cert is not None,
+            repository=parts.options.repository,
+            audit=parts.options.console.audit,
+            streams=streams,
+        )
+    )
+
+
 async def trim_reports(ingest: Ingest) -> None:
     """Delete reports that are older than is kept; what goes wrong is logged.
 
@@ -98,7 +133,8 @@ class ReportServer:
         self._ingest = parts.ingest
         guard = Guard(options, most, lambda: 0, proxies=proxies)
         self._guard = guard
-        config = configure(make_reports_app(parts), guard)
+        self._console = open_console(parts, world=world, streams=None)
+        config = configure(make_reports_app(parts, self._console), guard)
         self._tls = config.ssl
         self._listener = Listener(config, self._stop)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -111,6 +147,8 @@ class ReportServer:
 
     def stop(self) -> None:
         """Keep what waits, and end."""
+        if self._console is not None:
+            self._console.close()
         self._listener.should_exit = True
         self._listener.leave.set()
 

@@ -31,6 +31,7 @@ examples:
   updaterd serve --repo /srv/updates/public --state /var/lib/updaterd-serve
   updaterd serve --state DIR --log redis://10.0.0.5:6379/0 --host 0.0.0.0
   updaterd serve --state DIR --only reports --reports open --reports-store @FILE
+  updaterd serve --repo ops/public --state DIR --reports open --console
 """
 
 
@@ -123,6 +124,9 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
         print("updaterd serve: --tls-cert and --tls-key go together", file=sys.stderr)
         return EXIT_USAGE
+    if arguments.console and not (arguments.reports or arguments.only):
+        print("updaterd serve: --console shows reports: add --reports", file=sys.stderr)
+        return EXIT_USAGE
     try:
         from updaterd.server import process
     except ModuleNotFoundError as error:
@@ -131,11 +135,31 @@ def run(arguments: argparse.Namespace) -> int:
             do="pip install 'updaterd[server]'",
             code="extra_missing",
         ) from error
+    if arguments.console:
+        _need_templates()
     _configure_logs(arguments.log_format)
     options = read_options(arguments)
     # the edge of the program: this is where clocks come from
     process.serve(options, clock=time.monotonic, now=wall_clock)
     return 0
+
+
+def _need_templates() -> None:
+    """Make sure that the console's extra is there.
+
+    Raises:
+        BrokenError: it is not.
+    """
+    import importlib.util
+
+    from updaterd.errors import BrokenError
+
+    if importlib.util.find_spec("jinja2") is None:
+        raise BrokenError(
+            "the console needs a package that is missing: jinja2",
+            do="pip install 'updaterd[console]'",
+            code="extra_missing",
+        )
 
 
 def _configure_logs(destination: str) -> None:

@@ -177,6 +177,18 @@ def report_arguments(group: argparse._ArgumentGroup, unset: "Options") -> None:
         help="how long each report is kept; counts by the hour stay for 400 days "
         f"(default: {unset.reports.keep_s / DAY_S:g})",
     )
+    group.add_argument(
+        "--console",
+        action="store_true",
+        help="serve pages of what machines reported at /console, for tokens with the "
+        "scope fleet:read; needs --reports",
+    )
+    group.add_argument(
+        "--audit",
+        type=Path,
+        metavar="FILE",
+        help="audit.jsonl of a repository's workspace, for the console to show",
+    )
 
 
 def access_arguments(group: argparse._ArgumentGroup, unset: "Options") -> None:

@@ -18,7 +18,12 @@ def read_options(arguments: argparse.Namespace) -> "Options":
         BrokenError: the file with the event log's URL cannot be read.
     """
     from updaterd.server.log.contract import Retention
-    from updaterd.server.options import Deadlines, Options, ReportOptions
+    from updaterd.server.options import (
+        ConsoleOptions,
+        Deadlines,
+        Options,
+        ReportOptions,
+    )
 
     alone = arguments.only == "reports"
     return Options(
@@ -49,6 +54,10 @@ def read_options(arguments: argparse.Namespace) -> "Options":
             alone=alone,
             rate=arguments.reports_rate,
             keep_s=arguments.keep_reports * DAY_S,
+        ),
+        console=ConsoleOptions(
+            on=arguments.console,
+            audit=arguments.audit and arguments.audit.absolute(),
         ),
         tls_cert=arguments.tls_cert,
         tls_key=arguments.tls_key,

@@ -149,8 +149,8 @@ class _Faults:
         return unavailable(code)
 
 
-def make_app(parts: Parts) -> ASGIApp:
-    """Return the application: feed, files, health and metrics."""
+def make_app(parts: Parts, console: ASGIApp | None = None) -> ASGIApp:
+    """Return the application: feed, files, health and metrics, and the console."""
     options = parts.options
     probes = Probes(parts)
     routes: list[Route | Mount] = [
@@ -192,11 +192,23 @@ def make_app(parts: Parts) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await direct.get(scope["path"], rest)(scope, receive, send)
 
-    return Problems(app)
+    return _beside(console, Problems(app))
 
 
-def make_reports_app(parts: ReportParts) -> ASGIApp:
-    """Return the application of a process that takes reports and nothing else."""
+def _beside(console: ASGIApp | None, api: ASGIApp) -> ASGIApp:
+    """Return an application whose pages, if it has any, have errors for people."""
+    if console is None:
+        return api
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = f"{scope['path']}/".startswith("/console/")
+        await (console if is_page else api)(scope, receive, send)
+
+    return app
+
+
+def make_reports_app(parts: ReportParts, console: ASGIApp | None = None) -> ASGIApp:
+    """Return the application of a process that takes reports and serves no feed."""
     reports, faults = Reports(parts), _Faults()
     metrics = ReportProbes(parts)
     rest = Starlette(
@@ -218,7 +230,7 @@ def make_reports_app(parts: ReportParts) -> ASGIApp:
         serve = reports if scope["path"] == REPORTS_PATH else rest
         await serve(scope, receive, send)
 
-    return Problems(app)
+    return _beside(console, Problems(app))
 
 
 async def _describe(_: Request) -> Response:

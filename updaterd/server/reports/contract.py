@@ -173,6 +173,98 @@ class Hour:
     count: int
 
 
+@dataclass(slots=True, kw_only=True)
+class ChannelNow:
+    """How one channel stands: its machines, and its newest release.
+
+    Attributes:
+        product: whose.
+        channel: which one.
+        machines: that follow it.
+        version: the newest release that was reported about; "": none.
+        seq: its number.
+        running: machines that run it.
+        outcomes: machines by how it ended there last.
+        codes: the same by outcome and code.
+        recent: reports about it since a while ago.
+    """
+
+    product: str
+    channel: str
+    machines: int
+    version: str = ""
+    seq: int = 0
+    running: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    codes: dict[tuple[str, str], int] = field(default_factory=dict)
+    recent: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseHour:
+    """Reports of one hour about one release of a channel, by outcome."""
+
+    version: str
+    seq: int
+    hour_ms: int
+    outcome: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a release ended on a machine, last.
+
+    Attributes:
+        channel: where it followed it.
+        version: which release.
+        seq: its number.
+        outcome: how it ended.
+        code: why.
+        trigger: what started it.
+        path: how it was built.
+        at_ms: when the report came.
+        clock: the parts that are known, seconds.
+    """
+
+    channel: str
+    version: str
+    seq: int
+    outcome: str
+    code: str
+    trigger: str
+    path: str
+    at_ms: int
+    clock: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineNow:
+    """What a machine last said of one product.
+
+    Attributes:
+        product: which.
+        channel: that it follows.
+        platform: its own.
+        version: that it runs.
+        seq: its number.
+        tags: as its owner wrote them.
+        updater: its updaterd.
+        at_ms: when its last report came.
+        endings: what became of each release there, the last first.
+    """
+
+    product: str
+    channel: str
+    platform: str
+    version: str
+    seq: int
+    tags: str
+    updater: str
+    at_ms: int
+    endings: tuple[Ending, ...] = ()
+
+
 class ReportStore(Protocol):
     """Keeps reports and counts them. Used by one thread at a time; blocking.
 
@@ -214,6 +306,38 @@ class ReportStore(Protocol):
 
     def newest(self, limit: int) -> Iterable[tuple[str, str, ReleaseCounts]]:
         """Return the newest releases of each channel: product, channel, counts."""
+        ...
+
+    def overview(self, *, since_ms: int, limit: int) -> Sequence[ChannelNow]:
+        """Return how the channels with most machines stand, at most so many.
+
+        Args:
+            since_ms: reports since then are `recent`.
+            limit: at most so many channels.
+        """
+        ...
+
+    def rollouts(
+        self, product: str, channel: str, *, since_ms: int, seq: int
+    ) -> Sequence[ReleaseHour]:
+        """Return reports about the releases of a channel, hour by hour.
+
+        Args:
+            product: whose.
+            channel: on which.
+            since_ms: since then.
+            seq: of releases from this one on.
+        """
+        ...
+
+    def samples(
+        self, product: str, channel: str, version: str, *, limit: int
+    ) -> Mapping[tuple[str, str], Sequence[str]]:
+        """Return some machines, by outcome and code, where a release failed."""
+        ...
+
+    def machine(self, machine: str) -> Sequence[MachineNow]:
+        """Return what a machine said last, of each product that it reported about."""
         ...
 
     def trim(self, now_ms: int) -> int:

@@ -13,8 +13,8 @@ from updaterd.server.reports.contract import (
     Received,
     bucket_of,
 )
-from updaterd.server.reports.tables import Row
-from updaterd.server.reports.totals import Totals
+from updaterd.server.reports.readings import Readings
+from updaterd.server.reports.tables import VERDICT_COLUMNS, Row
 
 HOUR_MS = 3_600_000
 _MOST_BYTES = 1 << 40  # of one update, as far as anybody believes it
@@ -22,7 +22,12 @@ _MOST = 1 << 50
 """Where a count stays: what is above it was made up, and must not overflow a sum."""
 
 
-class CountingStore(Totals):
+_REPLACE_VERDICT = "ON CONFLICT (place, machine) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in VERDICT_COLUMNS[2:]
+)
+
+
+class CountingStore(Readings):
     """See `ReportStore`: the counting, and what is old."""
 
     def add(self, received: Sequence[Received]) -> int:
@@ -145,10 +150,12 @@ class CountingStore(Totals):
                     ] += 1  # fmt: skip
         self.put(
             "verdict",
-            ("place", "machine", "manner", "at_ms"),
-            [(*key, manner, r.at_ms) for key, (manner, r) in sorted(verdicts.items())],
-            "ON CONFLICT (place, machine) DO UPDATE SET manner = excluded.manner, "
-            "at_ms = excluded.at_ms",
+            VERDICT_COLUMNS,
+            [
+                (*key, manner, *_verdict(came))
+                for key, (manner, came) in sorted(verdicts.items())
+            ],
+            _REPLACE_VERDICT,
         )
         self._add_up("outcome", ("place", "manner"), outcome)
         self._add_up("latency", ("place", "started", "part", "bucket"), latency)
@@ -217,3 +224,14 @@ class CountingStore(Totals):
         self.run("DELETE FROM machine WHERE at_ms < ?", (before_ms,))
         self._add_up("adoption", ("place", "origin"), adoption)
         self._add_up("population", ("product", "channel"), population)
+
+
+def _verdict(came: Received) -> Row:
+    """Return when it came, whether it failed, and each part in milliseconds."""
+    clock = came.clock()
+    parts = (clock.get(part) for part in CLOCK)
+    return (
+        came.at_ms,
+        int(came.report.outcome != "installed"),
+        *(None if seconds is None else int(seconds * 1000) for seconds in parts),
+    )

@@ -58,6 +58,10 @@ class Ingest:
         now: seconds since 1970.
         waiting_bytes: how many may wait.
         on_commit: called with how many were new, and how many had come before.
+
+    Attributes:
+        waiting_bytes: of bodies that wait, or are on their way.
+        commits: how many were made by this process.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Ingest:
         self._on_commit = on_commit
         self._waiting: deque[_Request] = deque()
         self.waiting_bytes = 0
+        self.commits = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="reports")
@@ -175,6 +180,7 @@ class Ingest:
             self._repeats.error("reports_failed", alike=error.code, error=error.cause)
             return [answer or error for answer in answers]
         self._on_commit(fresh, len(received) - fresh)
+        self.commits += 1
         return answers
 
     @staticmethod

@@ -14,7 +14,7 @@ import psycopg
 from updaterd.errors import BrokenError
 from updaterd.server.reports.contract import Keeping, StoreDownError
 from updaterd.server.reports.counting import CountingStore
-from updaterd.server.reports.tables import LAYOUT, TABLES, TYPES, Row
+from updaterd.server.reports.tables import LAYOUT, STEPS, TYPES, Row, tables
 
 _LOCK = 0x75706474  # "updt": of writers, in this database
 _PATIENCE_S = 10
@@ -146,13 +146,14 @@ def _make(connection: psycopg.Connection) -> None:
         )
         row = connection.execute("SELECT layout FROM reports_layout").fetchone()
         if row is None:
-            tables = TABLES.format(
-                serial="INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-                bytes="BYTEA",
-                rowid="",
-            )
-            connection.execute(tables.encode())
+            serial = "INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+            connection.execute(tables(serial, "BYTEA", "").encode())
             connection.execute("INSERT INTO reports_layout VALUES (%s)", (LAYOUT,))
+        elif 0 < row[0] < LAYOUT:
+            for layout in range(row[0], LAYOUT):
+                for step in STEPS[layout]:
+                    connection.execute(step.encode())
+            connection.execute("UPDATE reports_layout SET layout = %s", (LAYOUT,))
         elif row[0] != LAYOUT:
             raise BrokenError(
                 f"the store of reports has layout {row[0]}, this updaterd knows "

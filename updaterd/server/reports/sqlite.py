@@ -14,7 +14,7 @@ from typing import Any
 from updaterd.errors import BrokenError
 from updaterd.server.reports.contract import Keeping, StoreDownError
 from updaterd.server.reports.counting import CountingStore
-from updaterd.server.reports.tables import LAYOUT, TABLES, Row
+from updaterd.server.reports.tables import LAYOUT, STEPS, Row, tables
 
 _AT_ONCE = 400  # keys in one query; SQLite takes 32,766 values
 
@@ -53,11 +53,15 @@ class SqliteReports(CountingStore):
     def _make(self) -> None:
         (layout,) = self._db.execute("PRAGMA user_version").fetchone()
         if layout == 0:
-            tables = TABLES.format(
-                serial="INTEGER PRIMARY KEY", bytes="BLOB", rowid=" WITHOUT ROWID"
-            )
+            statements = tables("INTEGER PRIMARY KEY", "BLOB", " WITHOUT ROWID")
             self._db.executescript(
-                f"BEGIN IMMEDIATE; {tables}; PRAGMA user_version = {LAYOUT}; COMMIT;"
+                f"BEGIN IMMEDIATE; {statements}; "
+                f"PRAGMA user_version = {LAYOUT}; COMMIT;"
+            )
+        elif 0 < layout < LAYOUT:
+            steps = "; ".join(step for n in range(layout, LAYOUT) for step in STEPS[n])
+            self._db.executescript(
+                f"BEGIN IMMEDIATE; {steps}; PRAGMA user_version = {LAYOUT}; COMMIT;"
             )
         elif layout != LAYOUT:
             raise BrokenError(

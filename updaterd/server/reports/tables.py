@@ -6,18 +6,20 @@ of a hundred bytes.
 
     report      what came, once each, for a while
     machine     what each machine runs, by its last word
-    verdict     how each release ended on each machine, last
+    verdict     how each release ended on each machine, last, and how long it took
     adoption    machines by what they run; outcome: machines by verdict; tally: reports
                 an hour; latency: how long it took, once for each machine and release
 """
 
 from typing import Any, NamedTuple
 
-LAYOUT = 1
+from updaterd.server.reports.contract import CLOCK
+
+LAYOUT = 2
 
 Row = tuple[Any, ...]
 
-TABLES = """
+_TABLES = """
 CREATE TABLE place (
     id {serial}, product TEXT NOT NULL, channel TEXT NOT NULL, platform TEXT NOT NULL,
     version TEXT NOT NULL, seq BIGINT NOT NULL,
@@ -42,8 +44,10 @@ CREATE TABLE machine (
 ){rowid};
 CREATE TABLE verdict (
     place INTEGER NOT NULL, machine {bytes} NOT NULL, manner INTEGER NOT NULL,
-    at_ms BIGINT NOT NULL, PRIMARY KEY (place, machine)
+    at_ms BIGINT NOT NULL, failed INTEGER NOT NULL DEFAULT 0, {clock},
+    PRIMARY KEY (place, machine)
 ){rowid};
+CREATE INDEX verdict_failed ON verdict (place, manner, at_ms) WHERE failed = 1;
 CREATE TABLE population (
     product TEXT NOT NULL, channel TEXT NOT NULL, n BIGINT NOT NULL,
     PRIMARY KEY (product, channel)
@@ -68,6 +72,39 @@ CREATE TABLE latency (
 )
 """
 
+_CLOCK_COLUMNS = tuple(f"{part.removesuffix('_s')}_ms" for part in CLOCK)
+VERDICT_COLUMNS = ("place", "machine", "manner", "at_ms", "failed", *_CLOCK_COLUMNS)
+
+_FAILED_INDEX = (
+    "CREATE INDEX verdict_failed ON verdict (place, manner, at_ms) WHERE failed = 1"
+)
+
+STEPS = {
+    1: (
+        "ALTER TABLE verdict ADD COLUMN failed INTEGER NOT NULL DEFAULT 0",
+        *(f"ALTER TABLE verdict ADD COLUMN {name} BIGINT" for name in _CLOCK_COLUMNS),
+        (
+            "UPDATE verdict SET failed = 1 WHERE manner IN "
+            "(SELECT id FROM manner WHERE outcome <> 'installed')"
+        ),
+        _FAILED_INDEX,
+    )
+}
+"""From a layout to the next one."""
+
+
+def tables(serial: str, blob: str, rowid: str) -> str:
+    """Return what makes the tables of a new store.
+
+    Args:
+        serial: type of a number that is given out.
+        blob: type of some bytes.
+        rowid: what follows a table whose rows lie in the order of their key.
+    """
+    clock = ", ".join(f"{name} BIGINT" for name in _CLOCK_COLUMNS)
+    return _TABLES.format(serial=serial, bytes=blob, rowid=rowid, clock=clock)
+
+
 # Of the columns that are written: their types in PostgreSQL, for arrays of them.
 TYPES = {
     "id": "bytea",
@@ -80,6 +117,7 @@ TYPES = {
     "origin": "int",
     "part": "int",
     "bucket": "int",
+    "failed": "int",
 }
 
 
