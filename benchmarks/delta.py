@@ -74,11 +74,12 @@ class Updaterd:
         trees = old, before, new, after
         names = {"from_version": "1", "to_version": "2"}
         delta = delta_bundle.build_delta(*trees, work / "updaterd", **names)
-        # As `push` does: both are made, and machines take the smaller one.
-        inflated = delta_bundle.build_inflated(*trees, work / "inflated", **names)
-        if inflated is not None and inflated.length < 0.95 * delta.length:
-            delta = inflated
-            (work / "inflated").replace(work / "updaterd")
+        # As `push` does: all are made, and machines take the smaller one.
+        for make in (delta_bundle.build_arm, delta_bundle.build_inflated):
+            other = make(*trees, work / "other", **names)
+            if other is not None and other.length < 0.95 * delta.length:
+                delta = other
+                (work / "other").replace(work / "updaterd")
         (work / "updaterd.job").write_bytes(pickle.dumps((delta, before, after)))
         return delta.length
 

@@ -62,18 +62,19 @@ def _inserted(index: int) -> str:
     )
 
 
-def build(out: Path, text: str, kind: str) -> bytes:
+def build(out: Path, text: str, kind: str, compiler: str = "gcc") -> bytes:
     """Compile and link; return the file.
 
     Args:
         out: the file.
         text: C.
         kind: of KINDS.
+        compiler: which gcc.
     """
     code = out.with_suffix(".c")
     code.write_text(text)
     argv = [
-        "gcc",
+        compiler,
         "-O1",
         "-w",
         "-s",

@@ -5,7 +5,15 @@ from array import array
 from bisect import bisect_right
 from struct import Struct
 
-from updaterd.artifact.programs.image import ABSOLUTE, BACK, CHUNK, PLAIN, WORDS
+from updaterd.artifact.programs import arm
+from updaterd.artifact.programs.image import (
+    ABSOLUTE,
+    BACK,
+    CHUNK,
+    PLAIN,
+    STEP,
+    WORDS,
+)
 from updaterd.artifact.programs.projector import Image, Projector, target_of
 
 __all__ = ["Image", "Oracle", "tables"]
@@ -20,7 +28,13 @@ class Oracle(Projector):
     def mask(self, data: bytearray, index: int) -> None:
         """Write over a file's references what they are, and nothing else."""
         start = self._begin(data, index)
-        for place, kind, _ in self._all(index):
+        for place, kind, base in self._all(index):
+            if kind == STEP:
+                at, ahead = start + place, arm.before(base)
+                arm.put(data, at, base, 0, 0, 0)
+                if ahead:
+                    arm.put(data, at - ahead, arm.ALONE, 0, 0, 0)
+                continue
             mark = {PLAIN: 3, BACK: 4}.get(kind, kind)
             size = 8 if kind == ABSOLUTE else 4
             at = start + place
@@ -38,6 +52,9 @@ class Oracle(Projector):
             if aimed and moves is not None:
                 moved = moves.address(target)
                 target = target if moved is None else moved
+            if kind == STEP:
+                arm.put(data, at, base, target, 0, 0)
+                continue
             size = 8 if kind == ABSOLUTE else 4
             data[at : at + size] = (target % 2 ** (8 * size)).to_bytes(size, "little")
 
@@ -58,11 +75,17 @@ def tables(data: bytes, image: Image) -> bytes:
     """
     named: dict[int, int] = {}  # offset of a table: lowest address that refers to it
     for low in range(0, len(data), CHUNK):
-        for code in image.search(data[low : low + CHUNK], low):
-            place = low + (code >> 1)
+        for found in image.search(data[low : low + CHUNK], low):
+            place, kind, how = image.unpacked(found)
+            place += low
             address = image.address(place)
-            target = address + 4 + _S32.unpack_from(data, place)[0]
-            number = None if code & 1 else image.segment(target)
+            if kind == STEP:
+                if data[place + 3] not in {0x91, 0x10, 0x30, 0x50, 0x70}:
+                    continue  # neither ADD nor ADR
+                target = arm.target(data, place, how, address)
+            else:
+                target = address + 4 + _S32.unpack_from(data, place)[0]
+            number = None if kind == ABSOLUTE else image.segment(target)
             if number is None or image.code_low <= target < image.code_high:
                 continue
             offset, begin, stored, _, _ = image.segments[number]

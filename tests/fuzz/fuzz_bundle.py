@@ -8,9 +8,9 @@ The first byte of an input chooses what the rest is: a full bundle, a delta bund
 `BSDIFF40` patch; a delta bundle in the middle of a path, where no listing is signed;
 or the raw streams of a delta or a patch, which are then packed honestly, so that the
 parsers behind the decompressors see all of it; or operations and images of a delta of
-programs. It also chooses who applies deltas: what is compiled, or its twin in Python.
-What must hold for any bytes: a typed refusal, or exactly the signed tree; nothing
-outside the staging directory is touched.
+programs, of x86-64 or of AArch64. It also chooses who applies deltas: what is compiled,
+or its twin in Python. What must hold for any bytes: a typed refusal, or exactly the
+signed tree; nothing outside the staging directory is touched.
 """
 
 import bz2
@@ -34,18 +34,25 @@ with atheris.instrument_imports(include=["updaterd"]):
     from updaterd.artifact import bsdiff, codecs, container, patch, unpack
     from updaterd.artifact.apply import interpreted, loops
     from updaterd.artifact.job import Job
-    from updaterd.artifact.programs import listed, projection, projector
+    from updaterd.artifact.programs import arm, listed, projection, projector
     from updaterd.artifact.verify import verify_tree
     from updaterd.core.manifest import tree_id
     from updaterd.errors import RejectedError
 
+from fakes import arm_programs  # noqa: E402 # after the path is set
 from fakes.bundles import assemble, grow, perform  # noqa: E402 # after the path is set
 from fakes.programs import delta, moved  # noqa: E402 # as above
 from test_golden import GOLDEN, NEW, OLD  # noqa: E402 # as above
 
-MODES = 8
-FULL, DELTA, BSDIFF, MIDDLE, RAW, RAW_MIDDLE, RAW_BSDIFF, IMAGES = range(MODES)
-FORMATS = (bsdiff, listed, patch, unpack)  # instrumented when they are imported here
+MODES = 9
+FULL, DELTA, BSDIFF, MIDDLE, RAW, RAW_MIDDLE, RAW_BSDIFF, IMAGES, ARM = range(MODES)
+FORMATS = (
+    arm,
+    bsdiff,
+    listed,
+    patch,
+    unpack,
+)  # instrumented when they are imported here
 LENGTHS = struct.Struct("<5H")
 
 
@@ -78,7 +85,10 @@ class Target:
         self.old = grow(base / "old", OLD)
         self.new = grow(base / "new", NEW)
         (base / "precious").write_bytes(b"precious")
-        self.programs = moved(base / "programs")
+        self.programs = {
+            IMAGES: ("delta2+xz", base / "x86", *moved(base / "x86")),
+            ARM: ("delta4+xz", base / "arm", *arm_programs.moved(base / "arm")),
+        }
         self.twins = (
             (loops.best(), projection.implementation()),
             (interpreted, projector),
@@ -98,8 +108,8 @@ class Target:
         twin, mode = divmod(data[0] if data else DELTA, MODES)
         some, module = self.twins[twin % 2]
         loops.best, projection.implementation = lambda: some, lambda: module
-        if mode == IMAGES:
-            self.images(data[1:])
+        if mode in self.programs:
+            self.images(mode, data[1:])
             return
         raw = bundle(mode, data[1:])
         self.apply(
@@ -109,17 +119,17 @@ class Target:
             files=None if mode in (MIDDLE, RAW_MIDDLE) else self.new,
         )
 
-    def images(self, data):
+    def images(self, mode, data):
         """Apply the delta of programs with other operations and images."""
-        old, new, honest = self.programs
+        codec, base, old, new, honest = self.programs[mode]
         length = int.from_bytes(data[:2], "little")
         control, stream = data[2 : 2 + length], data[2 + length :]
         self.apply(
             delta([honest[0], control, *honest[2:5], stream]),
-            codec="delta2+xz",
+            codec=codec,
             files=new,
             tree=tree_id(new),
-            old=self.base / "programs" / "old",
+            old=base / "old",
             old_files=old,
         )
 
@@ -170,9 +180,9 @@ def seeds(folder):
 
 
 def programs(target):
-    _, _, honest = target.programs
-    head = bytes([IMAGES]) + len(honest[1]).to_bytes(2, "little")
-    yield head + honest[1] + honest[5]
+    for mode, (*_, honest) in target.programs.items():
+        head = bytes([mode]) + len(honest[1]).to_bytes(2, "little")
+        yield head + honest[1] + honest[5]
 
 
 def main():

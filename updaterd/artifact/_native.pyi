@@ -20,10 +20,13 @@ WORDS: int
 FRAMES: int
 TABLE: int
 FUNCTIONS: int
+ARM: int
 RELATIVE: int
 ABSOLUTE: int
 OFFSET: int
 BACK: int
+STEP: int
+WINDOW: int
 
 class Image:
     def __init__(self, segments: Buffer, regions: Buffer, tables: Buffer) -> None: ...

@@ -18,7 +18,7 @@ from updaterd.artifact.apply.sink import Sink
 from updaterd.artifact.codecs import Stream
 from updaterd.artifact.job import Made
 from updaterd.artifact.script import COPY, LINK, MADE
-from updaterd.core.bundle_kinds import ARCHIVES, BSDIFF, PROJECTED
+from updaterd.core.bundle_kinds import ARCHIVES, ARM, BSDIFF, PROJECTED
 from updaterd.core.frozen import record
 from updaterd.core.tree import File, Link
 from updaterd.errors import MalformedError, RejectedError
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _GROWTH, _GROUND = 16, 1 << 28
 _SCRIPT, _CONTROL, _RUNS, _CHANGES, _EXTRA = range(5)
 _LEAST = 5
-_STREAMS = {PROJECTED: 6, ARCHIVES: 7}
+_STREAMS = {PROJECTED: 6, ARM: 6, ARCHIVES: 7}
 
 
 def prepare(codec: str, destination: Path | str | int) -> None:
@@ -52,7 +52,7 @@ def prepare(codec: str, destination: Path | str | int) -> None:
     """
     if codec == BSDIFF:
         from updaterd.artifact import bsdiff  # noqa: F401, PLC0415 - few need it
-    if codec.startswith((PROJECTED, ARCHIVES)):
+    if codec.startswith((PROJECTED, ARM, ARCHIVES)):
         from updaterd.artifact.programs import projection  # noqa: PLC0415 - few need it
 
         projection.load()
@@ -101,7 +101,14 @@ def apply(
         if read.images and read.images[0].raw:
             from updaterd.artifact.programs import projection  # noqa: PLC0415 - few need it
 
-            projected = projection.prepare(fd, read.images[0], plan, blocks, old.read)
+            projected = projection.prepare(
+                fd,
+                read.images[0],
+                plan,
+                blocks,
+                old.read,
+                arm=job.codec.startswith((ARM, ARCHIVES)),
+            )
             blocks, project = projected.blocks(), projected.project
         sink = Sink(ends.outputs, ends.rows, progress, ends.done)
         engine = Engine(

@@ -14,6 +14,8 @@ PROJECTED = "delta2"
 ARCHIVES = "delta3"
 """A delta between trees whose archives are inflated: only where zlib is the classic one
 (`artifact.classic`), which deflates them again to the very bytes."""
+ARM = "delta4"
+"""As `PROJECTED`, with AArch64 programs among them."""
 BSDIFF = "bsdiff40"
 """A patch as the `bsdiff` program writes it; it cannot describe the tree it makes,
 so it only serves as the last step, where the manifest does."""
@@ -26,6 +28,7 @@ KINDS = {
     DELTA: FIRST,
     PROJECTED: FIRST,
     ARCHIVES: "0.3.0",
+    ARM: "0.3.0",
     BSDIFF: FIRST,
 }
 """Each kind, and from which version of updaterd on it is read."""

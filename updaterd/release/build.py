@@ -7,7 +7,7 @@ the same files again and nothing else.
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -34,11 +34,13 @@ Progress = Callable[[str, int, int], None]
 Maker = Callable[..., Delta]
 """Makes a delta: `bundles.delta.build_delta`."""
 
-InflatedMaker = Callable[..., Delta | None]
-"""Makes one that looks into archives: `bundles.delta.build_inflated`."""
+OtherMaker = Callable[..., Delta | None]
+"""Makes one that is offered beside it, if there is any: `bundles.delta.build_arm`,
+`build_inflated`."""
 
 _WORTH = 0.95
-"""Of a plain delta's bytes: what looks into archives costs machines more CPU."""
+"""Of another delta's bytes: what sees more in files costs machines more CPU."""
+_ARM, _INFLATED = "AArch64", "inflated"
 
 _LARGER = (
     "deltas of programs are larger than they could be, often by several times: "
@@ -92,7 +94,8 @@ def build(  # noqa: PLR0913 - all that a push is told
     progress: Progress | None = None,
     make: Maker = delta_bundle.build_delta,
     workers: proof.Commands | None = None,
-    make_inflated: InflatedMaker = delta_bundle.build_inflated,
+    make_arm: OtherMaker = delta_bundle.build_arm,
+    make_inflated: OtherMaker = delta_bundle.build_inflated,
 ) -> Built:
     """Return the release made from `root`; its blobs are in place afterwards.
 
@@ -109,8 +112,9 @@ def build(  # noqa: PLR0913 - all that a push is told
         progress: is told how far it is; by other threads too, one at a time.
         make: makes a delta; what it makes is proven.
         workers: how to start what proves it (`proof.commands`).
-        make_inflated: makes one that looks into archives, which is offered beside the
+        make_arm: makes one with AArch64 programs re-aimed, which is offered beside the
             other; proven too.
+        make_inflated: as that, one that looks into archives.
 
     Raises:
         RejectedError: the directory changed meanwhile, or a bundle does not make
@@ -148,7 +152,8 @@ def build(  # noqa: PLR0913 - all that a push is told
             bases,
             full.length,
             progress,
-            (make, make_inflated),
+            make,
+            {_ARM: make_arm, _INFLATED: make_inflated},
             prover,
             pool,
         )
@@ -159,10 +164,10 @@ def build(  # noqa: PLR0913 - all that a push is told
                 # A delta is a convenience: the full bundle serves these machines.
                 skipped.append(f"{old.version}: {got.cause}")
                 continue
-            if got.refused is not None:
-                if strict and got.refused.code == "not_proven":
-                    raise got.refused
-                skipped.append(f"{old.version}, inflated: {got.refused.cause}")
+            for name, refused in got.refused.items():
+                if strict and refused.code == "not_proven":
+                    raise refused
+                skipped.append(f"{old.version}, {name}: {refused.cause}")
             fitting = [(p, e) for p, e in got.edges if e.length < full.length]
             for path, edge in fitting:
                 put(path, edge.sha256)
@@ -195,12 +200,12 @@ class _Made:
     """The deltas from one release: where each lies.
 
     Attributes:
-        edges: the plain one, then the one that looks into archives.
-        refused: why there is no such one, where one was tried.
+        edges: the plain one, then what is offered beside it.
+        refused: by name, why there is no such one, where one was tried.
     """
 
     edges: tuple[tuple[Path, Delta], ...]
-    refused: UpdaterError | None = None
+    refused: Mapping[str, UpdaterError]
 
 
 class _Deltas:
@@ -216,12 +221,13 @@ class _Deltas:
         bases: Sequence[Manifest],
         whole: int,
         progress: Progress | None,
-        make: tuple[Maker, InflatedMaker],
+        make: Maker,
+        others: Mapping[str, OtherMaker],
         prover: proof.Prover,
         pool: Pool,
     ) -> None:
         self._whole = whole
-        self._make, self._make_inflated = make
+        self._make, self._others = make, others
         self._prover = prover
         self._workspace = workspace
         self._work = work
@@ -291,24 +297,34 @@ class _Deltas:
         # Not smaller than the whole, it is not signed, and need not be proven.
         if delta.length < self._whole:
             self._prover.delta(path, delta, before, old.files, self._files)
-        inflated = path.with_name("inflated")
-        try:
-            other = self._inflated(old, before, inflated, delta.length)
-        except (RejectedError, BrokenError) as error:
-            return _Made(((path, delta),), error)
-        if other is None:
-            return _Made(((path, delta),))
-        return _Made(((path, delta), (inflated, other)))
+        edges, refused = [(path, delta)], {}
+        for name, make in self._others.items():
+            least = min(edge.length for _, edge in edges)
+            beside = path.with_name(name)
+            try:
+                other = self._other(make, old, before, beside, least)
+            except (RejectedError, BrokenError) as error:
+                refused[name] = error
+            else:
+                edges += [] if other is None else [(beside, other)]
+        return _Made(tuple(edges), refused)
 
-    def _inflated(
-        self, old: Manifest, before: Path, path: Path, plain: int
+    def _other(
+        self, make: OtherMaker, old: Manifest, before: Path, path: Path, least: int
     ) -> Delta | None:
-        """Return the delta that looks into archives; None where it is no use.
+        """Return a delta that is offered beside others; None where it is no use.
+
+        Args:
+            make: makes it.
+            old: the release it starts from.
+            before: its tree.
+            path: where to write it.
+            least: bytes of the smallest of the others.
 
         Raises:
             UpdaterError: it cannot be made, or does not make the release.
         """
-        delta = self._make_inflated(
+        delta = make(
             before,
             old.files,
             self._root,
@@ -318,7 +334,7 @@ class _Deltas:
             to_version=self._version,
             pool=self._pool,
         )
-        if delta is None or delta.length >= min(self._whole, _WORTH * plain):
+        if delta is None or delta.length >= min(self._whole, _WORTH * least):
             return None
         self._prover.delta(path, delta, before, old.files, self._files, beside=True)
         return delta

@@ -13,13 +13,13 @@ import pytest
 
 from updaterd.artifact import codecs, container, script, varint
 from updaterd.artifact.apply import blocks, compiled, sparse
-from updaterd.artifact.programs import image, projection, projector, stream
+from updaterd.artifact.programs import arm, image, projection, projector, stream
 from updaterd.artifact.worker import answers
 from updaterd.core import tree
 from updaterd.release.bundles import full, matching, runs
 
 PAGE = Path(__file__).parents[3] / "docs" / "formats.md"
-KINDS = ("CODE", "WORDS", "FRAMES", "TABLE", "FUNCTIONS")
+KINDS = ("CODE", "WORDS", "FRAMES", "TABLE", "FUNCTIONS", "ARM")
 REFERENCES = ("RELATIVE", "ABSOLUTE", "OFFSET", "BACK")
 
 # name: value, what the page says of it, where Python has it besides
@@ -53,6 +53,8 @@ FORMAT = {
     ),
     "MAX_LISTED": (2**20, "more than 2^20 references listed", [image.MAX_LISTED]),
     "MAX_PARTS": (2**20, "At most 2^20 parts for all S", [projector._MAX_PARTS]),
+    "STEP": (6, "| step |", [image.STEP]),
+    "WINDOW": (7, "p + 4 to p + 28", [arm.WINDOW]),
     "PARAMETERS": (5, "", [image._PARAMETERS, stream._ROOM]),
     **{
         name: (number, f"| {number} | {name.lower()}", [getattr(image, name)])

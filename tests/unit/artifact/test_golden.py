@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bundles that were published stay readable: golden files of each format.
 
-`python tests/unit/artifact/test_golden.py DIR [delta2|delta3]` makes all or one anew:
-only for a new format, under new names.
+`python tests/unit/artifact/test_golden.py DIR [delta2|delta3|delta4]` makes all or one
+anew: only for a new format, under new names.
 """
 
 import json
@@ -94,6 +94,24 @@ def test_a_golden_delta_with_images_makes_its_tree(tmp_path, monkeypatch, loops)
     assert old == entries(fact["old"])
     assert new == entries(fact["new"])
     makes(tmp_path, fact, GOLDEN / "delta2", old, new)
+
+
+@pytest.mark.parametrize("loops", ["compiled", "interpreted"])
+def test_a_golden_delta_of_an_aarch64_program_makes_its_tree(
+    tmp_path, monkeypatch, loops
+):
+    """Whoever re-aims its references: this reader still makes the same tree of it."""
+    from fakes.arm_programs import moved
+    from fakes.uncompiled import use
+
+    use(loops, monkeypatch)
+    facts, _, _ = _listings()
+    fact = facts["bundles"]["delta4"]
+    old, new, _ = moved(tmp_path)
+    (tmp_path / "delta4").write_bytes(b64decode(fact["bundle"]))
+    assert old == entries(fact["old"])
+    assert new == entries(fact["new"])
+    makes(tmp_path, fact, tmp_path / "delta4", old, new)
 
 
 @pytest.mark.parametrize("loops", ["compiled", "interpreted"])
@@ -196,6 +214,7 @@ def make(base: Path) -> None:
     (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
     make_delta2(base / "images")
     make_delta3(base / "archives")
+    make_delta4(base / "arm")
 
 
 def make_delta2(base: Path) -> None:
@@ -257,7 +276,30 @@ def make_delta3(base: Path) -> None:
     (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
+def make_delta4(base: Path) -> None:
+    from hashlib import sha256
+
+    from fakes.arm_programs import moved
+    from fakes.bundles import assemble, pack
+
+    from updaterd.artifact.container import DELTA
+
+    old, new, streams = moved(base)
+    data = assemble(DELTA, *(pack(stream) for stream in streams))
+    facts = json.loads((GOLDEN / "facts.json").read_text())
+    facts["bundles"]["delta4"] = {
+        "codec": "delta4+xz",
+        "bundle": b64encode(data).decode(),
+        "sha256": sha256(data).hexdigest(),
+        "length": len(data),
+        "tree": tree_id(new),
+        "old": rows(old),
+        "new": rows(new),
+    }
+    (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    makers = {"delta2": make_delta2, "delta3": make_delta3}
+    makers = {"delta2": make_delta2, "delta3": make_delta3, "delta4": make_delta4}
     makers.get(sys.argv[2] if sys.argv[2:] else "", make)(Path(sys.argv[1]))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Re-aim references through the map of what was copied where (docs/formats.md). */
 #include "aim.h"
+#include "arm.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -180,14 +181,17 @@ void project_begin(passage *one) {
     one->now = now->address - now->offset + one->to - one->start;
 }
 
+static int64_t new_address(const passage *one, int64_t place) {
+    if (one->simple) return place + one->now;
+    return image_address(one->new, one->to + place - one->start);
+}
+
 static void project_one(passage *one, int64_t place, int kind, int plain,
                         int64_t base) {
     const int width = kind == ABSOLUTE ? 8 : 4;
     if (place < one->start || place + width > one->start + one->length) return;
     uint8_t *at = one->data + (place - one->start);
-    const int64_t now = one->simple
-                            ? place + one->now
-                            : image_address(one->new, one->to + place - one->start);
+    const int64_t now = new_address(one, place);
     const int64_t was =
         one->simple ? place + one->was : image_address(one->old, place);
     if (now < 0) return;
@@ -217,20 +221,41 @@ static void project_one(passage *one, int64_t place, int kind, int plain,
     }
 }
 
+/* Rewrite a reference in AArch64 code, made as `how` says. */
+static void project_step(passage *one, int64_t place, int how) {
+    const int64_t before = arm_before(how);
+    if (place - before < one->start || place + 4 > one->start + one->length) return;
+    uint8_t *at = one->data + (place - one->start);
+    const int64_t now = new_address(one, place);
+    const int64_t page_from = new_address(one, place - before);
+    if (now < 0 || page_from < 0) return;
+    const int64_t was =
+        one->simple ? place + one->was : image_address(one->old, place);
+    const int64_t target = aimed(one, arm_target(at, how, was));
+    if (target >= 0) arm_put(at, how, target, now, page_from);
+}
+
 /* Rewrite what was found in the chunk that lies at `chunk` in the old file. */
 void project_found(passage *one, const uint16_t *found, size_t count,
                    int64_t chunk) {
     size_t low = 0, high = count;
     while (low < high) { /* the first one that may lie inside */
         const size_t middle = low + (high - low) / 2;
-        if (chunk + PLACE(found[middle]) < one->start)
+        if (chunk + found_place(one->old, found[middle]) < one->start)
             low = middle + 1;
         else
             high = middle;
     }
     const int64_t end = one->start + one->length;
-    for (; low < count && chunk + PLACE(found[low]) < end; low++)
-        project_one(one, chunk + PLACE(found[low]), KIND(found[low]), 0, 0);
+    for (; low < count; low++) {
+        const int64_t place = chunk + found_place(one->old, found[low]);
+        const int kind = found_kind(one->old, found[low]);
+        if (place >= end) break;
+        if (kind == STEP)
+            project_step(one, place, found_how(found[low]));
+        else
+            project_one(one, place, kind, 0, 0);
+    }
 }
 
 /* Rewrite what is listed for the old file. */

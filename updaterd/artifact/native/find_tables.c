@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Find jump tables: code loads the address of one, and adds what it finds there. */
+#include "arm.h"
 #include "find_tables.h"
 
 #include <stdlib.h>
@@ -33,11 +34,15 @@ static candidate *candidates(const image *program, const uint8_t *data, int64_t 
         const size_t size = length - at < CHUNK ? (size_t)(length - at) : CHUNK;
         const size_t references = image_search(program, data + at, at, size, found);
         for (size_t i = 0; i < references; i++) {
-            if (KIND(found[i]) != RELATIVE) continue;
-            const int64_t place = at + PLACE(found[i]);
+            const int kind = found_kind(program, found[i]);
+            const int64_t place = at + found_place(program, found[i]);
             const int64_t from = image_address(program, place);
             const segment *holder;
-            const int64_t target = from + 4 + s32(data + place);
+            if (kind == ABSOLUTE) continue;
+            if (kind == STEP && !arm_is_address(data + place)) continue;
+            const int64_t target =
+                kind == STEP ? arm_target(data + place, found_how(found[i]), from)
+                             : from + 4 + s32(data + place);
             if (in_code(program, target)) continue;
             const int64_t offset = image_offset(program, target, &holder);
             if (offset < 0 || offset % 4) continue;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a program is made of, and where its references are (docs/formats.md). */
-#include "image.h"
+#include "arm.h"
 
 #include <string.h>
 #ifdef __SSE2__
@@ -72,8 +72,12 @@ const char *image_check(image *program) {
     if (program->region_count > MAX_REGIONS || program->table_count > MAX_TABLES)
         return "an image has too many parts";
     int64_t end = 0, count = 0;
+    int others = 0; /* regions of code that is not AArch64 */
+    program->arm = 0;
     for (size_t i = 0; i < program->region_count; i++) {
         const region *one = &program->regions[i];
+        program->arm |= one->kind == ARM;
+        others |= one->kind == CODE;
         if (one->kind < 0 || one->kind >= REGION_KINDS || !sane(one->length) ||
             one->start < end || !image_storing(program, one->start, one->length))
             return "an image has an impossible region";
@@ -87,6 +91,7 @@ const char *image_check(image *program) {
         }
         end = one->start + one->length;
     }
+    if (program->arm && others) return "an image has code of two processors";
     end = 0;
     for (size_t i = 0; i < program->table_count; i++) {
         const table *one = &program->tables[i];
@@ -239,7 +244,8 @@ static size_t search_words(const image *program, const uint8_t *chunk, size_t lo
     size_t count = 0;
     for (size_t i = (low + 7) & ~(size_t)7; i + 8 <= high; i += 8) {
         uint64_t value = u64(chunk + i);
-        if (value >= least && value < most) out[count++] = PACKED(i, ABSOLUTE);
+        if (value >= least && value < most)
+            out[count++] = program->arm ? (uint16_t)(i << 2) : PACKED(i, ABSOLUTE);
     }
     return count;
 }
@@ -266,6 +272,10 @@ size_t image_search(const image *program, const uint8_t *chunk, int64_t at,
             count += search_code(program, chunk, low, high,
                                  image_address(program, one->start) - one->start + at,
                                  out + count);
+        else if (one->kind == ARM)
+            count += arm_search(program, chunk, low, high,
+                                image_address(program, one->start) - one->start + at,
+                                out + count);
         else if (one->kind == WORDS)
             count += search_words(program, chunk, low, high, out + count);
     }

@@ -18,8 +18,8 @@
 #define MAX_LISTED (1 << 20)
 #define PARAMETERS 5
 
-enum { CODE, WORDS, FRAMES, TABLE, FUNCTIONS, REGION_KINDS };
-enum { RELATIVE = 1, ABSOLUTE, OFFSET, BACK };
+enum { CODE, WORDS, FRAMES, TABLE, FUNCTIONS, ARM, REGION_KINDS };
+enum { RELATIVE = 1, ABSOLUTE, OFFSET, BACK, STEP = 6 /* 5: an offset without a sign */ };
 
 typedef struct {
     int64_t offset, address, stored, memory, code;
@@ -39,6 +39,7 @@ typedef struct {
     table *tables;
     size_t segment_count, region_count, table_count;
     int64_t code_low, code_high, memory_low, memory_high;
+    int arm;     /* its code is AArch64, by its regions */
     int64_t end; /* of what is stored: the shortest file it can describe */
 } image;
 
@@ -97,10 +98,21 @@ static inline void put64(uint8_t *at, uint64_t value) {
     put32(at + 4, (uint32_t)(value >> 32));
 }
 
-/* What a searched reference is packed into: its place in the chunk, and its kind. */
+/* What a searched reference is packed into: its place in the chunk, and its kind. With
+ * AArch64, where places are multiples of four, how it is made (arm.h); 0: absolute. */
 #define PACKED(place, kind) ((uint16_t)((place) << 1 | ((kind) == ABSOLUTE)))
-#define PLACE(packed) ((packed) >> 1)
-#define KIND(packed) (((packed) & 1) ? ABSOLUTE : RELATIVE)
 #define MAX_FOUND (CHUNK / 4)
+
+static inline int64_t found_place(const image *program, uint16_t packed) {
+    return program->arm ? packed >> 4 << 2 : packed >> 1;
+}
+
+static inline int found_kind(const image *program, uint16_t packed) {
+    if (program->arm) return packed & 15 ? STEP : ABSOLUTE;
+    return packed & 1 ? ABSOLUTE : RELATIVE;
+}
+
+/* Of a STEP, how it is made. */
+static inline int found_how(uint16_t packed) { return packed & 15; }
 
 #endif

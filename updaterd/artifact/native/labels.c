@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* For the release side: all references of a file, rewritten in place; jump tables. */
+#include "arm.h"
 #include "find_tables.h"
 #include "projector.h"
 
@@ -11,7 +12,11 @@ typedef void (*rewrite)(const source *one, const image *target, uint8_t *data,
 
 static void write_mask(const source *one, const image *target, uint8_t *data,
                        int64_t place, int kind, int plain, int64_t base) {
-    (void)one, (void)target, (void)plain, (void)base;
+    (void)one, (void)target, (void)plain;
+    if (kind == STEP) {
+        arm_blank(data + place, (int)base);
+        return;
+    }
     memset(data + place, 0, kind == ABSOLUTE ? 8 : 4);
     data[place] = (uint8_t)kind;
 }
@@ -21,7 +26,9 @@ static void write_label(const source *one, const image *target, uint8_t *data,
     uint8_t *at = data + place;
     const int64_t was = image_address(&one->program->it, place);
     int64_t value;
-    if (kind == ABSOLUTE)
+    if (kind == STEP)
+        value = arm_target(at, (int)base, was);
+    else if (kind == ABSOLUTE)
         value = (int64_t)u64(at);
     else if (kind == RELATIVE)
         value = was + 4 + s32(at);
@@ -33,7 +40,9 @@ static void write_label(const source *one, const image *target, uint8_t *data,
         const int64_t now = aims_address(&one->moved, &one->program->it, target, value);
         if (now >= 0) value = now;
     }
-    if (kind == ABSOLUTE)
+    if (kind == STEP)
+        arm_put(at, (int)base, value, 0, 0);
+    else if (kind == ABSOLUTE)
         put64(at, (uint64_t)value);
     else
         put32(at, (uint32_t)(uint64_t)value);
@@ -45,10 +54,12 @@ static int rewrite_all(ProjectorObject *it, source *one, uint8_t *data,
     uint16_t found[MAX_FOUND];
     for (int64_t at = 0; at < one->length; at += CHUNK) {
         const int64_t length = one->length - at < CHUNK ? one->length - at : CHUNK;
-        const size_t count = image_search(&one->program->it, data + at, at,
-                                          (size_t)length, found);
+        const image *program = &one->program->it;
+        const size_t count =
+            image_search(program, data + at, at, (size_t)length, found);
         for (size_t i = 0; i < count; i++)
-            write(one, target, data, at + PLACE(found[i]), KIND(found[i]), 0, 0);
+            write(one, target, data, at + found_place(program, found[i]),
+                  found_kind(program, found[i]), 0, found_how(found[i]));
     }
     for (size_t i = 0; i < one->known.count; i++) {
         const listed *item = &one->known.items[i];

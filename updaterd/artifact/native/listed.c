@@ -123,7 +123,7 @@ int image_list(const image *program, walker *file, listing *out) {
     }
     for (size_t i = 0; i < program->region_count; i++) {
         const region *one = &program->regions[i];
-        if (one->kind == CODE || one->kind == WORDS) continue;
+        if (one->kind == CODE || one->kind == WORDS || one->kind == ARM) continue;
         for (; next < program->table_count; next++) {
             if (program->tables[next].offset >= one->start) break;
             if (list_table(program, &program->tables[next], out)) return -1;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW 65536
+#define AHEAD 65536
 #define MAX_KNOWN (1 << 20) /* listed references kept of other files: 8 MiB */
 
 /* Returns [at, at + count) of the address space, as a new reference. */
@@ -39,7 +39,7 @@ static const uint8_t *look(void *opaque, int64_t at, size_t count) {
     if (at < 0 || (int64_t)count > one->of->length || at > one->of->length - (int64_t)count)
         return NULL;
     if (at < one->low || at + (int64_t)count > one->high) {
-        int64_t size = one->of->length - at < WINDOW ? one->of->length - at : WINDOW;
+        int64_t size = one->of->length - at < AHEAD ? one->of->length - at : AHEAD;
         Py_CLEAR(one->held);
         one->held = bytes_at(one->it, one->of->start + at, size, &one->data);
         one->low = one->high = at;
@@ -56,7 +56,7 @@ static const uint8_t *chunk_at(ProjectorObject *it, const source *one, int64_t a
     const int64_t low = one->start + at;
     if (!it->ahead || low < it->low || low + length > it->high) {
         const int64_t left = one->length - at;
-        const int64_t most = low == it->high ? WINDOW : length;
+        const int64_t most = low == it->high ? AHEAD : length;
         const int64_t size = left < most ? left : most;
         Py_CLEAR(it->ahead);
         it->ahead = bytes_at(it, low, size, &it->bytes);

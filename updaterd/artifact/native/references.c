@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Image and Projector for Python: see artifact/programs/projector.py, which is the
  * same without a compiler and says what they do. */
+#include "arm.h"
 #include "projector.h"
 
 #include <stdlib.h>
@@ -327,10 +328,13 @@ static const number numbers[] = {
     {"FRAMES", FRAMES},
     {"TABLE", TABLE},
     {"FUNCTIONS", FUNCTIONS},
+    {"ARM", ARM},
     {"RELATIVE", RELATIVE},
     {"ABSOLUTE", ABSOLUTE},
     {"OFFSET", OFFSET},
     {"BACK", BACK},
+    {"STEP", STEP},
+    {"WINDOW", WINDOW},
     {NULL, 0},
 };
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What x86-64 programs are made of, and where their references are.
+"""What programs are made of, and where their references are: x86-64, AArch64.
 
 The Python twin of `native/image.c`: it serves where updaterd was built without a
 compiler, and the tests compare the two. docs/formats.md ("References") is what both
@@ -15,14 +15,17 @@ from bisect import bisect_right
 from itertools import pairwise
 from struct import Struct
 
+from updaterd.artifact.programs import arm
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-CODE, WORDS, FRAMES, TABLE, FUNCTIONS = range(5)
-"""Kinds of regions: the first two are searched, the others list references."""
-RELATIVE, ABSOLUTE, OFFSET, BACK, PLAIN = range(1, 6)
-"""Kinds of references; PLAIN is an OFFSET without a sign."""
+CODE, WORDS, FRAMES, TABLE, FUNCTIONS, ARM = range(6)
+"""Kinds of regions: code (of x86-64, of AArch64) and words are searched, the others
+list references."""
+RELATIVE, ABSOLUTE, OFFSET, BACK, PLAIN, STEP = range(1, 7)
+"""Kinds of references; PLAIN is an OFFSET without a sign, a STEP is in AArch64 code."""
 
 CHUNK = 1 << 14
 """Bytes of a file that are searched by themselves."""
@@ -120,7 +123,7 @@ class Image:
         count = end = 0
         for kind, start, length, *parameters in self.regions:
             if (
-                not CODE <= kind <= FUNCTIONS
+                not CODE <= kind <= ARM
                 or start < end
                 or not self._holds(start, length)
                 or min(parameters) < 0
@@ -134,6 +137,10 @@ class Image:
                     raise ValueError("an image has more functions than fit")
                 count += 2 * parameters[0]
             end = start + length
+        kinds = {row[0] for row in self.regions}
+        self.arm = ARM in kinds
+        if self.arm and CODE in kinds:
+            raise ValueError("an image has code of two processors")
         return count
 
     def _check_tables(self) -> int:
@@ -182,7 +189,10 @@ class Image:
         return None
 
     def search(self, data: bytes, at: int) -> array[int]:
-        """Return the references found in a chunk: twice the place, plus 1 for words.
+        """Return the references found in a chunk, as `unpacked` takes them.
+
+        Twice the place, plus 1 for words; with AArch64, where places are multiples of
+        four, four times the place, plus how it is made (`arm`), 0 for words.
 
         Args:
             data: of the chunk; shorter than CHUNK at the file's end only.
@@ -191,16 +201,28 @@ class Image:
         places = array("H")
         for kind, start, length, *_ in self.regions:
             low, high = max(start - at, 0), min(start + length - at, len(data))
-            if low >= high or kind not in {CODE, WORDS}:
+            if low >= high or kind not in {CODE, ARM, WORDS}:
                 continue
             if kind == WORDS:
-                places.extend(2 * place + 1 for place in self._words(data, low, high))
-            else:
-                address = self.address(start)
-                assert address is not None
-                shift = address - start + at
+                words = self._words(data, low, high)
+                places.extend(4 * p if self.arm else 2 * p + 1 for p in words)
+                continue
+            address = self.address(start)
+            assert address is not None
+            shift = address - start + at
+            if kind == CODE:
                 places.extend(2 * place for place in self._code(data, low, high, shift))
+            else:
+                spans = (self.code_low, self.code_high), (self.low, self.high)
+                places.extend(arm.search(data, low, high, shift, spans))
         return places
+
+    def unpacked(self, code: int) -> tuple[int, int, int]:
+        """Return a find's place in the chunk, its kind, and how a STEP is made."""
+        if self.arm:
+            how = code & 15
+            return code >> 4 << 2, STEP if how else ABSOLUTE, how
+        return code >> 1, ABSOLUTE if code & 1 else RELATIVE, 0
 
     def _words(self, data: bytes, low: int, high: int) -> Iterator[int]:
         """Yield places of aligned pointers in [low, high)."""

@@ -42,12 +42,14 @@ class _Made:
     image: Any
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - a bundle, and what it says of itself
     fd: int,
     packed: Packed,
     plan: Script,
     blocks: Iterable[Block],
     read: Callable[[int, int], bytes],
+    *,
+    arm: bool,
 ) -> Projection:
     """Return what re-aims the references of the delta bundle open at `fd`.
 
@@ -57,12 +59,13 @@ def prepare(
         plan: its script.
         blocks: its operations.
         read: returns bytes of what they copy from.
+        arm: there may be AArch64 programs: the bundle's codec says so.
 
     Raises:
         MalformedError: see `Projection`; or the stream is too long or broken.
     """
     data = codecs.read_whole(fd, packed, "images", limit=images.MAX_BYTES)
-    return Projection(data, plan, blocks, read, implementation())
+    return Projection(data, plan, blocks, read, implementation(), arm=arm)
 
 
 _prepared: list[ModuleType] = []
@@ -89,13 +92,15 @@ def implementation() -> ModuleType:
 class Projection:
     """Re-aims the references in what the operations copy, front to back."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as `prepare`
         self,
         data: bytes,
         plan: Script,
         blocks: Iterable[Block],
         read: Callable[[int, int], bytes],
         module: ModuleType,
+        *,
+        arm: bool = False,
     ) -> None:
         """Prepare to apply a delta.
 
@@ -105,6 +110,7 @@ class Projection:
             blocks: its operations.
             read: returns bytes of what they copy from.
             module: whose Image and Projector to use.
+            arm: there may be AArch64 programs.
 
         Raises:
             MalformedError: the images are impossible, or the operations too many, or
@@ -113,7 +119,7 @@ class Projection:
         sizes = [item.number for item in plan.items if item.kind == MADE]
         old = [file.length for file in plan.sources]
         count = len(old)
-        known = images.decode(data, (*old, *sizes), module.Image)
+        known = images.decode(data, (*old, *sizes), module.Image, arm=arm)
         readable = [*range(count), *(count + place for place in plan.places)]
         lengths = [*old, *(sizes[place] for place in plan.places)]
         starts = list(accumulate(lengths, initial=0))[:-1]

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import accumulate
 from struct import Struct
 
-from updaterd.artifact.programs import listed
+from updaterd.artifact.programs import arm, listed
 from updaterd.artifact.programs.image import (
     ABSOLUTE,
     BACK,
@@ -22,6 +22,7 @@ from updaterd.artifact.programs.image import (
     MAX_LISTED,
     PLAIN,
     RELATIVE,
+    STEP,
     Image,
 )
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     """Native int64 numbers."""
     _Columns = tuple[array[int], array[int], array[int]]
     Reference = tuple[int, int, int]
-    """Place in the file, kind, and base (of offsets)."""
+    """Place in the file, kind, and base (of offsets) or how it is made (of steps)."""
 
 __all__ = ["PIECE", "Image", "Projector", "shifted"]
 
@@ -115,7 +116,11 @@ class _Moves:
         target = self.address(target_of(self.old, data, at, reference))
         if target is None:
             return
-        if kind == ABSOLUTE:
+        if kind == STEP:
+            page_from = self._new.address(place + shift - arm.before(base))
+            if page_from is not None:
+                arm.put(data, at, base, target, place_address, page_from)
+        elif kind == ABSOLUTE:
             _U64.pack_into(data, at, target & _WIDE)
         elif kind == RELATIVE:
             _U32.pack_into(data, at, target - place_address - 4 & _NARROW)
@@ -262,10 +267,14 @@ class Projector:
         """Yield a file's references in [low, high): searched ones, then listed ones."""
         for chunk in range(low // CHUNK, (high + CHUNK - 1) // CHUNK):
             begin = chunk * CHUNK
+            image = self._images[index]
+            assert image is not None
             for code in self._search(index, chunk):
-                place = begin + (code >> 1)
-                if low <= place and place + (8 if code & 1 else 4) <= high:
-                    yield place, ABSOLUTE if code & 1 else RELATIVE, 0
+                place, kind, how = image.unpacked(code)
+                place += begin
+                first = place - arm.before(how) if kind == STEP else place
+                if low <= first and place + (8 if kind == ABSOLUTE else 4) <= high:
+                    yield place, kind, how
         yield from self._list(index).between(low, high)
 
     def _search(self, index: int, chunk: int) -> array[int]:
@@ -331,6 +340,10 @@ def target_of(image: Image, data: bytearray, at: int, reference: Reference) -> i
     if kind == ABSOLUTE:
         target: int = _U64.unpack_from(data, at)[0]
         return target
+    if kind == STEP:
+        own = image.address(place)
+        assert own is not None
+        return arm.target(data, at, base, own)
     value: int = (_U32 if kind in {BACK, PLAIN} else _S32).unpack_from(data, at)[0]
     own_address = image.address(place)
     assert own_address is not None

@@ -33,9 +33,10 @@ MAX_ALL_REGIONS, MAX_ALL_TABLES = 1 << 16, 1 << 18
 """Of all images together: 8 MiB of memory."""
 
 _MAX_SEGMENTS, _MAX_REGIONS, _MAX_TABLES = 32, 256, 1 << 16  # as `image`'s
-_PARAMETERS = (0, 0, 0, 1, 5)  # of code, words, frames, table, functions
+_PARAMETERS = (0, 0, 0, 1, 5, 0)  # of code, words, frames, table, functions, arm
 _ROOM = 5  # for them in a row
 _SEGMENT, _REGION, _TABLE = 5, 3 + _ROOM, 2
+ARM = 5  # the kind of a region
 
 
 def encode(images: Mapping[int, Rows]) -> bytes:
@@ -79,7 +80,11 @@ def _numbers(rows: bytes) -> array[int]:
 
 
 def decode(
-    data: bytes, lengths: Sequence[int], image: Callable[[bytes, bytes, bytes], T]
+    data: bytes,
+    lengths: Sequence[int],
+    image: Callable[[bytes, bytes, bytes], T],
+    *,
+    arm: bool = False,
 ) -> dict[int, T]:
     """Return the images in a stream, by the file's index.
 
@@ -87,6 +92,7 @@ def decode(
         data: the stream.
         lengths: of the files: the sources, then all made files in stream order.
         image: makes one of its rows; ValueError: they are impossible.
+        arm: there may be regions of AArch64 code.
 
     Raises:
         MalformedError: cut short, beyond a limit, or not of these files.
@@ -100,7 +106,7 @@ def decode(
         if file >= len(lengths):
             raise MalformedError(f"images: file {file} of {len(lengths)}")
         segments = _segments(cursor, lengths[file])
-        regions, tables = _regions(cursor), _tables(cursor)
+        regions, tables = _regions(cursor, arm=arm), _tables(cursor)
         region_bytes += len(regions)
         table_bytes += len(tables)
         if (
@@ -131,7 +137,7 @@ def _segments(cursor: varint.Cursor, length: int) -> bytes:
     return numbers.tobytes()
 
 
-def _regions(cursor: varint.Cursor) -> bytes:
+def _regions(cursor: varint.Cursor, *, arm: bool) -> bytes:
     """Return the rows of the next regions.
 
     Raises:
@@ -140,7 +146,7 @@ def _regions(cursor: varint.Cursor) -> bytes:
     numbers = array("q")
     end = 0
     for _ in range(cursor.number(_MAX_REGIONS)):
-        kind = cursor.number(len(_PARAMETERS) - 1)
+        kind = cursor.number(ARM if arm else ARM - 1)
         start = _later(end, cursor.number())
         length = cursor.number()
         end = _later(start, length)

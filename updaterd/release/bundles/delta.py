@@ -2,7 +2,6 @@
 """Delta bundles: from one release's tree to another's (docs/formats.md)."""
 
 import tempfile
-from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
@@ -10,11 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from updaterd.artifact import codecs, container, script
-from updaterd.artifact.apply import operations
 from updaterd.artifact.codecs import STORED, XZ, ZSTD
 from updaterd.artifact.programs.projection import MAX_OPERATIONS
 from updaterd.artifact.script import LONG
-from updaterd.core.bundle_kinds import ARCHIVES, DELTA, PROJECTED
+from updaterd.core.bundle_kinds import ARCHIVES, ARM, DELTA, PROJECTED
 from updaterd.core.manifest import Delta, Entry, File, tree_id
 from updaterd.core.routes import codec_name
 from updaterd.release.bundles import full as full_bundle
@@ -23,7 +21,6 @@ from updaterd.release.bundles.archives import expansion
 from updaterd.release.bundles.archives.expansion import Sides
 from updaterd.release.bundles.compress import LARGE
 from updaterd.release.bundles.grouping import Group, groups
-from updaterd.release.bundles.matching import Cover
 from updaterd.release.bundles.plan import Plan, made_from
 from updaterd.release.bundles.pool import BUDGET, Pool
 from updaterd.release.bundles.programs import elf
@@ -31,7 +28,7 @@ from updaterd.release.bundles.programs import images as program_images
 from updaterd.release.bundles.programs.images import Imaging
 from updaterd.release.bundles.ranges import Ranges
 from updaterd.release.bundles.reading import pieces
-from updaterd.release.bundles.runs import Runs
+from updaterd.release.bundles.streams import Streams
 from updaterd.release.bundles.tasks import Match, Pack
 
 Progress = Callable[[str, int, int], None]
@@ -81,6 +78,77 @@ def build_delta(  # noqa: PLR0913
 
     Power cut: `out` may be incomplete; it is published only later.
     """
+    delta = _between_files(
+        old_root,
+        old_files,
+        new_root,
+        new_files,
+        out,
+        from_version,
+        to_version,
+        progress,
+        budget,
+        pool,
+        DELTA,
+    )
+    assert delta is not None
+    return delta
+
+
+def build_arm(  # noqa: PLR0913
+    old_root: Path,
+    old_files: Sequence[Entry],
+    new_root: Path,
+    new_files: Sequence[Entry],
+    out: Path,
+    *,
+    from_version: str,
+    to_version: str,
+    progress: Progress | None = None,
+    budget: int = BUDGET,
+    pool: Pool | None = None,
+) -> Delta | None:
+    """Write the delta between two trees with AArch64 programs re-aimed, too.
+
+    As `build_delta`; an updaterd before 0.3.0 does not read it.
+
+    Returns:
+        None where no AArch64 program is made of an old one.
+
+    Raises:
+        BrokenError: a tree changed meanwhile, or a process was killed.
+        OSError: the disk refused.
+
+    Power cut: `out` may be incomplete; it is published only later.
+    """
+    return _between_files(
+        old_root,
+        old_files,
+        new_root,
+        new_files,
+        out,
+        from_version,
+        to_version,
+        progress,
+        budget,
+        pool,
+        ARM,
+    )
+
+
+def _between_files(  # noqa: PLR0913, PLR0917 - as `_build`
+    old_root: Path,
+    old_files: Sequence[Entry],
+    new_root: Path,
+    new_files: Sequence[Entry],
+    out: Path,
+    from_version: str,
+    to_version: str,
+    progress: Progress | None,
+    budget: int,
+    pool: Pool | None,
+    kind: str,
+) -> Delta | None:
     plan = made_from(old_files, new_files)
     sources = [e for e in (old_files[i] for i in plan.sources) if isinstance(e, File)]
     sides = expansion.plain(old_root, sources, new_root, plan.targets)
@@ -97,6 +165,7 @@ def build_delta(  # noqa: PLR0913
             progress,
             budget,
             pool,
+            kind,
         )
 
 
@@ -146,6 +215,7 @@ def build_inflated(  # noqa: PLR0913
             progress,
             budget,
             pool,
+            ARCHIVES,
         )
 
 
@@ -161,8 +231,31 @@ def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
     progress: Progress | None,
     budget: int,
     pool: Pool | None,
-) -> Delta:
-    """Write a delta between files, or pieces of them."""
+    kind: str,
+) -> Delta | None:
+    """Write a delta between files, or pieces of them.
+
+    Args:
+        plan: what is made of what.
+        sides: the files, or what is in them.
+        old_files: the old listing.
+        new_files: the new one.
+        out: file to write.
+        base: where to keep what is in the making.
+        from_version: label of the old release.
+        to_version: label of the new one.
+        progress: told how far it is.
+        budget: bytes of memory, about.
+        pool: cores and memory to share.
+        kind: DELTA for what every updaterd reads; ARM where AArch64 programs are
+            re-aimed, and None is returned if none is; ARCHIVES for `build_inflated`.
+
+    Raises:
+        BrokenError: a tree changed meanwhile, or a process was killed.
+        OSError: the disk refused.
+
+    Power cut: `out` may be incomplete; it is published only later.
+    """
     matcher = matching.installed()
     limit = max(1 << 20, matching.limit(matcher, budget))
     clusters, places = groups(
@@ -181,11 +274,17 @@ def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
             progress("delta", min(done, total), total)
 
     ranges = Ranges(sides.old, sides.sources, sides.new, sides.targets, places)
-    imaged = program_images.describe(clusters, ranges, len(sides.sources), places, base)
+    imaged = program_images.describe(
+        clusters, ranges, len(sides.sources), places, base, arm=kind != DELTA
+    )
+    if kind == ARM and not imaged.arm:
+        return None
     with ThreadPoolExecutor(pool.cores) as threads:
         perform = partial(_all, threads, pool)
         streams = _match(base, clusters, ranges, imaged, perform, more)
         if imaged.stream and streams.count >= MAX_OPERATIONS:
+            if kind == ARM:
+                return None
             imaged = program_images.none(clusters)
             streams = _match(base, clusters, ranges, imaged, perform, more)
         names = script.encode(
@@ -214,9 +313,9 @@ def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
     )
     sha256, length = full_bundle.write(out, head, pieces(files))
     more(total)
-    kind = PROJECTED if imaged.stream else DELTA
+    form = (ARM if imaged.arm else PROJECTED) if imaged.stream else DELTA
     if archives:
-        kind = ARCHIVES
+        form = ARCHIVES
     used = {codecs.NAMES[codec] for codec, *_ in table if codec != STORED}
     return Delta(
         from_version=from_version,
@@ -225,7 +324,7 @@ def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
         to_tree=tree_id(tuple(new_files)),
         sha256=sha256,
         length=length,
-        codec=codec_name(kind, frozenset(used)),
+        codec=codec_name(form, frozenset(used)),
         memory=MEMORY,
     )
 
@@ -251,7 +350,7 @@ def _match(  # noqa: PLR0913, PLR0917 - the state of one delta
     imaged: Imaging,
     perform: _Perform,
     more: Callable[[int], None],
-) -> "_Streams":
+) -> Streams:
     """Match every group."""
     matcher = matching.installed()
     tasks = [
@@ -264,7 +363,7 @@ def _match(  # noqa: PLR0913, PLR0917 - the state of one delta
         )
         for number, group in enumerate(clusters)
     ]
-    streams = _Streams(base)
+    streams = Streams(base)
     idle = perform(tasks, [_MATCHING * g.length for g in clusters], more)
     for group, task, (zeros,) in zip(clusters, tasks, idle, strict=True):
         streams.add(group, task.out, zeros)
@@ -286,82 +385,3 @@ def _all(
         results[running[future]] = future.result()
         more(shares[running[future]])
     return results
-
-
-class _Streams:
-    """What the groups add up to, in files."""
-
-    def __init__(self, base: Path) -> None:
-        self._base = base
-        self._covers: list[Cover] = []
-        self._runs = Runs()
-        self._groups: list[str] = []
-
-    @property
-    def count(self) -> int:
-        """Return how many copies there are."""
-        return len(self._covers)
-
-    def add(self, group: Group, prefix: str, idle: int) -> None:
-        """Take over one group, in stream order."""
-        numbers = iter(_load("Q", f"{prefix}.covers"))
-        self._covers += group.place(list(zip(numbers, numbers, numbers, strict=True)))
-        runs = Runs()
-        runs.gaps, runs.lengths = (
-            _load("I", f"{prefix}.gaps"),
-            _load("H", f"{prefix}.lengths"),
-        )
-        runs.idle = idle
-        self._runs.follow(runs)
-        self._groups.append(prefix)
-
-    def finish(
-        self, names: bytes, images: bytes, archives: bytes, size: int
-    ) -> list[Pack]:
-        """Return what is to be packed, in the order of the bundle.
-
-        Args:
-            names: the script.
-            images: the images stream; empty where there is none.
-            archives: the archives stream; empty where there is none.
-            size: of all that is made.
-
-        Raises:
-            OSError: the disk refused.
-
-        Power cut: nothing reads these files again.
-        """
-        ops = matching.operations(self._covers, size)
-        self._covers = []
-        written = {
-            "script": iter([names]),
-            "control": operations.encode(ops),
-            "runs": self._runs.blocks(),
-        }
-        for name, data in written.items():
-            with (self._base / name).open("wb") as file:
-                file.writelines(data)
-        parts = {name: [str(self._base / name)] for name in written} | {
-            name: [f"{prefix}.{name}" for prefix in self._groups]
-            for name in ("changes", "extra")
-        }
-        if images or archives:
-            (self._base / "images").write_bytes(images)
-            parts["images"] = [str(self._base / "images")]
-        if archives:
-            (self._base / "archives").write_bytes(archives)
-            parts["archives"] = [str(self._base / "archives")]
-        return [
-            Pack(
-                parts=paths,
-                planar=name in {"control", "runs"},
-                out=str(self._base / f"{name}.packed"),
-            )
-            for name, paths in parts.items()
-        ]
-
-
-def _load(kind: str, path: str) -> "array[int]":
-    numbers = array(kind)
-    numbers.frombytes(Path(path).read_bytes())
-    return numbers

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from updaterd.artifact import bsdiff, codecs, container
 from updaterd.artifact.job import Job, Report
+from updaterd.artifact.programs import stream as images
 from updaterd.artifact.worker import parent
 from updaterd.core import bundle_kinds
 from updaterd.core import manifest as manifests
 from updaterd.core.manifest import Delta, Entry, Full, Manifest, tree_id
 from updaterd.core.routes import codec_name
-from updaterd.errors import BrokenError, RejectedError
+from updaterd.errors import BrokenError, MalformedError, RejectedError
 
 _STREAMS = ("script", "control", "runs", "changes", "extra", "images", "archives")
 
@@ -83,6 +84,7 @@ def inspect(path: Path) -> Inspected:
                 )
             kind = container.FULL if start[5:6] == container.FULL else container.DELTA
             table = container.read(file.fileno(), kind, length=length)
+            arm = len(table) == len(_STREAMS) - 1 and _has_arm(file.fileno(), table[-1])
     except OSError as error:
         raise BrokenError(
             f"{path} cannot be read: {error.strerror}",
@@ -104,7 +106,7 @@ def inspect(path: Path) -> Inspected:
     if is_full:
         form = bundle_kinds.FULL
     elif len(table) == len(_STREAMS) - 1:
-        form = bundle_kinds.PROJECTED
+        form = bundle_kinds.ARM if arm else bundle_kinds.PROJECTED
     elif len(table) == len(_STREAMS):
         form = bundle_kinds.ARCHIVES
     return Inspected(
@@ -114,6 +116,19 @@ def inspect(path: Path) -> Inspected:
         length=length,
         sha256=digest,
         streams=streams,
+    )
+
+
+def _has_arm(fd: int, packed: codecs.Packed) -> bool:
+    """Tell whether an images stream has AArch64 programs; of a broken one, no."""
+    files = range(1 << 53, 1 << 54)  # it is not known here how long they are
+    try:
+        data = codecs.read_whole(fd, packed, "images", limit=images.MAX_BYTES)
+        regions = images.decode(data, files, lambda *rows: rows[1], arm=True)
+    except MalformedError:
+        return False
+    return any(
+        images.ARM in memoryview(rows).cast("q")[::8] for rows in regions.values()
     )
 
 

@@ -11,7 +11,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from updaterd.artifact import classic
 from updaterd.core import layout
-from updaterd.core.bundle_kinds import ARCHIVES
+from updaterd.core.bundle_kinds import ARCHIVES, ARM
 from updaterd.core.manifest import Delta, Manifest
 from updaterd.errors import UpdaterError
 from updaterd.files import deletion
@@ -132,14 +132,14 @@ def _edge(  # noqa: PLR0913, PLR0917 - an edge has two ends
     old, new = ends.get(edge.from_tree), ends.get(edge.to_tree)
     if old is None or new is None:
         return  # of a release that is listed no more
-    inflated = edge.codec.startswith(ARCHIVES)
-    if inflated and not classic.is_here():
+    is_beside = edge.codec.startswith((ARCHIVES, ARM))
+    if edge.codec.startswith(ARCHIVES) and not classic.is_here():
         return  # no machine like this one is given it; its hash was compared
     before = work / "before"
     try:
         unpack(workspace.blob(old.full.sha256), old.full, old.files, before)
         delta = workspace.blob(edge.sha256)
-        prover.delta(delta, edge, before, old.files, new.files, beside=inflated)
+        prover.delta(delta, edge, before, old.files, new.files, beside=is_beside)
     except UpdaterError as error:
         yield f"{where}: {error.cause}"
     finally:

@@ -560,7 +560,7 @@ def _bad_images():
         ("long", 0, [(2**53 - 4, 0, 9, 9, 0)]),
         ("code 2", 0, [(0, 0, 9, 9, 2)]),
         ("257 regions", 1, [region(CODE, i // 2, 0) for i in range(257)]),
-        ("unknown kind", 1, [region(5, 0, 1)]),
+        ("unknown kind", 1, [region(6, 0, 1)]),
         ("overlapping regions", 1, [region(CODE, 0, 9), region(WORDS, 8, 9)]),
         ("regions backwards", 1, [region(CODE, 9, 9), region(WORDS, 0, 9)]),
         ("region in two segments", 1, [region(CODE, 0xF0, 0x20)]),

@@ -14,7 +14,14 @@ from fakes.programs import program, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updaterd.artifact.programs.image import CODE, FRAMES, FUNCTIONS, TABLE, WORDS
+from updaterd.artifact.programs.image import (
+    ARM,
+    CODE,
+    FRAMES,
+    FUNCTIONS,
+    TABLE,
+    WORDS,
+)
 from updaterd.release.bundles.programs import elf
 
 native = (
@@ -42,10 +49,58 @@ TOKENS = (
 )
 
 
-def _data(draw, size):
+PAIRED = [  # what takes a page: ADD, loads and stores of all widths
+    *(0x91000000, 0x39000000, 0x39400000, 0x79000000, 0xB9400000, 0xF9400000),
+    *(0xFD000000, 0x3D800000, 0x3DC00000, 0xF9800000, 0x91400000),
+]
+ALONE = [
+    *(0x14000000, 0x94000000, 0x54000000, 0x54000010, 0x34000000, 0xB5000000),
+    *(0x36000000, 0xB7000000, 0x18000000, 0xDC000000, 0x10000000, 0x90000000),
+]
+
+
+def _step(draw):
+    """Return an AArch64 instruction, mostly with an address that is near."""
+    word = draw.choice(ALONE)
+    by = draw.randrange(-1500, 1500)
+    low, count = (5, 14) if word >> 24 & 0x7E == 0x36 else (5, 19)
+    if word in {0x14000000, 0x94000000}:
+        low, count = 0, 26
+    if word in {0x90000000, 0x10000000} and draw.randrange(3):
+        by = draw.randrange(-3, 4)
+    word |= (by & (1 << count) - 1) << low
+    if draw.randrange(4):
+        return word | draw.randrange(4) * (low == 5)
+    return draw.randrange(1 << 32)
+
+
+def _pair(draw):
+    """Return the load of a page, and what may take it, with others between them."""
+    number = draw.randrange(3)
+    words = [0x90000000 | draw.randrange(4) << 29 | number]
+    if not draw.randrange(5):
+        words[0] |= draw.randrange(1 << 19) << 5
+    for _ in range(draw.randrange(1, 10)):
+        takes = draw.choice(PAIRED) | draw.randrange(4) | draw.randrange(4096) << 10
+        takes |= draw.choice([number, number, draw.randrange(32)]) << 5
+        words.append(takes if draw.randrange(2) else _step(draw))
+    return struct.pack(f"<{len(words)}I", *words)
+
+
+ARM_TOKENS = (
+    lambda draw: struct.pack("<I", _step(draw)),
+    _pair,
+    _pair,
+    lambda draw: struct.pack("<Q", draw.randrange(200_000)),
+    lambda draw: draw.randbytes(4 * draw.randrange(3)),
+    lambda draw: bytes(4 * draw.randrange(10) + (not draw.randrange(30))),
+)
+
+
+def _data(draw, size, tokens=TOKENS):
     out = bytearray()
     while len(out) < size:
-        out += draw.choice(TOKENS)(draw)
+        out += draw.choice(tokens)(draw)
     return bytes(out[:size])
 
 
@@ -60,14 +115,14 @@ def _segments(draw, size):
     return out
 
 
-def _regions(draw, segments, size):
+def _regions(draw, segments, code):
     out, end = [], 0
     for offset, address, stored, _, _ in segments:
         end = max(end, offset)
         while end < offset + stored and draw.randrange(6):
             start = draw.randrange(end, offset + stored)
             length = draw.randrange(offset + stored - start + 1)
-            kind = draw.choice([CODE, CODE, WORDS, FRAMES, TABLE, FUNCTIONS])
+            kind = draw.choice([code, code, WORDS, FRAMES, TABLE, FUNCTIONS])
             given = [draw.choice([0, address, 99_999]) for _ in range(5)]
             if kind == FUNCTIONS:
                 given[0] = draw.randrange(min(length // 8, 50) + 1)
@@ -88,10 +143,10 @@ def _tables(draw, segments, size):
     return out
 
 
-def _image(draw, size):
+def _image(draw, size, code=CODE):
     """Return rows of an image: mostly a possible one."""
     segments = _segments(draw, size)
-    regions = _regions(draw, segments, size)
+    regions = _regions(draw, segments, code)
     tables = _tables(draw, segments, size) if draw.randrange(2) else []
     if draw.randrange(2):  # tables may lie among words only
         regions = [(WORDS if tables else kind, *rest) for kind, *rest in regions]
@@ -131,11 +186,23 @@ def _both(act):
 @settings(max_examples=400, deadline=None)
 @given(SEEDS)
 def test_both_do_the_same_with_whatever_files_and_copies(seed):
-    """Images that fit or not, copies that overlap and go over the ends of files."""
+    """Images that fit or not, copies that overlap and go over the ends of files.
+
+    Of both processors, also one's code described as the other's.
+    """
     draw = random.Random(seed)
     sizes = [draw.choice([300, 5000, 40_000]) for _ in range(draw.randrange(1, 4))]
-    whole = b"".join(_data(draw, size) for size in sizes)
-    images = [_image(draw, size) if draw.randrange(4) else None for size in sizes]
+    codes = [draw.choice([CODE, ARM]) for _ in sizes]
+    whole = b"".join(
+        _data(draw, size, ARM_TOKENS if code == ARM else TOKENS)
+        for size, code in zip(sizes, codes, strict=True)
+    )
+    images = [
+        _image(draw, size, code if draw.randrange(8) else draw.choice([CODE, ARM]))
+        if draw.randrange(4)
+        else None
+        for size, code in zip(sizes, codes, strict=True)
+    ]
     targets = [_image(draw, max(sizes) + 1000) for _ in range(2)]
     copies = [_copies(draw, len(whole), 30) for _ in targets]
     begins = [sum(sizes[:index]) for index in range(len(sizes))]

@@ -10,7 +10,7 @@ from updaterd.cli.release.parts import (
     opening,
     output,
 )
-from updaterd.core.bundle_kinds import ARCHIVES
+from updaterd.core.bundle_kinds import ARCHIVES, ARM
 
 if TYPE_CHECKING:
     from updaterd.release.build import Built
@@ -59,6 +59,8 @@ def _show(added: "Added", done: str) -> None:
             which = ""
             if edge.codec.startswith(ARCHIVES):
                 which = ", looking into archives"
+            elif edge.codec.startswith(ARM):
+                which = ", AArch64 programs re-aimed"
             print(
                 f"  delta from {edge.from_version}{which}: {edge.length:,} "
                 f"({percent:.1f} %)"

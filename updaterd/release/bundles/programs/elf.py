@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a program's references are, by its own headers: ELF, 64 bits, x86-64.
+"""Where a program's references are, by its own headers: ELF, 64 bits.
+
+Of x86-64, and of AArch64, little-endian.
 
 What comes out is the image that a delta describes it by (docs/formats.md). Headers are
 taken at their word only as far as the format allows: what is odd is left out, and a
@@ -16,6 +18,7 @@ from mmap import mmap
 from pathlib import Path
 
 from updaterd.artifact.programs.image import (
+    ARM,
     CODE,
     FRAMES,
     FUNCTIONS,
@@ -34,10 +37,12 @@ _HIGHEST = 1 << 53
 _HEADER = struct.Struct("<16x HHI QQQ I HHHHHH")
 _SEGMENT = struct.Struct("<II QQQQQQ")
 _SECTION = struct.Struct("<II QQQQ II QQ")
-_TYPES, _MACHINE = {2, 3}, 62  # ET_EXEC, ET_DYN; EM_X86_64
+_TYPES = {2, 3}  # ET_EXEC, ET_DYN
+_CODE = {62: CODE, 183: ARM}  # EM_X86_64, EM_AARCH64: kinds of regions
 _EXECUTABLE, _LOAD = 2, 1
 _PROGBITS, _RELA, _NOBITS, _UNWIND = 1, 4, 8, 0x70000001
-_POINTERS = {_RELA, 6, 11, 14, 15, 16}  # DYNAMIC, DYNSYM, INIT_, FINI_, PREINIT_ARRAY
+# Besides: DYNAMIC, DYNSYM, INIT_, FINI_, PREINIT_ARRAY, RELR.
+_POINTERS = {_RELA, 6, 11, 14, 15, 16, 19}
 _WRITE, _ALLOC, _RUN, _THREAD = 1, 2, 4, 0x400
 
 _PCREL = 0x1B  # DW_EH_PE_pcrel | sdata4
@@ -64,12 +69,14 @@ class Program:
         regions: of eight.
         code: bytes of code in them.
         room: how many references its jump tables may list.
+        arm: it is of AArch64.
     """
 
     segments: bytes
     regions: bytes
     code: int
     room: int
+    arm: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,7 @@ def _describe(data: Data) -> Program | None:
     (kind, machine, _, _, at, sections_at, _, _, size, count, row, rows, names) = (
         _HEADER.unpack_from(data)
     )
-    if kind not in _TYPES or machine != _MACHINE or size != _SEGMENT.size:
+    if kind not in _TYPES or machine not in _CODE or size != _SEGMENT.size:
         return None
     loaded = [_SEGMENT.unpack_from(data, at + size * i) for i in range(count)]
     segments = sorted(
@@ -129,10 +136,10 @@ def _describe(data: Data) -> Program | None:
     segments = _split(segments, [s for s in known if s.kind == _NOBITS])
     if any(section.flags & _RUN for section in sections):
         fixed = kind == _EXECUTABLE
-        regions = _regions(data, sections, segments, fixed=fixed)
+        regions = _regions(data, sections, segments, _CODE[machine], fixed=fixed)
     else:  # stripped of them
         regions = [
-            (CODE if code else WORDS, offset, stored, 0, 0, 0, 0, 0)
+            (_CODE[machine] if code else WORDS, offset, stored, 0, 0, 0, 0, 0)
             for offset, _, stored, _, code in segments
             if stored
         ]
@@ -142,8 +149,9 @@ def _describe(data: Data) -> Program | None:
         most = max(listed, key=_listed)
         listed.remove(most)
         room += _listed(most)
-    code = sum(region[2] for region in listed if region[0] == CODE)
-    return Program(_flat(segments), _flat(listed), code, room)
+    code = sum(region[2] for region in listed if region[0] == _CODE[machine])
+    arm = _CODE[machine] == ARM
+    return Program(_flat(segments), _flat(listed), code, room, arm)
 
 
 def _flat(rows: Sequence[tuple[int, ...]]) -> bytes:
@@ -221,6 +229,7 @@ def _regions(
     data: Data,
     sections: Sequence[_Section],
     segments: Sequence[Segment],
+    code: int,
     *,
     fixed: bool,
 ) -> list[Region]:
@@ -230,6 +239,7 @@ def _regions(
         data: the program.
         sections: of it.
         segments: of it.
+        code: the kind of regions of code.
         fixed: it is loaded where it was linked to, so its constants hold addresses.
     """
     special: dict[bytes, Callable[[_Section], Region | None]] = {
@@ -247,7 +257,7 @@ def _regions(
         if section.name in special:
             region = special[section.name](section)
         elif section.kind == _PROGBITS and section.flags & _RUN:
-            region = _region(CODE, section.offset, section.size)
+            region = _region(code, section.offset, section.size)
         elif section.kind in _POINTERS or (
             section.kind == _PROGBITS and (fixed or section.flags & _WRITE)
         ):

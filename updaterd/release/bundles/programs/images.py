@@ -33,10 +33,12 @@ class Imaging:
     Attributes:
         groups: for each, the images of its old and its new files, or None.
         stream: the images stream; empty when nothing is re-aimed.
+        arm: AArch64 programs are among what is re-aimed.
     """
 
     groups: list[tuple[Images, Images] | None]
     stream: bytes = b""
+    arm: bool = False
 
 
 def none(groups: Sequence[Group]) -> Imaging:
@@ -44,12 +46,14 @@ def none(groups: Sequence[Group]) -> Imaging:
     return Imaging([None] * len(groups))
 
 
-def describe(
+def describe(  # noqa: PLR0913 - all that a delta is made of
     groups: Sequence[Group],
     ranges: Ranges,
     sources: int,
     places: Sequence[int],
     base: Path,
+    *,
+    arm: bool,
 ) -> Imaging:
     """Return the images of the programs that are matched with old ones.
 
@@ -59,6 +63,7 @@ def describe(
         sources: how many old files there are in virtual order.
         places: of the made files that follow them.
         base: where images are kept for the tasks.
+        arm: AArch64 programs get one, too.
 
     Raises:
         BrokenError: a file changed meanwhile.
@@ -70,7 +75,7 @@ def describe(
     native = matching.compiled()
     if native is None:
         return out
-    album = _Album(native, base)
+    album = _Album(native, base, arm=arm)
     listed: dict[int, Rows] = {}
     size = 0
     for number, group in enumerate(groups):
@@ -91,6 +96,7 @@ def describe(
         if size > images.MAX_BYTES or not _acceptable(listed | more):
             continue
         listed |= more
+        out.arm |= any(image is not None and image.arm for image in old_images)
         out.groups[number] = (_paths(old_images), _paths(new_images))
     out.stream = images.encode(listed) if listed else b""
     return out
@@ -111,6 +117,7 @@ def _acceptable(listed: Mapping[int, Rows]) -> bool:
 class _Described:
     path: str
     rows: Rows
+    arm: bool
 
 
 _Some = list[_Described | None]
@@ -123,8 +130,9 @@ def _paths(images: _Some) -> list[str | None]:
 class _Album:
     """Describes every file once."""
 
-    def __init__(self, native: ModuleType, base: Path) -> None:
+    def __init__(self, native: ModuleType, base: Path, *, arm: bool) -> None:
         self._native = native
+        self._arm = arm
         self._base = base
         self._images: dict[str, _Described | None] = {}
 
@@ -156,6 +164,8 @@ class _Album:
             program = elf.describe(data)
             if program is None or program.code < LEAST_CODE:
                 return None
+            if program.arm and not self._arm:
+                return None
             rows = (program.segments, program.regions, b"")
             try:
                 tables = self._native.tables(data, self._native.Image(*rows))
@@ -164,7 +174,7 @@ class _Album:
         rows = (*rows[:2], _fitting(tables, program.room))
         rows_path = self._base / f"image{len(self._images)}"
         matching.save(rows_path, *rows)
-        return _Described(str(rows_path), rows)
+        return _Described(str(rows_path), rows, program.arm)
 
 
 def _fitting(tables: bytes, room: int) -> bytes:

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The streams of a delta, put together from what its groups were matched to."""
+
+from array import array
+from pathlib import Path
+
+from updaterd.artifact.apply import operations
+from updaterd.release.bundles import matching
+from updaterd.release.bundles.grouping import Group
+from updaterd.release.bundles.matching import Cover
+from updaterd.release.bundles.runs import Runs
+from updaterd.release.bundles.tasks import Pack
+
+
+class Streams:
+    """What the groups add up to, in files."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._covers: list[Cover] = []
+        self._runs = Runs()
+        self._groups: list[str] = []
+
+    @property
+    def count(self) -> int:
+        """Return how many copies there are."""
+        return len(self._covers)
+
+    def add(self, group: Group, prefix: str, idle: int) -> None:
+        """Take over one group, in stream order."""
+        numbers = iter(_load("Q", f"{prefix}.covers"))
+        self._covers += group.place(list(zip(numbers, numbers, numbers, strict=True)))
+        runs = Runs()
+        runs.gaps, runs.lengths = (
+            _load("I", f"{prefix}.gaps"),
+            _load("H", f"{prefix}.lengths"),
+        )
+        runs.idle = idle
+        self._runs.follow(runs)
+        self._groups.append(prefix)
+
+    def finish(
+        self, names: bytes, images: bytes, archives: bytes, size: int
+    ) -> list[Pack]:
+        """Return what is to be packed, in the order of the bundle.
+
+        Args:
+            names: the script.
+            images: the images stream; empty where there is none.
+            archives: the archives stream; empty where there is none.
+            size: of all that is made.
+
+        Raises:
+            OSError: the disk refused.
+
+        Power cut: nothing reads these files again.
+        """
+        ops = matching.operations(self._covers, size)
+        self._covers = []
+        written = {
+            "script": iter([names]),
+            "control": operations.encode(ops),
+            "runs": self._runs.blocks(),
+        }
+        for name, data in written.items():
+            with (self._base / name).open("wb") as file:
+                file.writelines(data)
+        parts = {name: [str(self._base / name)] for name in written} | {
+            name: [f"{prefix}.{name}" for prefix in self._groups]
+            for name in ("changes", "extra")
+        }
+        if images or archives:
+            (self._base / "images").write_bytes(images)
+            parts["images"] = [str(self._base / "images")]
+        if archives:
+            (self._base / "archives").write_bytes(archives)
+            parts["archives"] = [str(self._base / "archives")]
+        return [
+            Pack(
+                parts=paths,
+                planar=name in {"control", "runs"},
+                out=str(self._base / f"{name}.packed"),
+            )
+            for name, paths in parts.items()
+        ]
+
+
+def _load(kind: str, path: str) -> "array[int]":
+    numbers = array(kind)
+    numbers.frombytes(Path(path).read_bytes())
+    return numbers
