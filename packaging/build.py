@@ -225,7 +225,11 @@ class Build:
         _, parts = self.wheels()
         self.site(root / "usr/lib/updaterd/site-feed", parts)
         for path in (REPO / "systemd").iterdir():
-            if path.name.startswith(("updaterd-feed", "updaterd-refresh")):
+            if path.name.startswith((
+                "updaterd-feed",
+                "updaterd-refresh",
+                "updaterd-watch",
+            )):
                 place(path, root / "usr/lib/systemd/system" / path.name)
         target = root / "usr/lib/sysusers.d/updaterd-feed.conf"
         place(HERE / "files/updaterd-feed.sysusers", target)

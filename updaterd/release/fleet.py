@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from updaterd.core.report import CHANNEL_PATH, FLEET_PATH
+from updaterd.core.report import CHANNEL_PATH, FLEET_PATH, RELEASE_PATH
 from updaterd.errors import BrokenError
 from updaterd.net import Fetcher, HttpError
 
@@ -75,6 +75,40 @@ def read(
                 )
             )
     return tuple(channels)
+
+
+def population(fetcher: Fetcher, url: str) -> dict[tuple[str, str], int]:
+    """Return how many machines follow each channel, by product and channel.
+
+    Raises:
+        TransientError: the server cannot be reached.
+        BrokenError: it does not know the token, takes no reports, or answers nonsense.
+    """
+    rows = _get(fetcher, url)["channels"]
+    return {(row["product"], row["channel"]): int(row["machines"]) for row in rows}
+
+
+def release(
+    fetcher: Fetcher, url: str, product: str, channel: str, version: str
+) -> dict[str, Any] | None:
+    """Return what is known of one release; None: nobody has reported about it.
+
+    By its name, and not by its place among others: who invents newer releases in
+    reports cannot push it out of an answer.
+
+    Raises:
+        TransientError: the server cannot be reached.
+        BrokenError: it does not know the token, or answers nonsense.
+    """
+    place = RELEASE_PATH.removeprefix(FLEET_PATH).format(
+        product=quote(product), channel=quote(channel), version=quote(version, safe="")
+    )
+    try:
+        return _get(fetcher, url + place)
+    except BrokenError as error:
+        if isinstance(error.__cause__, HttpError) and error.__cause__.status == 404:
+            return None
+        raise
 
 
 def _get(fetcher: Fetcher, url: str) -> dict[str, Any]:

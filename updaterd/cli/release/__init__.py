@@ -23,7 +23,7 @@ from updaterd.cli.release import (
     sync,
     verify,
 )
-from updaterd.cli.release.steering import audit, pause, promote, rollout, yank
+from updaterd.cli.release.steering import audit, pause, promote, rollout, watch, yank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +42,7 @@ _MODULES: "Iterable[ModuleType]" = (
     rollout,
     pause,
     yank,
+    watch,
     audit,
     status,
     show,
@@ -58,7 +59,7 @@ _MODULES: "Iterable[ModuleType]" = (
 
 _PUBLISHING = frozenset({
     *("init", "push", "add", "publish", "promote", "rollout", "pause", "resume"),
-    *("yank", "refresh", "sync", "recover", "keys"),
+    *("yank", "watch", "refresh", "sync", "recover", "keys"),
 })
 """Commands that machines may see something of: run again, they finish it."""
 

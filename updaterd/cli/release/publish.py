@@ -113,7 +113,9 @@ def _take(arguments: argparse.Namespace) -> int:
                 )
         taking.keep(release, workspace, catalog, signed, work=work)
         if arguments.channel is not None:
-            wish = steer.wish(arguments, release.version, back=False)
+            wish = steer.wish(
+                arguments, release.version, back=False, product=release.product
+            )
             steered = steering.put(catalog, arguments.channel, wish)
             if steered.changed:
                 catalog.point(steered.pointer)

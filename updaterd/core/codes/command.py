@@ -81,6 +81,7 @@ partial_step_back: only a part of the machines would step back
   | offer the older release to all
 passphrase: the passphrase is missing or wrong | give the right one
 pin: a token's PIN is missing | set `UPDATERD_PIN`, or `--pin-file`
+plan: a rollout's plan cannot be used | correct it; see docs/rollouts.md
 platform_missing: the release lacks a platform that the channel has
   | `--tree` for each; `--without` to leave those machines with what they have
 release_file_refused: a release file is not what a builder makes, or was changed since
@@ -115,5 +116,6 @@ unused_key: no role uses the key | nothing
 usage: the command makes no sense as it was typed | see its `--help`
 useless_patch: a patch does not make the file | leave it out
 weak_passphrase: the passphrase for a new key is too short | choose a longer one
+webhook: a webhook of `release.toml` cannot be used | correct it
 workspace_exists: there is a repository already | choose another folder
 """

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from updaterd.core.channel import EVERYBODY, ChannelPointer, Offer
+from updaterd.core.plan import Plan
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release.channels import bases, offers, stones
 from updaterd.release.repository.catalog import Catalog
@@ -26,6 +27,7 @@ class Wish:
             keep what they have.
         back: the channel may go back to an older release.
         tags: machines that get it besides those of `permille`.
+        plan: how it is rolled out, step by step; None: as the rest says.
     """
 
     version: str
@@ -36,6 +38,7 @@ class Wish:
     without: Collection[str] = ()
     back: bool = False
     tags: tuple[str, ...] = ()
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,8 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
         tags=wish.tags,
         pace=catalog.pace(wish.version, platforms),
     )
+    plan = wish.plan and replace(wish.plan, version=wish.version)
+    changed = replace(_unreached(before, changed), plan=plan)
     steered = settled(catalog, before, changed)
     if wish.urgency == "critical":
         steered = replace(steered, notes=(*steered.notes, *_still_paced(steered)))
@@ -243,6 +248,37 @@ def _check_wider(
     )
 
 
+def _unreached(before: ChannelPointer, changed: ChannelPointer) -> ChannelPointer:
+    """Return a channel whose halted release reaches nobody else any more.
+
+    Machines where it runs keep it: it is still offered.
+    """
+    halted = before.plan.version if before.plan and before.halted else ""
+    releases = (
+        replace(offer, rollout=replace(offer.rollout, permille=0, tags=()))
+        if offer.version == halted
+        else offer
+        for offer in changed.releases
+    )
+    return replace(changed, releases=tuple(releases))
+
+
+def _guarded(before: ChannelPointer, pointer: ChannelPointer) -> ChannelPointer:
+    """Return a channel with a plan for what it offers first only.
+
+    Another release than the one that was halted ends the pause: that was about the
+    other.
+    """
+    first = pointer.releases[0].version if pointer.releases else ""
+    plan = pointer.plan
+    if plan is not None and plan.version != first:
+        plan = None
+    is_over = before.plan and before.halted and before.plan.version != first
+    if is_over:
+        pointer = replace(pointer, paused=False, reason="")
+    return replace(pointer, plan=plan)
+
+
 def settled(
     catalog: Catalog, before: ChannelPointer, changed: ChannelPointer
 ) -> Steered:
@@ -287,6 +323,7 @@ def _laid(
     catalog: Catalog, before: ChannelPointer, whole: ChannelPointer, notes: list[str]
 ) -> Steered:
     """Return a channel with its mark and its stepping stones."""
+    whole = _guarded(before, whole)
     pointer, gaps = stones.laid(catalog, offers.marked(whole))
     return Steered(before=before, pointer=pointer, notes=(*notes, *map(str, gaps)))
 

@@ -152,6 +152,13 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
         "their cohort",
     )
     group.add_argument(
+        "--plan",
+        metavar="NAME|FILE",
+        help="roll it out step by step, and let `release watch` go on or halt it: "
+        "guarded, guarded-small (hundreds of machines), one of release.toml, a file, "
+        "or none (default: `plan` of release.toml, else none)",
+    )
+    group.add_argument(
         "--window-s",
         type=WINDOW_S,
         default=0,

@@ -77,6 +77,7 @@ def show_channel(pointer: "ChannelPointer") -> None:
         if offer.pace is not None:
             print(f"    pace: {pace(offer.pace)}")
     show_stones(pointer)
+    show_plan(pointer)
     if not pointer.releases:
         print("  offers nothing")
 
@@ -87,6 +88,32 @@ def pace(signed: "Pace") -> str:
 
     at = datetime.fromtimestamp(signed.published_at, UTC)
     return f"{signed}, from {at:%Y-%m-%d %H:%M} UTC on"
+
+
+def show_plan(pointer: "ChannelPointer") -> None:
+    """Print how the newest release is rolled out, and where that stands."""
+    from datetime import UTC, datetime
+
+    from updaterd.core.plan import RUNNING, described, reach_of
+    from updaterd.core.text import printable
+
+    plan = pointer.plan
+    if plan is None:
+        return
+    since = datetime.fromtimestamp(plan.since, UTC)
+    print(f"  plan of {plan.version}: {described(plan.steps)}")
+    if plan.state == RUNNING:
+        over = datetime.fromtimestamp(plan.since + plan.now_at.dwell_s, UTC)
+        print(
+            f"    step {plan.step + 1} of {len(plan.steps)}, {reach_of(plan.now_at)}: "
+            f"since {since:%Y-%m-%d %H:%M} UTC, {plan.now_at.min_reports} machines "
+            "have to tell how it ended"
+        )
+        after = "the end" if plan.is_last else "the next step"
+        print(f"    {after}: {over:%Y-%m-%d %H:%M} UTC at the earliest")
+    else:
+        reason = f": {printable(plan.reason)}" if plan.reason else ""
+        print(f"    {plan.state} since {since:%Y-%m-%d %H:%M} UTC{reason}")
 
 
 def can_draw() -> bool:

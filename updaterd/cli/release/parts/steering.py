@@ -3,6 +3,7 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
@@ -13,6 +14,7 @@ from updaterd.cli.release.parts import (
     options,
     output,
 )
+from updaterd.core.channel import EVERYBODY
 
 if TYPE_CHECKING:
     from updaterd.release.channels.steering import Steered, Wish
@@ -43,15 +45,63 @@ def steer(
     return 0
 
 
-def wish(arguments: argparse.Namespace, version: str, *, back: bool) -> "Wish":
-    """Return what the arguments want a channel to offer."""
-    from updaterd.release.channels.steering import Wish
+def by_hand(steered: "Steered", *, resumed: bool = False) -> "Steered":
+    """Return what a person does to a channel, with its plan moved along."""
+    from updaterd.core.plan import BY_HAND
+    from updaterd.release.rollouts import plans
 
+    now = int(opening.clock().timestamp())
+    pointer = plans.by_hand(steered.pointer, now=now, resumed=resumed)
+    plan, notes = pointer.plan, steered.notes
+    if plan is not None and plan.state == BY_HAND:
+        note = f"its plan is {plan.reason}: `release watch` leaves {plan.version} alone"
+        notes = (*notes, note)
+    return replace(steered, pointer=pointer, notes=notes)
+
+
+def wish(
+    arguments: argparse.Namespace, version: str, *, back: bool, product: str = ""
+) -> "Wish":
+    """Return what the arguments want a channel to offer.
+
+    Args:
+        arguments: of the command.
+        version: of the release.
+        back: the channel may go back to it.
+        product: its product, where the arguments do not say.
+
+    Raises:
+        BrokenError: there is no such plan, or both say whom it reaches.
+    """
+    from updaterd.errors import BrokenError
+    from updaterd.release.channels.steering import Wish
+    from updaterd.release.rollouts import plans
+
+    plan = None
+    by_options = arguments.critical or arguments.tags or arguments.permille < EVERYBODY
+    if arguments.channel is not None and (arguments.plan or not by_options):
+        plan = plans.of_push(
+            arguments.repo,
+            arguments.plan,
+            product=product or arguments.product,
+            channel=arguments.channel,
+        )
+    if plan is not None:
+        if arguments.permille < EVERYBODY or arguments.tags:
+            raise BrokenError(
+                "a plan says how many machines each step reaches",
+                means="nothing was published",
+                do="leave --permille out, or --plan",
+                code="plan",
+            )
+        now = int(opening.clock().timestamp())
+        plan = replace(plan, since=now)
     return Wish(
         version=version,
-        permille=arguments.permille,
+        permille=arguments.permille if plan is None else plan.now_at.permille,
+        plan=plan,
         window_s=arguments.window_s,
-        tags=arguments.tags,
+        tags=arguments.tags if plan is None else plan.now_at.tags,
         urgency="critical" if arguments.critical else "normal",
         without=arguments.without,
         back=back,

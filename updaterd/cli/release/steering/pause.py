@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         before = catalog.pointer(arguments.channel)
         reason = arguments.reason if arguments.paused else ""
         pointer = replace(before, paused=arguments.paused, reason=reason)
-        return Steered(before=before, pointer=pointer)
+        resumed = bool(before.halted) and not arguments.paused
+        return steer.by_hand(Steered(before=before, pointer=pointer), resumed=resumed)
 
     return steer.steer(arguments, change)

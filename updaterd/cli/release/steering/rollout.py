@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     def change(catalog: "Catalog") -> "Steered":
         from updaterd.release.channels import steering
 
-        return steering.reach(
+        steered = steering.reach(
             catalog,
             arguments.channel,
             arguments.permille,
@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             tags=arguments.tags,
             force=arguments.force,
         )
+        return steer.by_hand(steered)
 
     values = arguments.permille, arguments.tags, arguments.window_s
     if all(value is None for value in values):

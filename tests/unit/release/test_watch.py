@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`release watch`: goes on, halts, tells of it; moves nothing without evidence."""
+
+import base64
+import hashlib
+import hmac
+import json
+import shutil
+import threading
+
+import pytest
+from fakes.fleet import Fleet
+from fakes.trees import make_tree
+
+from updaterd import cli
+
+pytestmark = pytest.mark.slow
+
+SECRET = base64.b64encode(b"0123456789abcdef").decode()
+PLAN = {
+    "steps": [
+        {"permille": 10, "dwell_s": 0, "min_reports": 5},
+        {"permille": 250, "dwell_s": 0, "min_reports": 50},
+        {"permille": 1000, "dwell_s": 0, "min_reports": 100},
+    ],
+    "halt": {"failed_permille": 300, "confidence": 950},
+}
+
+
+@pytest.fixture(scope="module")
+def served():
+    fleet = Fleet()
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture(scope="module")
+def pushed(served, tmp_path_factory):
+    """A workspace where 1.0 is everybody's and 2.0 is rolled out by a plan."""
+    root = tmp_path_factory.mktemp("pushed")
+    folder, plan = root / "ops", root / "plan.json"
+    plan.write_text(json.dumps(PLAN))
+    repo = ("--repo", folder, "--no-announce")
+    subject = ("--product", "acme", "--channel", "stable", "--version")
+    for words in (
+        ("init", folder, "--profile", "demo", "--product", "acme", "--channel",
+         "stable", "--feed", f"{served.address}/v1/events"),
+        ("push", make_tree(root / "1", {"bin/app": "1"}), *subject, "1.0", *repo),
+        ("push", make_tree(root / "2", {"bin/app": "2"}), *subject, "2.0", *repo,
+         "--plan", plan),
+    ):  # fmt: skip
+        assert cli.main(["release", *map(str, words)]) == 0
+    return root
+
+
+@pytest.fixture
+def fleet(served):
+    served.reset()
+    return served
+
+
+@pytest.fixture
+def release(tmp_path, pushed, capsys, fleet, monkeypatch):
+    """Run `updaterd release ...` in a workspace of its own, as `pushed`."""
+    folder = tmp_path / "ops"
+    shutil.copytree(pushed / "ops", folder)
+    monkeypatch.setenv("UPDATERD_FEED_TOKEN", "publish-token")
+    monkeypatch.setenv("UPDATERD_FLEET_TOKEN", "fleet-token")
+
+    def call(*words, expect=0):
+        repo = ["--repo", str(folder), "--no-compare"]
+        if words[0] in {"status", "audit"}:
+            repo.pop()
+        code = cli.main(["release", *map(str, words), *repo])
+        out, err = capsys.readouterr()
+        assert code == expect, (words, out, err)
+        call.err = err
+        return out
+
+    call.folder, call.drain = folder, capsys.readouterr
+    call.push = lambda version, *more: call(
+        "push", make_tree(tmp_path / version, {"bin/app": version}), "--product",
+        "acme", "--channel", "stable", "--version", version, *more,
+    )  # fmt: skip
+    call.plan = pushed / "plan.json"
+    return call
+
+
+def watch(release, **more):
+    (row,) = json.loads(release("watch", "--once", "--json", **more))["channels"]
+    return row
+
+
+def pointer(release):
+    status = json.loads(release("status", "--json"))
+    (channel,) = status["products"]["acme"]["channels"]
+    return channel
+
+
+def reach(release):
+    return [offer["rollout"]["permille"] for offer in pointer(release)["releases"]]
+
+
+def audited(release):
+    return json.loads(release("audit", "--verify", "--json"))["lines"]
+
+
+def test_a_good_release_goes_all_the_way_and_each_step_is_signed_and_told(
+    release, fleet
+):
+    assert reach(release) == [10, 1000]
+    assert watch(release)["code"] == "rollout_too_few"
+    fleet.reports("2.0", well=10)
+    assert watch(release)["action"] == "step"
+    assert reach(release) == [250, 1000]
+    assert watch(release)["code"] == "rollout_too_few"
+    fleet.reports("2.0", well=200, failed=1)
+    assert watch(release)["action"] == "step"
+    assert watch(release)["action"] == "done"
+    assert (reach(release), pointer(release)["plan"]["state"]) == ([1000], "done")
+    assert watch(release)["action"] == "hold"
+    acts = [line["act"] for line in audited(release)]
+    assert acts == ["push", "push", "step", "step", "done"]
+    assert audited(release)[2]["counts"]["well"] == 10
+    assert len(fleet.announced) == 3
+    assert fleet.tokens == {"Bearer fleet-token"}
+
+
+def test_a_bad_release_is_paused_with_its_reason_and_the_next_one_ends_that(
+    release, fleet
+):
+    fleet.reports("2.0", failed=5)
+    row = watch(release)
+    assert (row["action"], row["acted"]) == ("halt", True)
+    channel = pointer(release)
+    assert channel["paused"]
+    assert channel["plan"]["reason"] == "2.0 failed on 5 of 5 machines, 30 % may"
+    assert watch(release)["code"] == "halted"
+    assert "2.0 failed on 5 of 5" in release("status")
+    release.push("3.0", "--plan", release.plan)
+    # where 2.0 runs it is kept; nobody else gets it
+    assert reach(release) == [10, 0, 1000]
+    assert not pointer(release)["paused"]
+    assert pointer(release)["plan"]["version"] == "3.0"
+    line = audited(release)[2]
+    assert (line["act"], line["counts"]["failed"]) == ("halt", 5)
+
+
+def test_who_resumes_takes_over(release, fleet):
+    fleet.reports("2.0", failed=5)
+    watch(release)
+    said = release("resume", "--product", "acme", "--channel", "stable")
+    assert "`release watch` leaves 2.0 alone" in said
+    assert watch(release)["code"] == "by_hand"
+
+
+def test_a_pause_by_hand_is_left_alone_whatever_is_reported(release, fleet):
+    release("pause", "--product", "acme", "--channel", "stable")
+    fleet.reports("2.0", well=500)
+    assert watch(release)["code"] == "paused"
+    assert reach(release) == [10, 1000]
+
+
+def test_a_step_by_hand_is_a_step_of_the_plan_or_takes_over(release, fleet):
+    subject = ("--product", "acme", "--channel", "stable")
+    release("rollout", *subject, "--permille", "250")
+    assert pointer(release)["plan"]["step"] == 1
+    release("rollout", *subject, "--permille", "300")
+    fleet.reports("2.0", well=500)
+    assert watch(release)["code"] == "by_hand"
+
+
+SILENCE = {
+    "dead": lambda fleet: setattr(fleet, "status", None),
+    "refusing the token": lambda fleet: setattr(fleet, "status", 403),
+    "without reports": lambda fleet: setattr(fleet, "status", 404),
+    "failing": lambda fleet: setattr(fleet, "status", 500),
+    "of another age": lambda fleet: setattr(fleet, "answer", {"schema": 9}),
+    "talking nonsense": lambda fleet: setattr(
+        fleet, "answer", {"schema": 1, "channels": [{"product": 1}]}
+    ),
+    "lying with impossible counts": lambda fleet: fleet.reports("2.0", well=-5),
+}
+
+
+@pytest.mark.parametrize("trouble", SILENCE)
+def test_a_server_of_reports_that_tells_nothing_moves_nothing(release, fleet, trouble):
+    fleet.reports("2.0", well=500)
+    SILENCE[trouble](fleet)
+    words = ["release", "watch", "--once", "--json", "--repo", str(release.folder)]
+    assert cli.main([*words, "--no-compare"]) != 0
+    release.drain()
+    assert reach(release) == [10, 1000]
+    assert [line["act"] for line in audited(release)] == ["push", "push"]
+
+
+def test_two_who_watch_at_once_make_one_step(release, fleet):
+    fleet.reports("2.0", well=10)
+    words = ["release", "watch", "--once", "--repo", str(release.folder)]
+    several = [
+        threading.Thread(target=cli.main, args=([*words, "--no-compare"],))
+        for _ in range(2)
+    ]
+    for each in several:
+        each.start()
+    for each in several:
+        each.join()
+    release.drain()
+    assert reach(release) == [250, 1000]
+    assert [line["act"] for line in audited(release)].count("step") == 1
+
+
+def test_what_was_signed_and_not_announced_is_announced_by_the_next_look(
+    release, fleet
+):
+    fleet.reports("2.0", failed=5)
+    words = ("--feed", "http://127.0.0.1:1/v1/events")
+    reports = ("--reports", f"{fleet.address}/v1/fleet")
+    release("watch", "--once", *words, *reports, expect=1)
+    assert pointer(release)["paused"]
+    before = len(fleet.announced)
+    assert watch(release)["code"] == "halted"
+    assert len(fleet.announced) == before + 1
+    watch(release)
+    assert len(fleet.announced) == before + 1
+
+
+def hooked(release, fleet, **more):
+    (release.folder / "hook.secret").write_text(f"whsec_{SECRET}\n")
+    (release.folder / "hook.url").write_text(f"{fleet.address}/hook/s3cr3t\n")
+    text = '\n[[webhooks]]\nurl_file = "hook.url"\nsecret_file = "hook.secret"\n'
+    with (release.folder / "release.toml").open("a") as file:
+        file.write(text + "".join(f'{k} = "{v}"\n' for k, v in more.items()))
+    watch(release)
+
+
+def test_a_webhook_is_signed_and_comes_once(release, fleet):
+    hooked(release, fleet)
+    assert fleet.hooks == []
+    fleet.reports("2.0", failed=5)
+    watch(release)
+    watch(release)
+    ((headers, body),) = fleet.hooks
+    headers = {name.lower(): value for name, value in headers.items()}
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    digest = hmac.digest(b"0123456789abcdef", signed, hashlib.sha256)
+    expected = f"v1,{base64.b64encode(digest).decode()}"
+    assert headers["webhook-signature"] == expected
+    message = json.loads(body)
+    assert message["type"] == "channel.halt"
+    assert message["data"]["counts"]["failed"] == 5
+    assert "2.0 failed on 5 of 5 machines" in message["text"]
+
+
+def test_a_webhook_that_is_refused_comes_again_and_names_no_secret(release, fleet):
+    hooked(release, fleet, form="slack")
+    fleet.refuse = [500, 500]
+    fleet.reports("2.0", failed=5)
+    watch(release)
+    assert "answered 500" in release.err
+    assert "s3cr3t" not in release.err
+    assert SECRET not in release.err
+    for _ in range(3):
+        watch(release)
+    assert len(fleet.hooks) == 3
+    assert set(json.loads(fleet.hooks[-1][1])) == {"text"}
+
+
+def test_a_plan_of_release_toml_counts_for_every_push(release):
+    with (release.folder / "release.toml").open("a") as file:
+        file.write('plan = "mine"\n[plans.mine]\n')
+        file.write("steps = [{ permille = 7, dwell_s = 1, min_reports = 1 }]\n")
+    release.push("3.0")
+    assert reach(release)[0] == 7
+    release.push("4.0", "--plan", "none")
+    assert (reach(release), "plan" in pointer(release)) == ([1000], False)
+
+
+@pytest.mark.parametrize(
+    "words", [("--plan", "nonsense"), ("--plan", "guarded", "--permille", "5")]
+)
+def test_a_plan_that_cannot_be_used_publishes_nothing(release, tmp_path, words):
+    tree = make_tree(tmp_path / "x", {"bin/app": "x"})
+    subject = ("--product", "acme", "--channel", "stable", "--version", "9")
+    release("push", tree, *subject, *words, expect=1)
+    assert reach(release) == [10, 1000]
