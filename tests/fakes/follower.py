@@ -104,7 +104,7 @@ class Follower:
         )
         journal.claim(ident, sight.view.word(manifest))
         journal.move(ident, State.PLANNED, note)
-        journal.stage(ident, manifest.encode(), manifest.tree, note)
+        journal.stage(ident, "", manifest.tree, note)
         journal.move(ident, State.ACTIVATING, note)
         journal.move(ident, State.PROBATION, note)
         journal.install(ident, manifest.tree, note)

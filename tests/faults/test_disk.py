@@ -458,7 +458,7 @@ def test_repair_fetches_only_what_is_nowhere_on_this_disk(releases, machine):
         (machine.current / "only-in-1.0.0").unlink()
         (machine.current / "bin" / "app").write_bytes(b"damaged")
 
-        raw = services.journal.manifest_bytes("acme", "1.0.0")
+        raw = stage.manifest_path(machine.app, "1.0.0").read_bytes()
         length = manifests.parse(raw).full.length
 
         found = by_hand.verify(product_of(machine), services, repair=True)
@@ -554,7 +554,7 @@ def test_what_runs_is_not_what_was_signed_as_its_label(releases, machine, is_dam
         installed = services.journal.installed("acme")
         tree = installed.tree if is_damaged else "f" * 64
         label = Release(installed.version, 0, tree)  # signed with a higher seq since
-        services.journal.record_installed("acme", label, b"", now=time.time())
+        services.journal.record_installed("acme", label, "", now=time.time())
         listed = next(path for path in machine.current.rglob("*") if path.is_file())
         listed.write_bytes(b"other bytes")
 

@@ -9,6 +9,7 @@ the release key made; what a release *is* stands in its manifest.
 from updaterd.core import pace as paces
 from updaterd.core.announcement import MAX_SPREAD_S
 from updaterd.core.dataclass import dataclass
+from updaterd.core.forms import MAX_MANIFESTS, Forms, read_forms
 from updaterd.core.json_fields import Fields
 from updaterd.core.names import check_name, check_version
 from updaterd.core.pace import Pace
@@ -34,7 +35,7 @@ MAX_TAGS = 8
 MAX_REASON = 200
 _KNOWN = frozenset({
     "schema", "must_understand", "product", "channel", "paused", "floor_seq",
-    "releases", "platforms", "stones", "plan", "reason",
+    "releases", "platforms", "stones", "plan", "reason", "manifests",
 })  # fmt: skip
 MAX_PLATFORMS = 32
 
@@ -95,6 +96,7 @@ class ChannelPointer:
         stones: releases that older machines install on their way to an offer.
         reason: why it is paused, for people: one line.
         plan: how its newest release is rolled out, and where that stands.
+        manifests: smaller forms in which manifests of these travel.
     """
 
     product: str
@@ -106,6 +108,7 @@ class ChannelPointer:
     stones: tuple[Stone, ...] = ()
     reason: str = ""
     plan: Plan | None = None
+    manifests: tuple[Forms, ...] = ()
 
     @property
     def halted(self) -> str:
@@ -130,6 +133,11 @@ class ChannelPointer:
             ),
             **({"reason": self.reason} if self.reason else {}),
             **({"plan": self.plan.as_custom()} if self.plan else {}),
+            **(
+                {"manifests": [forms.as_custom() for forms in self.manifests]}
+                if self.manifests
+                else {}
+            ),
         }
 
 
@@ -217,6 +225,9 @@ def parse_custom(item: Fields, *, product: str, channel: str) -> ChannelPointer:
         else (),
         reason=_reason(item),
         plan=parse_plan(item.fields("plan")) if "plan" in item else None,
+        manifests=item.objects("manifests", read_forms, most=MAX_MANIFESTS)
+        if "manifests" in item
+        else (),
     )
     order = [offer.seq for offer in pointer.releases]
     if order != sorted(set(order), reverse=True):

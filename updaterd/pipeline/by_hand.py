@@ -184,7 +184,7 @@ def _installed(run: Run) -> tuple[Manifest, bytes]:
         BrokenError: there is none.
     """
     installed = run.journal.installed(run.name)
-    raw = installed and run.journal.manifest_bytes(run.name, installed.version)
+    raw = installed and run.manifest(installed.version)
     if not installed or not raw:
         raise BrokenError(
             f"{run.name}: "

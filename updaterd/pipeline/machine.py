@@ -21,6 +21,7 @@ from updaterd.files import ownership
 from updaterd.install.health import Manager
 from updaterd.install.restart_systemd import Systemd
 from updaterd.net import Fetcher
+from updaterd.pipeline.manifests import Carrier
 from updaterd.store.journal import Journal, Note
 from updaterd.trust.client import TrustClient
 
@@ -193,6 +194,13 @@ def open_services(  # noqa: PLR0913 # each is a way in for the outside
             code="bad_root",
         ) from error
     state = Path(settings.directories.state)
+    bases = (*trust.mirrors, trust.repository)
+    carrier = Carrier(
+        journal=journal,
+        roots={name: Path(item.root) for name, item in settings.products.items()},
+        fetcher=fetcher,
+        bases=bases,
+    )
     systemctl = environment.get("UPDATERD_SYSTEMCTL", "systemctl")
 
     def client() -> TrustClient:
@@ -202,6 +210,7 @@ def open_services(  # noqa: PLR0913 # each is a way in for the outside
             repository=trust.repository,
             fetcher=fetcher,
             demo=settings.demo,
+            carrier=carrier,
         )
 
     from updaterd import __version__  # noqa: PLC0415 # not at the top: a cycle
@@ -210,7 +219,7 @@ def open_services(  # noqa: PLR0913 # each is a way in for the outside
         journal=journal,
         trust=client,
         fetcher=fetcher,
-        bases=(*trust.mirrors, trust.repository),
+        bases=bases,
         download=settings.download,
         schedule=settings.schedule,
         state=state,

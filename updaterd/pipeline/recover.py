@@ -232,7 +232,8 @@ def _close(run: Run, deployment: Deployment | None, verdict: Verdict) -> None:
 def _record(run: Run, version: str) -> None:
     """Take a release on disk over into the journal as the installed one."""
     release, raw = _known(run, version)
-    run.journal.record_installed(run.name, release, raw, now=run.services.clock())
+    sha256 = run.keep(version, raw)
+    run.journal.record_installed(run.name, release, sha256, now=run.services.clock())
     if raw:
         floor = manifests.parse(raw).floor_seq
         run.journal.hear_from_disk(run.name, floor)
@@ -240,7 +241,7 @@ def _record(run: Run, version: str) -> None:
 
 def _known(run: Run, version: str) -> tuple[Release, bytes]:
     """Return a release on disk as its listing describes it; seq 0 without one."""
-    raw = run.journal.manifest_bytes(run.name, version)
+    raw = run.manifest(version)
     if raw is None:
         saved = stage.saved_manifests(run.root, [version])
         raw = saved.get(version, b"")
@@ -260,4 +261,4 @@ def _reconcile(run: Run) -> None:
     for version in sorted(whole - listed):
         release, raw = _known(run, version)
         if raw:
-            run.journal.remember_release(run.name, release, raw)
+            run.journal.remember_release(run.name, release, run.keep(version, raw))

@@ -112,7 +112,7 @@ def _checked(run: Run, candidate: Earlier) -> bytes:
             means="its publisher forbade going back there, for security",
             code="below_floor",
         )
-    raw = journal.manifest_bytes(name, target.version) or b""
+    raw = run.manifest(target.version) or b""
     tree = stage.releases(run.root) / target.version
     wrong: tuple[Problem, ...] = ()
     if raw:
@@ -144,7 +144,7 @@ def _order(run: Run, leaving: Release, target: Release, raw: bytes) -> Outcome:
     if open_ is not None:
         journal.move(open_.id, State.SKIPPED, note)
     ident = journal.begin(name, run.product.channel, target, TRIGGER, note)
-    journal.order_back(ident, raw, target.tree, leaving, note)
+    journal.order_back(ident, run.keep(target.version, raw), target.tree, leaving, note)
     return finish(run, journal.deployment(ident))
 
 

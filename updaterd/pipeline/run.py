@@ -15,6 +15,7 @@ from updaterd.core.settings import Product
 from updaterd.errors import TransientError
 from updaterd.files import roots
 from updaterd.install import hooks, stage
+from updaterd.pipeline import manifests
 from updaterd.pipeline.machine import Services
 from updaterd.store.journal import Journal, Note
 from updaterd.system import locks
@@ -90,6 +91,20 @@ class Run:
     def journal(self) -> Journal:
         """Return the journal, of all products."""
         return self.services.journal
+
+    def manifest(self, version: str) -> bytes | None:
+        """Return the signed manifest of a release on disk; None: it is not known."""
+        return manifests.whole(self.journal, self.product, version)
+
+    def keep(self, version: str, manifest: bytes) -> str:
+        """See that a manifest is kept beside its release; return its hash.
+
+        Raises:
+            OSError: the disk refused.
+
+        Power cut: see `manifests.keep`.
+        """
+        return manifests.keep(self.root, version, manifest)
 
     def note(self, code: str = "", reason: str = "") -> Note:
         """Return a note for the journal, as of now."""

@@ -199,6 +199,7 @@ def _deploy(
     manifest = choice.manifest
     try:
         reason = _stage(run, deployment, manifest, choice.signed.whole)
+        choice.signed.release()
         trial.examine(run, run.journal.deployment(deployment.id))
     except (RejectedError, BrokenError) as error:
         rejected = isinstance(error, RejectedError)
@@ -279,7 +280,8 @@ def _stage(
         reason = "its tree is on disk already"
         if not deployment.bytes_fetched:  # by a run that was cut short
             reason += ": nothing downloaded"
-        journal.stage(ident, raw(), manifest.tree, run.note("on_disk", reason))
+        sha256 = run.keep(manifest.version, raw())
+        journal.stage(ident, sha256, manifest.tree, run.note("on_disk", reason))
         cache.clear(run)  # a run died before it did
         return reason
     if stage.look(root).running == manifest.version:

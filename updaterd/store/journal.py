@@ -140,15 +140,22 @@ class Journal(Releases, Authority):
         with transaction(self._db):
             self._set(ident, values)
 
-    def stage(self, ident: int, manifest: bytes, tree: str, note: Note) -> None:
-        """Journal STAGED and that the release's tree is whole on disk."""
+    def stage(self, ident: int, sha256: str, tree: str, note: Note) -> None:
+        """Journal STAGED and that the release's tree is whole on disk.
+
+        Args:
+            ident: the deployment.
+            sha256: of the manifest that is kept beside the release.
+            tree: the id of its tree.
+            note: when and why.
+        """
         row = self.deployment(ident)
         with transaction(self._db):
-            self._remember(row.product, Release(row.version, row.seq, tree), manifest)
+            self._remember(row.product, Release(row.version, row.seq, tree), sha256)
             self._move(ident, State.STAGED, note, {})
 
     def order_back(
-        self, ident: int, manifest: bytes, tree: str, leaving: Target, note: Note
+        self, ident: int, sha256: str, tree: str, leaving: Target, note: Note
     ) -> None:
         """Journal that a person wants a release back that is whole on disk.
 
@@ -157,14 +164,14 @@ class Journal(Releases, Authority):
 
         Args:
             ident: its deployment, in QUEUED.
-            manifest: the release's listing, if it is known.
+            sha256: of the manifest that is kept beside the release; empty: of none.
             tree: the id of its tree.
             leaving: the release that runs.
             note: when and why.
         """
         row = self.deployment(ident)
         with transaction(self._db):
-            self._remember(row.product, Release(row.version, row.seq, tree), manifest)
+            self._remember(row.product, Release(row.version, row.seq, tree), sha256)
             self._block(row.product, leaving.version, leaving.seq, note)
             self._move(ident, State.PLANNED, note, {})
             self._move(ident, State.STAGED, note, {})

@@ -204,24 +204,31 @@ class Records:
         )
         return tuple(Release(*row) for row in rows)
 
-    def manifest_bytes(self, product: str, version: str) -> bytes | None:
-        """Return the signed manifest of a release on disk."""
+    def manifest_hash(self, product: str, version: str) -> str:
+        """Return the hash of the manifest that is kept beside a release, or nothing."""
         row = self._db.execute(
-            "SELECT rowid FROM release WHERE product = ? AND version = ?",
+            "SELECT sha256 FROM release WHERE product = ? AND version = ?",
             (product, version),
         ).fetchone()
-        return None if row is None else blobs.read(self._db, row[0])
+        return "" if row is None else str(row[0])
+
+    def keeping(self, sha256: str) -> tuple[tuple[str, str], ...]:
+        """Return the releases beside which a manifest is kept: product and version."""
+        rows = self._db.execute(
+            "SELECT product, version FROM release WHERE sha256 = ?", (sha256,)
+        )
+        return tuple((row[0], row[1]) for row in rows)
 
     def manifest_source(
         self, product: str, version: str
     ) -> tuple[Callable[[int, int], bytes], int] | None:
-        """Return what reads the signed manifest of a release in parts, and its length.
+        """Return what reads a manifest that an older updaterd kept here; or None.
 
         As `core.manifest.read` takes it.
         """
         row = self._db.execute(
             "SELECT rowid, length(manifest) FROM release "
-            "WHERE product = ? AND version = ?",
+            "WHERE product = ? AND version = ? AND length(manifest) > 0",
             (product, version),
         ).fetchone()
         if row is None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which releases are on disk, which one is installed, and which ones failed here."""
 
-from updaterd.store import blobs
 from updaterd.store.records import Note, Records, Release, Target
 from updaterd.store.schema import transaction
 
@@ -18,17 +17,24 @@ class Releases(Records):
     # -- what is installed and on disk
 
     def record_installed(
-        self, product: str, release: Release, manifest: bytes, *, now: float
+        self, product: str, release: Release, sha256: str, *, now: float
     ) -> None:
-        """Take over what was found on disk (recovery, adoption)."""
+        """Take over what was found on disk (recovery, adoption).
+
+        Args:
+            product: whose it is.
+            release: what it is.
+            sha256: of the manifest that is kept beside it; empty: none is known.
+            now: Unix seconds.
+        """
         with transaction(self._db):
-            self._remember(product, release, manifest)
+            self._remember(product, release, sha256)
             self._set_installed(product, release, now)
 
-    def remember_release(self, product: str, release: Release, manifest: bytes) -> None:
-        """Record a release whose whole tree is on disk."""
+    def remember_release(self, product: str, release: Release, sha256: str) -> None:
+        """Record a release whose whole tree is on disk; see `record_installed`."""
         with transaction(self._db):
-            self._remember(product, release, manifest)
+            self._remember(product, release, sha256)
 
     def forget_release(self, product: str, version: str) -> None:
         """Record that a release is not on disk any more."""
@@ -43,13 +49,12 @@ class Releases(Records):
         with transaction(self._db):
             self._db.execute("DELETE FROM installed WHERE product = ?", (product,))
 
-    def _remember(self, product: str, release: Release, manifest: bytes) -> None:
-        row = self._db.execute(
-            "INSERT OR REPLACE INTO release (product, version, seq, tree, manifest) "
-            "VALUES (?,?,?,?,zeroblob(?))",
-            (product, release.version, release.seq, release.tree, len(manifest)),
-        ).lastrowid
-        blobs.write(self._db, row or 0, manifest)
+    def _remember(self, product: str, release: Release, sha256: str) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO release "
+            "(product, version, seq, tree, manifest, sha256) VALUES (?,?,?,?,x'',?)",
+            (product, release.version, release.seq, release.tree, sha256),
+        )
 
     def _set_installed(self, product: str, release: Release, now: float) -> None:
         self._db.execute(

@@ -248,6 +248,11 @@ STEPS = (
     ALTER TABLE product ADD COLUMN postponed_until REAL;
     ALTER TABLE product ADD COLUMN apply_seq INTEGER;
     """,
+    # A manifest is kept once, beside its release (docs/decisions/0042): of one that is,
+    # here is the hash, and `manifest` is empty.
+    """
+    ALTER TABLE release ADD COLUMN sha256 TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 READABLE_FROM = 2

@@ -21,7 +21,7 @@ from updaterd.core import layout, words
 from updaterd.core.words import Speakers, Word
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.net import Fetcher
-from updaterd.trust.cache import Store
+from updaterd.trust.cache import Carrier, Store
 from updaterd.trust.clock import Clock, Notice, ahead, moment
 from updaterd.trust.failures import explain
 from updaterd.trust.lineage import lineage
@@ -29,7 +29,7 @@ from updaterd.trust.roles import Role, read_roles
 from updaterd.trust.updater import LIMITS, Source
 from updaterd.trust.view import Lookup, View
 
-__all__ = ["Notice", "Pushed", "TrustClient", "View"]
+__all__ = ["Carrier", "Notice", "Pushed", "TrustClient", "View"]
 
 PROBE_EVERY = timedelta(days=1)
 """How long pushed metadata may be taken without asking for a newer root."""
@@ -58,9 +58,10 @@ class TrustClient:
         repository: address of the directory that holds `metadata/`.
         fetcher: asks the network.
         demo: accept a repository whose keys protect nothing.
+        carrier: who has manifests on this machine, or makes them of less.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it reads, and through what
         self,
         *,
         cache: Path,
@@ -68,13 +69,14 @@ class TrustClient:
         repository: str,
         fetcher: Fetcher,
         demo: bool = False,
+        carrier: Carrier | None = None,
     ) -> None:
         self._cache = cache
         self._bootstrap = bootstrap
         self._base = repository.rstrip("/") + "/"
         self._fetcher = fetcher
         self._demo = demo
-        self._store = Store(cache, self._base, fetcher)
+        self._store = Store(cache, self._base, fetcher, carrier)
         self._heard: tuple[Word, ...] = ()
 
     def roles(self) -> tuple[Role, ...]:

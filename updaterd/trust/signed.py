@@ -7,6 +7,7 @@ release is recorded: meanwhile it is on the disk, not in memory.
 
 import os
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -16,10 +17,13 @@ class Signed:
 
     Args:
         fd: open for reading; closed when this object goes.
+        place: of a file in the trust cache, which nobody needs once it is kept
+            beside a release.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, place: Path | None = None) -> None:
         self._fd = fd
+        self._place = place
         self.length = os.fstat(fd).st_size
         weakref.finalize(self, os.close, fd)
 
@@ -53,6 +57,16 @@ class Signed:
             OSError: the disk refused.
         """
         return os.pread(self._fd, count, at)
+
+    def release(self) -> None:
+        """Let its place in the cache go: it is kept elsewhere now.
+
+        Power cut: it is there or not; the next manifests push it out.
+        """
+        if self._place is not None:
+            with suppress(OSError):
+                self._place.unlink(missing_ok=True)
+            self._place = None
 
     def whole(self) -> bytes:
         """Return all of it.

@@ -13,6 +13,7 @@ from updaterd.core import channel as channels
 from updaterd.core import layout
 from updaterd.core import manifest as manifests
 from updaterd.core.channel import ChannelPointer
+from updaterd.core.forms import Form
 from updaterd.core.json_fields import Fields
 from updaterd.core.manifest import Manifest
 from updaterd.core.names import check_name, check_version
@@ -65,6 +66,7 @@ class View:
         self._store = store
         self._read_as = ("", "", "")
         self._read: Manifest | None = None  # the last one: it is asked for twice
+        self._forms: dict[str, tuple[Form, ...]] = {}  # by hash, as a channel says
         self.warnings = warnings
         self.lineage = lineage
 
@@ -144,9 +146,11 @@ class View:
                 do="check `channel` in the configuration",
                 code="no_such_channel",
             )
-        return channels.parse_custom(
+        pointer = channels.parse_custom(
             _custom(target, path), product=product, channel=channel
         )
+        self._forms |= {forms.sha256: forms.forms for forms in pointer.manifests}
+        return pointer
 
     def platforms(self, product: str, version: str, platform: str) -> tuple[str, ...]:
         """Return the platforms that a release was made for, sorted.
@@ -214,8 +218,11 @@ class View:
                 do="whoever publishes must add it for this platform",
                 code="no_such_release",
             )
+        forms = self._forms.get(target.hashes.get("sha256", ""), ())
         with self._store.locked():
-            return self._store.fetch_target(target, limit=manifests.MAX_BYTES)
+            return self._store.fetch_target(
+                target, limit=manifests.MAX_BYTES, forms=forms
+            )
 
     def _find(self, path: str) -> TargetFile | None:
         with self._store.locked():

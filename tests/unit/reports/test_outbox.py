@@ -67,7 +67,7 @@ def bring(journal, end=State.INSTALLED, code="upgrade"):
     journal.move(ident, State.PLANNED, note(0.2), bytes_full=9 * MIB)
     journal.move(ident, State.FETCHING, note(0.3), path='{"kind": "delta"}')
     journal.move(ident, State.STAGING, note(0.5), bytes_fetched=MIB)
-    journal.stage(ident, b"{}", NEW.tree, note(0.8))
+    journal.stage(ident, "ab" * 32, NEW.tree, note(0.8))
     journal.move(ident, State.ACTIVATING, note(0.9))
     journal.move(ident, State.PROBATION, note(1.0))
     if end is State.INSTALLED:
@@ -218,7 +218,7 @@ def test_what_was_sent_is_kept_for_people_and_not_for_ever(journal, database):
 
 
 def test_sign_of_life_comes_once_a_day(journal):
-    journal.record_installed("acme", NEW, b"{}", now=1.0)
+    journal.record_installed("acme", NEW, "", now=1.0)
     for after in (0, 10, 86_300, 86_401):
         journal.say_alive("acme", "stable", note(after))
 

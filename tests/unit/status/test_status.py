@@ -350,7 +350,7 @@ def test_what_a_person_did_to_current_is_told(
         (root / "current").mkdir()
     elif at_current:
         (root / "current").symlink_to(at_current)
-    journal.record_installed("acme", TARGET, b"", now=NOW)
+    journal.record_installed("acme", TARGET, "", now=NOW)
 
     document = look()
 
@@ -363,7 +363,7 @@ def test_what_a_person_did_to_current_is_told(
 
 @pytest.mark.parametrize("state", [State.ACTIVATING, State.PROBATION])
 def test_link_that_moves_is_no_contradiction(look, journal, state):
-    journal.record_installed("acme", Release("1.0.0", 10, "o" * 64), b"", now=NOW)
+    journal.record_installed("acme", Release("1.0.0", 10, "o" * 64), "", now=NOW)
     way = (State.PLANNED, State.STAGED, State.ACTIVATING, State.PROBATION)
     deploy(journal, *way[: way.index(state) + 1])
 
@@ -449,7 +449,7 @@ def test_updaterd_that_is_installed_and_never_run_is_told(tmp_path, monkeypatch)
     (tmp_path / "own/current").symlink_to("releases/2")
     product = Product(name="updaterd", root=tmp_path / "own")
     journal = Journal(open_state(tmp_path / "state.db"))
-    journal.record_installed("updaterd", Release("2", 2, "t"), b"", now=1)
+    journal.record_installed("updaterd", Release("2", 2, "t"), "", now=1)
     monkeypatch.setattr("os.geteuid", lambda: 997)
 
     for chosen, said in (("/usr/lib/updaterd/site", True), (release, False)):

@@ -38,7 +38,7 @@ def begin(journal):
 
 
 def test_deployment_remembers_where_it_came_from_and_each_step(journal):
-    journal.record_installed("acme", OLD, b"{}", now=1.0)
+    journal.record_installed("acme", OLD, "", now=1.0)
     ident = begin(journal)
     journal.move(ident, State.PLANNED, Note(101.0, reason="read"), bytes_full=9)
 
@@ -73,7 +73,7 @@ def test_install_is_one_step_that_also_lifts_the_block(journal):
     ident = begin(journal)
     for state in (State.PLANNED, State.FETCHING, State.STAGING):
         journal.move(ident, state, NOTE)
-    journal.stage(ident, b"manifest", NEW.tree, NOTE)
+    journal.stage(ident, "ab" * 32, NEW.tree, NOTE)
     for state in (State.ACTIVATING, State.PROBATION):
         journal.move(ident, state, NOTE)
 
@@ -84,7 +84,8 @@ def test_install_is_one_step_that_also_lifts_the_block(journal):
     )  # fmt: skip
     assert {} == journal.failed("acme")
     assert journal.open_deployment("acme") is None
-    assert b"manifest" == journal.manifest_bytes("acme", "1.1.0")
+    assert "ab" * 32 == journal.manifest_hash("acme", "1.1.0")
+    assert (("acme", "1.1.0"),) == journal.keeping("ab" * 32)
 
 
 def test_failures_of_one_release_add_up_and_another_seq_starts_anew(journal):
@@ -267,7 +268,7 @@ def test_the_floor_counts_in_the_transaction_that_installs(journal):
     journal.claim(ident, said("acme.releases", 4, floor=2))
     for state in (State.PLANNED, State.FETCHING, State.STAGING):
         journal.move(ident, state, NOTE)
-    journal.stage(ident, b"manifest", NEW.tree, NOTE)
+    journal.stage(ident, "ab" * 32, NEW.tree, NOTE)
     for state in (State.ACTIVATING, State.PROBATION):
         journal.move(ident, state, NOTE)
     assert 0 == journal.floor("acme")
@@ -381,14 +382,22 @@ def test_database_without_rights_is_not_thrown_away(path):
     assert path.is_dir()
 
 
-def test_a_manifest_is_kept_and_read_in_pieces(journal):
-    """Of any length, also none; what was there before is gone."""
-    for manifest in (bytes(range(256)) * 3000, b"", b"short"):
-        journal.remember_release("acme", Release("9", 9, "t"), manifest)
-        assert manifest == journal.manifest_bytes("acme", "9")
-        read, length = journal.manifest_source("acme", "9")
-        assert len(manifest) == length
-        assert manifest == read(0, 10**7)
-        assert manifest[7:107] == read(7, 100)
-        assert b"" == read(length, 5) == read(length + 9, 5)
+def test_a_manifest_that_an_older_updaterd_kept_is_read_in_pieces(journal, path):
+    """In the journal itself, until its release is recorded anew."""
+    manifest = bytes(range(256)) * 3000
+    with closing(sqlite3.connect(path)) as older, older:
+        older.execute(
+            "INSERT INTO release (product, version, seq, tree, manifest) "
+            "VALUES ('acme', '9', 9, 't', ?)",
+            (manifest,),
+        )
+    assert not journal.manifest_hash("acme", "9")
+    read, length = journal.manifest_source("acme", "9")
+    assert len(manifest) == length
+    assert manifest == read(0, 10**7)
+    assert manifest[7:107] == read(7, 100)
+    assert b"" == read(length, 5) == read(length + 9, 5)
+    journal.remember_release("acme", Release("9", 9, "t"), "ab" * 32)
+    assert journal.manifest_source("acme", "9") is None
+    assert "ab" * 32 == journal.manifest_hash("acme", "9")
     assert journal.manifest_source("acme", "none") is None

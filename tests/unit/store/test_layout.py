@@ -37,7 +37,7 @@ def test_tables_that_a_failed_release_changed_are_set_aside(tmp_path, statement)
 
     with closing(connection):
         Journal(connection).set_meta("a", "b")
-        Journal(connection).record_installed("acme", Release("1", 1, "t"), b"", now=1)
+        Journal(connection).record_installed("acme", Release("1", 1, "t"), "", now=1)
         Journal(connection).follow("acme", ["root"])
     harmless = "DEFAULT" in statement
     assert harmless == (told == "")

@@ -74,7 +74,7 @@ def _take(arguments: argparse.Namespace) -> int:
     """Take a signed release into the repository, and offer it."""
     from updaterd.core import layout
     from updaterd.release import publish
-    from updaterd.release.channels import steering, stones
+    from updaterd.release.channels import manifests, steering, stones
     from updaterd.release.handover import taking
     from updaterd.release.handover.file import ReleaseFile
 
@@ -118,7 +118,7 @@ def _take(arguments: argparse.Namespace) -> int:
             )
             steered = steering.put(catalog, arguments.channel, wish)
             if steered.changed:
-                catalog.point(steered.pointer)
+                catalog.point(manifests.carried(workspace, catalog, steered.pointer))
             acts.enter(arguments, workspace, repository, [steered], release.version)
         repository.commit()
         offering = [

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it."""
     from updaterd.cli import EXIT_USAGE
     from updaterd.release import publish
-    from updaterd.release.channels import steering
+    from updaterd.release.channels import manifests, steering
 
     workspace = opening.workspace(arguments)
     feed.check(arguments, workspace)
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         ]
         steered = steering.put(catalog, arguments.channel, wish)
         if steered.changed:
-            catalog.point(steered.pointer)
+            catalog.point(manifests.carried(workspace, catalog, steered.pointer))
         acts.enter(arguments, workspace, repository, [steered], arguments.version)
         repository.commit()
     building.show(arguments, releases)

@@ -27,6 +27,7 @@ from updaterd.install import stage
 from updaterd.install.room import DiskFullError
 from updaterd.net import WORTHWHILE, NotFoundError
 from updaterd.net.blobs import fetch_blob
+from updaterd.pipeline import manifests as signed_manifests
 from updaterd.pipeline.run import Run
 from updaterd.pipeline.tree import byte_code, cache, finish, reuse, room
 from updaterd.pipeline.tree.build import build
@@ -110,9 +111,9 @@ def acquire(job: Job) -> Route:
         else:
             break
     job.run.journal.progress(job.ident, path=_shown(job, route))
-    job.run.journal.stage(
-        job.ident, job.raw(), job.manifest.tree, job.run.note(reason=route.reason)
-    )
+    sha256 = job.run.keep(job.manifest.version, job.raw())
+    note = job.run.note(reason=route.reason)
+    job.run.journal.stage(job.ident, sha256, job.manifest.tree, note)
     cache.clear(job.run)
     return route
 
@@ -275,9 +276,9 @@ def reassemble(job: Job) -> str | None:
     job.run.journal.progress(
         job.ident, bytes_fetched=job.fetched, bytes_full=job.manifest.full.length
     )
-    job.run.journal.stage(
-        job.ident, job.raw(), job.manifest.tree, job.run.note("adopted", reason)
-    )
+    sha256 = job.run.keep(job.manifest.version, job.raw())
+    note = job.run.note("adopted", reason)
+    job.run.journal.stage(job.ident, sha256, job.manifest.tree, note)
     return reason
 
 
@@ -310,8 +311,10 @@ def base_trees(run: Run) -> dict[str, tuple[Entry, ...]]:
     whole = stage.look(run.root).whole
     listings = {}
     for release in run.journal.releases(run.name):
-        source = run.journal.manifest_source(run.name, release.version)
-        if release.version in whole and source:
+        if release.version not in whole:
+            continue
+        source = signed_manifests.source(run.journal, run.product, release.version)
+        if source is not None:
             with suppress(MalformedError):  # of days when less was refused
                 listings[release.version] = manifests.read(*source).files
     return listings

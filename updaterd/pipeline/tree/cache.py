@@ -106,7 +106,7 @@ def clear_built(run: Run) -> None:
         return  # as always: no listing is read for nothing
     built: set[str] = set()
     for release in run.journal.releases(run.name):
-        raw = run.journal.manifest_bytes(run.name, release.version)
+        raw = run.manifest(release.version)
         if raw:
             with suppress(MalformedError):  # of days when less was refused
                 built |= listed(manifests.parse(raw))

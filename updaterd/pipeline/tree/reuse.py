@@ -174,7 +174,7 @@ def _sources(run: Run, manifest: Manifest) -> dict[str, list[tuple[str, File]]]:
     whole = stage.look(run.root).whole
     listings: dict[str, tuple[Entry, ...]] = {manifest.version: manifest.files}
     for release in run.journal.releases(run.name):
-        raw = run.journal.manifest_bytes(run.name, release.version)
+        raw = run.manifest(release.version)
         if raw and release.version not in listings:
             with suppress(MalformedError):  # of days when less was refused
                 listings[release.version] = manifests.parse(raw).files

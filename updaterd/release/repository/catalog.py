@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A product in its repository: its releases, and what its channels offer of them."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from tuf.api.metadata import Targets
 from updaterd.core import channel as channels
 from updaterd.core import layout
 from updaterd.core.channel import ChannelPointer, Offer
+from updaterd.core.forms import Form
 from updaterd.core.json_fields import Fields, encode
 from updaterd.core.manifest import Manifest
 from updaterd.errors import MalformedError
@@ -78,6 +80,12 @@ class Catalog(Releases):
             )
         custom = Fields(target.unrecognized_fields["custom"], path)
         return channels.parse_custom(custom, product=self.product, channel=channel)
+
+    def forms(self, channel: str) -> Iterator[Form]:
+        """Yield the smaller forms of manifests that a channel names."""
+        with suppress(MalformedError):  # no machine takes it either
+            for forms in self.pointer(channel).manifests:
+                yield from forms.forms
 
     def offered(self, channel: str) -> Offered:
         """Return what a channel offered so far.

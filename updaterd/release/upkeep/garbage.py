@@ -196,6 +196,7 @@ def referred(workspace: Workspace, repository: Repository) -> set[str]:
         for channel in catalog.channels():
             channel_role = repository.targets(layout.channel_role(product, channel))
             targets += channel_role.targets.values()
+            paths.update(layout.blob(form.sha256) for form in catalog.forms(channel))
         paths.update(
             catalog.path(target).relative_to(public).as_posix() for target in targets
         )

@@ -48,6 +48,8 @@ def verify(workspace: Workspace, repository: Repository, *, deep: bool) -> list[
             problems.extend(attestations.wrong(workspace, manifest))
         for channel in catalog.channels():
             problems.extend(_offers(catalog, channel))
+            for form in catalog.forms(channel):
+                problems.extend(_blob(workspace, form.sha256, form.length, deep=deep))
         if deep and not problems:
             problems.extend(_unproven(workspace, catalog))
     return list(dict.fromkeys(problems))

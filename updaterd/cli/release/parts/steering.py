@@ -27,6 +27,7 @@ def steer(
 ) -> int:
     """Change what one channel says, publish and announce it."""
     from updaterd.release import publish
+    from updaterd.release.channels import manifests
 
     workspace = opening.workspace(arguments)
     feed.check(arguments, workspace)
@@ -35,7 +36,7 @@ def steer(
         catalog = publish.catalog_of(workspace, repository, arguments.product)
         steered = change(catalog)
         if steered.changed:
-            catalog.point(steered.pointer)
+            catalog.point(manifests.carried(workspace, catalog, steered.pointer))
         acts.enter(arguments, workspace, repository, [steered])
         repository.commit()
     output.show_channel(steered.pointer)

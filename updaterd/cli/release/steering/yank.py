@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from updaterd.errors import UpdaterError
     from updaterd.release import publish
-    from updaterd.release.channels import steering
+    from updaterd.release.channels import manifests, steering
     from updaterd.release.repository.draft import Draft
 
     workspace = opening.workspace(arguments)
@@ -65,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         _foretell(arguments, changed)
         if arguments.dry_run:
             return 0
+        for steered in changed:
+            catalog.point(manifests.carried(workspace, catalog, steered.pointer))
         acts.enter(arguments, workspace, repository, changed, arguments.version)
         repository.commit()
     print(f"yanked {arguments.product} {arguments.version}")
