@@ -27,8 +27,8 @@ def rows(heading: str = REMOTE) -> dict[str, list[str]]:
 
 
 def test_every_attack_has_tests_and_the_table_is_whole():
-    """Nineteen rows; none without a test."""
-    assert len(rows()) == 19
+    """Twenty rows at least; none without a test."""
+    assert len(rows()) >= 20
     assert all(rows().values())
 
 

@@ -148,6 +148,7 @@ class Connection:
                     product,
                     hold_until=None,
                     hold_reason="",
+                    hold_at="",
                     next_attempt_at=now,
                 )
                 return {}

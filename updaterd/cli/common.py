@@ -155,3 +155,18 @@ def nudge_daemon(settings: "Settings") -> bool:
     from updaterd.system import wake
 
     return wake.nudge(Path(settings.directories.runtime))
+
+
+def version(text: str) -> str:
+    """Read a release's label.
+
+    Raises:
+        argparse.ArgumentTypeError: it can be none.
+    """
+    from updaterd.core.names import check_version
+    from updaterd.errors import MalformedError
+
+    try:
+        return check_version(text)
+    except MalformedError as error:
+        raise argparse.ArgumentTypeError(error.cause) from None

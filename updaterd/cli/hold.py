@@ -12,6 +12,7 @@ from updaterd.cli.common import (
     chosen_products,
     nudge_daemon,
     settings_from,
+    version,
     wall_clock,
 )
 
@@ -40,12 +41,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help='when it ends, such as "2027-01-07" or "2027-01-07 06:00", in local time '
         f'unless it names an offset; "{_ENDLESS}": it lasts until `updaterd unhold`',
     )
+    parser.add_argument(
+        "--at",
+        metavar="VERSION",
+        type=version,
+        help="bring PRODUCT to this release, offered or not, and hold it there",
+    )
     parser.add_argument("--reason", help="shown by `updaterd status`")
     parser.epilog = (
         "Without product and options it shows the holds and changes nothing. What is\n"
         "not given stays as it was: a new hold lasts until `updaterd unhold`, one\n"
         "that stands keeps its end and its reason. A hold also stops `update --now`.\n"
-        "Roll back works during a hold."
+        "Roll back works during a hold. With --at the daemon brings that release at\n"
+        "once; it need not be offered, and must not be below the floor."
     )
     add_machine_options(parser)
 
@@ -97,6 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
     from updaterd.store.schema import open_state
 
     settings = settings_from(arguments)
+    if arguments.at is not None and arguments.product is None:
+        print("updaterd: --at is about one product: name it", file=sys.stderr)
+        return EXIT_USAGE
     values = arguments.product, arguments.duration, arguments.until, arguments.reason
     if all(value is None for value in values):
         return _show(settings)
@@ -119,8 +130,11 @@ def run(arguments: argparse.Namespace) -> int:
             # what a terminal in another encoding typed is kept as far as it is text
             reason = arguments.reason.encode(errors="replace").decode()
         ends = math.inf if ends is None else ends
-        journal.hold(name, until=ends, reason=reason)
-        print(_line(name, iso(ends), reason))
+        at = arguments.at or (known.hold_at if stands else "")
+        journal.hold(name, until=ends, reason=reason, at=at)
+        if arguments.at is not None:
+            journal.remember(name, next_attempt_at=now)
+        print(_line(name, iso(ends), reason, at))
     connection.close()
     nudge_daemon(settings)
     return 0
@@ -135,14 +149,16 @@ def _show(settings: "Settings") -> int:
         if hold is None:
             print(f"{product['name']}: no hold")
         else:
-            print(_line(product["name"], hold["until"], hold["reason"]))
+            at = hold["at"] or ""
+            print(_line(product["name"], hold["until"], hold["reason"], at))
     return 0
 
 
-def _line(name: str, moment: str | None, reason: str) -> str:
+def _line(name: str, moment: str | None, reason: str, at: str) -> str:
     from updaterd.cli.status import local
     from updaterd.core.text import printable
 
     end = local(moment) if moment else "you say `updaterd unhold`"
     why = f" ({reason})" if reason else ""
-    return printable(f"{name}: on hold until {end}{why}")
+    place = f" at {at}" if at else ""
+    return printable(f"{name}: on hold{place} until {end}{why}")

@@ -346,7 +346,9 @@ def _product(product: dict[str, Any], now: float) -> list[str]:
         until = product["hold"]["until"]
         moment = local(until) if until else "further notice"
         why = product["hold"]["reason"]
-        add("hold", f"until {moment}" + (f" ({why})" if why else ""))
+        at = product["hold"].get("at")
+        place = f"at {at} " if at else ""
+        add("hold", f"{place}until {moment}" + (f" ({why})" if why else ""))
     if product["deployment"]:
         at_work = product["deployment"]
         progress = f", {text}" if (text := progress_of(product)) else ""

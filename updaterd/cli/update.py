@@ -16,6 +16,7 @@ from updaterd.cli import (
     EXIT_ERROR,
     EXIT_PENDING,
     EXIT_ROLLED_BACK,
+    EXIT_USAGE,
 )
 from updaterd.cli.common import (
     add_machine_options,
@@ -24,6 +25,7 @@ from updaterd.cli.common import (
     nudge_daemon,
     random_draw,
     settings_from,
+    version,
     wall_clock,
 )
 from updaterd.core import layout
@@ -70,6 +72,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "application again although it was deleted",
     )
     parser.add_argument(
+        "--to",
+        type=version,
+        default="",
+        metavar="VERSION",
+        help="bring PRODUCT to this release, offered or not, as long as its publisher "
+        "signs it and it is not below the floor. Where the channel offers a newer one, "
+        "PRODUCT is held at it until `updaterd unhold`",
+    )
+    parser.add_argument(
         "--explain",
         action="store_true",
         help="only say what would be done and why",
@@ -93,6 +104,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Update the products, one after the other; return the worst exit code."""
+    if arguments.to and arguments.product is None:
+        print("updaterd: --to is about one product: name it", file=sys.stderr)
+        return EXIT_USAGE
     load_pipeline()
     from updaterd.pipeline.run import Request
 
@@ -101,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         trigger=arguments.trigger,
         forced=arguments.now,
         retry_blocked=arguments.retry,
+        to=arguments.to,
         dry=arguments.explain,
         pushed=_pushed(arguments.pushed),
     )

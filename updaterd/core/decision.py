@@ -38,6 +38,8 @@ class Facts:
         authority: (root version, role version) of the metadata at hand.
         seen_authority: the highest such pair that was accepted here and still counts.
         hold_until: end of the hold; infinity for one without end; None: no hold.
+        hold_at: the release that the hold is at, if a person named one.
+        named: the release that a person wants here, whatever the channel offers.
         window: the open maintenance window, or the next; None: none is configured.
         first_seen_at: when this machine first saw the target it now has, if known.
         pending_since: since when it has had an update to install, if known.
@@ -62,6 +64,8 @@ class Facts:
     on_disk: frozenset[str] = frozenset()
     hold_until: float | None = None
     hold_reason: str = ""
+    hold_at: str = ""
+    named: str = ""
     window: Span | None = None
     first_seen_at: float | None = None
     pending_since: float | None = None

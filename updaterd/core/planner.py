@@ -71,6 +71,30 @@ def decide(pointer: ChannelPointer, facts: Facts) -> Decision:
     return _toward(target, pointer, facts)
 
 
+def toward_named(pointer: ChannelPointer, offer: Offer, facts: Facts) -> Decision:
+    """Return what to do about a release that a person named for this machine.
+
+    It need not be offered, nor have its turn, and the channel may be paused. What a
+    publisher signs against machines holds all the same: the floor, and what it can be
+    installed over.
+
+    Args:
+        pointer: what the channel says.
+        offer: the release, as its manifest says it.
+        facts: with the release as `named`.
+    """
+    return decide(replace(pointer, paused=False, releases=(offer,)), facts)
+
+
+def no_such_name(product: str, facts: Facts) -> Refuse:
+    """Return that a person named what its publisher does not sign."""
+    return Refuse(
+        code="no_such_release",
+        reason=f"a person named {facts.named}, and the publisher of {product} signs no "
+        f"such release for {facts.platform}",
+    )
+
+
 def limited(pointer: ChannelPointer, version: str, from_seq_min: int) -> ChannelPointer:
     """Return the pointer where a release can be installed from this seq on only.
 
@@ -207,10 +231,12 @@ def turn_of_pace(
 ) -> float | None:
     """Return when a release's pace lets this machine install it, in Unix seconds.
 
-    None: it does not hold it. A person at the machine said `--now`; or the whole tree
-    is here, so that its turn has come before.
+    None: it does not hold it. A person at the machine said `--now`, or named the
+    release; or the whole tree is here, so that its turn has come before.
     """
     if pace is None or facts.forced or offer.version in facts.on_disk:
+        return None
+    if facts.named == offer.version:
         return None
     seen_at = facts.now if facts.first_seen_at is None else facts.first_seen_at
     wait_s = paces.after_s(pace, _cohort(offer, product, facts), facts.tags)
@@ -343,7 +369,8 @@ def _hop(stone: Stone, target: Offer) -> Offer:
 
 def _delay(target: Offer, product: str, facts: Facts) -> Wait | None:
     """Return why the target must wait, if it must."""
-    if facts.hold_until is not None and facts.now < facts.hold_until:
+    is_pinned = bool(facts.named) and facts.named == facts.hold_at
+    if not is_pinned and facts.hold_until is not None and facts.now < facts.hold_until:
         why = f": {facts.hold_reason}" if facts.hold_reason else ""
         return Wait(
             code="held",
@@ -365,7 +392,7 @@ def _delay(target: Offer, product: str, facts: Facts) -> Wait | None:
             else facts.pending_since,
             paced_until=turn_of_pace(pace_of(target, facts), target, product, facts)
             or 0.0,
-            hold_ended_at=facts.hold_until or 0.0,
+            hold_ended_at=0.0 if is_pinned else facts.hold_until or 0.0,
             max_deferral_s=facts.max_deferral_s,
             window=window,
         ),
@@ -419,6 +446,9 @@ def _act(target: Offer, facts: Facts) -> Act:
     elif target.seq > facts.installed_seq:
         code = "upgrade"
         reason = f"{facts.installed_version} -> {target.version}"
+    elif facts.named == target.version:
+        code = "step_back"
+        reason = f"a person went back from {facts.installed_version} to {facts.named}"
     else:
         code = "step_back"
         reason = (

@@ -4,8 +4,8 @@
 from dataclasses import replace
 
 from updaterd.core import activation, planner, windows, words
-from updaterd.core.channel import ChannelPointer
-from updaterd.core.decision import Act, Block, Decision, Facts
+from updaterd.core.channel import ChannelPointer, Offer, Rollout
+from updaterd.core.decision import Act, Block, Decision, Facts, Wait
 from updaterd.core.recovery import retry_after_s
 from updaterd.errors import NotUnderstoodError, UpdaterError
 from updaterd.install import stage
@@ -53,6 +53,7 @@ def gather(run: Run, request: Request, view: View) -> Facts:
         on_disk=disk.whole,
         hold_until=known.hold_until,
         hold_reason=known.hold_reason,
+        hold_at=known.hold_at if now < (known.hold_until or 0.0) else "",
         window=window,
         first_seen_at=_not_after(now, known.first_seen_at),
         pending_since=known.pending_since,
@@ -121,6 +122,29 @@ def passing_over(
             return pointer, known  # asked for again, by who has an answer to that
         else:
             return pointer, known
+
+
+def named(view: View, pointer: ChannelPointer, known: Facts) -> Offer | Decision:
+    """Return the release that a person named, as its manifest says it; or why not.
+
+    Raises:
+        TransientError: the repository cannot be asked or believed now.
+        MalformedError: what it signed makes no sense.
+    """
+    name, version = pointer.product, known.named
+    if known.platform not in view.platforms(name, version, known.platform):
+        return planner.no_such_name(name, known)
+    try:
+        manifest = view.manifest(name, version, known.platform)
+    except NotUnderstoodError as error:
+        return Wait(code=error.code, reason=error.cause)
+    return Offer(
+        version=version,
+        seq=manifest.seq,
+        rollout=Rollout(),
+        platforms=(known.platform,),
+        from_seq_min=manifest.from_seq_min,
+    )
 
 
 def _block(failed: Failed, *, typed: bool) -> Block:

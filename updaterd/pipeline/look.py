@@ -31,12 +31,14 @@ class Look:
 
     Attributes:
         notes: what the repository says about itself that a person should know.
+        newer: what the channel offers beyond the release that a person named.
     """
 
     view: View
     known: Facts
     decision: Decision
     notes: tuple[str, ...]
+    newer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def take(
     heard = run.journal.newest_event()  # before asking: later ones are news
     view = _refresh(run, request)
     warnings = tuple(warning.text for warning in view.warnings)
+    newer = ""
     try:
         pointer = view.channel(run.name, run.product.channel)
     except NotUnderstoodError as error:
@@ -77,11 +80,21 @@ def take(
         warnings = (*warnings, error.do)
     else:
         known, decision = _decide(run, request, view, pointer, staged)
+        newer = _newer(pointer, known, decision)
     if not request.dry:
         notes.write_decision(run, decision, known, heard)
         if decision.code not in _NOT_ACCEPTED:
             notes.accept(run, view)
-    return Look(view=view, known=known, decision=decision, notes=warnings)
+    return Look(view=view, known=known, decision=decision, notes=warnings, newer=newer)
+
+
+def _newer(pointer: ChannelPointer, known: Facts, decision: Decision) -> str:
+    """Return what the channel offers beyond what a person named; "" for nothing."""
+    if not known.named or decision.offer is None:
+        return ""
+    newest = next((o for o in pointer.releases if o.is_for(known.platform)), None)
+    is_newer = newest is not None and newest.seq > decision.offer.seq
+    return newest.version if newest is not None and is_newer else ""
 
 
 def _decide(
@@ -92,6 +105,9 @@ def _decide(
     staged: Choice | None,
 ) -> tuple[Facts, Decision]:
     known = facts.gather(run, request, view)
+    named = request.to or known.hold_at
+    if named and (request.to or named != known.installed_version):
+        return _decide_named(run, view, pointer, replace(known, named=named))
     decision = planner.decide(pointer, known)
     if staged is None or not _is_same(view, decision, staged):
         pointer, known = facts.passing_over(view, pointer, known)
@@ -102,6 +118,22 @@ def _decide(
         pending_since=planner.pending_since(decision, known),
     )
     return known, planner.decide(pointer, known)
+
+
+def _decide_named(
+    run: Run, view: View, pointer: ChannelPointer, known: Facts
+) -> tuple[Facts, Decision]:
+    """Decide about the release that a person named."""
+    offer = facts.named(view, pointer, known)
+    if isinstance(offer, Decision):
+        return known, offer
+    decision = planner.toward_named(pointer, offer, known)
+    known = replace(
+        known,
+        first_seen_at=facts.first_seen(run, decision, now=known.now),
+        pending_since=planner.pending_since(decision, known),
+    )
+    return known, planner.toward_named(pointer, offer, known)
 
 
 def choose(latest: Look, name: str) -> Choice:

@@ -14,7 +14,7 @@ from updaterd.core.decision import Act, Decision, Facts, Wait
 from updaterd.core.lifecycle import TOUCHED, State
 from updaterd.core.recovery import retry_after_s
 from updaterd.errors import TransientError, UpdaterError
-from updaterd.pipeline.run import Outcome, Run
+from updaterd.pipeline.run import Outcome, Request, Run
 from updaterd.store.journal import RoleSeen
 from updaterd.system import locks
 from updaterd.trust.client import View
@@ -108,6 +108,22 @@ def accept(run: Run, view: View) -> None:
     journal.set_roles(
         RoleSeen(role.name, role.version, role.expires.timestamp())
         for role in view.roles
+    )
+
+
+def keep(run: Run, request: Request, newer: str) -> str:
+    """Hold a product at the release that a person named; return what to tell of it.
+
+    Else the next look would bring what the channel offers. A hold that stands stays.
+
+    Power cut: the hold is there or not; with it, the next run goes on to the release.
+    """
+    now = run.services.clock()
+    if not request.dry and now >= (run.journal.product(run.name).hold_until or 0.0):
+        run.journal.hold(run.name, reason=f"update --to {request.to}", at=request.to)
+    return (
+        f"{run.name} stays at {request.to} until `updaterd unhold {run.name}`: its "
+        f"channel offers {newer}"
     )
 
 

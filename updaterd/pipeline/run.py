@@ -30,6 +30,7 @@ class Request:
         trigger: manual, event, poll or boot.
         forced: `--now`: overrides window, splay and deferral; never a hold.
         retry_blocked: `--retry`: overrides a block, and that a tree is gone.
+        to: the release that a person named; "": what the channel offers.
         dry: only say what would be done (`check`, `update --explain`).
         pushed: metadata that came with the event, unverified.
     """
@@ -37,6 +38,7 @@ class Request:
     trigger: str = "manual"
     forced: bool = False
     retry_blocked: bool = False
+    to: str = ""
     dry: bool = False
     pushed: Pushed | None = None
 

@@ -77,11 +77,15 @@ def _update(run: Run, request: Request) -> Outcome:
         finish.check_allowed(run.product, choice.manifest)
         provenance.check(run, choice.manifest)
         run.say(f"{name}: {decision.reason}")
+        if request.to and latest.newer:
+            remarks = (*remarks, notes.keep(run, request, latest.newer))
         if request.dry:
             return _explain(run, decision, choice.manifest, remarks)
         deployment = _open(run, decision, request)
         run.journal.claim(deployment.id, view.word(choice.manifest))
         outcome = _deploy(run, request, deployment, choice)
+        if request.to and latest.newer and outcome and outcome.result != "installed":
+            run.journal.unhold(name)
         if outcome is not None:
             remarks = tuple(dict.fromkeys((*remarks, *outcome.notes)))
             if decision.code != "stepping_stone" or not _may_go_on(run, outcome):

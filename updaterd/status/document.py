@@ -254,7 +254,8 @@ def _decision(facts: ProductFacts) -> sections.Decision:
 def _hold(facts: ProductFacts, now: float) -> sections.Hold | None:
     if facts.hold_until is None or now >= facts.hold_until:
         return None
-    return sections.Hold(iso(facts.hold_until), facts.hold_reason)
+    until = iso(facts.hold_until)
+    return sections.Hold(until, facts.hold_reason, facts.hold_at or None)
 
 
 def _last_error(facts: ProductFacts) -> sections.LastError | None:

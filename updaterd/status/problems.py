@@ -38,7 +38,9 @@ _NOTHING_YET = frozenset({
     "not_in_rollout",
     "not_for_platform",
 })
-_REFUSED = frozenset({"metadata_rollback", "below_floor", "no_way"})
+_REFUSED = frozenset({
+    "metadata_rollback", "below_floor", "no_way", "no_such_release"
+})  # fmt: skip
 _WILL_NOT_DO = frozenset({State.REJECTED, State.FAILED})
 _FINE = frozenset({"current", "pending"})
 _ACTING = frozenset({"install", "upgrade", "step_back", "stepping_stone"})

@@ -105,6 +105,7 @@ class Hold:
 
     until: str | None
     reason: str
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ class Journal(Releases, Authority):
             if row is not None:
                 for state in lifecycle.way_out(row.state):
                     self._move(row.id, state, note, {})
-            self._set_facts(product, hold_until=math.inf, hold_reason=hold)
+            self._set_facts(product, hold_until=math.inf, hold_reason=hold, hold_at="")
             return self._begin(product, channel, target, trigger, note)
 
     def end_removal(self, ident: int, note: Note) -> None:
@@ -332,13 +332,23 @@ class Journal(Releases, Authority):
             looked_up_to=looked_up_to,
         )
 
-    def hold(self, product: str, *, until: float = math.inf, reason: str = "") -> None:
-        """Install nothing until `until`; infinity for a hold without end."""
-        self.remember(product, hold_until=until, hold_reason=reason)
+    def hold(
+        self,
+        product: str,
+        *,
+        until: float = math.inf,
+        reason: str = "",
+        at: str = "",
+    ) -> None:
+        """Install nothing until `until`; infinity for a hold without end.
+
+        But the release `at`, where one is named.
+        """
+        self.remember(product, hold_until=until, hold_reason=reason, hold_at=at)
 
     def unhold(self, product: str) -> None:
         """End a hold."""
-        self.remember(product, hold_until=None, hold_reason="")
+        self.remember(product, hold_until=None, hold_reason="", hold_at="")
 
     def set_roles(self, roles: Iterable[RoleSeen]) -> None:
         """Replace the roles of the signed metadata by those just seen."""

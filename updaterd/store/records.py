@@ -120,6 +120,7 @@ class ProductFacts:
     """What is remembered about a product; the defaults are those of a new one.
 
     Attributes:
+        hold_at: the release that the hold is at, if one was named.
         first_seen_at: when the current target was first seen.
         pending_since: since when there has been an update to install.
         looked_up_to: the newest row of the inbox when the last look began.
@@ -131,6 +132,7 @@ class ProductFacts:
     repository: str = ""
     hold_until: float | None = None
     hold_reason: str = ""
+    hold_at: str = ""
     target_version: str | None = None
     target_seq: int | None = None
     decision: str = ""

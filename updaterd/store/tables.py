@@ -253,6 +253,10 @@ STEPS = (
     """
     ALTER TABLE release ADD COLUMN sha256 TEXT NOT NULL DEFAULT '';
     """,
+    # The release that a hold keeps a product at; '': the one that is installed.
+    """
+    ALTER TABLE product ADD COLUMN hold_at TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 READABLE_FROM = 2

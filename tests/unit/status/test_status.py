@@ -318,7 +318,7 @@ def test_hold_beyond_the_calendar_does_not_silence_the_status(look, journal):
 
     (product,) = look()["products"]
 
-    assert {"until": None, "reason": ""} == product["hold"]
+    assert {"until": None, "reason": "", "at": None} == product["hold"]
 
 
 def test_last_hour_of_a_role_is_not_yet_expired(look, journal):

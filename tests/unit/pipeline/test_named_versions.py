@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An owner names a release, and the machine gets that and stays there."""
+
+from dataclasses import replace
+
+import pytest
+from fakes.rig import Rig
+from fakes.worker import update, worker
+
+from updaterd.cli import EXIT_USAGE, main
+from updaterd.errors import UpdaterError
+from updaterd.release import paces, publish
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def rig(tmp_path):
+    """1.2.0 is installed and offered, over 1.1.0 and 1.0.0."""
+    made = Rig(tmp_path)
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        made.push(version)
+    (made.machine.root / "state").mkdir(parents=True, exist_ok=True)
+    assert "1.2.0" == run(made).version
+    yield made
+    made.close()
+
+
+def run(rig, **asked):
+    with worker(rig.machine) as services:
+        return update(rig.machine, services, **asked)
+
+
+def command(rig, *words, expect=0):
+    assert expect == main([*words, *map(str, rig.machine.options)])
+
+
+def test_a_release_below_is_installed_and_kept_until_the_owner_says(rig):
+    """Without a hold, the next look would bring the newer one within seconds."""
+    outcome = run(rig, to="1.1.0")
+    assert ("installed", "1.1.0") == (outcome.result, rig.machine.running)
+    assert "stays at 1.1.0 until `updaterd unhold acme`" in outcome.notes[-1]
+    rig.push("1.3.0")
+    later = run(rig, trigger="event")
+    assert ("held", "1.3.0") == (later.code, later.version)
+    command(rig, "unhold", "acme")
+    assert "1.3.0" == run(rig, trigger="poll").version
+
+
+def test_asking_what_it_would_do_changes_nothing(rig):
+    outcome = run(rig, to="1.1.0", dry=True)
+    assert ("pending", "step_back") == (outcome.result, outcome.code)
+    assert "a person went back" in outcome.reason
+    assert "current" == run(rig).code
+
+
+def test_a_hold_at_a_release_brings_it_and_keeps_it(rig, capsys):
+    command(rig, "hold", "acme", "--at", "1.1.0", "--reason", "fair week")
+    assert "on hold at 1.1.0" in capsys.readouterr().out
+    assert "installed" == run(rig, trigger="poll").result
+    assert "1.1.0" == rig.machine.running
+    assert "held" == run(rig, trigger="event").code
+    command(rig, "hold", "acme", "--for", "7d")
+    assert "at 1.1.0" in capsys.readouterr().out
+
+
+def test_what_its_publisher_does_not_sign_is_no_release(rig):
+    outcome = run(rig, to="9.9")
+    assert ("refused", "no_such_release") == (outcome.result, outcome.code)
+    assert "1.2.0" == rig.machine.running
+
+
+def test_no_name_leads_below_the_floor(rig):
+    rig.push("1.3.0", floor=3)
+    assert "installed" == run(rig).result
+    assert "below_floor" == run(rig, to="1.1.0").code
+    assert "1.3.0" == rig.machine.running
+
+
+def test_a_name_goes_before_pace_and_pause_and_needs_no_hold(rig):
+    """A person decides about the machine; the channel follows when it gets there."""
+    rig.push(
+        "1.3.0", pace=paces.Profile(steps=(paces.Step(1000, 3600),)), offered=False
+    )
+    repository = rig.publisher.open()
+    catalog = publish.catalog_of(rig.publisher.space, repository, "acme")
+    catalog.point(replace(catalog.pointer("stable"), paused=True))
+    repository.commit()
+    assert "1.3.0" == run(rig, to="1.3.0").version
+    with worker(rig.machine) as services:
+        assert services.journal.product("acme").hold_until is None
+
+
+def test_a_hold_still_counts(rig):
+    command(rig, "hold", "acme")
+    assert "held" == run(rig, to="1.1.0").code
+    assert "1.2.0" == rig.machine.running
+
+
+def test_a_name_without_a_product_is_wrong_usage(rig):
+    command(rig, "update", "--to", "1.1.0", expect=EXIT_USAGE)
+    command(rig, "hold", "--at", "1.1.0", expect=EXIT_USAGE)
+
+
+def test_a_release_that_cannot_be_reached_takes_no_hold(rig):
+    rig.origin.misbehave("targets", lambda handler: handler.send_error(503))
+    with pytest.raises(UpdaterError):
+        run(rig, to="1.0.0")
+    with worker(rig.machine) as services:
+        assert services.journal.product("acme").hold_until is None
