@@ -6,7 +6,7 @@ from dataclasses import replace
 from fakes.repository import PLATFORM, Publisher, manifest_of
 
 from updaterd.release import publish
-from updaterd.release.channels import steering
+from updaterd.release.channels import steering, widening, withdrawal
 
 ARM = "linux-aarch64"
 
@@ -74,7 +74,7 @@ class Channel:
 
     def rollout(self, permille, *, name="stable"):
         return self._steer(
-            name, lambda c: steering.reach(c, name, permille, force=True)
+            name, lambda c: widening.reach(c, name, permille, force=True)
         )
 
     def pause(self, name="stable", *, paused=True):
@@ -84,7 +84,7 @@ class Channel:
 
     def yank(self, version):
         repository, catalog = self.open()
-        changed = steering.yank(catalog, version)
+        changed = withdrawal.yank(catalog, version)
         repository.commit()
         return changed
 

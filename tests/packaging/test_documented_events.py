@@ -76,7 +76,8 @@ def test_every_setting_is_documented():
 
 def test_every_decision_of_the_planner_is_documented():
     """`status` prints the code; the page says what it means."""
-    source = (REPO / "updaterd/core/planner.py").read_text()
+    deciding = ("planner", "pacing", "fitting")
+    source = "".join((REPO / f"updaterd/core/{n}.py").read_text() for n in deciding)
     codes = set(re.findall(r'code(?:, reason)? ?= ?"(\w+)"', source))
     for path in (REPO / "updaterd").rglob("*.py"):
         codes |= set(re.findall(r'\bdecision="(\w+)"', path.read_text()))

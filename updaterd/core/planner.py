@@ -24,19 +24,14 @@ decision has a stable `code` and a `reason`, which `updaterd status` prints as i
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 
-from updaterd.core import pace as paces
+from updaterd.core import fitting, pacing
 from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.decision import Act, Current, Decision, Facts, Refuse, Wait
 from updaterd.core.frozen import replaced
-from updaterd.core.manifest import Manifest
-from updaterd.core.names import version_key
-from updaterd.core.pace import Pace
-from updaterd.core.rollout import cohort, is_reached, salt_of
+from updaterd.core.rollout import is_reached
 from updaterd.core.stones import Stone, way
 from updaterd.core.turn import Waiting, turn_at
-from updaterd.errors import RejectedError, TransientError
 
 _SETTLED = frozenset({"current", "ahead_of_rollout", "blocked", "no_way", "paced"})
 _DELAYS = frozenset({"held", "outside_window", "splay"})
@@ -213,56 +208,12 @@ def _toward(target: Offer, pointer: ChannelPointer, facts: Facts) -> Decision:
             reason=f"{target.version} (seq {target.seq}) is below the floor {floor}",
             offer=target,
         )
-    paced = _pacing(target, pointer.product, facts)
+    paced = pacing.waiting(target, pointer.product, facts)
     if paced is not None:
         return _meanwhile(target, pointer, facts) or paced
-    if is_too_old(facts, target.from_seq_min):
+    if fitting.is_too_old(facts, target.from_seq_min):
         return _by_stones(target, pointer, facts, floor)
     return _delay(target, pointer.product, facts) or _act(target, facts)
-
-
-def pace_of(offer: Offer, facts: Facts) -> Pace | None:
-    """Return the pace of a release: its manifest's, as soon as that was read."""
-    return facts.paces.get(offer.version, offer.pace)
-
-
-def turn_of_pace(
-    pace: Pace | None, offer: Offer, product: str, facts: Facts
-) -> float | None:
-    """Return when a release's pace lets this machine install it, in Unix seconds.
-
-    None: it does not hold it. A person at the machine said `--now`, or named the
-    release; or the whole tree is here, so that its turn has come before.
-    """
-    if pace is None or facts.forced or offer.version in facts.on_disk:
-        return None
-    if facts.named == offer.version:
-        return None
-    seen_at = facts.now if facts.first_seen_at is None else facts.first_seen_at
-    wait_s = paces.after_s(pace, _cohort(offer, product, facts), facts.tags)
-    return paces.comes_at(pace, wait_s, now=facts.now, seen_at=seen_at)
-
-
-def _cohort(offer: Offer, product: str, facts: Facts) -> int:
-    """Return the machine's cohort; no channel's word on the draw counts here."""
-    return cohort(salt_of(product, offer.version, offer.seq), facts.machine_id)
-
-
-def _pacing(offer: Offer, product: str, facts: Facts) -> Wait | None:
-    """Return that a release's pace keeps this machine waiting, if it does."""
-    pace = pace_of(offer, facts)
-    turn = turn_of_pace(pace, offer, product, facts)
-    if pace is None or turn is None or facts.now >= turn:
-        return None
-    when = datetime.fromtimestamp(turn, UTC)
-    return Wait(
-        code="paced",
-        reason=f"{offer.version} comes to this machine at {when:%Y-%m-%d %H:%M} UTC: "
-        f"its publisher signed a pace ({pace}), and the machine's cohort is "
-        f"{_cohort(offer, product, facts)}",
-        offer=offer,
-        until=turn,
-    )
 
 
 def _meanwhile(target: Offer, pointer: ChannelPointer, facts: Facts) -> Decision | None:
@@ -280,7 +231,7 @@ def _meanwhile(target: Offer, pointer: ChannelPointer, facts: Facts) -> Decision
             offer.seq >= target.seq
             or not is_reached(offer.rollout, facts.machine_id, facts.tags)
             or _is_blocked(offer, facts)
-            or _pacing(offer, pointer.product, facts) is not None
+            or pacing.waiting(offer, pointer.product, facts) is not None
         ):
             continue
         if _is_here(offer, facts) or (goes_on and offer.seq <= (installed or 0)):
@@ -291,15 +242,6 @@ def _meanwhile(target: Offer, pointer: ChannelPointer, facts: Facts) -> Decision
     if installed is None:
         return _delay(target, pointer.product, facts) or _act(target, facts)
     return None
-
-
-def is_too_old(facts: Facts, from_seq_min: int) -> bool:
-    """Tell whether what is installed is below what a release can be installed over.
-
-    Where nothing is, nothing is in its way. What was here before updaterd, and is of
-    unknown age, has seq 0.
-    """
-    return facts.installed_seq is not None and facts.installed_seq < from_seq_min
 
 
 def _by_stones(
@@ -314,7 +256,7 @@ def _by_stones(
         and offer.seq >= floor
         and is_reached(offer.rollout, facts.machine_id, facts.tags)
         and not _is_blocked(offer, facts)
-        and _pacing(offer, pointer.product, facts) is None
+        and pacing.waiting(offer, pointer.product, facts) is None
     ]
     stones = [Stone(o.version, o.seq, o.from_seq_min, ()) for o in below]
     stones += [
@@ -329,7 +271,7 @@ def _by_stones(
         named = {offer.version: offer.platforms for offer in below}
         hop = _hop(steps[0], target)
         hop = replace(hop, platforms=named.get(hop.version, (facts.platform,)))
-        delay = _pacing(hop, pointer.product, facts)
+        delay = pacing.waiting(hop, pointer.product, facts)
         delay = delay or _delay(hop, pointer.product, facts)
         return delay or Act(
             code="stepping_stone",
@@ -390,7 +332,9 @@ def _delay(target: Offer, product: str, facts: Facts) -> Wait | None:
             pending_since=seen_at
             if facts.pending_since is None
             else facts.pending_since,
-            paced_until=turn_of_pace(pace_of(target, facts), target, product, facts)
+            paced_until=pacing.turn_at(
+                pacing.pace_of(target, facts), target, product, facts
+            )
             or 0.0,
             hold_ended_at=0.0 if is_pinned else facts.hold_until or 0.0,
             max_deferral_s=facts.max_deferral_s,
@@ -455,55 +399,3 @@ def _act(target: Offer, facts: Facts) -> Act:
             f"the channel went back from {facts.installed_version} to {target.version}"
         )
     return Act(code=code, reason=reason, offer=target, target=target, on_disk=on_disk)
-
-
-def check_manifest(
-    manifest: Manifest, *, product: str, target: Offer, facts: Facts
-) -> None:
-    """Check that a signed manifest is the one that was asked for and fits here.
-
-    Raises:
-        RejectedError: another product, version, seq or platform; needs a newer
-            updaterd; or raises the floor above itself.
-        TransientError: it cannot be installed over what is installed, or its turn on
-            this machine has not come.
-    """
-    expected = (product, target.version, target.seq, facts.platform)
-    got = (manifest.product, manifest.version, manifest.seq, manifest.platform)
-    if expected != got:
-        raise RejectedError(
-            f"asked for {expected}, the manifest says {got}",
-            means="a signed manifest stands in the wrong place",
-            do="tell the publisher; nothing was installed",
-            code="wrong_target",
-        )
-    if version_key(manifest.min_updater) > version_key(facts.updater):
-        raise RejectedError(
-            f"{product} {target.version} needs updaterd {manifest.min_updater}, "
-            f"this is {facts.updater}",
-            do="update updaterd itself first",
-            code="min_updater",
-        )
-    if manifest.floor_seq > manifest.seq:
-        raise RejectedError(
-            f"{product} {target.version} forbids itself: floor {manifest.floor_seq} "
-            f"above its own seq {manifest.seq}",
-            code="below_floor",
-        )
-    if is_too_old(facts, manifest.from_seq_min):
-        raise TransientError(
-            f"{product} {target.version} is installed over seq "
-            f"{manifest.from_seq_min} or later, {facts.installed_version} has seq "
-            f"{facts.installed_seq}",
-            means="a release that leads there has to come first",
-            do="nothing: the next look finds it",
-            code="no_way",
-        )
-    turn = turn_of_pace(manifest.pace, target, product, facts)
-    if facts.installed_seq is not None and turn is not None and facts.now < turn:
-        raise TransientError(
-            f"{product} {target.version} has a pace ({manifest.pace}), and this "
-            "machine's turn has not come",
-            do="nothing: the next look finds when it comes",
-            code="paced",
-        )

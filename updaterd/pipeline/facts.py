@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 
-from updaterd.core import activation, planner, windows, words
+from updaterd.core import activation, pacing, planner, windows, words
 from updaterd.core.channel import ChannelPointer, Offer, Rollout
 from updaterd.core.decision import Act, Block, Decision, Facts, Wait
 from updaterd.core.recovery import retry_after_s
@@ -111,7 +111,7 @@ def passing_over(
                 least = manifest.from_seq_min
                 pointer = planner.limited(pointer, target.version, least)
                 continue
-            if manifest.pace != planner.pace_of(target, known):
+            if manifest.pace != pacing.pace_of(target, known):
                 paces = {**known.paces, target.version: manifest.pace}
                 known = replace(known, paces=paces)
                 continue

@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from updaterd.core import planner
+from updaterd.core import fitting, planner
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.dataclass import dataclass
 from updaterd.core.decision import Act, Decision, Facts, Wait
@@ -149,7 +149,7 @@ def choose(latest: Look, name: str) -> Choice:
         raise TypeError(decision)
     target = decision.target
     manifest = latest.view.manifest(name, target.version, platform)
-    planner.check_manifest(manifest, product=name, target=target, facts=latest.known)
+    fitting.check_manifest(manifest, product=name, target=target, facts=latest.known)
     return Choice(manifest, latest.view.signed(name, target.version, platform))
 
 

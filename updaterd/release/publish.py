@@ -19,7 +19,7 @@ from updaterd.core.manifest import Manifest
 from updaterd.core.pace import Pace
 from updaterd.release import attestations, build
 from updaterd.release.build import Built, Progress
-from updaterd.release.channels import steering
+from updaterd.release.channels import steering, withdrawal
 from updaterd.release.channels.offers import offer
 from updaterd.release.channels.steering import newest
 from updaterd.release.order import (
@@ -218,7 +218,7 @@ def check_not_back(pointer: ChannelPointer, manifest: Manifest) -> None:
 
 
 def yank(catalog: Catalog, version: str) -> list[ChannelPointer]:
-    """Withdraw a release everywhere; see `steering.yank`.
+    """Withdraw a release everywhere; see `withdrawal.yank`.
 
     Returns:
         The pointers that changed.
@@ -226,4 +226,4 @@ def yank(catalog: Catalog, version: str) -> list[ChannelPointer]:
     Raises:
         BrokenError: there is no such release.
     """
-    return [channel.pointer for channel in steering.yank(catalog, version)]
+    return [channel.pointer for channel in withdrawal.yank(catalog, version)]

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from updaterd.core import pace as paces
 from updaterd.core.channel import ChannelPointer, Offer, Rollout
 from updaterd.core.decision import Act, Block, Current, Facts, Wait
+from updaterd.core.fitting import check_manifest
 from updaterd.core.json_fields import Fields
 from updaterd.core.manifest import Full, Manifest
 from updaterd.core.pace import Pace, Step
-from updaterd.core.planner import check_manifest, decide, pending_since
+from updaterd.core.planner import decide, pending_since
 from updaterd.core.rollout import cohort, salt_of
 from updaterd.errors import MalformedError, TransientError
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from updaterd.core.channel import ChannelPointer, Offer, Rollout
 from updaterd.core.decision import Act, Block, Current, Facts, Refuse, Wait
+from updaterd.core.fitting import check_manifest
 from updaterd.core.manifest import Full, Manifest
 from updaterd.core.names import version_key
-from updaterd.core.planner import check_manifest, decide
+from updaterd.core.planner import decide
 from updaterd.errors import RejectedError
 
 NOW = 1_800_000_000.0

@@ -14,7 +14,6 @@ from updaterd.core.plan import Plan
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release.channels import bases, offers, stones
 from updaterd.release.repository.catalog import Catalog
-from updaterd.release.repository.releases import Listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +123,7 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
     )
     if standing is not None and not (wish.back and platforms & later):
         return _left_standing(catalog, before, pointer, standing, platforms)
-    _check_floor(catalog, channel, wish.version, listed.seq)
+    check_floor(catalog, channel, wish.version, listed.seq)
     changed = offers.offer(
         pointer,
         wish.version,
@@ -181,71 +180,6 @@ def _left_standing(
     changed = replace(pointer, releases=offers.needed([wider, *below]))
     steered = settled(catalog, before, changed)
     return replace(steered, notes=(note, *steered.notes))
-
-
-def reach(  # noqa: PLR0913 - what can be said of a rollout
-    catalog: Catalog,
-    channel: str,
-    permille: int | None = None,
-    window_s: int | None = None,
-    *,
-    tags: tuple[str, ...] | None = None,
-    force: bool = False,
-) -> Steered:
-    """Return a channel whose newest offer reaches more machines, or fewer.
-
-    What is None stays as it is.
-
-    Raises:
-        BrokenError: it offers nothing.
-        RejectedError: the others would be left with what is not offered to them; or it
-            would reach fewer, which takes `force`.
-    """
-    before, pointer = catalog.pointer(channel), spelled_out(catalog, channel)
-    top = newest(pointer)
-    catalog.require(top.version)
-    permille = top.rollout.permille if permille is None else permille
-    tags = top.rollout.tags if tags is None else tags
-    if not force:
-        _check_wider(pointer, top, permille, tags)
-    changed = offers.offer(
-        pointer,
-        top.version,
-        top.seq,
-        permille=permille,
-        window_s=top.rollout.window_s if window_s is None else window_s,
-        urgency=top.urgency,
-        platforms=top.platforms,
-        tags=tags,
-        pace=top.pace,
-    )
-    return settled(catalog, before, changed)
-
-
-def _check_wider(
-    pointer: ChannelPointer, top: Offer, permille: int, tags: tuple[str, ...]
-) -> None:
-    """Refuse to take a release from machines that it was offered to.
-
-    Raises:
-        RejectedError: that is what it would do.
-    """
-    rollout = top.rollout
-    dropped = sorted(set(rollout.tags) - set(tags)) if permille < EVERYBODY else []
-    if permille >= rollout.permille and not dropped:
-        return
-    cause = f"from {rollout.permille} of 1000 machines to {permille}"
-    if permille >= rollout.permille:
-        cause = f"by those tagged {', '.join(dropped)}"
-    raise RejectedError(
-        f"{pointer.product}/{pointer.channel}: this would narrow the rollout of "
-        f"{top.version} {cause}",
-        means="machines that installed it keep it, as long as it is on offer at all; "
-        "what it does to them goes on. Nothing was changed",
-        do="to stop it: `updaterd release pause`; to take it back from all: `yank`; "
-        "if narrowing is what you want: --force",
-        code="narrower",
-    )
 
 
 def _unreached(before: ChannelPointer, changed: ChannelPointer) -> ChannelPointer:
@@ -316,10 +250,10 @@ def settled(
                 "the rollout does not reach get nothing"
             )
     whole = replace(changed, releases=offers.needed(bases.merged(complete)))
-    return _laid(catalog, before, whole, notes)
+    return laid(catalog, before, whole, notes)
 
 
-def _laid(
+def laid(
     catalog: Catalog, before: ChannelPointer, whole: ChannelPointer, notes: list[str]
 ) -> Steered:
     """Return a channel with its mark and its stepping stones."""
@@ -388,7 +322,12 @@ def check_platforms(
         )
 
 
-def _check_floor(catalog: Catalog, channel: str, version: str, seq: int) -> None:
+def check_floor(catalog: Catalog, channel: str, version: str, seq: int) -> None:
+    """Refuse a release that machines of the channel would not go back to.
+
+    Raises:
+        RejectedError: it is below the floor.
+    """
     floor = catalog.floor(channel)
     if seq < floor:
         raise RejectedError(
@@ -420,106 +359,3 @@ def promotion(catalog: Catalog, source: str, wish: Wish | None = None) -> Wish:
     wish = wish or Wish(version=top.version)
     urgency = "critical" if "critical" in {wish.urgency, top.urgency} else "normal"
     return replace(wish, version=top.version, platforms=top.platforms, urgency=urgency)
-
-
-def yank(catalog: Catalog, version: str, to: str | None = None) -> list[Steered]:
-    """Withdraw a release from every channel and from its role.
-
-    A channel that lacks something for everybody then goes back to the newest release
-    that it offered them before, or to the one that is named.
-
-    Args:
-        catalog: of the product.
-        version: the release.
-        to: what channels that offered it offer to everybody instead.
-
-    Returns:
-        The channels that change.
-
-    Raises:
-        BrokenError: there is no such release.
-        RejectedError: what is named is the release itself, or below the floor of a
-            channel that offers it.
-    """
-    entry = catalog.require(version)
-    if to == version:
-        raise RejectedError(
-            f"{version} is what is to be withdrawn",
-            do="name another release, or none: each channel goes back by itself",
-            code="usage",
-        )
-    instead = catalog.require(to) if to is not None else None
-    names = catalog.channels()
-    spelled = {name: spelled_out(catalog, name) for name in names}
-    made_for = {name: offers.platforms_of(spelled[name]) for name in names}
-    catalog.drop(version)
-    channels = []
-    for name in names:
-        before = catalog.pointer(name)
-        offered = spelled[name].releases
-        remaining = tuple(offer for offer in offered if offer.version != version)
-        if len(remaining) < len(offered):
-            if instead is not None:
-                remaining = _with_instead(
-                    catalog, before, remaining, instead, made_for[name]
-                )
-            steered = _refilled(
-                catalog, before, remaining, made_for=made_for[name], seq=entry.seq
-            )
-        else:  # it may have led to what is on offer
-            steered = _laid(catalog, before, before, [])
-        if not steered.changed:
-            continue
-        channels.append(steered)
-        catalog.point(channels[-1].pointer)
-    return channels
-
-
-def _with_instead(
-    catalog: Catalog,
-    before: ChannelPointer,
-    remaining: tuple[Offer, ...],
-    instead: Listed,
-    made_for: Collection[str],
-) -> tuple[Offer, ...]:
-    """Return the offers of a channel with one for everybody that was named.
-
-    Raises:
-        RejectedError: its machines would refuse it.
-    """
-    _check_floor(catalog, before.channel, instead.version, instead.seq)
-    platforms = set(catalog.releases()[1][instead.version]) & set(made_for)
-    changed = offers.offer(
-        replace(before, releases=remaining),
-        instead.version,
-        instead.seq,
-        platforms=platforms or made_for,
-        pace=catalog.pace(instead.version, platforms),
-    )
-    return changed.releases
-
-
-def _refilled(
-    catalog: Catalog,
-    before: ChannelPointer,
-    remaining: tuple[Offer, ...],
-    *,
-    made_for: Collection[str],
-    seq: int,
-) -> Steered:
-    """Return a channel without a release, with what its machines get instead."""
-    complete, notes = list(remaining), []
-    bare = replace(before, releases=remaining)
-    for platform, lowest in offers.baseless(bare, made_for).items():
-        below = min(lowest or seq, seq)
-        base = bases.base_of(catalog, before.channel, platform, below)
-        if base is not None:
-            complete.append(base)
-            continue
-        notes.append(
-            f"nothing that {before.product}/{before.channel} offered before is left "
-            f"for {platform}: machines that have the withdrawn release keep it until "
-            "the next push"
-        )
-    whole = replace(before, releases=offers.needed(bases.merged(complete)))
-    return _laid(catalog, before, whole, notes)

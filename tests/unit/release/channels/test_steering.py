@@ -11,7 +11,7 @@ from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import File
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.release import publish
-from updaterd.release.channels import offers, steering
+from updaterd.release.channels import offers, withdrawal
 from updaterd.release.keychange import change as keychange
 from updaterd.release.keychange import edits
 from updaterd.release.repository.history import FIELD
@@ -100,7 +100,7 @@ def test_yank_needs_no_key_of_a_channel_that_does_not_offer_the_release(channel)
     channel.push("1.1.0-beta", name="beta")
     channel.push("1.1.0")
     repository, catalog = channel.open()
-    steering.yank(catalog, "1.1.0")
+    withdrawal.yank(catalog, "1.1.0")
     assert "acme.stable" in repository.changed
     assert "acme.beta" not in repository.changed
 

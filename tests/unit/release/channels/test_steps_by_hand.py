@@ -12,7 +12,7 @@ from updaterd.core.decision import Facts
 from updaterd.core.json_fields import Fields
 from updaterd.core.planner import decide
 from updaterd.errors import MalformedError, RejectedError
-from updaterd.release.channels import steering
+from updaterd.release.channels import widening, withdrawal
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def channel(publisher):
 
 def reach(channel, *values, **more):
     repository, catalog = channel.open()
-    steered = steering.reach(catalog, "stable", *values, **more)
+    steered = widening.reach(catalog, "stable", *values, **more)
     catalog.point(steered.pointer)
     repository.commit()
     return channel.pointer().releases[0].rollout
@@ -75,7 +75,7 @@ def test_a_release_is_withdrawn_in_favour_of_one_that_is_named(channel):
     channel.push("1.1.0")
     channel.push("1.2.0")
     repository, catalog = channel.open()
-    steering.yank(catalog, "1.2.0", "1.0.0")
+    withdrawal.yank(catalog, "1.2.0", "1.0.0")
     repository.commit()
     assert channel.says() == [("1.0.0", 1000, [PLATFORM])]
 
@@ -85,7 +85,7 @@ def test_what_is_named_instead_leaves_no_platform_without(channel):
     channel.push("1.1.0", PLATFORM, ARM)
     channel.push("1.2.0", PLATFORM, ARM)
     repository, catalog = channel.open()
-    steering.yank(catalog, "1.2.0", "1.0.0")
+    withdrawal.yank(catalog, "1.2.0", "1.0.0")
     repository.commit()
     assert channel.says() == [("1.1.0", 1000, [ARM]), ("1.0.0", 1000, [PLATFORM])]
 
@@ -94,7 +94,7 @@ def test_nothing_below_the_floor_nor_the_release_itself_comes_instead(channel):
     channel.push("1.1.0")
     channel.push("1.2.0", floor_seq=2)
     for code, instead in (("below_floor", "1.0.0"), ("usage", "1.2.0")):
-        refused(code, steering.yank, channel.open()[1], "1.2.0", instead)
+        refused(code, withdrawal.yank, channel.open()[1], "1.2.0", instead)
 
 
 def test_machines_say_why_a_channel_is_paused(channel):

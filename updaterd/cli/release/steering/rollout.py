@@ -59,9 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Change whom the newest offer reaches."""
 
     def change(catalog: "Catalog") -> "Steered":
-        from updaterd.release.channels import steering
+        from updaterd.release.channels import widening
 
-        steered = steering.reach(
+        steered = widening.reach(
             catalog,
             arguments.channel,
             arguments.permille,

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from updaterd.errors import UpdaterError
     from updaterd.release import publish
-    from updaterd.release.channels import manifests, steering
+    from updaterd.release.channels import manifests, withdrawal
     from updaterd.release.repository.draft import Draft
 
     workspace = opening.workspace(arguments)
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.dry_run
             else publish.catalog_of(workspace, repository, arguments.product)
         )
-        changed = steering.yank(catalog, arguments.version, arguments.instead)
+        changed = withdrawal.yank(catalog, arguments.version, arguments.instead)
         _foretell(arguments, changed)
         if arguments.dry_run:
             return 0
