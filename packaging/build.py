@@ -212,6 +212,7 @@ class Build:
             "updaterd-api.socket",
         ):
             place(REPO / "systemd" / name, root / "usr/lib/systemd/system" / name)
+            place(REPO / "systemd/user" / name, root / "usr/lib/systemd/user" / name)
         self.manuals(root)
         papers = root / "usr/share/doc/updaterd"
         for path in REPO.glob("docs/**/*.md"):

@@ -120,6 +120,7 @@ COMMANDS = (
         "writes",
         "desktop",
     ),
+    Command("kit", "machine", "install or take away what a kit is for"),
     Command("self-test", "machine", "test whether this updaterd works on this machine"),
     Command("release", "release", "make, sign, publish and steer releases"),
     Command("bundle", "release", "look into a bundle, or make its tree, by hand"),

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
             sys.stdout.write(status.encode(document).decode())
             return code
-        page = render(document, wall_clock())
+        page = render(document, wall_clock(), start=_start(arguments))
         if not arguments.watch:
             print(page)
             return code
@@ -213,7 +213,16 @@ def _published(path: Path) -> dict[str, Any] | None:
     return document if whole and document.get("schema") == SCHEMA else None
 
 
-def render(document: dict[str, Any], now: float) -> str:
+def _start(arguments: argparse.Namespace) -> str:
+    """Return the command that starts the daemon which was asked about."""
+    from updaterd import config
+
+    return config.starting(Path(directories_from(arguments).config))
+
+
+def render(
+    document: dict[str, Any], now: float, *, start: str = "systemctl start updaterd"
+) -> str:
     """Return the document as a page for a person."""
     from updaterd import status
     from updaterd.core.text import printable
@@ -222,7 +231,7 @@ def render(document: dict[str, Any], now: float) -> str:
     if _is_old(document["generated_at"], now):
         age = _ago(document["generated_at"], now)
         lines.append(f"  as of     {age}, when the daemon last published this")
-    lines.append(f"  feed      {_feed(document, now)}")
+    lines.append(f"  feed      {_feed(document, now, start)}")
     lines.append(f"            {document['feed']['url']}")
     waiting, bad = document["feed"].get("pending"), document["feed"].get("quarantined")
     if waiting or bad:
@@ -280,9 +289,9 @@ def local(moment: str) -> str:
         return moment  # no such moment in any calendar: as it is
 
 
-def _feed(document: dict[str, Any], now: float) -> str:
+def _feed(document: dict[str, Any], now: float, start: str) -> str:
     if not document["daemon"]["running"]:
-        return "the daemon is not running; start it with `systemctl start updaterd`"
+        return f"the daemon is not running; start it with `{start}`"
     connection = document["feed"]["connection"]
     cursor = document["feed"].get("cursor")
     last = f", last event {cursor}" if cursor else ""

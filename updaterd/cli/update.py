@@ -98,6 +98,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="signed metadata that came with an event: timestamp.json, snapshot.json",
     )
+    parser.add_argument(
+        "--from",
+        dest="carried",
+        type=Path,
+        metavar="DIR",
+        help="make the first install from a copy of the repository's files, such as a "
+        "kit brings along, without a network: signed as ever, and as new as it was "
+        "then. What is installed already is left to the repository itself",
+    )
     parser.epilog = EXIT_CODES
     add_machine_options(parser)
 
@@ -118,13 +127,21 @@ def run(arguments: argparse.Namespace) -> int:
         to=arguments.to,
         dry=arguments.explain,
         pushed=_pushed(arguments.pushed),
+        as_of=_signed_at(arguments.carried) if arguments.carried else None,
     )
     names = chosen_products(settings, arguments.product)
-    return bring(settings, names, request, as_json=arguments.json)
+    return bring(
+        settings, names, request, as_json=arguments.json, carried=arguments.carried
+    )
 
 
 def bring(
-    settings: "Settings", names: list[str], request: "Request", *, as_json: bool
+    settings: "Settings",
+    names: list[str],
+    request: "Request",
+    *,
+    as_json: bool,
+    carried: Path | None = None,
 ) -> int:
     """Bring each product to its target; return the worst exit code."""
     from updaterd.errors import UpdaterError
@@ -133,8 +150,9 @@ def bring(
     worst, changed = EXIT_CURRENT, False
     if not names and not as_json:
         print(f"no product is configured in {settings.directories.config}")
-    with closing(Machine(settings, teller(as_json=as_json))) as machine:
-        for name in names:
+    on = Machine(settings, teller(as_json=as_json), carried=carried)
+    with closing(on) as machine:
+        for name in _due(machine, names, carried, as_json=as_json):
             try:
                 with machine.telling(name) as services:
                     outcome = update.update(settings.products[name], services, request)
@@ -162,6 +180,20 @@ def bring(
     return worst
 
 
+def _due(
+    machine: "Machine", names: list[str], carried: Path | None, *, as_json: bool
+) -> list[str]:
+    """Return the products that are to be brought: a first install, of what came."""
+    if carried is None:
+        return names
+    journal = machine.services.journal
+    missing = [name for name in names if journal.installed(name) is None]
+    for name in names:
+        if name not in missing and not as_json:
+            print(f"{name}: is installed; what was carried here is not needed")
+    return missing
+
+
 def _exit_of_block(machine: "Machine", product: str) -> int:
     """Return the exit code that `status` ends with for the same."""
     from updaterd import status
@@ -179,9 +211,16 @@ class Machine:
             be used.
     """
 
-    def __init__(self, settings: "Settings", teller: "Teller") -> None:
+    def __init__(
+        self,
+        settings: "Settings",
+        teller: "Teller",
+        *,
+        carried: Path | None = None,
+    ) -> None:
         from updaterd.files import places
         from updaterd.net import Fetcher
+        from updaterd.net.folder import Folder
         from updaterd.pipeline.machine import open_services
         from updaterd.store.journal import Journal
         from updaterd.store.rebuild import open_or_rebuild
@@ -214,6 +253,7 @@ class Machine:
             origin=settings.trust.repository,
             redirect_hosts=settings.download.redirect_hosts,
             max_rate=settings.download.max_rate,
+            way=Folder(settings.trust.repository, carried) if carried else None,
         )
         self.services: Services = open_services(
             settings,
@@ -362,6 +402,34 @@ class _Files:
     @property
     def snapshot(self) -> bytes | None:
         return self._read(layout.SNAPSHOT, 256 * 1024)
+
+
+def _signed_at(folder: Path) -> float | None:
+    """Return when a carried repository was signed; None: it does not say.
+
+    Its signatures expire within days, and a kit lies about for longer. What it says of
+    the time is signed, too: whoever changed it would need the keys.
+
+    Raises:
+        BrokenError: it is not one.
+    """
+    from tuf.api.metadata import Metadata, Timestamp
+
+    from updaterd.errors import BrokenError
+    from updaterd.trust.clock import signed_at
+
+    path = folder / layout.METADATA / layout.TIMESTAMP
+    try:
+        return (
+            signed_at(Metadata[Timestamp].from_bytes(path.read_bytes()).signed) or None
+        )
+    except Exception as error:
+        raise BrokenError(
+            f"{folder} holds no files of a repository: {error}",
+            means="nothing was installed",
+            do="name the folder that has `metadata/`; or leave --from out",
+            code="not_a_copy",
+        ) from error
 
 
 def _pushed(folder: Path | None) -> "Pushed | None":

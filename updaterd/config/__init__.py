@@ -17,6 +17,7 @@ from updaterd.config.places import (
     chosen,
     directories,
     find_config,
+    starting,
     system_name,
     vendors,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "merged",
     "read",
     "sources",
+    "starting",
     "system_name",
 ]
 

@@ -78,6 +78,18 @@ def _user_path(kind: str, name: str = _SYSTEM_CONFIG.name) -> Path:
     return path
 
 
+def starting(file: Path) -> str:
+    """Return the command that starts the daemon which has a configuration."""
+    name = system_name(file)
+    manager = "systemctl"
+    if not name and (name := _user_name(file)):
+        manager = "systemctl --user"
+    if not name:
+        return f"updaterd run --config {file}"
+    first, dash, rest = name.partition("-")
+    return f"{manager} start {first}@{rest}" if dash else f"{manager} start {first}"
+
+
 def vendors(file: Path) -> tuple[Path, ...]:
     """Return where packages put fragments for the daemon of `file`, weakest first.
 

@@ -50,6 +50,7 @@ class Fetcher:
         origin: address whose scheme, host and port the headers are for.
         deadline_s: seconds for a small request, where a call does not say.
         window_s: seconds of waiting over which a minimum rate is judged.
+        way: carries the requests, in place of a network: `folder.Folder`.
         max_rate: bytes of bodies a second, over everything that is fetched; None:
             as fast as it comes. No deadline counts the waits that this makes.
         clock: seconds, never going back.
@@ -71,6 +72,7 @@ class Fetcher:
         deadline_s: float = DEADLINE_S,
         window_s: float = WINDOW_S,
         max_rate: int | None = None,
+        way: Asking | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -84,7 +86,7 @@ class Fetcher:
             self._headers.update(read_headers(headers_file))
         self._origin = origin_of(origin) if origin else None
         self._redirect_hosts = redirect_hosts
-        self._way = _way(ca_file, proxy)
+        self._way = way or _way(ca_file, proxy)
         self.requests = 0
         self.received = 0
 

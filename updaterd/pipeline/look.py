@@ -181,7 +181,7 @@ def _is_same(view: View, decision: Decision, staged: Choice) -> bool:
 def _refresh(run: Run, request: Request) -> View:
     """Return the repository's word, and journal what it says about itself."""
     view = run.services.trust().refresh(
-        now=datetime.fromtimestamp(run.services.clock(), UTC),
+        now=datetime.fromtimestamp(request.as_of or run.services.clock(), UTC),
         pushed=request.pushed,
         heard=run.journal.times(),
     )

@@ -33,6 +33,8 @@ class Request:
         to: the release that a person named; "": what the channel offers.
         dry: only say what would be done (`check`, `update --explain`).
         pushed: metadata that came with the event, unverified.
+        as_of: Unix seconds at which the repository is judged, where it was carried
+            here and could not be renewed; None: now.
     """
 
     trigger: str = "manual"
@@ -41,6 +43,7 @@ class Request:
     to: str = ""
     dry: bool = False
     pushed: Pushed | None = None
+    as_of: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 """Codes of the publisher's tools: nothing was published."""
 
 ROWS = """
+kit: a kit cannot be made of what its file says | correct the file that is named
 announcement_refused: the feed refused the announcement | do what the feed says
 bundle_not_listed: the manifest does not list that bundle | name the right manifest
 attests_another: an attestation is about something else than the release

@@ -50,6 +50,8 @@ mode_refused: the system forbids a mode that the owner allows
 label_in_use: the active release is not what was signed under its name: it is damaged,
   or its publisher gave the name to another tree
   | `updaterd verify PRODUCT --repair`; publish the other tree as a version of its own
+not_a_copy: what `update --from` names is no copy of a repository's files
+  | name the folder that has `metadata/`
 not_removable: updaterd does not remove itself | remove its package
 not_stopped: a unit of a product that is to be removed does not stop
   | see `systemctl status` of it; the next run goes on

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kit: what is in it, that it is the same each time, and what it refuses to run."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+
+import pytest
+from fakes.origin import Origin
+from fakes.tools import need
+
+from updaterd.release.kits import contents, deb, description, making
+
+KIT = """
+[kit]
+version = "1.0"
+publisher = "Acme Ltd <it@acme.example>"
+unit_files = ["acme.service"]
+[updaterd]
+packages = ["updaterd_0.2.0_amd64.deb", "updaterd_0.2.0_arm64.deb"]
+url = "https://updates.acme.example/kits"
+[feed]
+url = "https://updates.acme.example/v1/events"
+[trust]
+repository = "https://updates.acme.example/repo"
+[schedule]
+window = "Mon..Fri 01:00-05:00"
+[products.acme]
+root = "/opt/acme"
+units = ["acme.service"]
+health = { command = ["{root}/current/bin/check", "\\"'\\u00e4"] }
+require_attestation = { predicate_type = "https://slsa.dev/provenance/v1", key = "/k" }
+"""
+# stands for updaterd: it notes what it is asked for
+STAND_IN = """
+import os, sys
+with open(os.path.expanduser("~/asked"), "a") as file:
+    print(*sys.argv[1:], file=file)
+"""
+
+
+def package() -> bytes:
+    """Return a package like updaterd's, with a program that stands for it."""
+    need("xz", "xz-utils")
+    files = {
+        "usr/lib/updaterd/site/updaterd/__init__.py": contents.File(b""),
+        "usr/lib/updaterd/site/updaterd/__main__.py": contents.File(STAND_IN.encode()),
+        "usr/lib/systemd/user/updaterd@.service": contents.File(
+            b"[Service]\nExecStart=/usr/bin/updaterd run\n"
+        ),
+    }
+    data = subprocess.run(
+        ["xz", "-1", "-c"],
+        input=deb.tar(files, 0, packed=False),
+        capture_output=True,
+        check=True,
+    ).stdout
+    members = (("debian-binary", b"2.0\n"), ("data.tar.xz", data))
+    return b"!<arch>\n" + b"".join(deb._member(n, d, 0) for n, d in members)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("publisher")
+    (folder / "kit.toml").write_text(KIT)
+    (folder / "acme.service").write_text(
+        "[Service]\nExecStart={root}/current/bin/acme\n[Install]\nWantedBy={target}\n"
+    )
+    for arch in ("amd64", "arm64"):
+        (folder / f"updaterd_0.2.0_{arch}.deb").write_bytes(package())
+    return folder
+
+
+def describe(folder, text=None, product="acme"):
+    path = folder / "kit.toml"
+    if text is not None:
+        path = folder / "other.toml"
+        path.write_text(text)
+    return description.describe(path, product, b'{"signed": "a root"}')
+
+
+def make(folder, out, forms=("deb", "sh"), carried=None):
+    return making.write(
+        describe(folder),
+        out,
+        forms=forms,
+        carried=carried or {},
+        platform="linux-x86_64",
+    )
+
+
+@pytest.mark.parametrize("carried", [{}, {"metadata/timestamp.json": b"{}"}])
+def test_the_same_input_gives_the_same_bytes(folder, tmp_path, carried):
+    made = [make(folder, tmp_path / name, carried=carried) for name in ("a", "b")]
+
+    assert [p.read_bytes() for p in made[0]] == [p.read_bytes() for p in made[1]]
+
+
+def test_the_configuration_in_a_package_says_what_the_file_said(folder):
+    files = contents.of_machine(describe(folder), {})
+
+    text = files["usr/lib/updaterd-acme/conf.d/50-acme.toml"].data.decode()
+    written, meant = tomllib.loads(text), tomllib.loads(KIT)
+    del meant["kit"], meant["updaterd"]
+    meant["trust"]["root"] = "/usr/lib/updaterd-acme/root.json"
+    command = ["/opt/acme/current/bin/check", "\"'ä"]
+    meant["products"]["acme"]["health"]["command"] = command
+    assert meant == written
+    unit = files["usr/lib/systemd/system/acme.service"].data.decode()
+    assert "ExecStart=/opt/acme/current/bin/acme" in unit
+    assert "WantedBy=multi-user.target" in unit
+
+
+def test_debians_own_tool_reads_the_package(folder, tmp_path):
+    tool = need("dpkg-deb", "dpkg")
+    (path, *_) = make(folder, tmp_path, forms=("deb",))
+    asked = ("Package", "Version", "Architecture", "Depends")
+
+    fields = [
+        subprocess.run(
+            [tool, "--field", path, name], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in asked
+    ]
+    subprocess.run([tool, "--raw-extract", path, tmp_path / "out"], check=True)
+
+    assert ["acme-setup", "1.0", "all"] == fields[:3]
+    assert fields[3].endswith(", polkitd | policykit-1")
+    script = tmp_path / "out/DEBIAN/postinst"
+    assert os.access(script, os.X_OK)
+    assert (tmp_path / "out/usr/lib/updaterd-acme/root.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ("/opt/acme", "opt/acme", "must be an absolute path"),
+        ("[feed]", "[fed]", "feed"),
+        ("[products.acme]", "[products.other]", "no other product"),
+        ('repository = "', 'root = "/x"\nrepository = "', "without `root`"),
+        ('version = "1.0"', 'version = "1 0"', "kit.version"),
+        ("Acme Ltd <it@acme.example>", "Acme\\nX: y", "kit.publisher"),
+        ("acme.service", "../../etc/passwd\\n", "kit.unit_files"),
+        ("_amd64.deb", "_z80.deb", "no package of updaterd"),
+        ('version = "1.0"', 'version = "1.0"\nuser_rot = "~/x"', "not a known"),
+        ('version = "1.0"', 'version = "1.0"\nuser_root = "/x"', "user_root"),
+    ],
+)
+def test_what_a_machine_would_refuse_makes_no_kit(folder, before, after, why):
+    with pytest.raises(description.KitError, match=why):
+        describe(folder, KIT.replace(before, after, 1))
+
+
+@pytest.mark.parametrize("name", sorted(description.TAKEN))
+def test_names_of_updaterds_own_are_refused(folder, name):
+    """A kit `feed` would have the feed server's user, who has its keys' folder."""
+    with pytest.raises(description.KitError):
+        describe(folder, KIT.replace("[products.acme]", f"[products.{name}]"), name)
+
+
+# -- the installer for a shell
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    if os.geteuid() == 0:
+        os.chown(home, 65534, 65534)
+        for path in (tmp_path, *tmp_path.parents[:3]):
+            path.chmod(0o755)
+    return home
+
+
+def install(script, home, *words, python=sys.executable):
+    """Run the installer as somebody who is not root, with a Python of our own."""
+    script = shutil.copy(script, home.parent / "acme-setup.sh")
+    plain = os.path.realpath(python)
+    bin_ = home.parent / "bin"
+    bin_.mkdir(exist_ok=True)
+    (bin_ / "python3").unlink(missing_ok=True)
+    (bin_ / "python3").symlink_to(plain)
+    nobody = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    return subprocess.run(
+        ["sh", script, *words],
+        env={"HOME": str(home), "PATH": f"{bin_}:/usr/bin:/bin"},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        **nobody,
+    )
+
+
+def files_in(home):
+    return sorted(
+        str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()
+    )
+
+
+def of_these(made, name):
+    (path,) = (path for path in made if path.name == name)
+    return path
+
+
+@pytest.fixture(scope="module")
+def offline(folder, tmp_path_factory):
+    carried = {"metadata/timestamp.json": b"{}"}
+    made = make(folder, tmp_path_factory.mktemp("kits"), carried=carried)
+    return of_these(made, "acme-setup-offline.sh")
+
+
+def test_a_person_gets_all_of_it_and_loses_all_of_it(offline, home):
+    done = install(offline, home, "--user")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "kit up acme\n" == (home / "asked").read_text()
+    own = home / ".local/share/updaterd-acme"
+    written = tomllib.loads((own / "conf.d/50-acme.toml").read_text())
+    assert str(home / ".local/opt/acme") == written["products"]["acme"]["root"]
+    assert (own / written["trust"]["root"]).exists()
+    assert (own / "release/metadata/timestamp.json").exists()
+    units = home / ".local/share/systemd/user"
+    assert "WantedBy=default.target" in (units / "acme.service").read_text()
+    start = f"ExecStart={home}/.local/share/updaterd/runtime/current/bin/python -I -m"
+    assert start in (units / "updaterd@.service").read_text()
+    assert os.access(home / ".local/bin/updaterd", os.X_OK)
+
+    done = install(offline, home, "--user", "--remove")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "kit down --purge acme" in (home / "asked").read_text()
+    assert ["asked"] == files_in(home)
+
+
+def test_a_kit_that_goes_leaves_what_another_needs(offline, home):
+    other = home / ".local/share/updaterd-other"
+    assert 0 == install(offline, home, "--user").returncode
+    other.mkdir()
+    (other / "installed-files").write_text("")
+
+    assert 0 == install(offline, home, "--user", "--remove").returncode
+
+    assert (home / ".local/share/systemd/user/updaterd@.service").exists()
+    assert (home / ".local/share/updaterd/runtime/current/bin/python").exists()
+    assert not (home / ".local/share/updaterd-acme").exists()
+
+
+@pytest.mark.parametrize("how", ["cut", "changed", "cut in the program", "piped"])
+def test_a_file_that_is_not_whole_does_nothing(offline, home, tmp_path, how):
+    data = offline.read_bytes()
+    script = tmp_path / "broken.sh"
+    script.write_bytes({
+        "cut": data[:-1000],
+        "changed": data[:-3000] + b"!" + data[-2999:],
+        "cut in the program": data[:9000],
+        "piped": data,
+    }[how])  # fmt: skip
+    if how == "piped":
+        with script.open("rb") as file:
+            done = subprocess.run(
+                ["sh"], stdin=file, capture_output=True, text=True, check=False,
+                cwd=home, env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
+            )  # fmt: skip
+        assert "save this to a file" in done.stderr
+    else:
+        done = install(script, home, "--user")
+
+    assert done.returncode != 0
+    assert [] == files_in(home)
+
+
+def test_other_bytes_than_were_pinned_are_not_run(folder, home, tmp_path):
+    """Whoever serves updaterd's package can change it, and nobody runs that."""
+    served = tmp_path / "served"
+    with Origin(served) as origin:
+        text = KIT.replace("https://updates.acme.example/kits", origin.url)
+        kit = describe(folder, text)
+        made = making.write(
+            kit, served, forms=("sh",), carried={}, platform="linux-x86_64"
+        )
+        script = of_these(made, "acme-setup.sh")
+        assert 0 == install(script, home, "--user").returncode
+        assert 0 == install(script, home, "--user", "--remove").returncode
+        (home / "asked").unlink()
+        for path in served.glob("updaterd_*.deb"):
+            path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+        done = install(script, home, "--user")
+
+        assert "is not what its publisher pinned" in done.stderr
+        assert [] == files_in(home)
+
+
+def test_root_and_persons_are_told_apart(offline, home):
+    done = install(offline, home)
+
+    assert done.returncode == 1
+    assert "must run as root" in done.stderr
+    assert [] == files_in(home)
+
+
+def test_a_tar_lists_each_folder_once():
+    raw = deb.tar({"a/b/c": contents.File(b"1"), "a/b/d": contents.File(b"2")}, 7)
+    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
+        names = archive.getnames()
+
+    assert ["." , "./a", "./a/b", "./a/b/c", "./a/b/d"] == names  # fmt: skip

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`updaterd kit`: what the scripts of a kit's package do, in one place.
+
+A kit brings files: a fragment of the configuration, the first root, units. `up` makes
+an application of them, `down` takes it away again. Each step is one that a person could
+type, and doing it twice is doing it once: a script that was killed is run again.
+"""
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from updaterd import config
+from updaterd.cli import EXIT_ERROR
+
+if TYPE_CHECKING:
+    from updaterd.core.settings import Settings
+
+_PACKAGED = "/usr/bin/updaterd"
+_OWN = "/usr/lib/updaterd/"
+_CARRIED = "release"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    up = actions.add_parser(
+        "up",
+        help="install what a kit is for, and keep it up to date",
+        description="Grants its daemon what it needs, installs the product, from the "
+        "kit if that carries it, and starts the daemon and the product's units. Where "
+        "the product cannot be installed now, the daemon does it later.",
+    )
+    down = actions.add_parser(
+        "down",
+        help="take away what `up` made",
+        description="Stops the daemon and the product's units, removes the product as "
+        "`updaterd remove` does, and takes back what was granted.",
+    )
+    for action in (up, down):
+        action.add_argument("name", metavar="NAME", help="the kit: its product's name")
+    down.add_argument(
+        "--purge",
+        action="store_true",
+        help="forget, too, what its daemon knew: the journal, what was signed",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it.
+
+    Raises:
+        ConfigError: there is no such kit here.
+    """
+    file = config.chosen(None, daemon=arguments.name)
+    settings = config.load(file)
+    kit = _Kit(arguments.name, settings)
+    return kit.up() if arguments.action == "up" else kit.down(purge=arguments.purge)
+
+
+class _Kit:
+    """A kit's daemon and product on this machine, or of this person."""
+
+    def __init__(self, name: str, settings: "Settings") -> None:
+        self._name = name
+        self._product = settings.products[name]
+        self._where = settings.directories
+        self._unit = f"updaterd@{name}.service"
+        self._is_system = bool(config.system_name(Path(self._where.config)))
+        self._command = (
+            [_PACKAGED]
+            if sys.executable.startswith(_OWN)
+            else [sys.executable, "-I", "-m", "updaterd"]
+        )
+
+    def up(self) -> int:
+        """Make it work; return the exit code."""
+        if self._is_system:
+            self._systemctl("daemon-reload")
+            if code := self._updaterd("config", "grant", "--write"):
+                return code
+        carried = self._carried()
+        words = ["--from", str(carried)] if carried else []
+        code = self._updaterd("update", self._name, "--now", *words)
+        if code not in (0, 10):
+            print(
+                f"{self._name} could not be installed now; its daemon tries again, and "
+                f"`updaterd status --daemon {self._name}` says how that goes"
+            )
+        self._systemctl("daemon-reload")
+        for unit in (*self._product.units, self._unit):
+            self._systemctl("enable", unit)
+        self._systemctl("restart", self._unit)
+        # a release that was on disk before did not start them
+        for unit in self._product.units if code == 0 else ():
+            self._systemctl("start", unit)
+        if not self._has_manager():
+            start = config.starting(Path(self._where.config))
+            print(f"no systemd to ask here: nothing was started; later: {start}")
+        return 0
+
+    def down(self, *, purge: bool) -> int:
+        """Take it away; return the exit code."""
+        self._systemctl("disable", "--now", self._unit)
+        for unit in self._product.units:
+            self._systemctl("disable", unit)
+        if code := self._updaterd("remove", self._name, "--json", quiet=True):
+            return code
+        print(f"{self._name} is removed from {self._product.root}")
+        # a kit that comes again is wanted again
+        self._updaterd("unhold", self._name, quiet=True)
+        with contextlib.suppress(OSError):  # others' things are in it
+            os.rmdir(self._product.root)
+        if self._is_system:
+            self._take_back()
+        self._forget(self._where.cache, self._where.runtime)
+        if purge:
+            self._forget(self._where.state)
+        return 0
+
+    def _carried(self) -> Path | None:
+        """Return where the kit has a release, if it carries one."""
+        from updaterd.config.places import vendors
+
+        for folder in vendors(Path(self._where.config)):
+            if (folder.parent / _CARRIED).is_dir():
+                return folder.parent / _CARRIED
+        return None
+
+    def _take_back(self) -> None:
+        """Delete what `config grant` wrote for this daemon.
+
+        Power cut: some of it is there; the next `down` deletes the rest.
+        """
+        from updaterd import durable
+        from updaterd.core.grants import grants
+
+        user = self._unit.removesuffix(".service").replace("@", "-")
+        for grant in grants([self._product], user=user, unit=self._unit):
+            with contextlib.suppress(FileNotFoundError):
+                durable.remove(Path(grant.path))
+            with contextlib.suppress(OSError):
+                if grant.path.parent.name.endswith(".d"):
+                    os.rmdir(grant.path.parent)
+        self._systemctl("daemon-reload")
+
+    def _forget(self, *folders: object) -> None:
+        """Delete folders of the daemon's own; what is mounted there stays.
+
+        Power cut: part of it is there; the next call deletes the rest.
+        """
+        from updaterd.files import deletion
+
+        for folder in folders:
+            path = Path(str(folder))
+            if os.path.lexists(path):
+                for obstacle in deletion.delete_tree(path):
+                    print(f"stays: {obstacle}", file=sys.stderr)
+
+    def _updaterd(self, *words: str, quiet: bool = False) -> int:
+        """Run a command of ours, as a person would type it; return its exit code."""
+        argv = [*self._command, *words, "--daemon", self._name]
+        out = subprocess.DEVNULL if quiet else None
+        sys.stdout.flush()
+        try:
+            return subprocess.run(argv, check=False, stdout=out).returncode  # noqa: S603 - ourselves
+        except OSError as error:
+            print(f"updaterd: {argv[0]}: {error.strerror}", file=sys.stderr)
+            return EXIT_ERROR
+
+    def _has_manager(self) -> bool:
+        """Tell whether systemd runs, for the machine or for this person."""
+        runs = os.path.isdir("/run/systemd/system")
+        return runs and (self._is_system or "XDG_RUNTIME_DIR" in os.environ)
+
+    def _systemctl(self, *words: str) -> None:
+        """Ask systemd, where it runs; what it refuses is said, and goes on."""
+        # while an image is built, what starts at boot can be said already
+        if not self._has_manager() and not (self._is_system and words[0] == "enable"):
+            return
+        argv = ["systemctl", *([] if self._is_system else ["--user"])]
+        more = ["--no-ask-password", "--quiet"]
+        subprocess.run([*argv, *more, *words], check=False)  # noqa: S603 - fixed words
