@@ -4,6 +4,7 @@
 import os
 import signal
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,30 @@ def test_demo_tells_the_whole_story_and_cleans_up(tmp_path):
         "checks held",
     ):
         assert claim in done.stdout
+    assert [] == list(tmp_path.iterdir())
+    assert [] == processes_below(tmp_path)
+
+
+def test_demo_of_a_fleet_ends_in_a_console_and_cleans_up(tmp_path):
+    with subprocess.Popen(
+        [*cli.command, "demo", "--fleet", "4"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        text = ""
+        for line in demo.stdout:
+            text += line
+            if "Ctrl-C ends it" in line:
+                break
+        assert "counted 1.1.0: installed on 4" in text
+        assert "counted 1.2.0: installed on 3, rolled back on 1" in text
+        console = text.partition("console: ")[2].split()[0]
+        with urllib.request.urlopen(console, timeout=30) as answer:  # noqa: S310 - ours
+            assert "Sign in" in answer.read().decode()
+        demo.send_signal(signal.SIGINT)
+        demo.stdout.read()
+    assert demo.returncode == 0
     assert [] == list(tmp_path.iterdir())
     assert [] == processes_below(tmp_path)
 

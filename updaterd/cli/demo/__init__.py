@@ -14,6 +14,8 @@ from typing import Any
 from updaterd.cli.demo.stage import Stage, Story
 from updaterd.core import layout
 
+_MOST_MACHINES = 2000
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -22,11 +24,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep the feed and the daemon running until Ctrl-C, and keep the folder",
     )
+    parser.add_argument(
+        "--fleet",
+        type=_machines,
+        metavar="N",
+        help="another story: N machines that report, a good and a bad release, and a "
+        "console in the browser, until Ctrl-C",
+    )
     parser.epilog = (
         "Everything happens in a temporary folder and on the loopback interface, with\n"
         "all the real parts in processes of their own. Exit code 0: every step was\n"
         "checked and held. Needs the extras: pip install 'updaterd[all]'."
     )
+
+
+def _machines(text: str) -> int:
+    """Return how many machines a fleet has.
+
+    Raises:
+        ArgumentTypeError: none, or more than one computer bears.
+    """
+    count = int(text)
+    if not 1 <= count <= _MOST_MACHINES:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 to {_MOST_MACHINES}")
+    return count
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,8 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
     root = Path(tempfile.mkdtemp(prefix="updaterd-demo-"))
     stage = Stage(root, Story(), _machine_options(root / "machine"))
     try:
-        _Play(stage).perform()
-        if arguments.keep:
+        if arguments.fleet is not None:
+            from updaterd.cli.demo.fleet import FleetPlay
+
+            fleet = FleetPlay(stage, arguments.fleet)
+            fleet.perform()
+            fleet.stay()
+        else:
+            _Play(stage).perform()
+        if arguments.keep and arguments.fleet is None:
             _stay(stage)
     finally:
         if arguments.keep:
@@ -59,7 +87,10 @@ def _need_extras() -> None:
 
     from updaterd.errors import BrokenError
 
-    if any(importlib.util.find_spec(name) is None for name in ("uvicorn", "starlette")):
+    if any(
+        importlib.util.find_spec(name) is None
+        for name in ("uvicorn", "starlette", "jinja2")
+    ):
         raise BrokenError(
             "the demo runs a feed server, whose packages are not installed",
             do="pip install 'updaterd[all]'",
