@@ -194,3 +194,25 @@ def test_at_last_a_newer_release_takes_the_place_of_one_that_waits(releases, mac
         # nobody asked for this one
         outcome = look(machine, services, "on-request", trigger="event")
         assert (outcome.code, outcome.version) == ("waits_for_request", "1.2.0")
+
+
+@pytest.mark.parametrize("why", ["metered", "on_battery"])
+def test_what_a_person_pays_for_waits_and_not_for_ever(machine, why):
+    with worker(machine) as services:
+        costly = replace(
+            services,
+            download=replace(services.download, metered_max=0),
+            schedule=Schedule(max_deferral_s=3600.0, on_battery="hold"),
+            **{why: lambda: True},
+        )
+        outcome = look(machine, costly)
+        assert (outcome.code, outcome.result) == (why, "pending")
+        assert not list((machine.root / "cache").rglob("*.part"))
+        assert services.journal.product("acme").failures == 0
+
+        assert look(machine, later(costly, 3700.0)).result == "installed"
+
+
+def test_what_is_small_does_not_ask_whether_the_network_is_metered(machine):
+    with worker(machine) as services:
+        assert look(machine, replace(services, metered=_never)).result == "installed"

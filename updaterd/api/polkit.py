@@ -7,13 +7,9 @@ one that got the number since is not meant.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from updaterd.api.callers import Caller
 from updaterd.system import presence
-
-if TYPE_CHECKING:
-    from jeepney.io.asyncio import DBusRouter
 
 ACTION = "io.updaterd.change"
 _PATIENCE_S = 120.0  # a person may be typing a password
@@ -22,20 +18,15 @@ _INTERACTIVE = 1
 
 async def allows(caller: Caller, product: str) -> bool:
     """Tell whether polkit lets a caller change a product."""
+    return await asyncio.to_thread(_ask, caller, product)
+
+
+def _ask(caller: Caller, product: str) -> bool:
     try:
-        from jeepney.io.asyncio import open_dbus_router  # noqa: PLC0415 - rarely asked
+        from jeepney import DBusAddress, MessageType, new_method_call  # noqa: PLC0415 - rarely asked
+        from jeepney.io.blocking import open_dbus_connection  # noqa: PLC0415 - as above
     except ImportError:
         return False
-    try:
-        async with asyncio.timeout(_PATIENCE_S), open_dbus_router("SYSTEM") as router:
-            return await _ask(router, caller, product)
-    except (OSError, TimeoutError, ValueError, KeyError):
-        return False
-
-
-async def _ask(router: "DBusRouter", caller: Caller, product: str) -> bool:
-    from jeepney import DBusAddress, MessageType, new_method_call  # noqa: PLC0415 - as above
-
     authority = DBusAddress(
         "/org/freedesktop/PolicyKit1/Authority",
         bus_name="org.freedesktop.PolicyKit1",
@@ -53,7 +44,11 @@ async def _ask(router: "DBusRouter", caller: Caller, product: str) -> bool:
         "(sa{sv})sa{ss}us",
         (("unix-process", process), ACTION, {"product": product}, _INTERACTIVE, ""),
     )
-    answer = await router.send_and_get_reply(question)
-    if answer.header.message_type is not MessageType.method_return:
+    try:
+        with open_dbus_connection("SYSTEM") as bus:
+            answer = bus.send_and_get_reply(question, timeout=_PATIENCE_S)
+        if answer.header.message_type is not MessageType.method_return:
+            return False
+        return answer.body[0][0] is True
+    except (OSError, TimeoutError, ValueError, KeyError, IndexError, TypeError):
         return False
-    return answer.body[0][0] is True

@@ -81,14 +81,23 @@ _HOST = r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:\d{1,5})?"
 
 
 def _download(table: Table) -> Download:
-    sizes: dict[str, int | None] = {"max_rate": None, "min_free": 500 * 2**20}
-    for key, parse in (("max_rate", parse_rate), ("min_free", parse_bytes)):
+    sizes: dict[str, int | None] = {
+        "max_rate": None,
+        "min_free": 500 * 2**20,
+        "metered_max": 2**20,
+    }
+    for key, parse in (
+        ("max_rate", parse_rate),
+        ("min_free", parse_bytes),
+        ("metered_max", parse_bytes),
+    ):
         text = table.text(key)
         if text:
             try:
                 sizes[key] = parse(text)
             except MalformedError as error:
                 table.wrong(key, str(error))
+    metered = _hold_or_allow(table, "metered", "hold")
     hosts = table.words("redirect_hosts")
     for host in hosts:
         if re.fullmatch(_HOST, host) is None:
@@ -102,13 +111,23 @@ def _download(table: Table) -> Download:
         max_rate=sizes["max_rate"],
         min_free=sizes["min_free"] or 0,
         redirect_hosts=hosts,
+        metered=metered,
+        metered_max=sizes["metered_max"] or 0,
     )
+
+
+def _hold_or_allow(table: Table, key: str, default: str) -> str:
+    text = table.text(key, default)
+    if text not in ("hold", "allow"):
+        table.wrong(key, "must be hold or allow")
+    return text
 
 
 def _schedule(table: Table) -> Schedule:
     schedule = Schedule(
         window=table.text("window") or None,
         max_deferral_s=table.seconds("max_deferral", 7 * 86400.0),
+        on_battery=_hold_or_allow(table, "on_battery", "allow"),
     )
     if schedule.window is not None:
         from updaterd.core import windows  # noqa: PLC0415 - rarely used

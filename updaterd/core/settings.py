@@ -52,11 +52,15 @@ class Download:
         max_rate: bytes per second; None: no limit.
         min_free: bytes to leave free.
         redirect_hosts: other hosts that a server may send for bundles to.
+        metered: whether to wait on a metered network, "hold" or "allow".
+        metered_max: bytes that may be downloaded there.
     """
 
     max_rate: int | None = None
     min_free: int = 500 * 2**20
     redirect_hosts: tuple[str, ...] = ()
+    metered: str = "hold"
+    metered_max: int = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,7 @@ class Schedule:
 
     window: str | None = None
     max_deferral_s: float = 7 * 86400.0
+    on_battery: str = "allow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

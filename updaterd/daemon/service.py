@@ -4,13 +4,14 @@
 import asyncio
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 from updaterd import log, status
 from updaterd.clocks import Clocks
 from updaterd.core.settings import Settings
-from updaterd.daemon import findings
+from updaterd.daemon import findings, network
 from updaterd.daemon.supervisor import Supervisor
 from updaterd.daemon.troubles import trouble
 from updaterd.daemon.workers import Workers, options
@@ -112,11 +113,15 @@ class _Service:
             notifier=self._notifier,
         )
         supervisor = self._supervisor
+        routes = self._watch_routes(settings, connection)
         look = asyncio.create_task(findings.tell(arguments, supervisor.know_cage))
         try:
             await supervisor.run()
         finally:
             self._supervisor = None
+            if routes is not None:
+                asyncio.get_running_loop().remove_reader(routes)
+                routes.close()
             look.cancel()
             await asyncio.wait({look})
             connection.close()
@@ -141,6 +146,26 @@ class _Service:
             )
             return
         asyncio.get_running_loop().add_reader(self._ear, self._woken, self._ear)
+
+    def _watch_routes(
+        self, settings: Settings, connection: sqlite3.Connection
+    ) -> socket.socket | None:
+        """Look again when a way out appears; without that, by the clock."""
+        try:
+            ear = network.listen()
+        except OSError as error:
+            log.get().info("network_unwatched", reason=str(error))
+            return None
+
+        def changed() -> None:
+            if network.has_way_out(ear):
+                log.get().info("network_up")
+                now = self._clocks.now()
+                network.look_at_metered(connection, settings.products, now)
+                self._look_again()
+
+        asyncio.get_running_loop().add_reader(ear, changed)
+        return ear
 
     def _woken(self, ear: socket.socket) -> None:
         wake.hear(ear)

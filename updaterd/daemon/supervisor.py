@@ -6,8 +6,7 @@
     work           one worker at a time; the journal says how it went
     watchdog       tells systemd that the schedule still turns
 
-Everything that must survive is in SQLite. Killed at any instant, the next start
-reads it and goes on; nothing here needs to be undone.
+Everything that must survive is in SQLite: a killed daemon has nothing to undo.
 """
 
 import asyncio
@@ -25,6 +24,7 @@ from updaterd.core.settings import ITSELF, Settings
 from updaterd.daemon import outcomes
 from updaterd.daemon.folders import Folders, identity
 from updaterd.daemon.mail import Mail
+from updaterd.daemon.network import Suspends
 from updaterd.daemon.pushed import hand_over
 from updaterd.daemon.subscription import Subscription
 from updaterd.daemon.troubles import Looks, trouble
@@ -95,6 +95,7 @@ class Supervisor:
         self._refused: status.Document | None = None
         self._cage: status.Document | None = None
         self._looks = Looks()
+        self._suspends = Suspends()
         self._unpublished = False
         self._turns = 0
         self._started_at = clocks.now()
@@ -200,6 +201,8 @@ class Supervisor:
         while not self._stopping:
             self._turns += 1
             self._wake.clear()
+            if self._suspends.passed():
+                self._subscription.connect_now()
             if identity(self._state_path) != self._state_file:
                 # Workers would write into the new file and this process into the old.
                 self.state_lost = True

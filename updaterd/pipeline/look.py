@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from updaterd.core import fitting, planner
-from updaterd.core.channel import ChannelPointer
+from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.dataclass import dataclass
 from updaterd.core.decision import Act, Decision, Facts, Wait
 from updaterd.core.manifest import Manifest
@@ -43,8 +43,9 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The release that was decided for: its manifest, and the same as signed."""
+    """The release that was decided for: as offered, listed, and signed."""
 
+    offer: Offer
     manifest: Manifest
     signed: Signed
 
@@ -150,7 +151,7 @@ def choose(latest: Look, name: str) -> Choice:
     target = decision.target
     manifest = latest.view.manifest(name, target.version, platform)
     fitting.check_manifest(manifest, product=name, target=target, facts=latest.known)
-    return Choice(manifest, latest.view.signed(name, target.version, platform))
+    return Choice(target, manifest, latest.view.signed(name, target.version, platform))
 
 
 def is_chosen(latest: Look, choice: Choice) -> bool:

@@ -23,6 +23,7 @@ from updaterd.install.restart_systemd import Systemd
 from updaterd.net import Fetcher
 from updaterd.pipeline.manifests import Carrier
 from updaterd.store.journal import Journal, Note
+from updaterd.system import surroundings
 from updaterd.trust.client import TrustClient
 
 
@@ -79,6 +80,8 @@ class Services:
     zone: Callable[[str | None], tzinfo]
     steady: Callable[[], float] = steady_clock
     teller: Teller = field(default_factory=Silent)
+    metered: Callable[[], bool] = surroundings.is_metered
+    on_battery: Callable[[], bool] = surroundings.is_on_battery
     tags: tuple[str, ...] = ()
 
     def note(self, code: str = "", reason: str = "") -> Note:

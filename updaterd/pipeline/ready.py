@@ -42,7 +42,7 @@ def wait(run: Run, request: Request, staged: Deployment, latest: Look) -> Wait |
         ),
     )
     if waiting is not None:
-        _note(run, waiting)
+        note(run, waiting)
     return waiting
 
 
@@ -71,11 +71,11 @@ def still_waits(run: Run, request: Request) -> Wait | None:
     waiting = activation.wait(offer, moment)
     if waiting is None or waiting.code != facts.decision:
         return None
-    _note(run, waiting)
+    note(run, waiting)
     return waiting
 
 
-def _note(run: Run, waiting: Wait) -> None:
+def note(run: Run, waiting: Wait) -> None:
     """Journal what the release waits for, and when to look again.
 
     Power cut: as `wait`.

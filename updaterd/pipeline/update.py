@@ -6,7 +6,6 @@ it goes, so `status` can say at any moment what was decided and why, and the dae
 finds there when to look again.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from updaterd.core.decision import Act, Current, Decision, Facts, Wait
@@ -23,7 +22,7 @@ from updaterd.pipeline import look, notes, provenance, ready, recover, trial
 from updaterd.pipeline.look import Choice, Look
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Request, Run, at_work
-from updaterd.pipeline.tree import acquire, cache, finish
+from updaterd.pipeline.tree import acquire, cache, finish, surroundings
 from updaterd.pipeline.tree.job import Job
 from updaterd.store.journal import Deployment
 
@@ -202,9 +201,12 @@ def _deploy(
     """
     manifest = choice.manifest
     try:
-        reason = _stage(run, deployment, manifest, choice.signed.whole)
+        reason = _stage(run, request, deployment, choice)
         choice.signed.release()
         trial.examine(run, run.journal.deployment(deployment.id))
+    except surroundings.WaitingError as waiting:
+        ready.note(run, waiting.wait)
+        return _waits(run, waiting.wait)
     except (RejectedError, BrokenError) as error:
         rejected = isinstance(error, RejectedError)
         run.journal.move(
@@ -260,18 +262,15 @@ def _look_again(
     return latest
 
 
-def _stage(
-    run: Run,
-    deployment: Deployment,
-    manifest: Manifest,
-    raw: Callable[[], bytes],
-) -> str:
+def _stage(run: Run, request: Request, deployment: Deployment, choice: Choice) -> str:
     """Bring the release to STAGED; return how, for a person.
 
     Raises:
         RejectedError: no bundle can be used.
+        WaitingError: it must not be downloaded now; the deployment stays open.
         _label_in_use: the running release is in the way.
     """
+    manifest, raw = choice.manifest, choice.signed.whole
     journal, ident, root = run.journal, deployment.id, run.root
     journal.move(
         ident,
@@ -301,6 +300,7 @@ def _stage(
         counted=None if deployment.state is State.QUEUED else deployment.bytes_cached,
     )
     acquire.prepare(job)
+    surroundings.check(job, choice.offer, forced=request.forced)
     env = hooks.environment(
         run.product,
         version=manifest.version,

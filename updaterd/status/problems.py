@@ -27,7 +27,7 @@ EXIT_CODES = {
 
 _WAITING = frozenset({
     "held", "paced", "splay", "outside_window", "not_understood", "newer_schema",
-    *WAITS,
+    "metered", "on_battery", *WAITS,
 })  # fmt: skip
 _LEFT = frozenset({"blocked", "rolled_back_by_hand"})
 # Nobody has looked yet, or there was nothing for this machine.

@@ -23,6 +23,10 @@ paced: the release has a pace, signed by its publisher, and this machine's turn 
 splay: this machine's splay within the rollout's spread is not over | nothing
 held: a hold stops it | `updaterd unhold`, or wait
 outside_window: it waits for the maintenance window | nothing
+metered: the network is metered, and the download is large
+  | nothing; another network, `download.metered`, or `updaterd update --now`
+on_battery: the machine runs on battery
+  | nothing; plug it in, or `updaterd update --now`
 waits_for_request: a release is ready, and is activated when the application is started
   anew or asks for it | start it by `updaterd-launch`, or `updaterd update --now`
 waits_for_exit: a release is ready, and is activated when the application has ended
