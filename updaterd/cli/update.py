@@ -74,7 +74,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         type=version,
-        default="",
         metavar="VERSION",
         help="bring PRODUCT to this release, offered or not, as long as its publisher "
         "signs it and it is not below the floor. Where the channel offers a newer one, "
@@ -124,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         trigger=arguments.trigger,
         forced=arguments.now,
         retry_blocked=arguments.retry,
-        to=arguments.to,
+        to=arguments.to or "",
         dry=arguments.explain,
         pushed=_pushed(arguments.pushed),
         as_of=_signed_at(arguments.carried) if arguments.carried else None,
