@@ -36,6 +36,9 @@ WINDOW_LOG = 23
 WINDOW = 1 << WINDOW_LOG
 """Largest window or dictionary, bytes: 8 MiB."""
 
+MAX_PREFIX = 4 << 20
+"""Most bytes of old files that may be the prefix of a frame: half of the window."""
+
 _WINDOW_LOG_MAX = 100  # ZSTD_d_windowLogMax (zstd.h)
 _PIECE = 1 << 16  # packed bytes read at a time
 _AHEAD = 1 << 17  # raw bytes asked for at a time
@@ -95,7 +98,9 @@ class Packed:
 _prepared: set[int] | None = None  # codecs; None: whatever is there is imported
 
 
-def _decompressor(codec: int) -> tuple[Any, tuple[type[Exception], ...]]:
+def _decompressor(
+    codec: int, prefix: bytes = b""
+) -> tuple[Any, tuple[type[Exception], ...]]:
     """Return a decoder and the errors it knows; imports what the stream needs only.
 
     Raises:
@@ -118,7 +123,9 @@ def _decompressor(codec: int) -> tuple[Any, tuple[type[Exception], ...]]:
         # longer than decoding what a small delta has. The worker goes without.
         module = _first("_zstd", "backports.zstd._zstd")
         if module is not None:
-            decoder = module.ZstdDecompressor(options={_WINDOW_LOG_MAX: WINDOW_LOG})
+            options = {_WINDOW_LOG_MAX: WINDOW_LOG}
+            before = module.ZstdDict(prefix, is_raw=True).as_prefix if prefix else None
+            decoder = module.ZstdDecompressor(before, options)
             return decoder, (module.ZstdError, EOFError, ValueError)
     raise MalformedError(
         f"a stream has codec {codec}, which this machine cannot decode",
@@ -149,7 +156,9 @@ def prepare(name: str) -> None:
 class Stream:
     """Exact-length reads of one packed stream inside an open file."""
 
-    def __init__(self, fd: int, packed: Packed, where: str) -> None:
+    def __init__(
+        self, fd: int, packed: Packed, where: str, prefix: bytes = b""
+    ) -> None:
         self._fd = fd
         self._at = packed.offset
         self._packed_left = packed.length
@@ -159,7 +168,7 @@ class Stream:
         self._decoder: _Decompressor | None = None
         self._errors: tuple[type[Exception], ...] = ()
         if packed.codec != STORED:
-            self._decoder, self._errors = _decompressor(packed.codec)
+            self._decoder, self._errors = _decompressor(packed.codec, prefix)
         elif packed.length != packed.raw:
             raise MalformedError(f"{where}: a stored stream changes its length")
 

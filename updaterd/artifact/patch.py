@@ -18,7 +18,7 @@ from updaterd.artifact.apply.sink import Sink
 from updaterd.artifact.codecs import Stream
 from updaterd.artifact.job import Made
 from updaterd.artifact.script import COPY, LINK, MADE
-from updaterd.core.bundle_kinds import ARCHIVES, ARM, BSDIFF, PROJECTED
+from updaterd.core.bundle_kinds import ARCHIVES, ARM, BSDIFF, PRIMED, PROJECTED
 from updaterd.core.frozen import record
 from updaterd.core.tree import File, Link
 from updaterd.errors import MalformedError, RejectedError
@@ -114,7 +114,7 @@ def apply(
         engine = Engine(
             old,
             using.Sparse(*streams) if len(streams) == 2 else using.Dense(*streams),
-            Stream(fd, extra, "extra stream"),
+            Stream(fd, extra, "extra stream", _prefix(job, old, plan)),
             sink,
             plan.barriers(),
             project,
@@ -222,6 +222,20 @@ class _Ends:
         self.outputs.close()
         if self._scratch is not None:
             self._scratch.close()
+
+
+def _prefix(job: Job, old: Concatenation, plan: Script) -> bytes:
+    """Return what comes before the extra bytes where these are unpacked.
+
+    Raises:
+        MalformedError: it is longer than it may be.
+    """
+    if not job.codec.startswith(PRIMED):
+        return b""
+    size = sum(file.length for file in plan.sources)
+    if size > codecs.MAX_PREFIX:
+        raise MalformedError(f"a prefix of {size} bytes", code="bad_bundle")
+    return old.read(0, size)
 
 
 def _places(files: Sequence[Entry], paths: Sequence[str]) -> tuple[int, ...]:

@@ -16,6 +16,8 @@ ARCHIVES = "delta3"
 (`artifact.classic`), which deflates them again to the very bytes."""
 ARM = "delta4"
 """As `PROJECTED`, with AArch64 programs among them."""
+PRIMED = "delta5"
+"""As `DELTA`; what is new in it is packed with the old files as a prefix."""
 BSDIFF = "bsdiff40"
 """A patch as the `bsdiff` program writes it; it cannot describe the tree it makes,
 so it only serves as the last step, where the manifest does."""
@@ -29,6 +31,7 @@ KINDS = {
     PROJECTED: FIRST,
     ARCHIVES: "0.3.0",
     ARM: "0.3.0",
+    PRIMED: "0.3.0",
     BSDIFF: FIRST,
 }
 """Each kind, and from which version of updaterd on it is read."""

@@ -4,7 +4,7 @@
 Pure: the edges are the signed manifest's, the trees on disk and the codecs are
 the caller's. Dijkstra over tree ids; an edge weighs its bytes plus a byte for each
 KiB of memory it takes to apply, so that of two routes of like size the one with
-fewer and lighter hops wins.
+fewer and lighter hops wins. A full bundle takes memory, too, and weighs as much.
 """
 
 from collections.abc import Mapping
@@ -85,9 +85,19 @@ class Route:
     alternatives: tuple[str, ...] = ()
 
 
+FULL_MEMORY = 48 * 1024
+"""KiB that applying a full bundle takes, as any delta of plain files."""
+
+
 def cost(delta: Delta) -> int:
     """Return what the search minimises for one edge: bytes, plus KiB of memory."""
     return delta.length + delta.memory // 1024
+
+
+def beyond(steps: tuple[Delta, ...]) -> int:
+    """Return what deltas weigh against a full bundle, which takes memory as well."""
+    memory = sum(delta.memory // 1024 for delta in steps)
+    return sum(delta.length for delta in steps) + max(0, memory - FULL_MEMORY)
 
 
 def choose_route(
@@ -115,10 +125,10 @@ def choose_route(
     routes = _routes(usable, manifest.tree, have)
     full = manifest.full
     full_fits = full.codec in codecs and full.sha256 not in skip
-    shown = [(weight, _show(start, steps)) for weight, start, steps in routes]
+    shown = [(beyond(steps), _show(start, steps)) for _, start, steps in routes]
     if full_fits:
         shown.append((full.length, f"full, {full.length} B"))
-    if routes and (not full_fits or routes[0][0] < full.length):
+    if routes and (not full_fits or beyond(routes[0][2]) < full.length):
         _, start, steps = routes[0]
         size = sum(step.length for step in steps)
         failed = "failed" if full.sha256 in skip else f"is {_unreadable(full.codec)}"
@@ -201,7 +211,7 @@ def _why_full(
         if obstacle := limits.against(step):
             which = "it" if len(steps) == 1 else f"its step to {step.to_version}"
             return f"{shown}: {which} {obstacle}"
-    weight = sum(map(cost, steps)) - sizes[start]
+    weight = beyond(steps) - sizes[start]
     return f"{shown}, asks for memory that weighs as {weight} B more, one for each KiB"
 
 

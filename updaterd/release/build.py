@@ -36,11 +36,11 @@ Maker = Callable[..., Delta]
 
 OtherMaker = Callable[..., Delta | None]
 """Makes one that is offered beside it, if there is any: `bundles.delta.build_arm`,
-`build_inflated`."""
+`build_inflated`, `build_primed`."""
 
 _WORTH = 0.95
 """Of another delta's bytes: what sees more in files costs machines more CPU."""
-_ARM, _INFLATED = "AArch64", "inflated"
+_ARM, _INFLATED, _PRIMED = "AArch64", "inflated", "primed"
 
 _LARGER = (
     "deltas of programs are larger than they could be, often by several times: "
@@ -153,7 +153,11 @@ def build(  # noqa: PLR0913 - all that a push is told
             full.length,
             progress,
             make,
-            {_ARM: make_arm, _INFLATED: make_inflated},
+            {
+                _ARM: make_arm,
+                _INFLATED: make_inflated,
+                _PRIMED: delta_bundle.build_primed,
+            },
             prover,
             pool,
         )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bundles that were published stay readable: golden files of each format.
 
-`python tests/unit/artifact/test_golden.py DIR [delta2|delta3|delta4]` makes all or one
+`python tests/unit/artifact/test_golden.py DIR [delta2|...|delta5]` makes all or one
 anew: only for a new format, under new names.
 """
 
@@ -34,6 +34,10 @@ NEW = {
     "l": "d/twin",
     "e": b"",
 }
+PROSE = (
+    {"a": TEXT, "b": b"".join(b"%d green walls\n" % n for n in range(200))},
+    {"a": TEXT[:700], "c": b"".join(b"%d green bottles\n" % n for n in range(7, 90))},
+)
 NAMES = ("full1", "delta1", "bsdiff40")
 
 
@@ -136,6 +140,18 @@ def test_a_golden_delta_that_looks_into_archives_makes_its_tree(
     makes(tmp_path, fact, tmp_path / "delta3", old, new)
 
 
+def test_a_golden_delta_with_a_prefix_makes_its_tree(tmp_path):
+    """Whichever zstd wrote it: this reader still makes the same tree of it."""
+    from fakes.bundles import grow
+
+    facts, _, _ = _listings()
+    fact = facts["bundles"]["delta5"]
+    old = grow(tmp_path / "old", PROSE[0])
+    (tmp_path / "delta5").write_bytes(b64decode(fact["bundle"]))
+    assert old == entries(fact["old"])
+    makes(tmp_path, fact, tmp_path / "delta5", old, entries(fact["new"]))
+
+
 def _moved(base):
     """Return trees of a little program that moved, with bytes that really changed."""
     from fakes.bundles import grow
@@ -215,6 +231,7 @@ def make(base: Path) -> None:
     make_delta2(base / "images")
     make_delta3(base / "archives")
     make_delta4(base / "arm")
+    make_delta5(base / "prose")
 
 
 def make_delta2(base: Path) -> None:
@@ -299,7 +316,38 @@ def make_delta4(base: Path) -> None:
     (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
+def make_delta5(base: Path) -> None:
+    from hashlib import sha256
+
+    from fakes.bundles import grow
+
+    from updaterd.release.bundles.delta import build_primed
+
+    old, new = grow(base / "old", PROSE[0]), grow(base / "new", PROSE[1])
+    made = build_primed(
+        base / "old", old, base / "new", new, base / "delta",
+        from_version="1", to_version="2",
+    )  # fmt: skip
+    data = (base / "delta").read_bytes()
+    facts = json.loads((GOLDEN / "facts.json").read_text())
+    facts["bundles"]["delta5"] = {
+        "codec": made.codec,
+        "bundle": b64encode(data).decode(),
+        "sha256": sha256(data).hexdigest(),
+        "length": len(data),
+        "tree": tree_id(new),
+        "old": rows(old),
+        "new": rows(new),
+    }
+    (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    makers = {"delta2": make_delta2, "delta3": make_delta3, "delta4": make_delta4}
+    makers = {
+        "delta2": make_delta2,
+        "delta3": make_delta3,
+        "delta4": make_delta4,
+        "delta5": make_delta5,
+    }
     makers.get(sys.argv[2] if sys.argv[2:] else "", make)(Path(sys.argv[1]))

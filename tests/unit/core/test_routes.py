@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from updaterd.core.bundle_kinds import BSDIFF
 from updaterd.core.manifest import Delta, File, Full, Manifest
-from updaterd.core.routes import CODECS, choose_route, codec_names, cost
+from updaterd.core.routes import (
+    CODECS,
+    FULL_MEMORY,
+    beyond,
+    choose_route,
+    codec_names,
+    cost,
+)
 from updaterd.errors import RejectedError
 
 FILES = (File("a", "1" * 64, 1, 0o644),)
@@ -40,7 +47,7 @@ EDGE = st.builds(
     sha256=st.integers(0, 2**40).map(lambda n: f"{n:064x}"),
     length=st.integers(1, 40),
     codec=st.sampled_from(["delta1+xz", "delta2+zstd", BSDIFF, "delta9"]),
-    memory=st.integers(0, 20_000),
+    memory=st.integers(0, 2 * FULL_MEMORY * 1024),
 )
 HAVE = st.dictionaries(
     st.sampled_from(["1", "2", "3"]), st.sampled_from(TREES), max_size=3
@@ -48,7 +55,10 @@ HAVE = st.dictionaries(
 
 
 def _brute(edges, have, codecs, skip):
-    """Return the least cost over every sequence of edges without a repeat."""
+    """Return the least cost over every sequence of edges without a repeat.
+
+    And what each of these weighs against a full bundle.
+    """
     usable = [
         e
         for e in edges
@@ -56,15 +66,15 @@ def _brute(edges, have, codecs, skip):
         and e.sha256 not in skip
         and (e.codec != BSDIFF or e.to_tree == TARGET)
     ]
-    best = None
+    costs = []
     for count in range(1, 5):
         for steps in permutations(usable, count):
             chained = all(a.to_tree == b.from_tree for a, b in pairwise(steps))
             starts = steps[0].from_tree in set(have.values()) - {TARGET}
             if chained and starts and steps[-1].to_tree == TARGET:
-                total = sum(map(cost, steps))
-                best = total if best is None else min(best, total)
-    return best
+                costs.append((sum(map(cost, steps)), beyond(steps)))
+    best = min((total for total, _ in costs), default=None)
+    return best, {weight for total, weight in costs if total == best}
 
 
 @given(
@@ -79,7 +89,7 @@ def test_no_route_is_cheaper(full, edges, have, compressions, failed):
     codecs = codec_names(compressions)
     skip = frozenset(edge.sha256 for edge in edges[:failed])
     manifest = _manifest(full, edges)
-    best = _brute(edges, have, codecs, skip)
+    best, weights = _brute(edges, have, codecs, skip)
     if best is None and "full1+xz" not in codecs:
         with pytest.raises(RejectedError):
             choose_route(manifest, have=have, codecs=codecs, skip=skip)
@@ -89,12 +99,12 @@ def test_no_route_is_cheaper(full, edges, have, compressions, failed):
 
     if path.kind == "full":
         assert (manifest.full,) == path.steps
-        assert best is None or best >= full
+        assert best is None or max(weights) >= full
     else:
         assert best == sum(map(cost, path.steps))
         assert path.steps[0].from_tree == have[path.start]
         assert path.bytes == sum(step.length for step in path.steps)
-        assert best < full or "full1+xz" not in codecs
+        assert min(weights) < full or "full1+xz" not in codecs
 
 
 def test_fallback_goes_path_by_path_to_full_and_ends():
@@ -207,7 +217,16 @@ class TestTheWordsOfTheChoice:
         said = _why(14_000, _edge(1, 133, memory=64 * 2**20))
 
         assert said.startswith("delta 1.0 -> 9, 133 B, asks for memory")
-        assert "65536 B more" in said
+        assert "16384 B more" in said
+
+    def test_small_delta_that_takes_no_more_than_the_full_bundle_is_taken(self):
+        """Of a tree of 14 KB: both are opened within the same 48 MiB."""
+        edge = _edge(1, 133, memory=48 * 2**20)
+        manifest = _manifest(14_000, (edge,))
+
+        path = choose_route(manifest, have=HAVE_ONE, codecs=CODECS)
+
+        assert (edge,) == path.steps
 
     def test_step_on_the_way_is_named(self):
         first = _edge(1, 10, end=TREES[1])

@@ -106,6 +106,21 @@ def zstandard(data: bytes) -> bytes:
     return packed
 
 
+def primed(data: bytes, prefix: bytes) -> bytes:
+    """Return a zstd frame that may refer to what comes before it.
+
+    Raises:
+        BrokenError: this Python has no zstd.
+    """
+    module = _module()
+    options = _options(module, len(prefix) + len(data))
+    names = module.CompressionParameter
+    options[names.window_log] = (len(prefix) + len(data)).bit_length()
+    before = module.ZstdDict(prefix, is_raw=True).as_prefix
+    packed: bytes = module.compress(data, options=options, zstd_dict=before)
+    return packed
+
+
 def _module() -> ModuleType:
     """Return the zstd module.
 

@@ -12,11 +12,11 @@ from updaterd.artifact import codecs, container, script
 from updaterd.artifact.codecs import STORED, XZ, ZSTD
 from updaterd.artifact.programs.projection import MAX_OPERATIONS
 from updaterd.artifact.script import LONG
-from updaterd.core.bundle_kinds import ARCHIVES, ARM, DELTA, PROJECTED
+from updaterd.core.bundle_kinds import ARCHIVES, ARM, DELTA, PRIMED
 from updaterd.core.manifest import Delta, Entry, File, tree_id
 from updaterd.core.routes import codec_name
 from updaterd.release.bundles import full as full_bundle
-from updaterd.release.bundles import matching
+from updaterd.release.bundles import matching, primed
 from updaterd.release.bundles.archives import expansion
 from updaterd.release.bundles.archives.expansion import Sides
 from updaterd.release.bundles.compress import LARGE
@@ -95,7 +95,8 @@ def build_delta(  # noqa: PLR0913
     return delta
 
 
-def build_arm(  # noqa: PLR0913
+def _beside(  # noqa: PLR0913, PLR0917 - as `_build`
+    kind: str,
     old_root: Path,
     old_files: Sequence[Entry],
     new_root: Path,
@@ -108,12 +109,12 @@ def build_arm(  # noqa: PLR0913
     budget: int = BUDGET,
     pool: Pool | None = None,
 ) -> Delta | None:
-    """Write the delta between two trees with AArch64 programs re-aimed, too.
+    """Write a delta between two trees that an updaterd before 0.3.0 does not read.
 
-    As `build_delta`; an updaterd before 0.3.0 does not read it.
+    As `build_delta`; with AArch64 programs re-aimed, or as `primed`.
 
     Returns:
-        None where no AArch64 program is made of an old one.
+        None where the kind is of no use.
 
     Raises:
         BrokenError: a tree changed meanwhile, or a process was killed.
@@ -132,8 +133,12 @@ def build_arm(  # noqa: PLR0913
         progress,
         budget,
         pool,
-        ARM,
+        kind,
     )
+
+
+build_arm = partial(_beside, ARM)
+build_primed = partial(_beside, PRIMED)
 
 
 def _between_files(  # noqa: PLR0913, PLR0917 - as `_build`
@@ -150,8 +155,12 @@ def _between_files(  # noqa: PLR0913, PLR0917 - as `_build`
     kind: str,
 ) -> Delta | None:
     plan = made_from(old_files, new_files)
+    if kind == PRIMED:
+        plan = primed.with_all(plan, old_files)
     sources = [e for e in (old_files[i] for i in plan.sources) if isinstance(e, File)]
     sides = expansion.plain(old_root, sources, new_root, plan.targets)
+    if kind == PRIMED and not primed.suits(sides):
+        return None
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="making-") as scratch:
         return _build(
             plan,
@@ -247,8 +256,8 @@ def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
         progress: told how far it is.
         budget: bytes of memory, about.
         pool: cores and memory to share.
-        kind: DELTA for what every updaterd reads; ARM where AArch64 programs are
-            re-aimed, and None is returned if none is; ARCHIVES for `build_inflated`.
+        kind: DELTA for what every updaterd reads; ARM and PRIMED as `_beside`;
+            ARCHIVES for `build_inflated`.
 
     Raises:
         BrokenError: a tree changed meanwhile, or a process was killed.
@@ -275,9 +284,14 @@ def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
 
     ranges = Ranges(sides.old, sides.sources, sides.new, sides.targets, places)
     imaged = program_images.describe(
-        clusters, ranges, len(sides.sources), places, base, arm=kind != DELTA
+        clusters,
+        ranges,
+        len(sides.sources),
+        places,
+        base,
+        arm=kind not in {DELTA, PRIMED},
     )
-    if kind == ARM and not imaged.arm:
+    if (kind == ARM and not imaged.arm) or (kind == PRIMED and imaged.stream):
         return None
     with ThreadPoolExecutor(pool.cores) as threads:
         perform = partial(_all, threads, pool)
@@ -308,14 +322,13 @@ def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
         for pack, (codec, *_) in zip(packs, table, strict=True)
         for path in pack.files(codec)
     ]
+    if kind == PRIMED:
+        table, files = primed.pack(base, sides, packs, table)
     head = container.header(
         container.DELTA, [(codec, raw, length) for codec, raw, length in table]
     )
     sha256, length = full_bundle.write(out, head, pieces(files))
     more(total)
-    form = (ARM if imaged.arm else PROJECTED) if imaged.stream else DELTA
-    if archives:
-        form = ARCHIVES
     used = {codecs.NAMES[codec] for codec, *_ in table if codec != STORED}
     return Delta(
         from_version=from_version,
@@ -324,7 +337,7 @@ def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
         to_tree=tree_id(tuple(new_files)),
         sha256=sha256,
         length=length,
-        codec=codec_name(form, frozenset(used)),
+        codec=codec_name(primed.kind_of(kind, imaged, archives), frozenset(used)),
         memory=MEMORY,
     )
 
