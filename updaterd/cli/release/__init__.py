@@ -24,7 +24,15 @@ from updaterd.cli.release import (
     sync,
     verify,
 )
-from updaterd.cli.release.steering import audit, pause, promote, rollout, watch, yank
+from updaterd.cli.release.steering import (
+    approve,
+    audit,
+    pause,
+    promote,
+    rollout,
+    watch,
+    yank,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +51,7 @@ _MODULES: "Iterable[ModuleType]" = (
     rollout,
     pause,
     yank,
+    approve,
     watch,
     audit,
     status,

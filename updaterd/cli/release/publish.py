@@ -45,6 +45,7 @@ def configure(commands: options.Subcommands) -> None:
     publish.add_argument("--channel", metavar="NAME", help="the channel")
     options.add_without(publish)
     options.add_rollout(publish)
+    steer.add_proposal(publish)
     steer.add_options(publish)
 
 
@@ -54,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.file is not None:
         if arguments.product or arguments.version:
             wrong = "the file says which product and version it is"
+        elif arguments.propose is not None and arguments.channel is not None:
+            wrong = "take FILE in without --channel, then propose what it brought"
     elif not (arguments.product and arguments.version and arguments.channel):
         wrong = "name --product, --version and --channel, or a signed release FILE"
     if wrong:

@@ -76,6 +76,7 @@ not_compared: what is published there is another repository
 not_signed: the release file is not signed | `release sign`
 narrower: the rollout would reach fewer machines than before
   | `release pause`, `yank`; or `--force`
+not_approved: a proposal lacks signatures | `release approve FILE` with another key
 not_newest: the channel offers a later release | `release publish` to go back
 other_file: the file does not belong to the change of keys that waits | export it again
 partial_step_back: only a part of the machines would step back
@@ -90,6 +91,10 @@ release_file_refused: a release file is not what a builder makes, or was changed
 release_exists: that version is, or was, published with other contents,
   or other options
   | choose a new version
+proposal_outdated: the channel has changed since a change was proposed
+  | propose it again
+proposal_refused: a file is no proposal, or nobody who counts signed it
+  | have it made again
 repository_behind: what is published is newer than this workspace
   | bring the newest copy of `public/`; `release recover`
 repository_unreadable: the repository cannot be read | see the file that is named

@@ -146,7 +146,7 @@ def _signed_before(release: ReleaseFile, repository: Repository) -> dict[str, in
         metadata: Metadata[Any] = Metadata.from_bytes(raw)
     except RepositoryError:
         return {}
-    if not _valid(repository, role, metadata):
+    if not signing.valid(repository, role, metadata):
         return {}
     listed = {
         target.hashes.get("sha256") for target in metadata.signed.targets.values()
@@ -329,32 +329,10 @@ def _usable(
         return None
     if metadata.signed.is_expired(repository.now):
         return None
-    valid = _valid(repository, role, metadata)
+    valid = signing.valid(repository, role, metadata)
     metadata.signatures.clear()
     metadata.signatures.update(valid)
     return metadata if valid else None
-
-
-def _valid(
-    repository: Repository, role: str, metadata: Metadata[Any]
-) -> dict[str, Any]:
-    """Return the signatures of a role that are right, and by keys that count."""
-    keys = repository.targets().delegations
-    return {
-        keyid: signature
-        for keyid, signature in metadata.signatures.items()
-        if keys is not None
-        and keyid in repository.authority(role)[0]
-        and _is_valid(keys.keys[keyid], signature, metadata.signed_bytes)
-    }
-
-
-def _is_valid(key: Any, signature: Any, data: bytes) -> bool:
-    try:
-        key.verify_signature(signature, data)
-    except Exception:  # noqa: BLE001 - each scheme has errors of its own
-        return False
-    return True
 
 
 def says_the_same(role: Metadata[Any], other: Metadata[Any]) -> bool:

@@ -4,8 +4,9 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
-from tuf.api.metadata import Targets
+from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from updaterd.core import channel as channels
 from updaterd.core import layout
@@ -162,6 +163,14 @@ class Catalog(Releases):
         ) as role:
             role.targets[path] = target
             role.unrecognized_fields[histories.FIELD] = history.as_member()
+
+    def take(self, role: str, metadata: Metadata[Any], target: TargetFile) -> None:
+        """Enter what a channel offers, as its keys have signed it elsewhere.
+
+        Power cut: the pointer's file is whole or absent; no role names it yet.
+        """
+        self._store(target, encode(target.unrecognized_fields["custom"]))
+        self._repository.adopt(role, metadata)
 
     def _history(self, pointer: ChannelPointer) -> Offered:
         """Return what the channel offered, once it says this, too."""

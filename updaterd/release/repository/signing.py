@@ -2,13 +2,16 @@
 """Signing one file with the keys that are here, and saying which are not."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata
 
 from updaterd.errors import BrokenError
 from updaterd.release.keys.keyring import Keyring, named
+
+if TYPE_CHECKING:
+    from updaterd.release.repository.published import Published
 
 
 class MissingKeysError(BrokenError):
@@ -67,9 +70,32 @@ def require(
         + (f" (not here: {absent})" if absent else ""),
         means="nothing was published",
         do="bring the keys here, or sign elsewhere (`updaterd release keys "
-        "--help`); one that is lost is replaced: `updaterd release keys rotate`; "
-        "an import that was cut short is run again",
+        "--help`; a channel's change: `publish --propose FILE`, `approve`); one that "
+        "is lost is replaced: `updaterd release keys rotate`; an import that was cut "
+        "short is run again",
     )
+
+
+def valid(
+    repository: "Published", role: str, metadata: Metadata[Any]
+) -> dict[str, Any]:
+    """Return the signatures of a role that are right, and by keys that count."""
+    keys = repository.targets().delegations
+    return {
+        keyid: signature
+        for keyid, signature in metadata.signatures.items()
+        if keys is not None
+        and keyid in repository.authority(role)[0]
+        and _is_valid(keys.keys[keyid], signature, metadata.signed_bytes)
+    }
+
+
+def _is_valid(key: Any, signature: Any, data: bytes) -> bool:
+    try:
+        key.verify_signature(signature, data)
+    except Exception:  # noqa: BLE001 - each scheme has errors of its own
+        return False
+    return True
 
 
 def sign_one(metadata: Metadata[Any], signer: Signer, role: str) -> None:

@@ -4,6 +4,7 @@
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
@@ -19,22 +20,28 @@ from updaterd.core.channel import EVERYBODY
 if TYPE_CHECKING:
     from updaterd.release.channels.steering import Steered, Wish
     from updaterd.release.repository.catalog import Catalog
+    from updaterd.release.repository.metadata import Repository
+    from updaterd.release.workspace import Workspace
 
 
 def steer(
     arguments: argparse.Namespace,
     change: "Callable[[Catalog], Steered]",
 ) -> int:
-    """Change what one channel says, publish and announce it."""
+    """Change what one channel says, publish and announce it; or only propose it."""
     from updaterd.release import publish
     from updaterd.release.channels import manifests
 
     workspace = opening.workspace(arguments)
-    feed.check(arguments, workspace)
+    proposes = getattr(arguments, "propose", None) is not None
+    if not proposes:
+        feed.check(arguments, workspace)
     with workspace.locked():
         repository = opening.current(arguments, workspace)
         catalog = publish.catalog_of(workspace, repository, arguments.product)
         steered = change(catalog)
+        if proposes:
+            return _propose(arguments, workspace, repository, catalog, steered)
         if steered.changed:
             catalog.point(manifests.carried(workspace, catalog, steered.pointer))
         acts.enter(arguments, workspace, repository, [steered])
@@ -58,6 +65,45 @@ def by_hand(steered: "Steered", *, resumed: bool = False) -> "Steered":
         note = f"its plan is {plan.reason}: `release watch` leaves {plan.version} alone"
         notes = (*notes, note)
     return replace(steered, pointer=pointer, notes=notes)
+
+
+def _propose(
+    arguments: argparse.Namespace,
+    workspace: "Workspace",
+    repository: "Repository",
+    catalog: "Catalog",
+    steered: "Steered",
+) -> int:
+    """Sign what a channel is to say with the keys that are here, and publish nothing.
+
+    What would change nothing is a new edition all the same: that renews the role.
+    """
+    from updaterd import durable
+    from updaterd.release.channels import approval, manifests
+
+    catalog.point(manifests.carried(workspace, catalog, steered.pointer))
+    acts.enter(arguments, workspace, repository, [steered])
+    raw = approval.propose(repository, steered.pointer)
+    durable.write_file(arguments.propose, raw, mode=0o644)
+    output.show_channel(steered.pointer)
+    output.show_notes(arguments, steered)
+    print(
+        f"proposed, not published: {arguments.propose}; next, where another key of the "
+        f"channel is: `updaterd release approve {arguments.propose.name}`"
+    )
+    output.answer(arguments, proposed=str(arguments.propose))
+    return 0
+
+
+def add_proposal(parser: argparse.ArgumentParser) -> None:
+    """Declare that a change may be proposed only."""
+    parser.add_argument(
+        "--propose",
+        type=Path,
+        metavar="FILE",
+        help="publish nothing: sign with the keys that are here, and write the change "
+        "into FILE, for `updaterd release approve` where another key of the channel is",
+    )
 
 
 def wish(

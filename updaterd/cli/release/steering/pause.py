@@ -41,6 +41,7 @@ def configure(commands: options.Subcommands) -> None:
             ),
         )
         parser.set_defaults(paused=name == "pause")
+        steer.add_proposal(parser)
         steer.add_options(parser)
 
 

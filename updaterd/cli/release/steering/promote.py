@@ -36,6 +36,7 @@ def configure(commands: options.Subcommands) -> None:
     )
     options.add_without(promote)
     options.add_rollout(promote)
+    steer.add_proposal(promote)
     steer.add_options(promote, to=False)  # its --to is a channel
 
 

@@ -52,6 +52,7 @@ def configure(commands: options.Subcommands) -> None:
         metavar="SECONDS",
         help="spread the starts of machines over this time (default: as it was)",
     )
+    steer.add_proposal(rollout)
     steer.add_options(rollout)
 
 

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a channel needs two keys, one proposes, another approves, on two machines."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+
+import pytest
+from fakes.origin import Origin
+from fakes.repository import Client
+from fakes.trees import make_tree
+
+from updaterd import cli
+from updaterd.errors import TransientError
+from updaterd.release import order
+from updaterd.release.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+ON = ("--product", "acme", "--channel", "stable")
+
+
+class Desks:
+    """`ops` has the repository, one key of the channel and the others; `second` one."""
+
+    def __init__(self, root, capsys):
+        self.root, self._capsys = root, capsys
+        self.ops, self.second = root / "ops", root / "second"
+        self.file = root / "stick" / "stable.proposal"
+        self.file.parent.mkdir()
+
+    def __call__(self, desk, *words, expect=0):
+        code = cli.main(["release", *map(str, words), "--repo", str(desk)])
+        out, err = self._capsys.readouterr()
+        assert code == expect, (words, out, err)
+        return out + err
+
+    def carry(self):
+        """Bring the second desk a copy of what is public, and of no key."""
+        shutil.rmtree(self.second / "public", ignore_errors=True)
+        shutil.copytree(self.ops / "public", self.second / "public")
+
+    def propose(self, version, *words, **more):
+        command = ("publish", *ON, "--version", version, "--propose", self.file)
+        return self(self.ops, *command, *words, **more)
+
+    def approve(self, desk, **more):
+        return self(desk, "approve", self.file, "--yes", "--no-announce", **more)
+
+    def offered(self):
+        space = Workspace(self.ops)
+        repository = order.open_repository(space, datetime.now(UTC))
+        pointer = order.catalog_of(space, repository, "acme").pointer("stable")
+        return [offer.version for offer in pointer.releases], pointer.paused
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """1.0.0 is offered, 1.1.0 is there; then the channel needs two keys."""
+    root = tmp_path_factory.mktemp("desks")
+    ops, second = root / "ops", root / "second"
+
+    def release(*words):
+        assert 0 == cli.main(["release", *map(str, words)])
+
+    release("init", ops, "--profile", "demo", *ON)
+    at = ("--product", "acme", "--repo", ops)
+    one, two = (make_tree(root / name, {"bin/app": name}) for name in ("1", "2"))
+    shown = ("--channel", "stable", "--no-announce")
+    release("push", one, *at, "--version", "1.0.0", *shown)
+    release("add", two, *at, "--version", "1.1.0")
+    release("keys", "add", "acme.stable", "--name", "second", "--threshold", "2",
+            "--repo", ops)  # fmt: skip
+    shutil.copytree(ops, second)
+    for path in (second / "keys").glob("*.pem"):
+        if path.name != "second.pem":
+            path.unlink()
+    (ops / "keys" / "second.pem").unlink()
+    return root
+
+
+@pytest.fixture
+def desks(template, tmp_path, capsys):
+    for name in ("ops", "second"):
+        shutil.copytree(template / name, tmp_path / name)
+    return Desks(tmp_path, capsys)
+
+
+def code_of(desks, call, *words):
+    said = call(*words, "--json", expect=1)
+    return json.loads(said.splitlines()[0])["error"]["code"]
+
+
+def test_one_proposes_another_approves_and_it_is_published(desks):
+    said = desks.propose("1.1.0", "--permille", "100")
+    assert "proposed, not published" in said
+    assert (["1.0.0"], False) == desks.offered()
+    said = desks.approve(desks.second)
+    assert "proposed:" in said
+    assert "1.1.0 (seq 2): 100 of 1000" in said
+    assert "signed by second" in said
+    assert "enough have signed" in said
+    assert (["1.0.0"], False) == desks.offered()
+    assert "published in channel stable" in desks.approve(desks.ops)
+    assert (["1.1.0", "1.0.0"], False) == desks.offered()
+    assert "all well" in desks(desks.ops, "verify", "--deep")
+
+
+def test_machines_take_what_two_have_signed_and_nothing_else(desks):
+    """A thief of one of the keys has the snapshot's and the timestamp's, too."""
+    desks.propose("1.1.0")
+    desks.approve(desks.second)
+    desks.approve(desks.ops)
+    with Origin(desks.ops / "public") as origin:
+        bootstrap = (desks.ops / "public/metadata/1.root.json").read_bytes()
+        client = Client(desks.root / "trust", bootstrap, origin)
+        client.now = datetime.now(UTC)
+        assert "1.1.0" == client.offered()
+        repository = order.open_repository(Workspace(desks.ops), client.now)
+        catalog = order.catalog_of(Workspace(desks.ops), repository, "acme")
+        catalog.point(catalog.pointer("stable"))
+        alone = repository.renew("acme.stable")
+        repository.sign("acme.stable", alone, enough=False)
+        repository.adopt("acme.stable", alone)  # as if it were enough
+        repository.commit()
+        with pytest.raises(TransientError) as caught:
+            client.offered()
+        assert "metadata_forged" == caught.value.code
+        client.close()
+
+
+def test_one_key_alone_publishes_nothing(desks):
+    words = ("publish", *ON, "--version", "1.1.0", "--no-announce")
+    assert "missing_keys" == code_of(desks, lambda *w, **m: desks(desks.ops, *w, **m),
+                                     *words)  # fmt: skip
+    desks.propose("1.1.0")
+    approve = ("approve", desks.file, "--yes", "--no-announce")
+    assert "not_approved" == code_of(
+        desks, lambda *w, **m: desks(desks.ops, *w, **m), *approve
+    )
+    assert (["1.0.0"], False) == desks.offered()
+
+
+def test_a_pause_is_proposed_as_well(desks):
+    desks(desks.ops, "pause", *ON, "--reason", "it burns", "--propose", desks.file)
+    assert "paused (it burns)" in desks.approve(desks.second)
+    desks.approve(desks.ops)
+    assert desks.offered()[1]
+
+
+def test_what_was_proposed_before_another_change_is_refused(desks):
+    """Approving it would undo what came between."""
+    desks.propose("1.1.0")
+    late = desks.file.read_bytes()
+    desks.approve(desks.second)
+    desks.approve(desks.ops)
+    desks.carry()
+    desks(desks.ops, "pause", *ON, "--propose", desks.file)
+    desks.approve(desks.second)
+    desks.approve(desks.ops)
+    desks.file.write_bytes(late)
+    desks.carry()
+    for desk in (desks.second, desks.ops):
+        call = ("approve", desks.file, "--yes", "--no-announce")
+        assert "proposal_outdated" == code_of(
+            desks, lambda *w, desk=desk, **m: desks(desk, *w, **m), *call
+        )
+
+
+CHANGES = {
+    "no channel": lambda signed, _: signed["targets"].clear(),
+    "another kind": lambda signed, _: signed.update(_type="snapshot"),
+    "another channel": lambda signed, _: _custom(signed).update(channel="beta"),
+    "another seq": lambda signed, _: _custom(signed)["releases"][0].update(seq=1),
+    "paused": lambda signed, _: _custom(signed).update(paused=True),
+    "expired": lambda signed, _: signed.update(expires="2020-01-01T00:00:00Z"),
+    "another version": lambda signed, _: signed.update(version=99),
+    "nobody signed": lambda _, document: document.update(signatures=[]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_what_was_changed_on_its_way_is_refused(desks, change):
+    desks.propose("1.1.0")
+    document = json.loads(desks.file.read_bytes())
+    change(document["signed"], document)
+    desks.file.write_text(json.dumps(document))
+    call = ("approve", desks.file, "--yes", "--no-announce")
+    code = code_of(desks, lambda *w, **m: desks(desks.second, *w, **m), *call)
+    assert code in {"proposal_refused", "proposal_outdated", "no_such_role"}
+
+
+def _custom(signed):
+    return signed["targets"]["acme/channels/stable.json"]["custom"]
