@@ -90,6 +90,7 @@ def build(  # noqa: PLR0913 - all that a push is told
     patches: Sequence[tuple[Manifest, Path]] = (),
     min_updater: str = FIRST,
     strict: bool = False,
+    memory: int | None = None,
     keep: bool = True,
     progress: Progress | None = None,
     make: Maker = delta_bundle.build_delta,
@@ -108,6 +109,7 @@ def build(  # noqa: PLR0913 - all that a push is told
         patches: `BSDIFF40` files made elsewhere, and the manifest each starts from.
         min_updater: the oldest updaterd that is to read it.
         strict: fail where a delta is not proven, instead of going on without it.
+        memory: bytes that making bundles may take, about; None: `pool.BUDGET`.
         keep: put the blobs in place; a dry run does not.
         progress: is told how far it is; by other threads too, one at a time.
         make: makes a delta; what it makes is proven.
@@ -126,8 +128,10 @@ def build(  # noqa: PLR0913 - all that a push is told
     """
     put = partial(settle, workspace) if keep else _leave
     with workspace.scratch() as work, ThreadPoolExecutor(1) as beside:
-        full = full_bundle.build_full(root, files, work / "full", progress=progress)
-        pool = Pool()
+        pool = Pool() if memory is None else Pool(budget=memory)
+        full = full_bundle.build_full(
+            root, files, work / "full", progress=progress, budget=pool.budget
+        )
         prover = proof.Prover(work, min_updater=min_updater, workers=workers, pool=pool)
         proven = beside.submit(prover.full, work / "full", full, files)
         edges: list[Delta] = []
@@ -296,6 +300,7 @@ class _Deltas:
             from_version=old.version,
             to_version=self._version,
             progress=lambda _, done, total: self._tell(number, done, total),
+            budget=self._pool.budget,
             pool=self._pool,
         )
         # Not smaller than the whole, it is not signed, and need not be proven.
@@ -336,6 +341,7 @@ class _Deltas:
             path,
             from_version=old.version,
             to_version=self._version,
+            budget=self._pool.budget,
             pool=self._pool,
         )
         if delta is None or delta.length >= min(self._whole, _WORTH * least):

@@ -37,6 +37,7 @@ class Order:
         strict_names: names that differ only by case are refused.
         latest: no file is said to be changed later than this; None: as it is.
         attest: files with attestations; those about other platforms are left out.
+        memory: bytes that making bundles may take, about; None: `pool.BUDGET`.
     """
 
     product: str
@@ -59,6 +60,7 @@ class Order:
     strict: bool = False
     latest: int | None = None
     attest: tuple[Path, ...] = ()
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,6 +104,7 @@ def build_planned(
         patches=planned.patches,
         min_updater=planned.order.min_updater,
         strict=planned.order.strict,
+        memory=planned.order.memory,
         keep=keep,
         progress=progress,
     )

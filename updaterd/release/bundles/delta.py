@@ -3,7 +3,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from updaterd.release.bundles.plan import Plan, made_from
 from updaterd.release.bundles.pool import BUDGET, Pool
 from updaterd.release.bundles.programs import elf
 from updaterd.release.bundles.programs import images as program_images
+from updaterd.release.bundles.programs import matching as program_matching
 from updaterd.release.bundles.programs.images import Imaging
 from updaterd.release.bundles.ranges import Ranges
 from updaterd.release.bundles.reading import pieces
@@ -267,8 +268,15 @@ def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
     """
     matcher = matching.installed()
     limit = max(1 << 20, matching.limit(matcher, budget))
+    programs = _programs(sides, matcher, arm=kind != DELTA)
     clusters, places = groups(
-        sides.sources, sides.targets, limit, _bundled(sides, matcher), sides.long
+        sides.sources,
+        sides.targets,
+        limit,
+        _bundled(sides, matcher),
+        sides.long,
+        programs=programs,
+        whole=matching.room(budget) // 3,
     )
     pool = pool or Pool(budget=budget)
     size = sum(file.length for file in sides.targets)
@@ -294,13 +302,16 @@ def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
     if (kind == ARM and not imaged.arm) or (kind == PRIMED and imaged.stream):
         return None
     with ThreadPoolExecutor(pool.cores) as threads:
-        perform = partial(_all, threads, pool)
-        streams = _match(base, clusters, ranges, imaged, perform, more)
+        perform = partial(pool.perform_all, threads)
+        match = partial(_match, base, clusters, ranges, budget, perform, more)
+        streams = match(imaged)
+        if imaged.stream and MAX_OPERATIONS <= streams.count < 4 * MAX_OPERATIONS:
+            streams = match(imaged, streams.shares(MAX_OPERATIONS - 1))
         if imaged.stream and streams.count >= MAX_OPERATIONS:
             if kind == ARM:
                 return None
             imaged = program_images.none(clusters)
-            streams = _match(base, clusters, ranges, imaged, perform, more)
+            streams = match(imaged)
         names = script.encode(
             old_files,
             plan.items,
@@ -356,15 +367,31 @@ def _bundled(sides: Sides, matcher: str) -> set[int]:
     }
 
 
+def _programs(sides: Sides, matcher: str, *, arm: bool) -> set[int]:
+    """Return the places of the long files whose references can be re-aimed.
+
+    They are matched whole where only windows of them fit; with HDiffPatch.
+    """
+    if matcher != matching.HDIFFPATCH or program_matching.compiled() is None:
+        return set()
+    return {
+        place
+        for place, path in enumerate(sides.new[: sides.long])
+        if elf.is_known(path, arm=arm)
+    }
+
+
 def _match(  # noqa: PLR0913, PLR0917 - the state of one delta
     base: Path,
     clusters: Sequence[Group],
     ranges: Ranges,
-    imaged: Imaging,
+    budget: int,
     perform: _Perform,
     more: Callable[[int], None],
+    imaged: Imaging,
+    most: Sequence[int] = (),
 ) -> Streams:
-    """Match every group."""
+    """Match every group, to at most so many copies each."""
     matcher = matching.installed()
     tasks = [
         Match(
@@ -372,7 +399,9 @@ def _match(  # noqa: PLR0913, PLR0917 - the state of one delta
             new=[piece.range for piece in ranges.new(group)],
             matcher=matcher,
             out=str(base / str(number)),
+            room=matching.room(budget),
             images=imaged.groups[number],
+            most=most[number] if most else None,
         )
         for number, group in enumerate(clusters)
     ]
@@ -381,20 +410,3 @@ def _match(  # noqa: PLR0913, PLR0917 - the state of one delta
     for group, task, (zeros,) in zip(clusters, tasks, idle, strict=True):
         streams.add(group, task.out, zeros)
     return streams
-
-
-def _all(
-    threads: ThreadPoolExecutor,
-    pool: Pool,
-    tasks: Sequence[Match] | Sequence[Pack],
-    shares: Sequence[int],
-    more: Callable[[int], None],
-) -> list[list[int]]:
-    """Return what tasks return, in order; long ones start first."""
-    order = sorted(range(len(tasks)), key=lambda i: -tasks[i].size)
-    running = {threads.submit(pool.perform, tasks[index]): index for index in order}
-    results: list[list[int]] = [[] for _ in tasks]
-    for future in as_completed(running):
-        results[running[future]] = future.result()
-        more(shares[running[future]])
-    return results

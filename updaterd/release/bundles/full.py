@@ -56,13 +56,14 @@ def _frames(root: Path, files: Sequence[Entry]) -> Iterator[bytes]:
         yield bytes(pending)
 
 
-def build_full(
+def build_full(  # noqa: PLR0913 - what is packed, and with what
     root: Path,
     files: Sequence[Entry],
     out: Path,
     *,
     progress: Progress | None = None,
     workers: int | None = None,
+    budget: int = BUDGET,
 ) -> Full:
     """Write the full bundle of a tree, the same bytes for the same tree.
 
@@ -73,7 +74,8 @@ def build_full(
         progress: called with "bundle", bytes done and bytes in all; by other threads
             too, one at a time.
         workers: frames packed at a time; each takes about 140 MB. None for all
-            cores, as far as `pool.BUDGET` goes.
+            cores, as far as the budget goes.
+        budget: bytes of memory that packing may take, about.
 
     Raises:
         BrokenError: the tree changed meanwhile.
@@ -95,7 +97,7 @@ def build_full(
                 progress("bundle", done, total)
 
     cores = len(os.sched_getaffinity(0))
-    count = workers or max(1, min(cores, BUDGET // _MEMORY))
+    count = workers or max(1, min(cores, budget // _MEMORY))
     with tempfile.TemporaryFile(dir=out.parent) as body:
 
         def take(packing: "Future[tuple[int, int, bytes]]") -> None:

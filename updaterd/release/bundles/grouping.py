@@ -104,12 +104,15 @@ def _alike(first: File, second: File) -> bool:
     return first.length <= 2 * second.length and second.length <= 2 * first.length
 
 
-def groups(
+def groups(  # noqa: PLR0913 - files, and what is known of them
     old: Sequence[File],
     targets: Sequence[File],
     limit: int,
     bundled: Collection[int] = (),
     long: int | None = None,
+    *,
+    programs: Collection[int] = (),
+    whole: int = 0,
 ) -> tuple[tuple[Group, ...], tuple[int, ...]]:
     """Return the groups in stream order, and the made files that they read.
 
@@ -119,6 +122,8 @@ def groups(
         limit: bytes to match with at a time.
         bundled: places of long made files whose bytes may come from any old file of
             their kind. All together they are matched with twice the old bytes more.
+        programs: places of long made files that are matched whole, up to `whole`.
+        whole: bytes of theirs.
         long: how many of the targets are matched by themselves, if not those of at
             least `LONG` bytes; they come first.
     """
@@ -157,7 +162,8 @@ def groups(
             (old_at[number], old[number].length) for number in sorted(old_numbers)
         ]
         pieces += [virtual[other] for other in similar[index]]
-        out += _cut((new_at[index], targets[index].length), pieces, limit)
+        most = max(limit, whole) if index in programs else limit
+        out += _cut((new_at[index], targets[index].length), pieces, most)
     again = _again(targets, partners, shared, old)
     pieces = [
         (old_at[number], file.length)

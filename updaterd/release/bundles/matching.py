@@ -25,6 +25,11 @@ Operation = tuple[int, int, int]
 
 HDIFFPATCH, BSDIFF = "hdiffpatch", "bsdiff4"
 
+GROUND = 32 << 20
+"""Bytes that a process takes, whatever it matches; measured: 26 MiB."""
+OWN = 48 << 20
+"""And whoever starts them: 31 MiB, and more with the listings of large trees."""
+
 _SHORTEST = 24
 """Shorter covers of bsdiff4 cost more than they save: between 8 and 48, this was best
 on three of the four pairs of docs/performance.md. HDiffPatch weighs its own."""
@@ -52,14 +57,19 @@ def installed() -> str:
 
 
 def memory(matcher: str, old: int, new: int) -> int:
-    """Return about how many bytes of memory matching takes (measured).
+    """Return about how many bytes of memory matching takes, with its process.
+
+    Measured: HDiffPatch has a suffix array of four bytes an old byte, and both sides.
+    What is subtracted afterwards takes the place of the array.
 
     Args:
         matcher: by name.
         old: bytes to match with.
         new: bytes to match.
     """
-    return (18 if matcher == BSDIFF else 6) * old + 4 * new
+    if matcher == BSDIFF:
+        return 18 * old + 4 * new
+    return GROUND + max(5 * old + new, old + 3 * new)
 
 
 def limit(matcher: str, budget: int) -> int:
@@ -69,8 +79,40 @@ def limit(matcher: str, budget: int) -> int:
         matcher: by name.
         budget: bytes of memory.
     """
-    per_two = memory(matcher, 2, 2) if matcher == BSDIFF else 15  # measured: 7.2 a byte
-    return 2 * budget // per_two
+    if matcher == BSDIFF:
+        return budget // memory(matcher, 1, 1)
+    return room(budget) // 6
+
+
+def room(budget: int) -> int:
+    """Return what is left of a budget for the bytes of one task: two processes run."""
+    return max(0, budget - OWN - GROUND)
+
+
+def windows(old: int, new: int, size: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield what to match with what, so that HDiffPatch takes so much memory.
+
+    Both sides are read from elsewhere, a window at a time. Old bytes are matched whole
+    as long as their suffix array fits; else those around the same place.
+
+    Args:
+        old: bytes to match with.
+        new: bytes to match.
+        size: of the memory, in bytes.
+
+    Yields:
+        Place and length of new bytes, place and length of old ones.
+    """
+    if 5 * old + new <= size:
+        yield 0, new, 0, old
+        return
+    width = min(old, size * 2 // 11)
+    step = max(1, size - 5 * width if width == old else width // 2)
+    for low in range(0, new, step):
+        count = min(step, new - low)
+        middle = (2 * low + count) * old // (2 * new)
+        first = min(max(0, middle - width // 2), old - width)
+        yield low, count, first, width
 
 
 def find(old: bytes, new: bytes, matcher: str) -> Iterator[Cover]:

@@ -4,13 +4,17 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 
-from updaterd.release.bundles import tasks
+from updaterd.release.bundles import matching, tasks
 
 BUDGET = 768 << 20
 """Bytes of memory that making deltas may take by default, about."""
+
+LEAST = 256 << 20
+"""Fewer bytes than these are less than packing alone takes, with what asks for it."""
 
 
 class Pool:
@@ -46,6 +50,33 @@ class Pool:
         with self.room(task.memory):
             return tasks.run(task)
 
+    def perform_all(
+        self,
+        threads: ThreadPoolExecutor,
+        jobs: Sequence[tasks.Match] | Sequence[tasks.Pack],
+        shares: Sequence[int],
+        more: Callable[[int], None],
+    ) -> list[list[int]]:
+        """Return what tasks return, in order; long ones start first.
+
+        Args:
+            threads: that wait for them.
+            jobs: the tasks.
+            shares: of the work that each is.
+            more: told how much more is done.
+
+        Raises:
+            BrokenError: one failed.
+            OSError: the disk refused.
+        """
+        order = sorted(range(len(jobs)), key=lambda i: -jobs[i].size)
+        running = {threads.submit(self.perform, jobs[index]): index for index in order}
+        results: list[list[int]] = [[] for _ in jobs]
+        for future in as_completed(running):
+            results[running[future]] = future.result()
+            more(shares[running[future]])
+        return results
+
     @contextmanager
     def room(self, memory: int) -> Iterator[None]:
         """Hold a core and so much memory, once both are free."""
@@ -72,4 +103,7 @@ class Pool:
     def _fits(self, memory: int) -> bool:
         if not self._running:
             return True
-        return self._running < self.cores and self._memory + memory <= self.budget
+        return (
+            self._running < self.cores
+            and self._memory + memory <= self.budget - matching.OWN
+        )

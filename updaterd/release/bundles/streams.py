@@ -20,16 +20,23 @@ class Streams:
         self._covers: list[Cover] = []
         self._runs = Runs()
         self._groups: list[str] = []
+        self._counts: list[int] = []
 
     @property
     def count(self) -> int:
         """Return how many copies there are."""
         return len(self._covers)
 
+    def shares(self, most: int) -> list[int]:
+        """Return how many copies each group may have, to be so many together."""
+        return [count * most // max(1, self.count) for count in self._counts]
+
     def add(self, group: Group, prefix: str, idle: int) -> None:
         """Take over one group, in stream order."""
         numbers = iter(_load("Q", f"{prefix}.covers"))
+        before = self.count
         self._covers += group.place(list(zip(numbers, numbers, numbers, strict=True)))
+        self._counts.append(self.count - before)
         runs = Runs()
         runs.gaps, runs.lengths = (
             _load("I", f"{prefix}.gaps"),

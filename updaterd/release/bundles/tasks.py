@@ -52,15 +52,19 @@ class Match:
         new: what is made.
         matcher: by name.
         out: where its files go.
+        room: bytes of memory that matching may take.
         images: of the old files and of the new ones, where each range is a whole
             file and references are re-aimed (`programs.matching`); None elsewhere.
+        most: copies that there may be; what is shortest is new bytes then.
     """
 
     old: Sequence[Range]
     new: Sequence[Range]
     matcher: str
     out: str
+    room: int
     images: tuple[program_matching.Images, program_matching.Images] | None = None
+    most: int | None = None
 
     @property
     def size(self) -> int:
@@ -71,7 +75,10 @@ class Match:
     def memory(self) -> int:
         """Return about how many bytes of memory it takes."""
         old, new = (sum(c for _, _, c in part) for part in (self.old, self.new))
-        return matching.memory(self.matcher, old, new)
+        memory = matching.memory(self.matcher, old, new)
+        if self.matcher == matching.BSDIFF:
+            return memory
+        return min(memory, matching.GROUND + max(self.room, old + 3 * new))
 
     def perform(self) -> list[int]:
         """Return how many zeros the diff ends with.
@@ -97,15 +104,36 @@ class Match:
         """Return covers, diff and what is new."""
         if self.images is None:
             old, new = whole(self.old), whole(self.new)
-            covers = list(matching.find(old, new, self.matcher))
+            covers = self._fewer(self._plain(old, new))
             return covers, *matching.streams(old, new, covers)
         old_images, new_images = self.images
         group = program_matching.Group(
             program_matching.Side(self.old, old_images),
             program_matching.Side(self.new, new_images),
+            self.out,
+            self.room,
         )
-        covers = group.find(self.matcher)
+        covers = self._fewer(group.find(self.matcher))
         return covers, *group.subtract(covers)
+
+    def _plain(self, old: bytes, new: bytes) -> list[matching.Cover]:
+        """Return what two sides have in common, which are in memory."""
+        if matching.memory(self.matcher, len(old), len(new)) <= self.memory:
+            return list(matching.find(old, new, self.matcher))
+        room = max(1 << 20, self.room - len(old) - len(new))
+        covers = []
+        for low, count, first, width in matching.windows(len(old), len(new), room):
+            sides = old[first : first + width], new[low : low + count]
+            for new_at, old_at, size in matching.find(*sides, self.matcher):
+                covers.append((low + new_at, first + old_at, size))
+        return covers
+
+    def _fewer(self, covers: list[matching.Cover]) -> list[matching.Cover]:
+        """Return as many covers as there may be, the longest."""
+        if self.most is None or len(covers) <= self.most:
+            return covers
+        longest = sorted(range(len(covers)), key=lambda i: (-covers[i][2], i))
+        return [covers[index] for index in sorted(longest[: self.most])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,14 +157,14 @@ def test_a_publisher_without_the_compiled_module_makes_plain_deltas(
     assert untold == ()
 
 
-def _stream(base: Path) -> bytes:
-    """Return the images stream of BASE/delta."""
+def _stream(base: Path, number: int = 5) -> bytes:
+    """Return a stream of BASE/delta, that with the images or another."""
     with (base / "delta").open("rb") as file:
         fd = file.fileno()
         table = container.read(
             fd, container.DELTA, length=(base / "delta").stat().st_size
         )
-        return codecs.read_whole(fd, table[5], "images", limit=images.MAX_BYTES)
+        return codecs.read_whole(fd, table[number], "it", limit=images.MAX_BYTES)
 
 
 def test_programs_that_share_code_share_their_changes(tmp_path, programs):
@@ -272,16 +272,45 @@ def test_a_program_that_is_matched_in_parts_gets_a_plain_delta(tmp_path, program
     applied(tmp_path, delta, old, new)
 
 
-def test_more_operations_than_readers_keep_make_a_plain_delta(
+def test_of_more_operations_than_readers_keep_the_longest_are_left(
     tmp_path, programs, monkeypatch
 ):
     """The limit is the reader's: nothing is published that it would refuse."""
     before, after = programs["pie"]
-    old, new = trees(tmp_path, {"app+x": before}, {"app+x": after})
-    monkeypatch.setattr(delta_bundle, "MAX_OPERATIONS", 2)
+    sides = {"app+x": before}, {"app+x": after}
+    old, new = trees(tmp_path, *sides)
+    length = make_delta(tmp_path).length
+    count = int.from_bytes(_stream(tmp_path, 1)[:2], "little") + 1
+    monkeypatch.setattr(delta_bundle, "MAX_OPERATIONS", count * 3 // 4)
     delta = make_delta(tmp_path)
 
+    assert delta.codec.startswith("delta2")
+    assert length <= delta.length < plain_length(tmp_path / "plain", *sides)
+    assert int.from_bytes(_stream(tmp_path, 1)[:2], "little") < count * 3 // 4
+    applied(tmp_path, delta, old, new)
+    monkeypatch.setattr(delta_bundle, "MAX_OPERATIONS", 0)
+    delta = make_delta(tmp_path)
     assert delta.codec.startswith("delta1")
+    applied(tmp_path, delta, old, new)
+
+
+@pytest.mark.parametrize("budget", [95, 90, 84])
+def test_a_program_beyond_the_budget_is_matched_in_windows(tmp_path, programs, budget):
+    """Its references are re-aimed all the same: some bytes more, and as small a task.
+
+    80 MiB are for the processes. Each side has 1.2 MB, so that whole it takes seven,
+    with all old bytes and some new ones six, and subtracted four.
+    """
+    tail = random.Random(3).randbytes(1 << 20)
+    before, after = programs["pie"]
+    old, new = trees(
+        tmp_path, {"app+x": before + tail}, {"app+x": after + tail[:-1] + b"."}
+    )
+    whole = make_delta(tmp_path)
+    delta = make_delta(tmp_path, budget=budget << 20)
+
+    assert delta.codec.startswith("delta2")
+    assert whole.length <= delta.length < 1.5 * whole.length
     applied(tmp_path, delta, old, new)
 
 

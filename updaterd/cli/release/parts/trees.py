@@ -61,6 +61,14 @@ def add_build(parser: argparse.ArgumentParser, *, placed: bool = True) -> None:
         help="make deltas from the last N releases (default: release.toml, 5)",
     )
     group.add_argument(
+        "--memory",
+        type=_memory,
+        metavar="SIZE",
+        help="memory that making bundles may take, about (default: 768MiB). A file is "
+        "matched whole with its old self where this is more than six times as much; "
+        "a larger one is matched in pieces, and its delta is larger",
+    )
+    group.add_argument(
         "--bsdiff",
         action="append",
         default=[],
@@ -157,6 +165,20 @@ def add_build(parser: argparse.ArgumentParser, *, placed: bool = True) -> None:
         help="only to be installed over a release from this seq on: older machines "
         "install one that the channel offered before first, on their way",
     )
+
+
+def _memory(text: str) -> int:
+    from updaterd.core.units import format_bytes, parse_bytes
+    from updaterd.errors import MalformedError
+    from updaterd.release.bundles.pool import LEAST
+
+    try:
+        size = parse_bytes(text)
+    except MalformedError as error:
+        raise argparse.ArgumentTypeError(f"{error.cause}: {error.do}") from None
+    if size < LEAST:
+        raise argparse.ArgumentTypeError(f"at least {format_bytes(LEAST)}")
+    return size
 
 
 def _kinds(text: str) -> frozenset[str]:
@@ -267,6 +289,7 @@ def orders(
             strict=arguments.strict,
             latest=latest,
             attest=tuple(arguments.attest),
+            memory=arguments.memory,
         )
         for platform, _ in trees
     ]

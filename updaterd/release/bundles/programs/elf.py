@@ -103,6 +103,23 @@ def is_one(path: str | Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
+def is_known(path: str | Path, *, arm: bool) -> bool:
+    """Tell whether a file begins as a program of a processor that is known here.
+
+    Args:
+        path: of the file.
+        arm: AArch64 is one.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    with open(path, "rb", buffering=0) as file:
+        start = file.read(20)
+    known = {machine for machine, code in _CODE.items() if arm or code != ARM}
+    machine = int.from_bytes(start[18:], "little")
+    return start[: len(MAGIC)] == MAGIC and machine in known
+
+
 def describe(data: Data) -> Program | None:
     """Return the image of a program, or None: it is none that can be described.
 

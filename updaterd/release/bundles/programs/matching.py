@@ -102,25 +102,37 @@ class Side:
         """Return the indices of the files that have an image."""
         return [i for i, image in enumerate(self.images) if image is not None]
 
-    def masked(self) -> bytes:
-        """Return the files with their references blanked.
+    def masked(self, out: Path) -> None:
+        """Write the files with their references blanked.
 
         Raises:
             BrokenError: a file changed meanwhile.
             OSError: the disk refused.
+
+        Power cut: nothing reads the file again.
         """
         data = writable(self.ranges)
         for index in self.programs():
             self.projector.mask(data, index)
-        return bytes(data)
+        out.write_bytes(data)
 
 
 class Group:
     """One group's old and new files."""
 
-    def __init__(self, old: Side, new: Side) -> None:
+    def __init__(self, old: Side, new: Side, base: str, room: int) -> None:
+        """Take both sides.
+
+        Args:
+            old: one side.
+            new: the other.
+            base: what the names of files begin with that are in the making.
+            room: bytes of memory that matching may take.
+        """
         self._old = old
         self._new = new
+        self._paths = Path(f"{base}.before"), Path(f"{base}.after")
+        self._room = room
 
     def find(self, matcher: str) -> list[Cover]:
         """Return what can be copied, none of it across the ends of files.
@@ -132,12 +144,26 @@ class Group:
             BrokenError: a file changed meanwhile, or the matcher is not there.
             OSError: the disk refused.
         """
-        old, new = self._old, self._new
-        covers = self._cut(matching.find(old.masked(), new.masked(), matcher))
-        sides = self._labelled(list(covers))
-        old.forget()
-        new.forget()
-        return list(self._cut(matching.find(*sides, matcher)))
+        for side, path in zip((self._old, self._new), self._paths, strict=True):
+            side.masked(path)
+        self._labelled(list(self._cut(self._match(matcher))))
+        self._old.forget()
+        self._new.forget()
+        covers = list(self._cut(self._match(matcher)))
+        for path in self._paths:
+            path.unlink()
+        return covers
+
+    def _match(self, matcher: str) -> Iterator[Cover]:
+        """Yield what the two files in the making have in common."""
+        old, new = (str(path) for path in self._paths)
+        sizes = self._old.starts[-1], self._new.starts[-1]
+        for low, count, first, width in matching.windows(*sizes, self._room):
+            sides = whole([(old, first, width)]), whole([(new, low, count)])
+            covers = matching.find(*sides, matcher)
+            del sides
+            for new_at, old_at, size in covers:
+                yield low + new_at, first + old_at, size
 
     def _cut(self, covers: Iterable[Cover]) -> Iterator[Cover]:
         """Yield covers cut where a file ends, on either side."""
@@ -150,8 +176,8 @@ class Group:
                 yield new_at, old_at, count
                 new_at, old_at, rest = new_at + count, old_at + count, rest - count
 
-    def _labelled(self, covers: list[Cover]) -> tuple[bytes, bytes]:
-        """Return both sides, each reference replaced by what it is aimed at.
+    def _labelled(self, covers: list[Cover]) -> None:
+        """Write both sides, each reference replaced by what it is aimed at.
 
         An old file that several are made from is labelled for the one that copies
         most from it.
@@ -163,7 +189,7 @@ class Group:
         after = writable(new.ranges)
         for index in new.programs():
             new.projector.label(after, index, False)
-        done = bytes(after)
+        self._paths[1].write_bytes(after)
         del after
         before = writable(old.ranges)
         best = {
@@ -178,7 +204,7 @@ class Group:
                 self._aim(target, covers)
             for index in olds:
                 old.projector.label(before, index, True)
-        return bytes(before), done
+        self._paths[0].write_bytes(before)
 
     def _aim(self, target: int, covers: Sequence[Cover]) -> None:
         """Have the old references aimed at a new program."""
