@@ -12,7 +12,8 @@ proves nothing, and five of a hundred do.
     the step's time is over, and too       Halt
       many of its machines are silent
     time not over, too few reports,        Hold
-      or too few to tell
+      too few to tell, or from more
+      machines than it can have reached
     no step is left                        Done
     otherwise                              Step
 
@@ -36,6 +37,8 @@ LEAST_FAILED = 2
 BASELINE_TRIALS = 50
 """Machines that must have told about the release beneath before it counts."""
 BASELINE_FACTOR = 2
+EXCESS, EXCESS_FACTOR = 100, 2
+"""Machines, and times the expected, beyond which some of those that report must lie."""
 LEAST_EXPECTED = 20
 """Machines that a step must reach before silence can mean anything."""
 
@@ -207,6 +210,16 @@ def _onward(
             next_at=over_at if now < over_at else None,
         )
     failures = f"{evidence.failed} of {evidence.reports} machines failed"
+    heard = evidence.reports + evidence.other
+    tagged = any(step.tags for step in plan.steps[: plan.step + 1])
+    most = EXCESS + EXCESS_FACTOR * evidence.reached
+    if evidence.reached and not tagged and heard > most:
+        return Verdict(
+            action=Action.HOLD,
+            code="rollout_excess",
+            reason=f"{heard} machines report {plan.version}, which reached about "
+            f"{evidence.reached}: some lie; look who may report, then step by hand",
+        )
     fine = odds.below(evidence.failed, evidence.reports, limit)
     if fine < STEP_CONFIDENCE:
         return Verdict(

@@ -152,6 +152,18 @@ def test_machines_that_fall_silent_halt_it_once_the_time_is_over(heard, now, cod
     assert judge(plan, evidence, now=now).code == code
 
 
+@pytest.mark.parametrize(
+    ("reached", "code"), [(1000, "rollout_due"), (10, "rollout_excess")]
+)
+def test_praise_from_more_machines_than_it_reached_is_no_reason_to_go_on(reached, code):
+    assert judge(PLAN, Evidence(well=500, reached=reached), now=OVER).code == code
+
+
+def test_blame_from_more_machines_than_it_reached_halts_all_the_same():
+    evidence = Evidence(failed=500, reached=10)
+    assert judge(PLAN, evidence, now=OVER).code == "rollout_failing"
+
+
 def test_a_step_too_small_to_tell_says_how_many_machines_it_takes():
     plan = replace(PLAN, steps=(Step(permille=10, min_reports=5), *STEPS[1:]))
     verdict = judge(plan, Evidence(well=10), now=OVER)

@@ -58,6 +58,8 @@ rollout_too_few: too few machines have told how a release ended there
   | wait; see the plan
 rollout_unsure: there are too few machines, or too many failures, to tell whether a
   release is good | wait; see the plan
+rollout_excess: more machines report a release than a rollout can have reached
+  | see who may report (`serve --reports`); step by hand
 rollout_due: a step of a rollout went well: more machines are next | nothing
 rollout_done: a release went well on all machines of its plan | nothing
 rollout_failing: a release fails on more machines than its plan allows: it was halted

@@ -48,6 +48,9 @@ def read(
     well, failed, other = ends[0]
     beneath = pointer.releases[1].version if len(ends) > 1 else ""
     base_well, base_failed, _ = ends[1] if beneath else (0, 0, 0)
+    # machines are known once they have reported: of a fleet that has only begun to,
+    # nobody knows how many a step reaches
+    is_known = 2 * (base_well + base_failed) >= machines > 0
     top = pointer.releases[0]
     permille = top.rollout.permille
     if top.pace is not None:
@@ -56,7 +59,7 @@ def read(
         well=well,
         failed=failed,
         other=other,
-        reached=max(0, machines) * permille // 1000,
+        reached=machines * permille // 1000 if is_known else 0,
         base_version=beneath,
         base_well=base_well,
         base_failed=base_failed,
