@@ -150,8 +150,13 @@ def test_who_resumes_takes_over(release, fleet):
     fleet.reports("2.0", failed=5)
     watch(release)
     said = release("resume", "--product", "acme", "--channel", "stable")
-    assert "`release watch` leaves 2.0 alone" in said
+    assert "`release watch` leaves it alone" in said
     assert watch(release)["code"] == "by_hand"
+    release("pause", "--product", "acme", "--channel", "stable")
+    release("resume", "--product", "acme", "--channel", "stable")
+    assert watch(release)["code"] == "by_hand"
+    release("rollout", "--product", "acme", "--channel", "stable", "--permille", "10")
+    assert watch(release)["code"] == "rollout_failing"
 
 
 def test_a_pause_by_hand_is_left_alone_whatever_is_reported(release, fleet):

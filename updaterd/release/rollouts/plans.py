@@ -20,7 +20,7 @@ from typing import Any
 
 from updaterd.core.channel import ChannelPointer
 from updaterd.core.json_fields import Fields
-from updaterd.core.plan import BY_HAND, Limits, Plan, Step, parse_steps
+from updaterd.core.plan import BY_HAND, RUNNING, Limits, Plan, Step, parse_steps
 from updaterd.errors import BrokenError, MalformedError
 
 NONE = "none"
@@ -139,16 +139,16 @@ def by_hand(pointer: ChannelPointer, *, now: int, resumed: bool) -> ChannelPoint
     """Return a pointer that a person moved, with its plan moved along.
 
     To one of the plan's steps: it goes on from there. Anywhere else, or resumed after
-    it was halted: the person has taken over.
+    it was halted: the person has taken over, until it is moved to a step again.
     """
     plan = pointer.plan
-    if plan is None or not pointer.releases or plan.state == BY_HAND:
+    if plan is None or not pointer.releases:
         return pointer
     rollout = pointer.releases[0].rollout
     for index, step in enumerate(plan.steps):
         if step.permille == rollout.permille and not resumed:
-            if index != plan.step:
-                plan = replace(plan, step=index, since=now)
+            if index != plan.step or plan.state == BY_HAND:
+                plan = replace(plan, state=RUNNING, step=index, since=now, reason="")
             return replace(pointer, plan=plan)
     reason = "resumed by hand" if resumed else "moved by hand"
     moved = replace(plan, state=BY_HAND, since=now, reason=reason)

@@ -62,7 +62,10 @@ def by_hand(steered: "Steered", *, resumed: bool = False) -> "Steered":
     pointer = plans.by_hand(steered.pointer, now=now, resumed=resumed)
     plan, notes = pointer.plan, steered.notes
     if plan is not None and plan.state == BY_HAND:
-        note = f"its plan is {plan.reason}: `release watch` leaves {plan.version} alone"
+        note = (
+            f"{plan.version} is {plan.reason}: `release watch` leaves it alone until "
+            "`release rollout` moves it to a step of its plan"
+        )
         notes = (*notes, note)
     return replace(steered, pointer=pointer, notes=notes)
 

@@ -69,7 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
         before = catalog.pointer(arguments.channel)
         reason = arguments.reason if arguments.paused else ""
         pointer = replace(before, paused=arguments.paused, reason=reason)
-        resumed = bool(before.halted) and not arguments.paused
-        return steer.by_hand(Steered(before=before, pointer=pointer), resumed=resumed)
+        steered = Steered(before=before, pointer=pointer)
+        if before.halted and not arguments.paused:
+            return steer.by_hand(steered, resumed=True)
+        return steered
 
     return steer.steer(arguments, change)
