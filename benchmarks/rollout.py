@@ -228,24 +228,17 @@ def show(title, rows):
         )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        show("a sample", [scene(20_000, rate, 1, stop=1) for rate in (0.001, 0.05, 1)])
-        return
-    for machines, runs in ((1_000, 20), (10_000, 10), (100_000, 5), (1_000_000, 1)):
-        rows = (scene(machines, rate, runs) for rate in RATES)
-        show(f"{machines:,} machines", rows)
-    many = 1000
-    show(
-        "good releases, to the end of 10 %: how often are they halted?",
-        [
-            scene(20_000, rate, many, stop=2, liars=liars)
-            for rate, liars in ((0.0, ""), (0.001, ""), (0.001, "liars"))
-        ],
-    )
+def scenes():
+    """Return all tables: a title, and what makes its rows one by one."""
+    tables = {
+        f"{machines:,} machines": [(machines, rate, runs, {}) for rate in RATES]
+        for machines, runs in ((1_000, 20), (10_000, 10), (100_000, 2))
+    }
+    tables["1,000,000 machines"] = [(1_000_000, rate, 1, {}) for rate in RATES[1:]]
+    tables["good releases, to the end of 10 %"] = [
+        (20_000, rate, 1000, {"stop": 2, "liars": liars})
+        for rate, liars in ((0.0, ""), (0.001, ""), (0.001, "liars"))
+    ]
     for title, rates, more in (
         ("one of a hundred lies when it is its turn", (0.05, 0.2, 1.0),
          {"liars": "liars"}),
@@ -256,7 +249,24 @@ def main():
         ("no reports can be read for twelve hours", (0.05, 1.0),
          {"trouble": "no reports"}),
     ):  # fmt: skip
-        show(title, (scene(100_000, rate, 3, **more) for rate in rates))
+        tables[title] = [(100_000, rate, 3, more) for rate in rates]
+    return tables
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", type=int, metavar="N", help="the Nth table, from 1")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        show("a sample", [scene(20_000, rate, 1, stop=1) for rate in (0.001, 0.05, 1)])
+        return
+    for number, (title, rows) in enumerate(scenes().items(), 1):
+        if arguments.only in {None, number}:
+            show(
+                title,
+                (scene(count, rate, runs, **more) for count, rate, runs, more in rows),
+            )
 
 
 if __name__ == "__main__":
