@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does a release fit this machine: is it what was asked for, and can it come now?"""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from updaterd.core import pacing
-from updaterd.core.channel import Offer
+from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.decision import Facts
+from updaterd.core.frozen import replaced
 from updaterd.core.manifest import Manifest
 from updaterd.core.names import version_key
 from updaterd.errors import RejectedError, TransientError
@@ -68,3 +72,40 @@ def check_manifest(
             do="nothing: the next look finds when it comes",
             code="paced",
         )
+
+
+def limited(pointer: ChannelPointer, version: str, from_seq_min: int) -> ChannelPointer:
+    """Return the pointer where a release can be installed from this seq on only.
+
+    For pointers that say less than its manifest, whose word counts.
+    """
+    return replace(
+        pointer,
+        releases=tuple(
+            replace(offer, from_seq_min=from_seq_min)
+            if offer.version == version
+            else offer
+            for offer in pointer.releases
+        ),
+        stones=tuple(
+            replaced(stone, from_seq_min=from_seq_min)
+            if stone.version == version
+            else stone
+            for stone in pointer.stones
+        ),
+    )
+
+
+def restricted(
+    pointer: ChannelPointer, version: str, platforms: Iterable[str]
+) -> ChannelPointer:
+    """Return the pointer where a release is offered to these platforms only.
+
+    For pointers that do not say it: which manifests are signed says it, too.
+    """
+    only = tuple(sorted(platforms))
+    offers = (
+        replace(offer, platforms=only) if offer.version == version else offer
+        for offer in pointer.releases
+    )
+    return replace(pointer, releases=tuple(offers))

@@ -64,15 +64,19 @@ class Pace:
 
     def __str__(self) -> str:
         """Return it for a person."""
-        words = []
+        words: list[str] = []
         for step in self.steps:
             whose = "all" if step.permille == EVERYBODY else f"{step.permille}"
-            when = format_duration(step.after_s) if step.after_s else "once"
-            words.append(f"{whose} {'after' if step.after_s else 'at'} {when}")
+            if not words and step.permille < EVERYBODY:
+                whose += f" of {EVERYBODY} machines"
+            when = (
+                f"after {format_duration(step.after_s)}" if step.after_s else "at once"
+            )
+            words.append(f"{whose} {when}")
         text = ", ".join(words)
         if self.first:
             text += f"; with the first those tagged {', '.join(self.first)}"
-        return text if self.steps[0].permille == EVERYBODY else f"of 1000: {text}"
+        return text
 
 
 def after_s(pace: Pace, cohort: int, tags: tuple[str, ...] = ()) -> int:

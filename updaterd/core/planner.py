@@ -22,13 +22,11 @@ decision has a stable `code` and a `reason`, which `updaterd status` prints as i
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 
 from updaterd.core import fitting, pacing
 from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.decision import Act, Current, Decision, Facts, Refuse, Wait
-from updaterd.core.frozen import replaced
 from updaterd.core.rollout import is_reached
 from updaterd.core.stones import Stone, way
 from updaterd.core.turn import Waiting, turn_at
@@ -88,43 +86,6 @@ def no_such_name(product: str, facts: Facts) -> Refuse:
         reason=f"a person named {facts.named}, and the publisher of {product} signs no "
         f"such release for {facts.platform}",
     )
-
-
-def limited(pointer: ChannelPointer, version: str, from_seq_min: int) -> ChannelPointer:
-    """Return the pointer where a release can be installed from this seq on only.
-
-    For pointers that say less than its manifest, whose word counts.
-    """
-    return replace(
-        pointer,
-        releases=tuple(
-            replace(offer, from_seq_min=from_seq_min)
-            if offer.version == version
-            else offer
-            for offer in pointer.releases
-        ),
-        stones=tuple(
-            replaced(stone, from_seq_min=from_seq_min)
-            if stone.version == version
-            else stone
-            for stone in pointer.stones
-        ),
-    )
-
-
-def restricted(
-    pointer: ChannelPointer, version: str, platforms: Iterable[str]
-) -> ChannelPointer:
-    """Return the pointer where a release is offered to these platforms only.
-
-    For pointers that do not say it: which manifests are signed says it, too.
-    """
-    only = tuple(sorted(platforms))
-    offers = (
-        replace(offer, platforms=only) if offer.version == version else offer
-        for offer in pointer.releases
-    )
-    return replace(pointer, releases=tuple(offers))
 
 
 def _nothing_for_us(pointer: ChannelPointer, facts: Facts) -> Decision:
@@ -209,7 +170,7 @@ def _toward(target: Offer, pointer: ChannelPointer, facts: Facts) -> Decision:
             offer=target,
         )
     paced = pacing.waiting(target, pointer.product, facts)
-    if paced is not None:
+    if paced is not None and _held(target, facts) is None:
         return _meanwhile(target, pointer, facts) or paced
     if fitting.is_too_old(facts, target.from_seq_min):
         return _by_stones(target, pointer, facts, floor)
@@ -309,17 +270,24 @@ def _hop(stone: Stone, target: Offer) -> Offer:
     )
 
 
+def _held(target: Offer, facts: Facts) -> Wait | None:
+    """Return that a hold stops the target; one that is at what was named does not."""
+    is_pinned = bool(facts.named) and facts.named == facts.hold_at
+    if is_pinned or facts.hold_until is None or facts.now >= facts.hold_until:
+        return None
+    why = f": {facts.hold_reason}" if facts.hold_reason else ""
+    return Wait(
+        code="held",
+        reason=f"{target.version} waits: updates are on hold{why}",
+        offer=target,
+        until=None if math.isinf(facts.hold_until) else facts.hold_until,
+    )
+
+
 def _delay(target: Offer, product: str, facts: Facts) -> Wait | None:
     """Return why the target must wait, if it must."""
-    is_pinned = bool(facts.named) and facts.named == facts.hold_at
-    if not is_pinned and facts.hold_until is not None and facts.now < facts.hold_until:
-        why = f": {facts.hold_reason}" if facts.hold_reason else ""
-        return Wait(
-            code="held",
-            reason=f"{target.version} waits: updates are on hold{why}",
-            offer=target,
-            until=None if math.isinf(facts.hold_until) else facts.hold_until,
-        )
+    if held := _held(target, facts):
+        return held
     if facts.forced or facts.installed_seq is None:
         return None  # nothing runs yet: no window to respect, nothing to spread
     seen_at = facts.now if facts.first_seen_at is None else facts.first_seen_at
@@ -336,7 +304,8 @@ def _delay(target: Offer, product: str, facts: Facts) -> Wait | None:
                 pacing.pace_of(target, facts), target, product, facts
             )
             or 0.0,
-            hold_ended_at=0.0 if is_pinned else facts.hold_until or 0.0,
+            # one that is still there is at what was named, and keeps it from nothing
+            hold_ended_at=0.0 if facts.hold_at else facts.hold_until or 0.0,
             max_deferral_s=facts.max_deferral_s,
             window=window,
         ),

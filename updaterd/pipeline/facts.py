@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 
-from updaterd.core import activation, pacing, planner, windows, words
+from updaterd.core import activation, fitting, pacing, planner, windows, words
 from updaterd.core.channel import ChannelPointer, Offer, Rollout
 from updaterd.core.decision import Act, Block, Decision, Facts, Wait
 from updaterd.core.recovery import retry_after_s
@@ -104,12 +104,12 @@ def passing_over(
             if target.platforms is None:
                 made_for = view.platforms(name, target.version, known.platform)
                 if made_for and known.platform not in made_for:
-                    pointer = planner.restricted(pointer, target.version, made_for)
+                    pointer = fitting.restricted(pointer, target.version, made_for)
                     continue
             manifest = view.manifest(name, target.version, known.platform)
             if manifest.from_seq_min > target.from_seq_min:
                 least = manifest.from_seq_min
-                pointer = planner.limited(pointer, target.version, least)
+                pointer = fitting.limited(pointer, target.version, least)
                 continue
             if manifest.pace != pacing.pace_of(target, known):
                 paces = {**known.paces, target.version: manifest.pace}

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from updaterd.core import fitting, planner
 from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.dataclass import dataclass
-from updaterd.core.decision import Act, Decision, Facts, Wait
+from updaterd.core.decision import Act, Decision, Facts, Refuse, Wait
 from updaterd.core.manifest import Manifest
 from updaterd.errors import NotUnderstoodError
 from updaterd.pipeline import facts, notes
@@ -82,7 +82,9 @@ def take(
     else:
         known, decision = _decide(run, request, view, pointer, staged)
         newer = _newer(pointer, known, decision)
-    if not request.dry:
+    # what a person named by mistake is told to that person, and no state of the machine
+    is_slip = bool(request.to) and isinstance(decision, Refuse)
+    if not request.dry and not is_slip:
         notes.write_decision(run, decision, known, heard)
         if decision.code not in _NOT_ACCEPTED:
             notes.accept(run, view)

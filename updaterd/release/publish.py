@@ -151,7 +151,7 @@ def enter(catalog: Catalog, order: Order, built: Built) -> Added:
 
 def _note_on_pace(pace: Pace, *, is_strict: bool) -> str:
     """Return what the publisher of a release with a pace should know."""
-    older = "passes the release over" if is_strict else "knows nothing of it"
+    older = "passes the release over" if is_strict else "does what the channel says"
     return (
         f"pace, signed by the release key: {pace}; an updaterd that is older than this "
         f"{older}"

@@ -244,6 +244,12 @@ def test_a_person_at_the_machine_need_not_wait():
     assert isinstance(decide(pointer(offer(5, pace=STAGED)), facts), Act)
 
 
+def test_a_hold_is_told_before_a_pace():
+    """A turn that comes while updates are on hold brings nothing."""
+    facts = replace(FACTS, machine_id=LATE, hold_until=float("inf"))
+    assert "held" == decide(pointer(offer(5, pace=STAGED), offer(3)), facts).code
+
+
 def test_a_pace_does_not_count_as_waiting_for_a_window():
     """Else a long pace would end beyond the longest wait, at any time of the day."""
     window = (AT + 10 * DAY, AT + 10 * DAY + HOUR)

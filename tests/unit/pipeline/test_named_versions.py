@@ -68,6 +68,8 @@ def test_what_its_publisher_does_not_sign_is_no_release(rig):
     outcome = run(rig, to="9.9")
     assert ("refused", "no_such_release") == (outcome.result, outcome.code)
     assert "1.2.0" == rig.machine.running
+    with worker(rig.machine) as services:  # a slip of the hand is no state
+        assert services.journal.product("acme").decision == "current"
 
 
 def test_no_name_leads_below_the_floor(rig):

@@ -122,7 +122,9 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
         (offer for offer in pointer.releases if offer.version == wish.version), None
     )
     if standing is not None and not (wish.back and platforms & later):
-        return _left_standing(catalog, before, pointer, standing, platforms)
+        return _still_paced(
+            wish, _left_standing(catalog, before, pointer, standing, platforms)
+        )
     check_floor(catalog, channel, wish.version, listed.seq)
     changed = offers.offer(
         pointer,
@@ -138,8 +140,7 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
     plan = wish.plan and replace(wish.plan, version=wish.version)
     changed = replace(_unreached(before, changed), plan=plan)
     steered = settled(catalog, before, changed)
-    if wish.urgency == "critical":
-        steered = replace(steered, notes=(*steered.notes, *_still_paced(steered)))
+    steered = _still_paced(wish, steered)
     if not wish.back:
         for gap in stones.laid(catalog, steered.pointer)[1]:
             if gap.version == wish.version:
@@ -147,16 +148,16 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
     return steered
 
 
-def _still_paced(steered: Steered) -> tuple[str, ...]:
-    """Return that being critical does not lift the pace of what is offered first."""
+def _still_paced(wish: Wish, steered: Steered) -> Steered:
+    """Say that being critical does not lift the pace of what is offered first."""
     top = newest(steered.pointer)
-    if top.pace is None:
-        return ()
+    if top.pace is None or wish.urgency != "critical":
+        return steered
     note = (
         f"{top.version} keeps its pace ({top.pace}): the release key signed it. To be "
         "rid of it, push the same tree under a new version, with --critical"
     )
-    return (note,)
+    return replace(steered, notes=(*steered.notes, note))
 
 
 def _left_standing(
