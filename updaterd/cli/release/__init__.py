@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from updaterd.cli.release import (
     add,
     appstream,
+    apt_repo,
     build,
     diff,
     gc,
@@ -59,6 +60,7 @@ _MODULES: "Iterable[ModuleType]" = (
     diff,
     appstream,
     kit,
+    apt_repo,
     subject,
     refresh,
     sync,
