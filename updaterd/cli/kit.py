@@ -9,6 +9,7 @@ type, and doing it twice is doing it once: a script that was killed is run again
 import argparse
 import contextlib
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from updaterd import config
 from updaterd.cli import EXIT_ERROR
+from updaterd.errors import BrokenError
 
 if TYPE_CHECKING:
     from updaterd.core.settings import Settings
@@ -80,9 +82,15 @@ class _Kit:
     def up(self) -> int:
         """Make it work; return the exit code."""
         if self._is_system:
+            self._make_folders()
             self._systemctl("daemon-reload")
-            if code := self._updaterd("config", "grant", "--write"):
+            if code := self._updaterd("config", "grant", "--write", quiet=True):
                 return code
+        if self._product.units and not self._has_manager():
+            self._systemctl("enable", self._unit)
+            start = config.starting(Path(self._where.config))
+            print(f"no systemd runs here: {self._name} is installed at `{start}`")
+            return 0
         carried = self._carried()
         words = ["--from", str(carried)] if carried else []
         code = self._updaterd("update", self._name, "--now", *words)
@@ -105,6 +113,8 @@ class _Kit:
 
     def down(self, *, purge: bool) -> int:
         """Take it away; return the exit code."""
+        if self._is_system:
+            self._make_folders()  # who deleted them by hand must get rid of it, too
         self._systemctl("disable", "--now", self._unit)
         for unit in self._product.units:
             self._systemctl("disable", unit)
@@ -130,6 +140,29 @@ class _Kit:
             if (folder.parent / _CARRIED).is_dir():
                 return folder.parent / _CARRIED
         return None
+
+    def _make_folders(self) -> None:
+        """Make the folders of the daemon's user, before a unit ever did.
+
+        Raises:
+            BrokenError: there is no such user, or root is refused.
+
+        Power cut: some of them are there; the next call makes the rest.
+        """
+        user = self._unit.removesuffix(".service").replace("@", "-")
+        try:
+            known = pwd.getpwnam(user)
+            for folder in (self._where.state, self._where.cache):
+                if not os.path.lexists(folder):
+                    os.mkdir(folder, 0o700)
+                    os.chown(folder, known.pw_uid, known.pw_gid)
+        except (OSError, KeyError) as error:
+            raise BrokenError(
+                f"cannot prepare the daemon of {self._name}: {error}",
+                means="nothing was changed",
+                do="run it as root, after `systemd-sysusers`",
+                code="not_granted",
+            ) from error
 
     def _take_back(self) -> None:
         """Delete what `config grant` wrote for this daemon.
@@ -179,9 +212,11 @@ class _Kit:
 
     def _systemctl(self, *words: str) -> None:
         """Ask systemd, where it runs; what it refuses is said, and goes on."""
-        # while an image is built, what starts at boot can be said already
-        if not self._has_manager() and not (self._is_system and words[0] == "enable"):
-            return
+        if not self._has_manager():
+            # while an image is built, what starts at boot can be said already
+            if not self._is_system or words[0] not in ("enable", "disable"):
+                return
+            words = tuple(word for word in words if word != "--now")
         argv = ["systemctl", *([] if self._is_system else ["--user"])]
         more = ["--no-ask-password", "--quiet"]
         subprocess.run([*argv, *more, *words], check=False)  # noqa: S603 - fixed words

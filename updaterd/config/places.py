@@ -2,6 +2,7 @@
 """Where the configuration and the directories of a daemon are."""
 
 import os
+import re
 from pathlib import Path
 
 from updaterd.config.errors import ConfigError
@@ -158,18 +159,16 @@ def _places() -> list[Path]:
 
 
 def find_config() -> Path:
-    """Return the first configuration there is, or that of the only other daemon.
+    """Return the first configuration there is.
 
     Raises:
-        ConfigError: there is none, or none is the first.
+        ConfigError: there is none.
     """
     places = _places()
     for place in places:
         if is_configured(place / _FILE):
             return place / _FILE
     names = () if "CONFIGURATION_DIRECTORY" in os.environ else daemons()
-    if len(names) == 1 and (only := of_daemon(names[0])):
-        return only
     raise ConfigError(
         "no configuration found: looked for updaterd.toml in "
         + ", ".join(str(place) for place in places),
@@ -202,9 +201,49 @@ def chosen(
                 do=f"there are: {', '.join(daemons()) or 'none'}",
             )
         return config
-    if product is None or "CONFIGURATION_DIRECTORY" in os.environ:
+    if "CONFIGURATION_DIRECTORY" in os.environ:
         return None
-    return of_daemon(product)
+    if product is not None and (config := of_daemon(product)) is not None:
+        return config
+    return _only()
+
+
+def _only() -> Path | None:
+    """Return the configuration of the only daemon that has products, if it is a kit's.
+
+    The package's own example, which nobody has edited, has none.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    names = daemons()
+    first = next((p / _FILE for p in _places() if is_configured(p / _FILE)), None)
+    if not names or (first is not None and _has_products(first)):
+        return None
+    if len(names) == 1:
+        return of_daemon(names[0])
+    raise ConfigError(
+        f"there are several daemons here, of kits: {', '.join(names)}",
+        do="name one with --daemon"
+        + (f", or the machine's own with --config {first}" if first else ""),
+    )
+
+
+def _has_products(file: Path) -> bool:
+    """Tell whether a configuration may have products, from a glance at it."""
+    for path in (file, *_fragments(file)):
+        try:
+            text = path.read_text("utf-8", errors="replace")
+        except OSError:
+            continue
+        if re.search(r"^\s*\[?\s*products\b", text, re.MULTILINE):
+            return True
+    return False
+
+
+def _fragments(file: Path) -> list[Path]:
+    folders = (*vendors(file), file.parent / FRAGMENTS)
+    return [path for folder in folders for path in folder.glob("*.toml")]
 
 
 def _directory(kind: str, system: str, own: str, is_system: bool) -> Path:

@@ -215,6 +215,7 @@ class Journal(Releases, Authority):
             self._db.execute(
                 "DELETE FROM meta WHERE name = ?", (f"{IN_THE_WAY}{product}",)
             )
+            self._set_facts(product, decision=note.code, decision_reason=note.reason)
             self._move(ident, State.SKIPPED, note, {})
 
     def install(self, ident: int, tree: str, note: Note) -> None:
