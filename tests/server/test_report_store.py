@@ -211,7 +211,9 @@ def test_words_that_a_liar_invents_are_bounded(open_one):
 
 def test_counts_that_a_liar_drives_up_overflow_nothing(store):
     store.add(received(report(1)))
-    store.run("UPDATE tally SET bytes_fetched = ?", ((1 << 50) + 1,))
+    for table in ("tally", "total"):
+        query = f"UPDATE {table} SET bytes_fetched = ?"  # noqa: S608 - our own names
+        store.run(query, ((1 << 50) + 1,))
     store.add(received(report(1, bytes_fetched=2**53 - 1), report(2)))
     assert release(store).bytes_fetched == (1 << 50) + 1
 
@@ -221,7 +223,15 @@ def test_names_of_what_is_kept_no_longer_go(open_one):
     store.add(received(*(report(n, f"9.{n}", n, code=f"c{n}") for n in range(50))))
     store.trim(NOW_MS + 500 * DAY_MS)
 
-    for table in ("place", "manner", "origin", "adoption", "population", "latency"):
+    for table in (
+        "place",
+        "manner",
+        "origin",
+        "adoption",
+        "population",
+        "latency",
+        "total",
+    ):
         query = f"SELECT count(*) FROM {table}"  # noqa: S608 - our own names
         assert [(0,)] == store.rows(query), table
     store.add(received(report(1)))
@@ -491,17 +501,20 @@ def test_rollouts_are_counted_by_hour_and_release(store):
     store.add(received(report(1, "1.0.0", 1), report(2), report(3)))
     store.add(received(report(4), at_ms=NOW_MS + 3_600_000))
 
-    rows = store.rollouts("acme", "stable", since_ms=hour, seq=2)
-    assert [(r.version, r.hour_ms - hour, r.count) for r in rows] == [
+    step = {"step_ms": 3_600_000}
+    rows = store.rollouts("acme", "stable", since_ms=hour, seq=2, **step)
+    assert [(r.version, r.at_ms - hour, r.count) for r in rows] == [
         ("2.0.0", 0, 2), ("2.0.0", 3_600_000, 1),
     ]  # fmt: skip
-    assert store.rollouts("acme", "stable", since_ms=hour + DAY_MS, seq=0) == ()
+    late = store.rollouts("acme", "stable", since_ms=hour + DAY_MS, seq=0, **step)
+    assert late == ()
 
 
 def test_store_of_the_first_layout_is_taken_along(open_one):
     store = open_one()
     store.add(received(report(1), report(2, outcome="rolled_back")))
     store.run("DROP INDEX verdict_failed")
+    store.run("DROP TABLE total")
     for column in VERDICT_COLUMNS[4:]:
         store.run(f"ALTER TABLE verdict DROP COLUMN {column}")
     if isinstance(store, SqliteReports):
@@ -513,6 +526,7 @@ def test_store_of_the_first_layout_is_taken_along(open_one):
     later = open_one()
     samples = later.samples("acme", "stable", "2.0.0", limit=3)
     assert samples == {("rolled_back", "unhealthy"): [f"{2:032x}"]}
+    assert release(later).reports == {"installed": 1, "rolled_back": 1}
     later.add(received(report(3, outcome="rolled_back")))
     assert len(later.samples("acme", "stable", "2.0.0", limit=3)[
         "rolled_back", "unhealthy"]) == 2  # fmt: skip

@@ -4,12 +4,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from updaterd.server.reports.contract import EDGES_S, Histogram, ReleaseHour
+from updaterd.server.reports.contract import EDGES_S, Histogram, Installed
 
 WIDTH, HEIGHT = 600, 160
-HOUR_MS = 3_600_000
+STEP_MS = 2 * 3_600_000
 MOST_LINES = 5
-_LEAST_MS = 6 * HOUR_MS
+_LEAST_MS = 6 * STEP_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +47,16 @@ class Bar:
     width: float
 
 
-def adoption(hours: Sequence[ReleaseHour], *, since_ms: int, until_ms: int) -> Adoption:
+def adoption(steps: Sequence[Installed], *, since_ms: int, until_ms: int) -> Adoption:
     """Return the lines of the releases that were installed since then."""
     sums: dict[tuple[int, str], list[tuple[int, int]]] = {}
-    for hour in hours:
-        if hour.outcome != "installed":
-            continue
-        way = sums.setdefault((hour.seq, hour.version), [])
+    for step in steps:
+        way = sums.setdefault((step.seq, step.version), [])
         before = way[-1][1] if way else 0
-        way.append((hour.hour_ms + HOUR_MS, before + hour.count))
+        way.append((step.at_ms + STEP_MS, before + step.count))
     newest = sorted(sums.items(), reverse=True)[:MOST_LINES]
     most = max((way[-1][1] for _, way in newest), default=0)
-    first = min((way[0][0] - HOUR_MS for _, way in newest), default=since_ms)
+    first = min((way[0][0] - STEP_MS for _, way in newest), default=since_ms)
     since_ms = min(max(since_ms, first), until_ms - _LEAST_MS)
     span = max(1, until_ms - since_ms)
 
@@ -68,7 +66,7 @@ def adoption(hours: Sequence[ReleaseHour], *, since_ms: int, until_ms: int) -> A
 
     lines = []
     for (_, version), way in newest:
-        points = [place(way[0][0] - HOUR_MS, 0), *(place(*step) for step in way)]
+        points = [place(way[0][0] - STEP_MS, 0), *(place(at_ms, n) for at_ms, n in way)]
         points.append(place(until_ms, way[-1][1]))
         lines.append(Line(version, " ".join(points), way[-1][1]))
     return Adoption(tuple(lines), most, since_ms, until_ms)

@@ -166,7 +166,17 @@ class Console:
                 raise HTTPException(404)
             shown = releases[:_RELEASES]
             seq = min((r.seq for r in shown[: charts.MOST_LINES]), default=0)
-            hours = store.rollouts(product, channel, since_ms=since_ms, seq=seq)
+            steps = (
+                store.rollouts(
+                    product,
+                    channel,
+                    since_ms=since_ms,
+                    seq=seq,
+                    step_ms=charts.STEP_MS,
+                )
+                if before is None
+                else ()
+            )
             newest = shown[0] if shown else None
             samples = (
                 store.samples(product, channel, newest.version, limit=_SAMPLES)
@@ -187,7 +197,7 @@ class Console:
                 clock=figures.parts(newest) if newest else (),
                 bars=charts.bars(clock[part]) if part else (),
                 part=figures.PARTS.get(part, ""),
-                adoption=charts.adoption(hours, since_ms=since_ms, until_ms=until_ms),
+                adoption=charts.adoption(steps, since_ms=since_ms, until_ms=until_ms),
                 pointer=self._offers.pointer(product, channel),
                 is_served=self._parts.repository is not None,
                 before=shown[-1].seq if len(releases) > _RELEASES else None,

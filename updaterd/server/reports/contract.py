@@ -201,13 +201,12 @@ class ChannelNow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseHour:
-    """Reports of one hour about one release of a channel, by outcome."""
+class Installed:
+    """Installations of one release of a channel, in some hours from `at_ms` on."""
 
     version: str
     seq: int
-    hour_ms: int
-    outcome: str
+    at_ms: int
     count: int
 
 
@@ -318,15 +317,16 @@ class ReportStore(Protocol):
         ...
 
     def rollouts(
-        self, product: str, channel: str, *, since_ms: int, seq: int
-    ) -> Sequence[ReleaseHour]:
-        """Return reports about the releases of a channel, hour by hour.
+        self, product: str, channel: str, *, since_ms: int, seq: int, step_ms: int
+    ) -> Sequence[Installed]:
+        """Return installations of the releases of a channel, step by step.
 
         Args:
             product: whose.
             channel: on which.
             since_ms: since then.
             seq: of releases from this one on.
+            step_ms: how long a step is: whole hours.
         """
         ...
 

@@ -88,16 +88,28 @@ class CountingStore(Readings):
         )  # fmt: skip
         self._count_machines(machines)
         self._count_verdicts(verdicts)
+        self._count_reports(tally)
+
+    def _count_reports(self, tally: dict[Row, list[int]]) -> None:
+        """Count reports by the hour, and altogether."""
+        names = ("n", "bytes_fetched", "bytes_full", "lost")
         self.put(
             "tally",
-            ("place", "hour", "manner", "n", "bytes_fetched", "bytes_full", "lost"),
+            ("place", "hour", "manner", *names),
             [(*key, *cell) for key, cell in sorted(tally.items())],
-            "ON CONFLICT (place, hour, manner) DO UPDATE SET n = tally.n + excluded.n, "
-            + ", ".join(
-                f"{name} = CASE WHEN tally.{name} < {_MOST} "
-                f"THEN tally.{name} + excluded.{name} ELSE tally.{name} END"
-                for name in ("bytes_fetched", "bytes_full", "lost")
-            ),
+            f"ON CONFLICT (place, hour, manner) DO UPDATE SET {_added_up('tally')}",
+        )
+        total: dict[Row, list[int]] = {}
+        for (place, hour, manner), cell in sorted(tally.items()):
+            whole = total.setdefault((place, manner), [0, 0, 0, 0, hour, hour])
+            whole[:4] = [a + b for a, b in zip(whole, cell, strict=False)]
+            whole[5] = hour
+        self.put(
+            "total",
+            ("place", "manner", *names, "first_ms", "last_ms"),
+            [(*key, *whole) for key, whole in total.items()],
+            f"ON CONFLICT (place, manner) DO UPDATE SET {_added_up('total')}, "
+            "last_ms = excluded.last_ms",
         )
 
     def _count_machines(self, machines: dict[tuple[str, bytes], Row]) -> None:
@@ -202,6 +214,7 @@ class CountingStore(Readings):
             used = " UNION ".join(f"SELECT {name} FROM {table}" for table in tables)  # noqa: S608 - our own names
             for table, columns in (
                 ("latency", ("place",)),
+                ("total", ("place", "manner")),
                 ("outcome", ("place", "manner")),
                 ("adoption", ("place", "origin")),
             ):
@@ -224,6 +237,16 @@ class CountingStore(Readings):
         self.run("DELETE FROM machine WHERE at_ms < ?", (before_ms,))
         self._add_up("adoption", ("place", "origin"), adoption)
         self._add_up("population", ("product", "channel"), population)
+
+
+def _added_up(table: str) -> str:
+    """Return how a row of counts is added to the one that is there."""
+    bounded = (
+        f"{name} = CASE WHEN {table}.{name} < {_MOST} "
+        f"THEN {table}.{name} + excluded.{name} ELSE {table}.{name} END"
+        for name in ("bytes_fetched", "bytes_full", "lost")
+    )
+    return ", ".join((f"n = {table}.n + excluded.n", *bounded))
 
 
 def _verdict(came: Received) -> Row:

@@ -7,13 +7,13 @@ from updaterd.server.reports.contract import (
     CLOCK,
     ChannelNow,
     Ending,
+    Installed,
     MachineNow,
-    ReleaseHour,
 )
 from updaterd.server.reports.tables import Row
 from updaterd.server.reports.totals import Totals
 
-_MOST_HOURS = 20_000
+_MOST_STEPS = 20_000
 _MOST_ENDINGS = 200
 _MOST_MANNERS = 100
 
@@ -65,22 +65,32 @@ class Readings(Totals):
         return tuple(channels.values())
 
     def rollouts(
-        self, product: str, channel: str, *, since_ms: int, seq: int
-    ) -> Sequence[ReleaseHour]:
+        self, product: str, channel: str, *, since_ms: int, seq: int, step_ms: int
+    ) -> Sequence[Installed]:
         """See `ReportStore.rollouts`."""
         rows = self.rows(
-            "SELECT version, seq, hour, manner.outcome, sum(n) FROM place "
+            "SELECT place.id, hour / ?, sum(n) FROM place "
             "JOIN tally ON tally.place = place.id AND hour >= ? "
-            "JOIN manner ON manner.id = tally.manner "
-            "WHERE product = ? AND channel = ? AND seq >= ? "
-            "GROUP BY version, seq, hour, manner.outcome ORDER BY hour, seq LIMIT ?",
-            (since_ms, product, channel, seq, _MOST_HOURS),
+            "WHERE product = ? AND channel = ? AND seq >= ? AND tally.manner IN "
+            "(SELECT id FROM manner WHERE outcome = 'installed') "
+            "GROUP BY 1, 2 ORDER BY 2 LIMIT ?",
+            (step_ms, since_ms, product, channel, seq, _MOST_STEPS),
         )
-        return tuple(
-            ReleaseHour(
-                version=version, seq=number, hour_ms=hour, outcome=outcome, count=int(n)
+        labels = {
+            place: (number, version)
+            for place, number, version in self.rows(
+                "SELECT id, seq, version FROM place "
+                "WHERE product = ? AND channel = ? AND seq >= ?",
+                (product, channel, seq),
             )
-            for version, number, hour, outcome, n in rows
+        }
+        steps: dict[tuple[int, str, int], int] = {}
+        for place, step, n in rows:
+            key = (*labels[place], int(step) * step_ms)
+            steps[key] = steps.get(key, 0) + int(n)
+        return tuple(
+            Installed(version=version, seq=number, at_ms=at_ms, count=n)
+            for (number, version, at_ms), n in steps.items()
         )
 
     def samples(

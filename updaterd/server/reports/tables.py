@@ -8,7 +8,8 @@ of a hundred bytes.
     machine     what each machine runs, by its last word
     verdict     how each release ended on each machine, last, and how long it took
     adoption    machines by what they run; outcome: machines by verdict; tally: reports
-                an hour; latency: how long it took, once for each machine and release
+                an hour; total: reports altogether; latency: how long it took, once for
+                each machine and release
 """
 
 from typing import Any, NamedTuple
@@ -65,6 +66,7 @@ CREATE TABLE tally (
     n BIGINT NOT NULL, bytes_fetched BIGINT NOT NULL, bytes_full BIGINT NOT NULL,
     lost BIGINT NOT NULL, PRIMARY KEY (place, hour, manner)
 );
+{total};
 CREATE TABLE latency (
     place INTEGER NOT NULL, started TEXT NOT NULL, part INTEGER NOT NULL,
     bucket INTEGER NOT NULL, n BIGINT NOT NULL,
@@ -75,6 +77,11 @@ CREATE TABLE latency (
 _CLOCK_COLUMNS = tuple(f"{part.removesuffix('_s')}_ms" for part in CLOCK)
 VERDICT_COLUMNS = ("place", "machine", "manner", "at_ms", "failed", *_CLOCK_COLUMNS)
 
+_TOTAL = """CREATE TABLE total (
+    place INTEGER NOT NULL, manner INTEGER NOT NULL, n BIGINT NOT NULL,
+    bytes_fetched BIGINT NOT NULL, bytes_full BIGINT NOT NULL, lost BIGINT NOT NULL,
+    first_ms BIGINT NOT NULL, last_ms BIGINT NOT NULL, PRIMARY KEY (place, manner)
+)"""
 _FAILED_INDEX = (
     "CREATE INDEX verdict_failed ON verdict (place, manner, at_ms) WHERE failed = 1"
 )
@@ -88,6 +95,12 @@ STEPS = {
             "(SELECT id FROM manner WHERE outcome <> 'installed')"
         ),
         _FAILED_INDEX,
+        _TOTAL,
+        (
+            "INSERT INTO total SELECT place, manner, sum(n), sum(bytes_fetched), "
+            "sum(bytes_full), sum(lost), min(hour), max(hour) FROM tally "
+            "GROUP BY place, manner"
+        ),
     )
 }
 """From a layout to the next one."""
@@ -102,7 +115,9 @@ def tables(serial: str, blob: str, rowid: str) -> str:
         rowid: what follows a table whose rows lie in the order of their key.
     """
     clock = ", ".join(f"{name} BIGINT" for name in _CLOCK_COLUMNS)
-    return _TABLES.format(serial=serial, bytes=blob, rowid=rowid, clock=clock)
+    return _TABLES.format(
+        serial=serial, bytes=blob, rowid=rowid, clock=clock, total=_TOTAL
+    )
 
 
 # Of the columns that are written: their types in PostgreSQL, for arrays of them.

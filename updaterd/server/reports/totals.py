@@ -23,10 +23,10 @@ _ADOPTION = f"""
 _OUTCOMES = f"""
     SELECT manner.outcome, code, sum(n) FROM outcome JOIN manner ON manner.id = manner
     {_OF_RELEASE} manner.outcome, code"""  # noqa: S608 - as above
-_TALLY = f"""
+_REPORTS = f"""
     SELECT outcome, sum(n), sum(bytes_fetched * 1.0), sum(bytes_full * 1.0),
-           sum(lost * 1.0),
-           min(hour), max(hour) FROM tally JOIN manner ON manner.id = manner
+           sum(lost * 1.0), min(first_ms), max(last_ms)
+    FROM total JOIN manner ON manner.id = manner
     {_OF_RELEASE} outcome"""  # noqa: S608 - as above
 _LATENCY = f"""
     SELECT started, part, bucket, sum(n) FROM latency
@@ -84,7 +84,7 @@ class Totals(NumberedNames):
         for outcome, code, n in self.rows(_OUTCOMES, key):
             _count(counts.outcomes, outcome, int(n))
             _count(counts.codes, (outcome, code), int(n))
-        for outcome, n, fetched, full, lost, first, last in self.rows(_TALLY, key):
+        for outcome, n, fetched, full, lost, first, last in self.rows(_REPORTS, key):
             _count(counts.reports, outcome, int(n))
             counts.bytes_fetched += int(fetched)
             counts.bytes_full += int(full)
