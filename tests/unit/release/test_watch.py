@@ -199,6 +199,18 @@ def test_a_server_of_reports_that_tells_nothing_moves_nothing(release, fleet, tr
     assert [line["act"] for line in audited(release)] == ["push", "push"]
 
 
+def test_without_the_online_key_nothing_moves_and_nothing_is_written(release, fleet):
+    fleet.reports("2.0", well=10)
+    before = (release.folder / "audit.jsonl").read_bytes()
+    for key in (release.folder / "keys").glob("online*"):
+        key.unlink()
+    words = ["release", "watch", "--once", "--repo", str(release.folder)]
+    assert cli.main([*words, "--no-compare"]) != 0
+    assert "nothing moves" in release.drain()[0]
+    assert (release.folder / "audit.jsonl").read_bytes() == before
+    assert not (release.folder / "watch.json").exists()
+
+
 def test_two_who_watch_at_once_make_one_step(release, fleet):
     fleet.reports("2.0", well=10)
     words = ["release", "watch", "--once", "--repo", str(release.folder)]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from updaterd.cli.release.parts import acts, delivery, feed, opening, output
+from updaterd.core import layout
 from updaterd.core.plan import RUNNING, described, reach_of
 from updaterd.core.watching import Action, Evidence, Verdict, judge
 
@@ -289,6 +290,8 @@ def _sign(
         steered = acting.changed(catalog, pointer, row.verdict, now=now)
         if steered is None or not steered.changed:
             return None
+        role = layout.channel_role(pointer.product, pointer.channel)
+        repository.require_keys(role, "snapshot", "timestamp")  # or nothing is written
         catalog.point(steered.pointer)
         act = audit.Act(
             act=str(row.verdict.action),
