@@ -196,6 +196,7 @@ class Build:
             ("private/guard_journal.py", "usr/lib/updaterd/guard_journal.py"),
             ("private/self_test.py", "usr/lib/updaterd/self-test"),
             ("private/updaterd", "usr/bin/updaterd"),
+            ("private/updaterd-launch", "usr/bin/updaterd-launch"),
             ("files/updaterd.sysusers", "usr/lib/sysusers.d/updaterd.conf"),
             ("files/updaterd.tmpfiles", "usr/lib/tmpfiles.d/updaterd.conf"),
             (
@@ -213,6 +214,8 @@ class Build:
         ):
             place(REPO / "systemd" / name, root / "usr/lib/systemd/system" / name)
             place(REPO / "systemd/user" / name, root / "usr/lib/systemd/user" / name)
+        session = "usr/lib/systemd/user/updaterd-session.service"
+        place(REPO / "systemd/user/updaterd-session.service", root / session)
         self.manuals(root)
         papers = root / "usr/share/doc/updaterd"
         for path in REPO.glob("docs/**/*.md"):

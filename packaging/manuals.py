@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import completions
 import pages
 import shtab
 from argparse_manpage.manpage import Manpage
@@ -69,10 +70,16 @@ def main():
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             action.help = "command"  # shtab leaves out what the help does not show
+    completions.know_products(parser)
+    path = share / "fish/vendor_completions.d/updaterd.fish"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(completions.fish(parser))
     for shell, place in SHELLS.items():
         path = share / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(shtab.complete(parser, shell=shell))
+        path.write_text(
+            shtab.complete(parser, shell=shell, preamble=completions.PREAMBLE)
+        )
 
 
 main()

@@ -53,7 +53,7 @@ method Monitor(product: string) -> (status: Product)
 method Check(product: string) -> (code: string, reason: string, version: ?string)
 # Look now, and do what is to be done.
 method Update(product: string) -> ()
-# Activate nothing before that time; the answer has the time that counts.
+# Activate what is ready at that time, not before; the answer has the time that counts.
 method Postpone(product: string, until: int) -> (until: int)
 # Activate what is ready now.
 method Apply(product: string) -> (version: string)

@@ -114,6 +114,20 @@ COMMANDS = (
         "desktop",
     ),
     Command(
+        "launch",
+        "machine",
+        "activate what is ready, then start the application",
+        "",
+        "desktop",
+    ),
+    Command(
+        "session",
+        "machine",
+        "tell a person on his desktop what is ready",
+        "",
+        "desktop",
+    ),
+    Command(
         "api",
         "machine",
         "answer applications, which ask over Varlink",

@@ -10,7 +10,8 @@ keeps a release beyond the deadline: the first pending update + `max_deferral`.
     before all   nothing is installed yet, a person said `--now`, the deadline
     then         Inhibit: an application knows better than who asks
     then         Apply, a critical release
-    then         Postpone, then what `activate` says
+    then         Postpone: not before, and then at once
+    then         what `activate` says
 
 Pure: the pipeline hands in what the journal, the locks and the kernel say.
 """
@@ -84,7 +85,9 @@ def wait(  # noqa: PLR0911 - a rule a line, in their order
         return _waits(offer, moment, "inhibited", f"the application {why}", soon)
     if moment.requested or moment.urgent:
         return None
-    if moment.postponed_until is not None and moment.now < moment.postponed_until:
+    if moment.postponed_until is not None:
+        if moment.now >= moment.postponed_until:
+            return None  # "tonight" has come
         return _waits(
             offer, moment, "postponed", "it was postponed", moment.postponed_until
         )

@@ -4,107 +4,21 @@
 import asyncio
 import math
 import os
-import shutil
-import threading
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from fakes.desk import DAY, NOW, listener, nobody
 from fakes.varlink import Client
 
-from updaterd.api import callers, interface, process, wire
+from updaterd.api import callers, interface, wire
 from updaterd.api.callers import Caller
 from updaterd.api.methods import Connection, Inhibitors, World
 from updaterd.core.lifecycle import State
-from updaterd.core.settings import (
-    Directories,
-    Download,
-    Feed,
-    Product,
-    Schedule,
-    Settings,
-    Trust,
-)
-from updaterd.store.journal import Journal, Note, Release
-from updaterd.store.schema import open_state
+from updaterd.store.journal import Note
 from updaterd.system import inhibitions
 
-NOW = 1_800_000_000.0
-DAY = 86400.0
 SERVICE = "org.varlink.service"
 OURS = "io.updaterd.Updater"
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(
-        feed=Feed(url="https://updates.example.com/v1/events"),
-        trust=Trust(root=Path("/r"), repository="https://updates.example.com/repo"),
-        download=Download(),
-        schedule=Schedule(max_deferral_s=7 * DAY),
-        products={
-            "acme": Product(
-                name="acme",
-                root=tmp_path / "opt",
-                users=("12345",),
-                groups=("54321",),
-                activate="on-request",
-            )
-        },
-        directories=Directories(
-            config=tmp_path / "updaterd.toml",
-            state=tmp_path,
-            cache=tmp_path,
-            runtime=tmp_path,
-        ),
-    )
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    """1.0.0 is installed, 1.1.0 is staged and waits for somebody to ask for it."""
-    path = tmp_path_factory.mktemp("state") / "state.db"
-    with closing(open_state(path)) as opened:
-        fill(Journal(opened))
-    return path
-
-
-@pytest.fixture
-def journal(settings):
-    with closing(open_state(Path(settings.directories.state) / "state.db")) as opened:
-        yield Journal(opened)
-
-
-@pytest.fixture
-def ready(settings, database):
-    path = Path(settings.directories.state) / "state.db"
-    shutil.copy(database, path)
-    with closing(open_state(path)) as opened:
-        yield Journal(opened)
-
-
-def fill(journal):
-    release = Release("1.0.0", 1, "t" * 64)
-    first = journal.begin("acme", "stable", release, "manual", Note(NOW))
-    for state in (State.PLANNED, State.STAGED, State.ACTIVATING, State.PROBATION):
-        journal.move(first, state, Note(NOW))
-    journal.install(first, release.tree, Note(NOW))
-    ident = journal.begin(
-        "acme", "stable", Release("1.1.0", 2, "u" * 64), "event", Note(NOW)
-    )
-    for state in (State.PLANNED, State.STAGED):
-        journal.move(ident, state, Note(NOW))
-    journal.remember(
-        "acme",
-        decision="waits_for_request",
-        decision_reason="1.1.0 is ready: ...",
-        pending_since=NOW,
-        checked_at=NOW,
-    )
-
-
-async def nobody(caller, product):
-    return False
 
 
 def ask(settings, caller, method, polkit=nobody, inhibitors=None, **parameters):
@@ -274,24 +188,6 @@ def test_a_surrogate_in_a_reason_is_not_stored(settings, ready):
 
 
 # ---- over a real socket
-
-
-@contextmanager
-def listener(settings, tmp_path, idle_s=60.0, polkit=nobody):
-    path = tmp_path / "socket"
-    ear = process.listening(path)
-    world = World(load=lambda: settings, now=lambda: NOW, polkit=polkit)
-    ended = threading.Event()
-
-    def serve():
-        asyncio.run(process.Listener(world, idle_s=idle_s).run(ear))
-        ended.set()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    yield path, ended
-    assert ended.wait(30), "it did not end by itself"
-    thread.join()
 
 
 def test_it_ends_by_itself_when_nobody_is_connected(settings, ready, tmp_path):

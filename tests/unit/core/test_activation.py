@@ -68,6 +68,8 @@ def test_a_first_installation_and_an_order_wait_for_nothing(moment):
         ({"postponed_until": NOW + 9}, "postponed"),
         ({"postponed_until": NOW + 9, "urgent": True}, None),
         ({"postponed_until": NOW - 9}, None),
+        ({"postponed_until": NOW - 9, "mode": "on-request"}, None),
+        ({"postponed_until": NOW - 9, "inhibited": "a call is on"}, "inhibited"),
         ({"inhibited": "a call is on"}, "inhibited"),
         ({"inhibited": "a call is on", "requested": True, "urgent": True}, "inhibited"),
         ({"inhibited": "a call is on", "deadline": NOW}, None),

@@ -5,6 +5,9 @@ ROWS = """
 error: an error without a code of its own | do what the text says
 transient: an attempt failed, and a later one may work | nothing: tried again
 broken: updaterd cannot go on until a person repairs something | do what the text says
+api_unreachable: updaterd does not answer applications here
+  | `systemctl enable --now updaterd-api.socket`
+api_refused: updaterd refused what an application asked for | do what the text says
 config: the configuration cannot be used | correct the line that is named
 busy: another updaterd process works on this product | wait for it to end
 machine_refused: the operating system refused | look at space, rights and `dmesg`

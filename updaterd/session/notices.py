@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which notices a person gets: one when something is ready, and never twice.
+
+Pure: states of products (`Product` of the interface) in, notices out.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from updaterd.core.dataclass import dataclass
+from updaterd.core.units import format_duration
+
+BEFORE_S = 3600.0
+"""So long before a release is activated whatever asks it to wait, that is told."""
+
+READY, DEADLINE, ROLLED_BACK = "ready", "deadline", "rolled_back"
+_POLITE = frozenset({"waits_for_request", "waits_for_exit", "waits_for_window"})
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something to show.
+
+    Attributes:
+        key: product, kind and release: shown once.
+        actions: what a person may choose: a key, and its words.
+    """
+
+    key: tuple[str, str, str]
+    title: str
+    body: str
+    actions: tuple[tuple[str, str], ...] = ()
+
+
+class Notices:
+    """What was shown, and what is.
+
+    Args:
+        shown: keys of what was shown before, also by an earlier process.
+    """
+
+    def __init__(self, shown: Iterable[tuple[str, str, str]] = ()) -> None:
+        self.shown = set(shown)
+        self._states: dict[str, Mapping[str, Any]] = {}
+
+    def learn(self, state: Mapping[str, Any]) -> None:
+        """Take note of how a product stands."""
+        self._states[state["name"]] = state
+
+    def new(self, now: float) -> list[Notice]:
+        """Return what is to be shown now, each once in a lifetime."""
+        fresh = [
+            notice
+            for state in self._states.values()
+            for notice in _of(state, now)
+            if notice.key not in self.shown
+        ]
+        self.shown |= {notice.key for notice in fresh}
+        return fresh
+
+    def is_over(self, key: tuple[str, str, str]) -> bool:
+        """Tell whether what a notice is about is done, or is otherwise by now."""
+        product, kind, version = key
+        state = self._states.get(product)
+        if state is None or kind == ROLLED_BACK:
+            return state is not None and bool(state["state"] == "current")
+        return bool(state["ready"] != version)
+
+    def next_at(self, now: float) -> float | None:
+        """Return when there may be something new without a change of any product."""
+        moments = [
+            state["deadline"] - BEFORE_S
+            for state in self._states.values()
+            if state["ready"] and state["deadline"]
+        ]
+        return min((moment for moment in moments if moment > now), default=None)
+
+
+def _of(state: Mapping[str, Any], now: float) -> list[Notice]:
+    name, version = state["name"], state["ready"]
+    shown = name.replace("-", " ").capitalize()
+    if state["state"] == "rolled_back":
+        failed = state["target"] or ""
+        runs = state["installed"] or "the release before"
+        return [
+            Notice(
+                (name, ROLLED_BACK, failed),
+                f"{shown} {failed} did not work here",
+                f"{runs} runs again. {state['reason']}",
+            )
+        ]
+    if not version:
+        return []
+    actions = (("apply", "Restart now"), ("tonight", "Tonight"))
+    deadline = state["deadline"]
+    if deadline and deadline - now <= BEFORE_S:
+        rest = format_duration(max(0.0, deadline - now))
+        title = f"{shown} {version} is activated in {rest}"
+        body = "It has waited as long as it may. Save your work, or restart now."
+        return [Notice((name, DEADLINE, version), title, body, actions[:1])]
+    if state["code"] not in _POLITE:
+        return []  # postponed, or the application asks for quiet: who knows is not told
+    return [
+        Notice(
+            (name, READY, version),
+            f"{shown} {version} is ready",
+            state["reason"].partition(": ")[2] or state["reason"],
+            actions,
+        )
+    ]

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process in a person's session: from Monitor to notices, and choices back."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from jeepney.io.asyncio import open_dbus_router
+
+from updaterd import durable
+from updaterd.api.client import Client, RefusedError, UnreachableError
+from updaterd.session.desktop import Desktop
+from updaterd.session.notices import Notices
+
+_AGAIN_S = 30.0
+_TONIGHT = 22
+_MOST_REMEMBERED = 200
+
+
+class Session:
+    """Tells a person what the products on this machine ask of him.
+
+    Args:
+        socket: where updaterd answers applications; None: the usual places.
+        memory: file of what was shown before.
+        now: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        socket: Path | None,
+        memory: Path,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self._socket = socket
+        self._memory = memory
+        self._now = now
+        self._notices = Notices(_remembered(memory))
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Tell, until cancelled.
+
+        Raises:
+            UnreachableError: updaterd does not answer.
+            OSError: there is no session bus.
+        """
+        products = (await asyncio.to_thread(self._call, "List"))["products"]
+        async with open_dbus_router("SESSION") as router, asyncio.TaskGroup() as group:
+            desktop = Desktop(router, self._choose)
+            group.create_task(desktop.listen())
+            for name in products:
+                group.create_task(self._follow(name))
+            while True:
+                await self._tell(desktop)
+                self._changed.clear()
+                until = self._notices.next_at(self._now())
+                pause_s = None if until is None else max(0.0, until - self._now())
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), pause_s)
+
+    async def _tell(self, desktop: Desktop) -> None:
+        """Show what is new, take back what is over; remember it."""
+        for ident, key in desktop.open.items():
+            if self._notices.is_over(key):
+                with suppress(OSError, TimeoutError):
+                    await desktop.close(ident)
+        for notice in self._notices.new(self._now()):
+            self._remember()  # before it is shown: rather never than twice
+            with suppress(OSError, TimeoutError):
+                await desktop.show(notice)
+
+    def _remember(self) -> None:
+        """Keep what was shown.
+
+        Power cut: it is shown once more, or this was kept.
+        """
+        keys = sorted(self._notices.shown)[-_MOST_REMEMBERED:]
+        with suppress(OSError):
+            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            durable.write_file(self._memory, json.dumps(keys).encode())
+
+    async def _follow(self, product: str) -> None:
+        """Learn each change of a product, however often the connection ends."""
+        loop = asyncio.get_running_loop()
+
+        def learn(state: dict[str, Any]) -> None:
+            self._notices.learn(state)
+            self._changed.set()
+
+        def listen(client: Client) -> None:
+            with suppress(UnreachableError, RefusedError):
+                for answer in client.follow("Monitor", product=product):
+                    loop.call_soon_threadsafe(learn, answer["status"])
+
+        while True:
+            try:
+                client = Client(self._socket, patience_s=None)
+            except UnreachableError:
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            try:
+                await asyncio.to_thread(listen, client)
+            finally:
+                client.shut()
+            await asyncio.sleep(_AGAIN_S)
+
+    def _choose(self, key: tuple[str, str, str], action: str) -> None:
+        """Do what a person chose."""
+        product, _, _ = key
+        if action == "apply":
+            asyncio.get_running_loop().run_in_executor(
+                None, self._try, "Apply", product
+            )
+        elif action == "tonight":
+            until = int(tonight(datetime.fromtimestamp(self._now()).astimezone()))
+            asyncio.get_running_loop().run_in_executor(
+                None, self._try, "Postpone", product, until
+            )
+
+    def _try(self, method: str, product: str, until: int | None = None) -> None:
+        more = {} if until is None else {"until": until}
+        with suppress(UnreachableError, RefusedError):
+            self._call(method, product=product, **more)
+
+    def _call(self, method: str, **parameters: object) -> dict[str, Any]:
+        client = Client(self._socket)
+        try:
+            return client.call(method, **parameters)
+        finally:
+            client.close()
+
+
+def tonight(now: datetime) -> float:
+    """Return the next ten in the evening, in Unix seconds."""
+    evening = now.replace(hour=_TONIGHT, minute=0, second=0, microsecond=0)
+    if evening <= now:
+        evening += timedelta(days=1)
+    return evening.timestamp()
+
+
+def _remembered(path: Path) -> list[tuple[str, str, str]]:
+    try:
+        return [(str(a), str(b), str(c)) for a, b, c in json.loads(path.read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return []
