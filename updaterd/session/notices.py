@@ -104,7 +104,11 @@ def _of(state: Mapping[str, Any], now: float) -> list[Notice]:
         Notice(
             (name, READY, version),
             f"{shown} {version} is ready",
-            state["reason"].partition(": ")[2] or state["reason"],
+            _sentence(state["reason"].partition(": ")[2] or state["reason"]),
             actions,
         )
     ]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
