@@ -47,6 +47,7 @@ def paced(tmp_path_factory):
     (state / "machine-id").write_text(last)
     assert "installed" == run(rig)
     rig.push(VERSION, pace=paces.BUILT_IN["staged"], offered=False)
+    rig.push("2.0.0", from_seq_min=SEQ, offered=False)
     yield rig
     rig.close()
 
@@ -70,6 +71,10 @@ def as_a_stepping_stone(repository, thief):
     beyond = replace(offer("9.9.9", 9), from_seq_min=SEQ)
     stone = Stone(VERSION, SEQ, 0, (PLATFORM,))
     point(repository, thief, releases=(beyond,), stones=(stone,))
+
+
+def past_the_stone(repository, thief):
+    point(repository, thief, releases=(offer("2.0.0", 3),), stones=())
 
 
 @pytest.mark.parametrize(
@@ -113,6 +118,14 @@ def test_a_clock_that_is_behind_waits_as_long_as_others(paced):
     assert "pending" == run(paced, clock=lambda: start + DAY - 3600)
 
 
+def test_online_key_stolen_to_skip_a_stepping_stone(paced):
+    """2.0.0 reads only what 1.1.0 leaves; the pointer says that anybody may have it."""
+    _serve(paced, past_the_stone)
+    with worker(paced.machine) as services:
+        outcome = update(paced.machine, services)
+    assert ("no_way", "1.0.0") == (outcome.code, paced.machine.running)
+
+
 def test_online_key_stolen_to_say_that_it_is_next_year(paced):
     """The timestamp's time is the online key's: no turn goes by it."""
     thief = _serve(paced, everyone_at_once)
@@ -135,6 +148,8 @@ def test_after_a_rotation_the_turn_comes_by_itself(paced):
 def _serve(rig, hurry):
     """Publish what the thief signs where the machine looks; return the thief."""
     shutil.rmtree(rig.folder / "thief", ignore_errors=True)
+    # each thief signs the same versions: no word of the one before is kept
+    shutil.rmtree(rig.machine.root / "state" / "trust", ignore_errors=True)
     thief = thief_of(rig)
     repository = thief.open()
     hurry(repository, thief)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from updaterd.core.channel import ChannelPointer, Offer, Rollout, parse_custom
 from updaterd.core.decision import Act, Block, Current, Facts, Wait
-from updaterd.core.fitting import is_too_old
+from updaterd.core.fitting import is_too_old, limited
 from updaterd.core.json_fields import Fields
-from updaterd.core.planner import decide, limited, pending_since
+from updaterd.core.planner import decide, pending_since
 from updaterd.core.stones import MAX_STONES, Stone, way
 from updaterd.errors import MalformedError
 

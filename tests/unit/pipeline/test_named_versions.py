@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An owner names a release, and the machine gets that and stays there."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,20 +11,35 @@ from fakes.worker import update, worker
 from updaterd.cli import EXIT_USAGE, main
 from updaterd.errors import UpdaterError
 from updaterd.release import paces, publish
+from updaterd.release.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def rig(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
     """1.2.0 is installed and offered, over 1.1.0 and 1.0.0."""
-    made = Rig(tmp_path)
+    made = Rig(tmp_path_factory.mktemp("named"))
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         made.push(version)
     (made.machine.root / "state").mkdir(parents=True, exist_ok=True)
     assert "1.2.0" == run(made).version
+    for folder in (made.machine.root, made.publisher.folder):
+        shutil.copytree(folder, folder.with_suffix(".before"), symlinks=True)
     yield made
     made.close()
+
+
+@pytest.fixture
+def rig(site):
+    """As it was, machine and publisher."""
+    site.origin.behave()
+    for folder in (site.machine.root, site.publisher.folder):
+        shutil.rmtree(folder)
+        shutil.copytree(folder.with_suffix(".before"), folder, symlinks=True)
+    shutil.rmtree(site.folder / "trees")
+    site.publisher.space = Workspace(site.publisher.folder)
+    return site
 
 
 def run(rig, **asked):
