@@ -21,9 +21,9 @@ from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
 from updaterd.files import deletion
 from updaterd.release.bundles import delta as delta_bundle
+from updaterd.release.bundles import exchange, proof, supplied
 from updaterd.release.bundles import full as full_bundle
-from updaterd.release.bundles import proof, supplied
-from updaterd.release.bundles.pool import Pool
+from updaterd.release.bundles.pool import BUDGET, Pool
 from updaterd.release.bundles.programs import elf
 from updaterd.release.bundles.programs import matching as program_matching
 from updaterd.release.workspace import Workspace
@@ -91,6 +91,7 @@ def build(  # noqa: PLR0913 - all that a push is told
     min_updater: str = FIRST,
     strict: bool = False,
     memory: int | None = None,
+    rate: int = exchange.BALANCED,
     keep: bool = True,
     progress: Progress | None = None,
     make: Maker = delta_bundle.build_delta,
@@ -110,6 +111,7 @@ def build(  # noqa: PLR0913 - all that a push is told
         min_updater: the oldest updaterd that is to read it.
         strict: fail where a delta is not proven, instead of going on without it.
         memory: bytes that making bundles may take, about; None: `pool.BUDGET`.
+        rate: bytes that a millisecond of a machine's CPU is worth.
         keep: put the blobs in place; a dry run does not.
         progress: is told how far it is; by other threads too, one at a time.
         make: makes a delta; what it makes is proven.
@@ -128,7 +130,7 @@ def build(  # noqa: PLR0913 - all that a push is told
     """
     put = partial(settle, workspace) if keep else _leave
     with workspace.scratch() as work, ThreadPoolExecutor(1) as beside:
-        pool = Pool() if memory is None else Pool(budget=memory)
+        pool = Pool(budget=BUDGET if memory is None else memory, rate=rate)
         full = full_bundle.build_full(
             root, files, work / "full", progress=progress, budget=pool.budget
         )

@@ -38,6 +38,7 @@ class Order:
         latest: no file is said to be changed later than this; None: as it is.
         attest: files with attestations; those about other platforms are left out.
         memory: bytes that making bundles may take, about; None: `pool.BUDGET`.
+        purpose: what bundles are made for (`exchange.RATES`).
     """
 
     product: str
@@ -61,6 +62,7 @@ class Order:
     latest: int | None = None
     attest: tuple[Path, ...] = ()
     memory: int | None = None
+    purpose: str = "balanced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from updaterd.core.manifest import Manifest
 from updaterd.core.pace import Pace
 from updaterd.release import attestations, build
 from updaterd.release.build import Built, Progress
+from updaterd.release.bundles import exchange
 from updaterd.release.channels import steering, withdrawal
 from updaterd.release.channels.offers import offer
 from updaterd.release.channels.steering import newest
@@ -105,6 +106,7 @@ def build_planned(
         min_updater=planned.order.min_updater,
         strict=planned.order.strict,
         memory=planned.order.memory,
+        rate=exchange.RATES[planned.order.purpose],
         keep=keep,
         progress=progress,
     )

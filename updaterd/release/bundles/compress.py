@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pack a stream the smallest way its readers allow."""
+"""Pack a stream the cheapest way its readers allow."""
 
 import bz2
 import lzma
@@ -10,29 +10,18 @@ from typing import Any
 
 from updaterd.artifact.codecs import BZ2, STORED, WINDOW, XZ, ZSTD, zstd
 from updaterd.errors import BrokenError
+from updaterd.release.bundles import exchange
 from updaterd.release.bundles.reading import pieces
 
 BIG_ENDIAN = sys.byteorder == "big"
 
-DECODE_COST = {STORED: 0.0, ZSTD: 1.0, XZ: 8.0, BZ2: 17.0}
-"""CPU time to decode a byte, relative to zstd (docs/performance.md)."""
-
 Packed = tuple[int, bytes]
-
-LARGE = 128 << 10
-"""Packed bytes from which on a delta with images is packed by zstd instead of xz.
-
-References make such a delta a fraction of any other way's, so what counts then is the
-time that machines take for it. zstd is 4 to 14 % larger on its streams and decodes ten
-times faster: on a line of 32 Mbit/s it is done sooner, but for the 4 ms that it takes
-longer to load, and these are what this many bytes take. Plain deltas are packed by xz:
-every other way is about as small.
-"""
 
 _BEST = 9 | lzma.PRESET_EXTREME
 
 _LARGE = 1 << 18
-"""Bytes from which on only xz is tried: it won on every larger stream measured."""
+"""Bytes from which on zstd and bz2 are tried only where CPU counts for more than bytes:
+xz was smaller on every larger stream measured."""
 _WINDOW_LOG = 22
 """Of zstd: half of what readers allow. They hold a window for each stream, and what
 they know of a program besides."""
@@ -157,24 +146,29 @@ def _zstd(paths: Sequence[str], length: int) -> Iterator[bytes]:
     yield encoder.flush()
 
 
-def smallest(
-    data: bytes, *, planar: bool = False, more: Callable[[int], None] | None = None
+def cheapest(
+    data: bytes,
+    *,
+    rate: int = exchange.BALANCED,
+    planar: bool = False,
+    more: Callable[[int], None] | None = None,
 ) -> Packed:
-    """Return the codec number and bytes of the smallest of the codecs.
-
-    Ties within half a percent go to the one that decodes faster.
+    """Return the codec number and bytes of what costs a machine least.
 
     Args:
         data: what to pack.
+        rate: bytes that a millisecond of CPU is worth (`exchange`).
         planar: see `xz`.
         more: see `xz`.
     """
     candidates = [(STORED, data), (XZ, xz(data, planar=planar, more=more))]
     if len(data) < _LARGE:
         candidates += [(ZSTD, zstandard(data)), (BZ2, bz2.compress(data))]
-    least = min(len(packed) for _, packed in candidates)
-    near = [c for c in candidates if len(c[1]) <= least * 1.005]
-    return min(near, key=lambda c: (DECODE_COST[c[0]], len(c[1])))
+    elif rate > exchange.BALANCED:
+        candidates += [(ZSTD, zstandard(data))]
+    return min(
+        candidates, key=lambda c: exchange.weight((c[0], len(data), len(c[1])), rate)
+    )
 
 
 def pack(

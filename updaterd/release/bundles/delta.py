@@ -4,12 +4,11 @@
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from updaterd.artifact import codecs, container, script
-from updaterd.artifact.codecs import STORED, XZ, ZSTD
+from updaterd.artifact.codecs import STORED
 from updaterd.artifact.programs.projection import MAX_OPERATIONS
 from updaterd.artifact.script import LONG
 from updaterd.core.bundle_kinds import ARCHIVES, ARM, DELTA, PRIMED
@@ -19,7 +18,6 @@ from updaterd.release.bundles import full as full_bundle
 from updaterd.release.bundles import matching, primed
 from updaterd.release.bundles.archives import expansion
 from updaterd.release.bundles.archives.expansion import Sides
-from updaterd.release.bundles.compress import LARGE
 from updaterd.release.bundles.grouping import Group, groups
 from updaterd.release.bundles.plan import Plan, made_from
 from updaterd.release.bundles.pool import BUDGET, Pool
@@ -29,7 +27,7 @@ from updaterd.release.bundles.programs import matching as program_matching
 from updaterd.release.bundles.programs.images import Imaging
 from updaterd.release.bundles.ranges import Ranges
 from updaterd.release.bundles.reading import pieces
-from updaterd.release.bundles.streams import Streams
+from updaterd.release.bundles.streams import Streams, cheapest
 from updaterd.release.bundles.tasks import Match, Pack
 
 Progress = Callable[[str, int, int], None]
@@ -321,13 +319,14 @@ def _build(  # noqa: PLR0913, PLR0917 - all that a delta is made of
         )
         packs = streams.finish(names, imaged.stream, archives, size)
         bytes_in = max(1, sum(pack.size for pack in packs))
+        idle = [0] * len(packs)
         shares = [size * _PACKING * pack.size // bytes_in for pack in packs]
-        if imaged.stream:
-            packs = [replace(pack, codec=ZSTD) for pack in packs]
-        table = perform(packs, shares, more)
-        if imaged.stream and sum(length for *_, length in table) < LARGE:
-            packs = [replace(pack, codec=XZ) for pack in packs]
-            table = perform(packs, [0] * len(packs), more)
+        packs, table = cheapest(
+            packs,
+            lambda several, first: perform(several, shares if first else idle, more),
+            imaged=bool(imaged.stream),
+            rate=pool.rate,
+        )
     files = [
         path
         for pack, (codec, *_) in zip(packs, table, strict=True)

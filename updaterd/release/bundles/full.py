@@ -18,7 +18,7 @@ from updaterd.core.bundle_kinds import FULL
 from updaterd.core.manifest import Entry, File, Full, tree_id
 from updaterd.core.routes import codec_name
 from updaterd.errors import BrokenError
-from updaterd.release.bundles import compress
+from updaterd.release.bundles import compress, exchange
 from updaterd.release.bundles.pool import BUDGET
 
 Progress = Callable[[str, int, int], None]
@@ -63,6 +63,7 @@ def build_full(  # noqa: PLR0913 - what is packed, and with what
     *,
     progress: Progress | None = None,
     workers: int | None = None,
+    rate: int = exchange.BALANCED,
     budget: int = BUDGET,
 ) -> Full:
     """Write the full bundle of a tree, the same bytes for the same tree.
@@ -76,6 +77,7 @@ def build_full(  # noqa: PLR0913 - what is packed, and with what
         workers: frames packed at a time; each takes about 140 MB. None for all
             cores, as far as the budget goes.
         budget: bytes of memory that packing may take, about.
+        rate: bytes that a millisecond of a machine's CPU is worth.
 
     Raises:
         BrokenError: the tree changed meanwhile.
@@ -110,7 +112,7 @@ def build_full(  # noqa: PLR0913 - what is packed, and with what
             for frame in _frames(root, files):
                 if len(packing) == count:
                     take(packing.popleft())
-                packing.append(threads.submit(_pack, frame, more))
+                packing.append(threads.submit(_pack, frame, more, rate))
             for step in packing:
                 take(step)
         body.seek(0)
@@ -125,9 +127,11 @@ def build_full(  # noqa: PLR0913 - what is packed, and with what
     )
 
 
-def _pack(frame: bytes, more: Callable[[int], None]) -> tuple[int, int, bytes]:
+def _pack(
+    frame: bytes, more: Callable[[int], None], rate: int
+) -> tuple[int, int, bytes]:
     """Return the codec, the raw length and the packed bytes of a frame."""
-    codec, packed = compress.smallest(frame, more=more)
+    codec, packed = compress.cheapest(frame, rate=rate, more=more)
     return codec, len(frame), packed
 
 

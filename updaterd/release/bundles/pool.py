@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 
-from updaterd.release.bundles import matching, tasks
+from updaterd.release.bundles import exchange, matching, tasks
 
 BUDGET = 768 << 20
 """Bytes of memory that making deltas may take by default, about."""
@@ -23,14 +23,21 @@ class Pool:
     What comes out does not depend on how many run at a time, or on which ends first.
     """
 
-    def __init__(self, cores: int | None = None, budget: int = BUDGET) -> None:
+    def __init__(
+        self,
+        cores: int | None = None,
+        budget: int = BUDGET,
+        rate: int = exchange.BALANCED,
+    ) -> None:
         """Start with nothing running.
 
         Args:
             cores: tasks that may run at a time; None for as many as there are.
             budget: bytes of memory that they may take together, about. A task that
                 takes more runs alone.
+            rate: bytes that a millisecond of a machine's CPU is worth.
         """
+        self.rate = rate
         self.cores = cores or len(os.sched_getaffinity(0))
         self.budget = budget
         self._running = 0

@@ -2,10 +2,13 @@
 """The streams of a delta, put together from what its groups were matched to."""
 
 from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from updaterd.artifact.apply import operations
-from updaterd.release.bundles import matching
+from updaterd.artifact.codecs import XZ, ZSTD, zstd
+from updaterd.release.bundles import exchange, matching
 from updaterd.release.bundles.grouping import Group
 from updaterd.release.bundles.matching import Cover
 from updaterd.release.bundles.runs import Runs
@@ -96,3 +99,44 @@ def _load(kind: str, path: str) -> "array[int]":
     numbers = array(kind)
     numbers.frombytes(Path(path).read_bytes())
     return numbers
+
+
+_LONG = 4 << 20
+"""Raw bytes from which on a delta with images is packed by zstd alone, whose window is
+half of xz's: readers keep much of a program beside it."""
+
+Perform = Callable[[Sequence[Pack], bool], list[list[int]]]
+"""Packs streams; the first time it is told so."""
+
+
+def cheapest(
+    packs: Sequence[Pack], perform: Perform, *, imaged: bool, rate: int
+) -> tuple[list[Pack], list[list[int]]]:
+    """Return the streams as they cost a machine least, and their rows.
+
+    Args:
+        packs: what is to be packed.
+        perform: does it.
+        imaged: the delta has images of programs.
+        rate: bytes that a millisecond of CPU is worth (`exchange`).
+
+    Raises:
+        BrokenError: one cannot be packed.
+        OSError: the disk refused.
+
+    Power cut: nothing reads these files again.
+    """
+    by_xz = [
+        replace(pack, codec=ZSTD if imaged and pack.size > _LONG else XZ)
+        for pack in packs
+    ]
+    ways, tables = [by_xz], [perform(by_xz, True)]
+    if zstd() is not None:
+        by_zstd = [replace(pack, codec=ZSTD, out=f"{pack.out}.zstd") for pack in packs]
+        ways.append(by_zstd)
+        tables.append(perform(by_zstd, False))
+    picks = exchange.choose(tables, rate)
+    return (
+        [ways[way][stream] for stream, way in enumerate(picks)],
+        [tables[way][stream] for stream, way in enumerate(picks)],
+    )

@@ -19,6 +19,7 @@ from updaterd.artifact.programs import stream as images
 from updaterd.core.manifest import File, tree_id
 from updaterd.release import tree
 from updaterd.release.bundles import delta as delta_bundle
+from updaterd.release.bundles import exchange
 from updaterd.release.bundles.pool import Pool
 from updaterd.release.bundles.programs import matching
 
@@ -245,17 +246,14 @@ def test_the_bundle_does_not_depend_on_how_many_cores_there_are(tmp_path, progra
     assert made[0] == made[1] == made[2]
 
 
-@pytest.mark.parametrize(("limit", "codec"), [(1, "zstd"), (1 << 17, "xz")])
-def test_a_large_delta_of_programs_is_packed_by_what_decodes_fast(
-    tmp_path, programs, monkeypatch, limit, codec
-):
+@pytest.mark.parametrize("rate", exchange.RATES.values())
+def test_a_small_delta_of_programs_is_packed_by_xz(tmp_path, programs, rate):
     """zstd takes longer to load than a small delta by xz to decode."""
     before, after = programs["pie"]
     old, new = trees(tmp_path, {"app+x": before}, {"app+x": after})
-    monkeypatch.setattr(delta_bundle, "LARGE", limit)
-    delta = make_delta(tmp_path)
+    delta = make_delta(tmp_path, pool=Pool(rate=rate))
 
-    assert delta.codec == f"delta2+{codec}"
+    assert delta.codec == "delta2+xz"
     applied(tmp_path, delta, old, new)
 
 

@@ -69,6 +69,15 @@ def add_build(parser: argparse.ArgumentParser, *, placed: bool = True) -> None:
         "a larger one is matched in pieces, and its delta is larger",
     )
     group.add_argument(
+        "--for",
+        dest="purpose",
+        choices=("bytes", "balanced", "cpu"),
+        default="balanced",
+        help="what counts when a bundle's streams are packed: bytes alone, or a "
+        "millisecond of a machine's CPU as much as 500 bytes (balanced, the default) "
+        "or 8000 (cpu)",
+    )
+    group.add_argument(
         "--bsdiff",
         action="append",
         default=[],
@@ -290,6 +299,7 @@ def orders(
             latest=latest,
             attest=tuple(arguments.attest),
             memory=arguments.memory,
+            purpose=arguments.purpose,
         )
         for platform, _ in trees
     ]
