@@ -37,7 +37,7 @@ def rig(site):
     for folder in (site.machine.root, site.publisher.folder):
         shutil.rmtree(folder)
         shutil.copytree(folder.with_suffix(".before"), folder, symlinks=True)
-    shutil.rmtree(site.folder / "trees")
+    shutil.rmtree(site.folder / "trees", ignore_errors=True)
     site.publisher.space = Workspace(site.publisher.folder)
     return site
 
