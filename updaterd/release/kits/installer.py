@@ -273,6 +273,8 @@ def runtime(places: Places, archive: tarfile.TarFile) -> bytes:
     with tarfile.open(fileobj=io.BytesIO(lzma.decompress(member(data)))) as package:
         files = read(package, "usr/lib/")
     unit = files[f"systemd/user/{UNIT}"].decode()
+    for dead in places.runtimes.glob(".new-*"):  # of a run that was killed
+        shutil.rmtree(dead, ignore_errors=True)
     if not target.exists():
         places.runtimes.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=places.runtimes))
