@@ -6,6 +6,9 @@
 
 import json
 import os
+import re
+import urllib.parse
+import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -35,7 +38,9 @@ def release(folder, version):
 @pytest.fixture
 def site(tmp_path):
     site = Site(tmp_path / "site")
-    site.serve_options = ("--reports", "open", "--reports-rate", "10000")
+    site.serve_options = (
+        *("--reports", "open", "--reports-rate", "10000", "--console"),
+    )
     site.start()
     yield site
     site.hard_stop()
@@ -75,6 +80,17 @@ def fleet(site, tmp_path):
     page = cli("release", "status", "--fleet", "--repo", site.workspace, *options)
     answer = json.loads(done.stdout.splitlines()[0])
     return answer["channels"], page.stdout
+
+
+def figures_of(site, tmp_path, version):
+    """Return the figures of a release's page in the console, by their names."""
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    token = (tmp_path / "fleet-token").read_text().strip()
+    page = f"/console/products/acme/channels/stable/releases/{version}"
+    form = urllib.parse.urlencode({"token": token, "next": page}).encode()
+    with browser.open(f"{site.address}/console/login", form, timeout=30) as answer:
+        text = answer.read().decode()
+    return dict(re.findall(r"<dt>([^<]*)</dt><dd>([0-9]+)<", text))
 
 
 def journals(machines):
@@ -119,6 +135,12 @@ def test_figures_of_the_server_are_the_sum_of_the_journals(tmp_path, site):
         assert row["machines"] == told  # each machine reported about it once
         assert row["running"] == runs[version]
         assert row["bytes_fetched"] == fetched[version]
+        figures = figures_of(site, tmp_path, version)
+        assert int(figures["Run it"]) == runs[version]
+        assert int(figures["Installed"]) == ends[version, "installed"]
+        assert int(figures["Did not succeed"]) == sum(told.values()) - told.get(
+            "installed", 0
+        )
     tags = Counter(TAGS[number % 5] for number in range(MACHINES))
     total = Counter()
     for row in by_version.values():

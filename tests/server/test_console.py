@@ -419,3 +419,33 @@ def test_html_in_every_field_is_text_and_no_script_runs(tmp_path, browser):
         browser.until("document.images.length === 1", "markup, by hand")
         assert browser.run("document.title")
         assert browser.complaints
+
+
+def test_channel_says_what_is_offered_and_why_it_is_paused(tmp_path):
+    """From the repository's files, whatever stands in them."""
+    metadata = tmp_path / "public/metadata"
+    metadata.mkdir(parents=True)
+    custom = {
+        "paused": True, "reason": EVIL, "plan": {"state": EVIL, "step": [1, {}]},
+        "releases": [{"version": "2.0.0", "rollout": {"permille": 250}}, 7, {}],
+    }  # fmt: skip
+    for name, signed in (
+        ("timestamp", {"meta": {"snapshot.json": {"version": 3}}}),
+        ("3.snapshot", {"meta": {"acme.stable.json": {"version": 9}}}),
+        (
+            "9.acme.stable",
+            {"targets": {"acme/channels/stable.json": {"custom": custom}}},
+        ),
+    ):
+        document = json.dumps({"signed": signed, "signatures": [{"keyid": EVIL}]})
+        (metadata / f"{name}.json").write_text(document)
+    with serve(tmp_path, "--repo", str(tmp_path / "public")) as server:
+        post(server, report(1))
+        someone = Person(server.url)
+        _, _, text, _ = someone.sign_in(server.token("fleet:read"), CHANNEL)
+        assert "This channel is paused" in text
+        assert "25.0 %" in text
+        assert "<img" not in text
+        (metadata / "9.acme.stable.json").write_text("[")
+        (metadata / "timestamp.json").write_text("{}")
+        assert "has no such channel" in someone.get(CHANNEL)[2]

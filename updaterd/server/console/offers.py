@@ -46,11 +46,13 @@ class Pointer:
 
     Attributes:
         is_paused: nothing new is installed.
+        reason: why it is paused.
         offers: the newest first.
         plan: what else stands there of its rollout, as names and texts.
     """
 
     is_paused: bool
+    reason: str
     offers: tuple[Offered, ...]
     plan: tuple[tuple[str, str], ...]
 
@@ -206,6 +208,7 @@ def _pointer(custom: dict[str, Any]) -> Pointer:
     ]
     return Pointer(
         is_paused=custom.get("paused") is True,
+        reason=str(custom.get("reason", ""))[:_LONGEST],
         offers=tuple(
             Offered(
                 version=str(offer.get("version", ""))[:_LONGEST],
