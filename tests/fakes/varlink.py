@@ -49,3 +49,9 @@ class Client:
 
     def __exit__(self, *_):
         self.close()
+
+
+def listens(path):
+    """Tell whether somebody takes connections there."""
+    with socket.socket(socket.AF_UNIX) as trial:
+        return trial.connect_ex(str(path)) == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fakes.machine import Machine, cli
 from fakes.tools import need
+from fakes.varlink import listens
 from fakes.waiting import eventually
 
 PAGE = Path(__file__).parents[2] / "docs/applications.md"
@@ -45,7 +46,7 @@ def api(machine):
         *machine.options,
     ])
     try:
-        eventually(path.exists, within_s=60)
+        eventually(lambda: listens(path), within_s=60)
         yield path
         assert process.wait(60) == 0, "it ends by itself"
     finally:
