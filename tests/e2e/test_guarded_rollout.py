@@ -123,6 +123,13 @@ def test_a_release_that_fails_halts_itself_and_the_next_one_heals_all(
     assert (row["action"], row["paused"]) == ("halt", True)
     assert row["counts"]["failed"] == SECOND
 
+    token = tmp_path / "fleet-token"
+    page = cli(
+        *("release", "status", "--fleet", "--repo", site.workspace),
+        *("--feed", site.feed_url, "--token-file", token),
+    ).stdout
+    assert f"2.0.0 failed on {SECOND} of {FIRST + SECOND} machines" in page
+
     update(others[:1])
     decision = others[0].product_status()["decision"]
     assert decision["code"] == "paused"

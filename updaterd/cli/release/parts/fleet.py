@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from updaterd.cli.release.parts import output
+from updaterd.cli.release.parts import output, watching
 
 if TYPE_CHECKING:
     from updaterd.release.fleet import Channel
@@ -25,6 +25,7 @@ def show(arguments: argparse.Namespace, workspace: "Workspace") -> int:
         BrokenError: no feed, no token, or the server does not know it.
         TransientError: the server cannot be reached.
     """
+    from updaterd.core.text import printable
     from updaterd.errors import BrokenError
     from updaterd.net import Fetcher
     from updaterd.release import announce, fleet
@@ -50,10 +51,14 @@ def show(arguments: argparse.Namespace, workspace: "Workspace") -> int:
             channels = fleet.read(
                 fetcher, url, product=arguments.product, limit=arguments.limit
             )
+            plans = watching.foretold(arguments, workspace, fetcher, url)
             page = "\n".join(lines(channels))
+            for row in plans:
+                page += "".join(f"\n{printable(line)}" for line in row.lines())
             if not arguments.watch:
                 output.answer(
                     arguments,
+                    plans=[row.as_json() for row in plans],
                     channels=[
                         {
                             "product": row.product,

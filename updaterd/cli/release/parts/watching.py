@@ -4,99 +4,24 @@
 import argparse
 import os
 import sys
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from updaterd.cli.release.parts import acts, delivery, feed, opening, output
+from updaterd.cli.release.parts.watched import Watched
 from updaterd.core import layout
-from updaterd.core.plan import RUNNING, described, reach_of
+from updaterd.core.plan import RUNNING
 from updaterd.core.watching import Action, Evidence, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from updaterd.core.channel import ChannelPointer
-    from updaterd.errors import UpdaterError
     from updaterd.net import Fetcher
     from updaterd.release.repository.metadata import Repository
     from updaterd.release.workspace import Workspace
 
 CREDENTIAL = "updaterd.fleet-token"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """A channel whose newest release has a plan, and what was judged of it.
-
-    Attributes:
-        pointer: what it says now.
-        evidence: what machines reported; None: nothing was asked.
-        verdict: what was judged.
-        acted: that was signed.
-        error: why nothing could be judged, or told.
-    """
-
-    pointer: "ChannelPointer"
-    evidence: Evidence | None
-    verdict: Verdict
-    acted: bool = False
-    error: "UpdaterError | None" = None
-
-    def as_json(self) -> dict[str, object]:
-        """Return it for programs."""
-        pointer, plan = self.pointer, self.pointer.plan
-        return {
-            "product": pointer.product,
-            "channel": pointer.channel,
-            "paused": pointer.paused,
-            "plan": plan.as_custom() if plan else None,
-            "action": str(self.verdict.action),
-            "code": self.verdict.code,
-            "reason": self.verdict.reason,
-            "next_at": self.verdict.next_at,
-            "counts": self.evidence.as_counts() if self.evidence else None,
-            "acted": self.acted,
-        }
-
-    def lines(self) -> list[str]:
-        """Return it for people."""
-        plan, evidence = self.pointer.plan, self.evidence
-        if plan is None:
-            return []
-        where = f"{self.pointer.product}/{self.pointer.channel}"
-        steps = described(plan.steps)
-        page = [f"{where} {plan.version}: {plan.state}, {steps}"]
-        if plan.state == RUNNING:
-            page.append(
-                f"  step {plan.step + 1} of {len(plan.steps)}, "
-                f"{reach_of(plan.now_at)}, since {_clock(plan.since)}"
-            )
-        if evidence is not None:
-            page.append(f"  {_counts(evidence)}")
-        done = {Action.STEP: "stepped on", Action.HALT: "halted", Action.DONE: "done"}
-        word = done.get(self.verdict.action, "") if self.acted else ""
-        page.append(f"  {word or self.verdict.action}: {self.verdict.reason}")
-        if self.verdict.next_at is not None:
-            page.append(f"  next step not before {_clock(self.verdict.next_at)}")
-        return page
-
-
-def _counts(evidence: Evidence) -> str:
-    reached = f" of about {evidence.reached}" if evidence.reached else ""
-    text = f"well on {evidence.well} machines{reached}, failed on {evidence.failed}"
-    if evidence.other:
-        text += f", on {evidence.other} not by its own fault"
-    if evidence.base_well + evidence.base_failed:
-        trials = evidence.base_well + evidence.base_failed
-        text += (
-            f"; {evidence.base_version} failed on {evidence.base_failed} of {trials}"
-        )
-    return text
-
-
-def _clock(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 class Reader:
@@ -195,6 +120,28 @@ def look(
         _send(workspace)
 
 
+def foretold(
+    arguments: argparse.Namespace, workspace: "Workspace", fetcher: "Fetcher", url: str
+) -> tuple[Watched, ...]:
+    """Judge every rollout that has a plan, and do nothing.
+
+    Raises:
+        TransientError: the server of reports cannot be reached.
+        BrokenError: it does not know the token, takes no reports, or talks nonsense.
+    """
+    from updaterd.release.rollouts import evidence
+
+    now = opening.clock().timestamp()
+    rows = []
+    for pointer in _pointers(arguments, workspace):
+        assert pointer.plan is not None
+        reported = evidence.read(fetcher, url, pointer, now=now)
+        paused = pointer.paused and not pointer.halted
+        verdict = judge(pointer.plan, reported, now=now, paused=paused)
+        rows.append(Watched(pointer=pointer, evidence=reported, verdict=verdict))
+    return tuple(rows)
+
+
 def _pointers(
     arguments: argparse.Namespace, workspace: "Workspace"
 ) -> "list[ChannelPointer]":
@@ -212,7 +159,7 @@ def _pointers(
             if (
                 acting.plan_of(pointer) is not None
                 and arguments.product in {None, name}
-                and arguments.channel in {None, channel}
+                and getattr(arguments, "channel", None) in {None, channel}
             ):
                 guarded.append(pointer)
     return guarded

@@ -11,7 +11,7 @@ from updaterd.cli.release.parts import feed, opening, options, output, watching
 from updaterd.cli.release.parts import steering as steer
 
 if TYPE_CHECKING:
-    from updaterd.cli.release.parts.watching import Watched
+    from updaterd.cli.release.parts.watched import Watched
 
 MORE = """\
 Reads what machines reported, and for each channel whose newest release has a plan
