@@ -11,6 +11,12 @@ the streams open, less without, per stream. CPU is the server's time on a proces
 the last, per delivered event, what it costs to take the announcement included; idle
 CPU is over one full turn of the heartbeats.
 
+With --crowd, many streams on several workers, read by several processes from addresses
+127.0.1.x, and then some that come back with a cursor. Kernel memory is that of the
+whole machine, so both ends of each connection are in it. A soak of some hours:
+
+    python benchmarks/feed.py --crowd 20000 --workers 2 --events 6000
+
 Then the fast sink alone, with large events, next to readers that never read: what
 becomes of the others' latency. Last, the aims, and whether they were reached. All of
 it takes about eight minutes. The bare server and the fast sink take turns, three each,
@@ -137,25 +143,48 @@ class Server:
 
         return publish
 
+    def pids(self):
+        """Return the process and its workers."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [pid, *map(int, children.split())]
+
     def cpu_s(self):
         total = 0
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
+        for pid in self.pids():
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                total += int((task / "schedstat").read_text().split()[0])
         return total / 1e9
 
     def memory(self):
-        rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
-        line = next(x for x in rollup.splitlines() if x.startswith("Anonymous:"))
-        return int(line.split()[1]) * 1024
+        total = 0
+        for pid in self.pids():
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            line = next(x for x in rollup.splitlines() if x.startswith("Anonymous:"))
+            total += int(line.split()[1]) * 1024
+        return total
 
     def stop(self):
-        self.process.send_signal(signal.SIGKILL)
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.process.stdout.close()
         self.log.close()
 
 
-def start(name, folder, programs):
+def kernel_memory():
+    """Return what the kernel holds: slabs, and buffers of TCP; of the whole machine."""
+    fields = dict(
+        line.split(":") for line in Path("/proc/meminfo").read_text().splitlines()
+    )
+    slabs = int(fields["Slab"].split()[0]) * 1024
+    tcp = re.search(
+        r"^TCP: .* mem (\d+)", Path("/proc/net/sockstat").read_text(), re.MULTILINE
+    )
+    return slabs + int(tcp[1]) * resource.getpagesize()
+
+
+def start(name, folder, programs, workers=1):
     if name == "c-epoll":
         return Server(name, [programs / "feed_epoll"], folder)
     if name == "sse-starlette":
@@ -172,6 +201,7 @@ def start(name, folder, programs):
     command = [
         *(*python, "serve", "--state", state, "--port", "0", "--sink", sink),
         *("--address-file", address, "--max-per-address", "0", "--rate", "100000"),
+        *("--workers", str(workers), "--max-streams", "1000000"),
     ]
     return Server(name, command, folder, token=token, address=address)
 
@@ -223,7 +253,9 @@ def measure(name, load, programs):
             beside = read(server, load.read, events, programs)
         time.sleep(0.5)
         before = server.memory()
+        cpu = server.cpu_s()
         readers = read(server, streams, events, programs)
+        opening = (server.cpu_s() - cpu) / streams
         time.sleep(0.5)
         memory = (server.memory() - before) / streams
         idle_us = None
@@ -248,6 +280,7 @@ def measure(name, load, programs):
             "streams": streams,
             "events": events,
             "kib_per_stream": round(memory / 1024, 2),
+            "cpu_us_per_opening": round(opening * 1e6, 1),
             "cpu_us_per_delivered": round(cpu / max(1, result["delivered"]) * 1e6, 2),
             "idle_us_per_stream_s": None if idle_us is None else round(idle_us, 2),
             "wrong": result["lost"] + result["doubled"] + result["disordered"],
@@ -261,9 +294,9 @@ def measure(name, load, programs):
             sock.close()
 
 
-def read(server, streams, events, programs):
+def read(server, streams, events, programs, *more):
     """Open streams and read them; return once all are open."""
-    numbers = (server.port, streams, events, CONNECTS_PER_S)
+    numbers = (server.port, streams, events, CONNECTS_PER_S, *more)
     readers = subprocess.Popen(
         [programs / "feed_readers", *map(str, numbers)],
         stdin=subprocess.PIPE,
@@ -275,7 +308,7 @@ def read(server, streams, events, programs):
     return readers
 
 
-ROW = "{:<15} {:>7} {:>10} {:>9} {:>9} {:>9} {:>8} {:>8} {:>5} {:>5} {:>5}"
+ROW = "{:<15} {:>7} {:>10} {:>8} {:>9} {:>9} {:>9} {:>8} {:>8} {:>5} {:>5} {:>5}"
 
 
 def show(r):
@@ -285,6 +318,7 @@ def show(r):
             r["server"],
             r["streams"],
             r["kib_per_stream"],
+            r["cpu_us_per_opening"],
             r["cpu_us_per_delivered"],
             "" if times_c is None else times_c,
             "" if idle is None else idle,
@@ -300,8 +334,9 @@ def show(r):
 
 def compare(arguments, programs):
     """Measure every server with every number of streams."""
-    print(ROW.format("server", "streams", "KiB/stream", "us/deliv.", "x C", "idle us/s",
-                     "p50 ms", "p99 ms", "lost", "twice", "order"))  # fmt: skip
+    print(ROW.format("server", "streams", "KiB/stream", "us/open", "us/deliv.", "x C",
+                     "idle us/s", "p50 ms", "p99 ms",
+                     "lost", "twice", "order"))  # fmt: skip
     results = []
     for streams in map(int, arguments.streams.split(",")):
         rows = {}
@@ -356,6 +391,91 @@ def beside_silence(arguments, programs):
     print(f"p99: {p99[1] / p99[0]:.2f} x")
 
 
+READERS = 19_000  # streams of one process of readers: files, and ports of an address
+
+
+def crowd(arguments, programs):
+    """Measure many streams: several workers, several processes that read."""
+    print("streams workers KiB/stream kernel KiB us/open us/again us/deliv. p50 ms "
+          "p99 ms lost twice refused")  # fmt: skip
+    results = []
+    for streams in map(int, arguments.crowd.split(",")):
+        server = start("updaterd-fast", programs, programs, arguments.workers)
+        parts, readers = [], []
+        try:
+            read(server, 50, 1, programs).communicate("stop", timeout=20)
+            before, kernel = server.memory(), kernel_memory()
+            opening = 0.0
+            remaining = streams
+            while remaining:
+                part = min(READERS, remaining)
+                remaining -= part
+                source = f"127.0.1.{len(parts) + 1}"
+                cpu = server.cpu_s()
+                more = (part, arguments.events, programs, source)
+                readers.append(read(server, *more))
+                opening += server.cpu_s() - cpu
+                parts.append(part)
+            time.sleep(1)
+            memory = (server.memory() - before) / streams / 1024
+            kernel = (kernel_memory() - kernel) / streams / 1024
+            publish = server.publisher()
+            cpu = server.cpu_s()
+            for number in range(1, arguments.events + 1):
+                due = time.monotonic() + max(0.1, streams * 60e-6)
+                publish(number)
+                time.sleep(max(0, due - time.monotonic()))
+            outs = []
+            for reader in readers:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    reader.wait(120)
+                stop = "stop" if reader.poll() is None else None
+                outs.append(json.loads(reader.communicate(stop)[0]))
+            cpu = server.cpu_s() - cpu
+            again = coming_back(server, programs, min(10_000, streams))
+            sums = {
+                key: sum(out[key] for out in outs)
+                for key in ("delivered", "lost", "doubled", "disordered", "refused")
+            }
+            r = {
+                "streams": streams,
+                "workers": arguments.workers,
+                "kib_per_stream": round(memory, 2),
+                "kernel_kib_per_stream": round(kernel, 2),
+                "cpu_us_per_opening": round(opening / streams * 1e6, 1),
+                "cpu_us_per_return": round(again * 1e6, 1),
+                "cpu_us_per_delivered": round(cpu / max(1, sums["delivered"]) * 1e6, 2),
+                "p50_ms": round(max(out["p50_us"] for out in outs) / 1000, 1),
+                "p99_ms": round(max(out["p99_us"] for out in outs) / 1000, 1),
+                **sums,
+            }
+            results.append(r)
+            print(*(r[key] for key in r if key not in {"delivered", "disordered"}),
+                  flush=True)  # fmt: skip
+        finally:
+            server.stop()
+            for reader in readers:
+                if reader.poll() is None:
+                    reader.kill()
+                    reader.wait()
+    return results
+
+
+def coming_back(server, programs, streams):
+    """Return the CPU of a stream that comes back with a cursor, in seconds."""
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        text = b""
+        while not (match := re.search(rb"\nid: (\S+)\nevent: hello\n", text)):
+            text += sock.recv(4096)
+    cpu = server.cpu_s()
+    more = (streams, 1, programs, "127.0.2.1", match[1].decode())
+    readers = read(server, *more)
+    cpu = server.cpu_s() - cpu
+    readers.communicate("stop")
+    return cpu / streams
+
+
 def verdict(results):
     """Say which aims were reached, for each number of streams."""
     rows = [r for r in results if r["server"] == "updaterd-fast"]
@@ -386,6 +506,10 @@ def main():
     parser.add_argument(
         "--quick", action="store_true", help="neither idle cost nor silent readers"
     )
+    parser.add_argument(
+        "--crowd", metavar="N,...", help="so many streams, read by several processes"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="with --crowd")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     began = time.monotonic()
@@ -395,6 +519,10 @@ def main():
         programs = Path(temporary)
         for name in ("feed_epoll", "feed_readers"):
             compile_c(name, programs)
+        if arguments.crowd:
+            results = crowd(arguments, programs)
+            wrong = ("lost", "doubled", "disordered", "refused")
+            return 1 if any(r[key] for r in results for key in wrong) else 0
         results = compare(arguments, programs)
         if not arguments.quick:
             beside_silence(arguments, programs)

@@ -3,7 +3,9 @@
  *
  * Events carry `"seq":T`, the microsecond of CLOCK_MONOTONIC at which they were
  * published, and `"version":"N"`, their number from 1 on.
- * usage: feed_readers PORT STREAMS EVENTS CONNECTS_PER_SECOND
+ * usage: feed_readers PORT STREAMS EVENTS CONNECTS_PER_SECOND [SOURCE [CURSOR]]
+ * SOURCE is an address of ours to connect from: each has its own 28,000 ports.
+ * CURSOR is sent as Last-Event-ID.
  * Prints "open" when all streams are open; when every stream has EVENTS events, or
  * on end of input, a JSON object.
  */
@@ -45,7 +47,7 @@ static int by_value(const void *a, const void *b)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5)
+    if (argc < 5)
         return 2;
     int port = atoi(argv[1]), streams = atoi(argv[2]), events = atoi(argv[3]);
     int rate = atoi(argv[4]);
@@ -59,13 +61,26 @@ int main(int argc, char **argv)
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int poll_fd = epoll_create1(0), opened = 0, made = 0, finished = 0;
     struct epoll_event event = {.events = EPOLLIN}, ready[512];
-    const char *request = "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n"
-                          "Accept: text/event-stream\r\n\r\n";
+    struct sockaddr_in source = {.sin_family = AF_INET};
+    if (argc > 5)
+        inet_pton(AF_INET, argv[5], &source.sin_addr);
+    char request[512];
+    snprintf(request, sizeof request,
+             "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n"
+             "Accept: text/event-stream\r\n%s%s%s\r\n",
+             argc > 6 ? "Last-Event-ID: " : "", argc > 6 ? argv[6] : "",
+             argc > 6 ? "\r\n" : "");
     long began = now_us(), told = 0;
     static char buffer[CARRY + (1 << 16)];
     while (finished + refused + closed < streams) {
         while (made < streams && made <= (now_us() - began) * rate / 1000000) {
             int fd = socket(AF_INET, SOCK_STREAM, 0);
+            int late = 1; /* the port is chosen with the connection */
+            if (fd >= 0 && argc > 5)
+                if (setsockopt(fd, IPPROTO_IP, 24 /* IP_BIND_ADDRESS_NO_PORT */, &late,
+                               sizeof late) ||
+                    bind(fd, (struct sockaddr *)&source, sizeof source))
+                    return perror("bind"), 1;
             if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
                 return perror("connect"), 1;
             if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0)

@@ -77,7 +77,10 @@ def free_port():
 class FeedProcess:
     """`updaterd serve`, as an operator starts it."""
 
-    def __init__(self, state: Path, *arguments: str, prefix: tuple[str, ...] = ()):
+    def __init__(
+        self, state: Path, *arguments: str, prefix: tuple[str, ...] = (), pass_fds=()
+    ):
+        self.pass_fds = pass_fds
         self.prefix = prefix
         self.state = state
         self.arguments = arguments
@@ -99,6 +102,7 @@ class FeedProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=self.pass_fds,
             )
         wait_until(
             lambda: address.exists() or self.process.poll() is not None, "listening"

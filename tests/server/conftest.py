@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: the real Redis, and feed servers that run as processes."""
 
+import asyncio
 import secrets
+import socket
 import time
 
 import pytest
 from fakes.serving import FeedProcess, RedisProcess
 from fakes.tools import need, need_valkey
 
+from updaterd.server.host.owned_log import AskedLog, LogOwner
+from updaterd.server.host.talk import Talk
 from updaterd.server.log import registry
 from updaterd.server.log.contract import Retention
 from updaterd.server.streams.streams import World
@@ -46,12 +50,29 @@ def world(clock):
     return World(time.monotonic, clock, secrets.SystemRandom().random)
 
 
-@pytest.fixture(params=["sqlite", "redis", "valkey"])
+def ask_for(log, talks):
+    """Return a log as a worker has it, whose owner is asked over a socket pair."""
+    ours, theirs = socket.socketpair()
+    owner, asked = LogOwner(log), Talk(theirs, {})
+    talks.append(asyncio.create_task(Talk(ours, owner.answers, owner.tells).run()))
+    talks.append(asyncio.create_task(asked.run()))
+
+    class Whole(AskedLog):
+        async def trim(self):
+            return await log.trim()
+
+        async def close(self):
+            await log.close()
+
+    return Whole(asked)
+
+
+@pytest.fixture(params=["sqlite", "asked", "redis", "valkey"])
 async def open_log(request, tmp_path, clock):
     """Opens one log, as often as asked: `open_log(retention)`."""
-    opened = []
+    opened, talks = [], []
     url, server = f"sqlite://{tmp_path}/feed.db", None
-    if request.param != "sqlite":
+    if request.param not in {"sqlite", "asked"}:
         server = request.getfixturevalue(f"{request.param}_process")
         server.flush()
         url = server.url
@@ -59,10 +80,13 @@ async def open_log(request, tmp_path, clock):
     def make(retention=Retention()):  # noqa: B008
         log = registry.open_log(url, state=tmp_path, retention=retention, now=clock)
         opened.append(log)
-        return log
+        return ask_for(log, talks) if request.param == "asked" else log
 
     make.server = server
     yield make
+    for task in talks:
+        task.cancel()
+    await asyncio.gather(*talks, return_exceptions=True)
     for log in opened:
         await log.close()
 
@@ -94,9 +118,9 @@ def start_feed(tmp_path):
     """Starts servers with arguments, and stops them after the test."""
     started = []
 
-    def start(*arguments, state=None, prefix=()):
+    def start(*arguments, state=None, **how):
         folder = state or tmp_path / "state"
-        feed = FeedProcess(folder, *map(str, arguments), prefix=prefix)
+        feed = FeedProcess(folder, *map(str, arguments), **how)
         started.append(feed)
         return feed.start()
 

@@ -5,15 +5,13 @@ import asyncio
 import json
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
 from updaterd.server.client_address import Proxies
-from updaterd.server.http.guard import Guard
-from updaterd.server.http.protocol import FeedProtocol
+from updaterd.server.listener import Listener
 from updaterd.server.log.contract import ZERO, Event, Retention, Topic, write_id
 from updaterd.server.log.sqlite import SqliteLog
 from updaterd.server.options import Options
+from updaterd.server.port.guard import Guard
 from updaterd.server.process import FeedServer
 from updaterd.server.streams import frames
 from updaterd.server.streams.hub import Behind, Hub, Opening
@@ -371,10 +369,8 @@ async def test_connection_whose_buffer_is_full_becomes_no_fast_stream(
     async def app(scope, _receive, _send):
         asked.append(scope["path"])
 
-    config = uvicorn.Config(app, lifespan="off", log_config=None)
-    config.load()
     guard = Guard(Options(state=tmp_path), 10, lambda: 0, taker=Taker())
-    protocol = FeedProtocol(config, ServerState(), {}, guard=guard)
+    protocol = Listener(app, guard).protocol()
     protocol.connection_made(Wire())
     if full:
         protocol.pause_writing()

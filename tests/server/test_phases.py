@@ -18,10 +18,10 @@ import pytest
 from fakes.certificates import make_certificate
 from fakes.serving import DEADLINE_S
 
-from updaterd.server.http.acceptor import Acceptor
-from updaterd.server.http.guard import Guard
-from updaterd.server.http.protocol import FeedProtocol
 from updaterd.server.options import Deadlines, Options
+from updaterd.server.port.acceptor import Acceptor
+from updaterd.server.port.guard import Guard
+from updaterd.server.port.protocol import FeedProtocol
 from updaterd.server.process import FeedServer
 
 DEADLINES = Deadlines(

@@ -3,13 +3,16 @@
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_REMEMBERED = 4096
 _CLIENT_PREFIX = 64  # of an IPv6 address: the rest is the client's own to choose
 
 
+@lru_cache(maxsize=_REMEMBERED)  # it is asked twice for each connection
 def read_address(text: str) -> Address | None:
     """Return the address that a socket or a proxy wrote, or None.
 
@@ -31,6 +34,7 @@ def read_address(text: str) -> Address | None:
     return address
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def limit_key(text: str) -> str:
     """Return the key by which limits count: an IPv4 address, or an IPv6 /64."""
     address = read_address(text)

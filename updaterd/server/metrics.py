@@ -102,6 +102,7 @@ class Metrics:
         self._opened = Counter(
             "updaterd_streams_opened", "Streams by greeting", ["kind"], registry=r
         )
+        self._kinds: dict[str, Counter] = {}
         self._refused = Counter(
             "updaterd_streams_refused", "Requests refused", ["reason"], registry=r
         )
@@ -175,7 +176,10 @@ class Metrics:
 
     def opened(self, kind: str) -> None:
         """A stream joined."""
-        self._opened.labels(kind).inc()
+        opened = self._kinds.get(kind)
+        if opened is None:
+            opened = self._kinds[kind] = self._opened.labels(kind)
+        opened.inc()
 
     def refused(self, code: str) -> None:
         """A request for a stream was turned away."""
@@ -193,7 +197,9 @@ class Metrics:
         """The log answered, or did not."""
         self._log_up.set(up)
 
-    def format_for(self, accept: str) -> tuple[str, Callable[[], bytes]]:
+    def format_for(
+        self, accept: str, registry: CollectorRegistry | None = None
+    ) -> tuple[str, Callable[[], bytes]]:
         """Return the content type that a scraper likes best, and what makes the text.
 
         Prometheus' own text, unless OpenMetrics is asked for by its name and at least
@@ -202,12 +208,14 @@ class Metrics:
 
         Args:
             accept: the header, "" for none.
+            registry: whose metrics; None for those of this process.
         """
+        shown = registry or self.registry
         plain = quality(accept, PLAIN, _PLAIN_VERSION)
         weight = quality(accept, OPEN, _OPEN_VERSION)
         if OPEN in accept.lower() and weight > 0 and weight >= plain:
             return (
                 openmetrics.CONTENT_TYPE_LATEST,
-                lambda: _write_open(self.registry),
+                lambda: _write_open(shown),
             )
-        return CONTENT_TYPE_PLAIN_0_0_4, lambda: generate_latest(self.registry)
+        return CONTENT_TYPE_PLAIN_0_0_4, lambda: generate_latest(shown)

@@ -65,14 +65,15 @@ class Options:
         root: the repository's root, to judge pushed metadata by where it is served
             elsewhere.
         state: tokens, and the log when it is embedded.
+        workers: processes that have streams.
         log_url: an address of a kind in `server/log/registry.py`.
         sink: how streams are written: auto, fast or asgi.
         heartbeat_s: between two comment lines on a quiet stream.
         lifetime_s: after which a stream is rotated, give or take a fifth.
         grace_s: time for closing streams after SIGTERM.
-        rate: new streams a second that are admitted.
+        rate: new streams a second that are admitted, by all workers.
         expected_streams: size of the fleet, as far as known; widens `retry:`.
-        max_streams: in this process.
+        max_streams: in all workers.
         max_per_address: streams of one IPv4 address or IPv6 /64; 0: no limit.
         max_per_token: streams of one read token; 0: no limit.
         max_downloads: files of the repository being read at once.
@@ -91,6 +92,7 @@ class Options:
     """
 
     state: Path
+    workers: int = 1
     repository: Path | None = None
     root: Path | None = None
     log_url: str = ""

@@ -12,20 +12,21 @@ from updaterd import __version__
 from updaterd.errors import UpdaterError
 from updaterd.log import get
 from updaterd.server.client_address import Proxies
-from updaterd.server.http.acceptor import Acceptor
 from updaterd.server.http.app import make_reports_app
-from updaterd.server.http.guard import Guard
 from updaterd.server.http.reports import ReportParts
-from updaterd.server.listener import Listener, configure
+from updaterd.server.listener import Listener
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
+from updaterd.server.port.guard import Guard
 from updaterd.server.reports.contract import Keeping
 from updaterd.server.reports.ingest import Ingest
 from updaterd.server.reports.registry import open_store
 from updaterd.server.resources import (
+    adopted,
     file_limits,
     listen,
     lock_reports,
+    url_of,
     write_address,
 )
 from updaterd.server.streams.streams import World
@@ -134,22 +135,14 @@ class ReportServer:
         guard = Guard(options, most, lambda: 0, proxies=proxies)
         self._guard = guard
         self._console = open_console(parts, world=world, streams=None)
-        config = configure(make_reports_app(parts, self._console), guard)
-        self._tls = config.ssl
-        self._listener = Listener(config, self._stop)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._listener = Listener(make_reports_app(parts, self._console), guard)
         self.started = asyncio.Event()
         self.url = ""
-
-    def _stop(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.stop)
 
     def stop(self) -> None:
         """Keep what waits, and end."""
         if self._console is not None:
             self._console.close()
-        self._listener.should_exit = True
         self._listener.leave.set()
 
     async def run(self) -> None:
@@ -162,28 +155,17 @@ class ReportServer:
             await self._run()
 
     async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
         address = self.options.address_file
-        sock = listen(self.options)
+        sock = (adopted() or listen(self.options))[0]
         try:
             await self._ingest.open()
-            sockets = [sock]
-            if self._tls is not None:
-                sockets = []
-                self._listener.acceptor = Acceptor(
-                    sock,
-                    self._guard,
-                    self._tls,
-                    self._listener.protocol,
-                    deadline_s=self.options.deadlines.handshake_s,
-                )
-            serving = asyncio.create_task(self._listener.serve(sockets=sockets))
+            serving = asyncio.create_task(self._listener.serve(sock))
             beside = asyncio.create_task(self._upkeep())
-            scheme = "https" if self.options.tls_cert else "http"
-            host = self.options.host
-            host = f"[{host}]" if ":" in host else host
-            self.url = f"{scheme}://{host}:{sock.getsockname()[1]}"
+            self.url = url_of(self.options, sock)
             log.info("listening_for_reports", url=self.url, version=__version__)
             if address is not None:
                 write_address(address, self.url)

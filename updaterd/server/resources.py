@@ -2,6 +2,7 @@
 """What a server process needs of the system: socket, lock, open files, address file."""
 
 import errno
+import os
 import resource
 import socket
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from updaterd.durable import publish_file
 from updaterd.errors import BrokenError
 from updaterd.log import get
-from updaterd.server.http.protocol import supported
+from updaterd.server.listener import BACKLOG
 from updaterd.server.log.contract import EventLog
 from updaterd.server.options import Options
 from updaterd.server.reports.registry import embedded
@@ -19,7 +20,7 @@ from updaterd.server.streams.sink_fast import Takeover
 from updaterd.server.streams.streams import Streams
 from updaterd.system.locks import hold
 
-_BACKLOG = 4096
+_ADOPTED = 3  # where systemd's descriptors begin
 _DEAD_PEER_MS = 60_000
 _SPARE_FILES = 256
 _LEAST_DOWNLOADS = 64
@@ -27,8 +28,20 @@ _LEAST_DOWNLOADS = 64
 log = get()
 
 
-def listen(options: Options) -> socket.socket:
-    """Return the listening socket.
+def listen(options: Options, count: int = 1) -> list[socket.socket]:
+    """Return listening sockets on one address, between which the kernel distributes.
+
+    Raises:
+        BrokenError: the address is taken or not ours.
+    """
+    sockets = [_listen(options, options.port, shared=count > 1)]
+    port = sockets[0].getsockname()[1]
+    sockets += [_listen(options, port, shared=True) for _ in range(count - 1)]
+    return sockets
+
+
+def _listen(options: Options, port: int, *, shared: bool) -> socket.socket:
+    """Return a listening socket.
 
     Raises:
         BrokenError: the address is taken or not ours.
@@ -37,10 +50,12 @@ def listen(options: Options) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         # a peer that vanished without a word is noticed, by every accepted socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_PEER_MS)
-        sock.bind((options.host, options.port))
-        sock.listen(_BACKLOG)
+        sock.bind((options.host, port))
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise BrokenError(
@@ -52,25 +67,30 @@ def listen(options: Options) -> socket.socket:
     return sock
 
 
-def taker_for(options: Options, streams: Streams) -> Takeover | None:
-    """Return the fast sink, when it is wanted and possible.
+def adopted() -> list[socket.socket]:
+    """Return the listening sockets that systemd handed over, sd_listen_fds(3)."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    sockets = [socket.socket(fileno=fd) for fd in range(_ADOPTED, _ADOPTED + count)]
+    for sock in sockets:
+        sock.setblocking(False)
+        if sock.family in {socket.AF_INET, socket.AF_INET6}:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_PEER_MS)
+    return sockets
 
-    Raises:
-        BrokenError: it was asked for by name and is not possible.
-    """
-    why_not = supported()
-    if options.sink == "asgi":
-        return None
-    if not why_not:
-        return Takeover(streams)
-    if options.sink == "fast":
-        raise BrokenError(
-            f"the fast sink cannot be used: {why_not}",
-            do="install updaterd[server] anew, or use --sink auto or asgi",
-            code="fast_sink",
-        )
-    log.warning("fast_sink_off", why=why_not)
-    return None
+
+def url_of(options: Options, sock: socket.socket) -> str:
+    """Return the URL of a listening socket: where it is, or what it was told to be."""
+    scheme = "https" if options.tls_cert else "http"
+    host, port = sock.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}:{port}"
+
+
+def taker_for(options: Options, streams: Streams) -> Takeover | None:
+    """Return what makes connections into fast streams; None where they go plainly."""
+    return None if options.sink == "asgi" else Takeover(streams)
 
 
 def file_limits() -> tuple[int, int]:

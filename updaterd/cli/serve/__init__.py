@@ -14,6 +14,7 @@ from updaterd.cli.serve.arguments import (
     positive,
     report_arguments,
     stream_arguments,
+    workers,
 )
 from updaterd.cli.serve.options import read_options
 from updaterd.clocks import wall_clock
@@ -70,6 +71,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=port,
         default=unset.port,
         help=f"0 takes a free one (default: {unset.port})",
+    )
+    parser.add_argument(
+        "--workers",
+        type=workers,
+        default=unset.workers,
+        metavar="N",
+        help="processes that have streams; auto: one for each processor. One more "
+        "owns the embedded log (default: 1, which is one process)",
     )
     parser.add_argument(
         "--address-file",

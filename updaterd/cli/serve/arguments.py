@@ -47,6 +47,19 @@ def count(text: str) -> int:
     return value
 
 
+def workers(text: str) -> int:
+    """Return a number of processes; `auto` is one on each processor.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if text == "auto":
+        import os
+
+        return len(os.sched_getaffinity(0))
+    return count(text)
+
+
 def _limit(text: str) -> int:
     value = int(text)
     if value < 0:
@@ -73,7 +86,7 @@ def stream_arguments(group: argparse._ArgumentGroup, unset: "Options") -> None:
         choices=("auto", "fast", "asgi"),
         default=unset.sink,
         help="how streams are written: fast (own code, needs least CPU) or asgi "
-        "(uvicorn)",
+        "(through uvicorn)",
     )
     group.add_argument(
         "--heartbeat",
@@ -118,7 +131,7 @@ def stream_arguments(group: argparse._ArgumentGroup, unset: "Options") -> None:
         type=count,
         default=unset.max_streams,
         metavar="N",
-        help="most streams of this process; its limit of open files also bounds them "
+        help="most streams of all workers; limits of open files also bound them "
         f"(default: {unset.max_streams})",
     )
     group.add_argument(

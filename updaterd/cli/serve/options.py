@@ -28,6 +28,7 @@ def read_options(arguments: argparse.Namespace) -> "Options":
     alone = arguments.only == "reports"
     return Options(
         state=arguments.state.absolute(),
+        workers=arguments.workers,
         repository=arguments.repo and arguments.repo.absolute(),
         root=arguments.root and arguments.root.absolute(),
         log_url=_url(arguments.log, "event log"),

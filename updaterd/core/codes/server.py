@@ -5,7 +5,9 @@ ROWS = """
 address_file: the file for the server's address cannot be written
   | correct `--address-file`
 certificate: the certificate or its key cannot be used | correct the files
-fast_sink: the fast sink cannot be used here | another `--sink`
+workers_reports: several workers cannot share the embedded store of reports, or
+  the console
+  | PostgreSQL, or `--only reports`
 listen: the server cannot listen at this address
   | choose another port, or see who has it
 log_unreachable: the event log does not answer | check Redis, or the disk
@@ -54,7 +56,8 @@ bad_request: the request is not HTTP/1.1 as its standard has it
   | send one that is (RFC 9112)
 unexpected: the feed server made a mistake | see its log, and report it
 http_version: the request's version of HTTP is not served | use HTTP/1.1
-target: the request's target is not valid | leave the fragment out
+target: the request's target is not valid
+  | ask for a path, escaped and without a fragment
 host: the request's Host header is missing, or there are several | send one
 framing: where the request's body ends is not clear
   | send Content-Length or Transfer-Encoding

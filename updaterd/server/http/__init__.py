@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP: connections and their limits, routes, announcements, files and probes."""
+"""HTTP: routes, announcements, files and probes."""

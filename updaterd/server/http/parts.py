@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of the server that the HTTP application uses."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
 
 from updaterd.server.client_address import Proxies
 from updaterd.server.http.bearers import Bearers
@@ -14,6 +16,8 @@ from updaterd.server.options import Options
 from updaterd.server.streams.streams import Streams
 from updaterd.server.tokens import Tokens
 
+OfHost = Callable[[], Awaitable[CollectorRegistry]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -23,6 +27,7 @@ class Parts:
         proxies: whose X-Forwarded-For is believed.
         clock: seconds on a steady clock.
         reports: those of reports, where they are taken.
+        of_host: gets the metrics of all workers; None where there is one process.
     """
 
     options: Options
@@ -35,3 +40,4 @@ class Parts:
     proxies: Proxies
     clock: Callable[[], float]
     reports: ReportParts | None = None
+    of_host: OfHost | None = None

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from updaterd.core.identity import IssuerDownError, RefusedIdentityError
 from updaterd.errors import UpdaterError
 from updaterd.server.http.answers import identity_refused, problem
-from updaterd.server.http.parts import Parts
+from updaterd.server.http.parts import OfHost, Parts
 from updaterd.server.http.reports import ReportParts
 from updaterd.server.metrics import Metrics
 from updaterd.server.reports.ingest import Ingest
@@ -29,6 +29,7 @@ class Probes:
         self._metrics = parts.metrics
         self._bearers = parts.bearers if parts.options.metrics == "token" else None
         self._ingest = parts.reports.ingest if parts.reports else None
+        self._of_host = parts.of_host
 
     async def healthz(self, _: Request) -> Response:
         """Tell that the event loop turns."""
@@ -63,7 +64,7 @@ class Probes:
                     "send a token with the scope operate",
                     {"www-authenticate": "Bearer"},
                 )
-        return await _metrics(request, self._metrics, self._ingest)
+        return await _metrics(request, self._metrics, self._ingest, self._of_host)
 
 
 class ReportProbes:
@@ -106,12 +107,16 @@ class ReportProbes:
 
 
 async def _metrics(
-    request: Request, metrics: Metrics, ingest: Ingest | None
+    request: Request,
+    metrics: Metrics,
+    ingest: Ingest | None,
+    of_host: OfHost | None = None,
 ) -> Response:
     if ingest is not None:
         with suppress(UpdaterError):  # the others count all the same
             metrics.releases = await ingest.read(lambda store: [*store.newest(_NEWEST)])
     accept = ",".join(request.headers.getlist("accept"))
-    content_type, render = metrics.format_for(accept)
+    registry = None if of_host is None else await of_host()
+    content_type, render = metrics.format_for(accept, registry)
     headers = {"content-type": content_type, "vary": "accept"}
     return Response(render(), headers=headers)

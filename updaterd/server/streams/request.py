@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import parse_qsl, unquote
 
 from updaterd.core.accept import quality
@@ -14,6 +15,7 @@ from updaterd.server.streams.ring import Filter
 EVENTS_PATH = "/v1/events"
 STREAM_TYPE = "text/event-stream"
 MAX_FIELDS = 64
+_SHORT = 200
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -75,13 +77,13 @@ def read_request(
         elif name == b"sec-fetch-mode":
             browser = True
     return StreamRequest(
-        read_filter(query),
+        _known_filter(query) if len(query) <= _SHORT else read_filter(query),
         read_cursor(query) if cursor is None else cursor,
         proxies.client_of(peer, headers),
         bearer,
         origin,
         browser,
-        quality(accept, STREAM_TYPE) > 0,
+        accept in {"", STREAM_TYPE} or quality(accept, STREAM_TYPE) > 0,
     )
 
 
@@ -115,6 +117,9 @@ def read_filter(query: bytes) -> Filter:
         if name in names:
             names[name].add(check_name(name, value))
     return Filter(frozenset(names["product"]), frozenset(names["channel"]))
+
+
+_known_filter = lru_cache(maxsize=1024)(read_filter)  # a fleet has few
 
 
 def read_cursor(query: bytes) -> str:

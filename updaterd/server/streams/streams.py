@@ -6,7 +6,6 @@ are counted here, all of them.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -16,6 +15,7 @@ from updaterd.server.options import Options
 from updaterd.server.streams import frames
 from updaterd.server.streams.admission import Admission
 from updaterd.server.streams.hub import Hub, Opening
+from updaterd.server.streams.ledger import Ledger, OwnLedger
 from updaterd.server.streams.request import StreamRequest
 from updaterd.server.streams.stream import Refusal, Stream
 from updaterd.server.streams.wheel import Wheel
@@ -25,6 +25,7 @@ _DRAIN_STEP_S = 0.05
 _LATER_S = 60
 _PATIENCE_S = 5.0
 _PATIENCE_FACTOR = 4
+_HOLDER = "token "  # no address begins so
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class World:
         clock: seconds on a steady clock.
         now: seconds since 1970.
         draw: uniform in [0, 1).
+        ledger: where all streams of the host are counted; None for a process alone.
     """
 
     clock: Callable[[], float]
     now: Callable[[], float]
     draw: Callable[[], float]
+    ledger: Ledger | None = None
 
 
 class Streams:
@@ -50,7 +53,7 @@ class Streams:
         hub: where events come from.
         tokens: who may read, when the feed is private.
         metrics: told of what happens.
-        world: time and chance.
+        world: time and chance, and who counts.
     """
 
     def __init__(
@@ -75,8 +78,7 @@ class Streams:
             expected=options.expected_streams,
             now=world.clock(),
         )
-        self._addresses: Counter[str] = Counter()
-        self._uses: Counter[str] = Counter()
+        self._ledger = world.ledger or OwnLedger()
         self._behind: set[asyncio.Task[None]] = set()
         self.queue_bytes = options.queue_bytes
         self._at_once = options.queue_bytes // 2
@@ -105,15 +107,16 @@ class Streams:
         token = self.check(request)
         if isinstance(token, Refusal):
             return token
-        for limit, uses, code in (
-            (self.options.max_per_token, self._uses[token], "token"),
-            (self.options.max_per_address, self._addresses[request.address], "address"),
-        ):
-            if limit and uses >= limit:
-                return Refusal(429, f"too_many_of_{code}", _LATER_S)
+        of = self._ledger.of
+        limit = self.options.max_per_token
+        if limit and token and of(_HOLDER + token) >= limit:
+            return Refusal(429, "too_many_of_token", _LATER_S)
+        limit = self.options.max_per_address
+        if limit and of(request.address) >= limit:
+            return Refusal(429, "too_many_of_address", _LATER_S)
         if self.draining or not self.ready:
             return Refusal(503, "not_ready", self._later())
-        if self.count >= self.most:
+        if self.count >= self.most or self._ledger.total() >= self.options.max_streams:
             return Refusal(503, "full", self._later())
         wait = self._admission.admit(
             self.clock(), draw=self._draw(), client=token or request.address
@@ -141,9 +144,7 @@ class Streams:
         self.detached += stream.detached
         self._metrics.streams(self.count)
         self._window = int(self._admission.window_s(self.count))
-        self._addresses[stream.address] += 1
-        if stream.token:
-            self._uses[stream.token] += 1
+        self._ledger.add(_keys_of(stream), 1)
         self.wheel.add(stream, turns=self._lifetime_turns())
         self._write_retry(stream)
         opening = self.hub.opening(stream.topics, cursor)
@@ -220,9 +221,7 @@ class Streams:
         self.count -= 1
         self.detached -= stream.detached
         self._metrics.streams(self.count)
-        _decrement(self._addresses, stream.address)
-        if stream.token:
-            _decrement(self._uses, stream.token)
+        self._ledger.add(_keys_of(stream), -1)
 
     def too_slow(self, full_since: float, queued: int) -> bool:
         """Tell whether a reader is to be dropped.
@@ -259,7 +258,7 @@ class Streams:
             task.cancel()
 
 
-def _decrement(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if counter[key] <= 0:
-        del counter[key]
+def _keys_of(stream: Stream) -> tuple[str, ...]:
+    if stream.token:
+        return stream.address, _HOLDER + stream.token
+    return (stream.address,)

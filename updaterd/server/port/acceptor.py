@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from updaterd.log.repeats import Repeats
 from updaterd.server.client_address import limit_key
-from updaterd.server.http.guard import Guard, Place
+from updaterd.server.port.guard import Guard, Place
 
 _ACCEPTS_AT_ONCE = 100  # accepts before others get the loop
 _MOST_HANDSHAKES = 32  # of one address under way

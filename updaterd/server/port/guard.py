@@ -7,13 +7,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from updaterd.clocks import wall_clock
 from updaterd.server.client_address import Proxies
-from updaterd.server.http.phases import Phase, table_of
 from updaterd.server.options import Options
+from updaterd.server.port.phases import Phase, table_of
 from updaterd.server.streams.request import StreamRequest
 from updaterd.server.streams.stream import Refusal
 
 _SPARE_CONNECTIONS = 256  # of one address, besides its streams: downloads
+
+
+class Speaker(Protocol):
+    """A connection that speaks HTTP (`protocol.FeedProtocol`)."""
+
+    def leave(self) -> None:
+        """End the connection: now when it rests, else after the answer under way."""
+        ...
+
+    def abort(self) -> None:
+        """End the connection now."""
+        ...
 
 
 class Taker(Protocol):
@@ -45,6 +58,8 @@ class Guard:
         plain: takes those of HTTP/1.0, which knows no chunks; None refuses them.
         proxies: may open as many connections as they like.
         deadlines: seconds for each phase of a connection.
+        speaking: connections that are no stream.
+        now: seconds since 1970.
     """
 
     options: Options
@@ -56,6 +71,8 @@ class Guard:
     count: int = 0
     proxies: Proxies = field(default_factory=Proxies)
     deadlines: Mapping[Phase, float | None] = field(init=False)
+    speaking: set[Speaker] = field(default_factory=set)
+    now: Callable[[], float] = wall_clock
 
     def __post_init__(self) -> None:
         self.deadlines = table_of(self.options.deadlines)

@@ -58,7 +58,7 @@ class Watch:
         self, table: Mapping[Phase, float | None], late: Callable[[], None]
     ) -> None:
         self._table = table
-        self._late = late
+        self._late: Callable[[], None] | None = late
         self._timer: asyncio.TimerHandle | None = None
         self.phase: Phase | None = None
 
@@ -69,7 +69,7 @@ class Watch:
         self.end()
         self.phase = phase
         after = self._table[phase]
-        if after is not None:
+        if after is not None and self._late is not None:
             self._timer = asyncio.get_running_loop().call_later(after, self._late)
 
     def end(self) -> None:
@@ -78,3 +78,7 @@ class Watch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def forget(self) -> None:
+        """Let go of whom it would call."""
+        self._late = None

@@ -1,0 +1,431 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connection: a small, strict HTTP/1.1 of our own, until it becomes a stream.
+
+llhttp (httptools) parses, and knows no limits: here a head, what surrounds a body,
+requests sent at once and the time of each phase (`phases`) have theirs, and what RFC
+9112 wants refused is (`conformance`). A GET of the feed becomes a stream that owns
+the connection (`streams/sink_fast`). Everything else is carried to the application
+(`carrier`), one request at a time, so that answers have the order of the questions.
+"""
+
+import asyncio
+from collections import deque
+
+import httptools
+
+from updaterd.errors import MalformedError
+from updaterd.server.client_address import limit_key
+from updaterd.server.http.access import cors, refusal_headers
+from updaterd.server.port.carrier import Carrier, Channel, carry
+from updaterd.server.port.conformance import fault_of
+from updaterd.server.port.exchange import Exchange, Fault
+from updaterd.server.port.guard import Guard, Place, Taker
+from updaterd.server.port.heads import Heads
+from updaterd.server.port.phases import Phase, Watch
+from updaterd.server.streams.request import read_request
+from updaterd.server.streams.stream import Refusal
+
+HEAD_LIMIT = 32 << 10
+"""Largest request head, in bytes (give or take one packet)."""
+
+_MOST_PIPELINED = 16
+_LINE = 32  # of a request or a chunk, besides what the parser tells of it
+_UNREADABLE = Fault(400, "bad_request", "this is no HTTP/1.1 request")
+_TOO_LARGE = Fault(431, "head_too_large", f"more than {HEAD_LIMIT} bytes")
+
+
+class FeedProtocol(asyncio.Protocol):
+    """One HTTP connection, until it becomes a stream.
+
+    Args:
+        carrier: leads to the application.
+        guard: shared limits.
+        heads: writes answers.
+        place: of a connection that the guard has let in already.
+
+    Attributes:
+        transport: the client's connection; None before it is made and after its end.
+    """
+
+    def __init__(
+        self, carrier: Carrier, guard: Guard, heads: Heads, place: Place | None = None
+    ) -> None:
+        self.transport: asyncio.Transport | None = None
+        self._carrier = carrier
+        self._guard = guard
+        self._heads = heads
+        self._place = place
+        self._watch = Watch(guard.deadlines, self.abort)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(
+            self
+        )
+        self._peer = ""
+        self._inner: asyncio.Protocol | None = None
+        self._channel: Channel | None = None
+        # of what is read
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_size = 0
+        self._in_head = True
+        self._reading: Exchange | None = None  # its body comes
+        self._unmoved = 0  # bytes since anything was complete that the parser tells
+        self._moved = False
+        self._accounted = 0  # bytes of this packet that it told us of
+        # of what is answered
+        self._waiting: deque[Exchange] | None = None
+        self._serving: Exchange | None = None
+        self._has_begun = False
+        self._deaf = False  # what comes is not looked at
+        self._last: Fault | bool = False  # what follows the answers that are owed
+        self._over = False
+        self._is_full = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as all servers get
+        """Count the connection, or abort it when there are too many."""
+        self.transport = transport
+        name = transport.get_extra_info("peername")
+        self._peer = name[0] if isinstance(name, tuple) else ""
+        if self._place is None:
+            self._place = self._guard.enter(limit_key(self._peer) if self._peer else "")
+            if self._place is None:
+                self._over = True
+                transport.abort()
+                return
+        self._guard.speaking.add(self)
+        self._watch.enter(Phase.HEAD)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        inner, self._inner = self._inner, None
+        self._forget()
+        if inner is not None:
+            inner.connection_lost(exc)
+
+    def _forget(self) -> None:
+        """Let go of everything that leads back here.
+
+        A cycle would keep this until the next collection, and the streams that are
+        made meanwhile would lie between what is dead.
+        """
+        self._over = True
+        self._watch.end()
+        self._watch.forget()
+        self._guard.speaking.discard(self)
+        if self._channel is not None:
+            self._channel.detach()
+            self._channel = None
+        self._parser = self.transport = self._waiting = None
+        if self._serving is not None:
+            self._serving.asker = None
+        self._serving = self._reading = None
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
+
+    def abort(self) -> None:
+        """See `guard.Speaker`; also when a phase takes too long."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def leave(self) -> None:
+        """End the connection: now when it rests, else after the answer under way."""
+        if self._serving is None and not self._waiting:
+            if self.transport is not None:
+                self.transport.close()
+        elif not self._last:
+            self._last = True
+
+    # ---- phases ----
+
+    def _phase(self) -> Phase:
+        assert self.transport is not None
+        if self._over or self.transport.is_closing():
+            return Phase.CLOSING
+        if self._is_full:
+            return Phase.READING
+        if self._in_head and not self._deaf:
+            return Phase.HEAD
+        if self._reading is not None and not self._deaf:
+            return Phase.BODY
+        return Phase.IDLE if self._serving is None else Phase.ANSWER
+
+    def _enter_phase(self) -> None:
+        """Enter the phase that the connection is in now."""
+        if self._place is not None and self.transport is not None:
+            self._watch.enter(self._phase())
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read as fast as it is answered."""
+        self._is_full = True
+        if self._inner is not None:
+            self._inner.pause_writing()
+        self._enter_phase()
+
+    def resume_writing(self) -> None:
+        """Note that it has read most of it."""
+        self._is_full = False
+        if self._inner is not None:
+            self._inner.resume_writing()
+        self._enter_phase()
+
+    # ---- what is read ----
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, within limits."""
+        if self._over or self._parser is None:
+            return
+        if self._deaf:
+            self._unmoved += len(data)
+            if self._unmoved > HEAD_LIMIT and self.transport is not None:
+                self.transport.abort()
+            return
+        if self._watch.phase is Phase.IDLE:
+            self._in_head = True  # or a line break before it, and no more
+        self._moved, self._accounted = False, 0
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # this stays HTTP/1.1, which has an end here: what follows is none
+            self._deaf = True
+            self._last = self._last or True
+        except httptools.HttpParserError:
+            self._refuse_rest(_UNREADABLE)
+        else:
+            self._unmoved = 0 if self._moved else self._unmoved
+            self._unmoved += len(data) - self._accounted
+            if (self._in_head and self._head_size + self._unmoved > HEAD_LIMIT) or (
+                self._unmoved > HEAD_LIMIT
+            ):
+                self._refuse_rest(_TOO_LARGE)
+        self._go_on()
+        self._enter_phase()
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._url, self._headers = b"", []
+        self._head_size = 0
+        self._in_head = self._moved = True
+        self._accounted += _LINE
+        self._watch.enter(Phase.HEAD, anew=self._has_begun)
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        self._head_size += len(url)
+        self._accounted += len(url)
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, but no trailer: nobody reads those, and they have no end."""
+        if self._in_head:
+            self._head_size += len(name) + len(value) + 4
+            self._accounted += len(name) + len(value) + 4
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Put the request in its place."""
+        assert self._parser is not None
+        exchange = Exchange(
+            self._parser.get_method(),
+            self._url,
+            self._parser.get_http_version(),
+            self._headers,
+            self._parser.should_keep_alive(),
+        )
+        self._in_head = False
+        self._has_begun = self._moved = True
+        exchange.fault = self._fault_of(exchange)
+        self._reading = exchange
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(exchange)
+        if len(self._waiting) > _MOST_PIPELINED and self.transport is not None:
+            self._over = True
+            self.transport.abort()
+
+    def _fault_of(self, exchange: Exchange) -> Fault | None:
+        assert self._parser is not None
+        if self._head_size > HEAD_LIMIT:
+            return _TOO_LARGE
+        old = exchange.is_old
+        streams = exchange.asks_for_stream
+        return fault_of(
+            exchange,
+            upgrades=self._parser.should_upgrade(),
+            streams=streams and not (old and self._guard.plain and exchange.is_plain),
+        )
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._moved = True
+        self._accounted += len(body) + _LINE
+        exchange = self._reading
+        if exchange is None or self._over:
+            return
+        if exchange is self._serving:
+            self._feed(exchange, exchange.write_part(body))
+        elif exchange.fault is None:
+            exchange.body.append(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._moved = True
+        exchange, self._reading = self._reading, None
+        if exchange is None or self._over:
+            return
+        exchange.is_read = True
+        if exchange is self._serving:
+            self._feed(exchange, exchange.write_end())
+
+    def _refuse_rest(self, fault: Fault) -> None:
+        """Refuse further input, after the answers that are owed.
+
+        In the middle of an answer it would be taken for a part of that; and who asked
+        first is owed an answer whatever comes after. Only the body of a request that
+        waits for it gets its refusal at once, for this is its answer.
+        """
+        self._deaf = True
+        self._unmoved = 0
+        exchange, self._reading = self._reading, None
+        self._last = fault
+        if exchange is None:
+            return
+        if exchange is not self._serving:
+            if self._waiting and exchange in self._waiting:
+                self._waiting.remove(exchange)  # nobody has begun to answer it
+            return
+        if exchange.is_begun and not exchange.is_answered:
+            self._over = True
+            if self.transport is not None:
+                self.transport.abort()
+        elif exchange.is_answered:
+            self._last = True  # it has its answer: another would be somebody else's
+            exchange.is_read = True
+        else:
+            self._take_back()
+            exchange.asker = self._serving = None
+
+    # ---- what is answered ----
+
+    def answered(self, exchange: Exchange) -> None:
+        """See `exchange.Asker`: go on to the next request."""
+        exchange.is_answered = True
+        exchange.asker = None
+        self._go_on()
+        self._enter_phase()
+
+    def _go_on(self) -> None:
+        """Answer what is next, as far as nothing is under way."""
+        while not self._over and self.transport is not None:
+            if self._serving is not None:
+                if not (self._serving.is_read and self._serving.is_answered):
+                    break
+                self._serving = None
+            if self.transport.is_closing():
+                break
+            if self._waiting:
+                self._serve(self._waiting.popleft())
+            elif self._last is True:
+                self._over = True
+                self.transport.close()
+            elif self._last:
+                self._refuse(self._last)
+            else:
+                break
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        """Read no more while somebody's requests wait: they are his to send later."""
+        channel = self._channel
+        if channel is None or self._over or channel.held == bool(self._waiting):
+            return
+        if self._waiting:
+            channel.pause_reading()
+            channel.held = True
+        else:
+            channel.held = False
+            channel.resume_reading()
+
+    def _serve(self, exchange: Exchange) -> None:
+        if exchange.fault is not None:
+            self._refuse(exchange.fault)
+            return
+        taker = self._guard.plain if exchange.is_old else self._guard.taker
+        if (
+            taker is not None
+            and exchange.is_read
+            # the transport tells nobody twice that its buffer is full
+            and not self._is_full
+            and exchange.asks_for_stream
+            and exchange.is_plain
+        ):
+            self._take_over(exchange, taker)
+            return
+        self._serving = exchange
+        exchange.asker = self
+        parts = [exchange.write_head(), *map(exchange.write_part, exchange.body)]
+        exchange.body.clear()
+        if exchange.is_read:
+            parts.append(exchange.write_end())
+        self._feed(exchange, b"".join(parts))
+
+    def _feed(self, exchange: Exchange, data: bytes) -> None:
+        if self._inner is None:
+            assert self.transport is not None
+            self._inner = self._carrier.make()
+            self._channel = Channel(self.transport)
+            self._inner.connection_made(self._channel)
+            if self._is_full:
+                self._inner.pause_writing()
+        if data:
+            carry(exchange, self._inner, data)
+
+    def _take_back(self) -> None:
+        """Take the connection from whoever carries its exchanges."""
+        if self._channel is not None:
+            self._channel.detach()
+            self._channel = None
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            inner.connection_lost(None)
+
+    def _take_over(self, exchange: Exchange, taker: Taker) -> None:
+        guard, transport = self._guard, self.transport
+        assert transport is not None
+        try:
+            request = read_request(
+                exchange.query, exchange.headers, self._peer, guard.proxies
+            )
+        except MalformedError as error:
+            origin = dict(exchange.headers).get(b"origin", b"").decode("latin-1")
+            allow = cors(guard.options, origin)
+            self._answer(
+                self._heads.problem(400, error.code, allow, error.cause, error.do)
+            )
+            return
+        allow = cors(guard.options, request.origin)
+        answer = taker.ask(request)
+        if isinstance(answer, Refusal):
+            only_retry = answer.as_stream
+            if only_retry is None:
+                headers = {**allow, **refusal_headers(answer)}
+                self._answer(self._heads.problem(answer.status, answer.code, headers))
+            else:
+                self._answer(self._heads.retry(only_retry, allow))
+            return
+        head = self._heads.stream(allow, old=exchange.is_old)
+        held = self._channel is not None and self._channel.held
+        self._take_back()
+        self._forget()
+        if held:
+            transport.resume_reading()
+        taker.take(request, answer, transport, head)
+
+    def _refuse(self, fault: Fault) -> None:
+        self._answer(self._heads.problem(fault.status, fault.code, {}, fault.detail))
+
+    def _answer(self, whole: bytes) -> None:
+        """Answer without an application, and close."""
+        assert self.transport is not None
+        self._over = True
+        self.transport.write(whole)
+        self.transport.close()
