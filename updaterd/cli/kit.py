@@ -179,6 +179,10 @@ class _Kit:
             with contextlib.suppress(OSError):
                 if grant.path.parent.name.endswith(".d"):
                     os.rmdir(grant.path.parent)
+        config_folder = Path(self._where.config).parent  # the unit made it
+        for folder in (config_folder / "conf.d", config_folder):
+            with contextlib.suppress(OSError):  # the owner wrote something there
+                os.rmdir(folder)
         self._systemctl("daemon-reload")
 
     def _forget(self, *folders: object) -> None:
