@@ -54,7 +54,11 @@ def lock(pip):
         for machine in MACHINES.values():
             for python in PYTHONS:
                 folder = Path(scratch, machine, python)
-                wants = [*requirements(), *requirements("server")]
+                wants = [
+                    *requirements(),
+                    *requirements("desktop"),
+                    *requirements("server"),
+                ]
                 project.run(
                     *(*pip, "download", "--quiet", "--dest", folder),
                     *selection(python, machine),
