@@ -16,7 +16,7 @@ from pathlib import Path
 from updaterd import durable
 from updaterd.core.attestation import Attestation
 from updaterd.core.attributes import NONE, Attributes
-from updaterd.core.bundle_kinds import BSDIFF, FIRST
+from updaterd.core.bundle_kinds import BSDIFF, FIRST, PRIMED
 from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
 from updaterd.files import deletion
@@ -40,6 +40,8 @@ OtherMaker = Callable[..., Delta | None]
 
 _WORTH = 0.95
 """Of another delta's bytes: what sees more in files costs machines more CPU."""
+_ENTRY = 330
+"""Bytes of the manifest that naming another delta takes, which every machine reads."""
 _ARM, _INFLATED, _PRIMED = "AArch64", "inflated", "primed"
 
 _LARGER = (
@@ -347,6 +349,8 @@ class _Deltas:
             pool=self._pool,
         )
         if delta is None or delta.length >= min(self._whole, _WORTH * least):
+            return None
+        if delta.codec.startswith(PRIMED) and delta.length + _ENTRY > least:
             return None
         self._prover.delta(path, delta, before, old.files, self._files, beside=True)
         return delta
