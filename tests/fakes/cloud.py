@@ -24,6 +24,9 @@ from tuf.ngclient import Updater
 
 from updaterd.core import layout, manifest
 
+PATIENCE_S = 60.0
+"""How long one request may take: the machine may be busy with other tests."""
+
 KEYS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -66,7 +69,7 @@ class Cloud:
     def make(self, bucket: str) -> str:
         """Make a bucket that everybody may read; return its address over HTTP."""
         address = f"{self.url}/{bucket}"
-        httpx.put(address).raise_for_status()
+        httpx.put(address, timeout=PATIENCE_S).raise_for_status()
         policy = {
             "Version": "2012-10-17",
             "Statement": [
@@ -78,12 +81,14 @@ class Cloud:
                 }
             ],
         }
-        httpx.put(f"{address}?policy", content=json.dumps(policy)).raise_for_status()
+        httpx.put(
+            f"{address}?policy", content=json.dumps(policy), timeout=PATIENCE_S
+        ).raise_for_status()
         return address
 
     def reset(self) -> None:
         """Forget every bucket."""
-        httpx.post(f"{self.url}/moto-api/reset").raise_for_status()
+        httpx.post(f"{self.url}/moto-api/reset", timeout=PATIENCE_S).raise_for_status()
 
     def close(self) -> None:
         self._process.send_signal(signal.SIGKILL)
@@ -206,6 +211,7 @@ def offered(url: str, bootstrap: bytes, cache) -> str:
     updater.download_target(info, str(cache / "manifest"))
     document = manifest.parse((cache / "manifest").read_bytes())
     digest = document.full.sha256
-    data = httpx.get(f"{url}/{layout.blob(digest)}").raise_for_status().content
+    answer = httpx.get(f"{url}/{layout.blob(digest)}", timeout=PATIENCE_S)
+    data = answer.raise_for_status().content
     assert hashlib.sha256(data).hexdigest() == digest
     return version

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 from fakes.bench import Bench
-from fakes.cloud import Cloud, Gate, offered
+from fakes.cloud import PATIENCE_S, Cloud, Gate, offered
 from fakes.origin import Origin
 from fakes.trees import make_tree
 
@@ -121,7 +121,12 @@ class Delivery(Bench):
         cache = self.root / "client"
         shutil.rmtree(cache, ignore_errors=True)
         cache.mkdir()
-        if httpx.get(f"{self.url}/metadata/timestamp.json").status_code == 404:
+        if (
+            httpx.get(
+                f"{self.url}/metadata/timestamp.json", timeout=PATIENCE_S
+            ).status_code
+            == 404
+        ):
             return [] if "" in self.before else ["the destination says nothing"]
         try:
             version = offered(self.url, self.bootstrap, cache)
@@ -234,7 +239,9 @@ class _Bucket:
         for name in self.names():
             path = self.out / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(httpx.get(f"{self.url}/{name}").content)
+            path.write_bytes(
+                httpx.get(f"{self.url}/{name}", timeout=PATIENCE_S).content
+            )
         super().keep()
 
     def empty(self) -> None:
@@ -242,7 +249,11 @@ class _Bucket:
         self.cloud.make("releases")
 
     def names(self) -> list[str]:
-        answer = httpx.get(f"{self.cloud.url}/releases?list-type=2", headers=_SIGNED)
+        answer = httpx.get(
+            f"{self.cloud.url}/releases?list-type=2",
+            headers=_SIGNED,
+            timeout=PATIENCE_S,
+        )
         keys = answer.text.split("<Key>")[1:]
         return [key.partition("</Key>")[0].removeprefix("repo/") for key in keys]
 
@@ -252,7 +263,7 @@ class _Bucket:
         self.cloud.reset()
         self.cloud.make("releases")
         before = self.root / "out-before"
-        with httpx.Client() as client:
+        with httpx.Client(timeout=PATIENCE_S) as client:
             for path in before.rglob("*"):
                 if path.is_file():
                     name = path.relative_to(before).as_posix()
@@ -323,7 +334,9 @@ class CollectAtBucket(_Bucket, CollectAt):
 
     def set_up(self) -> None:
         super().set_up()
-        httpx.put(f"{self.url}/index.html", content=b"a site's own").raise_for_status()
+        httpx.put(
+            f"{self.url}/index.html", content=b"a site's own", timeout=PATIENCE_S
+        ).raise_for_status()
 
 
 FOLDERS: dict[str, type[Delivery]] = {
