@@ -47,6 +47,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 if __name__ == "__main__":  # as a command; pytest has its own pythonpath
@@ -285,12 +286,23 @@ def dead_runs(bench: Bench) -> dict[str, Point]:
 
     The last one of each: most of the state's work is done then.
     """
-    found = {}
     kills = [p for p in points(calls(bench), modes=("kill",)) if p.where == "worker"]
-    for point in kills[::3]:
-        bench.reset()
-        bench.run(tracer=strace_for(bench, point))
-        found[bench.state()] = point
+    kills = kills[::3]
+    states: dict[int, str] = {}
+
+    def state(at: int) -> str:
+        if at not in states:
+            bench.reset()
+            bench.run(tracer=strace_for(bench, kills[at]))
+            states[at] = bench.state()
+        return states[at]
+
+    marks = sorted({*range(0, len(kills), 4), len(kills) - 1})
+    for low, high in pairwise(marks):
+        if state(low) != state(high):  # all between: a state can be short
+            for at in range(low + 1, high):
+                state(at)
+    found = {states[at]: kills[at] for at in sorted(states)}
     found.pop("", None)
     return found
 

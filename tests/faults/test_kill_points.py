@@ -18,8 +18,8 @@ killpoints = sys.modules["killpoints"] = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(killpoints)
 
 COUNTS = {
-    "update": 15, "unhealthy": 8, "first": 8, "rollback": 8, "repair": 8,
-    "adopt": 8, "remove": 8, "hold": 8, "push": 8, "take": 6, "serve": 8,
+    "update": 11, "unhealthy": 6, "first": 6, "rollback": 6, "repair": 6,
+    "adopt": 6, "remove": 6, "hold": 6, "push": 6, "take": 6, "serve": 6,
 }  # fmt: skip
 """How many points of each campaign; `killpoints.py --all` tries every one."""
 IN_RECOVERY = 2
