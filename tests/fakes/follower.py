@@ -15,7 +15,7 @@ from fakes.worker import product_of, worker
 from updaterd.core.decision import Act
 from updaterd.core.lifecycle import State
 from updaterd.net import NotFoundError
-from updaterd.pipeline import look
+from updaterd.pipeline.decision import look
 from updaterd.pipeline.run import Request, Run
 from updaterd.trust.client import TrustClient
 

@@ -23,7 +23,8 @@ from updaterd.errors import BrokenError, UpdaterError
 from updaterd.install import activate, going_down, health, hooks, stage
 from updaterd.install.going_down import StoppingError
 from updaterd.install.restart_systemd import RefusedError
-from updaterd.pipeline import earlier, notes, pruning
+from updaterd.pipeline import earlier, pruning
+from updaterd.pipeline.decision import notes
 from updaterd.pipeline.machine import Teller
 from updaterd.pipeline.run import Outcome, Run
 from updaterd.store.journal import Deployment

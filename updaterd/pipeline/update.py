@@ -18,8 +18,9 @@ from updaterd.errors import (
     UpdaterError,
 )
 from updaterd.install import activate, commands, hooks, stage
-from updaterd.pipeline import look, notes, provenance, ready, recover, trial
-from updaterd.pipeline.look import Choice, Look
+from updaterd.pipeline import recover, trial
+from updaterd.pipeline.decision import look, notes, provenance, ready
+from updaterd.pipeline.decision.look import Choice, Look
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Request, Run, at_work
 from updaterd.pipeline.tree import acquire, cache, finish, surroundings

@@ -19,7 +19,7 @@ from updaterd.core.attributes import Attributes
 from updaterd.core.manifest import File, Full, Link, Manifest
 from updaterd.core.special import Special
 from updaterd.errors import BrokenError
-from updaterd.pipeline import provenance
+from updaterd.pipeline.decision import provenance
 
 SLSA = "https://slsa.dev/provenance/v1"
 GOOD = Manifest(

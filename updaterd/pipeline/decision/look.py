@@ -16,7 +16,7 @@ from updaterd.core.dataclass import dataclass
 from updaterd.core.decision import Act, Decision, Facts, Refuse, Wait
 from updaterd.core.manifest import Manifest
 from updaterd.errors import NotUnderstoodError
-from updaterd.pipeline import facts, notes
+from updaterd.pipeline.decision import facts, notes
 from updaterd.pipeline.run import Request, Run
 from updaterd.trust.client import View
 from updaterd.trust.signed import Signed

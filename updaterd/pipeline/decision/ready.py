@@ -12,7 +12,7 @@ from updaterd.core.channel import Offer, Rollout
 from updaterd.core.decision import Wait
 from updaterd.core.lifecycle import State
 from updaterd.install import prune
-from updaterd.pipeline.look import Look
+from updaterd.pipeline.decision.look import Look
 from updaterd.pipeline.run import Request, Run
 from updaterd.store.journal import Deployment
 from updaterd.system import inhibitions
