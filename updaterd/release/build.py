@@ -21,8 +21,9 @@ from updaterd.core.manifest import Delta, Entry, File, Full, Manifest, tree_id
 from updaterd.errors import BrokenError, RejectedError, TransientError, UpdaterError
 from updaterd.files import deletion
 from updaterd.release.bundles import delta as delta_bundle
-from updaterd.release.bundles import exchange, proof, supplied
 from updaterd.release.bundles import full as full_bundle
+from updaterd.release.bundles import proof, supplied
+from updaterd.release.bundles.packing import exchange
 from updaterd.release.bundles.pool import BUDGET, Pool
 from updaterd.release.bundles.programs import elf
 from updaterd.release.bundles.programs import matching as program_matching

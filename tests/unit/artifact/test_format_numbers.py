@@ -16,7 +16,8 @@ from updaterd.artifact.apply import blocks, compiled, sparse
 from updaterd.artifact.programs import arm, image, projection, projector, stream
 from updaterd.artifact.worker import answers
 from updaterd.core import tree
-from updaterd.release.bundles import full, matching, runs
+from updaterd.release.bundles import full, matching
+from updaterd.release.bundles.packing import runs
 
 PAGE = Path(__file__).parents[3] / "docs" / "formats.md"
 KINDS = ("CODE", "WORDS", "FRAMES", "TABLE", "FUNCTIONS", "ARM")

@@ -19,6 +19,7 @@ from updaterd.release.bundles import matching, primed
 from updaterd.release.bundles.archives import expansion
 from updaterd.release.bundles.archives.expansion import Sides
 from updaterd.release.bundles.grouping import Group, groups
+from updaterd.release.bundles.packing.reading import pieces
 from updaterd.release.bundles.plan import Plan, made_from
 from updaterd.release.bundles.pool import BUDGET, Pool
 from updaterd.release.bundles.programs import elf
@@ -26,7 +27,6 @@ from updaterd.release.bundles.programs import images as program_images
 from updaterd.release.bundles.programs import matching as program_matching
 from updaterd.release.bundles.programs.images import Imaging
 from updaterd.release.bundles.ranges import Ranges
-from updaterd.release.bundles.reading import pieces
 from updaterd.release.bundles.streams import Streams, cheapest
 from updaterd.release.bundles.tasks import Match, Pack
 

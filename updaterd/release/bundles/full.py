@@ -18,7 +18,7 @@ from updaterd.core.bundle_kinds import FULL
 from updaterd.core.manifest import Entry, File, Full, tree_id
 from updaterd.core.routes import codec_name
 from updaterd.errors import BrokenError
-from updaterd.release.bundles import compress, exchange
+from updaterd.release.bundles.packing import compress, exchange
 from updaterd.release.bundles.pool import BUDGET
 
 Progress = Callable[[str, int, int], None]

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 
-from updaterd.release.bundles import exchange, matching, tasks
+from updaterd.release.bundles import matching, tasks
+from updaterd.release.bundles.packing import exchange
 
 BUDGET = 768 << 20
 """Bytes of memory that making deltas may take by default, about."""

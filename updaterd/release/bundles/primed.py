@@ -14,8 +14,9 @@ from updaterd.artifact.apply import operations
 from updaterd.artifact.codecs import MAX_PREFIX, STORED, ZSTD
 from updaterd.core.bundle_kinds import ARCHIVES, ARM, DELTA, PRIMED, PROJECTED
 from updaterd.core.manifest import Entry, File
-from updaterd.release.bundles import compress, matching
+from updaterd.release.bundles import matching
 from updaterd.release.bundles.archives.expansion import Sides
+from updaterd.release.bundles.packing import compress
 from updaterd.release.bundles.plan import Plan
 from updaterd.release.bundles.programs.images import Imaging
 from updaterd.release.bundles.tasks import Pack

@@ -12,7 +12,7 @@ from updaterd.artifact.apply.old_files import digest
 from updaterd.core.manifest import File
 from updaterd.errors import BrokenError
 from updaterd.release.bundles.grouping import Group
-from updaterd.release.bundles.reading import Range
+from updaterd.release.bundles.packing.reading import Range
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from updaterd.artifact.apply import operations
 from updaterd.artifact.codecs import XZ, ZSTD, zstd
-from updaterd.release.bundles import exchange, matching
+from updaterd.release.bundles import matching
 from updaterd.release.bundles.grouping import Group
 from updaterd.release.bundles.matching import Cover
-from updaterd.release.bundles.runs import Runs
+from updaterd.release.bundles.packing import exchange
+from updaterd.release.bundles.packing.runs import Runs
 from updaterd.release.bundles.tasks import Pack
 
 

@@ -23,10 +23,11 @@ from typing import Any
 import updaterd
 from updaterd.artifact import codecs
 from updaterd.errors import BrokenError
-from updaterd.release.bundles import compress, matching
+from updaterd.release.bundles import matching
+from updaterd.release.bundles.packing import compress
+from updaterd.release.bundles.packing.reading import Range, whole
+from updaterd.release.bundles.packing.runs import Runs
 from updaterd.release.bundles.programs import matching as program_matching
-from updaterd.release.bundles.reading import Range, whole
-from updaterd.release.bundles.runs import Runs
 
 SMALL = 1 << 20
 """Bytes below which a process of its own costs more than the work."""

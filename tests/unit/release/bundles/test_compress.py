@@ -7,8 +7,8 @@ from itertools import product
 import pytest
 
 from updaterd.artifact.codecs import STORED, XZ, ZSTD, Packed, Stream
-from updaterd.release.bundles import compress, exchange
-from updaterd.release.bundles.exchange import RATES
+from updaterd.release.bundles.packing import compress, exchange
+from updaterd.release.bundles.packing.exchange import RATES
 from updaterd.release.bundles.tasks import Pack
 
 

@@ -19,8 +19,8 @@ from updaterd.core.manifest import File
 from updaterd.errors import BrokenError
 from updaterd.release import tree
 from updaterd.release.bundles import delta as delta_bundle
-from updaterd.release.bundles import runs
 from updaterd.release.bundles.grouping import groups
+from updaterd.release.bundles.packing import runs
 from updaterd.release.bundles.pool import Pool
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ from updaterd.core.bundle_kinds import PRIMED
 from updaterd.core.frozen import replaced
 from updaterd.core.routes import codecs_since
 from updaterd.errors import RejectedError
-from updaterd.release.bundles import compress
 from updaterd.release.bundles.delta import build_primed
+from updaterd.release.bundles.packing import compress
 
 WORDS = [
     "".join(random.Random(n).choices("etaoinshrdlu", k=2 + n % 9)) for n in range(900)

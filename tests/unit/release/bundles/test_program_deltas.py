@@ -19,7 +19,7 @@ from updaterd.artifact.programs import stream as images
 from updaterd.core.manifest import File, tree_id
 from updaterd.release import tree
 from updaterd.release.bundles import delta as delta_bundle
-from updaterd.release.bundles import exchange
+from updaterd.release.bundles.packing import exchange
 from updaterd.release.bundles.pool import Pool
 from updaterd.release.bundles.programs import matching
 

@@ -14,10 +14,10 @@ from types import ModuleType
 from updaterd.artifact.programs import stream as images
 from updaterd.artifact.programs.image import MAX_TABLES
 from updaterd.release.bundles.grouping import Group
+from updaterd.release.bundles.packing.reading import apart
 from updaterd.release.bundles.programs import elf, matching
 from updaterd.release.bundles.programs.matching import Images
 from updaterd.release.bundles.ranges import Piece, Ranges
-from updaterd.release.bundles.reading import apart
 
 Rows = tuple[bytes, bytes, bytes]
 """Segments, regions and tables, as `Image` takes them."""

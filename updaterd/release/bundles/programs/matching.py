@@ -22,7 +22,7 @@ from types import ModuleType
 from updaterd.errors import BrokenError
 from updaterd.release.bundles import matching
 from updaterd.release.bundles.matching import Cover
-from updaterd.release.bundles.reading import Joined, Range, whole, writable
+from updaterd.release.bundles.packing.reading import Joined, Range, whole, writable
 
 Images = Sequence[str | None]
 """For each file: where the rows of its image are (`save`), or None."""

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator
 
 from updaterd.artifact.apply.sparse import BLOCK
-from updaterd.release.bundles import compress
+from updaterd.release.bundles.packing import compress
 
 PIECE = 1 << 18
 """Bytes of a diff that are judged at a time."""

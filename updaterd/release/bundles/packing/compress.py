@@ -10,8 +10,8 @@ from typing import Any
 
 from updaterd.artifact.codecs import BZ2, STORED, WINDOW, XZ, ZSTD, zstd
 from updaterd.errors import BrokenError
-from updaterd.release.bundles import exchange
-from updaterd.release.bundles.reading import pieces
+from updaterd.release.bundles.packing import exchange
+from updaterd.release.bundles.packing.reading import pieces
 
 BIG_ENDIAN = sys.byteorder == "big"
 
