@@ -57,7 +57,7 @@ def timed(home, name, part):
     setattr(home, name, call)
 timed(builtins, "__import__", "imports")
 timed(importlib, "import_module", "imports")
-from updaterd.cli.common import load_pipeline
+from updaterd.cli.parts.options import load_pipeline
 load_pipeline()
 from updaterd.artifact.worker import parent
 from updaterd.install import stage

@@ -4,7 +4,7 @@
 import argparse
 
 from updaterd.cli import EXIT_CODES
-from updaterd.cli.common import (
+from updaterd.cli.parts.options import (
     add_machine_options,
     chosen_products,
     load_pipeline,

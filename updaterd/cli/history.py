@@ -5,7 +5,11 @@ import argparse
 import json
 from pathlib import Path
 
-from updaterd.cli.common import add_machine_options, chosen_products, settings_from
+from updaterd.cli.parts.options import (
+    add_machine_options,
+    chosen_products,
+    settings_from,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from updaterd.cli.common import (
+from updaterd.cli.parts.options import (
     add_machine_options,
     chosen_products,
     nudge_daemon,

@@ -5,7 +5,7 @@ import argparse
 import json
 from contextlib import closing
 
-from updaterd.cli.common import (
+from updaterd.cli.parts.options import (
     add_machine_options,
     chosen_products,
     load_pipeline,

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from updaterd.cli.common import (
+from updaterd.cli.parts.options import (
     add_machine_options,
     random_draw,
     settings_from,

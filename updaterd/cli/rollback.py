@@ -5,7 +5,7 @@ import argparse
 from contextlib import closing
 
 from updaterd.cli import EXIT_CODES
-from updaterd.cli.common import (
+from updaterd.cli.parts.options import (
     add_machine_options,
     chosen_products,
     nudge_daemon,

@@ -5,7 +5,7 @@ import argparse
 import os
 import sys
 
-from updaterd.cli.common import add_machine_options, config_of
+from updaterd.cli.parts.options import add_machine_options, config_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

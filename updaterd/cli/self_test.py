@@ -4,7 +4,7 @@
 Asked of a new updaterd before it is switched to, and again before the old daemon
 makes way for it (docs/owner.md). Each release brings its own: only it knows
 what it needs. Nothing is changed, and no server is asked but its own, on the loopback
-interface (cli/rehearsal.py).
+interface (cli/parts/rehearsal.py).
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from updaterd import __version__
-from updaterd.cli.common import SLOW_LOOPS, add_machine_options, settings_from
+from updaterd.cli.parts.options import SLOW_LOOPS, add_machine_options, settings_from
 
 EXIT_NO_VERDICT = 75  # sysexits(3): EX_TEMPFAIL
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Try everything; the last line says what does not work."""
     import errno
 
-    from updaterd.cli import rehearsal
+    from updaterd.cli.parts import rehearsal
 
     def configuration() -> None:
         # What the machine lacks besides is no fault of a release: `config check`.

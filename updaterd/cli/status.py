@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from updaterd.cli import EXIT_CODES
-from updaterd.cli.common import (
+from updaterd.cli.parts.options import (
     SLOW_LOOPS,
     add_machine_options,
     directories_from,

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from updaterd.cli.common import (
+from updaterd.cli.parts.options import (
     add_machine_options,
     chosen_products,
     nudge_daemon,

@@ -18,7 +18,7 @@ from updaterd.cli import (
     EXIT_ROLLED_BACK,
     EXIT_USAGE,
 )
-from updaterd.cli.common import (
+from updaterd.cli.parts.options import (
     add_machine_options,
     chosen_products,
     load_pipeline,

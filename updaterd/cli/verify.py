@@ -6,7 +6,11 @@ import json
 from contextlib import closing
 
 from updaterd.cli import EXIT_CURRENT, EXIT_ERROR
-from updaterd.cli.common import add_machine_options, chosen_products, settings_from
+from updaterd.cli.parts.options import (
+    add_machine_options,
+    chosen_products,
+    settings_from,
+)
 
 SCHEMA = 1
 _SHOWN = 20

@@ -3,7 +3,7 @@
 
 import sys
 
-from updaterd.cli.common import has_compiled_loops
+from updaterd.cli.parts.options import has_compiled_loops
 
 
 def test_a_missing_module_is_noticed_without_loading_anything(tmp_path):

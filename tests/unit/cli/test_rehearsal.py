@@ -3,7 +3,7 @@
 
 import pytest
 
-from updaterd.cli import rehearsal
+from updaterd.cli.parts import rehearsal
 from updaterd.daemon.workers import Ended
 
 

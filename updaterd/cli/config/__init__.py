@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from updaterd.cli import EXIT_ERROR
-from updaterd.cli.common import add_machine_options, directories_from, settings_from
+from updaterd.cli.parts.options import (
+    add_machine_options,
+    directories_from,
+    settings_from,
+)
 
 if TYPE_CHECKING:
     from updaterd.core.settings import Settings

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from updaterd import config
-from updaterd.cli.common import config_of, directories_from
+from updaterd.cli.parts.options import config_of, directories_from
 from updaterd.config import Merged, Sources
 from updaterd.config.fragments import Key
 from updaterd.core.text import printable

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from updaterd import config
-from updaterd.cli.common import directories_from
 from updaterd.cli.config import machine, network, settings
 from updaterd.cli.config.finding import Finding, of_error
+from updaterd.cli.parts.options import directories_from
 from updaterd.core.dataclass import dataclass
 from updaterd.core.settings import Directories
 from updaterd.errors import UpdaterError

@@ -5,7 +5,11 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from updaterd.cli.common import add_machine_options, directories_from, settings_from
+from updaterd.cli.parts.options import (
+    add_machine_options,
+    directories_from,
+    settings_from,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

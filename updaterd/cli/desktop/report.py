@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from updaterd.cli.common import (
+from updaterd.cli.parts.options import (
     add_machine_options,
     directories_from,
     settings_from,

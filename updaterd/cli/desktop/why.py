@@ -4,7 +4,7 @@
 import argparse
 from typing import Any
 
-from updaterd.cli.common import (
+from updaterd.cli.parts.options import (
     add_machine_options,
     chosen_products,
     settings_from,

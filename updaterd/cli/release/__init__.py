@@ -10,20 +10,15 @@ from updaterd.cli.release import (
     apt_repo,
     build,
     diff,
-    gc,
     init,
     keys,
     kit,
     publish,
     push,
-    recover,
-    refresh,
     show,
     sign,
     status,
     subject,
-    sync,
-    verify,
 )
 from updaterd.cli.release.steering import (
     approve,
@@ -34,6 +29,7 @@ from updaterd.cli.release.steering import (
     watch,
     yank,
 )
+from updaterd.cli.release.upkeep import gc, recover, refresh, sync, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -115,7 +115,7 @@ def has_compiled_loops(package: Path | None = None) -> bool:
     Args:
         package: where updaterd is; None: this one.
     """
-    package = package or Path(__file__).resolve().parents[1]
+    package = package or Path(__file__).resolve().parents[2]
     return any((package / "artifact").glob("_native.*.so"))
 
 
