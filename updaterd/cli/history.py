@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the last deployments, newest first."""
     from updaterd import status
-    from updaterd.cli.status import local, outcome
+    from updaterd.cli.parts.page import local, outcome
     from updaterd.core.text import printable
     from updaterd.store.records import Records
     from updaterd.store.schema import open_for_reading

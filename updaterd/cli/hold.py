@@ -142,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _show(settings: "Settings") -> int:
     """Print the holds there are."""
-    from updaterd.cli.status import look
+    from updaterd.cli.parts.looking import look
 
     for product in look(settings, wall_clock())["products"]:
         hold = product["hold"]
@@ -155,7 +155,7 @@ def _show(settings: "Settings") -> int:
 
 
 def _line(name: str, moment: str | None, reason: str, at: str) -> str:
-    from updaterd.cli.status import local
+    from updaterd.cli.parts.page import local
     from updaterd.core.text import printable
 
     end = local(moment) if moment else "you say `updaterd unhold`"

@@ -34,14 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
     load_pipeline()
     from dataclasses import asdict
 
-    from updaterd.cli import update
+    from updaterd.cli.parts.opening import Machine
+    from updaterd.cli.parts.telling import teller
     from updaterd.core.text import printable
     from updaterd.pipeline import by_hand
 
     settings = settings_from(arguments)
     (name,) = chosen_products(settings, arguments.product)
     product = settings.products[name]
-    with closing(update.Machine(settings, update.teller(as_json=arguments.json))) as on:
+    with closing(Machine(settings, teller(as_json=arguments.json))) as on:
         removed = by_hand.remove(product, on.services)
         on.report()
     nudge_daemon(settings)

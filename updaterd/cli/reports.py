@@ -108,7 +108,7 @@ def _show(settings: "Settings", *, as_json: bool) -> int:
     from contextlib import closing
 
     from updaterd import status
-    from updaterd.cli.status import local
+    from updaterd.cli.parts.page import local
     from updaterd.core.text import printable, public_url
     from updaterd.store.outbox import Outbox
     from updaterd.store.schema import open_for_reading

@@ -35,20 +35,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Roll the product back and say how it went."""
-    from updaterd.cli import update
+    from updaterd.cli.parts.opening import Machine
+    from updaterd.cli.parts.outcome import EXIT_OF, show
+    from updaterd.cli.parts.telling import teller
     from updaterd.core.text import printable
     from updaterd.pipeline import by_hand
 
     settings = settings_from(arguments)
     (name,) = chosen_products(settings, arguments.product)
-    teller = update.teller(as_json=arguments.json)
-    with closing(update.Machine(settings, teller)) as machine:
+    with closing(Machine(settings, teller(as_json=arguments.json))) as machine:
         outcome = by_hand.roll_back(
             settings.products[name], machine.services, to=arguments.to
         )
         machine.report()
     nudge_daemon(settings)
-    code = update.EXIT_OF[outcome.result]
+    code = EXIT_OF[outcome.result]
     if outcome.result == "installed" and not arguments.json:
         for note in outcome.notes:
             print(f"  note: {printable(note)}")
@@ -56,5 +57,5 @@ def run(arguments: argparse.Namespace) -> int:
             printable(f"{name}: back from {outcome.from_version} to {outcome.version}")
         )
         return code
-    update.show(outcome, code, as_json=arguments.json)
+    show(outcome, code, as_json=arguments.json)
     return code

@@ -35,15 +35,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify the products; return the worst exit code."""
-    from updaterd.cli import update
+    from updaterd.cli.parts.opening import Machine
+    from updaterd.cli.parts.telling import teller
     from updaterd.errors import UpdaterError
     from updaterd.exits import tell
     from updaterd.pipeline import by_hand
 
     settings = settings_from(arguments)
     worst = EXIT_CURRENT
-    teller = update.teller(as_json=arguments.json)
-    with closing(update.Machine(settings, teller)) as machine:
+    with closing(Machine(settings, teller(as_json=arguments.json))) as machine:
         for name in chosen_products(settings, arguments.product):
             try:
                 checked = by_hand.verify(

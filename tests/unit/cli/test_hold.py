@@ -145,4 +145,4 @@ def test_hold_that_is_over_lends_nothing_to_the_next(machine, capsys):
     connection.close()
 
     assert "you say `updaterd unhold`\n" in hold(machine, capsys, "acme")
-    assert {"until": None, "reason": ""} == machine.product_status()["hold"]
+    assert {"until": None, "reason": "", "at": None} == machine.product_status()["hold"]

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from updaterd.cli.status import local, look, render
+from updaterd.cli.parts.looking import look
+from updaterd.cli.parts.page import local, render
 from updaterd.core.settings import Directories, Feed, Product, Reports
 from updaterd.status import collect, daemon_section, encode, iso
 from updaterd.store.schema import StateError, open_state

@@ -10,7 +10,7 @@ import pytest
 from fakes.schema import validate
 
 from updaterd import status
-from updaterd.cli import status as cli_status
+from updaterd.cli.parts import page as status_page
 from updaterd.core.lifecycle import State
 from updaterd.core.settings import (
     Directories,
@@ -284,10 +284,10 @@ def test_machine_that_still_has_nothing_is_not_up_to_date(look, journal, code):
 
 def test_page_that_a_daemon_published_says_how_old_it_is(look):
     """For who may not read the database: no old news that look like new."""
-    page = cli_status.render(look(), NOW + 7200)
+    page = status_page.render(look(), NOW + 7200)
 
     assert "as of     2h ago" in page
-    assert "as of" not in cli_status.render(look(), NOW)
+    assert "as of" not in status_page.render(look(), NOW)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_headline_of_many_products_stays_a_line(settings, journal):
 def test_expired_metadata_is_not_said_to_expire_in_days(look, journal):
     journal.set_roles([RoleSeen("timestamp", 3, NOW - 3 * DAY)])
 
-    page = cli_status.render(look(), NOW)
+    page = status_page.render(look(), NOW)
 
     assert "timestamp (version 3) expired 3 days ago" in page
 

@@ -120,13 +120,14 @@ def _versions() -> str:
 
 def _status(settings: "Settings") -> str:
     from updaterd import status
-    from updaterd.cli.status import look
+    from updaterd.cli.parts.looking import look
 
     return status.encode(look(settings, wall_clock())).decode()
 
 
 def _page(settings: "Settings") -> str:
-    from updaterd.cli.status import look, render
+    from updaterd.cli.parts.looking import look
+    from updaterd.cli.parts.page import render
 
     now = wall_clock()
     return render(look(settings, now), now) + "\n"

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the three lines."""
-    from updaterd.cli.status import look
+    from updaterd.cli.parts.looking import look
     from updaterd.core.text import printable
 
     settings = settings_from(arguments)
@@ -65,7 +65,7 @@ def answer(document: dict[str, Any], product: dict[str, Any]) -> tuple[str, str,
         latest = f", at the latest at {_at(at)}" if (at := product["deadline"]) else ""
         return f"{name} {at_work['version']} is ready and waits{latest}", cause, remedy
     if at_work:
-        from updaterd.cli.status import progress_of
+        from updaterd.cli.parts.page import progress_of
 
         done = f" ({text})" if (text := progress_of(product)) else ""
         state = at_work["state"].lower().replace("_", " ")
@@ -97,7 +97,7 @@ def _stays(product: dict[str, Any]) -> str:
 
 
 def _at(moment: str) -> str:
-    from updaterd.cli.status import local
+    from updaterd.cli.parts.page import local
 
     return local(moment)
 
