@@ -161,6 +161,15 @@ def test_other_sites_cannot_send_the_form(server):
         assert not stranger.jar
 
 
+def test_other_sites_cannot_sign_anybody_out(person):
+    # no cookie is needed to have one taken away
+    for site in ("cross-site", "same-site"):
+        answer = person.get("/console/logout", b"", **{"Sec-Fetch-Site": site})
+        assert answer[0] == 403
+        assert person.jar
+    assert person.get("/console/")[3] == "/console/"
+
+
 def test_who_guesses_is_sent_away(start_feed):
     server = start_feed("--reports", "open", "--console")
     stranger = Person(server.url)

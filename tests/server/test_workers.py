@@ -201,3 +201,18 @@ def test_strangers_are_hardly_ever_counted_for_each_other():
     for key in keys:
         ledger.add((key,), 1)
     assert max(map(ledger.of, keys)) < 15
+
+
+async def test_a_folder_with_a_false_updaterd_gives_workers_nothing(
+    start_feed, tmp_path, monkeypatch
+):
+    """Whoever starts the server in /tmp runs no module that lies there."""
+    hostile = tmp_path / "shared"
+    (hostile / "updaterd").mkdir(parents=True)
+    loot = tmp_path / "loot"
+    for name in ("__init__", "__main__"):
+        (hostile / "updaterd" / f"{name}.py").write_text(f"open({str(loot)!r}, 'w')\n")
+    monkeypatch.chdir(hostile)
+    isolated = ("/bin/sh", "-c", 'exec "$0" -P "$@"')  # as the installed command is
+    start_feed("--workers", 2, prefix=isolated)
+    assert not loot.exists()

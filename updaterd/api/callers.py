@@ -9,6 +9,7 @@ import errno
 import grp
 import os
 import pwd
+import select
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from updaterd.core.dataclass import dataclass
 from updaterd.core.settings import Product
 
 _SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)
+_SO_PEERPIDFD = 77  # Linux 6.5; Python has no name for it
 _UCRED = struct.Struct("iII")
 _MOST_GROUPS = 256  # 1024 bytes: as much as Python takes from the kernel
 
@@ -26,11 +28,36 @@ FREE = frozenset({"List", "Status", "Monitor"})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is at the other end, when the connection was made."""
+    """Who is at the other end, when the connection was made.
+
+    Attributes:
+        process: a descriptor of that very process (pidfd_open(2)); None: this kernel
+            has none; -1: the process is gone.
+    """
 
     pid: int
     uid: int
     groups: frozenset[int]
+    process: int | None = None
+
+    def is_there(self) -> bool:
+        """Tell whether the process that connected lives: its number is still its own.
+
+        A connection can be handed on, and a number is given again: somebody else's
+        session would be asked about then.
+        """
+        if self.process is None:
+            return True
+        if self.process < 0:
+            return False
+        look = select.poll()
+        look.register(self.process, select.POLLIN)
+        return not look.poll(0)
+
+    def forget(self) -> None:
+        """Close the descriptor; the connection is over."""
+        if self.process is not None and self.process >= 0:
+            os.close(self.process)
 
 
 Polkit = Callable[[Caller, str], Awaitable[bool]]
@@ -53,9 +80,27 @@ def of(connection: socket.socket) -> Caller:
         if error.errno != errno.ERANGE:
             raise
         more = b""  # so many groups: the one that is told counts
-    return Caller(
-        pid, uid, frozenset({gid, *struct.unpack(f"{len(more) // 4}I", more)})
-    )
+    groups = frozenset({gid, *struct.unpack(f"{len(more) // 4}I", more)})
+    return Caller(pid, uid, groups, _process(connection, pid))
+
+
+def _process(connection: socket.socket, pid: int) -> int | None:
+    """Return a descriptor of the process that connected; see `Caller.process`.
+
+    Older kernels have one for whoever has the number now: polkit itself compares that
+    one's user.
+    """
+    try:
+        return connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            return -1
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+    except OSError:
+        return None
 
 
 async def may(caller: Caller, method: str, product: Product, polkit: Polkit) -> bool:

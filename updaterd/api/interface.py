@@ -123,9 +123,13 @@ def moment(
         return default
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise invalid(name)
-    if not math.isfinite(value):
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise invalid(name) from None
+    if not math.isfinite(seconds):
         raise invalid(name)
-    return float(value)
+    return seconds
 
 
 def only(parameters: Mapping[str, Any], *names: str) -> None:

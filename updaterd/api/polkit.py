@@ -2,11 +2,13 @@
 """Ask polkit whether a caller may change a product: the session of a desktop.
 
 Where there is no polkit, no system bus or no jeepney (extra `desktop`), the answer is
-no. The subject is the process by its number, its start and its user, so that another
-one that got the number since is not meant.
+no. The subject is the process by its number, its start and its user. Whoever connects
+may hand the connection on and end, and have another process get the number: the answer
+counts only if the one that connected is still there afterwards.
 """
 
 import asyncio
+from weakref import WeakValueDictionary
 
 from updaterd.api.callers import Caller
 from updaterd.system import presence
@@ -15,10 +17,21 @@ ACTION = "io.updaterd.change"
 _PATIENCE_S = 120.0  # a person may be typing a password
 _INTERACTIVE = 1
 
+_turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+
 
 async def allows(caller: Caller, product: str) -> bool:
-    """Tell whether polkit lets a caller change a product."""
-    return await asyncio.to_thread(_ask, caller, product)
+    """Tell whether polkit lets a caller change a product.
+
+    One question of a user at a time: each may wait for minutes, and the threads that
+    ask are few.
+    """
+    turn = _turns.get(caller.uid)
+    if turn is None:
+        turn = _turns[caller.uid] = asyncio.Lock()
+    async with turn:
+        allowed = await asyncio.to_thread(_ask, caller, product)
+    return allowed and caller.is_there()
 
 
 def _ask(caller: Caller, product: str) -> bool:

@@ -67,6 +67,7 @@ class Listener:
         of_this_user = sum(uid == caller.uid for uid in self._open.values())
         is_full = len(self._open) >= _MOST or of_this_user >= _MOST_OF_ONE_USER
         if is_full and caller.uid not in (0, os.geteuid()):
+            caller.forget()
             writer.close()  # one user must not keep the others out
             return
         task = asyncio.create_task(self._serve(reader, writer, caller))
@@ -108,6 +109,7 @@ class Listener:
             return  # it speaks something else, or is gone
         finally:
             client.close()
+            caller.forget()
             writer.close()
 
 

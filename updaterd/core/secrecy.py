@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep secrets out of what is shown to others."""
 
+import json
 import re
 from collections.abc import Iterable
 from urllib.parse import unquote
@@ -8,12 +9,16 @@ from urllib.parse import unquote
 _SECRET_KEYS = re.compile(
     r"headers|token|password|passphrase|secret|cookie", re.IGNORECASE
 )
-_USERINFO = re.compile(r"(?<=://)[^/@\s\"']+@")
+_USERINFO = re.compile(r"(?<=://)[^/\s\"']+@")  # to the last @: one may be in it
 _QUERY = re.compile(r"(?<=[?&])([\w.-]+)=[^&\s\"'<>\\]+")
 _HEADER = re.compile(
     r"(?i)\b(authorization|x-api-key|cookie|bearer)\b([\\\"']*\s*[:= ]\s*[\\\"']*)"
     r"[^\s\"',}\\]+(?:\s+[^\s\"',}\\]+)?"
 )
+_NAME = r"[\w-]*(?:token|passw(?:or)?d|passphrase|secret|api[_-]?key)[\w-]*"
+_NAMED = re.compile(rf"(?i)\b({_NAME}(?:=|:\s*))[^\s\"',}}\\]+")
+"""In one word, or a header's line; a key of JSON has a quote before its colon."""
+_OPTION = re.compile(rf'(?i)("--?{_NAME}",\s*")[^"]+')
 _HIDDEN = "[left out]"
 _SHORTEST = 4
 
@@ -31,11 +36,16 @@ def without(text: str, secrets: Iterable[str]) -> str:
 
     Words of less than four letters are left: they would be everywhere.
     """
-    for word in sorted(set(secrets), key=len, reverse=True):
+    words = set(secrets)
+    words |= {json.dumps(word)[1:-1] for word in words}  # as texts in JSON have it
+    words |= {json.dumps(word, ensure_ascii=False)[1:-1] for word in words}
+    for word in sorted(words, key=len, reverse=True):
         if len(word) >= _SHORTEST:
             text = text.replace(word, _HIDDEN)
     text = _USERINFO.sub(f"{_HIDDEN}@", text)
     text = _QUERY.sub(rf"\1={_HIDDEN}", text)
+    text = _OPTION.sub(rf"\1{_HIDDEN}", text)
+    text = _NAMED.sub(rf"\1{_HIDDEN}", text)
     return _HEADER.sub(rf"\1\2{_HIDDEN}", text)
 
 

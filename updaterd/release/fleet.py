@@ -5,6 +5,7 @@ Evidence: it is shown to a person, and changes nothing.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from updaterd.net import Fetcher, HttpError
 
 _LIMIT = 8 << 20
 _EVENTS = "/v1/events"
+_MOST_MACHINES = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def read(
                 Channel(
                     row["product"],
                     row["channel"],
-                    int(row["machines"]),
+                    count(row),
                     tuple(answer["releases"]),
                 )
             )
@@ -85,7 +87,7 @@ def population(fetcher: Fetcher, url: str) -> dict[tuple[str, str], int]:
         BrokenError: it does not know the token, takes no reports, or answers nonsense.
     """
     rows = _get(fetcher, url)["channels"]
-    return {(row["product"], row["channel"]): int(row["machines"]) for row in rows}
+    return {(row["product"], row["channel"]): count(row) for row in rows}
 
 
 def release(
@@ -111,6 +113,19 @@ def release(
         raise
 
 
+def count(item: Mapping[str, Any]) -> int:
+    """Return how many machines an item of an answer counts.
+
+    Raises:
+        ValueError: it is no number of machines; what is done with one may take as long
+            as it is large.
+    """
+    machines = item["machines"]
+    if type(machines) is not int or not 0 <= machines <= _MOST_MACHINES:
+        raise ValueError(f"machines: {machines!r:.40}")
+    return machines
+
+
 def _get(fetcher: Fetcher, url: str) -> dict[str, Any]:
     try:
         document = json.loads(fetcher.get(url, limit=_LIMIT))
@@ -129,7 +144,7 @@ def _get(fetcher: Fetcher, url: str) -> dict[str, Any]:
                 code="not_a_feed",
             ) from error
         raise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenError(
             f"{url} does not answer like a report server: {error}",
             do="check the address",

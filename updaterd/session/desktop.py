@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
 from jeepney import DBusAddress, MatchRule, MessageType, new_method_call
@@ -54,6 +55,9 @@ class Desktop:
             OSError: nobody shows it.
         """
         can = (await self._ask("GetCapabilities", None))[0]
+        text = notice.body
+        if "body-markup" in can:  # a reason may hold what others wrote: no links
+            text = escape(text, quote=False)
         words = [word for action in notice.actions for word in action]
         body = await self._ask(
             "Notify",
@@ -62,7 +66,7 @@ class Desktop:
             0,
             "system-software-update",
             notice.title,
-            notice.body,
+            text,
             words if "actions" in can else [],
             {"urgency": ("y", _NORMAL), "desktop-entry": ("s", notice.key[0])},
             0,  # stays until it is done

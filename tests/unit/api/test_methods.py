@@ -172,6 +172,7 @@ def test_a_hold_without_end_and_one_with(settings, ready):
         ("Hold", {"product": "acme", "until": True}, f"{SERVICE}.InvalidParameter"),
         ("Hold", {"product": "acme", "until": 1}, f"{SERVICE}.InvalidParameter"),
         ("Hold", {"product": "acme", "until": 1e300}, f"{SERVICE}.InvalidParameter"),
+        ("Hold", {"product": "acme", "until": 10**400}, f"{SERVICE}.InvalidParameter"),
         ("Postpone", {"product": "acme"}, f"{SERVICE}.InvalidParameter"),
         ("Inhibit", {"product": "acme"}, f"{SERVICE}.InvalidParameter"),
         ("Destroy", {"product": "acme"}, f"{SERVICE}.MethodNotFound"),

@@ -195,10 +195,35 @@ def test_a_report_of_a_machine_whose_configuration_is_wrong(machine, tmp_path):
         "Cookie: session=s3cr3tword",
         "authorization: basic s3cr3tword",
         "X-Api-Key: s3cr3tword",
+        "X-Auth-Token: s3cr3tword",
+        "GET https://me:p@s3cr3tword@host/x failed",
+        '["/bin/hook", "--token=s3cr3tword"]',
+        '["/bin/hook", "--deploy-password",\n "s3cr3tword"]',
+        "SMTP_PASSWORD=s3cr3tword /bin/hook",
     ],
 )
 def test_what_looks_like_a_secret_is_left_out(text):
     assert "s3cr3tword" not in secrecy.without(text, [])
+
+
+def test_a_secret_is_left_out_of_json_as_well():
+    for secret in ('a"quoted"word', "pässwörd", "back\\slash"):
+        for ascii_only in (True, False):
+            text = json.dumps({"error": f"no: {secret}"}, ensure_ascii=ascii_only)
+            told = json.loads(secrecy.without(text, [secret]))
+            assert told == {"error": "no: [left out]"}
+
+
+def test_json_without_secrets_is_json_still():
+    document = {
+        "token": None,
+        "secrets": {"a": [1, True]},
+        "api_key": 7,
+        "password": [],
+    }
+    for indent in (None, 1):
+        text = json.dumps(document, indent=indent)
+        assert json.loads(secrecy.without(text, [])) == document
 
 
 def test_short_words_are_no_secrets():

@@ -185,6 +185,12 @@ SILENCE = {
         fleet, "answer", {"schema": 1, "channels": [{"product": 1}]}
     ),
     "lying with impossible counts": lambda fleet: fleet.reports("2.0", well=-5),
+    "lying with what takes for ever to judge": lambda fleet: fleet.reports(
+        "2.0", well=19 * 10**21, failed=10**21
+    ),
+    "lying with a fleet without end": lambda fleet: setattr(
+        fleet, "machines", float("inf")
+    ),
 }
 
 

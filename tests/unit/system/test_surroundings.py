@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 
 import pytest
 from fakes.bus import bus
@@ -80,6 +81,8 @@ def test_polkits_word_counts_and_without_it_the_answer_is_no(on_the_bus):
             "org.freedesktop.DBus.Mock", "SetAllowed", "as", [polkit.ACTION],
         )  # fmt: skip
         assert ask()
+        gone = replace(caller, process=-1)  # its number may be another session's now
+        assert not asyncio.run(polkit.allows(gone, "acme"))
 
 
 def supply(folder, name, **values):

@@ -92,11 +92,14 @@ def read(raw: bytes, repository: Repository, *, where: str) -> Proposal:
     role = layout.channel_role(pointer.product, pointer.channel)
     present = repository.targets(role)
     _, threshold = repository.authority(role)
-    if metadata.signed.version <= present.version:
+    # not a later one either: whoever holds it back could have it count in a state of
+    # the channel that nobody had in mind who signed
+    if metadata.signed.version != present.version + 1:
         raise RejectedError(
-            f"{where} was proposed before {role} version {present.version}, which is "
-            "published",
-            means="the channel has changed since; approving it would undo that",
+            f"{where} is {role} version {metadata.signed.version}, and version "
+            f"{present.version} is published",
+            means="it was not made for the channel as it is; approving it could undo "
+            "what was decided since",
             do="look at the channel (`updaterd release status`), and propose it again",
             code="proposal_outdated",
         )

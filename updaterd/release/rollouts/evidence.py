@@ -70,7 +70,7 @@ def _ends(release: Mapping[str, Any] | None) -> tuple[int, int, int]:
     """Return where a release runs, where it is at fault, and where it failed else."""
     well, failed, other = 0, 0, 0
     for item in release["codes"] if release is not None else ():
-        machines = _count(item)
+        machines = fleet.count(item)
         if item["outcome"] == "installed":
             well += machines
         elif item["fault"] == "release":
@@ -78,15 +78,3 @@ def _ends(release: Mapping[str, Any] | None) -> tuple[int, int, int]:
         else:
             other += machines
     return well, failed, other
-
-
-def _count(item: Mapping[str, Any]) -> int:
-    """Return how many machines an item counts.
-
-    Raises:
-        ValueError: it is no number of machines.
-    """
-    count = item["machines"]
-    if type(count) is not int or count < 0:
-        raise ValueError(f"machines: {count!r:.40}")
-    return count

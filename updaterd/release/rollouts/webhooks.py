@@ -84,8 +84,6 @@ def _read(folder: Path, number: int, item: Any) -> Webhook:
         if "secret_file" in item:
             text = (folder / item["secret_file"]).read_text("ascii").strip()
             secret = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
-            if len(secret) < 16:
-                raise _wrong(number, "its secret is shorter than 16 bytes")
         host = urlsplit(url).hostname or ""
         require_secure(url)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -93,6 +91,8 @@ def _read(folder: Path, number: int, item: Any) -> Webhook:
         raise _wrong(number, f"its address or secret cannot be read ({why})") from None
     except UpdaterError:
         raise _wrong(number, "its address is not https") from None
+    if "secret_file" in item and len(secret) < 16:
+        raise _wrong(number, "its secret is shorter than 16 bytes")
     tag = hashlib.sha256(url.encode()).hexdigest()[:8]
     return Webhook(name=f"{host}-{tag}", url=url, secret=secret, form=form)
 

@@ -106,7 +106,8 @@ class Workers:
         )
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "updaterd", *sys.argv[1:]),
+                # -I: nothing of the folder in which it was started
+                *(sys.executable, "-I", "-m", "updaterd", *sys.argv[1:]),
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, VARIABLE: inherited.write()},
                 pass_fds=(self._memory, worker_end.fileno(), sock.fileno()),

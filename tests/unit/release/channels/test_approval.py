@@ -9,6 +9,7 @@ import pytest
 from fakes.origin import Origin
 from fakes.repository import Client
 from fakes.trees import make_tree
+from tuf.api.metadata import Metadata
 
 from updaterd import cli
 from updaterd.errors import TransientError
@@ -165,6 +166,21 @@ def test_what_was_proposed_before_another_change_is_refused(desks):
         assert "proposal_outdated" == code_of(
             desks, lambda *w, desk=desk, **m: desks(desk, *w, **m), *call
         )
+
+
+def test_a_proposal_for_a_later_state_is_not_signed_ahead(desks):
+    """Who holds it back could publish it when it is no longer what anybody wants."""
+    desks.propose("1.1.0")
+    repository = order.open_repository(Workspace(desks.ops), datetime.now(UTC))
+    metadata = Metadata.from_bytes(desks.file.read_bytes())
+    metadata.signed.version += 1
+    metadata.signatures.clear()
+    repository.sign("acme.stable", metadata, enough=False)
+    assert metadata.signatures
+    desks.file.write_bytes(repository.encoded(metadata))
+    call = ("approve", desks.file, "--yes", "--no-announce")
+    code = code_of(desks, lambda *w, **m: desks(desks.second, *w, **m), *call)
+    assert code == "proposal_outdated"
 
 
 CHANGES = {
