@@ -101,6 +101,11 @@ def channel_role(product: str, channel: str) -> str:
     return f"{product}.{channel}"
 
 
+def is_channel(role: str) -> bool:
+    """Tell whether a role is a channel's."""
+    return "." in role and product_of(role) is None and not is_archive(role)
+
+
 def is_archive(role: str) -> bool:
     """Tell whether a role is a product's older releases."""
     return role.endswith(f".{_ARCHIVE}")

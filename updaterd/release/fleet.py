@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from updaterd.core.report import CHANNEL_PATH, FLEET_PATH, RELEASE_PATH
-from updaterd.errors import BrokenError
+from updaterd.errors import BrokenError, TransientError
 from updaterd.net import Fetcher, HttpError
 
 _LIMIT = 8 << 20
@@ -40,7 +40,8 @@ def address(feed: str) -> str:
     if not feed.endswith(_EVENTS):
         raise BrokenError(
             f"{feed!r:.200} does not end in {_EVENTS}",
-            do=f"give --feed an address that ends in {_EVENTS} or {FLEET_PATH}",
+            do="give --feed or --reports an address that ends "
+            f"in {_EVENTS} or {FLEET_PATH}",
             code="not_a_feed",
         )
     return feed.removesuffix(_EVENTS) + FLEET_PATH
@@ -133,7 +134,9 @@ def _get(fetcher: Fetcher, url: str) -> dict[str, Any]:
         if error.status in {401, 403}:
             raise BrokenError(
                 f"{url} refuses the token ({error.status})",
-                do="make one with the scope fleet:read",
+                do="make one with the scope fleet:read (`updaterd token create`, at "
+                "the server); give it to `watch` by --reports-token-file, to `status "
+                "--fleet` by --token-file",
                 code="token_refused",
             ) from error
         if error.status == 404:
@@ -144,6 +147,14 @@ def _get(fetcher: Fetcher, url: str) -> dict[str, Any]:
                 code="not_a_feed",
             ) from error
         raise
+    except TransientError as error:
+        raise TransientError(
+            error.cause,
+            means="what machines reported is not known",
+            do="see to the server or the network, then run the command again; `watch` "
+            "tries again by itself",
+            code=error.code,
+        ) from error
     except (ValueError, RecursionError) as error:
         raise BrokenError(
             f"{url} does not answer like a report server: {error}",

@@ -92,6 +92,13 @@ def read(raw: bytes, repository: Repository, *, where: str) -> Proposal:
     role = layout.channel_role(pointer.product, pointer.channel)
     present = repository.targets(role)
     _, threshold = repository.authority(role)
+    if metadata.signed == present:
+        raise RejectedError(
+            f"{where} is published already, as {role} version {present.version}",
+            means="nothing is left to be signed",
+            do="delete the file; if machines were not told: `updaterd release refresh`",
+            code="proposal_outdated",
+        )
     # not a later one either: whoever holds it back could have it count in a state of
     # the channel that nobody had in mind who signed
     if metadata.signed.version != present.version + 1:

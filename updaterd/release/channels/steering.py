@@ -8,6 +8,7 @@ never what its machines would refuse.
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from updaterd.core.channel import EVERYBODY, ChannelPointer, Offer
 from updaterd.core.plan import Plan
@@ -123,7 +124,7 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
     )
     if standing is not None and not (wish.back and platforms & later):
         return _still_paced(
-            wish, _left_standing(catalog, before, pointer, standing, platforms)
+            catalog, wish, _left_standing(catalog, before, pointer, standing, platforms)
         )
     check_floor(catalog, channel, wish.version, listed.seq)
     changed = offers.offer(
@@ -140,7 +141,7 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
     plan = wish.plan and replace(wish.plan, version=wish.version)
     changed = replace(_unreached(before, changed), plan=plan)
     steered = settled(catalog, before, changed)
-    steered = _still_paced(wish, steered)
+    steered = _still_paced(catalog, wish, steered)
     if not wish.back:
         for gap in stones.laid(catalog, steered.pointer)[1]:
             if gap.version == wish.version:
@@ -148,16 +149,28 @@ def put(catalog: Catalog, channel: str, wish: Wish) -> Steered:
     return steered
 
 
-def _still_paced(wish: Wish, steered: Steered) -> Steered:
-    """Say that being critical does not lift the pace of what is offered first."""
+def _still_paced(catalog: Catalog, wish: Wish, steered: Steered) -> Steered:
+    """Say where the pace of what is offered first is over, or is not lifted."""
     top = newest(steered.pointer)
-    if top.pace is None or wish.urgency != "critical":
-        return steered
-    note = (
-        f"{top.version} keeps its pace ({top.pace}): the release key signed it. To be "
-        "rid of it, push the same tree under a new version, with --critical"
-    )
-    return replace(steered, notes=(*steered.notes, note))
+    note = ""
+    if top.pace is None:
+        ends = [
+            entry.pace.ends_at
+            for entry in catalog.listed()
+            if entry.version == top.version and entry.pace
+        ]
+        if ends and steered.changed:
+            note = (
+                f"the pace of {top.version} has been over since "
+                f"{datetime.fromtimestamp(min(ends), UTC):%Y-%m-%d %H:%M} UTC: the "
+                "channel's rollout alone says whom it reaches"
+            )
+    elif wish.urgency == "critical":
+        note = (
+            f"{top.version} keeps its pace ({top.pace}): the release key signed it. To "
+            "be rid of it, push the same tree under a new version, with --critical"
+        )
+    return replace(steered, notes=(*steered.notes, note)) if note else steered
 
 
 def _left_standing(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata
 
+from updaterd.core import layout
 from updaterd.errors import BrokenError
 from updaterd.release.keys.keyring import Keyring, named
 
@@ -65,14 +66,25 @@ def require(
         for entry in entries
         if entry is not None and not keyring.is_here(entry.public.keyid)
     )
+    if threshold > 1 and layout.is_channel(role):
+        do = (
+            "propose the change with the key that is here: the same command with "
+            "--propose FILE, then `updaterd release approve FILE` where the other key "
+            "is, then here; in place of `push`: `updaterd release add`, then `publish "
+            "--propose FILE`; in place of `yank`: `publish --propose FILE` of what is "
+            "to come instead"
+        )
+    else:
+        do = (
+            "bring the keys here, or sign elsewhere (`updaterd release keys --help`); "
+            "one that is lost is replaced: `updaterd release keys rotate`; an import "
+            "that was cut short is run again"
+        )
     raise MissingKeysError(
         f"{role} needs {threshold} signatures, {have} of its keys are here"
         + (f" (not here: {absent})" if absent else ""),
         means="nothing was published",
-        do="bring the keys here, or sign elsewhere (`updaterd release keys "
-        "--help`; a channel's change: `publish --propose FILE`, `approve`); one that "
-        "is lost is replaced: `updaterd release keys rotate`; an import that was cut "
-        "short is run again",
+        do=do,
     )
 
 

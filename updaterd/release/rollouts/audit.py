@@ -208,7 +208,10 @@ def _unsigned(
     where = pointer.product, pointer.channel
     for line in later:
         if (line["product"], line["channel"]) == where:
-            yield f"line {line['n']} tells of an act that was not signed, it died"
+            yield (
+                f"line {line['n']} tells of an act that is not published: it was cut "
+                "short, or is only proposed"
+            )
 
 
 def _end_of(path: Path) -> tuple[str, int, str]:

@@ -208,3 +208,19 @@ def test_what_was_changed_on_its_way_is_refused(desks, change):
 
 def _custom(signed):
     return signed["targets"]["acme/channels/stable.json"]["custom"]
+
+
+def test_what_one_key_cannot_sign_leaves_no_line_and_says_how_it_is_done(desks):
+    before = (desks.ops / "audit.jsonl").read_bytes()
+    said = desks(desks.ops, "pause", *ON, "--no-announce", expect=1)
+    assert "--propose FILE, then `updaterd release approve FILE`" in said
+    assert (desks.ops / "audit.jsonl").read_bytes() == before
+
+
+def test_a_proposal_that_is_published_says_so(desks):
+    desks.propose("1.1.0")
+    desks.approve(desks.second)
+    desks.approve(desks.ops)
+    assert "is published already" in desks.approve(desks.ops, expect=1)
+    desks.file.unlink()
+    assert "cannot be read" in desks.approve(desks.ops, expect=1)

@@ -50,6 +50,13 @@ def test_critical_lifts_no_pace_that_is_signed(channel):
     assert "keeps its pace" in steered.notes[0]
 
 
+def test_who_promotes_a_release_whose_pace_is_over_is_told(channel):
+    channel.add("1.1.0", pace=STAGED)
+    channel.publisher.now = T0 + timedelta(days=2)
+    assert "has been over since" in channel.put("1.1.0").notes[0]
+    assert "has been over since" not in "".join(channel.put("1.1.0").notes)
+
+
 def test_withdrawing_a_paced_release_leaves_what_was_below(channel):
     channel.push("1.1.0", pace=STAGED)
     channel.yank("1.1.0")

@@ -8,6 +8,7 @@ from updaterd.cli.release.keys import change
 from updaterd.cli.release.parts import (
     options,
 )
+from updaterd.core import layout
 
 if TYPE_CHECKING:
     from updaterd.release.keychange.edits import Change
@@ -35,6 +36,15 @@ def run(arguments: argparse.Namespace) -> int:
         entry = change.source(arguments, workspace, arguments.name)
         return edits.add_key(arguments.role, entry.public, arguments.threshold)
 
-    return change.publish(
-        arguments, make, f"{arguments.name} signs for {arguments.role}"
-    )
+    done = f"{arguments.name} signs for {arguments.role}"
+    if (arguments.threshold or 1) > 1:
+        done += (
+            f", which needs {arguments.threshold} signatures from now on. Keep its "
+            "keys at different places"
+        )
+        if layout.is_channel(arguments.role):
+            done += (
+                "; its changes are proposed and approved from then on (`updaterd "
+                "release approve --help`)"
+            )
+    return change.publish(arguments, make, done)

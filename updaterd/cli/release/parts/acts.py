@@ -45,13 +45,23 @@ def enter(
         changes: what the command does to channels.
         version: the release it is about; "": what each channel offers first.
 
+    Raises:
+        MissingKeysError: what is not only proposed cannot be signed here; nothing is
+            written.
+
     Power cut: see `audit.record`.
     """
+    from updaterd.core import layout
     from updaterd.release.rollouts import audit
 
     acts = []
     for steered in changes:
         if steered.changed:
+            if getattr(arguments, "propose", None) is None:
+                on = steered.pointer
+                repository.require_keys(
+                    layout.channel_role(on.product, on.channel), "snapshot", "timestamp"
+                )
             first = next(iter(steered.pointer.releases), None)
             acts.append(
                 audit.Act(

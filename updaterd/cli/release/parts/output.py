@@ -94,7 +94,7 @@ def show_plan(pointer: "ChannelPointer") -> None:
     """Print how the newest release is rolled out, and where that stands."""
     from datetime import UTC, datetime
 
-    from updaterd.core.plan import RUNNING, described, reach_of
+    from updaterd.core.plan import BY_HAND, RUNNING, described, reach_of
     from updaterd.core.text import printable
 
     plan = pointer.plan
@@ -112,8 +112,12 @@ def show_plan(pointer: "ChannelPointer") -> None:
         after = "the end" if plan.is_last else "the next step"
         print(f"    {after}: {over:%Y-%m-%d %H:%M} UTC at the earliest")
     else:
-        reason = f": {printable(plan.reason)}" if plan.reason else ""
-        print(f"    {plan.state} since {since:%Y-%m-%d %H:%M} UTC{reason}")
+        since_text = f"since {since:%Y-%m-%d %H:%M} UTC"
+        reason = printable(plan.reason)
+        if plan.state == BY_HAND:
+            print(f"    {reason} {since_text}: `release watch` leaves it alone")
+        else:
+            print(f"    {plan.state} {since_text}{reason and ': '}{reason}")
 
 
 def can_draw() -> bool:

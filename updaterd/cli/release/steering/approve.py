@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     workspace = opening.workspace(arguments)
     with workspace.locked():
         repository = opening.current(arguments, workspace)
-        raw = arguments.file.read_bytes()
+        raw = _read(arguments.file)
         proposal = approval.read(raw, repository, where=str(arguments.file))
         catalog = publish.catalog_of(workspace, repository, proposal.pointer.product)
         print("now:")
@@ -78,6 +78,25 @@ def run(arguments: argparse.Namespace) -> int:
     delivery.deliver(arguments, workspace)
     feed.announce(arguments, workspace, repository, proposal.pointer)
     return 0
+
+
+def _read(path: Path) -> bytes:
+    """Return the file.
+
+    Raises:
+        BrokenError: there is none.
+    """
+    from updaterd.errors import BrokenError
+
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BrokenError(
+            f"{path} cannot be read: {error.strerror}",
+            means="nothing was signed or published",
+            do="give the file that --propose wrote",
+            code="proposal_refused",
+        ) from error
 
 
 def _keys(proposal: "Proposal") -> list[str]:

@@ -85,5 +85,5 @@ def run(arguments: argparse.Namespace) -> int:
         error.details = entries.faults[1:]
         raise error
     if arguments.verify:
-        print(f"{len(entries.lines)} lines, each as it was signed")
+        print(f"{len(entries.lines)} lines: none was changed, left out or cut off")
     return 0
