@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from updaterd.api.wire import invalid
+from updaterd.api.wire import OURS, invalid
 
-NAME = "io.updaterd.Updater"
+NAME = OURS
 
 DESCRIPTION = f"""\
 # The applications that updaterd keeps up to date on this machine.

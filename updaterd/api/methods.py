@@ -7,20 +7,20 @@ Check, which installs nothing.
 """
 
 import asyncio
-import json
 import math
 import sqlite3
-import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from updaterd import __version__, status
 from updaterd.api import interface
 from updaterd.api.callers import Caller, Polkit, may
+from updaterd.api.looks import Looks
 from updaterd.api.product import shown
-from updaterd.api.wire import SERVICE, Call, CallError, denied, invalid
+from updaterd.api.wire import SERVICE, Call, CallError, denied, failed, invalid
 from updaterd.core import activation
 from updaterd.core.dataclass import dataclass
 from updaterd.core.settings import Product, Settings
@@ -31,7 +31,6 @@ from updaterd.system import inhibitions, wake
 
 _LOOK_EVERY_S = 0.5
 _LOOKS_A_MINUTE = 120
-_CHECK_PATIENCE_S = 120.0
 _LONGEST_S = 30 * 365 * 86400.0
 
 
@@ -44,12 +43,14 @@ class World:
         now: Unix seconds.
         polkit: whether polkit lets a caller change a product.
         arguments: options that lead a worker to the same settings.
+        looks: has products looked at.
     """
 
     load: Callable[[], Settings]
     now: Callable[[], float]
     polkit: Polkit
     arguments: Sequence[str] = ()
+    looks: Looks = field(default_factory=Looks)
 
 
 class Connection:
@@ -71,7 +72,7 @@ class Connection:
 
         Raises:
             CallError: what is wrong with it.
-            _failed: the machine refused.
+            failed: the machine refused.
         """
         name, _, method = call.method.rpartition(".")
         if name == SERVICE:
@@ -86,9 +87,9 @@ class Connection:
             async for answer in self._of_updates(method, call):
                 yield answer
         except UpdaterError as error:
-            raise _failed(error.code, str(error)) from error
+            raise failed(error.code, str(error)) from error
         except (OSError, sqlite3.Error) as error:
-            raise _failed("machine_refused", str(error)) from error
+            raise failed("machine_refused", str(error)) from error
 
     async def _of_updates(
         self, method: str, call: Call
@@ -130,7 +131,7 @@ class Connection:
             case "Status" | "Monitor":
                 return {"status": _shown(settings, product, now)}
             case "Check":
-                return await _check(product, self._world.arguments)
+                return await self._world.looks.look(product.name, self._world.arguments)
             case "Update":
                 _write(settings, product, next_attempt_at=now)
                 return {}
@@ -279,10 +280,6 @@ def _product(settings: Settings, name: str) -> Product:
     return product
 
 
-def _failed(code: str, message: str) -> CallError:
-    return CallError(f"{interface.NAME}.Failed", code=code, message=message)
-
-
 def _shown(settings: Settings, product: Product, now: float) -> Mapping[str, object]:
     """Return how a product stands.
 
@@ -387,32 +384,3 @@ def _hold(
         raise invalid("until")
     reason = interface.text(parameters, "reason", "")
     _write(settings, product, hold_until=until, hold_reason=reason)
-
-
-async def _check(product: Product, arguments: Sequence[str]) -> Mapping[str, object]:
-    """Have a process of its own look, without installing anything.
-
-    Raises:
-        CallError: it cannot tell.
-        _failed: the same.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-m", "updaterd", "check", product.name, "--json"),
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(_CHECK_PATIENCE_S):
-            out, _ = await process.communicate()
-        outcome = json.loads(out.splitlines()[-1])
-        if outcome["result"] == "error":
-            raise _failed(outcome["code"], outcome["reason"])
-    except (TimeoutError, ValueError, IndexError, KeyError) as error:
-        raise _failed("transient", "the look did not come to an end") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return {name: outcome.get(name) for name in ("code", "reason", "version")}

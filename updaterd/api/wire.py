@@ -13,6 +13,7 @@ from typing import Any
 from updaterd.core.dataclass import dataclass
 from updaterd.errors import MalformedError
 
+OURS = "io.updaterd.Updater"
 LONGEST = 64 * 1024
 """Of a message, in bytes: a reason and a product's name are short."""
 SERVICE = "org.varlink.service"
@@ -47,6 +48,11 @@ class CallError(Exception):
 def invalid(parameter: str) -> CallError:
     """Return the error about a parameter that is missing or not as declared."""
     return CallError(f"{SERVICE}.InvalidParameter", parameter=parameter)
+
+
+def failed(code: str, message: str) -> CallError:
+    """Return the error about what could not be done: its code, and why."""
+    return CallError(f"{OURS}.Failed", code=code, message=message)
 
 
 def denied() -> CallError:

@@ -15,8 +15,9 @@ _HEADER = re.compile(
     r"(?i)\b(authorization|x-api-key|cookie|bearer)\b([\\\"']*\s*[:= ]\s*[\\\"']*)"
     r"[^\s\"',}\\]+(?:\s+[^\s\"',}\\]+)?"
 )
-_NAME = r"[\w-]*(?:token|passw(?:or)?d|passphrase|secret|api[_-]?key)[\w-]*"
-_NAMED = re.compile(rf"(?i)\b({_NAME}(?:=|:\s*))[^\s\"',}}\\]+")
+_WORD = r"[\w-]{0,40}"  # bounded: others' texts are searched
+_NAME = rf"{_WORD}(?:token|passw(?:or)?d|passphrase|secret|api[_-]?key){_WORD}"
+_NAMED = re.compile(rf"(?i)({_NAME}(?:=|:\s*))[^\s\"',}}\\]+")
 """In one word, or a header's line; a key of JSON has a quote before its colon."""
 _OPTION = re.compile(rf'(?i)("--?{_NAME}",\s*")[^"]+')
 _HIDDEN = "[left out]"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a lying server of reports, or a slip of the hand, does to a publisher."""
+"""What lying servers of reports and receivers do to a publisher who watches."""
 
 import base64
 
@@ -36,6 +36,38 @@ def test_a_count_that_is_no_number_of_machines_is_not_taken(count):
     body = f'{{"schema": 1, "channels": [{row}]}}'.encode()
     with pytest.raises(ValueError, match="machines"):
         fleet.population(Answering(body), "http://127.0.0.1:1/v1/fleet")
+
+
+class Slow:
+    """A receiver that takes what it gets, seven seconds each."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def exchange(self, url, body, *, headers, within_s):
+        del url, body, headers
+        assert within_s > 0
+        self.now += 7.0
+        return 200, {}, b""
+
+
+def test_a_slow_receiver_does_not_keep_a_halt_waiting():
+    hook = webhooks.Webhook(
+        name="slow", url="https://slow.example/", secret=b"", form="standard"
+    )
+    names = ("act", "product", "channel", "version", "who", "why", "at", "pointer")
+    lines = [dict.fromkeys(names, "x") | {"n": n} for n in range(1, 21)]
+    slow = Slow()
+    done, wrong = webhooks.send(
+        slow, hook, lines, after=0, now=0, clock=lambda: slow.now
+    )
+    assert done == 3
+    assert "is slow" in wrong
+    assert slow.now <= webhooks.ROUND_S + 7.0
+    assert (
+        webhooks.send(slow, hook, lines, after=done, now=0, clock=lambda: slow.now)[0]
+        == 6
+    )
 
 
 def test_a_short_secret_of_a_webhook_is_named_as_that(tmp_path):

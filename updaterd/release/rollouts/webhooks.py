@@ -17,7 +17,8 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ KEPT = 100
 """Lines that a receiver can be behind; a longer outage costs it the oldest."""
 AT_ONCE = 20
 """Lines in one round: what else there is to do must not wait for a slow receiver."""
+ROUND_S = 15.0
+"""Seconds of one round for a receiver, however many lines: a halt must not wait."""
 MOST = 8
 FORMS = ("standard", "slack")
 _PREFIX = "whsec_"
@@ -137,13 +140,14 @@ def headers_of(
     return headers
 
 
-def send(
+def send(  # noqa: PLR0913 - to whom, what, and when
     fetcher: Fetcher,
     webhook: Webhook,
     lines: Sequence[Mapping[str, Any]],
     *,
     after: int,
     now: int,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[int, str]:
     """Send what a receiver has not got yet.
 
@@ -153,17 +157,23 @@ def send(
         lines: of the audit log, all of them.
         after: how many it has got, or passed over.
         now: Unix seconds, for the signature.
+        clock: seconds, never going back.
 
     Returns:
         How many it has now, and what is wrong: "", or words without a secret.
     """
     done = max(after, len(lines) - KEPT)
+    until = clock() + ROUND_S
     for line in lines[done : done + AT_ONCE]:
+        if (rest_s := until - clock()) <= 0:
+            return done, f"{webhook.name} is slow; the rest is sent by the next look"
         ident = f"audit-{line['pointer'][:16]}-{line['n']}"
         body = body_of(line, webhook.form)
         headers = headers_of(webhook, ident, body, now=now)
         try:
-            status, _ = fetcher.post(webhook.url, body, headers=headers)
+            status, _, _ = fetcher.exchange(
+                webhook.url, body, headers=headers, within_s=rest_s
+            )
         except TransientError as error:
             return done, f"{webhook.name} cannot be reached ({error.code})"
         except UpdaterError as error:
