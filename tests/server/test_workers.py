@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import zlib
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,24 @@ def test_strangers_are_hardly_ever_counted_for_each_other():
     for key in keys:
         ledger.add((key,), 1)
     assert max(map(ledger.of, keys)) < 15
+
+
+def test_nobody_chooses_addresses_by_which_another_reaches_his_limit():
+    """A /48 holds enough of them to meet any victim in both tables of a known hash."""
+    victim = "198.51.100.7"
+    number = zlib.crc32(victim.encode())
+    meets = {
+        key
+        for key in (f"2001:db8:0:{n:x}::" for n in range(1 << 16))
+        for other in [zlib.crc32(key.encode())]
+        if not (number ^ other) & 0x3FFF or not (number ^ other) >> 14 & 0x3FFF
+    }
+    assert len(meets) > 2
+    ledger = SharedLedger(make_memory(1), seats=1, seat=0)
+    for key in meets:
+        for _ in range(30):
+            ledger.add((key,), 1)
+    assert ledger.of(victim) == 0
 
 
 async def test_a_folder_with_a_false_updaterd_gives_workers_nothing(

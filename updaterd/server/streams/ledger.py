@@ -5,12 +5,14 @@ The processes of a host share a piece of memory, cut into seats. Each process wr
 into its own seat only and adds up all of them, so nobody waits for anybody, and what
 a process that died had counted is gone when its seat is cleared. Counts by address
 and by token are kept in two tables of cells that several may fall into; the smaller
-of the two counts, so that an honest stranger is hardly ever counted for another.
+of the two counts, so that an honest stranger is hardly ever counted for another. Which
+cells those are depends on a secret of the host: nobody chooses addresses by which
+somebody else reaches his limit.
 """
 
+import hashlib
 import mmap
 import os
-import zlib
 from collections import Counter
 from typing import Protocol
 
@@ -20,6 +22,7 @@ _TABLES = 2
 _HEAD = 16  # numbers at the beginning of a seat
 _NUMBERS = _HEAD + _TABLES * _CELLS
 _SIZE = 4  # bytes of a number
+_SECRET = 16  # bytes, behind the last seat
 
 
 class Ledger(Protocol):
@@ -65,7 +68,8 @@ class OwnLedger:
 def make_memory(seats: int) -> int:
     """Return the file descriptor of memory for so many seats."""
     fd = os.memfd_create("updaterd-streams", os.MFD_CLOEXEC)
-    os.ftruncate(fd, seats * _NUMBERS * _SIZE)
+    os.ftruncate(fd, seats * _NUMBERS * _SIZE + _SECRET)
+    os.pwrite(fd, os.urandom(_SECRET), seats * _NUMBERS * _SIZE)
     return fd
 
 
@@ -79,8 +83,10 @@ class SharedLedger:
     """
 
     def __init__(self, fd: int, *, seats: int, seat: int) -> None:
-        memory = mmap.mmap(fd, seats * _NUMBERS * _SIZE)
-        self._memory = memoryview(memory).cast("I")
+        size = seats * _NUMBERS * _SIZE
+        memory = mmap.mmap(fd, size + _SECRET)
+        self._memory = memoryview(memory)[:size].cast("I")
+        self._secret = bytes(memory[size:])
         self._seats = range(0, seats * _NUMBERS, _NUMBERS)
         self._own = seat * _NUMBERS
 
@@ -99,7 +105,7 @@ class SharedLedger:
         """See `Ledger`."""
         return min(
             sum(self._memory[seat + cell] for seat in self._seats)
-            for cell in _cells(key)
+            for cell in self._cells(key)
         )
 
     def add(self, keys: tuple[str, ...], change: int) -> None:
@@ -107,13 +113,13 @@ class SharedLedger:
         memory, own = self._memory, self._own
         memory[own] += change
         for key in keys:
-            for cell in _cells(key):
+            for cell in self._cells(key):
                 memory[own + cell] += change
 
-
-def _cells(key: str) -> tuple[int, int]:
-    number = zlib.crc32(key.encode())  # the same in every process
-    return (
-        _HEAD + number % _CELLS,
-        _HEAD + _CELLS + (number >> _BITS) % _CELLS,
-    )
+    def _cells(self, key: str) -> tuple[int, int]:
+        digest = hashlib.blake2b(key.encode(), digest_size=4, key=self._secret).digest()
+        number = int.from_bytes(digest)  # the same in every process of this host
+        return (
+            _HEAD + number % _CELLS,
+            _HEAD + _CELLS + (number >> _BITS) % _CELLS,
+        )
