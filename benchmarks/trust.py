@@ -22,7 +22,7 @@ from tuf.api.metadata import TargetFile
 
 from updaterd.core.manifest import Delta, File, tree_id
 from updaterd.release import publish
-from updaterd.release.build import carried_over
+from updaterd.release.deltas import carried_over
 from updaterd.release.repository.releases import KEPT
 
 

@@ -18,11 +18,12 @@ from updaterd.core.channel import ChannelPointer
 from updaterd.core.manifest import Manifest
 from updaterd.core.pace import Pace
 from updaterd.release import attestations, build
-from updaterd.release.build import Built, Progress
+from updaterd.release.build import Built
 from updaterd.release.bundles.packing import exchange
 from updaterd.release.channels import steering, withdrawal
 from updaterd.release.channels.offers import offer
 from updaterd.release.channels.steering import newest
+from updaterd.release.deltas import Progress
 from updaterd.release.order import (
     Added,
     Order,

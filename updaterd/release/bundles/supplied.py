@@ -16,7 +16,7 @@ from updaterd.core.manifest import Delta, Entry, Manifest, tree_id
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.files import deletion
 from updaterd.release.bundles import full as full_bundle
-from updaterd.release.bundles.delta import MEMORY
+from updaterd.release.bundles.making import MEMORY
 from updaterd.release.bundles.proof import Prover
 
 

@@ -16,7 +16,8 @@ from updaterd.core.manifest import Manifest
 from updaterd.errors import BrokenError
 from updaterd.files import deletion
 from updaterd.release import publish, workspace
-from updaterd.release.build import Built, Progress
+from updaterd.release.build import Built
+from updaterd.release.deltas import Progress
 from updaterd.release.handover import file as release_files
 from updaterd.release.handover.file import Content
 from updaterd.release.handover.state import Listing, State

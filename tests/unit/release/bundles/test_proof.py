@@ -13,7 +13,7 @@ from fakes.repository import PLATFORM, Publisher, manifest_of
 from updaterd.artifact import codecs, container
 from updaterd.artifact.worker import parent
 from updaterd.core.bundle_kinds import DELTA, KINDS
-from updaterd.core.manifest import File, Link
+from updaterd.core.manifest import File, Link, tree_id
 from updaterd.core.routes import CODECS, choose_route, codecs_since
 from updaterd.errors import RejectedError
 from updaterd.release import build, publish
@@ -114,7 +114,7 @@ def told_other(change):
         edge = delta_bundle.build_delta(
             before, old_files, root, change(files), out, **more
         )
-        return dataclasses.replace(edge, to_tree=delta_bundle.tree_id(files))
+        return dataclasses.replace(edge, to_tree=tree_id(files))
 
     return make
 
