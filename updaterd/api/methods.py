@@ -7,31 +7,27 @@ Check, which installs nothing.
 """
 
 import asyncio
-import math
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from updaterd import __version__, status
-from updaterd.api import interface
+from updaterd.api import interface, wishes
 from updaterd.api.callers import Caller, Polkit, may
 from updaterd.api.looks import Looks
 from updaterd.api.product import shown
-from updaterd.api.wire import SERVICE, Call, CallError, denied, failed, invalid
-from updaterd.core import activation
+from updaterd.api.wire import SERVICE, Call, CallError, denied, failed
 from updaterd.core.dataclass import dataclass
 from updaterd.core.settings import Product, Settings
 from updaterd.errors import UpdaterError
-from updaterd.store.journal import Journal
-from updaterd.store.schema import open_for_reading, open_state
-from updaterd.system import inhibitions, wake
+from updaterd.store.schema import open_for_reading
+from updaterd.system import inhibitions
 
 _LOOK_EVERY_S = 0.5
 _LOOKS_A_MINUTE = 120
-_LONGEST_S = 30 * 365 * 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,19 +129,19 @@ class Connection:
             case "Check":
                 return await self._world.looks.look(product.name, self._world.arguments)
             case "Update":
-                _write(settings, product, next_attempt_at=now)
+                wishes.write(settings, product, next_attempt_at=now)
                 return {}
             case "Apply":
-                return _apply(settings, product, now)
+                return wishes.apply(settings, product, now)
             case "Postpone":
-                return _postpone(
+                return wishes.postpone(
                     settings, product, interface.moment(parameters, "until"), now
                 )
             case "Hold":
-                _hold(settings, product, parameters, now)
+                wishes.hold(settings, product, parameters, now)
                 return {}
             case "Unhold":
-                _write(
+                wishes.write(
                     settings,
                     product,
                     hold_until=None,
@@ -216,7 +212,7 @@ class Inhibitors:
                 continue
             self._locks.pop(product).close()
             try:
-                _write(settings, settings.products[product], next_attempt_at=now)
+                wishes.write(settings, settings.products[product], next_attempt_at=now)
             except (UpdaterError, OSError, sqlite3.Error):
                 continue  # the daemon looks again by itself, minutes later
 
@@ -313,74 +309,3 @@ def _marks(settings: Settings, product: Product) -> tuple[object, ...]:
         else:
             marks.append((entry.st_mtime_ns, entry.st_size, entry.st_ino))
     return tuple(marks)
-
-
-def _write(settings: Settings, product: Product, **values: float | str | None) -> None:
-    """Write a wish into the journal, and wake the daemon.
-
-    Power cut: the wish stands whole, or nothing of it does.
-    """
-    with closing(open_state(Path(settings.directories.state) / "state.db")) as opened:
-        Journal(opened).remember(product.name, **values)
-    wake.nudge(Path(settings.directories.runtime))
-
-
-def _ready(settings: Settings, product: Product, now: float) -> tuple[str, int, float]:
-    """Return the release that waits to be activated, its seq, and its deadline.
-
-    Raises:
-        CallError: there is none.
-    """
-    with closing(open_state(Path(settings.directories.state) / "state.db")) as opened:
-        journal = Journal(opened)
-        facts, at_work = (
-            journal.product(product.name),
-            journal.open_deployment(product.name),
-        )
-    if at_work is None or facts.decision not in activation.WAITS:
-        raise CallError(f"{interface.NAME}.NothingReady", product=product.name)
-    since = now if facts.pending_since is None else facts.pending_since
-    latest = activation.deadline(since, settings.schedule.max_deferral_s)
-    return at_work.version, at_work.seq, latest
-
-
-def _apply(settings: Settings, product: Product, now: float) -> Mapping[str, object]:
-    """Ask for what is ready to be activated now.
-
-    Power cut: as `_write`.
-    """
-    version, seq, _ = _ready(settings, product, now)
-    _write(settings, product, apply_seq=seq, postponed_until=None, next_attempt_at=now)
-    return {"version": version}
-
-
-def _postpone(
-    settings: Settings, product: Product, until: float, now: float
-) -> Mapping[str, object]:
-    """Have what is ready wait, at most until its deadline.
-
-    Power cut: as `_write`.
-    """
-    _, _, latest = _ready(settings, product, now)
-    until = min(until, latest)
-    _write(
-        settings, product, postponed_until=until, apply_seq=None, next_attempt_at=now
-    )
-    return {"until": int(until)}
-
-
-def _hold(
-    settings: Settings, product: Product, parameters: Mapping[str, Any], now: float
-) -> None:
-    """Install nothing until a time, or without end.
-
-    Raises:
-        invalid: the time is past, or too far away.
-
-    Power cut: as `_write`.
-    """
-    until = interface.moment(parameters, "until", math.inf)
-    if math.isfinite(until) and not 0 < until - now <= _LONGEST_S:
-        raise invalid("until")
-    reason = interface.text(parameters, "reason", "")
-    _write(settings, product, hold_until=until, hold_reason=reason)

@@ -230,7 +230,7 @@ class Supervisor:
                 await asyncio.wait_for(self._wake.wait(), pause_s)
 
     def _due(self, name: str, now: float) -> Due:
-        waiting = self._waiting(name)
+        waiting = self._inbox.waiting(name)
         poll_s = self._settings.feed.fallback_poll_s
         agenda = settled(self._agendas[name], now=now, poll_s=poll_s)
         self._agendas[name] = agenda
@@ -248,13 +248,10 @@ class Supervisor:
             poll_s=poll_s,
         )
 
-    def _waiting(self, name: str) -> Pending | None:
-        return self._inbox.waiting(name)
-
     # ---- the work ---------------------------------------------------------------
 
     async def _work(self, product: str, trigger: str) -> None:
-        waiting = self._waiting(product)
+        waiting = self._inbox.waiting(product)
         # A poll asks the repository alone: what came along may be hours old.
         pushed = None
         if trigger == "event" and waiting is not None and waiting.pushed is not None:

@@ -136,15 +136,60 @@ class Carrier:
         self._config = config
         self._state = ServerState()
 
-    def make(self) -> asyncio.Protocol:
+    def make(self, transport: asyncio.Transport) -> "Carriage":
         """Return what carries the exchanges of one connection."""
-        return HttpToolsProtocol(self._config, self._state, {})
+        inner = HttpToolsProtocol(self._config, self._state, {})
+        return Carriage(inner, Channel(transport))
 
 
-def carry(exchange: Exchange, inner: asyncio.Protocol, data: bytes) -> None:
-    """Hand bytes of an exchange on: what they start belongs to it."""
-    token = _current.set(exchange)
-    try:
-        inner.data_received(data)
-    finally:
-        _current.reset(token)
+class Carriage:
+    """Carries the exchanges of one connection, until that is taken back.
+
+    Args:
+        inner: what carries them.
+        channel: what it takes for the connection.
+    """
+
+    __slots__ = ("_channel", "_inner")
+
+    def __init__(self, inner: asyncio.Protocol, channel: Channel) -> None:
+        self._inner = inner
+        self._channel = channel
+        inner.connection_made(channel)
+
+    @property
+    def held(self) -> bool:
+        """The connection is not read from: requests wait."""
+        return self._channel.held
+
+    def hold_back(self, *, waiting: bool) -> None:
+        """Read no more while somebody's requests wait: they are his to send later."""
+        if self._channel.held == waiting:
+            return
+        if waiting:
+            self._channel.pause_reading()
+            self._channel.held = True
+        else:
+            self._channel.held = False
+            self._channel.resume_reading()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._inner.resume_writing()
+
+    def carry(self, exchange: Exchange, data: bytes) -> None:
+        """Hand bytes of an exchange on: what they start belongs to it."""
+        token = _current.set(exchange)
+        try:
+            self._inner.data_received(data)
+        finally:
+            _current.reset(token)
+
+    def end(self, exc: Exception | None = None) -> None:
+        """Take the connection back: nothing that is written here reaches it."""
+        self._channel.detach()
+        self._inner.connection_lost(exc)

@@ -13,17 +13,14 @@ from collections import deque
 
 import httptools
 
-from updaterd.errors import MalformedError
 from updaterd.server.client_address import limit_key
-from updaterd.server.http.access import cors, refusal_headers
-from updaterd.server.port.carrier import Carrier, Channel, carry
+from updaterd.server.port.asking import ask
+from updaterd.server.port.carrier import Carriage, Carrier
 from updaterd.server.port.conformance import fault_of
 from updaterd.server.port.exchange import Exchange, Fault
 from updaterd.server.port.guard import Guard, Place, Taker
 from updaterd.server.port.heads import Heads
 from updaterd.server.port.phases import Phase, Watch
-from updaterd.server.streams.request import read_request
-from updaterd.server.streams.stream import Refusal
 
 HEAD_LIMIT = 32 << 10
 """Largest request head, in bytes (give or take one packet)."""
@@ -60,8 +57,7 @@ class FeedProtocol(asyncio.Protocol):
             self
         )
         self._peer = ""
-        self._inner: asyncio.Protocol | None = None
-        self._channel: Channel | None = None
+        self._carriage: Carriage | None = None
         # of what is read
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -96,10 +92,10 @@ class FeedProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        inner, self._inner = self._inner, None
+        carriage, self._carriage = self._carriage, None
         self._forget()
-        if inner is not None:
-            inner.connection_lost(exc)
+        if carriage is not None:
+            carriage.end(exc)
 
     def _forget(self) -> None:
         """Let go of everything that leads back here.
@@ -111,9 +107,6 @@ class FeedProtocol(asyncio.Protocol):
         self._watch.end()
         self._watch.forget()
         self._guard.speaking.discard(self)
-        if self._channel is not None:
-            self._channel.detach()
-            self._channel = None
         self._parser = self.transport = self._waiting = None
         if self._serving is not None:
             self._serving.asker = None
@@ -157,15 +150,15 @@ class FeedProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Note that the client does not read as fast as it is answered."""
         self._is_full = True
-        if self._inner is not None:
-            self._inner.pause_writing()
+        if self._carriage is not None:
+            self._carriage.pause_writing()
         self._enter_phase()
 
     def resume_writing(self) -> None:
         """Note that it has read most of it."""
         self._is_full = False
-        if self._inner is not None:
-            self._inner.resume_writing()
+        if self._carriage is not None:
+            self._carriage.resume_writing()
         self._enter_phase()
 
     # ---- what is read ----
@@ -331,19 +324,8 @@ class FeedProtocol(asyncio.Protocol):
                 self._refuse(self._last)
             else:
                 break
-        self._hold_back()
-
-    def _hold_back(self) -> None:
-        """Read no more while somebody's requests wait: they are his to send later."""
-        channel = self._channel
-        if channel is None or self._over or channel.held == bool(self._waiting):
-            return
-        if self._waiting:
-            channel.pause_reading()
-            channel.held = True
-        else:
-            channel.held = False
-            channel.resume_reading()
+        if self._carriage is not None and not self._over:
+            self._carriage.hold_back(waiting=bool(self._waiting))
 
     def _serve(self, exchange: Exchange) -> None:
         if exchange.fault is not None:
@@ -369,56 +351,33 @@ class FeedProtocol(asyncio.Protocol):
         self._feed(exchange, b"".join(parts))
 
     def _feed(self, exchange: Exchange, data: bytes) -> None:
-        if self._inner is None:
+        if self._carriage is None:
             assert self.transport is not None
-            self._inner = self._carrier.make()
-            self._channel = Channel(self.transport)
-            self._inner.connection_made(self._channel)
+            self._carriage = self._carrier.make(self.transport)
             if self._is_full:
-                self._inner.pause_writing()
+                self._carriage.pause_writing()
         if data:
-            carry(exchange, self._inner, data)
+            self._carriage.carry(exchange, data)
 
     def _take_back(self) -> None:
         """Take the connection from whoever carries its exchanges."""
-        if self._channel is not None:
-            self._channel.detach()
-            self._channel = None
-        inner, self._inner = self._inner, None
-        if inner is not None:
-            inner.connection_lost(None)
+        carriage, self._carriage = self._carriage, None
+        if carriage is not None:
+            carriage.end()
 
     def _take_over(self, exchange: Exchange, taker: Taker) -> None:
-        guard, transport = self._guard, self.transport
+        transport = self.transport
         assert transport is not None
-        try:
-            request = read_request(
-                exchange.query, exchange.headers, self._peer, guard.proxies
-            )
-        except MalformedError as error:
-            origin = dict(exchange.headers).get(b"origin", b"").decode("latin-1")
-            allow = cors(guard.options, origin)
-            self._answer(
-                self._heads.problem(400, error.code, allow, error.cause, error.do)
-            )
+        granted = ask(exchange, taker, self._guard, self._heads, self._peer)
+        if isinstance(granted, bytes):
+            self._answer(granted)
             return
-        allow = cors(guard.options, request.origin)
-        answer = taker.ask(request)
-        if isinstance(answer, Refusal):
-            only_retry = answer.as_stream
-            if only_retry is None:
-                headers = {**allow, **refusal_headers(answer)}
-                self._answer(self._heads.problem(answer.status, answer.code, headers))
-            else:
-                self._answer(self._heads.retry(only_retry, allow))
-            return
-        head = self._heads.stream(allow, old=exchange.is_old)
-        held = self._channel is not None and self._channel.held
+        held = self._carriage is not None and self._carriage.held
         self._take_back()
         self._forget()
         if held:
             transport.resume_reading()
-        taker.take(request, answer, transport, head)
+        taker.take(granted.request, granted.token, transport, granted.head)
 
     def _refuse(self, fault: Fault) -> None:
         self._answer(self._heads.problem(fault.status, fault.code, {}, fault.detail))
