@@ -126,11 +126,13 @@ def run(arguments: argparse.Namespace) -> int:
         stands = known.hold_until is not None and now < known.hold_until
         ends = until if until is not None else known.hold_until if stands else None
         reason = known.hold_reason if stands else ""
+        at = arguments.at or (known.hold_at if stands else "")
+        if at != known.hold_at and reason == f"update --to {known.hold_at}":
+            reason = ""  # it says what another command did, and that is over
         if arguments.reason is not None:
             # what a terminal in another encoding typed is kept as far as it is text
             reason = arguments.reason.encode(errors="replace").decode()
         ends = math.inf if ends is None else ends
-        at = arguments.at or (known.hold_at if stands else "")
         journal.hold(name, until=ends, reason=reason, at=at)
         if arguments.at is not None:
             journal.remember(name, next_attempt_at=now)

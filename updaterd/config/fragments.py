@@ -192,4 +192,8 @@ def _read(path: Path) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: {error}") from error
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}",
+            do="make the file, name another by --config, or make it readable; then "
+            "`updaterd config check`",
+        ) from error

@@ -196,10 +196,14 @@ def chosen(
     if daemon:
         config = of_daemon(daemon)
         if config is None:
-            raise ConfigError(
+            error = ConfigError(
                 f"no daemon {daemon!r:.80} is configured here",
-                do=f"there are: {', '.join(daemons()) or 'none'}",
+                do=f"name one of {known}"
+                if (known := ", ".join(daemons()))
+                else "leave --daemon out: this machine has none beside its own",
             )
+            error.means = "nothing was done"
+            raise error
         return config
     if "CONFIGURATION_DIRECTORY" in os.environ:
         return None

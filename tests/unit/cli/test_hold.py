@@ -146,3 +146,15 @@ def test_hold_that_is_over_lends_nothing_to_the_next(machine, capsys):
 
     assert "you say `updaterd unhold`\n" in hold(machine, capsys, "acme")
     assert {"until": None, "reason": "", "at": None} == machine.product_status()["hold"]
+
+
+def test_another_release_to_stay_at_does_not_keep_the_word_of_another_command(
+    machine, capsys
+):
+    connection = open_state(machine.root / "state" / "state.db")
+    Journal(connection).hold("acme", reason="update --to 1.0.0", at="1.0.0")
+    connection.close()
+
+    assert "on hold at 1.1.0 until you say `updaterd unhold`\n" in hold(
+        machine, capsys, "acme", "--at", "1.1.0"
+    )

@@ -11,6 +11,7 @@ import pytest
 from fakes.machine import Machine, cli
 
 from updaterd.cli.desktop import why
+from updaterd.cli.parts import page
 from updaterd.core import secrecy
 from updaterd.store.journal import Journal, Note, Release
 from updaterd.store.schema import open_state
@@ -51,7 +52,7 @@ def write(machine, **facts):
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        ({}, ["acme is not installed", "not running", "systemctl start"]),
+        ({}, ["acme is not installed", "not running", "updaterd run --config"]),
         (
             {"hold_until": 9e18, "hold_reason": "travelling"},
             ["on hold", "travelling", "updaterd unhold acme"],
@@ -68,6 +69,20 @@ def test_why_is_three_lines(machine, facts, words):
 
     assert len(lines) == 3
     assert all(word in line for word, line in zip(words, lines, strict=True)), lines
+
+
+def test_a_product_that_nobody_looked_at_has_no_finding(machine):
+    (_, cause, _) = machine("why", "acme").stdout.splitlines()
+
+    assert cause == "the daemon is not running"
+
+
+def test_a_removal_is_shown_as_one():
+    row = {"trigger": "remove", "state": "SKIPPED", "from_version": "1.0.0",
+           "version": "1.0.0", "bytes_fetched": 0, "bytes_planned": 0,
+           "reason": "1.0.0: removed by hand"}  # fmt: skip
+
+    assert page.outcome(row) == "removed: 1.0.0"
 
 
 def ready(**changes):

@@ -2,11 +2,13 @@
 """`updaterd why`: decision, cause, and what to do, a line each."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from updaterd.cli.parts.options import (
     add_machine_options,
     chosen_products,
+    directories_from,
     settings_from,
     wall_clock,
 )
@@ -24,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the three lines."""
+    from updaterd import config
     from updaterd.cli.parts.looking import look
     from updaterd.core.text import printable
 
@@ -31,13 +34,19 @@ def run(arguments: argparse.Namespace) -> int:
     (name,) = chosen_products(settings, arguments.product)
     document = look(settings, wall_clock())
     product = next(p for p in document["products"] if p["name"] == name)
-    for line in answer(document, product):
+    start = config.starting(Path(directories_from(arguments).config))
+    for line in answer(document, product, start=start):
         print(printable(line))
     return 0
 
 
-def answer(document: dict[str, Any], product: dict[str, Any]) -> tuple[str, str, str]:
-    """Return decision, cause and what to do.
+def answer(
+    document: dict[str, Any],
+    product: dict[str, Any],
+    *,
+    start: str = "systemctl start updaterd",
+) -> tuple[str, str, str]:
+    """Return decision, cause and what to do; `start` is what starts the daemon.
 
     What is wrong with the machine comes before what was decided: while it lasts,
     nothing that was decided is done.
@@ -77,8 +86,9 @@ def answer(document: dict[str, Any], product: dict[str, Any]) -> tuple[str, str,
     if not document["daemon"]["running"]:
         return (
             f"{_stays(product)}: nobody looks for updates",
-            f"the daemon is not running; when it last looked: {cause}",
-            "start it: `systemctl start updaterd`",
+            "the daemon is not running"
+            + (f"; what it found when it last looked: {cause}" if code else ""),
+            f"start it: `{start}`",
         )
     return f"{_stays(product)} ({code or 'not checked yet'})", cause, remedy
 

@@ -153,8 +153,13 @@ def _product(product: dict[str, Any], now: float) -> list[str]:
             "last",
             f"{outcome(product['last'])}, {_ago(product['last']['ended_at'], now)}",
         )
-    if product["next_attempt_at"]:
-        add("next", f"attempt {_ago(product['next_attempt_at'], now)}")
+    from datetime import datetime
+
+    again = product["next_attempt_at"]
+    if again and datetime.fromisoformat(again).timestamp() > now:
+        add("next", f"attempt {_ago(again, now)}")
+    elif again and not product["hold"]:
+        add("next", "attempt is due")
     return lines
 
 
@@ -181,6 +186,8 @@ def outcome(deployment: dict[str, Any]) -> str:
     if deployment["trigger"] == "rollback" and deployment["state"] == "INSTALLED":
         ended = "rolled back by hand"
     line = f"{ended}: {came_from} -> {deployment['version']}"
+    if deployment["trigger"] == "remove" and deployment["state"] == "SKIPPED":
+        return f"removed: {came_from}"
     if deployment["bytes_fetched"] or deployment["bytes_planned"]:
         line += f", {format_bytes(deployment['bytes_fetched'])} fetched"
         if deployment["bytes_full"]:

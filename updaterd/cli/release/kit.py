@@ -2,6 +2,7 @@
 """`updaterd release kit`: what brings an application to a machine in one step."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from updaterd.cli.release.parts import opening, options
@@ -58,7 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     forms = tuple(arguments.form.split(","))
     if unknown := set(forms) - set(making.FORMS):
-        print(f"--form: {min(unknown)!r:.40} is none of {', '.join(making.FORMS)}")
+        known = ", ".join(making.FORMS)
+        print(
+            f"updaterd release kit: --form: {min(unknown)!r:.40} is none of {known}",
+            file=sys.stderr,
+        )
         return EXIT_USAGE
     workspace = opening.workspace(arguments)
     bootstrap = (workspace.metadata / layout.role_file("root", 1)).read_bytes()

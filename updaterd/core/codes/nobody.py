@@ -24,20 +24,21 @@ splay: this machine's splay within the rollout's spread is not over | nothing
 held: a hold stops it | `updaterd unhold`, or wait
 outside_window: it waits for the maintenance window | nothing
 metered: the network is metered, and the download is large
-  | nothing; another network, `download.metered`, or `updaterd update --now`
+  | nothing; another network, `download.metered`, or `updaterd update PRODUCT --now`
 on_battery: the machine runs on battery
-  | nothing; plug it in, or `updaterd update --now`
+  | nothing; plug it in, or `updaterd update PRODUCT --now`
 waits_for_request: a release is ready, and is activated when the application is started
-  anew or asks for it | start it by `updaterd-launch`, or `updaterd update --now`
+  anew or asks for it
+  | start it by `updaterd-launch`, or `updaterd update PRODUCT --now`
 waits_for_exit: a release is ready, and is activated when the application has ended
-  | end the application, or `updaterd update --now`
+  | end the application, or `updaterd update PRODUCT --now`
 waits_for_window: a release is ready, and is activated in the maintenance window
-  | nothing, or `updaterd update --now`
+  | nothing, or `updaterd update PRODUCT --now`
 postponed: a release is ready, and somebody asked to wait | nothing: it has an end
 inhibited: a release is ready, and the application asks to wait
   | nothing: at most until `schedule.max_deferral` is over
 blocked: the release failed or was rolled back here
-  | wait for a newer release, or `updaterd update --retry`
+  | wait for a newer release, or `updaterd update PRODUCT --retry`
 system_stopping: the machine, or updaterd, was stopped during a trial
   | nothing: the trial is repeated at the next start
 removed: a person removed the product from this machine

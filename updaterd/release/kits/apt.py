@@ -21,6 +21,7 @@ from updaterd.release.kits.description import KitError
 
 _MAGIC = b"!<arch>\n"
 KEY = "archive-key.asc"
+_UNCHANGED = "what machines find in the apt repository is as it was"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +47,17 @@ def control(path: Path) -> str:
     """Return the fields of a package (deb(5)).
 
     Raises:
-        KitError: it is no package.
+        KitError: it cannot be read.
+        _no_package: it is none.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise KitError(
+            f"{path} cannot be read: {error.strerror}",
+            "give the package's file",
+            means=_UNCHANGED,
+        ) from error
     at = len(_MAGIC)
     try:
         while data.startswith(_MAGIC) and at + 60 <= len(data):
@@ -62,8 +71,14 @@ def control(path: Path) -> str:
                             return file.read().decode().rstrip("\n") + "\n"
             at += 60 + size + size % 2
     except (ValueError, tarfile.TarError) as error:
-        raise KitError(f"{path} is no Debian package: {error}") from error
-    raise KitError(f"{path} is no Debian package")
+        raise _no_package(path, f": {error}") from error
+    raise _no_package(path)
+
+
+def _no_package(path: Path, why: str = "") -> KitError:
+    return KitError(
+        f"{path} is no Debian package{why}", "give a .deb", means=_UNCHANGED
+    )
 
 
 def _field(text: str, name: str) -> str:
@@ -100,22 +115,21 @@ def write(archive: Archive, packages: Iterable[Path], out: Path) -> list[Path]:
         folder = f"main/binary-{arch}"
         indexes[f"{folder}/Packages"] = text
         indexes[f"{folder}/Packages.gz"] = gzip.compress(text, mtime=0)
+    release = _release(archive, sorted(arches or {"amd64"}), indexes)
+    signed = _gpg(archive.key, "--clearsign", release)
+    detached = _gpg(archive.key, "--armor", release, "--detach-sign")
+    public = _gpg(archive.key, "--armor", b"", "--export", archive.key)
     for name, data in indexes.items():
         path = suite / name
         durable.make_dir(path.parent / "by-hash/SHA256")
         digest = hashlib.sha256(data).hexdigest()
         durable.publish_file(path.parent / "by-hash/SHA256" / digest, data)
         durable.publish_file(path, data)
-    release = _release(archive, sorted(arches or {"amd64"}), indexes)
-    signed = _gpg(archive.key, "--clearsign", release)
-    public = _gpg(archive.key, "--armor", b"", "--export", archive.key)
     source = _source(archive, public.decode())
     durable.publish_file(out / KEY, public)
     durable.publish_file(out / f"{archive.suite}.sources", source.encode())
     durable.publish_file(suite / "Release", release)
-    durable.publish_file(
-        suite / "Release.gpg", _gpg(archive.key, "--armor", release, "--detach-sign")
-    )
+    durable.publish_file(suite / "Release.gpg", detached)
     durable.publish_file(suite / "InRelease", signed)
     return [*(suite / name for name in indexes), suite / "InRelease"]
 
@@ -174,9 +188,16 @@ def _gpg(key: str, how: str, data: bytes, *more: str) -> bytes:
         )
     except OSError as error:
         raise KitError(
-            f"an apt repository is signed by gpg: {error}", "install gnupg"
+            f"an apt repository is signed by gpg: {error}",
+            "install gnupg",
+            means=_UNCHANGED,
         ) from error
     if done.returncode != 0 or not done.stdout:
         text = done.stderr.decode(errors="replace").strip()
-        raise KitError(f"gpg did not sign: {text[-300:]}", f"does it have {key}?")
+        raise KitError(
+            f"gpg did not sign: {'; '.join(text.splitlines())[-300:]}",
+            f"name a key that `gpg --list-secret-keys` shows in place of {key}, or "
+            "make one (docs/kits.md)",
+            means=_UNCHANGED,
+        )
     return done.stdout

@@ -36,10 +36,12 @@ class KitError(BrokenError):
 
     code = "kit"
 
-    def __init__(self, cause: str, do: str = "") -> None:
+    def __init__(
+        self, cause: str, do: str = "", *, means: str = "no kit was written"
+    ) -> None:
         super().__init__(
             cause,
-            means="no kit was written",
+            means=means,
             do=do or "correct the file (docs/kits.md)",
         )
 
@@ -114,7 +116,12 @@ def describe(path: Path, product: str, bootstrap: bytes) -> Kit:
     """
     try:
         document = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise KitError(
+            f"cannot read {path}: {error.strerror}",
+            "write it (docs/kits.md has one), or name another file by --kit",
+        ) from error
+    except ValueError as error:
         raise KitError(f"cannot read {path}: {error}") from error
     mistakes: list[str] = []
     kit = Table(document.pop("kit", None), "kit", mistakes)
