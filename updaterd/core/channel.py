@@ -194,7 +194,9 @@ def _offer(item: Fields) -> Offer:
             permille=rollout.integer("permille", high=EVERYBODY),
             salt=rollout.text("salt"),
             window_s=rollout.integer("window_s", high=MAX_SPREAD_S),
-            tags=rollout.texts("tags", most=MAX_TAGS),
+            tags=tuple(
+                check_name("tag", tag) for tag in rollout.texts("tags", most=MAX_TAGS)
+            ),
         ),
     )
 

@@ -17,8 +17,9 @@ nothing.
 
 from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields
+from updaterd.core.names import check_name
 from updaterd.core.rollout import EVERYBODY
-from updaterd.core.units import format_duration
+from updaterd.core.units import LATEST, format_duration
 from updaterd.errors import MalformedError
 
 MAX_STEPS = 16
@@ -121,9 +122,11 @@ def read(item: Fields) -> Pace:
         MalformedError: it makes no sense, or some machines' turn would never come.
     """
     pace = Pace(
-        published_at=item.integer("published_at"),
+        published_at=item.integer("published_at", high=LATEST),
         steps=tuple(Step(*row) for row in item.pairs("steps", most=MAX_STEPS)),
-        first=item.texts("first", most=MAX_FIRST),
+        first=tuple(
+            check_name("tag", tag) for tag in item.texts("first", most=MAX_FIRST)
+        ),
     )
     if fault := fault_of(pace.steps):
         raise MalformedError(f"{item.where}: {fault}")

@@ -10,6 +10,7 @@ channel is paused.
 from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields
 from updaterd.core.names import check_name, check_version
+from updaterd.core.units import LATEST
 from updaterd.errors import MalformedError
 
 RUNNING, HALTED, DONE, BY_HAND = "running", "halted", "done", "by_hand"
@@ -165,7 +166,7 @@ def parse(item: Fields) -> Plan:
         halt=limits,
         state=item.text("state", longest=32),
         step=item.integer("step", high=len(steps) - 1),
-        since=item.integer("since"),
+        since=item.integer("since", high=LATEST),
         reason=reason,
     )
 

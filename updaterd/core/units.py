@@ -25,6 +25,9 @@ _BYTES = {
 }  # fmt: skip
 _PART = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([A-Za-z]*)", re.ASCII)
 
+LATEST = 250_000_000_000
+"""Unix seconds, in the year 9892: a later time could not be shown to anybody."""
+
 
 def parse_duration(text: str) -> float:
     """Return seconds; parts add up ("1h 30min"), a bare number is seconds.

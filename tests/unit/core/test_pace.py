@@ -115,6 +115,18 @@ def test_a_lower_cohort_never_comes_later(pace, one, other):
 
 
 @pytest.mark.parametrize(
+    "forged",
+    [{"first": ["\x1b[2J"]}, {"first": ["a b"]}, {"published_at": 2**52}],
+)
+def test_a_pace_that_would_write_the_screen_of_who_signs_it_is_refused(forged):
+    """The file of a release comes from its builder to who has the key."""
+    item = {"published_at": 1, "steps": [[1000, 1]], "first": ["staff"]}
+    assert paces.read(Fields(item, "pace")).first == ("staff",)
+    with pytest.raises(MalformedError):
+        paces.read(Fields(item | forged, "pace"))
+
+
+@pytest.mark.parametrize(
     "steps",
     [
         [],

@@ -161,6 +161,9 @@ def _parsed(raw: bytes, where: str) -> tuple[Metadata[Any], TargetFile, ChannelP
         target.verify_length_and_hashes(encode(custom))
     except (MalformedError, RepositoryError) as error:
         raise _refused(where, "no machine would take what it says") from error
+    # who signs must have seen all of it, whatever other updaterds make of the rest
+    if pointer.as_custom() != custom or set(target.unrecognized_fields) != {"custom"}:
+        raise _refused(where, "it says what this updaterd does not know")
     if path != layout.channel(pointer.product, pointer.channel):
         raise _refused(where, f"it says {path} of {pointer.product}/{pointer.channel}")
     return metadata, target, pointer

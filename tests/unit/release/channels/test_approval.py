@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a channel needs two keys, one proposes, another approves, on two machines."""
 
+import hashlib
 import json
 import shutil
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from fakes.trees import make_tree
 from tuf.api.metadata import Metadata
 
 from updaterd import cli
+from updaterd.core.json_fields import encode
 from updaterd.errors import TransientError
 from updaterd.release import order
 from updaterd.release.workspace import Workspace
@@ -168,16 +170,98 @@ def test_what_was_proposed_before_another_change_is_refused(desks):
         )
 
 
-def test_a_proposal_for_a_later_state_is_not_signed_ahead(desks):
-    """Who holds it back could publish it when it is no longer what anybody wants."""
+def forge(desks, change):
+    """Propose 1.1.0 and more, validly signed by a thief of the one key."""
     desks.propose("1.1.0")
     repository = order.open_repository(Workspace(desks.ops), datetime.now(UTC))
     metadata = Metadata.from_bytes(desks.file.read_bytes())
-    metadata.signed.version += 1
+    change(metadata.signed)
+    for target in metadata.signed.targets.values():
+        data = encode(target.unrecognized_fields["custom"])
+        target.length = len(data)
+        target.hashes = {"sha256": hashlib.sha256(data).hexdigest()}
     metadata.signatures.clear()
     repository.sign("acme.stable", metadata, enough=False)
     assert metadata.signatures
     desks.file.write_bytes(repository.encoded(metadata))
+
+
+def _forged(signed):
+    (target,) = signed.targets.values()
+    return target.unrecognized_fields["custom"]
+
+
+def _at_first(signed):
+    return _forged(signed)["releases"][0]
+
+
+HIDDEN = {
+    "for newer machines": lambda signed: _forged(signed).update(everybody="now"),
+    "in a rollout": lambda signed: _at_first(signed)["rollout"].update(more=1),
+    "an urgency": lambda signed: _at_first(signed).update(urgency="Critical"),
+    "beside the pointer": lambda signed: next(
+        iter(signed.targets.values())
+    ).unrecognized_fields.update(custom2={}),
+}
+
+
+@pytest.mark.parametrize("change", HIDDEN.values(), ids=HIDDEN.keys())
+def test_what_nobody_is_shown_is_not_signed(desks, change):
+    forge(desks, change)
+    call = ("approve", desks.file, "--yes", "--no-announce")
+    code = code_of(desks, lambda *w, **m: desks(desks.second, *w, **m), *call)
+    assert code == "proposal_refused"
+
+
+SCREEN = "\x1b[2J\x1b[Hacme/stable: active\r\n  1.0.0 (seq 1)"
+PLAN = {
+    "version": "1.1.0", "step": 0, "since": 1_800_000_000, "reason": "",
+    "steps": [{"permille": 1000, "dwell_s": 0, "min_reports": 1}],
+    "halt": {"failed_permille": 10, "silent_permille": 1000, "confidence": 950},
+}  # fmt: skip
+PAINTED = {
+    "a tag": lambda signed: _at_first(signed)["rollout"].update(tags=[SCREEN]),
+    "a pace": lambda signed: _at_first(signed).update(
+        pace={"published_at": 1, "steps": [[1000, 1]], "first": [SCREEN]}
+    ),
+    "a time that cannot be shown": lambda signed: _at_first(signed).update(
+        pace={"published_at": 2**52, "steps": [[1000, 1]]}
+    ),
+    "a plan that began when it cannot be shown": lambda signed: _forged(signed).update(
+        plan={**PLAN, "state": "running", "since": 2**52}
+    ),
+}
+
+
+@pytest.mark.parametrize("change", PAINTED.values(), ids=PAINTED.keys())
+def test_what_cannot_be_shown_is_not_signed(desks, change):
+    forge(desks, change)
+    call = ("approve", desks.file, "--yes", "--no-announce")
+    code = code_of(desks, lambda *w, **m: desks(desks.second, *w, **m), *call)
+    assert code == "proposal_refused"
+
+
+def test_a_proposal_does_not_write_the_screen_of_who_is_to_sign_it(desks):
+    """Texts that clear the screen, and show another proposal in its place."""
+
+    def paint(signed):
+        _at_first(signed)["rollout"].update(salt=SCREEN)
+        _forged(signed)["plan"] = {**PLAN, "state": SCREEN[:32]}
+
+    forge(desks, paint)
+    said = desks.approve(desks.second)
+    assert "\x1b" not in said
+    assert "drawn by another lot" in said
+    assert said.count("x1b[2J") == 2
+
+
+def test_a_proposal_for_a_later_state_is_not_signed_ahead(desks):
+    """Who holds it back could publish it when it is no longer what anybody wants."""
+
+    def later(signed):
+        signed.version += 1
+
+    forge(desks, later)
     call = ("approve", desks.file, "--yes", "--no-announce")
     code = code_of(desks, lambda *w, **m: desks(desks.second, *w, **m), *call)
     assert code == "proposal_outdated"

@@ -56,7 +56,14 @@ def show_notes(arguments: argparse.Namespace, *changes: "Steered") -> None:
 
 
 def show_channel(pointer: "ChannelPointer") -> None:
-    """Print what a channel offers."""
+    """Print what a channel offers.
+
+    Whoever has a key of the channel chose its texts: none of them writes the screen
+    of who reads it, perhaps to sign it.
+    """
+    from updaterd.core.rollout import salt_of
+    from updaterd.core.text import printable
+
     state = "paused" if pointer.paused else "active"
     if pointer.paused and pointer.reason:
         state += f" ({pointer.reason})"
@@ -70,10 +77,13 @@ def show_channel(pointer: "ChannelPointer") -> None:
             urgent += f", over seq {offer.from_seq_min} or later"
         whose = f" for {', '.join(offer.platforms)}" if offer.platforms else ""
         tagged = f" and those tagged {', '.join(rollout.tags)}" if rollout.tags else ""
-        print(
+        line = (
             f"  {offer.version} (seq {offer.seq}): {rollout.permille} of 1000 machines"
             f"{tagged}{whose}{window}{urgent}"
         )
+        print(printable(line))
+        if rollout.salt != salt_of(pointer.product, offer.version, offer.seq):
+            print(printable(f"    drawn by another lot than others: {rollout.salt!r}"))
         if offer.pace is not None:
             print(f"    pace: {pace(offer.pace)}")
     show_stones(pointer)
@@ -84,40 +94,43 @@ def show_channel(pointer: "ChannelPointer") -> None:
 
 def pace(signed: "Pace") -> str:
     """Return a pace and its time, in a few words."""
+    return f"{signed}, from {_moment(signed.published_at)} on"
+
+
+def _moment(seconds: int) -> str:
+    """Return a time, for a person."""
     from datetime import UTC, datetime
 
-    at = datetime.fromtimestamp(signed.published_at, UTC)
-    return f"{signed}, from {at:%Y-%m-%d %H:%M} UTC on"
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def show_plan(pointer: "ChannelPointer") -> None:
     """Print how the newest release is rolled out, and where that stands."""
-    from datetime import UTC, datetime
-
     from updaterd.core.plan import BY_HAND, RUNNING, described, reach_of
     from updaterd.core.text import printable
 
     plan = pointer.plan
     if plan is None:
         return
-    since = datetime.fromtimestamp(plan.since, UTC)
+    since = _moment(plan.since)
     print(f"  plan of {plan.version}: {described(plan.steps)}")
     if plan.state == RUNNING:
-        over = datetime.fromtimestamp(plan.since + plan.now_at.dwell_s, UTC)
+        over = _moment(plan.since + plan.now_at.dwell_s)
         print(
             f"    step {plan.step + 1} of {len(plan.steps)}, {reach_of(plan.now_at)}: "
-            f"since {since:%Y-%m-%d %H:%M} UTC, {plan.now_at.min_reports} machines "
+            f"since {since}, {plan.now_at.min_reports} machines "
             "have to tell how it ended"
         )
         after = "the end" if plan.is_last else "the next step"
-        print(f"    {after}: {over:%Y-%m-%d %H:%M} UTC at the earliest")
+        print(f"    {after}: {over} at the earliest")
     else:
-        since_text = f"since {since:%Y-%m-%d %H:%M} UTC"
+        since_text = f"since {since}"
         reason = printable(plan.reason)
         if plan.state == BY_HAND:
             print(f"    {reason} {since_text}: `release watch` leaves it alone")
         else:
-            print(f"    {plan.state} {since_text}{reason and ': '}{reason}")
+            state = printable(plan.state)
+            print(f"    {state} {since_text}{reason and ': '}{reason}")
 
 
 def can_draw() -> bool:
