@@ -135,6 +135,7 @@ def test_two_servers_on_one_embedded_log_are_refused(start_feed, tmp_path):
     feed = start_feed()
     said = refused("--port", "0", "--state", feed.state)
     assert "another updaterd process" in said
+    assert "--state of its own" in said
     log = f"sqlite://{feed.state / 'feed.db'}"
     said = refused("--port", "0", "--state", tmp_path / "other", "--log", log)
     assert "another updaterd process" in said

@@ -21,7 +21,7 @@ BLOB = f"/repo/blobs/sha256/ab/{'ab' * 32}"
 
 REFUSED = {
     "a filter that is no name": ("GET", EVENTS + "?product=a/b", {}, 400, "bad_name"),
-    "a query that is none": ("GET", EVENTS + "?%FF", {}, 400, "malformed"),
+    "a query that is none": ("GET", EVENTS + "?%FF", {}, 400, "bad_query"),
     "a stream as JSON": (
         "GET", EVENTS, {"Accept": "application/json"}, 406, "not_acceptable"
     ),

@@ -147,7 +147,7 @@ async def test_filter_that_is_no_name_is_refused(shared_feed, query):
     """400 with a code, not a stream that never matches."""
     async with Reader(shared_feed.url, query) as reader:
         assert reader.status == 400
-        assert json.loads(await reader.body())["code"] in {"bad_name", "malformed"}
+        assert json.loads(await reader.body())["code"] in {"bad_name", "bad_query"}
 
 
 async def test_joins_between_publishes_miss_nothing_and_repeat_nothing(shared_feed):

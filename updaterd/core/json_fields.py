@@ -159,9 +159,9 @@ class Fields:
         if not isinstance(value, kind) or (
             isinstance(value, bool) and kind is not bool
         ):
-            actual = "missing" if value is None else f"a {type(value).__name__}"
+            actual = "missing" if value is None else _a(type(value))
             raise MalformedError(
-                f"{self.where}: {name!r} must be a {kind.__name__}, it is {actual}"
+                f"{self.where}: {name!r} must be {_a(kind)}, it is {actual}"
             )
         return value
 
@@ -293,3 +293,7 @@ def encode(document: object) -> bytes:
         document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )
     return text.encode() + b"\n"
+
+
+def _a(kind: type) -> str:
+    return f"{'an' if kind is int else 'a'} {kind.__name__}"

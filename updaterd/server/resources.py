@@ -23,6 +23,7 @@ from updaterd.system.locks import hold
 _ADOPTED = 3  # where systemd's descriptors begin
 _DEAD_PEER_MS = 60_000
 _SPARE_FILES = 256
+_TAKEN = "give this server a --state of its own, or stop the one that has that"
 _LEAST_DOWNLOADS = 64
 
 log = get()
@@ -123,7 +124,7 @@ def lock_embedded(event_log: EventLog) -> Iterator[None]:
             path = file.with_name(f"{file.name}.lock")
             try:
                 held.enter_context(
-                    hold(path, subject=f"the event log {event_log.file}")
+                    hold(path, subject=f"the event log {event_log.file}", do=_TAKEN)
                 )
             except OSError as error:
                 raise BrokenError(
@@ -149,7 +150,9 @@ def lock_reports(options: Options) -> Iterator[None]:
     path = file.with_name(f"{file.name}.lock")
     with ExitStack() as held:
         try:
-            held.enter_context(hold(path, subject=f"the store of reports {file}"))
+            held.enter_context(
+                hold(path, subject=f"the store of reports {file}", do=_TAKEN)
+            )
         except OSError as error:
             raise BrokenError(
                 f"cannot write {path}: {error}",

@@ -27,7 +27,13 @@ class BusyError(TransientError):
 
 
 @contextmanager
-def hold(path: Path, *, subject: str, wait: bool = False) -> Iterator[None]:
+def hold(
+    path: Path,
+    *,
+    subject: str,
+    wait: bool = False,
+    do: str = "wait for it to end; `updaterd status` tells what it does",
+) -> Iterator[None]:
     """Hold the lock at `path` while the block runs.
 
     Args:
@@ -35,6 +41,7 @@ def hold(path: Path, *, subject: str, wait: bool = False) -> Iterator[None]:
             who may open it, if only to read, may lock it.
         subject: what is locked, for the message ("product acme").
         wait: wait for the holder to end instead of failing.
+        do: what a person does about it otherwise.
 
     Raises:
         BusyError: another process holds it, and `wait` is false.
@@ -51,7 +58,7 @@ def hold(path: Path, *, subject: str, wait: bool = False) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:
             raise BusyError(
                 f"another updaterd process is at work on {subject}",
-                do="wait for it to end; `updaterd status` tells what it does",
+                do=do,
             ) from error
         yield
     finally:

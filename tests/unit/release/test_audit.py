@@ -116,3 +116,9 @@ def test_a_power_cut_in_the_middle_of_a_line_costs_that_line_only(log, capsys):
     assert log.read_bytes().startswith(whole)
     assert verify(log, capsys)[0] == 0
     assert lines_of(log)[-1]["act"] == "pause"
+
+
+def test_a_number_of_lines_that_shows_nothing_is_wrong_usage(log):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["release", "audit", "--limit", "-3", "--repo", str(log.parent)])
+    assert left.value.code == 2

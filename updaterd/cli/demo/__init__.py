@@ -44,10 +44,11 @@ def _machines(text: str) -> int:
     Raises:
         ArgumentTypeError: none, or more than one computer bears.
     """
-    count = int(text)
-    if not 1 <= count <= _MOST_MACHINES:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 to {_MOST_MACHINES}")
-    return count
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_MACHINES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r:.40} is no number from 1 to {_MOST_MACHINES}"
+        )
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

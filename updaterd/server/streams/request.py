@@ -143,4 +143,6 @@ def _fields(query: bytes) -> list[tuple[str, str]]:
             max_num_fields=MAX_FIELDS,
         )
     except ValueError as error:
-        raise MalformedError(f"the query cannot be read: {error}") from error
+        raise MalformedError(
+            f"the query cannot be read: {error}", code="bad_query"
+        ) from error

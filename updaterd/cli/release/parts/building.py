@@ -48,9 +48,10 @@ def build(
 def _show(added: "Added", done: str) -> None:
     manifest = added.manifest
     word = done if added.fresh else "already released:"
+    count = len(manifest.files)
     print(
         f"{word} {manifest.product} {manifest.version} (seq {manifest.seq}, "
-        f"{manifest.platform}): {len(manifest.files)} files, "
+        f"{manifest.platform}): {count} {'file' if count == 1 else 'files'}, "
         f"{manifest.full.length:,} bytes full"
     )
     for edge in manifest.deltas:

@@ -26,7 +26,11 @@ def configure(commands: options.Subcommands) -> None:
     )
     audit.add_argument("--product", metavar="NAME", help="only this product")
     audit.add_argument(
-        "--limit", type=int, default=20, metavar="N", help="lines (default: 20)"
+        "--limit",
+        type=options.number(1, 1_000_000),
+        default=20,
+        metavar="N",
+        help="lines (default: 20)",
     )
     options.add_workspace(audit)
 
