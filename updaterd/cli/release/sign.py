@@ -6,7 +6,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from updaterd.cli.release.parts import files, handover, opening, options, output
+from updaterd.cli.release.parts import (
+    confirming,
+    files,
+    handover,
+    opening,
+    options,
+    output,
+)
 
 if TYPE_CHECKING:
     from updaterd.release.handover.file import ReleaseFile
@@ -76,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             seq=arguments.seq,
         )
         _show(arguments, release, proposal)
-        if not arguments.yes and not _confirmed():
+        if not arguments.yes and not confirming.is_confirmed():
             return 1
         roles = signing.sign(
             proposal,
@@ -118,31 +125,6 @@ def _newest(
         folder = state.Folder(workspace.public)
         known.append(state.look(folder, trusted, release.product, now=now, is_old=True))
     return max(known, key=lambda item: item.place)
-
-
-def _confirmed() -> bool:
-    """Tell whether a person wants it signed.
-
-    Raises:
-        BrokenError: nobody is there.
-    """
-    if not sys.stdin.isatty():
-        from updaterd.errors import BrokenError
-
-        raise BrokenError(
-            "nobody is there to confirm what is signed",
-            means="nothing was signed",
-            do="read it, then use --yes",
-            code="not_confirmed",
-        )
-    try:
-        print("sign this? [yes/no] ", end="", file=sys.stderr, flush=True)
-        reply = input()
-    except EOFError:  # Ctrl-D
-        reply = ""
-    if reply != "yes":
-        print("\nnot signed", file=sys.stderr)
-    return reply == "yes"
 
 
 def _show(

@@ -5,12 +5,8 @@ import argparse
 from itertools import groupby
 from pathlib import Path
 
-from updaterd.cli.release.parts import (
-    fleet,
-    opening,
-    options,
-    output,
-)
+from updaterd.cli.release.parts import opening, options, output
+from updaterd.cli.release.parts.rollouts import fleet
 from updaterd.core import layout
 
 

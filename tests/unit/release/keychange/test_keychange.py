@@ -311,7 +311,7 @@ def test_who_does_not_say_yes_signs_nothing(
 ):
     """Ctrl-D too; the file is as it was."""
 
-    def said(_prompt):
+    def said():
         if isinstance(answer, EOFError):
             raise answer
         return answer

@@ -2,10 +2,10 @@
 """`updaterd release keys sign`: sign an exported file, anywhere."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from updaterd.cli.release.parts import (
+    confirming,
     options,
     passphrases,
 )
@@ -34,24 +34,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         BrokenError: nobody confirmed it, or the key has no say in it.
     """
-    from updaterd.errors import BrokenError
     from updaterd.release.keychange import offline
 
     print("\n".join(offline.describe(arguments.file)))
-    if not arguments.yes:
-        if not sys.stdin.isatty():
-            raise BrokenError(
-                "there is no terminal on which a person could confirm the signature",
-                do="read it, then use --yes",
-                code="not_confirmed",
-            )
-        try:
-            answer = input("sign this? [yes/no] ")
-        except EOFError:  # Ctrl-D
-            answer = ""
-        if answer != "yes":
-            print("\nnot signed", file=sys.stderr)
-            return 1
+    if not (arguments.yes or confirming.is_confirmed()):
+        return 1
     offline.sign(arguments.file, arguments.key, passphrases.passphrase(arguments))
     print(f"signed {arguments.file} with {arguments.key.name}")
     return 0

@@ -2,11 +2,11 @@
 """`updaterd release approve`: sign a channel's change that somebody else proposed."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
+    confirming,
     delivery,
     feed,
     opening,
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         output.show_channel(proposal.pointer)
         _show_signers(proposal, [repository.key_name(k) for k in _keys(proposal)])
         if proposal.missing:
-            if not _is_confirmed(arguments):
+            if not (arguments.yes or confirming.is_confirmed()):
                 return 1
             names = approval.approve(proposal, repository, workspace.keyring)
             if names:
@@ -108,29 +108,3 @@ def _show_signers(proposal: "Proposal", names: list[str]) -> None:
         f"signed by {', '.join(names)}: {len(names)} of {proposal.threshold}; expires "
         f"{proposal.metadata.signed.expires:%Y-%m-%d}"
     )
-
-
-def _is_confirmed(arguments: argparse.Namespace) -> bool:
-    """Ask whether it is to be signed.
-
-    Raises:
-        BrokenError: there is nobody to ask.
-    """
-    from updaterd.errors import BrokenError
-
-    if arguments.yes:
-        return True
-    if not sys.stdin.isatty():
-        raise BrokenError(
-            "there is no terminal on which a person could confirm the signature",
-            means="nothing was signed",
-            do="read what is proposed, then use --yes",
-            code="not_confirmed",
-        )
-    try:
-        reply = input("sign this? [yes/no] ")
-    except EOFError:  # Ctrl-D
-        reply = ""
-    if reply != "yes":
-        print("\nnot signed", file=sys.stderr)
-    return reply == "yes"

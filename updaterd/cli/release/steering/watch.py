@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from updaterd.cli.release.parts import feed, opening, options, output, watching
+from updaterd.cli.release.parts import feed, opening, options, output
 from updaterd.cli.release.parts import steering as steer
+from updaterd.cli.release.parts.rollouts import watching
 
 if TYPE_CHECKING:
-    from updaterd.cli.release.parts.watched import Watched
+    from updaterd.cli.release.parts.rollouts.watched import Watched
 
 MORE = """\
 Reads what machines reported, and for each channel whose newest release has a plan

@@ -6,7 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from updaterd.cli.release.parts import output, watching
+from updaterd.cli.release.parts import output
+from updaterd.cli.release.parts.rollouts import watching
 
 if TYPE_CHECKING:
     from updaterd.release.fleet import Channel

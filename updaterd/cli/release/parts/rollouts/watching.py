@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from updaterd.cli.release.parts import acts, delivery, feed, opening, output
-from updaterd.cli.release.parts.watched import Watched
+from updaterd.cli.release.parts.rollouts.watched import Watched
 from updaterd.core import layout
 from updaterd.core.plan import RUNNING
 from updaterd.core.watching import Action, Evidence, Verdict, judge
