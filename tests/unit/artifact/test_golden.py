@@ -234,9 +234,22 @@ def make(base: Path) -> None:
     make_delta5(base / "prose")
 
 
-def make_delta2(base: Path) -> None:
-    from hashlib import sha256
+def record(name, codec, data, old, new, **parts) -> None:
+    """Write the row of a bundle into facts.json."""
+    facts = json.loads((GOLDEN / "facts.json").read_text())
+    facts["bundles"][name] = {
+        "codec": codec,
+        **parts,
+        "sha256": sha256(data).hexdigest(),
+        "length": len(data),
+        "tree": tree_id(new),
+        "old": rows(old),
+        "new": rows(new),
+    }
+    (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
 
+
+def make_delta2(base: Path) -> None:
     from fakes.bundles import assemble, pack
 
     from updaterd.artifact.codecs import ZSTD, zstd
@@ -247,21 +260,10 @@ def make_delta2(base: Path) -> None:
     packed = [pack(data) for data in others]
     data = assemble(DELTA, (ZSTD, len(names), zstd().compress(names, 19)), *packed)
     (GOLDEN / "delta2").write_bytes(data)
-    facts = json.loads((GOLDEN / "facts.json").read_text())
-    facts["bundles"]["delta2"] = {
-        "codec": "delta2+xz+zstd",
-        "sha256": sha256(data).hexdigest(),
-        "length": len(data),
-        "tree": tree_id(new),
-        "old": rows(old),
-        "new": rows(new),
-    }
-    (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+    record("delta2", "delta2+xz+zstd", data, old, new)
 
 
 def make_delta3(base: Path) -> None:
-    from hashlib import sha256
-
     from fakes.archives import text, zipped
     from fakes.bundles import grow
 
@@ -279,23 +281,18 @@ def make_delta3(base: Path) -> None:
         from_version="1", to_version="2",
     )  # fmt: skip
     data = (base / "delta").read_bytes()
-    facts = json.loads((GOLDEN / "facts.json").read_text())
-    facts["bundles"]["delta3"] = {
-        "codec": made.codec,
-        "bundle": b64encode(data).decode(),
-        "archive": b64encode((base / "old/a.zip").read_bytes()).decode(),
-        "sha256": sha256(data).hexdigest(),
-        "length": len(data),
-        "tree": tree_id(new),
-        "old": rows(old),
-        "new": rows(new),
-    }
-    (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+    record(
+        "delta3",
+        made.codec,
+        data,
+        old,
+        new,
+        bundle=b64encode(data).decode(),
+        archive=b64encode((base / "old/a.zip").read_bytes()).decode(),
+    )
 
 
 def make_delta4(base: Path) -> None:
-    from hashlib import sha256
-
     from fakes.arm_programs import moved
     from fakes.bundles import assemble, pack
 
@@ -303,22 +300,10 @@ def make_delta4(base: Path) -> None:
 
     old, new, streams = moved(base)
     data = assemble(DELTA, *(pack(stream) for stream in streams))
-    facts = json.loads((GOLDEN / "facts.json").read_text())
-    facts["bundles"]["delta4"] = {
-        "codec": "delta4+xz",
-        "bundle": b64encode(data).decode(),
-        "sha256": sha256(data).hexdigest(),
-        "length": len(data),
-        "tree": tree_id(new),
-        "old": rows(old),
-        "new": rows(new),
-    }
-    (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+    record("delta4", "delta4+xz", data, old, new, bundle=b64encode(data).decode())
 
 
 def make_delta5(base: Path) -> None:
-    from hashlib import sha256
-
     from fakes.bundles import grow
 
     from updaterd.release.bundles.delta import build_primed
@@ -329,17 +314,7 @@ def make_delta5(base: Path) -> None:
         from_version="1", to_version="2",
     )  # fmt: skip
     data = (base / "delta").read_bytes()
-    facts = json.loads((GOLDEN / "facts.json").read_text())
-    facts["bundles"]["delta5"] = {
-        "codec": made.codec,
-        "bundle": b64encode(data).decode(),
-        "sha256": sha256(data).hexdigest(),
-        "length": len(data),
-        "tree": tree_id(new),
-        "old": rows(old),
-        "new": rows(new),
-    }
-    (GOLDEN / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+    record("delta5", made.codec, data, old, new, bundle=b64encode(data).decode())
 
 
 if __name__ == "__main__":
