@@ -134,10 +134,11 @@ class _Kit:
 
     def _carried(self) -> Path | None:
         """Return where the kit has a release, if it carries one."""
-        from updaterd.config.places import vendors
+        from updaterd.config.places import FRAGMENTS, vendors
 
         for folder in vendors(Path(self._where.config)):
-            if (folder.parent / _CARRIED).is_dir():
+            # beside the kit's own; /run/NAME.conf.d lies in everybody's folder
+            if folder.name == FRAGMENTS and (folder.parent / _CARRIED).is_dir():
                 return folder.parent / _CARRIED
         return None
 

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from jeepney import DBusAddress, MatchRule, MessageType, new_method_call
+from jeepney import (
+    DBusAddress,
+    HeaderFields,
+    MatchRule,
+    MessageType,
+    new_method_call,
+)
 from jeepney.bus_messages import message_bus
 from jeepney.io.asyncio import DBusRouter, Proxy
 
@@ -34,6 +40,7 @@ class Desktop:
         self._router = router
         self._chosen = chosen
         self._open: dict[int, tuple[str, str, str]] = {}
+        self._desktop = ""  # the unique name of who showed the last notice
 
     @property
     def open(self) -> dict[int, tuple[str, str, str]]:
@@ -46,6 +53,7 @@ class Desktop:
             answer = await self._router.send_and_get_reply(message)
         if answer.header.message_type is not MessageType.method_return:
             raise OSError(f"no desktop shows notifications: {answer.body}")
+        self._desktop = str(answer.header.fields.get(HeaderFields.sender, ""))
         return answer.body
 
     async def show(self, notice: Notice) -> None:
@@ -79,15 +87,22 @@ class Desktop:
         await self._ask("CloseNotification", "u", ident)
 
     async def listen(self) -> None:
-        """Hear what a person does with notices, until cancelled."""
+        """Hear what a person does with notices, until cancelled.
+
+        From who shows them, and nobody else: anything on the bus may send such a
+        signal, also out of a sandbox, and a choice may end somebody's work.
+        """
         rule = MatchRule(type="signal", interface=_NAME, path=_WHERE.object_path)
         async with asyncio.timeout(_PATIENCE_S):
             await Proxy(message_bus, self._router).AddMatch(rule)
         with self._router.filter(rule) as queue:
             while True:
                 signal = await queue.get()
+                fields = signal.header.fields
+                if fields.get(HeaderFields.sender) != self._desktop:
+                    continue
                 key = self._open.get(signal.body[0])
-                member = signal.header.fields.get(3)  # HeaderFields.member
+                member = fields.get(HeaderFields.member)
                 if key is not None and member == "ActionInvoked":
                     self._chosen(key, signal.body[1])
                 elif key is not None and member == "NotificationClosed":
