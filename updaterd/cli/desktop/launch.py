@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from updaterd.cli.desktop import add_socket
+
 _LONGEST_S = 60.0
 _EVERY_S = 0.2
 _UNDER_WAY = frozenset({"ready", "activating", "rolling_back"})
@@ -23,12 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="its arguments"
     )
-    parser.add_argument(
-        "--socket",
-        type=Path,
-        metavar="PATH",
-        help="where updaterd answers applications",
-    )
+    add_socket(parser)
     parser.add_argument(
         "--wait",
         type=float,

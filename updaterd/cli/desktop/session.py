@@ -6,15 +6,12 @@ import asyncio
 import os
 from pathlib import Path
 
+from updaterd.cli.desktop import add_socket
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "--socket",
-        type=Path,
-        metavar="PATH",
-        help="where updaterd answers applications",
-    )
+    add_socket(parser)
     parser.add_argument(
         "--memory",
         type=Path,
