@@ -173,7 +173,7 @@ def _due(
     missing = [name for name in names if journal.installed(name) is None]
     for name in names:
         if name not in missing and not as_json:
-            print(f"{name}: is installed; what was carried here is not needed")
+            print(f"{name} is installed; what was carried here is not needed")
     return missing
 
 

@@ -196,11 +196,13 @@ def chosen(
     if daemon:
         config = of_daemon(daemon)
         if config is None:
+            known = ", ".join(daemons())
             error = ConfigError(
                 f"no daemon {daemon!r:.80} is configured here",
-                do=f"name one of {known}"
-                if (known := ", ".join(daemons()))
-                else "leave --daemon out: this machine has none beside its own",
+                do=f"there are {known}"
+                if known
+                else "it would be configured in "
+                "/etc/updaterd-NAME; there is no such folder",
             )
             error.means = "nothing was done"
             raise error

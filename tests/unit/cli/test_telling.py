@@ -248,3 +248,14 @@ def test_short_words_are_no_secrets():
 def test_commands_of_a_room_have_a_help():
     for name in ("why", "report", "api"):
         assert cli(name, "--help").stdout
+
+
+def test_a_report_that_cannot_be_written_names_the_file(machine):
+    done = machine("report", "-o", machine.root / "none" / "report", expect=1)
+    assert "none/report cannot be written" in done.stderr
+    assert "--output" in done.stderr
+
+
+def test_a_daemon_that_is_not_there_is_not_a_wrong_setting():
+    done = cli("status", "--daemon", "none-of-ours", expect=1)
+    assert "nothing was done" in done.stderr

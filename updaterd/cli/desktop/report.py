@@ -46,14 +46,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the file, and say what is in it."""
+    """Write the file, and say what is in it.
+
+    Raises:
+        BrokenError: it cannot be written.
+    """
     data, names = bundle(contents(arguments), wall_clock())
     if str(arguments.output) == "-":
         sys.stdout.buffer.write(data)
         return 0
     from updaterd import durable
+    from updaterd.errors import BrokenError
 
-    durable.write_file(arguments.output, data, mode=0o600)
+    try:
+        durable.write_file(arguments.output, data, mode=0o600)
+    except OSError as error:
+        raise BrokenError(
+            f"{arguments.output} cannot be written: {error.strerror}",
+            means="there is no report",
+            do="name another file by --output, or - for standard output",
+            code="output_refused",
+        ) from error
     print(f"{arguments.output}: {', '.join(names)}")
     print("Secrets are left out. Look into it before you send it.")
     return 0

@@ -12,7 +12,7 @@ import hashlib
 import io
 import subprocess
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,21 +58,47 @@ def control(path: Path) -> str:
             "give the package's file",
             means=_UNCHANGED,
         ) from error
-    at = len(_MAGIC)
     try:
-        while data.startswith(_MAGIC) and at + 60 <= len(data):
-            head, size = data[at : at + 60], int(data[at + 48 : at + 58])
-            body = data[at + 60 : at + 60 + size]
-            if head.startswith(b"control.tar"):
+        for name, body in _members(data):
+            if name.startswith(b"control.tar"):
                 with tarfile.open(fileobj=io.BytesIO(body)) as archive:
                     for info in archive:
                         file = archive.extractfile(info) if info.isfile() else None
                         if file and info.name.removeprefix("./") == "control":
                             return file.read().decode().rstrip("\n") + "\n"
-            at += 60 + size + size % 2
     except (ValueError, tarfile.TarError) as error:
         raise _no_package(path, f": {error}") from error
     raise _no_package(path)
+
+
+def knows_kits(path: Path) -> bool:
+    """Tell whether a package of updaterd's has what installers for a person need.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        for name, body in _members(path.read_bytes()):
+            if name.startswith(b"data.tar.xz"):
+                with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+                    names = (info.name.removeprefix("./") for info in archive)
+                    return "usr/lib/systemd/user/updaterd@.service" in names
+    except (ValueError, tarfile.TarError):
+        return False
+    return False
+
+
+def _members(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Return the files in a package, by name (ar(5)).
+
+    Raises:
+        ValueError: a length is no number.
+    """
+    at = len(_MAGIC)
+    while data.startswith(_MAGIC) and at + 60 <= len(data):
+        head, size = data[at : at + 60], int(data[at + 48 : at + 58])
+        yield head[:16].rstrip(), data[at + 60 : at + 60 + size]
+        at += 60 + size + size % 2
 
 
 def _no_package(path: Path, why: str = "") -> KitError:

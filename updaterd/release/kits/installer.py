@@ -266,12 +266,17 @@ def runtime(places: Places, archive: tarfile.TarFile) -> bytes:
 
     From its Debian package, on any system: the libraries in it are for every Python
     that it names, and need nothing else of Debian.
+
+    Raises:
+        fail: the package has no unit for a person.
     """
     name, data = updaterd("deb", read(archive, "updaterd/"))
     digest = hashlib.sha256(data).hexdigest()[:12]
     target = places.runtimes / f"{name.split('_')[1]}-{digest}"
     with tarfile.open(fileobj=io.BytesIO(lzma.decompress(member(data)))) as package:
         files = read(package, "usr/lib/")
+    if f"systemd/user/{UNIT}" not in files:
+        raise fail(f"{name} is too old for this", "ask the publisher for a newer kit")
     unit = files[f"systemd/user/{UNIT}"].decode()
     for dead in places.runtimes.glob(".new-*"):  # of a run that was killed
         shutil.rmtree(dead, ignore_errors=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from updaterd import __version__, durable
-from updaterd.release.kits import contents, deb, rpm, shell
+from updaterd.release.kits import apt, contents, deb, rpm, shell
 from updaterd.release.kits.description import Kit, KitError
 
 FORMS = ("deb", "rpm", "sh")
@@ -45,17 +45,8 @@ def write(
 
     Power cut: each file is there whole, or not.
     """
-    if "sh" in forms and not kit.packages:
-        raise KitError(
-            "an installer for a shell brings updaterd, and `packages` names none",
-            do="name updaterd's packages in [updaterd] of the kit's file (at least a "
-            ".deb, also for other systems); or leave it out (--form deb,rpm)",
-        )
-    if "sh" in forms and not carried and not kit.url:
-        raise KitError(
-            "an installer without a release fetches updaterd, and `url` is missing",
-            do="say in [updaterd] where its packages will be served",
-        )
+    if "sh" in forms:
+        _check_installer(kit, carries=bool(carried))
     when, suffix = made_at(), "-offline" if carried else ""
     arch = _ARCH[platform] if carried else "all"
     files, scripts = contents.of_machine(kit, carried), contents.scripts(kit)
@@ -98,6 +89,33 @@ def write(
     for name, data in sorted(written.items()):
         durable.publish_file(out / name, data)
     return [out / name for name in sorted(written)]
+
+
+def _check_installer(kit: Kit, *, carries: bool) -> None:
+    """Make sure that a kit's installer for a shell would find what it needs.
+
+    Raises:
+        KitError: it would not.
+    """
+    if not kit.packages:
+        raise KitError(
+            "an installer for a shell brings updaterd, and `packages` names none",
+            do="name updaterd's packages in [updaterd] of the kit's file (at least a "
+            ".deb, also for other systems); or leave it out (--form deb,rpm)",
+        )
+    debs = [package.path for package in kit.packages if package.path.suffix == ".deb"]
+    for path in debs:
+        if not apt.knows_kits(path):
+            raise KitError(
+                f"{path} is no package of an updaterd that kits can install",
+                do="name one that has usr/lib/systemd/user/updaterd@.service, "
+                "or leave the installer out (--form deb,rpm)",
+            )
+    if not carries and not kit.url:
+        raise KitError(
+            "an installer without a release fetches updaterd, and `url` is missing",
+            do="say in [updaterd] where its packages will be served",
+        )
 
 
 def _control(kit: Kit, arch: str) -> dict[str, str]:

@@ -100,6 +100,19 @@ def test_what_a_machine_would_refuse_makes_no_kit(folder, before, after, why):
         describe(folder, KIT.replace(before, after, 1))
 
 
+def test_a_package_of_before_there_were_kits_makes_no_installer(tmp_path):
+    """Its installer would end in the middle, at people who can do nothing about it."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    publisher(folder)
+    path = folder / "updaterd_0.2.0_arm64.deb"
+    path.write_bytes(path.read_bytes()[:200])
+
+    with pytest.raises(description.KitError, match="is no package of an updaterd"):
+        make(folder, tmp_path / "kits")
+    assert make(folder, tmp_path / "kits", forms=("deb",))
+
+
 @pytest.mark.parametrize("name", sorted(description.TAKEN))
 def test_names_of_updaterds_own_are_refused(folder, name):
     """A kit `feed` would have the feed server's user, who has its keys' folder."""
