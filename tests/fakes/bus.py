@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fakes.tools import need, refuse
+from fakes.varlink import listens
 from fakes.waiting import eventually
 from jeepney import DBusAddress, new_method_call
 from jeepney.io.blocking import open_dbus_connection
@@ -76,7 +77,7 @@ def bus(folder):
         "--nopidfile",
     ])
     try:
-        eventually(socket.exists, within_s=30)
+        eventually(lambda: listens(socket), within_s=30)  # not: is bound
         yield Bus(f"unix:path={socket}")
     finally:
         process.terminate()
