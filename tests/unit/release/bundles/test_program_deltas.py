@@ -19,6 +19,7 @@ from updaterd.artifact.programs import stream as images
 from updaterd.core.manifest import File, tree_id
 from updaterd.release import tree
 from updaterd.release.bundles import delta as delta_bundle
+from updaterd.release.bundles import making
 from updaterd.release.bundles.packing import exchange
 from updaterd.release.bundles.pool import Pool
 from updaterd.release.bundles.programs import matching
@@ -279,14 +280,14 @@ def test_of_more_operations_than_readers_keep_the_longest_are_left(
     old, new = trees(tmp_path, *sides)
     length = make_delta(tmp_path).length
     count = int.from_bytes(_stream(tmp_path, 1)[:2], "little") + 1
-    monkeypatch.setattr(delta_bundle, "MAX_OPERATIONS", count * 3 // 4)
+    monkeypatch.setattr(making, "MAX_OPERATIONS", count * 3 // 4)
     delta = make_delta(tmp_path)
 
     assert delta.codec.startswith("delta2")
     assert length <= delta.length < plain_length(tmp_path / "plain", *sides)
     assert int.from_bytes(_stream(tmp_path, 1)[:2], "little") < count * 3 // 4
     applied(tmp_path, delta, old, new)
-    monkeypatch.setattr(delta_bundle, "MAX_OPERATIONS", 0)
+    monkeypatch.setattr(making, "MAX_OPERATIONS", 0)
     delta = make_delta(tmp_path)
     assert delta.codec.startswith("delta1")
     applied(tmp_path, delta, old, new)
