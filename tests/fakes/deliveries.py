@@ -107,7 +107,7 @@ class Delivery(Bench):
             self.running = False
 
     def options(self, words: tuple[str, ...]) -> list[str]:
-        return [] if words else ["--repo", str(self.ops), "--to", self.address]
+        return [] if words else ["--repo", str(self.ops), "--destination", self.address]
 
     def push(self, version: str, *more: str, size: int = 20_000) -> None:
         tree = self.tree(version, size)
