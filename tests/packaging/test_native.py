@@ -75,6 +75,9 @@ def test_the_wheel_has_every_module_and_no_sources_of_c(tmp_path):
     modules = {str(p.relative_to(REPO)) for p in (REPO / "updaterd").rglob("*.py")}
     others = {"updaterd/py.typed", "updaterd/artifact/_native.pyi", NATIVE}
     others |= {str(p.relative_to(REPO)) for p in (REPO / "updaterd").rglob("*.json")}
+    console = REPO / "updaterd" / "server" / "console"
+    pages = (*console.glob("static/*"), *console.glob("templates/*"))
+    others |= {str(p.relative_to(REPO)) for p in pages}
 
     assert names == modules | others, said
     assert "-cp311-abi3-" in built.name

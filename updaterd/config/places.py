@@ -58,7 +58,13 @@ def system_name(file: Path) -> str:
 
 def _user_name(file: Path) -> str:
     """Return the same of a daemon in a person's own places."""
-    return _daemon_name(file, _user_path("config").parent) if _is_person() else ""
+    if not _is_person():
+        return ""
+    try:
+        parent = _user_path("config").parent
+    except RuntimeError:  # a user without a home has no places of their own
+        return ""
+    return _daemon_name(file, parent)
 
 
 def _daemon_name(file: Path, parent: Path) -> str:

@@ -5,11 +5,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from updaterd.core import layout
 from updaterd.release.kits.description import Kit, filled
 
 SYSTEM = "multi-user.target"
 PERSON = "default.target"
-ROOT = "root.json"
+ROOT = layout.ROOT
 CARRIED = "release"
 
 

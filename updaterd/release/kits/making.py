@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from updaterd import __version__, durable
+from updaterd.core import layout
 from updaterd.release.kits import apt, contents, deb, rpm, shell
 from updaterd.release.kits.description import Kit, KitError
 
 FORMS = ("deb", "rpm", "sh")
 _ANY_ARCH = {"deb": "all", "rpm": "all"}
-_ARCH = {"linux-x86_64": "amd64", "linux-aarch64": "arm64"}
+_ARCH = {layout.platform("x86_64"): "amd64", layout.platform("aarch64"): "arm64"}
 _NO_TIME = 315532800  # 1980: what is the same each time has no time of its own
 
 
