@@ -22,8 +22,8 @@ COUNTS = {
     "adopt": 6, "remove": 6, "hold": 6, "push": 6, "take": 6, "serve": 6,
 }  # fmt: skip
 """How many points of each campaign; `killpoints.py --all` tries every one."""
-IN_RECOVERY = 2
-"""Points in the recovery from each state; those of every other state lie between."""
+IN_RECOVERY = 1
+"""Points in the recovery from each state, here at its start, there in its middle."""
 
 
 def calls_of(bench):

@@ -330,7 +330,8 @@ def test_what_a_killed_worker_downloaded_counts_as_downloaded(rig):
         outcome = update(rig.machine, services)
 
     assert outcome.result == "installed"
-    assert outcome.bytes_fetched == outcome.bytes_full
+    # a delta of bytes that have nothing in common is nearly as large
+    assert 0.99 * outcome.bytes_full < outcome.bytes_fetched <= outcome.bytes_full
 
 
 def test_repair_asks_for_room_too(rig, disk):

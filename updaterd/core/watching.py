@@ -247,10 +247,10 @@ def _onward(
 
 def _lacking(evidence: Evidence, limit: float) -> str:
     """Return how many machines would do if none of them failed, where none did."""
-    if evidence.failed:
-        return ""
+    if evidence.failed or not 0 < limit < 1:
+        return ""  # of no limit but these can one ever be sure
     needed = math.ceil(math.log(1 - STEP_CONFIDENCE) / math.log1p(-limit)) - 1
-    return f": {needed} machines without a failure" if limit > 0 else ""
+    return f": {needed} machines without a failure"
 
 
 def _baseline(evidence: Evidence, limit: float, plan: Plan) -> str:

@@ -225,3 +225,10 @@ def test_what_is_no_plan_is_refused(change):
 def test_steps_are_told_in_a_few_words():
     steps = (Step(permille=0, tags=("staff",)), Step(permille=5, tags=("a",)))
     assert described((*steps, STEPS[2])) == "staff -> 0.5 % + a -> all"
+
+
+def test_a_limit_of_nothing_at_all_is_no_division_by_zero():
+    """Nobody can be sure that less than no machine fails: it holds, and says why."""
+    plan = replace(PLAN, halt=Limits(failed_permille=0))
+    found = judge(plan, Evidence(well=100_000), now=plan.since + 10**6)
+    assert (found.action, found.code) == (Action.HOLD, "rollout_unsure")
