@@ -100,6 +100,19 @@ def person(server):
     return someone
 
 
+def test_page_follows_while_it_is_open_and_asks_only_its_own_server(server, browser):
+    browser.look()
+    browser.requests.clear()
+    browser.go(f"{server.url}/console/")
+    browser.until("document.getElementById('live').textContent === 'Live'", "live")
+    post(server, report(1, "1.0.0", seq=1, product="brandnew"))
+    browser.until(
+        "document.body.textContent.includes('brandnew / stable')", "the new product"
+    )
+    assert browser.requests
+    assert all(each.startswith(server.url) for each in browser.requests)
+
+
 def test_every_page_asks_who_is_there_and_leads_back(server):
     for path in (*PAGES, f"{CHANNEL}?before=7"):
         stranger = Person(server.url)
@@ -333,19 +346,6 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
         assert found == [], path
         spare = "document.documentElement.scrollWidth <= window.innerWidth"
         assert browser.run(spare), path
-
-
-def test_page_follows_while_it_is_open_and_asks_only_its_own_server(server, browser):
-    browser.look()
-    browser.requests.clear()
-    browser.go(f"{server.url}/console/")
-    browser.until("document.getElementById('live').textContent === 'Live'", "live")
-    post(server, report(1, "1.0.0", seq=1, product="brandnew"))
-    browser.until(
-        "document.body.textContent.includes('brandnew / stable')", "the new product"
-    )
-    assert browser.requests
-    assert all(each.startswith(server.url) for each in browser.requests)
 
 
 def test_keyboard_reaches_everything_and_skips_what_repeats(server, browser):
