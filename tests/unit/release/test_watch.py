@@ -307,3 +307,63 @@ def test_a_plan_that_cannot_be_used_publishes_nothing(release, tmp_path, words):
     subject = ("--product", "acme", "--channel", "stable", "--version", "9")
     release("push", tree, *subject, *words, expect=1)
     assert reach(release) == [10, 1000]
+
+
+NO_FEED = ("--feed", "http://127.0.0.1:1/v1/events")
+
+
+def test_a_halt_does_not_wait_for_a_feed_that_is_away(release, fleet):
+    """Machines look by themselves: they find a halt that they are not told of."""
+    reports = ("--reports", f"{fleet.address}/v1/fleet")
+    fleet.reports("2.0", well=10)
+    said = release("watch", "--once", *NO_FEED, *reports, expect=1)
+    assert "stepped on" in said
+    assert "signed, and machines were not told" in said
+    assert "nothing moves" not in said
+    fleet.reports("2.0", well=10, failed=50)
+    said = release("watch", "--once", *NO_FEED, *reports, "--json", expect=1)
+    (row,) = json.loads(said)["channels"]
+    assert (row["action"], row["acted"], row["told"]) == ("halt", True, False)
+    assert pointer(release)["paused"]
+
+
+def test_a_halt_does_not_wait_for_a_webhook_that_cannot_be_used(release, fleet):
+    hooked(release, fleet)
+    (release.folder / "hook.secret").unlink()
+    fleet.reports("2.0", failed=5)
+    (row,) = json.loads(release("watch", "--once", "--json", expect=1))["channels"]
+    assert row["acted"]
+    assert "webhooks[1] of release.toml cannot be used" in release.err
+    assert pointer(release)["paused"]
+
+
+def test_a_log_out_of_a_backup_does_not_silence_webhooks(release, fleet):
+    hooked(release, fleet)
+    kept = (release.folder / "audit.jsonl").read_bytes()
+    release("pause", "--product", "acme", "--channel", "stable")
+    release("resume", "--product", "acme", "--channel", "stable")
+    watch(release)
+    assert len(fleet.hooks) == 2
+    (release.folder / "audit.jsonl").write_bytes(kept)
+    fleet.reports("2.0", failed=5)
+    watch(release)
+    assert json.loads(fleet.hooks[-1][1])["type"] == "channel.halt"
+
+
+def test_what_webhooks_do_not_get_of_a_broken_log_is_said(release, fleet):
+    hooked(release, fleet)
+    log = release.folder / "audit.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"n":2', b'"n":3'))
+    fleet.reports("2.0", failed=5)
+    assert watch(release)["acted"]
+    assert "line 2 is not what was written after line 1" in release.err
+
+
+def test_a_disk_that_refuses_the_log_moves_nothing_and_says_so(release, fleet):
+    log = release.folder / "audit.jsonl"
+    log.unlink()
+    log.mkdir()
+    fleet.reports("2.0", failed=5)
+    said = release("watch", "--once", expect=1)
+    assert "nothing moves: the disk refused" in said
+    assert not pointer(release)["paused"]

@@ -103,7 +103,7 @@ def _read(folder: Path, number: int, item: Any) -> Webhook:
 def _wrong(number: int, fault: str) -> BrokenError:
     return BrokenError(
         f"webhooks[{number}] of release.toml cannot be used: {fault}",
-        means="nobody is told by it",
+        means="no webhook is told of anything; rollouts are watched all the same",
         do="correct release.toml",
         code="webhook",
     )

@@ -71,12 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
     with reader:
         while True:
             if arguments.once:
-                rows = watching.look(arguments, workspace, reader)
-                return _ended(arguments, rows)
+                looked = watching.look(arguments, workspace, reader)
+                return _ended(arguments, looked)
             try:
-                rows = watching.look(arguments, workspace, reader)
-                shown = "\n".join(_lines(rows))
-            except UpdaterError as error:
+                looked = watching.look(arguments, workspace, reader)
+                shown = "\n".join([*_lines(looked.rows), *map(str, looked.errors)])
+            except (UpdaterError, OSError) as error:
                 shown = f"nothing moves: {error}"
             if drawn:
                 print(f"\x1b[2J\x1b[H{shown}", flush=True)
@@ -89,17 +89,16 @@ def run(arguments: argparse.Namespace) -> int:
                 return 0
 
 
-def _ended(arguments: argparse.Namespace, rows: "tuple[Watched, ...]") -> int:
+def _ended(arguments: argparse.Namespace, looked: watching.Looked) -> int:
     """Show one look.
 
     Raises:
         UpdaterError: the first thing that went wrong.
     """
-    output.answer(arguments, channels=[row.as_json() for row in rows])
-    print("\n".join(_lines(rows)), flush=True)
-    for row in rows:
-        if row.error is not None:
-            raise row.error
+    output.answer(arguments, channels=[row.as_json() for row in looked.rows])
+    print("\n".join(_lines(looked.rows)), flush=True)
+    if looked.error is not None:
+        raise looked.error
     return 0
 
 

@@ -22,7 +22,8 @@ class Watched:
         evidence: what machines reported; None: nothing was asked.
         verdict: what was judged.
         acted: that was signed.
-        error: why nothing could be judged, or told.
+        error: why nothing could be judged, or signed.
+        untold: why machines could not be told of what was signed, now or before.
     """
 
     pointer: "ChannelPointer"
@@ -30,6 +31,12 @@ class Watched:
     verdict: Verdict
     acted: bool = False
     error: "UpdaterError | None" = None
+    untold: "UpdaterError | None" = None
+
+    @property
+    def channel(self) -> tuple[str, str]:
+        """Return the product and its channel."""
+        return self.pointer.product, self.pointer.channel
 
     def as_json(self) -> dict[str, object]:
         """Return it for programs."""
@@ -45,6 +52,7 @@ class Watched:
             "next_at": self.verdict.next_at,
             "counts": self.evidence.as_counts() if self.evidence else None,
             "acted": self.acted,
+            "told": self.untold is None,
         }
 
     def lines(self) -> list[str]:
@@ -65,6 +73,8 @@ class Watched:
         done = {Action.STEP: "stepped on", Action.HALT: "halted", Action.DONE: "done"}
         word = done.get(self.verdict.action, "") if self.acted else ""
         page.append(f"  {word or self.verdict.action}: {self.verdict.reason}")
+        if self.untold is not None:
+            page.append(f"  signed, and machines were not told: {self.untold.cause}")
         if self.verdict.next_at is not None:
             page.append(f"  next step not before {_clock(self.verdict.next_at)}")
         return page

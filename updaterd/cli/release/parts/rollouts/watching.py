@@ -3,11 +3,11 @@
 
 import argparse
 import os
-import sys
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
-from updaterd.cli.release.parts import acts, delivery, feed, opening, output
+from updaterd.cli.release.parts import acts, opening, output
+from updaterd.cli.release.parts.rollouts import telling
 from updaterd.cli.release.parts.rollouts.watched import Watched
 from updaterd.core import layout
 from updaterd.core.plan import RUNNING
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from updaterd.core.channel import ChannelPointer
+    from updaterd.errors import UpdaterError
     from updaterd.net import Fetcher
     from updaterd.release.repository.metadata import Repository
+    from updaterd.release.rollouts.webhooks import Webhook
     from updaterd.release.workspace import Workspace
 
 CREDENTIAL = "updaterd.fleet-token"
@@ -96,28 +98,59 @@ def reader(arguments: argparse.Namespace, workspace: "Workspace") -> Reader:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What came of one look.
+
+    Attributes:
+        rows: each rollout that has a plan.
+        errors: what went wrong besides; nothing of it kept a rollout waiting.
+    """
+
+    rows: tuple[Watched, ...]
+    errors: "tuple[UpdaterError, ...]" = ()
+
+    @property
+    def error(self) -> "UpdaterError | None":
+        """Return the first thing that went wrong."""
+        of_rows = [row.error or row.untold for row in self.rows]
+        return next((error for error in (*of_rows, *self.errors) if error), None)
+
+
 def look(
     arguments: argparse.Namespace, workspace: "Workspace", reports: Reader
-) -> tuple[Watched, ...]:
+) -> Looked:
     """Judge every rollout that has a plan, act, and tell who is to be told.
 
-    What was signed before and could not be announced is announced first. Webhooks are
-    told whatever else goes wrong.
+    A halt waits for nobody who is to be told: what an earlier look signed and could
+    not announce is announced after it, and webhooks that cannot be used are said.
 
     Raises:
-        UpdaterError: what could not be done; nothing moves without evidence.
+        UpdaterError: nothing could be judged.
+        OSError: the disk refused.
 
     Power cut: what was signed stands; the next look tells of it.
     """
-    before = _remembered(workspace)
+    from updaterd.errors import UpdaterError
+
+    errors: list[UpdaterError] = []
+    hooks: tuple[Webhook, ...] = ()
     try:
-        _tell(arguments, workspace, before)
-        return tuple([
+        hooks = telling.webhooks(workspace)
+    except UpdaterError as error:
+        errors.append(error)
+    before = telling.remembered(workspace, hooks)
+    try:
+        rows = [
             _guarded(arguments, workspace, reports, pointer)
             for pointer in _pointers(arguments, workspace)
-        ])
+        ]
+        acted_on = {row.channel for row in rows if row.acted}
+        late = telling.tell_late(arguments, workspace, before - acted_on)
+        rows = [replace(row, untold=late.pop(row.channel, row.untold)) for row in rows]
+        return Looked(rows=tuple(rows), errors=(*errors, *late.values()))
     finally:
-        _send(workspace)
+        telling.send(workspace, hooks)
 
 
 def foretold(
@@ -172,15 +205,24 @@ def _guarded(
     pointer: "ChannelPointer",
 ) -> Watched:
     """Judge one rollout, and act; what goes wrong with it keeps no other waiting."""
-    from updaterd.errors import UpdaterError
+    from updaterd.errors import TransientError, UpdaterError
 
     try:
         return _judged(arguments, workspace, reports, pointer)
-    except UpdaterError as error:
-        verdict = Verdict(
-            action=Action.HOLD, code=error.code, reason=f"nothing moves: {error.cause}"
+    except UpdaterError as caught:
+        error = caught
+    except OSError as caught:
+        error = TransientError(
+            f"the disk refused: {caught}",
+            means="nothing moves; machines see the whole of what was decided, or "
+            "nothing of it",
+            do="make room, or repair the disk: `watch` tries again by itself",
+            code="disk",
         )
-        return Watched(pointer=pointer, evidence=None, verdict=verdict, error=error)
+    verdict = Verdict(
+        action=Action.HOLD, code=error.code, reason=f"nothing moves: {error.cause}"
+    )
+    return Watched(pointer=pointer, evidence=None, verdict=verdict, error=error)
 
 
 def _judged(
@@ -204,10 +246,8 @@ def _judged(
     if signed is None:
         return replace(row, verdict=_overtaken())
     repository, pointer = signed
-    delivery.deliver(arguments, workspace)
-    feed.announce(arguments, workspace, repository, pointer)
-    _forget(workspace, pointer)
-    return replace(row, pointer=pointer, acted=True)
+    untold = telling.tell(arguments, workspace, repository, pointer)
+    return replace(row, pointer=pointer, acted=True, untold=untold)
 
 
 def _overtaken() -> Verdict:
@@ -257,80 +297,3 @@ def _sign(
         repository.commit()
     output.show_notes(arguments, steered)
     return repository, steered.pointer
-
-
-def _tell(
-    arguments: argparse.Namespace,
-    workspace: "Workspace",
-    untold: "frozenset[tuple[str, str]]",
-) -> None:
-    """Deliver and announce what an earlier look signed and could not tell of."""
-    from updaterd.release import publish
-
-    if not untold:
-        return
-    repository = opening.published(workspace)
-    delivery.deliver(arguments, workspace)
-    for product, channel in sorted(untold):
-        catalog = publish.catalog_of(workspace, repository, product)
-        if channel in catalog.channels():
-            pointer = catalog.pointer(channel)
-            feed.announce(arguments, workspace, repository, pointer)
-            _forget(workspace, pointer)
-
-
-def _forget(workspace: "Workspace", pointer: "ChannelPointer") -> None:
-    from updaterd.release.rollouts import memory
-
-    with workspace.locked():
-        known = memory.load(workspace.folder)
-        untold = known.untold - {(pointer.product, pointer.channel)}
-        memory.save(workspace.folder, replace(known, untold=untold))
-
-
-def _remembered(workspace: "Workspace") -> "frozenset[tuple[str, str]]":
-    """Return what is untold; webhooks that are new get what comes from now on."""
-    from updaterd.release.rollouts import audit, memory
-
-    hooks = _webhooks(workspace)
-    with workspace.locked():
-        known = memory.load(workspace.folder)
-        if any(hook.name not in known.sent for hook in hooks):
-            count = len(audit.read(workspace.folder).lines)
-            sent = {hook.name: known.sent.get(hook.name, count) for hook in hooks}
-            known = replace(known, sent=sent)
-            memory.save(workspace.folder, known)
-    return known.untold
-
-
-def _webhooks(workspace: "Workspace") -> Any:
-    from updaterd.release.rollouts import plans, webhooks
-
-    table = plans.configured(workspace.folder).get("webhooks", [])
-    return webhooks.configured(workspace.folder, table)
-
-
-def _send(workspace: "Workspace") -> None:
-    """Send the lines that webhooks have not got; say what went wrong, and go on."""
-    from updaterd.net import Fetcher
-    from updaterd.release.rollouts import audit, memory, webhooks
-
-    hooks = _webhooks(workspace)
-    known = memory.load(workspace.folder)
-    lines = audit.read(workspace.folder).lines if hooks else ()
-    now = int(opening.clock().timestamp())
-    for hook in hooks:
-        after = known.sent.get(hook.name, len(lines))
-        if after >= len(lines):
-            continue
-        with Fetcher(deadline_s=10.0) as fetcher:
-            sent, wrong = webhooks.send(fetcher, hook, lines, after=after, now=now)
-        if wrong:
-            print(f"note: webhook {wrong}", file=sys.stderr, flush=True)
-        with workspace.locked():
-            latest = memory.load(workspace.folder)
-            counts = {
-                **latest.sent,
-                hook.name: max(sent, latest.sent.get(hook.name, 0)),
-            }
-            memory.save(workspace.folder, replace(latest, sent=counts))
