@@ -117,7 +117,12 @@ def build(  # noqa: PLR0913 - all that a push is told
     with workspace.scratch() as work, ThreadPoolExecutor(1) as beside:
         pool = Pool(budget=BUDGET if memory is None else memory, rate=rate)
         full = full_bundle.build_full(
-            root, files, work / "full", progress=progress, budget=pool.budget
+            root,
+            files,
+            work / "full",
+            progress=progress,
+            rate=pool.rate,
+            budget=pool.budget,
         )
         prover = proof.Prover(work, min_updater=min_updater, workers=workers, pool=pool)
         proven = beside.submit(prover.full, work / "full", full, files)

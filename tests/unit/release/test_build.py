@@ -9,6 +9,7 @@ from fakes.repository import Publisher, manifest_of
 
 from updaterd.errors import RejectedError, TransientError
 from updaterd.release import build, tree
+from updaterd.release.bundles.packing import exchange
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +65,22 @@ def test_side_by_side_makes_what_one_after_another_makes(tmp_path, space, releas
     assert list(together) == alone
     assert all(space.blob(edge.sha256).stat().st_size for edge in together)
     assert not list(space.work.iterdir())
+
+
+@pytest.mark.parametrize(("name", "codec"), [("bytes", "xz"), ("cpu", "zstd")])
+def test_the_full_bundle_is_packed_at_the_rate_that_was_asked_for(
+    tmp_path, space, name, codec
+):
+    draw = random.Random(5)
+    words = [draw.randbytes(draw.randrange(2, 7)) for _ in range(2000)]
+    text = b"".join(draw.choices(words, k=70_000))
+    files = grow(tmp_path / "2.0", {"text": text})
+    rate = exchange.RATES[name]
+    built = build.build(
+        space, tmp_path / "2.0", files, version="2.0", previous=(), rate=rate
+    )
+
+    assert built.full.codec == f"full1+{codec}"
 
 
 def test_progress_is_one_bar_that_only_grows_and_ends(tmp_path, space, releases):
