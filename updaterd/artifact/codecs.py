@@ -36,8 +36,9 @@ WINDOW_LOG = 23
 WINDOW = 1 << WINDOW_LOG
 """Largest window or dictionary, bytes: 8 MiB."""
 
-MAX_PREFIX = 4 << 20
-"""Most bytes of old files that may be the prefix of a frame: half of the window."""
+MIN_PREFIX, MAX_PREFIX = 8, 4 << 20
+"""Bytes of old files that may be the prefix of a frame: Python's zstd takes no fewer;
+half of the window."""
 
 _WINDOW_LOG_MAX = 100  # ZSTD_d_windowLogMax (zstd.h)
 _PIECE = 1 << 16  # packed bytes read at a time

@@ -228,12 +228,12 @@ def _prefix(job: Job, old: Concatenation, plan: Script) -> bytes:
     """Return what comes before the extra bytes where these are unpacked.
 
     Raises:
-        MalformedError: it is longer than it may be.
+        MalformedError: it is shorter or longer than it may be.
     """
     if not job.codec.startswith(PRIMED):
         return b""
     size = sum(file.length for file in plan.sources)
-    if size > codecs.MAX_PREFIX:
+    if size and not codecs.MIN_PREFIX <= size <= codecs.MAX_PREFIX:
         raise MalformedError(f"a prefix of {size} bytes", code="bad_bundle")
     return old.read(0, size)
 

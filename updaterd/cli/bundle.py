@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     import json
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from updaterd.core.manifest import Delta
     from updaterd.release.bundles import inspection
@@ -66,7 +66,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
         manifest = inspection.read_manifest(arguments.manifest)
         blob = inspection.listed_in(manifest, bundle)
         edge = blob if isinstance(blob, Delta) else None
+        bundle = replace(bundle, codec=blob.codec)  # a bundle cannot always say it
         document |= {
+            "codec": blob.codec,
             "product": manifest.product,
             "platform": manifest.platform,
             "min_updater": manifest.min_updater,

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bundle by itself: what it says it is, and making its tree as a machine would.
 
-Only the table in front is read here; the rest is opened by the worker's process. A
-bundle does not say which release it belongs to: manifests do, by its hash.
+The table in front is read here, and of a delta the stream that its codec's name goes
+by; the rest is opened by the worker's process. A bundle does not say which release it
+belongs to: manifests do, by its hash.
 """
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +41,8 @@ class Inspected:
 
     Attributes:
         kind: "full" or "delta".
-        codec: what an updaterd must be able to read, as a manifest names it.
+        codec: what an updaterd must be able to read, as a manifest names it; what a
+            bundle without a prefix would need, where that cannot be seen.
         needs: decompressors, by name.
         length: bytes of the file.
         sha256: what a manifest knows it by.
@@ -84,7 +87,7 @@ def inspect(path: Path) -> Inspected:
                 )
             kind = container.FULL if start[5:6] == container.FULL else container.DELTA
             table = container.read(file.fileno(), kind, length=length)
-            arm = len(table) == len(_STREAMS) - 1 and _has_arm(file.fileno(), table[-1])
+            form = _form(file.fileno(), kind, table)
     except OSError as error:
         raise BrokenError(
             f"{path} cannot be read: {error.strerror}",
@@ -102,13 +105,6 @@ def inspect(path: Path) -> Inspected:
         for number, row in enumerate(table)
     )
     needs = frozenset(stream.codec for stream in streams) - {"stored"}
-    form = bundle_kinds.DELTA
-    if is_full:
-        form = bundle_kinds.FULL
-    elif len(table) == len(_STREAMS) - 1:
-        form = bundle_kinds.ARM if arm else bundle_kinds.PROJECTED
-    elif len(table) == len(_STREAMS):
-        form = bundle_kinds.ARCHIVES
     return Inspected(
         kind="full" if is_full else "delta",
         codec=codec_name(form, needs),
@@ -117,6 +113,29 @@ def inspect(path: Path) -> Inspected:
         sha256=digest,
         streams=streams,
     )
+
+
+def _form(fd: int, kind: bytes, table: Sequence[codecs.Packed]) -> str:
+    """Return what a codec's name begins with, of a bundle with these streams."""
+    if kind == container.FULL:
+        return bundle_kinds.FULL
+    if len(table) == len(_STREAMS):
+        return bundle_kinds.ARCHIVES
+    if len(table) == len(_STREAMS) - 1:
+        has_arm = _has_arm(fd, table[-1])
+        return bundle_kinds.ARM if has_arm else bundle_kinds.PROJECTED
+    return bundle_kinds.PRIMED if _is_primed(fd, table[-1]) else bundle_kinds.DELTA
+
+
+def _is_primed(fd: int, packed: codecs.Packed) -> bool:
+    """Tell whether an extra stream is no frame by itself: it has a prefix."""
+    if packed.codec != codecs.ZSTD or packed.raw > codecs.MAX_PREFIX:
+        return False
+    try:
+        codecs.read_whole(fd, packed, "extra", limit=codecs.MAX_PREFIX)
+    except MalformedError:
+        return True
+    return False
 
 
 def _has_arm(fd: int, packed: codecs.Packed) -> bool:

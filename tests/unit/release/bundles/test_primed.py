@@ -5,15 +5,19 @@ import hashlib
 import random
 
 import pytest
-from fakes.bundles import delta_job, grow, make_delta, perform
+from fakes.bundles import assemble, delta_job, grow, make_delta, perform
 from fakes.uncompiled import BOTH, use
 
-from updaterd.artifact.codecs import MAX_PREFIX
+from updaterd.artifact import container, script
+from updaterd.artifact.apply import operations
+from updaterd.artifact.codecs import MAX_PREFIX, STORED, ZSTD
+from updaterd.artifact.script import MADE, Item
 from updaterd.artifact.verify import verify_tree
 from updaterd.core.bundle_kinds import PRIMED
 from updaterd.core.frozen import replaced
 from updaterd.core.routes import codecs_since
-from updaterd.errors import RejectedError
+from updaterd.errors import MalformedError, RejectedError
+from updaterd.release.bundles import inspection
 from updaterd.release.bundles.delta import build_primed
 from updaterd.release.bundles.packing import compress
 
@@ -86,6 +90,13 @@ def test_an_older_updaterd_is_not_offered_it(bundle):
     assert delta.codec in codecs_since("0.3.0")
 
 
+def test_a_bundle_by_itself_says_what_it_takes_to_read_it(bundle):
+    """Nothing in it says so: its frame alone cannot be decoded."""
+    base, *_, plain, delta = bundle
+    assert inspection.inspect(base / "primed").codec == delta.codec
+    assert inspection.inspect(base / "delta").codec == plain.codec
+
+
 def test_the_same_trees_make_the_same_bytes(bundle):
     base, old, new, _, delta = bundle
     assert delta == made(base, old, new)
@@ -145,6 +156,32 @@ def test_a_prefix_beyond_the_limit_is_refused(tmp_path):
             )
         )
     assert made(tmp_path, old, new) is None
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_a_prefix_too_short_for_zstd_is_refused(tmp_path, size):
+    """As malformed: it is the bundle's fault, and no defect of the reader."""
+    old = grow(tmp_path / "old", {"long": b"x" * size})
+    new = grow(tmp_path / "new", {"long": prose(1, 9)})
+    data = (tmp_path / "new/long").read_bytes()
+    streams = [
+        script.encode(old, [Item("long", MADE, 0o644, len(data))], [0], [], set()),
+        b"".join(operations.encode([(0, len(data), 0)])),
+        b"",
+        b"",
+    ]
+    packed = compress.zstandard(data)
+    bundle = assemble(
+        container.DELTA,
+        *((STORED, len(raw), raw) for raw in streams),
+        (ZSTD, len(data), packed),
+    )
+    (tmp_path / "delta").write_bytes(bundle)
+    perform(delta_job(tmp_path, tmp_path / "delta", old, new))
+    with pytest.raises(MalformedError, match="prefix"):
+        perform(
+            delta_job(tmp_path, tmp_path / "delta", old, new, codec=f"{PRIMED}+zstd")
+        )
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 9])
