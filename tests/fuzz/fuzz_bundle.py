@@ -8,8 +8,9 @@ The first byte of an input chooses what the rest is: a full bundle, a delta bund
 `BSDIFF40` patch; a delta bundle in the middle of a path, where no listing is signed;
 or the raw streams of a delta or a patch, which are then packed honestly, so that the
 parsers behind the decompressors see all of it; or operations and images of a delta of
-programs, of x86-64 or of AArch64. It also chooses who applies deltas: what is compiled,
-or its twin in Python. What must hold for any bytes: a typed refusal, or exactly the
+programs, of x86-64 or of AArch64; or a delta whose extra stream has the old files as a
+prefix, signed or not. It also chooses who applies deltas: what is compiled, or its twin
+in Python. What must hold for any bytes: a typed refusal, or exactly the
 signed tree; nothing outside the staging directory is touched.
 """
 
@@ -17,11 +18,13 @@ import bz2
 import contextlib
 import hashlib
 import io
+import json
 import os
 import shutil
 import struct
 import sys
 import tempfile
+from base64 import b64decode
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,10 +45,11 @@ with atheris.instrument_imports(include=["updaterd"]):
 from fakes import arm_programs  # noqa: E402 # after the path is set
 from fakes.bundles import assemble, grow, perform  # noqa: E402 # after the path is set
 from fakes.programs import delta, moved  # noqa: E402 # as above
-from test_golden import GOLDEN, NEW, OLD  # noqa: E402 # as above
+from test_golden import GOLDEN, NEW, OLD, PROSE  # noqa: E402 # as above
 
-MODES = 9
-FULL, DELTA, BSDIFF, MIDDLE, RAW, RAW_MIDDLE, RAW_BSDIFF, IMAGES, ARM = range(MODES)
+MODES = 11
+FULL, DELTA, BSDIFF, MIDDLE, RAW, RAW_MIDDLE, RAW_BSDIFF, IMAGES, ARM = range(9)
+PRIMED, PRIMED_MIDDLE = range(9, MODES)
 FORMATS = (
     arm,
     bsdiff,
@@ -84,6 +88,10 @@ class Target:
         self.base = base
         self.old = grow(base / "old", OLD)
         self.new = grow(base / "new", NEW)
+        self.prose = [
+            grow(base / "prose" / name, files)
+            for name, files in zip(("old", "new"), PROSE, strict=True)
+        ]
         (base / "precious").write_bytes(b"precious")
         self.programs = {
             IMAGES: ("delta2+xz", base / "x86", *moved(base / "x86")),
@@ -111,6 +119,9 @@ class Target:
         if mode in self.programs:
             self.images(mode, data[1:])
             return
+        if mode in (PRIMED, PRIMED_MIDDLE):
+            self.primed(mode, data[1:])
+            return
         raw = bundle(mode, data[1:])
         self.apply(
             raw,
@@ -133,7 +144,20 @@ class Target:
             old_files=old,
         )
 
-    def apply(self, raw, **changes):
+    def primed(self, mode, data):
+        """Apply a delta whose extra stream has the old files as a prefix."""
+        old, new = self.prose
+        self.apply(
+            data,
+            made=new,
+            codec="delta5+bz2+xz+zstd",
+            files=new if mode == PRIMED else None,
+            tree=tree_id(new),
+            old=self.base / "prose" / "old",
+            old_files=old,
+        )
+
+    def apply(self, raw, made=None, **changes):
         (self.base / "hostile").write_bytes(raw)
         out = self.base / "out"
         out.mkdir(mode=0o700)
@@ -155,7 +179,7 @@ class Target:
             self.counts["refused"] += 1
         else:
             self.counts["tree"] += 1
-            assert not verify_tree(out, changes["files"] or self.new)
+            assert not verify_tree(out, made or changes["files"] or self.new)
         finally:
             shutil.rmtree(out)
         assert self.outside() == self.before, "something outside was touched"
@@ -179,6 +203,13 @@ def seeds(folder):
     yield bytes([RAW_BSDIFF]) + LENGTHS.pack(*map(len, raw)) + b"".join(raw)
 
 
+def primed():
+    facts = json.loads((GOLDEN / "facts.json").read_text())["bundles"]["delta5"]
+    assert facts["codec"] == "delta5+xz+zstd", facts
+    for mode in (PRIMED, PRIMED_MIDDLE):
+        yield bytes([mode]) + b64decode(facts["bundle"])
+
+
 def programs(target):
     for mode, (*_, honest) in target.programs.items():
         head = bytes([mode]) + len(honest[1]).to_bytes(2, "little")
@@ -192,7 +223,7 @@ def main():
         corpus = base / "corpus"
         corpus.mkdir()
         target = Target(base / "trees")
-        some = [*seeds(corpus), *programs(target)]
+        some = [*seeds(corpus), *programs(target), *primed()]
         some += [bytes([seed[0] + MODES]) + seed[1:] for seed in some]
         for number, seed in enumerate(some):
             target.one(seed)
