@@ -69,15 +69,20 @@ class Updaterd:
 
         from updaterd.release import tree
         from updaterd.release.bundles import delta as delta_bundle
+        from updaterd.release.deltas import is_offered
 
         before, after = tree.scan(old), tree.scan(new)
         trees = old, before, new, after
         names = {"from_version": "1", "to_version": "2"}
         delta = delta_bundle.build_delta(*trees, work / "updaterd", **names)
-        # As `push` does: all are made, and machines take the smaller one.
-        for make in (delta_bundle.build_arm, delta_bundle.build_inflated):
+        # As `push` does: all are made, and machines take the smallest one.
+        for make in (
+            delta_bundle.build_arm,
+            delta_bundle.build_inflated,
+            delta_bundle.build_primed,
+        ):
             other = make(*trees, work / "other", **names)
-            if other is not None and other.length < 0.95 * delta.length:
+            if other is not None and is_offered(other, beside=delta.length):
                 delta = other
                 (work / "other").replace(work / "updaterd")
         (work / "updaterd.job").write_bytes(pickle.dumps((delta, before, after)))

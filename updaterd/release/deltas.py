@@ -179,9 +179,11 @@ class Deltas:
             budget=self._pool.budget,
             pool=self._pool,
         )
-        if delta is None or delta.length >= min(self._whole, _WORTH * least):
-            return None
-        if delta.codec.startswith(PRIMED) and delta.length + _ENTRY > least:
+        if (
+            delta is None
+            or delta.length >= self._whole
+            or not is_offered(delta, beside=least)
+        ):
             return None
         self._prover.delta(path, delta, before, old.files, self._files, beside=True)
         return delta
@@ -196,6 +198,17 @@ class Deltas:
         with self._lock:
             self._done[number] = self._shares[number] * done // total
             self._progress(title, sum(self._done), sum(self._shares))
+
+
+def is_offered(delta: Delta, *, beside: int) -> bool:
+    """Tell whether a delta is small enough to be offered beside the plain one.
+
+    Args:
+        delta: it.
+        beside: bytes of the smallest that there is.
+    """
+    entry = _ENTRY if delta.codec.startswith(PRIMED) else 0
+    return delta.length < _WORTH * beside and delta.length + entry <= beside
 
 
 def _missing(files: Sequence[Entry], old: Manifest) -> int:

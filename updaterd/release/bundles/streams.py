@@ -133,9 +133,16 @@ def cheapest(
     ]
     ways, tables = [by_xz], [perform(by_xz, True)]
     if zstd() is not None:
-        by_zstd = [replace(pack, codec=ZSTD, out=f"{pack.out}.zstd") for pack in packs]
+        again = [place for place, pack in enumerate(by_xz) if pack.codec != ZSTD]
+        others = [
+            replace(packs[place], codec=ZSTD, out=f"{packs[place].out}.zstd")
+            for place in again
+        ]
+        by_zstd, table = list(by_xz), list(tables[0])
+        for place, pack, row in zip(again, others, perform(others, False), strict=True):
+            by_zstd[place], table[place] = pack, row
         ways.append(by_zstd)
-        tables.append(perform(by_zstd, False))
+        tables.append(table)
     picks = exchange.choose(tables, rate)
     return (
         [ways[way][stream] for stream, way in enumerate(picks)],

@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 
 from updaterd.artifact.codecs import STORED, XZ, ZSTD, Packed, Stream
+from updaterd.release.bundles import streams
 from updaterd.release.bundles.packing import compress, exchange
 from updaterd.release.bundles.packing.exchange import RATES
 from updaterd.release.bundles.tasks import Pack
@@ -87,6 +88,28 @@ def test_no_other_way_costs_a_machine_less(rate):
         ]
         best = min(cost(tables, picks) for picks in product((0, 1), repeat=4))
         assert best == pytest.approx(cost(tables, exchange.choose(tables, rate)))
+
+
+@pytest.mark.parametrize("imaged", [False, True])
+def test_no_stream_is_packed_twice_by_the_same_codec(tmp_path, imaged):
+    """Packing is most of a push; long ones of programs are packed by zstd alone."""
+    packs = []
+    for name, size in (("short", 1 << 10), ("long", 5 << 20)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+        parts = [str(tmp_path / name)]
+        packs.append(Pack(parts=parts, planar=False, out=str(tmp_path / f"{name}.p")))
+    done = []
+
+    def perform(several, _):
+        done.extend((pack.parts[0], pack.codec) for pack in several)
+        return [[pack.codec, pack.size, pack.size // 9] for pack in several]
+
+    picked, table = streams.cheapest(packs, perform, imaged=imaged, rate=500)
+
+    assert len(done) == len(set(done)) == (3 if imaged else 4)
+    assert [pack.parts for pack in picked] == [pack.parts for pack in packs]
+    assert [pack.codec for pack in picked] == [row[0] for row in table]
 
 
 def test_a_frame_is_packed_for_what_it_is_made_for():
