@@ -30,6 +30,7 @@ GROUND = 32 << 20
 OWN = 48 << 20
 """And whoever starts them: 31 MiB, and more with the listings of large trees."""
 
+_LEAST_ROOM = 6 << 20
 _SHORTEST = 24
 """Shorter covers of bsdiff4 cost more than they save: between 8 and 48, this was best
 on three of the four pairs of docs/performance.md. HDiffPatch weighs its own."""
@@ -85,8 +86,11 @@ def limit(matcher: str, budget: int) -> int:
 
 
 def room(budget: int) -> int:
-    """Return what is left of a budget for the bytes of one task: two processes run."""
-    return max(0, budget - OWN - GROUND)
+    """Return what is left of a budget for the bytes of one task: two processes run.
+
+    Never so little that a piece could not be matched with what is around its place.
+    """
+    return max(_LEAST_ROOM, budget - OWN - GROUND)
 
 
 def windows(old: int, new: int, size: int) -> Iterator[tuple[int, int, int, int]]:
