@@ -13,6 +13,7 @@ from fakes.worker import killed, product_of, worker
 from updaterd.core.settings import Schedule
 from updaterd.pipeline import update as pipeline
 from updaterd.pipeline.run import Request
+from updaterd.store.journal import Release
 from updaterd.system import inhibitions
 
 DAY = 86400.0
@@ -119,6 +120,36 @@ def test_postponed_it_waits_until_then_and_not_beyond_the_deadline(machine):
 
         short = replace(services, schedule=Schedule(max_deferral_s=0.0))
         assert look(machine, short, trigger="event").result == "installed"
+        assert services.journal.product("acme").postponed_until is None
+
+
+def test_a_postponement_ends_with_what_was_postponed(machine):
+    """Its time has come meanwhile, and that says nothing of what comes later."""
+    with worker(machine) as services:
+        look(machine, services, "on-request")
+        services.journal.remember("acme", postponed_until=services.clock() + 60.0)
+        target = Release("1.1.0", services.journal.open_deployment("acme").seq, "")
+        services.journal.block("acme", target, services.note("unhealthy", "it fails"))
+        outcome = look(machine, services, "on-request", trigger="event")
+        assert outcome.result == "blocked"
+
+        services.journal.unblock("acme", "1.1.0")
+        outcome = look(machine, later(services, 3700.0), "on-request")
+        assert outcome.code == "waits_for_request"
+
+
+def test_killed_before_its_end_was_noted_a_postponement_ends_all_the_same(machine):
+    with worker(machine) as services:
+        look(machine, services, "on-request")
+        services.journal.remember("acme", postponed_until=services.clock() - 1.0)
+    assert killed(
+        machine,
+        "INSTALLED",
+        leaving=False,
+        act=lambda machine, services: look(machine, services, "on-request"),
+    )
+    with worker(machine) as services:
+        assert look(machine, services, "on-request", trigger="boot").code == "current"
         assert services.journal.product("acme").postponed_until is None
 
 

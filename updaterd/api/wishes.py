@@ -84,4 +84,8 @@ def hold(
     if math.isfinite(until) and not 0 < until - now <= _LONGEST_S:
         raise invalid("until")
     reason = interface.text(parameters, "reason", "")
-    write(settings, product, hold_until=until, hold_reason=reason)
+    with closing(open_state(Path(settings.directories.state) / "state.db")) as opened:
+        known = Journal(opened).product(product.name)
+    stands = known.hold_until is not None and now < known.hold_until
+    at = known.hold_at if stands else ""  # one that is over names no release
+    write(settings, product, hold_until=until, hold_reason=reason, hold_at=at)

@@ -6,6 +6,7 @@ socket, no library, and no wakeup while nothing changes. After a suspend the clo
 counts it is ahead of the one that does not.
 """
 
+import errno
 import socket
 import sqlite3
 import struct
@@ -41,15 +42,21 @@ def listen() -> socket.socket:
 
 
 def has_way_out(ear: socket.socket) -> bool:
-    """Take what the kernel tells; return whether a default route was among it."""
+    """Take what the kernel tells; return whether a default route was among it.
+
+    Raises:
+        OSError: it will tell no more.
+    """
     came = False
     while True:
         try:
             data, sender = ear.recvfrom(65536)
         except BlockingIOError:
             return came
-        except OSError:  # more than there was room for: any may have been one
-            came = True
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            came = True  # more than there was room for: any may have been one
             continue
         if sender[0] == 0:  # the kernel's own; others may send to the group
             came = came or any(_is_default(part) for part in _messages(data))

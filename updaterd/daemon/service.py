@@ -158,7 +158,13 @@ class _Service:
             return None
 
         def changed() -> None:
-            if network.has_way_out(ear):
+            try:
+                has_way_out = network.has_way_out(ear)
+            except OSError as error:
+                asyncio.get_running_loop().remove_reader(ear)
+                log.get().info("network_unwatched", reason=str(error))
+                return
+            if has_way_out:
                 log.get().info("network_up")
                 now = self._clocks.now()
                 network.look_at_metered(connection, settings.products, now)

@@ -162,6 +162,16 @@ def test_a_hold_without_end_and_one_with(settings, ready):
     assert ready.product("acme").hold_until is None
 
 
+@pytest.mark.parametrize(("ends", "at"), [(NOW - DAY, ""), (NOW + DAY, "1.0.0")])
+def test_a_hold_names_no_release_that_a_hold_which_is_over_named(
+    settings, ready, ends, at
+):
+    """Else it would bring the machine back there, a year after an owner wanted it."""
+    ready.hold("acme", until=ends, at="1.0.0")
+    ask(settings, USER, "Hold", product="acme")
+    assert ready.product("acme").hold_at == at
+
+
 @pytest.mark.parametrize(
     ("method", "parameters", "error"),
     [

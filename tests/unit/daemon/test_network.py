@@ -2,6 +2,7 @@
 """A network that is back is noticed, by the kernel's own word."""
 
 import os
+import socket
 import subprocess
 import sys
 from contextlib import closing
@@ -49,6 +50,13 @@ def test_a_default_route_that_appears_is_told_once_and_nothing_else():
 @pytest.mark.parametrize("data", [b"", b"\0" * 7, b"\xff" * 64, b"\x10\0\0\0" * 9])
 def test_odd_messages_are_no_routes(data):
     assert not [part for part in network._messages(data) if network._is_default(part)]
+
+
+def test_a_kernel_that_tells_no_more_is_no_reason_to_ask_for_ever():
+    ear, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ear.close()
+    with other, pytest.raises(OSError, match="Bad file descriptor"):
+        network.has_way_out(ear)
 
 
 def test_a_suspend_is_told_once():

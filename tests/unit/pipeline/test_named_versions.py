@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fakes.rig import Rig
-from fakes.worker import update, worker
+from fakes.worker import Units, killed, update, worker
 
 from updaterd.cli import EXIT_USAGE, main
 from updaterd.errors import UpdaterError
@@ -126,3 +126,62 @@ def test_a_release_that_cannot_be_reached_takes_no_hold(rig):
         run(rig, to="1.0.0")
     with worker(rig.machine) as services:
         assert services.journal.product("acme").hold_until is None
+
+
+def failing(rig):
+    """Return units of which one does not run with 1.1.0."""
+    with rig.machine.config.open("a") as file:
+        file.write('\nunits = ["acme.service"]\n')
+    return Units(faults={"1.1.0": "it crashes"}, app=rig.machine.app)
+
+
+def hold_of(rig):
+    with worker(rig.machine) as services:
+        return services.journal.product("acme").hold_at
+
+
+def test_a_release_that_waits_to_be_activated_is_not_replaced_by_a_newer_one(rig):
+    """It was told that the product stays there, so the hold outlives the command."""
+    with rig.machine.config.open("a") as file:
+        file.write('\nactivate = "on-request"\n')
+    outcome = run(rig, to="1.1.0")
+    assert ("waits_for_request", "1.1.0") == (outcome.code, outcome.version)
+    assert "stays at 1.1.0" in outcome.notes[-1]
+    with worker(rig.machine) as services:
+        later = update(rig.machine, services, trigger="event")
+        assert ("waits_for_request", "1.1.0") == (later.code, later.version)
+        seq = services.journal.open_deployment("acme").seq
+        services.journal.remember("acme", apply_seq=seq)
+        assert "1.1.0" == update(rig.machine, services, trigger="event").version
+        assert "held" == update(rig.machine, services, trigger="event").code
+
+
+def test_a_release_that_fails_on_trial_takes_no_hold(rig):
+    units = failing(rig)
+    with worker(rig.machine, manager=units) as services:
+        outcome = update(rig.machine, services, to="1.1.0")
+    assert ("rolled_back", "") == (outcome.result, hold_of(rig))
+    assert not [note for note in outcome.notes if "stays at" in note]
+
+
+def test_a_hold_that_a_person_set_stays_when_the_release_fails(rig):
+    command(rig, "hold", "acme", "--at", "1.1.0")
+    units = failing(rig)
+    with worker(rig.machine, manager=units) as services:
+        assert "rolled_back" == update(rig.machine, services, to="1.1.0").result
+        assert "blocked" == update(rig.machine, services, trigger="poll").code
+    assert "1.1.0" == hold_of(rig)
+
+
+def test_killed_while_it_is_left_the_release_takes_no_hold(rig):
+    """Whoever ordered it is not there any more to end the hold: the next look does."""
+    units = failing(rig)
+
+    def order(machine, services):
+        update(machine, services, to="1.1.0")
+
+    assert killed(rig.machine, "ROLLING_BACK", leaving=False, act=order, manager=units)
+    assert "1.1.0" == hold_of(rig)
+    with worker(rig.machine, manager=units) as services:
+        assert "current" == update(rig.machine, services, trigger="boot").code
+    assert ("1.2.0", "") == (rig.machine.running, hold_of(rig))

@@ -22,6 +22,7 @@ from updaterd.trust.client import View
 from updaterd.trust.signed import Signed
 
 _NOT_ACCEPTED = frozenset({"metadata_rollback", NotUnderstoodError.code})
+_HOPELESS = frozenset({"blocked", "below_floor", "no_such_release"})
 _PIECE = 1 << 20
 
 
@@ -81,6 +82,9 @@ def take(
         warnings = (*warnings, error.do)
     else:
         known, decision = _decide(run, request, view, pointer, staged)
+        is_kept = decision.code in _HOPELESS and known.named == known.hold_at
+        if is_kept and not request.dry and notes.let_go(run):
+            known, decision = _decide(run, request, view, pointer, staged)
         newer = _newer(pointer, known, decision)
     # what a person named by mistake is told to that person, and no state of the machine
     is_slip = bool(request.to) and isinstance(decision, Refuse)

@@ -14,7 +14,7 @@ from updaterd.core.decision import Act, Decision, Facts, Wait
 from updaterd.core.lifecycle import TOUCHED, State
 from updaterd.core.recovery import retry_after_s
 from updaterd.errors import TransientError, UpdaterError
-from updaterd.pipeline.run import Outcome, Request, Run
+from updaterd.pipeline.run import Outcome, Run
 from updaterd.store.journal import RoleSeen
 from updaterd.system import locks
 from updaterd.trust.client import View
@@ -52,6 +52,8 @@ def write_decision(
         looked_up_to=heard,
         next_attempt_at=None if until is None or math.isinf(until) else until,
     )
+    if known.pending_since is None:  # what was postponed is not wanted any more
+        run.journal.remember(run.name, postponed_until=None)
     if not isinstance(decision, Act):
         run.journal.remember(run.name, failures=0, last_error="", last_error_code="")
 
@@ -71,7 +73,7 @@ def write_end(run: Run, outcome: Outcome) -> None:
         write_failure(run, error, heard)
         return
     if installed:
-        run.journal.remember(run.name, postponed_until=None, apply_seq=None)
+        run.journal.remember(run.name, apply_seq=None)
     failed = run.journal.failed(run.name).get(outcome.from_version or "")
     until = None
     if not installed and failed is not None:
@@ -85,6 +87,7 @@ def write_end(run: Run, outcome: Outcome) -> None:
         if installed
         else f"{outcome.from_version} is blocked here ({outcome.reason})",
         pending_since=None,
+        postponed_until=None,
         failures=0,
         next_attempt_at=None if until is None or math.isinf(until) else until,
         last_error="",
@@ -111,20 +114,33 @@ def accept(run: Run, view: View) -> None:
     )
 
 
-def keep(run: Run, request: Request, newer: str) -> str:
-    """Hold a product at the release that a person named; return what to tell of it.
+def keep(run: Run, version: str) -> None:
+    """Hold a product at the release that a person named.
 
     Else the next look would bring what the channel offers. A hold that stands stays.
 
     Power cut: the hold is there or not; with it, the next run goes on to the release.
     """
-    now = run.services.clock()
-    if not request.dry and now >= (run.journal.product(run.name).hold_until or 0.0):
-        run.journal.hold(run.name, reason=f"update --to {request.to}", at=request.to)
-    return (
-        f"{run.name} stays at {request.to} until `updaterd unhold {run.name}`: its "
-        f"channel offers {newer}"
-    )
+    if run.services.clock() >= (run.journal.product(run.name).hold_until or 0.0):
+        run.journal.hold(run.name, reason=_kept(version), at=version)
+
+
+def let_go(run: Run) -> bool:
+    """End a hold that `keep` set, at a release that will not do; tell whether it did.
+
+    It failed here, or its publisher took it back. What a person holds stays held.
+
+    Power cut: the hold is there or not; the next look ends it.
+    """
+    known = run.journal.product(run.name)
+    if not known.hold_at or known.hold_reason != _kept(known.hold_at):
+        return False
+    run.journal.unhold(run.name)
+    return True
+
+
+def _kept(version: str) -> str:
+    return f"update --to {version}"
 
 
 def supersede(run: Run, decision: Decision) -> None:
