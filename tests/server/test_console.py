@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from updaterd.server.console.audit import read_page
 from updaterd.server.console.door import _safe
+from updaterd.server.console.live import MOST_STREAMS, Live
 from updaterd.server.console.sessions import LASTS_S, Sessions
 from updaterd.server.tokens import Tokens
 
@@ -98,19 +99,6 @@ def person(server):
     someone = Person(server.url)
     assert someone.sign_in(server.reader)[0] == 200
     return someone
-
-
-def test_page_follows_while_it_is_open_and_asks_only_its_own_server(server, browser):
-    browser.look()
-    browser.requests.clear()
-    browser.go(f"{server.url}/console/")
-    browser.until("document.getElementById('live').textContent === 'Live'", "live")
-    post(server, report(1, "1.0.0", seq=1, product="brandnew"))
-    browser.until(
-        "document.body.textContent.includes('brandnew / stable')", "the new product"
-    )
-    assert browser.requests
-    assert all(each.startswith(server.url) for each in browser.requests)
 
 
 def test_every_page_asks_who_is_there_and_leads_back(server):
@@ -261,6 +249,13 @@ def test_audit_file_is_read_page_by_page_to_its_beginning(tmp_path):
     assert numbers == list(reversed(range(1000)))
 
 
+def test_however_many_look_together_they_ask_for_four_pages_a_second():
+    live = Live(lambda: None)
+    for live.count in range(1, MOST_STREAMS + 1):
+        assert live.count / live.pause_s() <= 4
+        assert live.pause_s() >= 1
+
+
 def test_pages_say_what_was_counted(person):
     _, _, fleet, _ = person.get("/console/")
     assert "acme / stable" in fleet
@@ -346,6 +341,39 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
         assert found == [], path
         spare = "document.documentElement.scrollWidth <= window.innerWidth"
         assert browser.run(spare), path
+
+
+def test_page_follows_while_it_is_open_and_asks_only_its_own_server(server, browser):
+    browser.look()
+    browser.requests.clear()
+    browser.go(f"{server.url}/console/")
+    browser.until("document.getElementById('live')?.textContent === 'Live'", "live")
+    post(server, report(1, "1.0.0", seq=1, product="brandnew"))
+    browser.until(
+        "document.body.textContent.includes('brandnew / stable')", "the new product"
+    )
+    assert browser.requests
+    assert all(each.startswith(server.url) for each in browser.requests)
+
+
+def connections_to(server):
+    """Count those that are open, as the kernel does."""
+    port = f":{int(server.url.rpartition(':')[2]):04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return sum(words[1].endswith(port) and words[3] == "01" for words in lines[1:])
+
+
+def test_pages_that_were_left_hold_no_connection(server, browser):
+    """A browser has six, and keeps pages for going back: the next would never come."""
+    browser.look()
+    for path in (*PAGES[:3], *PAGES[:2]):
+        browser.go(server.url + path)
+        browser.until("document.getElementById('live')?.textContent === 'Live'", "live")
+    assert connections_to(server) <= 3
+    browser.run("setTimeout(() => history.back(), 0)")
+    browser.until("document.getElementById('live')?.textContent === 'Live'", "live")
+    post(server, report(1, "1.0.0", seq=1, product="afterwards"))
+    browser.until("document.body.textContent.includes('afterwards')", "what is new")
 
 
 def test_keyboard_reaches_everything_and_skips_what_repeats(server, browser):

@@ -83,8 +83,10 @@ def open_console(
     """
     if not parts.options.console.on:
         return None
-    # an extra that most servers do without
-    from updaterd.server.console.pages import Console, ConsoleParts  # noqa: PLC0415
+    from updaterd.server.console.pages import (  # noqa: PLC0415 - most do without it
+        Console,
+        ConsoleParts,
+    )
 
     return Console(
         ConsoleParts(

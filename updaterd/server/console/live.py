@@ -13,6 +13,7 @@ from updaterd.server.console.rendering import HEADERS, page
 
 MOST_STREAMS = 100
 _LOOK_S = 1.0
+_SHARE_S = 0.25  # a page costs CPU: all streams together cause so many of them
 _QUIET_S = 15.0
 
 
@@ -31,6 +32,10 @@ class Live:
     def close(self) -> None:
         """End all streams: the server stops."""
         self._closing.set()
+
+    def pause_s(self) -> float:
+        """Return how long a stream says nothing after it said something."""
+        return max(_LOOK_S, self.count * _SHARE_S)
 
     def answer(self, is_allowed: Callable[[], bool]) -> Response:
         """Return a stream that lasts as long as its reader may look.
@@ -56,12 +61,12 @@ class Live:
             yield b"retry: 5000\n\nevent: open\ndata:\n\n"
             while is_allowed():
                 try:
-                    await asyncio.wait_for(self._closing.wait(), _LOOK_S)
+                    await asyncio.wait_for(self._closing.wait(), self.pause_s())
                 except TimeoutError:
                     pass
                 else:
                     return
-                mark, quiet = self._mark(), quiet + _LOOK_S
+                mark, quiet = self._mark(), quiet + self.pause_s()
                 if mark != last or quiet >= _QUIET_S:
                     # also where nothing was heard of: another process may count, too
                     last, quiet = mark, 0.0

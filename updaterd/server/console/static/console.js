@@ -3,7 +3,7 @@
 "use strict";
 
 const state = document.getElementById("live");
-let isBusy = false, isDue = false;
+let isBusy = false, isDue = false, stream = null;
 
 function say(text) {
   if (state.textContent !== text) state.textContent = text;
@@ -26,6 +26,7 @@ async function refresh() {
         if (other === null || part.contains(document.activeElement)) continue;
         if (other.innerHTML !== part.innerHTML) part.replaceChildren(...other.childNodes);
       }
+      if (stream?.readyState === EventSource.OPEN) say("Live");
     }
   } catch {
     say("Not live: the server does not answer");
@@ -34,10 +35,27 @@ async function refresh() {
   }
 }
 
+// A browser has six connections to a server. Pages that were left, which it keeps for
+// going back, and tabs behind others would hold them all, and the next page never comes.
+function follow() {
+  if (document.hidden) {
+    stream?.close();
+    stream = null;
+  } else if (stream === null) {
+    stream = new EventSource("/console/live");
+    stream.addEventListener("open", () => { say("Live"); });
+    stream.addEventListener("changed", refresh);
+    stream.addEventListener("error", (event) => {
+      const isOver = event.target.readyState === EventSource.CLOSED;
+      say(isOver ? "Not live: reload the page" : "Not live: connecting");
+    });
+  }
+}
+
 if (document.querySelector("[data-live]") !== null) {
-  const stream = new EventSource("/console/live");
-  stream.addEventListener("open", () => { say("Live"); });
-  stream.addEventListener("changed", refresh);
-  stream.addEventListener("error", () => { say("Not live: connecting"); });
-  document.addEventListener("visibilitychange", () => { if (isDue) refresh(); });
+  follow();
+  document.addEventListener("visibilitychange", () => {
+    follow();
+    refresh();
+  });
 }
