@@ -11,6 +11,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from updaterd import __version__
 from updaterd.core.dataclass import dataclass
@@ -167,9 +168,20 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the command that does not know an argument, and shows its usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; unlike argparse's own, which leaves it to the outermost parser."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
+
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of every command, or of `only` one."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="updaterd",
         description="Keeps applications up to date: pushed, signed, atomic.\n"
         + _overview(),

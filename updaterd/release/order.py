@@ -23,6 +23,9 @@ from updaterd.release.repository.metadata import Repository
 from updaterd.release.repository.releases import LAST_SEQ, Releases
 from updaterd.release.workspace import Workspace
 
+PURPOSE = "balanced"
+"""What bundles are made for unless somebody says."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
@@ -62,7 +65,7 @@ class Order:
     latest: int | None = None
     attest: tuple[Path, ...] = ()
     memory: int | None = None
-    purpose: str = "balanced"
+    purpose: str = PURPOSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +304,13 @@ def existing(
             code="release_exists",
         )
     _check_asked(order, manifest)
-    return Added(manifest=manifest, fresh=False)
+    asked = (
+        ("--for", order.purpose != PURPOSE),
+        ("--memory", order.memory is not None),
+    )
+    names = " and ".join(name for name, is_asked in asked if is_asked)
+    note = f"its bundles stay as they were made: {names} changed nothing"
+    return Added(manifest=manifest, fresh=False, notes=(note,) if names else ())
 
 
 def _check_asked(order: Order, manifest: Manifest) -> None:

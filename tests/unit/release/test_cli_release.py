@@ -102,6 +102,8 @@ def test_the_same_push_again_changes_nothing(release, tmp_path):
     stamp = release.folder / "public" / "metadata" / "timestamp.json"
     before = stamp.read_bytes()
     assert "already released" in release(*words)
+    said = release(*words, "--for", "cpu", "--memory", "1GiB")
+    assert "--for and --memory changed nothing" in said
     assert stamp.read_bytes() == before
 
 
@@ -457,3 +459,12 @@ def test_a_reader_that_leaves_is_no_disk_that_refuses():
 
     with pytest.raises(BrokenPipeError):
         run_release(argparse.Namespace(release_run=run))
+
+
+@pytest.mark.parametrize("words", ["release status r", "status --nonsense"])
+def test_what_a_command_does_not_know_is_answered_with_its_usage(capsys, words):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words.split())
+    assert caught.value.code == cli.EXIT_USAGE
+    command = words.rpartition(" ")[0]
+    assert capsys.readouterr().err.startswith(f"usage: updaterd {command} [")

@@ -367,3 +367,12 @@ def test_a_disk_that_refuses_the_log_moves_nothing_and_says_so(release, fleet):
     said = release("watch", "--once", expect=1)
     assert "nothing moves: the disk refused" in said
     assert not pointer(release)["paused"]
+
+
+def test_a_plan_that_could_never_step_on_is_refused_when_it_is_read(release, tmp_path):
+    plan = tmp_path / "none.json"
+    plan.write_text(json.dumps(PLAN | {"halt": {"failed_permille": 0}}))
+    tree = make_tree(tmp_path / "x", {"bin/app": "x"})
+    subject = ("--product", "acme", "--channel", "stable", "--version", "9")
+    release("push", tree, *subject, "--plan", plan, expect=1)
+    assert "no number of machines proves that none fails" in release.err

@@ -131,6 +131,28 @@ def read(raw: bytes, repository: Repository, *, where: str) -> Proposal:
     )
 
 
+def check_there(proposal: Proposal, catalog: Catalog, *, where: str) -> None:
+    """Refuse to offer what was withdrawn since; a channel that stands is left alone.
+
+    Raises:
+        RejectedError: a release that it would newly offer is not there any more.
+    """
+    seqs, _ = catalog.releases()
+    offered = {
+        offer.version for offer in catalog.pointer(proposal.pointer.channel).releases
+    }
+    for offer in proposal.pointer.releases:
+        if offer.version not in offered and seqs.get(offer.version) != offer.seq:
+            raise RejectedError(
+                f"{where} offers {offer.version} (seq {offer.seq}), and "
+                f"{catalog.product} has no such release any more",
+                means="it was withdrawn since; approving it would undo that",
+                do="look at the releases (`updaterd release status`), and propose "
+                "another",
+                code="proposal_outdated",
+            )
+
+
 def _parsed(raw: bytes, where: str) -> tuple[Metadata[Any], TargetFile, ChannelPointer]:
     """Return what a proposal says, checked as far as it goes without a repository.
 

@@ -7,6 +7,9 @@ how many lines there were and the hash of the last one, signed by the online key
 line is written before what it tells of is signed. So what was signed has its line,
 whatever dies in between; an act that died before it was signed leaves a line too many.
 
+An approval cannot enter its line into the role, which others have signed before: the
+next act's line holds it.
+
 Another workspace of the same repository keeps a log of its own. Each is known by the
 hash of its first line.
 """
@@ -28,6 +31,7 @@ from updaterd.release.repository.metadata import Repository
 
 FILE = "audit.jsonl"
 FIELD = "x-updaterd-audit"
+APPROVE = "approve"
 SCHEMA = 1
 _LONGEST = 64 * 1024
 
@@ -42,6 +46,7 @@ class Act:
         version: the release that it is about.
         why: a person's reason, or the decision's.
         counts: what it was decided on; None: a person decided.
+        is_in_role: the channel's role is signed with it; False: it was signed before.
     """
 
     act: str
@@ -49,6 +54,7 @@ class Act:
     version: str = ""
     why: str = ""
     counts: Mapping[str, object] | None = None
+    is_in_role: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +122,11 @@ def record(
         written += line
         last = _digest(line)
         log = log or last
-        head = {"log": log, "count": count, "hash": last}
-        role = layout.channel_role(act.pointer.product, act.pointer.channel)
-        with repository.edit(role) as signed:
-            signed.unrecognized_fields[FIELD] = head
+        if act.is_in_role:
+            head = {"log": log, "count": count, "hash": last}
+            role = layout.channel_role(act.pointer.product, act.pointer.channel)
+            with repository.edit(role) as signed:
+                signed.unrecognized_fields[FIELD] = head
     if written:
         durable.append(path, written, mode=0o640)
 
@@ -205,8 +212,13 @@ def _unsigned(
     pointer: ChannelPointer, later: Sequence[Mapping[str, Any]]
 ) -> Iterable[str]:
     """Return what is to be said of lines after the one that was signed last."""
-    where = pointer.product, pointer.channel
+    where, said = (
+        (pointer.product, pointer.channel),
+        _digest(encode(pointer.as_custom())),
+    )
     for line in later:
+        if line["act"] == APPROVE and line["pointer"] == said:
+            continue  # of what is published
         if (line["product"], line["channel"]) == where:
             yield (
                 f"line {line['n']} tells of an act that is not published: it was cut "

@@ -92,6 +92,14 @@ def _read(table: object, where: str) -> Plan:
             do="see docs/rollouts.md for what a plan says",
             code="plan",
         ) from error
+    if not limits.failed_permille:  # a machine that reads it has nothing to refuse
+        raise BrokenError(
+            f"{where}: failed_permille is 0, and no number of machines proves that "
+            "none fails",
+            means="such a plan would never step on. Nothing was published",
+            do="write at least 1: one machine of 1000",
+            code="plan",
+        )
     return Plan(version="", steps=steps, halt=limits)
 
 

@@ -16,6 +16,7 @@ from updaterd import cli
 from updaterd.core.json_fields import encode
 from updaterd.errors import TransientError
 from updaterd.release import order
+from updaterd.release.rollouts import audit
 from updaterd.release.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -308,3 +309,49 @@ def test_a_proposal_that_is_published_says_so(desks):
     assert "is published already" in desks.approve(desks.ops, expect=1)
     desks.file.unlink()
     assert "cannot be read" in desks.approve(desks.ops, expect=1)
+
+
+def test_a_release_that_was_withdrawn_since_is_not_published(desks):
+    """The channel did not change meanwhile: it never offered it."""
+    desks.propose("1.1.0")
+    desks.approve(desks.second)
+    subject = ("--product", "acme", "--version", "1.1.0")
+    desks(desks.ops, "yank", *subject, "--no-announce")
+    desks.carry()
+    for desk in (desks.second, desks.ops):
+        call = ("approve", desks.file, "--yes", "--no-announce")
+        assert "proposal_outdated" == code_of(
+            desks, lambda *w, desk=desk, **m: desks(desk, *w, **m), *call
+        )
+    assert (["1.0.0"], False) == desks.offered()
+
+
+def test_who_approved_stands_in_the_log_and_contradicts_nothing(desks):
+    (desks.second / "audit.jsonl").unlink()  # a desk has a log of its own
+    desks.propose("1.1.0")
+    desks.approve(desks.second)
+    (line,) = audit.read(desks.second).lines
+    assert (line["act"], line["version"]) == ("approve", "1.1.0")
+    assert line["why"] == "signed by second; needs 2 signatures"
+    desks.approve(desks.ops)
+    acts = [(line["act"], line["why"]) for line in audit.read(desks.ops).lines]
+    assert acts[-2:] == [
+        ("publish", ""),
+        ("approve", "published; needs 2 signatures"),
+    ]
+    assert "note:" not in desks(desks.ops, "audit", "--verify")
+    desks(desks.ops, "pause", *ON, "--propose", desks.file)
+    log = desks.ops / "audit.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines[:-2], lines[-1]]))
+    said = desks(desks.ops, "audit", "--verify", expect=1)
+    assert "is not what was written after line" in said
+
+
+def test_what_cannot_be_published_here_writes_no_line(desks):
+    desks.propose("1.1.0")
+    desks.approve(desks.second)
+    before = (desks.ops / "audit.jsonl").read_bytes()
+    unsafe = ("--feed", "http://updates.example.com/v1/events")
+    desks(desks.ops, "approve", desks.file, "--yes", *unsafe, expect=1)
+    assert (desks.ops / "audit.jsonl").read_bytes() == before

@@ -3,10 +3,11 @@
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from updaterd.release.channels.approval import Proposal
     from updaterd.release.channels.steering import Steered
     from updaterd.release.repository.metadata import Repository
     from updaterd.release.workspace import Workspace
@@ -72,3 +73,39 @@ def enter(
                 )
             )
     audit.record(workspace.folder, repository, acts, actor=actor(), now=repository.now)
+
+
+def approve(
+    workspace: "Workspace",
+    repository: "Repository",
+    proposal: "Proposal",
+    names: Sequence[str],
+    *,
+    publishes: bool,
+) -> None:
+    """Write a line for what `approve` is about to sign; none where that is nothing.
+
+    Args:
+        workspace: locked.
+        repository: as published.
+        proposal: what is approved.
+        names: of the keys that sign it now.
+        publishes: it is signed into the repository, too.
+
+    Power cut: see `audit.record`.
+    """
+    from updaterd.release.rollouts import audit
+
+    done = [f"signed by {', '.join(names)}"] if names else []
+    done += ["published"] if publishes else []
+    if not done:
+        return
+    first = next(iter(proposal.pointer.releases), None)
+    act = audit.Act(
+        act=audit.APPROVE,
+        pointer=proposal.pointer,
+        version=first.version if first else "",
+        why=f"{', '.join(done)}; needs {proposal.threshold} signatures",
+        is_in_role=False,
+    )
+    audit.record(workspace.folder, repository, [act], actor=actor(), now=repository.now)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from updaterd.cli.release.parts import (
+    acts,
     confirming,
     delivery,
     feed,
@@ -50,20 +51,27 @@ def run(arguments: argparse.Namespace) -> int:
         raw = _read(arguments.file)
         proposal = approval.read(raw, repository, where=str(arguments.file))
         catalog = publish.catalog_of(workspace, repository, proposal.pointer.product)
+        approval.check_there(proposal, catalog, where=str(arguments.file))
         print("now:")
         output.show_channel(catalog.pointer(proposal.pointer.channel))
         print("proposed:")
         output.show_channel(proposal.pointer)
         _show_signers(proposal, [repository.key_name(k) for k in _keys(proposal)])
+        names: list[str] = []
         if proposal.missing:
             if not (arguments.yes or confirming.is_confirmed()):
                 return 1
             names = approval.approve(proposal, repository, workspace.keyring)
-            if names:
-                durable.write_file(arguments.file, proposal.encode(), mode=0o644)
-                print(f"signed by {', '.join(names)}")
         keys = [*repository.authority("snapshot")[0]]
         is_home = any(workspace.keyring.is_here(key) for key in keys)
+        publishes = is_home and not proposal.missing
+        if publishes:  # or nothing is written
+            feed.check(arguments, workspace)
+            repository.require_keys("snapshot", "timestamp")
+        acts.approve(workspace, repository, proposal, names, publishes=publishes)
+        if names:
+            durable.write_file(arguments.file, proposal.encode(), mode=0o644)
+            print(f"signed by {', '.join(names)}")
         if not proposal.missing and not is_home:
             print(
                 f"enough have signed. To publish it, where the repository is: "
@@ -71,7 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
             )
             output.answer(arguments, missing=0, published=False)
             return 0
-        feed.check(arguments, workspace)
         approval.publish(proposal, repository, catalog)
     print(f"published in channel {proposal.pointer.channel}")
     output.answer(arguments, missing=0, published=True)
