@@ -198,9 +198,7 @@ class Inhibitors:
         if product not in self._locks:
             lock = ExitStack()
             state = Path(settings.directories.state)
-            lock.enter_context(
-                inhibitions.ask(state, product, why or "no reason parameters")
-            )
+            lock.enter_context(inhibitions.ask(state, product, why))
             self._locks[product] = lock
         self._asking.setdefault(product, {})[client] = settings
 

@@ -38,6 +38,11 @@ class Listener:
         self._open: dict[asyncio.Task[None], int] = {}
         self._changed = asyncio.Event()
 
+    @property
+    def connections(self) -> int:
+        """Return how many are connected: what the limits count."""
+        return len(self._open)
+
     async def run(self, ear: socket.socket) -> None:
         """Answer until nobody has been connected for a while."""
         server = await asyncio.start_unix_server(
@@ -88,6 +93,8 @@ class Listener:
         caller: callers.Caller,
     ) -> None:
         client = Connection(self._world, caller, self._inhibitors)
+        # an answer waits until it is taken: nobody leaves any behind, uncounted
+        writer.transport.set_write_buffer_limits(0)
         try:
             while (call := await wire.read(reader)) is not None:
                 answering = asyncio.create_task(_answer(client, call, writer))
@@ -110,7 +117,7 @@ class Listener:
         finally:
             client.close()
             caller.forget()
-            writer.close()
+            writer.transport.abort()
 
 
 async def _answer(

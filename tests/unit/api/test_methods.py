@@ -4,6 +4,7 @@
 import asyncio
 import math
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,9 @@ def test_it_describes_itself(settings, ready, tmp_path):
     with listener(settings, tmp_path, 0.05) as (path, _), Client(path) as client:
         told = client.call(f"{SERVICE}.GetInfo")
         assert told["interfaces"] == [SERVICE, OURS]
+        project = Path(__file__).parents[3] / "pyproject.toml"
+        urls = tomllib.loads(project.read_text())["project"]["urls"]
+        assert told["url"] == urls["Homepage"]
         for name in told["interfaces"]:
             text = client.call(f"{SERVICE}.GetInterfaceDescription", interface=name)
             assert f"interface {name}" in text["description"]
