@@ -63,11 +63,6 @@ def fish(parser):
 
 
 def _spelt(option):
-    kind = "l" if option.startswith("--") else "s"
-    return f"-{kind} {option.lstrip('-')}"
-
-
-def _spelt(option):
     """Return an option as fish wants it declared."""
     kind = "l" if option.startswith("--") else "s"
     return f"-{kind} {option.lstrip('-')}"

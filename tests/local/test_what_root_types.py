@@ -187,6 +187,23 @@ def test_whose_state_it_is_does_the_work(typed, words):
     assert ("UPDATERD_PACKAGED" in done.stdout) == (words[0] in ("status", "history"))
 
 
+def test_a_report_lies_where_root_named_it(typed, ground):
+    """The daemon's user makes it, in `/` and without a right to write there."""
+    done = typed("report")
+    assert 0 == done.returncode, done.stderr
+    file = ground / "updaterd-report.tar.gz"
+    assert 0 == file.stat().st_uid
+    assert 0o600 == file.stat().st_mode & 0o777
+    uid, module, *words = file.read_text().split()
+    assert (str(DAEMON), "updaterd", "report") == (uid, module, words[0])
+    assert "--output -" in " ".join(words)
+
+    assert "--output" not in typed("report", "-o", "-").stdout
+    refused = typed("report", "--output=none/report")
+    assert 1 == refused.returncode
+    assert "none/report cannot be written" in refused.stderr
+
+
 def test_roots_own_state_stays_roots(typed, ground):
     for name in ("state", "cache", "run"):
         give(ground / name, 0)

@@ -22,6 +22,7 @@ OURS = (
     "etc/tmpfiles.d/updaterd@lab-products.conf",
     "etc/systemd/system/updaterd@lab.service.d/50-products.conf",
     "etc/systemd/system/multi-user.target.wants/updaterd@lab.service",
+    "etc/systemd/system/sockets.target.wants/updaterd-api.socket",
     "var/cache/updaterd-granted/x",
     "etc/tmpfiles.d/updaterd@granted-products.conf",
 )
@@ -65,6 +66,18 @@ def test_purge_leaves_nothing_of_any_daemon_and_all_of_others(root):
 
     assert set(OTHERS) == left(root)
     assert "/etc/updaterd-lab was left" in said
+
+
+@pytest.mark.parametrize("package", ["", "feed-"])
+def test_a_package_that_goes_disables_all_of_its_units(package):
+    """A link to a unit that is gone stays for ever, and a socket listens for nobody."""
+    stopped = (SCRIPTS / f"{package}prerm").read_text()
+    theirs = ("updaterd-feed", "updaterd-refresh", "updaterd-watch")
+    for unit in (SCRIPTS.parents[1] / "systemd").glob("updaterd*"):
+        is_theirs = unit.name.startswith(theirs)
+        can_be_enabled = "[Install]" in unit.read_text() and "@" not in unit.name
+        if can_be_enabled and is_theirs == (package == "feed-"):
+            assert unit.name in stopped
 
 
 def test_removal_keeps_everything(root):

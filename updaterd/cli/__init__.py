@@ -33,7 +33,7 @@ exit codes:
    2  wrong usage
    4  the daemon is not running
   10  an update waits, or a hold stops it
-  20  degraded: feed down, metadata expired or expiring
+  20  degraded: feed down, metadata expired or expiring, a release refused here
   30  what a channel offers was rolled back here, by health check or by hand
 """
 

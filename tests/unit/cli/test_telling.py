@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 from fakes.machine import Machine, cli
 
+from updaterd.cli import build_parser
 from updaterd.cli.desktop import why
 from updaterd.cli.parts import page
 from updaterd.core import secrecy
@@ -189,6 +190,34 @@ def test_a_report_tells_what_helps_and_no_secret(machine, tmp_path):
     assert not [secret for secret in [*SECRETS, "fr0mafile"] if secret in everything]
     settings = json.loads(texts["updaterd-report/configuration.json"])
     assert settings["trust"]["network"]["headers"] == {"Authorization": "[left out]"}
+
+
+def test_a_headers_file_that_cannot_be_read_gives_no_password_away(machine, tmp_path):
+    machine.config.write_text(
+        machine.config.read_text().replace(str(tmp_path / "headers"), "/none/headers")
+    )
+    write(
+        machine,
+        failures=1,
+        last_error_code="proxy",
+        last_error="the proxy said: who is pr0xypass?",
+    )
+    target = tmp_path / "report.tar.gz"
+    machine("report", "-o", target)
+    everything = "\n".join(opened(target.read_bytes()).values())
+
+    assert "the proxy said: who is [left out]?" in everything
+    assert "pr0xypass" not in everything
+
+
+@pytest.mark.parametrize(
+    "typed", [["--", "-x"], ["a", "--", "--wait", "3"], ["--help"], []]
+)
+def test_an_application_gets_its_arguments_as_they_were_typed(typed):
+    words = ["launch", "--wait", "0", "acme", "bin/acme", *typed]
+    arguments = build_parser("launch").parse_args(words)
+    assert arguments.words == ["bin/acme", *typed]
+    assert (arguments.product, arguments.wait) == ("acme", 0)
 
 
 def test_a_report_of_a_machine_whose_configuration_is_wrong(machine, tmp_path):

@@ -20,10 +20,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("product", help="the product")
     parser.add_argument(
-        "program", help="what to start, in the release: bin/acme", metavar="PROGRAM"
-    )
-    parser.add_argument(
-        "words", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="its arguments"
+        "words",
+        nargs=argparse.PARSER,  # one, and whatever follows it: `--` is among that
+        metavar="PROGRAM",
+        help="what to start, in the release: bin/acme; what follows is its arguments",
     )
     add_socket(parser)
     parser.add_argument(
@@ -49,9 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     root = activate(arguments.product, arguments.socket, wait_s=arguments.wait)
     program = Path(root or _published(arguments.product)) / "current"
-    program /= arguments.program
+    program /= arguments.words[0]
     try:
-        os.execv(program, [str(program), *arguments.words])  # noqa: S606 - to become it
+        os.execv(program, [str(program), *arguments.words[1:]])  # noqa: S606 - to become it
     except OSError as error:
         raise BrokenError(
             f"cannot start {program}: {error.strerror}",

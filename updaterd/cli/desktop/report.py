@@ -55,21 +55,32 @@ def run(arguments: argparse.Namespace) -> int:
     if str(arguments.output) == "-":
         sys.stdout.buffer.write(data)
         return 0
+    keep(arguments.output, data)
+    print(f"{arguments.output}: {', '.join(names)}")
+    print("Secrets are left out. Look into it before you send it.")
+    return 0
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Write a report where it was asked for.
+
+    Raises:
+        BrokenError: it cannot be written.
+
+    Power cut: there is the report, or what was there before.
+    """
     from updaterd import durable
     from updaterd.errors import BrokenError
 
     try:
-        durable.write_file(arguments.output, data, mode=0o600)
+        durable.write_file(path, data, mode=0o600)
     except OSError as error:
         raise BrokenError(
-            f"{arguments.output} cannot be written: {error.strerror}",
+            f"{path} cannot be written: {error.strerror}",
             means="there is no report",
             do="name another file by --output, or - for standard output",
             code="output_refused",
         ) from error
-    print(f"{arguments.output}: {', '.join(names)}")
-    print("Secrets are left out. Look into it before you send it.")
-    return 0
 
 
 def bundle(texts: dict[str, str], now: float) -> tuple[bytes, list[str]]:
@@ -223,23 +234,23 @@ def _secrets(arguments: argparse.Namespace) -> list[str]:
         settings.reports.network,
     ):
         words += network.headers.values()
-        if network.headers_file is not None:
-            try:
-                lines = (
-                    Path(network.headers_file).read_text(errors="replace").splitlines()
-                )
-            except OSError:
-                continue
-            words += [line.partition(":")[2].strip() for line in lines]
         words += secrecy.passwords(network.proxy or "")
+        if network.headers_file is not None:
+            lines = _text(Path(network.headers_file)).splitlines()
+            words += [line.partition(":")[2].strip() for line in lines]
     for url in (settings.feed.url, settings.trust.repository, *settings.trust.mirrors):
         words += secrecy.passwords(url)
     for path in (
         Path("/etc/machine-id"),
         Path(settings.directories.state) / "machine-id",
     ):
-        try:
-            words.append(path.read_text(errors="replace").strip())
-        except OSError:
-            continue
+        words.append(_text(path).strip())
     return words
+
+
+def _text(path: Path) -> str:
+    """Return what a file says; nothing where it cannot be read: nobody told it."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
