@@ -77,26 +77,26 @@ def _update(run: Run, request: Request) -> Outcome:
         finish.check_allowed(run.product, choice.manifest)
         provenance.check(run, choice.manifest)
         run.say(f"{name}: {decision.reason}")
-        kept = _kept(name, request, latest)
+        held = _hold_notes(name, request, latest)
         if request.dry:
-            return _explain(run, decision, choice.manifest, (*remarks, *kept))
-        if kept:
+            return _explain(run, decision, choice.manifest, (*remarks, *held))
+        if held:
             notes.keep(run, request.to)
         deployment = _open(run, decision, request)
         run.journal.claim(deployment.id, view.word(choice.manifest))
         outcome = _deploy(run, request, deployment, choice)
         if outcome is not None:
-            if kept and outcome.result == "rolled_back":
+            if held and outcome.result == "rolled_back":
                 notes.let_go(run)
-                kept = ()
-            remarks = tuple(dict.fromkeys((*remarks, *kept, *outcome.notes)))
+                held = ()
+            remarks = tuple(dict.fromkeys((*remarks, *held, *outcome.notes)))
             if decision.code != "stepping_stone" or not _may_go_on(run, outcome):
                 return replace(outcome, notes=remarks)
             run.say(f"{name}: {outcome.version} is installed, and leads on")
         request = replace(request, pushed=None)
 
 
-def _kept(name: str, request: Request, latest: Look) -> tuple[str, ...]:
+def _hold_notes(name: str, request: Request, latest: Look) -> tuple[str, ...]:
     """Return what to tell of the hold at a release that a person named, if any."""
     if not request.to or not latest.newer:
         return ()

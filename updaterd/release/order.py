@@ -304,11 +304,11 @@ def existing(
             code="release_exists",
         )
     _check_asked(order, manifest)
-    asked = (
+    options = (
         ("--for", order.purpose != PURPOSE),
         ("--memory", order.memory is not None),
     )
-    names = " and ".join(name for name, is_asked in asked if is_asked)
+    names = " and ".join(name for name, is_given in options if is_given)
     note = f"its bundles stay as they were made: {names} changed nothing"
     return Added(manifest=manifest, fresh=False, notes=(note,) if names else ())
 

@@ -122,7 +122,7 @@ def keep(run: Run, version: str) -> None:
     Power cut: the hold is there or not; with it, the next run goes on to the release.
     """
     if run.services.clock() >= (run.journal.product(run.name).hold_until or 0.0):
-        run.journal.hold(run.name, reason=_kept(version), at=version)
+        run.journal.hold(run.name, reason=_reason_to_hold(version), at=version)
 
 
 def let_go(run: Run) -> bool:
@@ -133,13 +133,13 @@ def let_go(run: Run) -> bool:
     Power cut: the hold is there or not; the next look ends it.
     """
     known = run.journal.product(run.name)
-    if not known.hold_at or known.hold_reason != _kept(known.hold_at):
+    if not known.hold_at or known.hold_reason != _reason_to_hold(known.hold_at):
         return False
     run.journal.unhold(run.name)
     return True
 
 
-def _kept(version: str) -> str:
+def _reason_to_hold(version: str) -> str:
     return f"update --to {version}"
 
 

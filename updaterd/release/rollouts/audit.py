@@ -212,12 +212,12 @@ def _unsigned(
     pointer: ChannelPointer, later: Sequence[Mapping[str, Any]]
 ) -> Iterable[str]:
     """Return what is to be said of lines after the one that was signed last."""
-    where, said = (
+    where, digest = (
         (pointer.product, pointer.channel),
         _digest(encode(pointer.as_custom())),
     )
     for line in later:
-        if line["act"] == APPROVE and line["pointer"] == said:
+        if line["act"] == APPROVE and line["pointer"] == digest:
             continue  # of what is published
         if (line["product"], line["channel"]) == where:
             yield (
