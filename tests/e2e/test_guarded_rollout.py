@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """A release that fails halts itself, and the next one heals all, with nobody acting.
 
-`UPDATERD_GUARDED_MACHINES=200 pytest -n0 tests/e2e/test_guarded_rollout.py` is the long
-form.
+`UPDATERD_GUARDED_MACHINES=200 pytest -n0 -s tests/e2e/test_guarded_rollout.py` is the
+long form; with `UPDATERD_PICTURES=docs/console` it makes the pictures of the console.
 """
 
 import hashlib
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+from pathlib import Path
 
 import pytest
-from fakes.machine import Machine, cli
+from fakes import crowd
+from fakes.machine import cli
 from fakes.site import Site
 from fakes.trees import make_tree
+from fakes.waiting import eventually
 
 from updaterd.core.rollout import cohort, salt_of
 
 MACHINES = int(os.environ.get("UPDATERD_GUARDED_MACHINES", "6"))
+PICTURES = os.environ.get("UPDATERD_PICTURES")
+KINDS = crowd.KINDS if MACHINES > 12 else 1
 FIRST = 3
 SECOND = MACHINES // 4 if MACHINES > 12 else MACHINES // 2 - 1
 PLAN = {
@@ -26,118 +31,165 @@ PLAN = {
         {"permille": 250, "dwell_s": 0, "min_reports": 4},
         {"permille": 1000, "dwell_s": 0, "min_reports": 4},
     ],
-    "halt": {"failed_permille": 350, "confidence": 600},
+    # so few machines tell little: a third may fail, and two failures have to do
+    "halt": {"failed_permille": 350, "confidence": 990 if MACHINES > 12 else 600},
 }
+SALTS = [salt_of("acme", "2.0.0", 2), salt_of("acme", "3.0.0", 3)]
 
 
-def machine_with(low, high, number):
-    """Return the id of a machine whose cohort for 2.0.0 lies in a range."""
-    salt = salt_of("acme", "2.0.0", 2)
-    for attempt in range(100_000):
+def ident_in(low, high, number):
+    """Return the id of a machine whose cohort lies in a range, for both releases."""
+    for attempt in range(10_000_000):
         ident = hashlib.sha256(f"{number}-{attempt}".encode()).hexdigest()[:32]
-        if low <= cohort(salt, ident) < high:
+        if all(low <= cohort(salt, ident) < high for salt in SALTS):
             return ident
     raise AssertionError
-
-
-def release(folder, version):
-    return make_tree(
-        folder / version, {"bin/app": f"echo {version}\n", "bin/check": "exit 0\n"}
-    )
 
 
 @pytest.fixture
 def site(tmp_path):
     site = Site(tmp_path / "site")
-    site.serve_options = ("--reports", "open", "--reports-rate", "10000")
+    audit = site.workspace / "audit.jsonl"
+    site.serve_options = (*crowd.SERVE, "--audit", audit)
     site.start()
     yield site
     site.hard_stop()
 
 
 @pytest.fixture
-def watch(tmp_path, site):
-    token = tmp_path / "fleet-token"
-    create = ("token", "create", "--state", site.state, "--scope", "fleet:read")
-    token.write_text(cli(*create).stdout)
-    token.chmod(0o600)
+def person(tmp_path, site):
+    return crowd.Person(site, tmp_path)
 
-    def call():
-        done = cli(
-            *("release", "watch", "--once", "--json", "--repo", site.workspace),
-            *("--feed", site.feed_url, "--token-file", site.token_file),
-            *("--reports-token-file", token),
-        )
-        (row,) = json.loads(done.stdout.splitlines()[-1])["channels"]
-        return row
 
-    return call
+class Watch:
+    """`release watch`, running beside the key, and what it has printed."""
+
+    def __init__(self, site, person, out):
+        self.out = out
+        with out.open("wb") as file:
+            self.process = subprocess.Popen(
+                [
+                    *(*cli.command, "release", "watch", "--every", "1"),
+                    *("--repo", site.workspace, "--feed", site.feed_url),
+                    *("--token-file", site.token_file),
+                    *("--reports-token-file", person.token_file),
+                ],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def until(self, words):
+        """Wait until it has printed that."""
+
+        def said():
+            assert self.process.poll() is None, self.out.read_text()
+            return words in self.out.read_text()
+
+        eventually(said, event=f"{words!r} of watch")
+
+
+@pytest.fixture
+def watch(tmp_path, site, person):
+    running = Watch(site, person, tmp_path / "watch.out")
+    yield running
+    running.process.kill()
+    running.process.wait()
 
 
 def machine(tmp_path, site, number):
-    root = tmp_path / f"m{number}"
-    low, high = (0, 10) if number < FIRST else (10, 250)
-    if number >= FIRST + SECOND:
-        low, high = 250, 1000
-    made = Machine(
-        root,
-        feed=site.feed_url,
-        repository=f"{site.address}/repo",
-        bootstrap=site.bootstrap,
-        health=["/bin/sh", "-c", f"test ! -e {root}/broken-$UPDATERD_VERSION"],
-        extra="[reports]\nsend = true\n",
-    )
-    (root / "state").mkdir()
-    ident = root / "state/machine-id"
-    ident.write_text(machine_with(low, high, number) + "\n")
+    if number < FIRST:
+        low, high = 0, 10
+    else:
+        low, high = (10, 250) if number < FIRST + SECOND else (250, 1000)
+    ident = ident_in(low, high, number)
+    made = crowd.Member(tmp_path / f"m{number}", site, number, ident=ident, kinds=KINDS)
     if low == 10:
-        (root / "broken-2.0.0").touch()
+        made.breaks_at("2.0.0")
     return made
 
 
-def update(machines):
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda m: m("update", "acme", expect=None), machines))
+def push(site, tmp_path, version, *options):
+    files = {"bin/app": f"#!/bin/sh\necho {version}\n",
+             "lib/data": b"same" * 4000 + version.encode()}  # fmt: skip
+    tree = make_tree(tmp_path / "trees" / version, files)
+    site.push(None, version, *crowd.trees(tree, KINDS), *options)
 
 
 def test_a_release_that_fails_halts_itself_and_the_next_one_heals_all(
-    tmp_path, site, watch
+    tmp_path, site, person, watch
 ):
-    trees, plan = tmp_path / "trees", tmp_path / "plan.json"
+    plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(PLAN))
     machines = [machine(tmp_path, site, number) for number in range(MACHINES)]
     first, second = machines[:FIRST], machines[FIRST : FIRST + SECOND]
     others = machines[FIRST + SECOND :]
-    site.push(release(trees, "1.0.0"), "1.0.0")
-    update(machines)
+    push(site, tmp_path, "1.0.0")
+    crowd.update(machines)
 
-    site.push(release(trees, "2.0.0"), "2.0.0", "--plan", plan)
-    update([*first, *second[:1], *others[:1]])
+    push(site, tmp_path, "2.0.0", "--plan", plan)
+    crowd.update([*first, *second[:1], *others[:1]])
     assert {each.running for each in first} == {"2.0.0"}
     assert {each.running for each in (second[0], others[0])} == {"1.0.0"}
-    assert watch()["action"] == "step"
-
-    update([*second, *others[:1]])
+    watch.until("stepped on: 0 of 3 machines failed: on to 25 %")
+    crowd.update([*second, *others[:1]])
+    watch.until("halted: 2.0.0 failed on ")
     assert {each.running for each in [*second, *others]} == {"1.0.0"}
-    row = watch()
-    assert (row["action"], row["paused"]) == ("halt", True)
-    assert row["counts"]["failed"] == SECOND
 
-    token = tmp_path / "fleet-token"
-    page = cli(
-        *("release", "status", "--fleet", "--repo", site.workspace),
-        *("--feed", site.feed_url, "--token-file", token),
-    ).stdout
-    assert f"2.0.0 failed on {SECOND} of {FIRST + SECOND} machines" in page
-
-    update(others[:1])
+    truth = crowd.assert_figures_are_the_journals(person, machines)
+    failed = truth.ends["2.0.0", "rolled_back"]
+    assert 2 <= failed <= SECOND
+    assert truth.ends["2.0.0", "installed"] == FIRST
+    reason = watch.out.read_text().partition("halted: ")[2].splitlines()[0]
+    assert f"halted: {reason}" in person.status()
+    page = person.page(crowd.CHANNEL)
+    assert f"This channel is paused ({reason})" in page
+    assert "halted here" in page
+    crowd.update(others[:1])
     decision = others[0].product_status()["decision"]
     assert decision["code"] == "paused"
-    assert f"2.0.0 failed on {SECOND} of {FIRST + SECOND}" in decision["reason"]
+    assert reason in decision["reason"]
+    pictures(site, person, machines[FIRST], "halted")
 
-    site.push(release(trees, "3.0.0"), "3.0.0")
-    update(machines)
+    push(site, tmp_path, "3.0.0", "--plan", plan)
+    for wave, words in (
+        (first, "3.0.0: running, 1 % -> 25 % -> all\n  step 2 of 3"),
+        (second, "3.0.0: running, 1 % -> 25 % -> all\n  step 3 of 3"),
+        (others, "3.0.0: done"),
+    ):
+        crowd.update(wave)
+        watch.until(words)
     assert {each.running for each in machines} == {"3.0.0"}
+    crowd.assert_figures_are_the_journals(person, machines)
     audit = cli("release", "audit", "--verify", "--repo", site.workspace).stdout
     acts = [line.split(": ")[1].split()[0] for line in audit.splitlines()[:-1]]
-    assert acts == ["push", "push", "step", "halt", "push"]
+    assert acts == ["push", "push", "step", "halt", "push", "step", "step", "done"]
+    pictures(site, person, machines[FIRST], "healed")
+    print(f"{MACHINES} machines: 2.0.0 failed on {failed}, {reason}")
+
+
+def pictures(site, person, one, name):
+    """Keep pictures of the console as it is now, where they are asked for."""
+    if PICTURES is None:
+        return
+    from fakes.browser import Browser
+
+    folder = Path(PICTURES).absolute()
+    shown = json.loads(one("reports", "--json").stdout)["reports"]
+    ident = json.loads(shown[0]["body"])["machine"]
+    with Browser(site.root) as browser:
+        browser.look()
+        browser.go(f"{site.address}/console/login")
+        secret = json.dumps(person.token)
+        browser.run(f"document.getElementById('token').value = {secret}")
+        browser.submit("form.login")
+        for path, kind, width, scheme in (
+            ("/console/", "fleet", 1200, "light"),
+            (crowd.CHANNEL, "channel", 1200, "light"),
+            (crowd.CHANNEL, "channel-phone", 390, "light"),
+            (crowd.CHANNEL, "channel-dark", 1200, "dark"),
+            (f"/console/machines/{ident}", "machine-dark", 1200, "dark"),
+            ("/console/audit", "audit", 1200, "light"),
+        ):
+            browser.look(width=width, scheme=scheme)
+            browser.go(site.address + path)
+            browser.picture(folder / f"{name}-{kind}.png")

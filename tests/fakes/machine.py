@@ -23,11 +23,16 @@ class _Cli:
         self.starter = Starter()
 
     def __call__(
-        self, *words: object, expect: int | None = 0, env=None, within_s: float = 600
+        self,
+        *words: object,
+        expect: int | None = 0,
+        env=None,
+        within_s: float = 600,
+        hardware: str = "",
     ):
         texts = [str(word) for word in words]
         everything = {**os.environ, **(env or {})}
-        if self.as_typed:
+        if self.as_typed and not hardware:
             done = subprocess.run(
                 [*self.command, *texts],
                 capture_output=True,
@@ -37,7 +42,7 @@ class _Cli:
                 env=everything,
             )
         else:
-            done = self.starter.run(texts, everything, within_s)
+            done = self.starter.run(texts, everything, within_s, hardware)
         if expect is not None and done.returncode != expect:
             raise AssertionError(
                 f"updaterd {' '.join(texts)}: exit {done.returncode}, "
@@ -63,8 +68,10 @@ class Machine:
         health: list[str] | None = None,
         extra: str = "",
         product_extra: str = "",
+        hardware: str = "",
     ):
         self.root = root
+        self.hardware = "" if hardware == os.uname().machine else hardware
         self.product = product
         self.app = root / "opt" / product
         self.app.mkdir(parents=True)
@@ -99,7 +106,9 @@ health = {{ command = {command}, timeout_s = 1.5 }}
         ]  # fmt: skip
 
     def __call__(self, command: str, *words: object, expect: int | None = 0):
-        return cli(command, *words, *self.options, expect=expect)
+        return cli(
+            command, *words, *self.options, expect=expect, hardware=self.hardware
+        )
 
     def status(self) -> dict:
         done = self("status", "--json", expect=None)
@@ -120,6 +129,7 @@ health = {{ command = {command}, timeout_s = 1.5 }}
         return self.current.readlink().name if self.current.is_symlink() else None
 
     def start(self) -> None:
+        assert not self.hardware, "only commands are run on what is not here"
         with (self.root / "daemon.log").open("ab") as log:
             self.daemon = subprocess.Popen(
                 [*cli.command, "run", *self.options],

@@ -76,16 +76,22 @@ class Site:
             self.server.wait(30)
             self.server = None
 
-    def push(self, tree: Path, version: str, *options: object, announce: bool = True):
-        """Push a release; announced when the server runs, unless told otherwise."""
+    def push(
+        self, tree: Path | None, version: str, *options: object, announce: bool = True
+    ):
+        """Push a release; announced when the server runs, unless told otherwise.
+
+        `tree` is None where the options name one for each platform.
+        """
         announcing = (
             ["--feed", self.feed_url, "--token-file", self.token_file]
             if announce and self.server is not None
             else ["--no-announce"]
         )
         return cli(
-            "release", "push", tree, "--repo", self.workspace, "--product",
-            self.product, "--version", version, "--channel", self.channel,
+            "release", "push", *([tree] if tree else []),
+            "--repo", self.workspace, "--product", self.product,
+            "--version", version, "--channel", self.channel,
             *announcing, *options,
         )  # fmt: skip
 

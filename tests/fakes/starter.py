@@ -31,9 +31,16 @@ class Starter:
         """What the commands cost: their parent is not this process."""
 
     def run(
-        self, words: list[str], env: dict[str, str], within_s: float
+        self, words: list[str], env: dict[str, str], within_s: float, hardware: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end.
+
+        Args:
+            words: its arguments.
+            env: its environment.
+            within_s: how long it may take.
+            hardware: what the kernel is to call this machine's; "": as it does. Only
+                the name is another: what is installed has to be what runs here.
 
         Raises:
             subprocess.TimeoutExpired: it took longer; it is killed.
@@ -48,7 +55,7 @@ class Starter:
         ):
             with far_end:
                 descriptors = [far_end.fileno(), out.fileno(), err.fileno()]
-                request = json.dumps([words, env, os.getcwd()]).encode()
+                request = json.dumps([words, env, os.getcwd(), hardware]).encode()
                 socket.send_fds(self._socket, [request], descriptors)
             answers.settimeout(within_s)
             with answers.makefile("rb") as lines:
@@ -124,7 +131,10 @@ def _command(message: bytes, descriptors: list[int]) -> list[str]:
     os.dup2(err, 2)
     os.close(out)
     os.close(err)
-    words, env, folder = json.loads(message)
+    words, env, folder, hardware = json.loads(message)
+    if hardware:
+        told = os.uname_result([*os.uname()[:4], hardware])
+        os.uname = lambda: told
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)

@@ -12,6 +12,7 @@ import re
 import sqlite3
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -22,10 +23,16 @@ from fakes.serving import FeedProcess, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from updaterd.core.channel import ChannelPointer, Offer, Rollout
+from updaterd.core.pace import Pace
+from updaterd.core.pace import Step as PaceStep
+from updaterd.core.plan import Limits, Plan, Step
+from updaterd.server.console import plans
 from updaterd.server.console.audit import read_page
 from updaterd.server.console.door import _safe
 from updaterd.server.console.live import MOST_STREAMS, Live
 from updaterd.server.console.sessions import LASTS_S, Sessions
+from updaterd.server.reports.contract import ReleaseCounts
 from updaterd.server.tokens import Tokens
 
 pytestmark = pytest.mark.slow
@@ -456,6 +463,62 @@ def test_html_in_every_field_is_text_and_no_script_runs(tmp_path, browser):
         browser.until("document.images.length === 1", "markup, by hand")
         assert browser.run("document.title")
         assert browser.complaints
+
+
+PLAN = Plan(
+    version="2.0.0",
+    steps=(
+        Step(permille=10, dwell_s=3600, min_reports=100),
+        Step(permille=250, dwell_s=3600, min_reports=50),
+        Step(permille=1000, dwell_s=0, min_reports=1),
+    ),
+    halt=Limits(),
+    step=1,
+    since=1_800_000_000,
+)
+
+
+def planned(plan, **more):
+    """Return how a plan is shown, where 95 machines are well and 5 are not."""
+    pointer = ChannelPointer(
+        product="acme", channel="stable", floor_seq=0, plan=plan,
+        paused=more.pop("paused", False),
+        releases=(
+            Offer(version="2.0.0", seq=2, rollout=Rollout(permille=250), **more),
+            Offer(version="1.0.0", seq=1, rollout=Rollout()),
+        ),
+    )  # fmt: skip
+    well = {("installed", "upgrade"): 95, ("failed", "disk_full"): 3}
+    found = {
+        "2.0.0": ReleaseCounts(
+            version="2.0.0", seq=2, codes={**well, ("rolled_back", "unhealthy"): 5}
+        ),
+        "1.0.0": ReleaseCounts(version="1.0.0", seq=1, codes=well),
+    }
+    return plans.guarded(pointer, found.get, machines=100, now=PLAN.since + 60)
+
+
+def test_a_plan_is_shown_with_its_evidence_and_what_comes_next():
+    shown = planned(PLAN)
+    assert [step.state for step in shown.steps] == ["over", "now", ""]
+    seen = shown.evidence
+    assert (seen.well, seen.failed, seen.other, seen.reached) == (95, 5, 3, 25)
+    assert (seen.base_version, seen.base_well) == ("1.0.0", 95)
+    assert shown.verdict.code == "rollout_unsure"
+    assert shown.verdict.next_at == PLAN.since + 3600
+    halted = planned(replace(PLAN, state="halted", reason="it fails"), paused=True)
+    assert [step.state for step in halted.steps] == ["over", "halted here", ""]
+    assert halted.verdict.reason == "halted: it fails"
+    assert planned(PLAN, paused=True).verdict.code == "paused"
+    assert planned(replace(PLAN, version="1.9.0")) is None
+    done = planned(replace(PLAN, state="done"))
+    assert {step.state for step in done.steps} == {"over"}
+
+
+def test_a_pace_that_is_not_over_reaches_fewer():
+    steps = PaceStep(10, 0), PaceStep(1000, 86400)
+    slow = Pace(published_at=PLAN.since, steps=steps)
+    assert planned(PLAN, pace=slow).evidence.reached == 1
 
 
 def test_channel_says_what_is_offered_and_why_it_is_paused(tmp_path):

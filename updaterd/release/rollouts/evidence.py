@@ -10,6 +10,7 @@ from typing import Any
 
 from updaterd.core import pace
 from updaterd.core.channel import ChannelPointer
+from updaterd.core.evidence import Ends, ends_of, gathered
 from updaterd.core.watching import Evidence
 from updaterd.errors import BrokenError
 from updaterd.net import Fetcher
@@ -45,36 +46,20 @@ def read(
             do="update the server to the version of this updaterd",
             code="not_a_feed",
         ) from error
-    well, failed, other = ends[0]
-    beneath = pointer.releases[1].version if len(ends) > 1 else ""
-    base_well, base_failed, _ = ends[1] if beneath else (0, 0, 0)
-    # machines are known once they have reported: of a fleet that has only begun to,
-    # nobody knows how many a step reaches
-    is_known = 2 * (base_well + base_failed) >= machines > 0
     top = pointer.releases[0]
     permille = top.rollout.permille
     if top.pace is not None:
         permille = min(permille, pace.reached(top.pace, now))
-    return Evidence(
-        well=well,
-        failed=failed,
-        other=other,
-        reached=machines * permille // 1000 if is_known else 0,
-        base_version=beneath,
-        base_well=base_well,
-        base_failed=base_failed,
+    return gathered(
+        ends[0],
+        ends[1] if len(ends) > 1 else Ends(),
+        base_version=pointer.releases[1].version if len(ends) > 1 else "",
+        machines=machines,
+        permille=permille,
     )
 
 
-def _ends(release: Mapping[str, Any] | None) -> tuple[int, int, int]:
-    """Return where a release runs, where it is at fault, and where it failed else."""
-    well, failed, other = 0, 0, 0
-    for item in release["codes"] if release is not None else ():
-        machines = fleet.count(item)
-        if item["outcome"] == "installed":
-            well += machines
-        elif item["fault"] == "release":
-            failed += machines
-        else:
-            other += machines
-    return well, failed, other
+def _ends(release: Mapping[str, Any] | None) -> Ends:
+    """Return how a release ended, by the server's answer about it."""
+    rows = release["codes"] if release is not None else ()
+    return ends_of((row["outcome"], row["fault"], fleet.count(row)) for row in rows)

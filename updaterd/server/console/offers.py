@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from updaterd.core import layout
+from updaterd.core.channel import ChannelPointer, parse_custom
+from updaterd.core.json_fields import Fields
 from updaterd.core.manifest import parse
 from updaterd.errors import MalformedError
 
@@ -19,7 +21,6 @@ _MOST_BYTES = 16 << 20
 _MOST_ROLES = 64
 _MOST_MANIFESTS = 256
 _LONGEST = 500
-_PLANS = ("plan", "reach")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,13 @@ class Pointer:
         is_paused: nothing new is installed.
         reason: why it is paused.
         offers: the newest first.
-        plan: what else stands there of its rollout, as names and texts.
+        whole: all of it, as machines read it; None: this updaterd cannot.
     """
 
     is_paused: bool
     reason: str
     offers: tuple[Offered, ...]
-    plan: tuple[tuple[str, str], ...]
+    whole: ChannelPointer | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ class Offers:
         if signed is None:
             return None
         custom = _member(signed.targets, layout.channel(product, channel), "custom")
-        return _pointer(custom) if custom else None
+        return _pointer(custom, product, channel) if custom else None
 
     def published(self, product: str, version: str) -> Published | None:
         """Return a release as it was published; None: not to be seen here."""
@@ -199,13 +200,13 @@ class Offers:
             return file.read(_MOST_BYTES)
 
 
-def _pointer(custom: dict[str, Any]) -> Pointer:
+def _pointer(custom: dict[str, Any], product: str, channel: str) -> Pointer:
     releases = custom.get("releases")
-    plan = [
-        (f"{group}: {name}", str(value)[:_LONGEST])
-        for group in _PLANS
-        for name, value in _member(custom, group).items()
-    ]
+    try:
+        item = Fields(custom, "the channel")
+        whole = parse_custom(item, product=product, channel=channel)
+    except MalformedError:
+        whole = None
     return Pointer(
         is_paused=custom.get("paused") is True,
         reason=str(custom.get("reason", ""))[:_LONGEST],
@@ -218,7 +219,7 @@ def _pointer(custom: dict[str, Any]) -> Pointer:
             for offer in (releases if isinstance(releases, list) else [])
             if isinstance(offer, dict)
         ),
-        plan=tuple(plan),
+        whole=whole,
     )
 
 

@@ -18,13 +18,13 @@ from updaterd.core.report import MACHINE
 from updaterd.errors import UpdaterError
 from updaterd.log.repeats import Repeats
 from updaterd.server.client_address import Proxies
-from updaterd.server.console import audit, charts, figures
+from updaterd.server.console import audit, charts, figures, plans
 from updaterd.server.console.door import LOGIN, ROOT, Door, go
 from updaterd.server.console.live import Live
 from updaterd.server.console.offers import Offers
 from updaterd.server.console.rendering import HEADERS, assets, page
 from updaterd.server.console.sessions import Sessions
-from updaterd.server.reports.contract import ReportStore
+from updaterd.server.reports.contract import ReleaseCounts, ReportStore
 from updaterd.server.reports.ingest import Ingest
 from updaterd.server.tokens import Tokens
 
@@ -190,6 +190,12 @@ class Console:
                 for followed in store.populations()
                 if (followed.product, followed.channel) == (product, channel)
             )
+            pointer = self._offers.pointer(product, channel)
+            known = {counts.version: counts for counts in shown}
+
+            def find(version: str) -> ReleaseCounts | None:
+                return known.get(version) or store.release(product, channel, version)
+
             return page(
                 "channel.html", is_in=True, product=product, channel=channel,
                 machines=followers, releases=shown, newest=newest,
@@ -198,7 +204,11 @@ class Console:
                 bars=charts.bars(clock[part]) if part else (),
                 part=figures.PARTS.get(part, ""),
                 adoption=charts.adoption(steps, since_ms=since_ms, until_ms=until_ms),
-                pointer=self._offers.pointer(product, channel),
+                pointer=pointer,
+                guarded=plans.guarded(
+                    pointer.whole if pointer else None, find,
+                    machines=followers, now=self._parts.now(),
+                ),
                 is_served=self._parts.repository is not None,
                 before=shown[-1].seq if len(releases) > _RELEASES else None,
                 is_first=before is None,
