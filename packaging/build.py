@@ -211,6 +211,8 @@ class Build:
             "updaterd@.service",
             "updaterd-api.service",
             "updaterd-api.socket",
+            "updaterd-api@.service",
+            "updaterd-api@.socket",
         ):
             place(REPO / "systemd" / name, root / "usr/lib/systemd/system" / name)
             place(REPO / "systemd/user" / name, root / "usr/lib/systemd/user" / name)

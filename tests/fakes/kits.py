@@ -48,6 +48,9 @@ def package() -> bytes:
         "usr/lib/systemd/user/updaterd@.service": contents.File(
             b"[Service]\nExecStart=/usr/bin/updaterd run\n"
         ),
+        "usr/lib/systemd/user/updaterd-api@.socket": contents.File(
+            b"[Socket]\nListenStream=%t/updaterd-%i/io.updaterd\n"
+        ),
     }
     data = subprocess.run(
         ["xz", "-1", "-c"],
@@ -70,9 +73,9 @@ def publisher(folder: Path) -> Path:
     return folder
 
 
-def home_in(folder: Path) -> Path:
+def home_in(folder: Path, name: str = "home") -> Path:
     """Make a home of somebody who is not root."""
-    home = folder / "home"
+    home = folder / name
     home.mkdir()
     if os.geteuid() == 0:
         os.chown(home, 65534, 65534)

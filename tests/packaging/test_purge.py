@@ -23,6 +23,7 @@ OURS = (
     "etc/systemd/system/updaterd@lab.service.d/50-products.conf",
     "etc/systemd/system/multi-user.target.wants/updaterd@lab.service",
     "etc/systemd/system/sockets.target.wants/updaterd-api.socket",
+    "etc/systemd/system/sockets.target.wants/updaterd-api@lab.socket",
     "var/cache/updaterd-granted/x",
     "etc/tmpfiles.d/updaterd@granted-products.conf",
 )

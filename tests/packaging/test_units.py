@@ -67,6 +67,15 @@ def test_instances_are_hardened_like_the_service():
     assert different <= {"Description"}
 
 
+def test_who_answers_for_an_instance_is_hardened_like_the_first():
+    """The template differs in names alone."""
+    for name in ("updaterd-api.service", "updaterd-api.socket"):
+        template = name.replace("api.", "api@.")
+        instance = {re.sub("-%i|@%i", "", line) for line in settings(template)}
+        different = {x.partition("=")[0] for x in instance ^ {*settings(name)}}
+        assert different <= {"Description"}
+
+
 def test_the_daemon_never_stays_down():
     """An updater that gave up could not be repaired by an update."""
     unit = settings("updaterd.service")

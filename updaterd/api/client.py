@@ -12,7 +12,12 @@ from typing import Any
 from updaterd.api import interface
 from updaterd.errors import TransientError
 
-PLACES = (Path("/run/updaterd/io.updaterd"),)
+_SYSTEM = Path("/run")
+_SOCKET = "io.updaterd"
+PLACE = _SYSTEM / "updaterd" / _SOCKET
+"""Of the system's first daemon."""
+
+_OTHERS = frozenset({"updaterd-feed"})  # no daemon's
 _LONGEST = 1 << 20
 
 
@@ -35,15 +40,26 @@ class UnreachableError(TransientError):
     def __init__(self, why: str) -> None:
         super().__init__(
             f"updaterd does not answer applications: {why}",
-            do="`systemctl enable --now updaterd-api.socket`",
+            do="`systemctl enable --now updaterd-api.socket`; for a kit's daemon "
+            "updaterd-api@NAME.socket",
         )
 
 
-def places() -> tuple[Path, ...]:
-    """Return where the socket may be: this user's own daemon's, then the system's."""
+def places(product: str = "") -> tuple[Path, ...]:
+    """Return where sockets may be: those of this user's daemons, then the system's.
+
+    Args:
+        product: what is asked about. A kit's daemon has its product's name and speaks
+            for it before any other: what another publisher's says of it is nothing.
+    """
     own = os.environ.get("XDG_RUNTIME_DIR", "")
-    own_place = (Path(own) / "updaterd" / "io.updaterd",) if own.startswith("/") else ()
-    return (*own_place, *PLACES)
+    sockets: dict[Path, None] = {}
+    for runtime in (*([Path(own)] if own.startswith("/") else []), _SYSTEM):
+        names = {path.name for path in runtime.glob("updaterd-*")} - _OTHERS
+        first = [f"updaterd-{product}"] if f"updaterd-{product}" in names else []
+        for name in (*first, "updaterd", *sorted(names)):
+            sockets[runtime / name / _SOCKET] = None
+    return tuple(sockets)
 
 
 class Client:
@@ -61,7 +77,7 @@ class Client:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(patience_s)
         self._rest = b""
-        chosen = path or next(filter(Path.exists, places()), PLACES[0])
+        chosen = path or next(filter(Path.exists, places()), PLACE)
         try:
             self._socket.connect(str(chosen))
         except OSError as error:

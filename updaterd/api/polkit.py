@@ -20,7 +20,20 @@ _INTERACTIVE = 1
 _turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
 
-async def allows(caller: Caller, product: str) -> bool:
+def action_of(daemon: str) -> str:
+    """Return the action that a daemon asks about: a kit's has one of its own.
+
+    polkit answers questions about others to root and to the users whom an action
+    names. The name of a product may have an underscore, that of an action may not.
+
+    Args:
+        daemon: "updaterd", or "updaterd-NAME".
+    """
+    _, _, name = daemon.partition("-")
+    return f"{ACTION}.{name.replace('_', '.')}" if name else ACTION
+
+
+async def allows(caller: Caller, product: str, *, action: str = ACTION) -> bool:
     """Tell whether polkit lets a caller change a product.
 
     One question of a user at a time: each may wait for minutes, and the threads that
@@ -30,11 +43,11 @@ async def allows(caller: Caller, product: str) -> bool:
     if turn is None:
         turn = _turns[caller.uid] = asyncio.Lock()
     async with turn:
-        allowed = await asyncio.to_thread(_ask, caller, product)
+        allowed = await asyncio.to_thread(_ask, caller, product, action)
     return allowed and caller.is_there()
 
 
-def _ask(caller: Caller, product: str) -> bool:
+def _ask(caller: Caller, product: str, action: str) -> bool:
     try:
         from jeepney import DBusAddress, MessageType, new_method_call  # noqa: PLC0415 - rarely asked
         from jeepney.io.blocking import open_dbus_connection  # noqa: PLC0415 - as above
@@ -55,7 +68,7 @@ def _ask(caller: Caller, product: str) -> bool:
         authority,
         "CheckAuthorization",
         "(sa{sv})sa{ss}us",
-        (("unix-process", process), ACTION, {"product": product}, _INTERACTIVE, ""),
+        (("unix-process", process), action, {"product": product}, _INTERACTIVE, ""),
     )
     try:
         with open_dbus_connection("SYSTEM") as bus:

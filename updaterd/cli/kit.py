@@ -72,6 +72,7 @@ class _Kit:
         self._product = settings.products[name]
         self._where = settings.directories
         self._unit = f"updaterd@{name}.service"
+        self._socket = f"updaterd-api@{name}.socket"
         self._is_system = bool(config.system_name(Path(self._where.config)))
         self._command = (
             [_PACKAGED]
@@ -87,7 +88,8 @@ class _Kit:
             if code := self._updaterd("config", "grant", "--write", quiet=True):
                 return code
         if self._product.units and not self._has_manager():
-            self._systemctl("enable", self._unit)
+            for unit in (self._unit, self._socket):
+                self._systemctl("enable", unit)
             start = config.starting(Path(self._where.config))
             print(f"no systemd runs here: {self._name} is installed at `{start}`")
             return 0
@@ -103,6 +105,8 @@ class _Kit:
         for unit in (*self._product.units, self._unit):
             self._systemctl("enable", unit)
         self._systemctl("restart", self._unit)
+        # for the application: postpone, wait, ask how it stands
+        self._systemctl("enable", "--now", self._socket)
         # a release that was on disk before did not start them
         for unit in self._product.units if code == 0 else ():
             self._systemctl("start", unit)
@@ -115,6 +119,8 @@ class _Kit:
         """Take it away; return the exit code."""
         if self._is_system:
             self._make_folders()  # who deleted them by hand must get rid of it, too
+        self._systemctl("disable", "--now", self._socket)
+        self._systemctl("stop", f"updaterd-api@{self._name}.service")
         self._systemctl("disable", "--now", self._unit)
         for unit in self._product.units:
             self._systemctl("disable", unit)

@@ -4,6 +4,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,11 +13,19 @@ from typing import Any
 from jeepney.io.asyncio import open_dbus_router
 
 from updaterd import durable
-from updaterd.api.client import Client, RefusedError, UnreachableError
+from updaterd.api.client import (
+    PLACE,
+    Client,
+    RefusedError,
+    UnreachableError,
+    places,
+)
 from updaterd.session.desktop import Desktop
 from updaterd.session.notices import Notices
 
 _AGAIN_S = 30.0
+_LOOK_EVERY_S = 300.0  # for kits that came since
+_MOST_FOLLOWED = 64  # a thread each
 _TONIGHT = 22
 _MOST_REMEMBERED = 200
 
@@ -25,7 +34,8 @@ class Session:
     """Tells a person what the products on this machine ask of him.
 
     Args:
-        socket: where updaterd answers applications; None: the usual places.
+        socket: where updaterd answers applications; None: in each of the usual places
+            a daemon may do that.
         memory: file of what was shown before.
         now: Unix seconds.
     """
@@ -42,6 +52,7 @@ class Session:
         self._now = now
         self._notices = Notices(_remembered(memory))
         self._changed = asyncio.Event()
+        self._places: dict[str, Path] = {}
 
     async def run(self) -> None:
         """Tell, until cancelled.
@@ -50,10 +61,15 @@ class Session:
             UnreachableError: updaterd does not answer.
             OSError: there is no session bus.
         """
-        products = (await asyncio.to_thread(self._call, "List"))["products"]
+        # the default has as many threads as there are processors, and a few
+        asyncio.get_running_loop().set_default_executor(
+            ThreadPoolExecutor(_MOST_FOLLOWED + 4)
+        )
+        products = await asyncio.to_thread(self._unfollowed)
         async with open_dbus_router("SESSION") as router, asyncio.TaskGroup() as group:
             desktop = Desktop(router, self._choose)
             group.create_task(desktop.listen())
+            group.create_task(self._discover(group))
             for name in products:
                 group.create_task(self._follow(name))
             while True:
@@ -63,6 +79,39 @@ class Session:
                 pause_s = None if until is None else max(0.0, until - self._now())
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), pause_s)
+
+    async def _discover(self, group: asyncio.TaskGroup) -> None:
+        """Follow products that come later, with a kit."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            with suppress(UnreachableError, RefusedError):
+                for name in await asyncio.to_thread(self._unfollowed):
+                    group.create_task(self._follow(name))
+
+    def _unfollowed(self) -> list[str]:
+        """Return products that are not followed yet; note who answers for each.
+
+        Raises:
+            UnreachableError: nobody answers.
+            RefusedError: the only one who answers refuses.
+        """
+        troubles: list[UnreachableError | RefusedError] = []
+        offers: dict[Path, set[str]] = {}
+        usual = [place for place in places() if place.exists()] or [PLACE]
+        for place in [self._socket] if self._socket else usual:
+            try:
+                offers[place] = set(self._call(place, "List")["products"])
+            except (UnreachableError, RefusedError) as trouble:
+                troubles.append(trouble)
+        if not offers:
+            raise troubles[0]
+        fresh = sorted(set().union(*offers.values()) - self._places.keys())
+        fresh = fresh[: _MOST_FOLLOWED - len(self._places)]
+        for name in fresh:
+            answering = [place for place in offers if name in offers[place]]
+            first = (place for place in places(name) if place in answering)
+            self._places[name] = next(first, answering[0])
+        return fresh
 
     async def _tell(self, desktop: Desktop) -> None:
         """Show what is new, take back what is over; remember it."""
@@ -100,7 +149,7 @@ class Session:
 
         while True:
             try:
-                client = Client(self._socket, patience_s=None)
+                client = Client(self._places[product], patience_s=None)
             except UnreachableError:
                 await asyncio.sleep(_AGAIN_S)
                 continue
@@ -126,10 +175,10 @@ class Session:
     def _try(self, method: str, product: str, until: int | None = None) -> None:
         more = {} if until is None else {"until": until}
         with suppress(UnreachableError, RefusedError):
-            self._call(method, product=product, **more)
+            self._call(self._places[product], method, product=product, **more)
 
-    def _call(self, method: str, **parameters: object) -> dict[str, Any]:
-        client = Client(self._socket)
+    def _call(self, place: Path, method: str, **parameters: object) -> dict[str, Any]:
+        client = Client(place)
         try:
             return client.call(method, **parameters)
         finally:

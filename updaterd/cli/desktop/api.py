@@ -3,8 +3,10 @@
 
 import argparse
 import asyncio
+from functools import partial
 from pathlib import Path
 
+from updaterd import config
 from updaterd.cli.parts.options import (
     add_machine_options,
     directories_from,
@@ -45,10 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
         ("runtime-dir", directories.runtime),
     ):
         options += [f"--{name}", str(value)]
+    action = polkit.action_of(config.system_name(Path(directories.config)))
     world = World(
         load=lambda: settings_from(arguments),
         now=wall_clock,
-        polkit=polkit.allows,
+        polkit=partial(polkit.allows, action=action),
         arguments=tuple(options),
     )
     asyncio.run(process.Listener(world).run(process.listening(path)))

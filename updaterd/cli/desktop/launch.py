@@ -7,9 +7,12 @@ import os
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from updaterd.cli.desktop import add_socket
+
+if TYPE_CHECKING:
+    from updaterd.api.client import Client
 
 _LONGEST_S = 60.0
 _EVERY_S = 0.2
@@ -65,22 +68,38 @@ def activate(product: str, path: Path | None, *, wait_s: float) -> str:
 
     What an application asks to wait with, or a person postponed, is not asked for.
     """
-    from updaterd.api.client import Client
+    from updaterd.api.client import Client, RefusedError, places
     from updaterd.errors import UpdaterError
 
-    root = ""
+    for place in [path] if path else filter(Path.exists, places(product)):
+        try:
+            with closing(Client(place)) as client:
+                status = client.call("Status", product=product)["status"]
+                return _activate(client, product, status, wait_s)
+        except RefusedError as error:
+            if error.name != "NoSuchProduct":  # another daemon's, then
+                return ""
+        except (UpdaterError, KeyError, TypeError):
+            return ""
+    return ""
+
+
+def _activate(
+    client: "Client", product: str, status: dict[str, Any], wait_s: float
+) -> str:
+    """Have what is ready activated; return the product's root."""
+    from updaterd.errors import UpdaterError
+
+    root = str(status["root"])
     try:
-        with closing(Client(path)) as client:
-            status = client.call("Status", product=product)["status"]
-            root = str(status["root"])
-            until = time.monotonic() + wait_s
-            if status["state"] == "ready" and status["code"] in _ASKED:
-                client.call("Apply", product=product)
-                while status["state"] in _UNDER_WAY and time.monotonic() < until:
-                    time.sleep(_EVERY_S)
-                    status = client.call("Status", product=product)["status"]
+        until = time.monotonic() + wait_s
+        if status["state"] == "ready" and status["code"] in _ASKED:
+            client.call("Apply", product=product)
+            while status["state"] in _UNDER_WAY and time.monotonic() < until:
+                time.sleep(_EVERY_S)
+                status = client.call("Status", product=product)["status"]
     except (UpdaterError, KeyError, TypeError):
-        return root
+        return root  # it is started as it is
     return root
 
 
@@ -95,7 +114,7 @@ def _published(product: str) -> str:
     """
     from updaterd.errors import BrokenError
 
-    for runtime in _runtimes():
+    for runtime in _runtimes(product):
         try:
             document: Any = json.loads((runtime / "status.json").read_bytes())
             for entry in document["products"]:
@@ -110,7 +129,7 @@ def _published(product: str) -> str:
     )
 
 
-def _runtimes() -> list[Path]:
+def _runtimes(product: str) -> list[Path]:
     from updaterd.api.client import places
 
-    return [place.parent for place in places()]
+    return [place.parent for place in places(product)]

@@ -4,6 +4,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from xml.sax.saxutils import escape
 
 from updaterd.core import layout
 from updaterd.release.kits.description import Kit, filled
@@ -50,9 +51,42 @@ def of_machine(kit: Kit, carried: Mapping[str, bytes]) -> dict[str, File]:
         texts[path] = filled(text, root=kit.root, target=SYSTEM)
     files = {path: File(text.encode()) for path, text in texts.items()}
     files[f"{own}/{ROOT}"] = File(kit.bootstrap)
+    files[f"usr/share/polkit-1/actions/{_action(kit)}.policy"] = File(
+        _POLICY.format(
+            vendor=escape(kit.publisher),
+            action=_action(kit),
+            title=escape(kit.title),
+            user=kit.daemon,
+        ).encode()
+    )
     for path, data in carried.items():
         files[f"{own}/{CARRIED}/{path}"] = File(data)
     return dict(sorted(files.items()))
+
+
+_POLICY = """\
+<!DOCTYPE policyconfig PUBLIC
+  "-//freedesktop//DTD PolicyKit Policy Configuration 1.0//EN"
+  "http://www.freedesktop.org/standards/PolicyKit/1/policyconfig.dtd">
+<policyconfig>
+  <vendor>{vendor}</vendor>
+  <action id="{action}">
+    <description>Look for, postpone, apply or hold updates of {title}</description>
+    <message>Changing when {title} is updated needs authentication</message>
+    <defaults>
+      <allow_any>auth_admin</allow_any>
+      <allow_inactive>auth_admin</allow_inactive>
+      <allow_active>yes</allow_active>
+    </defaults>
+    <annotate key="org.freedesktop.policykit.owner">unix-user:{user}</annotate>
+  </action>
+</policyconfig>
+"""
+
+
+def _action(kit: Kit) -> str:
+    """Return what polkit calls changing this product; as `api/polkit.py` asks."""
+    return f"io.updaterd.change.{kit.product.replace('_', '.')}"
 
 
 def of_person(kit: Kit, carried: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program inside of `NAME-setup.sh`; only Python's standard library.
 
-`shell.py` puts what is to be installed into FACTS, and this text into the script. It
+`shell.py` puts what is to be installed into FACTS, the texts of `filling.py` and
+`placing.py` in the place of their imports, and all into the script. It
 runs as `python3 -I -c PROGRAM SCRIPT ARGUMENT...`. Whatever it runs or installs was
 compared with a hash that stands in FACTS before.
 """
@@ -12,6 +13,7 @@ import io
 import json
 import lzma
 import os
+import shlex
 import shutil
 import ssl
 import subprocess
@@ -24,9 +26,16 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from updaterd.release.kits.filling import desktop_file, for_systemd, settings, unit
+from updaterd.release.kits.placing import link, prune, venv, write
+
 FACTS: dict[str, Any] = json.loads("{}")
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 UNIT = "updaterd@.service"
+MORE_UNITS = (
+    "updaterd-api@.service",
+    "updaterd-api@.socket",
+    "updaterd-session.service",
+)
 PIECE = 1 << 18
 
 
@@ -219,6 +228,7 @@ class Places:
         self.own = self.data / f"updaterd-{FACTS['product']}"
         self.units = self.data / "systemd/user"
         self.command = self.home / ".local/bin/updaterd"
+        self.launcher = self.home / ".local/bin/updaterd-launch"
         self.root = str(self.home) + FACTS["user_root"].removeprefix("~")
         self.list = self.own / "installed-files"
 
@@ -228,10 +238,20 @@ class Places:
 
 
 def install_for_person(script: Path) -> int:
-    """Put everything into a person's places and start it; return the exit code."""
+    """Put everything into a person's places and start it; return the exit code.
+
+    Raises:
+        fail: nothing could start there.
+    """
     places = Places()
+    if set(f"{places.home}{places.data}") & set("\"'\\\n"):
+        raise fail(
+            f"{places.home}: systemd starts no program there, for a quote, a backslash "
+            "or a new line in its name",
+            f"as root, for the whole machine: sh {script.name}",
+        )
     archive = payload(script)
-    unit = runtime(places, archive)
+    units = runtime(places, archive)
     person = read(archive, "person/")
     files: dict[Path, bytes] = {}
     for path, data in person.items():
@@ -241,8 +261,11 @@ def install_for_person(script: Path) -> int:
             "desktop": places.data / "applications" / name,
         }.get(folder, places.own / path)
         is_text = folder in ("units", "desktop", "conf.d")
-        files[target] = filled(data, places) if is_text else data
-    files[places.units / UNIT] = unit
+        files[target] = (
+            filled(folder, data.decode(), places).encode() if is_text else data
+        )
+    for name, text in units.items():
+        files[places.units / name] = text.encode()
     # who removes it must know of all, also of what was not written to the end
     write(places.list, "".join(f"{file}\n" for file in sorted(files)).encode())
     for file, data in files.items():
@@ -250,19 +273,19 @@ def install_for_person(script: Path) -> int:
     return run(*command(places), "kit", "up", FACTS["product"])
 
 
-def filled(data: bytes, places: Places) -> bytes:
-    """Return a text for this person's places."""
-    for word, value in (
-        ("{root}", places.root),
-        ("{target}", "default.target"),
-        ("{first}", str(places.own / "root.json")),
-    ):
-        data = data.replace(word.encode(), value.encode())
-    return data
+def filled(folder: str, text: str, places: Places) -> str:
+    """Return a text of a folder of the kit for this person's places."""
+    match folder:
+        case "conf.d":
+            return settings(text, root=places.root, first=str(places.own / "root.json"))
+        case "units":
+            return unit(text, root=places.root, below=FACTS["user_root"])
+        case _:
+            return desktop_file(text, root=places.root, launcher=str(places.launcher))
 
 
-def runtime(places: Places, archive: tarfile.TarFile) -> bytes:
-    """Unpack updaterd, if it is not here; return its unit for a person's daemon.
+def runtime(places: Places, archive: tarfile.TarFile) -> dict[str, str]:
+    """Unpack updaterd, if it is not here; return its units for a person's daemon.
 
     From its Debian package, on any system: the libraries in it are for every Python
     that it names, and need nothing else of Debian.
@@ -277,7 +300,6 @@ def runtime(places: Places, archive: tarfile.TarFile) -> bytes:
         files = read(package, "usr/lib/")
     if f"systemd/user/{UNIT}" not in files:
         raise fail(f"{name} is too old for this", "ask the publisher for a newer kit")
-    unit = files[f"systemd/user/{UNIT}"].decode()
     for dead in places.runtimes.glob(".new-*"):  # of a run that was killed
         shutil.rmtree(dead, ignore_errors=True)
     if not target.exists():
@@ -290,12 +312,21 @@ def runtime(places: Places, archive: tarfile.TarFile) -> bytes:
         fresh.chmod(0o755)
         os.rename(fresh, target)
     link(places.runtimes / "current", target.name)
-    text = f'#!/bin/sh\nexec {places.runtimes}/current/bin/python -I -m updaterd "$@"\n'
-    if not places.command.exists() or is_ours(places):
-        write(places.command, text.encode(), 0o755)
-    return unit.replace(
-        "/usr/bin/updaterd", " ".join(command(places)).replace("%", "%%")
-    ).encode()
+    for script, more in ((places.command, ""), (places.launcher, " launch")):
+        if not script.exists() or is_ours(script, places):
+            text = f'#!/bin/sh\nexec {shell_words(places)}{more} "$@"\n'
+            write(script, text.encode(), 0o755)
+    start = " ".join([for_systemd(command(places)[0]), *command(places)[1:]])
+    return {
+        name: files[f"systemd/user/{name}"].decode().replace("/usr/bin/updaterd", start)
+        for name in (UNIT, *MORE_UNITS)
+        if f"systemd/user/{name}" in files
+    }
+
+
+def shell_words(places: Places) -> str:
+    """Return what starts updaterd, as a shell reads it."""
+    return shlex.join(command(places))
 
 
 def member(data: bytes) -> bytes:
@@ -314,51 +345,19 @@ def member(data: bytes) -> bytes:
     raise fail("updaterd's package has no data.tar.xz")
 
 
-def venv(fresh: Path, target: Path) -> None:
-    """Make an environment that has updaterd's libraries and nothing else."""
-    python = os.path.realpath(sys.executable)
-    (fresh / "bin").mkdir()
-    os.symlink(python, fresh / "bin/python")
-    write(
-        fresh / "pyvenv.cfg",
-        f"home = {os.path.dirname(python)}\n"
-        "include-system-site-packages = false\n".encode(),
-    )
-    for version in PYTHONS:
-        packages = fresh / f"lib/python{version}/site-packages"
-        write(packages / "updaterd.pth", f"{target}/site\n".encode())
-
-
 def command(places: Places) -> list[str]:
     """Return what starts updaterd."""
     return [f"{places.runtimes}/current/bin/python", "-I", "-m", "updaterd"]
 
 
-def is_ours(places: Places) -> bool:
-    """Tell whether ~/.local/bin/updaterd starts what we unpacked."""
+def is_ours(path: Path, places: Places) -> bool:
+    """Tell whether a command in ~/.local/bin starts what we unpacked."""
     try:
-        return f"{places.runtimes}/" in places.command.read_text()
+        text = path.read_text()
     except (OSError, ValueError):
         return False
-
-
-def write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file whole: who looks finds the old one or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fchmod(file.fileno(), mode)
-    os.rename(fresh, path)
-
-
-def link(path: Path, target: str) -> None:
-    """Make a link, or let it lead elsewhere, in one step."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    os.symlink(target, fresh)
-    os.rename(fresh, path)
+    # or that of an older kit, which did not quote it
+    return shell_words(places) in text or f"exec {places.runtimes}/" in text
 
 
 def remove_from_person() -> int:
@@ -371,24 +370,7 @@ def remove_from_person() -> int:
         code = run(*command(places), "kit", "down", "--purge", FACTS["product"])
         if code:
             return code
-    others = [
-        path
-        for path in places.data.glob("updaterd-*/installed-files")
-        if path != places.list
-    ]
-    for line in places.list.read_text().splitlines():
-        path = Path(line)
-        if path.name == UNIT and others:
-            continue  # other kits' daemons run by it
-        # within what the list of this kit may name, and nothing else
-        if path.is_relative_to(places.data):
-            path.unlink(missing_ok=True)
-            prune(path.parent, places.data)
-    if not others:
-        if is_ours(places):
-            places.command.unlink()
-        shutil.rmtree(places.runtimes, ignore_errors=True)
-        prune(places.runtimes.parent, places.data)
+    delete(places)
     places.list.unlink(missing_ok=True)
     prune(places.own, places.data)
     if os.environ.get("XDG_RUNTIME_DIR"):
@@ -396,14 +378,27 @@ def remove_from_person() -> int:
     return 0
 
 
-def prune(folder: Path, top: Path) -> None:
-    """Remove folders that are empty now, up to a person's own."""
-    while folder != top and folder.is_relative_to(top):
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-        folder = folder.parent
+def delete(places: Places) -> None:
+    """Delete what this kit brought; with the last kit updaterd, too."""
+    others = [
+        path
+        for path in places.data.glob("updaterd-*/installed-files")
+        if path != places.list
+    ]
+    for line in places.list.read_text().splitlines():
+        path = Path(line)
+        if path.name in (UNIT, *MORE_UNITS) and others:
+            continue  # other kits' daemons run by it
+        # within what the list of this kit may name, and nothing else
+        if path.is_relative_to(places.data):
+            path.unlink(missing_ok=True)
+            prune(path.parent, places.data)
+    if not others:
+        for path in (places.command, places.launcher):
+            if is_ours(path, places):
+                path.unlink()
+        shutil.rmtree(places.runtimes, ignore_errors=True)
+        prune(places.runtimes.parent, places.data)
 
 
 def main(argv: list[str]) -> int:

@@ -8,6 +8,7 @@ that follows, and all that it fetches, with hashes that stand in it.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from updaterd.release.kits.contents import File
 from updaterd.release.kits.deb import tar
 from updaterd.release.kits.description import Kit
 
+_IMPORT = re.compile(r"^from updaterd\.release\.kits\.(\w+) import .*\n", re.MULTILINE)
 _SHELL = """\
 #!/bin/sh
 # {title}: installs it with updaterd, which keeps it up to date. Kit {version}.
@@ -94,6 +96,7 @@ def script(
         ],
     }
     source = Path(__file__).with_name("installer.py").read_text("utf-8")
+    source = _IMPORT.sub(_inlined, source)
     program = source.replace('json.loads("{}")', _python(facts), 1)
     text = _SHELL.format(
         title=kit.title,
@@ -107,3 +110,8 @@ def script(
 def _python(facts: Mapping[str, object]) -> str:
     """Return facts as Python reads them, in plain ASCII."""
     return f"json.loads({json.dumps(facts)!a})"
+
+
+def _inlined(line: re.Match[str]) -> str:
+    """Return the text of a module that the installer imports here."""
+    return Path(__file__).with_name(f"{line[1]}.py").read_text("utf-8")

@@ -12,7 +12,7 @@ from fakes.kits import KIT, home_in, install, publisher
 from fakes.origin import Origin
 from fakes.tools import need
 
-from updaterd.release.kits import contents, deb, description, making
+from updaterd.release.kits import contents, deb, description, filling, making
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +167,72 @@ def test_a_person_gets_all_of_it_and_loses_all_of_it(offline, home):
     assert (0, "") == (done.returncode, done.stderr)
     assert "kit down --purge acme" in (home / "asked").read_text()
     assert ["asked"] == files_in(home)
+
+
+def test_a_home_of_any_name_has_a_command_and_units_that_start(offline, tmp_path):
+    """As the shell reads the one and systemd the others."""
+    home = home_in(tmp_path, "a $HOME %h ü")
+    assert 0 == install(offline, home, "--user").returncode
+    (home / "asked").unlink()
+    own = home / ".local/share"
+    written = tomllib.loads((own / "updaterd-acme/conf.d/50-acme.toml").read_text())
+    assert str(home / ".local/opt/acme") == written["products"]["acme"]["root"]
+    assert os.path.exists(written["trust"]["root"])
+
+    env = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    command = home / ".local/bin/updaterd"
+    subprocess.run([command, "status"], env=env, check=True)
+    subprocess.run([f"{command}-launch", "acme"], env=env, check=True)
+    assert "status\nlaunch acme\n" == (home / "asked").read_text()
+    (home / "asked").unlink()  # it is root's
+    program = home / ".local/opt/acme/current/bin/acme"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    tool = need("systemd-analyze", "systemd")
+    for unit in ("acme.service", "updaterd@.service"):
+        copy = tmp_path / unit.replace("@.", "@acme.")
+        copy.write_text((own / "systemd/user" / unit).read_text())
+        done = subprocess.run(
+            [tool, "--user", "verify", "--man=no", "--recursive-errors=no", copy],
+            env={**env, "XDG_RUNTIME_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ("", "") == (done.stdout, done.stderr)
+
+    assert 0 == install(offline, home, "--user", "--remove").returncode
+    program.unlink()
+    assert ["asked"] == files_in(home)
+
+
+@pytest.mark.parametrize("name", ["o'd", 'o"d', "o\\d"])
+def test_a_home_in_which_systemd_starts_nothing_is_left_alone(offline, tmp_path, name):
+    home = home_in(tmp_path, name)
+
+    done = install(offline, home, "--user")
+
+    assert "systemd starts no program there" in done.stderr
+    assert [] == files_in(home)
+
+
+@pytest.mark.parametrize(
+    ("line", "becomes"),
+    [
+        ("Exec={root}/current/bin/acme %U", 'Exec="/h o/$r/current/bin/acme" %U'),
+        ('Exec="{root}/bin/a b" --x', 'Exec="/h o/$r/bin/a b" --x'),
+        ("Exec=env A={root}/x acme", 'Exec=env A="/h o/$r/x" acme'),
+        ("Exec=updaterd-launch acme a", 'Exec="/h o/launch" acme a'),
+        ("Icon={root}/current/icon.png", "Icon=/h o/$r/current/icon.png"),
+    ],
+)
+def test_programs_in_desktop_files_are_quoted_and_nothing_else(line, becomes):
+    done = filling.desktop_file(f"{line}\n", root="/h o/$r", launcher="/h o/launch")
+
+    if line.startswith("Exec"):  # `$` is escaped in quotes, and `\\` in each value
+        becomes = becomes.replace("$", r"\\$")
+    assert f"{becomes}\n" == done
 
 
 def test_a_kit_that_goes_leaves_what_another_needs(offline, home):
