@@ -118,6 +118,24 @@ def test_the_packages_work_on_another_python(root):
     assert 0 < last["bytes_fetched"] < last["bytes_full"] / 10, "no delta"
 
 
+QUIET = r"""
+import asyncio, pathlib, tempfile
+from updaterd.api import process
+from updaterd.api.methods import World
+path = pathlib.Path(tempfile.mkdtemp(), "socket")
+async def nobody(*_): return False
+world = World(load=dict, now=float, polkit=nobody)
+ear = process.listening(path)
+asyncio.run(process.Listener(world, idle_s=0.1).run(ear))
+assert path.exists(), "nobody finds it again"
+"""
+
+
+def test_who_answers_applications_leaves_the_socket_to_systemd(root):
+    """When it ends for want of company; Python 3.13 would take the file away."""
+    inside(root, "/usr/lib/updaterd/bin/python", "-I", "-c", QUIET)
+
+
 def test_the_rpm_installs_and_verifies(built, tmp_path):
     """What rpm put there is what the package says."""
     need_root()

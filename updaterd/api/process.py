@@ -9,8 +9,10 @@ whose applications are quiet has none of it.
 import asyncio
 import os
 import socket
+import sys
 from contextlib import aclosing, suppress
 from pathlib import Path
+from typing import Any
 
 from updaterd.api import callers, wire
 from updaterd.api.methods import Connection, Inhibitors, World, is_endless
@@ -18,6 +20,11 @@ from updaterd.errors import BrokenError, MalformedError
 
 SOCKET = "io.updaterd"
 _FIRST_FD = 3
+# From Python 3.13 on a server takes its socket's file away: it is systemd's, which
+# listens on, and nobody would find it again.
+_LEAVES_THE_FILE: dict[str, Any] = (
+    {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+)
 _IDLE_S = 10.0
 _MOST = 128
 _MOST_OF_ONE_USER = 16
@@ -46,7 +53,7 @@ class Listener:
     async def run(self, ear: socket.socket) -> None:
         """Answer until nobody has been connected for a while."""
         server = await asyncio.start_unix_server(
-            self._welcome, sock=ear, limit=wire.LONGEST
+            self._welcome, sock=ear, limit=wire.LONGEST, **_LEAVES_THE_FILE
         )
         try:
             while True:

@@ -32,7 +32,7 @@ from updaterd.exits import tell
 
 if TYPE_CHECKING:
     from updaterd.core.settings import Settings
-    from updaterd.pipeline.run import Request
+    from updaterd.pipeline.run import Outcome, Request
     from updaterd.trust.client import Pushed
 
 _WORST = (EXIT_ERROR, EXIT_ROLLED_BACK, EXIT_DEGRADED, EXIT_PENDING, EXIT_CURRENT)
@@ -147,11 +147,8 @@ def bring(
                 if request.trigger == "manual":
                     tell(error)  # else the daemon, which knows whether it is new
             else:
-                code = EXIT_OF[outcome.result]
-                if outcome.result == "blocked":
-                    code = _exit_of_block(machine, name)
+                code = _show_outcome(machine, outcome, request, as_json=as_json)
                 changed |= outcome.result in _CHANGES
-                show(outcome, code, as_json=as_json, dry=request.dry)
                 if outcome.result == "current" and settings.reports.sign_of_life:
                     channel = settings.products[name].channel
                     services = machine.services
@@ -175,6 +172,32 @@ def _due(
         if name not in missing and not as_json:
             print(f"{name} is installed; what was carried here is not needed")
     return missing
+
+
+def _show_outcome(
+    machine: Machine, outcome: "Outcome", request: "Request", *, as_json: bool
+) -> int:
+    """Say how it ended; return the exit code."""
+    from updaterd.errors import BrokenError
+
+    code = EXIT_OF[outcome.result]
+    if outcome.result == "blocked":
+        code = _exit_of_block(machine, outcome.product)
+    if outcome.result == "refused" and request.to:
+        code = EXIT_ERROR  # of an order: the machine is as well as it was
+        tell(
+            BrokenError(
+                f"{outcome.product}: {outcome.reason}",
+                means="nothing was changed",
+                do="name another release: `updaterd history "
+                f"{outcome.product}` has those that ran here",
+                code=outcome.code,
+            )
+        )
+        if not as_json:
+            return code
+    show(outcome, code, as_json=as_json, dry=request.dry)
+    return code
 
 
 def _exit_of_block(machine: Machine, product: str) -> int:

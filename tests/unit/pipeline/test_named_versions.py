@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An owner names a release, and the machine gets that and stays there."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 from fakes.rig import Rig
 from fakes.worker import Units, killed, update, worker
 
-from updaterd.cli import EXIT_USAGE, main
+from updaterd.cli import EXIT_ERROR, EXIT_USAGE, main
 from updaterd.errors import UpdaterError
 from updaterd.release import paces, publish
 from updaterd.release.workspace import Workspace
@@ -86,6 +87,19 @@ def test_what_its_publisher_does_not_sign_is_no_release(rig):
     assert "1.2.0" == rig.machine.running
     with worker(rig.machine) as services:  # a slip of the hand is no state
         assert services.journal.product("acme").decision == "current"
+
+
+def test_an_order_that_is_refused_is_an_error_and_no_state(rig, capsys):
+    """The machine is as well as before: 20 is for one that is not."""
+    command(rig, "update", "acme", "--to", "9.9", expect=EXIT_ERROR)
+    told = capsys.readouterr()
+    assert "a person named 9.9" in told.err
+    assert "nothing was changed" in told.err
+    assert "" == told.out
+    command(rig, "update", "acme", "--to", "9.9", "--json", expect=EXIT_ERROR)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert {"result": "refused", "exit": 1}.items() <= json.loads(line).items()
+    command(rig, "update", "acme")
 
 
 def test_no_name_leads_below_the_floor(rig):
