@@ -5,7 +5,7 @@
     benchmarks/delta.py --sizes [--mib 1024] [--files 10000] [--only NAME ...]
 
 Every method runs in a process of its own, measured by wait4. Memory to create is what
-all its processes have together, sampled about every 20 ms (PSS: a shared page counts
+all its processes have together, sampled about every 50 ms (PSS: a shared page counts
 once), or the peak of the largest one by wait4, whichever is more. `floor` is what no
 updater can do without: link what did not change, read the old, write the new and
 hash it. The floor and updaterd's worker are spawned as they are, with the start of
@@ -31,6 +31,7 @@ import threading
 import time
 from pathlib import Path
 
+ENOUGH = 8
 XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
 
 
@@ -357,13 +358,13 @@ class Together:
         return self._peak / 1024
 
     def _run(self) -> None:
-        pause = 0.02
+        pause = 0.05
         while not self._over.wait(pause):
             started = time.thread_time()
             pids = self._below(self._pid) + [self._pid] * self._itself
             self._peak = max(self._peak, sum(map(self._kib, pids)))
             # Counting the pages of a large process takes a while, and a core.
-            pause = max(0.02, 10 * (time.thread_time() - started))
+            pause = max(0.05, 20 * (time.thread_time() - started))
 
     def _below(self, pid: int) -> list[int]:
         pids = []
@@ -496,7 +497,10 @@ def main() -> int:
 def table(
     old: Path, new: Path, *, only: list[str] | None, tufup: str | None, runs: int
 ) -> None:
-    """Measure and print; of so many times that each is applied, the best."""
+    """Measure and print; of so many times that each is applied, the best.
+
+    What has taken ENOUGH seconds of CPU by then is not applied again.
+    """
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         work = Path(folder)
         # Every step is a child, and starts with its parent's peak: this process has
@@ -530,6 +534,8 @@ def table(
                 else:
                     spent, peak, _ = measure([*base, "--step", "apply"])
                     samples.append((spent - own, peak))
+                if sum(spent for spent, _ in samples) > ENOUGH:
+                    break
             best = min(samples)
             # Less than what the harness itself varies by is not a figure.
             applied = f"{best[0]:.3f}" if best[0] >= 0.005 else "< 0.005"

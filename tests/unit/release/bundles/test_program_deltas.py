@@ -352,6 +352,26 @@ def test_a_tiny_program_is_not_worth_an_image(tmp_path):
     applied(tmp_path, delta, old, new)
 
 
+def test_a_program_that_only_says_another_version_has_no_image(tmp_path, programs):
+    """Nothing has moved in it: to describe its references would be most of the delta.
+
+    Where more differs, it is described as before, also when its length is the same.
+    """
+    before = programs["pie"][0]
+    middle = len(before) // 2
+    after = before[:middle] + b"23.1.5" + before[middle + 6 :]
+    old, new = trees(tmp_path, {"app+x": before}, {"app+x": after})
+    delta = make_delta(tmp_path)
+
+    assert delta.codec.startswith("delta1")
+    assert delta.length < 100
+    applied(tmp_path, delta, old, new)
+
+    rest = random.Random(5).randbytes(len(before) - middle)
+    trees(tmp_path, {"app+x": before}, {"app+x": before[:middle] + rest})
+    assert make_delta(tmp_path).codec.startswith("delta2")
+
+
 def test_a_program_that_changes_meanwhile_is_an_error_that_says_so(tmp_path, programs):
     """As for every other file; nothing is written then."""
     before, after = programs["pie"]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which files of a delta get an image, so that their references are re-aimed.
 
-A program gets one when it is matched, whole, with an old program. What is old, or made
-and read again, is described in full; what is only made needs its segments alone.
+A program gets one when it is matched, whole, with an old program, and something has
+moved in it. What is old, or made and read again, is described in full; what is only
+made needs its segments alone.
 """
 
 from array import array
@@ -15,7 +16,7 @@ from updaterd.artifact.programs import stream as images
 from updaterd.artifact.programs.image import MAX_TABLES
 from updaterd.release.bundles.grouping import Group
 from updaterd.release.bundles.packing.reading import apart
-from updaterd.release.bundles.programs import elf, matching
+from updaterd.release.bundles.programs import elf, matching, stillness
 from updaterd.release.bundles.programs.matching import Images
 from updaterd.release.bundles.ranges import Piece, Ranges
 
@@ -92,7 +93,10 @@ def describe(  # noqa: PLR0913 - all that a delta is made of
             if image is not None:
                 again = piece.file - sources
                 more[piece.file if again < 0 else sources + places[again]] = image.rows
-        size += len(images.encode(more))
+        length = len(images.encode(more))
+        if _is_still(old, new, new_images, length):
+            continue
+        size += length
         if size > images.MAX_BYTES or not _acceptable(listed | more):
             continue
         listed |= more
@@ -100,6 +104,30 @@ def describe(  # noqa: PLR0913 - all that a delta is made of
         out.groups[number] = (_paths(old_images), _paths(new_images))
     out.stream = images.encode(listed) if listed else b""
     return out
+
+
+def _is_still(
+    old: Sequence[Piece], new: Sequence[Piece], images: "_Some", length: int
+) -> bool:
+    """Tell whether so few bytes differ in programs that their images would cost more.
+
+    A version, a hash, a date: nothing moved, and an image packs to about half.
+
+    Args:
+        old: what is matched with.
+        new: what is made.
+        images: of the new ones.
+        length: bytes of the images to be written.
+
+    Raises:
+        BrokenError: a file changed meanwhile.
+        OSError: the disk refused.
+    """
+    before, room = [piece.range for piece in old], length // 2
+    for piece, image in zip(new, images, strict=True):
+        if image is not None and room >= 0:
+            room -= stillness.differing(before, piece.range, room)
+    return room >= 0
 
 
 def _acceptable(listed: Mapping[int, Rows]) -> bool:
