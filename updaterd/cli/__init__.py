@@ -101,6 +101,14 @@ COMMANDS = (
         "machine",
         "show what this machine tells about its updates, and to whom",
         "writes",
+        "reporting",
+    ),
+    Command(
+        "enroll",
+        "machine",
+        "make this machine known to a closed server, by a one-time code",
+        "writes",
+        "reporting",
     ),
     Command(
         "verify", "machine", "compare the installed tree with its manifest", "writes"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _PACKAGED = "/usr/bin/updaterd"
 _OWN = "/usr/lib/updaterd/"
 _CARRIED = "release"
+_CODE = "UPDATERD_ENROLL_CODE"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +46,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     for action in (up, down):
         action.add_argument("name", metavar="NAME", help="the kit: its product's name")
+    up.add_argument(
+        "--enroll",
+        metavar="CODE",
+        default=os.environ.get(_CODE, ""),
+        help="make the machine known to a closed server first, by a one-time code "
+        f"(default: ${_CODE})",
+    )
     down.add_argument(
         "--purge",
         action="store_true",
@@ -61,7 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     file = config.chosen(None, daemon=arguments.name)
     settings = config.load(file)
     kit = _Kit(arguments.name, settings)
-    return kit.up() if arguments.action == "up" else kit.down(purge=arguments.purge)
+    if arguments.action == "up":
+        return kit.up(enroll=arguments.enroll)
+    return kit.down(purge=arguments.purge)
 
 
 class _Kit:
@@ -80,13 +90,19 @@ class _Kit:
             else [sys.executable, "-I", "-m", "updaterd"]
         )
 
-    def up(self) -> int:
-        """Make it work; return the exit code."""
+    def up(self, *, enroll: str = "") -> int:
+        """Make it work, after the code was used; return the exit code."""
         if self._is_system:
             self._make_folders()
             self._systemctl("daemon-reload")
             if code := self._updaterd("config", "grant", "--write", quiet=True):
                 return code
+        if enroll and self._updaterd("enroll", enroll):
+            # not to the caller: a package that is half installed helps nobody
+            print(
+                f"the machine is not enrolled; later: updaterd enroll CODE "
+                f"--daemon {self._name}"
+            )
         if self._product.units and not self._has_manager():
             for unit in (self._unit, self._socket):
                 self._systemctl("enable", unit)

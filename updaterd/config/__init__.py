@@ -133,7 +133,8 @@ def _require_ours(files: Iterable[PurePath], trusted: frozenset[int]) -> None:
 def _named(settings: Settings) -> Iterator[PurePath]:
     """Yield the files of which the configuration says that they are believed."""
     yield settings.trust.root
-    for part in (settings.feed, settings.trust, settings.reports):
+    speaking = settings.feed, settings.trust, settings.reports, settings.enrolment
+    for part in speaking:
         network = part.network
         for file in (network.ca_file, network.headers_file):
             if file is not None:

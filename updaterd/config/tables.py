@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from updaterd.config.errors import ConfigError
@@ -16,6 +16,7 @@ from updaterd.core.settings import (
     ITSELF,
     Directories,
     Download,
+    Enrolment,
     Feed,
     Health,
     Hooks,
@@ -33,10 +34,13 @@ from updaterd.core.units import parse_bytes, parse_rate
 from updaterd.errors import MalformedError
 from updaterd.files import roots
 
+ENROLMENT = "enrolment.json"  # in the state directory
 SELF_TEST = Path("/usr/lib/updaterd/self-test")  # the package's
 
 
-def _network(table: Table, inherit: Network | None = None) -> Network:
+def _network(
+    table: Table, inherit: Network | None = None, *, token_file: PurePath | None = None
+) -> Network:
     headers = table.table("headers")
     ca_file = table.path("ca_file")
     proxy = table.text("proxy")
@@ -48,13 +52,15 @@ def _network(table: Table, inherit: Network | None = None) -> Network:
         # Credentials are never inherited: the repository may be another origin.
         ca_file=ca_file or (inherit.ca_file if inherit else None),
         proxy=proxy or (inherit.proxy if inherit else None),
+        # it says itself which server it is for
+        token_file=token_file or (inherit.token_file if inherit else None),
     )
 
 
-def _feed(table: Table) -> Feed:
+def _feed(table: Table, token_file: PurePath) -> Feed:
     feed = Feed(
         url=table.text("url", required=True),
-        network=_network(table),
+        network=_network(table, token_file=token_file),
         backoff_min_s=table.seconds("backoff_min_s", 1.0, low=0.05),
         backoff_max_s=table.seconds("backoff_max_s", 300.0, low=0.05),
         idle_timeout_s=table.seconds("idle_timeout_s", 45.0, low=0.5),
@@ -155,6 +161,16 @@ def _reports(table: Table, feed: Feed) -> Reports:
         sign_of_life=table.flag("sign_of_life", default=False),
         network=_network(table, feed.network),
     )
+    table.done()
+    return settings
+
+
+def _enrolment(table: Table, feed: Feed) -> Enrolment:
+    url = table.text("url")
+    events, enroll = "/v1/events", "/v1/enroll"
+    if not url and feed.url.endswith(events):
+        url = feed.url.removesuffix(events) + enroll
+    settings = Enrolment(url=url, network=_network(table, feed.network))
     table.done()
     return settings
 
@@ -292,11 +308,12 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
     """
     mistakes: list[str] = []
     top = Table(document, "", mistakes)
-    feed = _feed(top.table("feed"))
+    feed = _feed(top.table("feed"), directories.state / ENROLMENT)
     trust = _trust(top.table("trust"), feed)
     download = _download(top.table("download"))
     schedule = _schedule(top.table("schedule"))
     reports = _reports(top.table("reports"), feed)
+    enrolment = _enrolment(top.table("enrolment"), feed)
     tags = _tags(top)
     listed = top.table("products")
     products = {name: _product(listed.table(name), name) for name in listed.names()}
@@ -323,4 +340,5 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
         products=products,
         directories=directories,
         reports=reports,
+        enrolment=enrolment,
     )

@@ -14,12 +14,17 @@ from updaterd.core.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """How to reach servers: one set for the feed, the metadata and the blobs."""
+    """How to reach servers: one set for the feed, the metadata and the blobs.
+
+    Attributes:
+        token_file: where `updaterd enroll` keeps the machine's token, if it has one.
+    """
 
     headers: Mapping[str, str] = field(default_factory=dict)
     headers_file: PurePath | None = None
     ca_file: PurePath | None = None
     proxy: str | None = None
+    token_file: PurePath | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +92,18 @@ class Reports:
     url: str = ""
     tags: tuple[str, ...] = ()
     sign_of_life: bool = False
+    network: Network = field(default_factory=Network)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """`[enrolment]`: where a one-time code makes this machine known.
+
+    Attributes:
+        url: of the server, `.../v1/enroll`; "": it is not known.
+    """
+
+    url: str = ""
     network: Network = field(default_factory=Network)
 
 
@@ -217,6 +234,7 @@ class Settings:
     products: Mapping[str, Product]
     directories: Directories
     reports: Reports = field(default_factory=Reports)
+    enrolment: Enrolment = field(default_factory=Enrolment)
     demo: bool = False
     tags: tuple[str, ...] = ()
 

@@ -130,6 +130,7 @@ class Subscription:
             params=self._filters(),
             headers=feed.network.headers,
             headers_file=feed.network.headers_file,
+            token_file=feed.network.token_file,
             ca_file=feed.network.ca_file,
             proxy=feed.network.proxy,
             last_event_id=self._inbox.cursor(),

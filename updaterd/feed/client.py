@@ -83,6 +83,8 @@ class EventSource:
             `headers_file`, `ca_file` and `proxy`, see
             `net.connect.open_stream_client`.
         headers_file: more headers, kept out of the process list.
+        token_file: with the token of an enrolled machine, read for each connection;
+            see `net.addresses.token_headers`.
         ca_file: the only CA to trust.
         proxy: instead of the environment's.
         backoff: how long to wait between attempts.
@@ -117,6 +119,7 @@ class EventSource:
         reconnect: bool = True,
         client: httpx.AsyncClient | None = None,
         headers_file: PurePath | None = None,
+        token_file: PurePath | None = None,
         ca_file: PurePath | None = None,
         proxy: str | None = None,
         backoff: Backoff | None = None,
@@ -143,6 +146,7 @@ class EventSource:
         self._connector = Connector(
             start,
             headers=headers or {},
+            token_file=token_file,
             json=json,
             content=content,
             client=self._client,

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 
 import httpx
 
@@ -15,6 +16,7 @@ from updaterd.core.retry_after import parse_retry_after
 from updaterd.errors import BrokenError
 from updaterd.feed.failure import Failure, of_exception, of_status
 from updaterd.feed.redirects import REDIRECTS, Hop, RouteError
+from updaterd.net.addresses import token_headers
 
 CONNECT_TIMEOUT_S = 10.0
 
@@ -29,6 +31,7 @@ class Connector:
     Args:
         start: the feed as configured.
         headers: the caller's; they stay within the feed's origin.
+        token_file: of an enrolled machine, read for each connection.
         json: a body to send, as JSON.
         content: a body to send as it is; at most one of the two is not None.
         client: what speaks HTTP.
@@ -42,6 +45,7 @@ class Connector:
         start: Hop,
         *,
         headers: Mapping[str, str],
+        token_file: PurePath | None,
         json: object,
         content: bytes | str | None,
         client: httpx.AsyncClient,
@@ -51,6 +55,7 @@ class Connector:
     ) -> None:
         self._start = self._route = start
         self._headers = dict(headers)
+        self._token_file = token_file
         self._json = json
         self._content = content
         self._client = client
@@ -133,6 +138,8 @@ class Connector:
             # Any header of the client's or the caller's may be a credential.
             for name in request.headers.keys() - _NEVER_SECRET:
                 del request.headers[name]
+        elif "authorization" not in request.headers:
+            request.headers.update(token_headers(self._token_file, str(hop.url)))
         request.headers["Accept"] = "text/event-stream"
         request.headers["Accept-Encoding"] = "identity"
         request.headers["Cache-Control"] = "no-cache"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which addresses may be asked, what they have in common, and headers from a file."""
 
+import json
+from collections.abc import Mapping
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
@@ -89,3 +91,22 @@ def read_headers(path: PurePath) -> dict[str, str]:
             )
         headers[name.strip()] = value.strip()
     return headers
+
+
+def token_headers(path: PurePath | None, url: str) -> Mapping[str, str]:
+    """Return the header by which an enrolled machine is known to the server of `url`.
+
+    None where it was enrolled at another one: a token is for whoever gave it out.
+    Neither where the file is missing or damaged; a server that wants one says so.
+    """
+    if path is None:
+        return {}
+    try:
+        with open(path, encoding="ascii") as file:
+            known = json.load(file)
+        origin = known["origin"]
+        if (origin["scheme"], origin["host"], origin["port"]) == origin_of(url):
+            return {"Authorization": f"Bearer {known['token']}"}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return {}

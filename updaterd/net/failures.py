@@ -21,7 +21,10 @@ class HttpError(TransientError):
     def __init__(self, status: int, url: str) -> None:
         super().__init__(
             f"the server answered {status} for {public_url(url):.200}",
-            do="look at the server's log; updaterd tries again by itself",
+            do="`updaterd enroll CODE`, with a code of the server's operator, or "
+            "correct `headers_file`"
+            if status == 401
+            else "look at the server's log; updaterd tries again by itself",
             code=f"http_{status}",
         )
         self.status = status

@@ -11,7 +11,8 @@ from typing import Self
 from updaterd.core.rate import Rate
 from updaterd.core.text import public_url
 from updaterd.errors import TransientError
-from updaterd.net.addresses import USER_AGENT, origin_of, read_headers, require_secure
+from updaterd.net import addresses
+from updaterd.net.addresses import USER_AGENT, origin_of, require_secure
 from updaterd.net.answer import Answer, Asking, Stream
 from updaterd.net.body import Body, ShortAnswerError
 from updaterd.net.failures import (
@@ -42,7 +43,8 @@ class Fetcher:
     Args:
         headers: sent only to `origin`, when that is given: a mirror must not see
             the repository's credentials.
-        headers_file: more of them, see `read_headers`.
+        headers_file: more of them, see `addresses.read_headers`.
+        token_file: of an enrolled machine; a header that says who asks is stronger.
         ca_file: PEM, replaces the system's CAs.
         proxy: address of the proxy.
         redirect_hosts: other hosts that `stream` may be redirected to, without
@@ -65,6 +67,7 @@ class Fetcher:
         *,
         headers: Mapping[str, str] | None = None,
         headers_file: PurePath | None = None,
+        token_file: PurePath | None = None,
         ca_file: PurePath | None = None,
         proxy: str | None = None,
         origin: str | None = None,
@@ -83,7 +86,9 @@ class Fetcher:
         self._window_s = window_s
         self._headers = dict(headers or {})
         if headers_file is not None:
-            self._headers.update(read_headers(headers_file))
+            self._headers.update(addresses.read_headers(headers_file))
+        if "authorization" not in map(str.lower, self._headers):
+            self._headers.update(addresses.token_headers(token_file, origin or ""))
         self._origin = origin_of(origin) if origin else None
         self._redirect_hosts = redirect_hosts
         self._way = way or _way(ca_file, proxy)

@@ -157,6 +157,7 @@ class FeedServer:
                 watch=watch,
                 proxies=proxies,
                 clock=world.clock,
+                now=world.now,
                 of_host=self._of_host if self._talk is not None else None,
             ),
             self._console,

@@ -68,6 +68,7 @@ def open_reports(
         metrics=metrics,
         proxies=proxies,
         clock=world.clock,
+        now=world.now,
     )
 
 

@@ -112,6 +112,23 @@ def check_scopes(scopes: tuple[str, ...]) -> None:
         check_scope(scope)
 
 
+def check_machine_scopes(scopes: tuple[str, ...]) -> None:
+    """See that machines may have all of them.
+
+    Raises:
+        RejectedError: one is for people, or is none at all.
+    """
+    check_scopes(scopes)
+    for scope in scopes:
+        if scope != "read" and not scope.startswith("report:"):
+            raise RejectedError(
+                f"no code can give {scope!r:.80}",
+                means="codes are for machines, which read the feed and report",
+                do="use read and report:PRODUCT; make a token for anything else",
+                code="bad_scope",
+            )
+
+
 def is_name(text: str) -> bool:
     """Tell whether the text can name a product or channel."""
     try:

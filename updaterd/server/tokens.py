@@ -4,23 +4,24 @@
 A token is `upd_` and 256 random bits in base64url; the file holds its SHA-256, so a
 leaked file lets nobody in. A slow hash would add nothing: there is no dictionary of
 256-bit numbers. `updaterd token` writes the file; the server sees the change on the
-next request that needs it.
+next request that needs it. Machines that were enrolled are in a file of their own
+(`enrolment`): they are many, and the server writes it.
 """
 
 import fcntl
-import hashlib
-import hmac
 import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from updaterd.core.enrolment import Asked, digest_of
 from updaterd.core.identity import Rule
 from updaterd.core.json_fields import encode, parse_object
 from updaterd.durable import make_dir, write_file
 from updaterd.errors import BrokenError, MalformedError, RejectedError
 from updaterd.log import get
+from updaterd.server.enrolment.codes import Code, Enrolment
 from updaterd.server.scopes import (
     Grant,
     Holder,
@@ -72,14 +73,19 @@ class Tokens:
 
     Args:
         state: the directory; `tokens.json` in it is 0600.
+
+    Attributes:
+        enrolment: the codes, and the machines that used one.
     """
 
     def __init__(self, state: Path) -> None:
         self._path = state / FILE
+        self.enrolment = Enrolment(state)
         self._stamp: tuple[int, int, int] | None = None
         self._tokens: tuple[Token, ...] = ()
         self._grants: tuple[Grant, ...] = ()
         self._by_id: dict[str, Token] = {}
+        self._by_hash: dict[str, Token] = {}
         self._damage = ""
         self._refused = False  # said in the log
 
@@ -124,7 +130,7 @@ class Tokens:
                 self._take(self._path.read_bytes())
                 self._stamp = stamp
         except FileNotFoundError:
-            self._tokens, self._grants, self._by_id = (), (), {}
+            self._tokens, self._grants, self._by_id, self._by_hash = (), (), {}, {}
             self._stamp, self._damage = None, ""
         except OSError as error:
             raise self._unreadable(error) from error
@@ -156,6 +162,7 @@ class Tokens:
             self._tokens = read.objects("tokens", read_token, most=_MOST)
             self._grants = grants
             self._by_id = {token.id: token for token in self._tokens}
+            self._by_hash = {token.sha256: token for token in self._tokens}
         except MalformedError as error:
             self._damage = str(error)
 
@@ -166,16 +173,36 @@ class Tokens:
             BrokenError: the file is unreadable or damaged.
         """
         self.all()
-        return self._by_id.get(token_id)
+        return self._by_id.get(token_id) or self.enrolment.get(token_id)
 
     def find(self, secret: str) -> Token | None:
-        """Return the token with this secret, comparing in constant time."""
-        digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
-        match = None
-        for token in self.all():
-            if hmac.compare_digest(token.sha256, digest):
-                match = token
-        return match
+        """Return the token with this secret.
+
+        What is looked up is its hash: how long that takes tells a guesser nothing,
+        who cannot choose what his guess hashes to.
+
+        Raises:
+            BrokenError: the file is unreadable or damaged.
+        """
+        return self._having(digest_of(secret))
+
+    def _having(self, digest: str) -> Token | None:
+        self.all()
+        return self._by_hash.get(digest) or self.enrolment.find(digest)
+
+    def enroll(self, claim: Asked, *, now: int) -> tuple[Token, bool]:
+        """Turn a machine's code into a token; see `Enrolment.enroll`.
+
+        Raises:
+            RefusedCodeError: the code gets nobody in, or not this machine.
+            BrokenError: a file is unreadable or damaged.
+
+        Power cut: as there.
+        """
+        # not through what this object keeps: the event loop's thread has that
+        digests = {token.sha256 for token in Tokens(self._path.parent).all()}
+        is_taken = claim.token_sha256 in digests
+        return self.enrolment.enroll(claim, is_taken=is_taken, now=now)
 
     def create(
         self, scopes: tuple[str, ...], *, name: str, now: Callable[[], float]
@@ -191,7 +218,7 @@ class Tokens:
         """
         check_scopes(scopes)
         secret = _PREFIX + secrets.token_urlsafe(32)
-        digest = hashlib.sha256(secret.encode()).hexdigest()
+        digest = digest_of(secret)
         token = Token(
             id=secrets.token_hex(4),
             name=name,
@@ -241,8 +268,8 @@ class Tokens:
             self._write(tokens, (*self._grants, grant))
         return grant
 
-    def revoke(self, token_id: str) -> Holder:
-        """Remove a token or a grant and return it.
+    def revoke(self, token_id: str) -> Holder | Code:
+        """Remove a token, a grant, a code or what it became, and return it.
 
         Raises:
             RejectedError: there is none with this id.
@@ -258,6 +285,8 @@ class Tokens:
                         tuple(grant for grant in self._grants if grant != holder),
                     )
                     return holder
+        if enrolled := self.enrolment.revoke(token_id):
+            return enrolled
         raise RejectedError(
             f"there is no token {token_id!r:.80}",
             do="`updaterd token list` shows their ids",

@@ -25,6 +25,7 @@ def _fetcher(settings: Settings) -> net.Fetcher:
     return net.Fetcher(
         headers=network.headers,
         headers_file=network.headers_file,
+        token_file=network.token_file,
         ca_file=network.ca_file,
         proxy=network.proxy,
         origin=settings.trust.repository,
@@ -77,6 +78,7 @@ async def _subscribe(settings: Settings) -> None:
         feed.url,
         headers=feed.network.headers,
         headers_file=feed.network.headers_file,
+        token_file=feed.network.token_file,
         ca_file=feed.network.ca_file,
         proxy=feed.network.proxy,
         reconnect=False,

@@ -221,6 +221,7 @@ def _secrets(arguments: argparse.Namespace) -> list[str]:
     They may stand in a text that a server sent back.
     """
     from updaterd.core import secrecy
+    from updaterd.net.addresses import token_headers
 
     words = [os.uname().nodename]
     try:
@@ -228,10 +229,13 @@ def _secrets(arguments: argparse.Namespace) -> list[str]:
     except Exception as error:  # noqa: BLE001 - without a configuration it names none
         del error
         return words
+    known = token_headers(settings.enrolment.network.token_file, settings.enrolment.url)
+    words += [value.removeprefix("Bearer ") for value in known.values()]
     for network in (
         settings.feed.network,
         settings.trust.network,
         settings.reports.network,
+        settings.enrolment.network,
     ):
         words += network.headers.values()
         words += secrecy.passwords(network.proxy or "")

@@ -63,6 +63,7 @@ class Machine:
         self._fetcher = Fetcher(
             headers=network.headers,
             headers_file=network.headers_file,
+            token_file=network.token_file,
             ca_file=network.ca_file,
             proxy=network.proxy,
             origin=settings.trust.repository,
@@ -99,7 +100,7 @@ class Machine:
     def report(self) -> None:
         """Send what the run has to report, where the owner wants that."""
         if self._settings.reports.send:
-            from updaterd.cli import reports
+            from updaterd.cli.reporting import reports
 
             reports.after_update(self._settings, self.services.journal)
 

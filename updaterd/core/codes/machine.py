@@ -8,6 +8,11 @@ broken: updaterd cannot go on until a person repairs something | do what the tex
 api_unreachable: updaterd does not answer applications here
   | `systemctl enable --now updaterd-api.socket`
 api_refused: updaterd refused what an application asked for | do what the text says
+bad_code: what was typed is not an enrolment code | compare it with what you got
+enrolment_url: it is not known where to enrol | set `enrolment.url`
+enrolment_refused: the server refused to enrol the machine | do what the text says
+enrolment_unwritable: the machine's token cannot be kept
+  | let the daemon's user own the state directory
 config: the configuration cannot be used | correct the line that is named
 busy: another updaterd process works on this product | wait for it to end
 machine_refused: the operating system refused | look at space, rights and `dmesg`

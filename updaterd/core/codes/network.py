@@ -24,7 +24,7 @@ timeout: the request took too long | check the server and the network
 too_slow: the download is slower than the configured minimum
   | check the server and the network
 http_NNN: the server's answer; 401 and 403 mean the token, 404 the address; 429 and
-  503 pass | check `headers_file` and the address
+  503 pass | `updaterd enroll CODE`; check `headers_file` and the address
 content_type: what answers is not a feed | check the address; look for a captive portal
 content_encoding: the answer is compressed, although the request forbade that
   | serve files without compression

@@ -32,6 +32,19 @@ reports_url: the address of the store of reports is not valid
   | correct `--reports-store`
 no_reports: nobody has reported about this | wait, or correct the address
 bad_query: a value in the address's query cannot be used | correct it
+bad_code_terms: enrolment codes cannot be made so: too many, or for too long
+  | make fewer, or for fewer days
+code_unknown: nobody gave out this enrolment code here, or it was revoked
+  | compare it; ask the server's operator for a new one
+code_expired: the enrolment code has expired | ask the server's operator for a new one
+code_used: another machine has used the enrolment code
+  | ask for a new one; if you used it nowhere else, tell the operator: it was stolen
+code_elsewhere: the enrolment code is for a product that the machine does not have
+  | use it where the product is: it still counts
+token_taken: the token that a machine made is in use at the server already
+  | `updaterd enroll --forget`, then enrol again
+too_many_tries: wrong enrolment codes come too fast, from one address or from all
+  | wait, and compare the code
 no_such_token: there is no such token | `updaterd token list`
 bad_grant: what a grant takes is not valid | see `updaterd token create --help`
 identity_refused: the identity token does not count, or no grant takes it

@@ -13,7 +13,8 @@ from starlette.responses import RedirectResponse, Response
 from updaterd.log.repeats import Repeats
 from updaterd.server.client_address import Proxies, limit_key
 from updaterd.server.console.rendering import HEADERS, page
-from updaterd.server.console.sessions import AWAY_S, COOKIE, LASTS_S, Sessions
+from updaterd.server.console.sessions import COOKIE, LASTS_S, Sessions
+from updaterd.server.tries import AWAY_S
 
 ROOT = "/console"
 LOGIN = f"{ROOT}/login"
@@ -65,7 +66,7 @@ class Door:
         peer = request.client.host if request.client else ""
         address = self._proxies.client_of(peer, request.scope["headers"])
         key = limit_key(address)
-        if not self._sessions.admit(key):
+        if not self._sessions.tries.admit(key):
             return self._ask("", 429, f"Too many tries. Wait {AWAY_S} seconds.")
         fields = parse_qs((await _body(request)).decode("utf-8", "replace"))
         target = _safe(fields.get("next", [""])[0])
@@ -74,7 +75,7 @@ class Door:
             self._repeats.warning("console_refused", alike=address, address=address)
             text = "This token does not exist, or lacks the scope fleet:read."
             return self._ask(target, 403, text)
-        self._sessions.forgive(key)
+        self._sessions.tries.forgive(key)
         answer = go(target)
         answer.set_cookie(
             COOKIE, cookie, max_age=LASTS_S, path=ROOT, httponly=True,

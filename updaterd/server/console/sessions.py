@@ -9,22 +9,15 @@ once whatever cookies are about.
 import hashlib
 import hmac
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
 
 from updaterd.server.scopes import Token
-from updaterd.server.streams.admission import Bucket
 from updaterd.server.tokens import Tokens
+from updaterd.server.tries import Tries
 
 COOKIE = "updaterd_console"
 LASTS_S = 12 * 3600
 SCOPE = "fleet:read"
-AWAY_S = 10
-"""How long whoever tried too often is sent away."""
-
-_RATE, _BURST = 1 / AWAY_S, 10.0
-_ALL_RATE, _ALL_BURST = 20.0, 100.0
-_MOST_ADDRESSES = 10_000
 
 
 class Sessions:
@@ -41,28 +34,8 @@ class Sessions:
     ) -> None:
         self._tokens = tokens
         self._now = now
-        self._clock = clock
         self._key = secrets.token_bytes(32)
-        self._tries: OrderedDict[str, Bucket] = OrderedDict()
-        self._all = Bucket(_ALL_RATE, _ALL_BURST, _ALL_BURST, clock())
-
-    def admit(self, address: str) -> bool:
-        """Tell whether an address may try a token now; each counts, till forgiven."""
-        now = self._clock()
-        bucket = self._tries.get(address)
-        if bucket is None:
-            if len(self._tries) >= _MOST_ADDRESSES:
-                self._tries.popitem(last=False)
-            bucket = self._tries[address] = Bucket(_RATE, _BURST, _BURST, now)
-        else:
-            self._tries.move_to_end(address)
-        return bucket.take(now) and self._all.take(now)
-
-    def forgive(self, address: str) -> None:
-        """Count the last try of an address no longer: it was right."""
-        for bucket in (self._tries.get(address), self._all):
-            if bucket is not None:
-                bucket.level += 1
+        self.tries = Tries(clock)
 
     def begin(self, secret: str) -> str | None:
         """Return the cookie's value for a token; None where it may not look.

@@ -12,11 +12,13 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from updaterd.core.caching import FRESH
+from updaterd.core.enrolment import ENROLL_PATH
 from updaterd.errors import MalformedError, UpdaterError
 from updaterd.log.repeats import Repeats
 from updaterd.server.http.access import STREAM_HEADERS, cors, refusal_headers
 from updaterd.server.http.announce import Announcements
 from updaterd.server.http.answers import Problems, problem, problem_of, unavailable
+from updaterd.server.http.enroll import Enroll
 from updaterd.server.http.files import RepositoryFiles
 from updaterd.server.http.openapi.document import PATH, document
 from updaterd.server.http.parts import Parts
@@ -185,7 +187,7 @@ def make_app(parts: Parts, console: ASGIApp | None = None) -> ASGIApp:
     rest.router.redirect_slashes = False
 
     # the way through the router would be a tenth of what an announcement costs
-    direct: dict[str, ASGIApp] = {EVENTS_PATH: events}
+    direct: dict[str, ASGIApp] = {EVENTS_PATH: events, ENROLL_PATH: _enroll(parts)}
     if parts.reports is not None:
         direct[REPORTS_PATH] = Reports(parts.reports)
 
@@ -226,11 +228,16 @@ def make_reports_app(parts: ReportParts, console: ASGIApp | None = None) -> ASGI
     )
     rest.router.redirect_slashes = False
 
+    direct: dict[str, ASGIApp] = {REPORTS_PATH: reports, ENROLL_PATH: _enroll(parts)}
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        serve = reports if scope["path"] == REPORTS_PATH else rest
-        await serve(scope, receive, send)
+        await direct.get(scope["path"], rest)(scope, receive, send)
 
     return _beside(console, Problems(app))
+
+
+def _enroll(parts: Parts | ReportParts) -> Enroll:
+    return Enroll(parts.tokens, proxies=parts.proxies, now=parts.now, clock=parts.clock)
 
 
 async def _describe(_: Request) -> Response:

@@ -26,6 +26,7 @@ class Parts:
     Attributes:
         proxies: whose X-Forwarded-For is believed.
         clock: seconds on a steady clock.
+        now: seconds since 1970.
         reports: those of reports, where they are taken.
         of_host: gets the metrics of all workers; None where there is one process.
     """
@@ -39,5 +40,6 @@ class Parts:
     watch: MetadataWatch
     proxies: Proxies
     clock: Callable[[], float]
+    now: Callable[[], float]
     reports: ReportParts | None = None
     of_host: OfHost | None = None

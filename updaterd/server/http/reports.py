@@ -47,6 +47,7 @@ class ReportParts:
     Attributes:
         proxies: whose X-Forwarded-For is believed.
         clock: seconds on a steady clock.
+        now: seconds since 1970.
     """
 
     ingest: Ingest
@@ -55,6 +56,7 @@ class ReportParts:
     metrics: Metrics
     proxies: Proxies
     clock: Callable[[], float]
+    now: Callable[[], float]
 
 
 class Reports:

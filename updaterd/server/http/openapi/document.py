@@ -10,7 +10,9 @@ import json
 from functools import cache
 
 from updaterd import __version__
+from updaterd.core.enrolment import ENROLL_PATH
 from updaterd.server.http import answers
+from updaterd.server.http.openapi.enroll import enroll_operation
 from updaterd.server.http.openapi.events import announce_operation, stream_operation
 from updaterd.server.http.openapi.files import file_operations
 from updaterd.server.http.openapi.fleet import fleet_operations, report_operation
@@ -62,6 +64,7 @@ def describe() -> Part:
         "paths": {
             EVENTS_PATH: {"get": stream_operation(), "post": announce_operation()},
             **{f"/repo/{path}": {"get": op} for path, op in file_operations().items()},
+            ENROLL_PATH: {"post": enroll_operation()},
             REPORTS_PATH: {"post": report_operation()},
             **{path: {"get": op} for path, op in fleet_operations().items()},
             "/healthz": {

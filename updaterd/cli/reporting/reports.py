@@ -173,6 +173,7 @@ def flush(
     with Fetcher(
         headers=network.headers,
         headers_file=network.headers_file,
+        token_file=network.token_file,
         ca_file=network.ca_file,
         proxy=network.proxy,
         origin=reports.url,
