@@ -2,6 +2,7 @@
 """The address that a request counts for: limits by address, and trusted proxies."""
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -34,9 +35,17 @@ def read_address(text: str) -> Address | None:
     return address
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_REMEMBERED)  # streams of one address share its text
 def limit_key(text: str) -> str:
     """Return the key by which limits count: an IPv4 address, or an IPv6 /64."""
+    try:
+        socket.inet_pton(socket.AF_INET, text)
+    except (OSError, ValueError):  # not IPv4, not plainly so, or a NUL in it
+        return _other_key(text)
+    return text
+
+
+def _other_key(text: str) -> str:
     address = read_address(text)
     if isinstance(address, ipaddress.IPv6Address):
         network = ipaddress.IPv6Network((int(address), _CLIENT_PREFIX), strict=False)
@@ -66,6 +75,8 @@ class Proxies:
 
     def client_of(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Return whom limits count for a request's headers; names in lower case."""
+        if not self._networks:
+            return limit_key(peer)
         forwarded: list[str] = []
         for name, value in headers:
             if name == b"x-forwarded-for":

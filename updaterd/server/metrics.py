@@ -89,7 +89,10 @@ class Metrics:
         self._most = Gauge(
             "updaterd_streams_most", "Streams this process would carry", registry=r
         )
-        self._streams = Gauge("updaterd_streams", "Open streams", registry=r)
+        self._count = 0
+        streams = Gauge("updaterd_streams", "Open streams", registry=r)
+        # asked for when somebody looks: it changes thousands of times a second
+        streams.set_function(lambda: self._count)
         self._events = Counter(
             "updaterd_events", "Events from the log", ["event"], registry=r
         )
@@ -172,7 +175,7 @@ class Metrics:
 
     def streams(self, count: int) -> None:
         """Set the number of open streams."""
-        self._streams.set(count)
+        self._count = count
 
     def opened(self, kind: str) -> None:
         """A stream joined."""

@@ -184,9 +184,14 @@ class Tokens:
         Raises:
             BrokenError: the file is unreadable or damaged.
         """
-        return self._having(digest_of(secret))
+        return self.with_digest(digest_of(secret))
 
-    def _having(self, digest: str) -> Token | None:
+    def with_digest(self, digest: str) -> Token | None:
+        """Return the token whose secret has this hash.
+
+        Raises:
+            BrokenError: the file is unreadable or damaged.
+        """
         self.all()
         return self._by_hash.get(digest) or self.enrolment.find(digest)
 

@@ -109,6 +109,11 @@ class Exchange:
         """It neither has a body nor speaks of one."""
         return _WITH_BODY.isdisjoint([name for name, _ in self.headers])
 
+    @property
+    def is_forwarded(self) -> bool:
+        """It says on whose behalf it was sent, which only some may say."""
+        return any(name == b"x-forwarded-for" for name, _ in self.headers)
+
     def write_head(self) -> bytes:
         """Return the head as the application's server is to see it."""
         version = self.version.encode()

@@ -10,6 +10,7 @@ from typing import Protocol
 from updaterd.clocks import wall_clock
 from updaterd.server.client_address import Proxies
 from updaterd.server.options import Options
+from updaterd.server.port.known import Memory
 from updaterd.server.port.phases import Phase, table_of
 from updaterd.server.streams.request import StreamRequest
 from updaterd.server.streams.stream import Refusal
@@ -60,6 +61,7 @@ class Guard:
         deadlines: seconds for each phase of a connection.
         speaking: connections that are no stream.
         now: seconds since 1970.
+        memory: of requests that were read before.
     """
 
     options: Options
@@ -73,6 +75,7 @@ class Guard:
     deadlines: Mapping[Phase, float | None] = field(init=False)
     speaking: set[Speaker] = field(default_factory=set)
     now: Callable[[], float] = wall_clock
+    memory: Memory = field(default_factory=Memory)
 
     def __post_init__(self) -> None:
         self.deadlines = table_of(self.options.deadlines)

@@ -14,21 +14,17 @@ from collections import deque
 import httptools
 
 from updaterd.server.client_address import limit_key
-from updaterd.server.port.asking import ask
+from updaterd.server.port.asking import ask, read
 from updaterd.server.port.carrier import Carriage, Carrier
-from updaterd.server.port.conformance import fault_of
+from updaterd.server.port.conformance import HEAD_LIMIT, TOO_LARGE, UNREADABLE, fault_of
 from updaterd.server.port.exchange import Exchange, Fault
 from updaterd.server.port.guard import Guard, Place, Taker
 from updaterd.server.port.heads import Heads
+from updaterd.server.port.known import Known
 from updaterd.server.port.phases import Phase, Watch
-
-HEAD_LIMIT = 32 << 10
-"""Largest request head, in bytes (give or take one packet)."""
 
 _MOST_PIPELINED = 16
 _LINE = 32  # of a request or a chunk, besides what the parser tells of it
-_UNREADABLE = Fault(400, "bad_request", "this is no HTTP/1.1 request")
-_TOO_LARGE = Fault(431, "head_too_large", f"more than {HEAD_LIMIT} bytes")
 
 
 class FeedProtocol(asyncio.Protocol):
@@ -53,9 +49,8 @@ class FeedProtocol(asyncio.Protocol):
         self._heads = heads
         self._place = place
         self._watch = Watch(guard.deadlines, self.abort)
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(
-            self
-        )
+        self._parser: httptools.HttpRequestParser | None = None
+        self._packet = b""  # the first one, while it is looked at
         self._peer = ""
         self._carriage: Carriage | None = None
         # of what is read
@@ -165,8 +160,9 @@ class FeedProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, within limits."""
-        if self._over or self._parser is None:
+        if self._over or (self._parser is None and self._know(data)):
             return
+        assert self._parser is not None
         if self._deaf:
             self._unmoved += len(data)
             if self._unmoved > HEAD_LIMIT and self.transport is not None:
@@ -182,15 +178,16 @@ class FeedProtocol(asyncio.Protocol):
             self._deaf = True
             self._last = self._last or True
         except httptools.HttpParserError:
-            self._refuse_rest(_UNREADABLE)
+            self._refuse_rest(UNREADABLE)
         else:
             self._unmoved = 0 if self._moved else self._unmoved
             self._unmoved += len(data) - self._accounted
             if (self._in_head and self._head_size + self._unmoved > HEAD_LIMIT) or (
                 self._unmoved > HEAD_LIMIT
             ):
-                self._refuse_rest(_TOO_LARGE)
+                self._refuse_rest(TOO_LARGE)
         self._go_on()
+        self._packet = b""
         self._enter_phase()
 
     def on_message_begin(self) -> None:
@@ -226,7 +223,10 @@ class FeedProtocol(asyncio.Protocol):
         )
         self._in_head = False
         self._has_begun = self._moved = True
-        exchange.fault = self._fault_of(exchange)
+        exchange.fault = TOO_LARGE
+        if self._head_size <= HEAD_LIMIT:
+            plain, upgrades = self._guard.plain, self._parser.should_upgrade()
+            exchange.fault = fault_of(exchange, upgrades=upgrades, plain=bool(plain))
         self._reading = exchange
         if self._waiting is None:
             self._waiting = deque()
@@ -234,18 +234,6 @@ class FeedProtocol(asyncio.Protocol):
         if len(self._waiting) > _MOST_PIPELINED and self.transport is not None:
             self._over = True
             self.transport.abort()
-
-    def _fault_of(self, exchange: Exchange) -> Fault | None:
-        assert self._parser is not None
-        if self._head_size > HEAD_LIMIT:
-            return _TOO_LARGE
-        old = exchange.is_old
-        streams = exchange.asks_for_stream
-        return fault_of(
-            exchange,
-            upgrades=self._parser.should_upgrade(),
-            streams=streams and not (old and self._guard.plain and exchange.is_plain),
-        )
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -365,19 +353,40 @@ class FeedProtocol(asyncio.Protocol):
         if carriage is not None:
             carriage.end()
 
+    def _know(self, packet: bytes) -> bool:
+        """Answer the first packet when it is known; False when it must be read."""
+        known = self._guard.memory.find(packet)
+        if known is not None and self._place is not None:
+            taker = self._guard.plain if known.is_old else self._guard.taker
+            if taker is not None:
+                self._open(known.of(self._place.peer), taker)
+                return True
+        self._parser = httptools.HttpRequestParser(self)
+        self._packet = packet
+        return False
+
     def _take_over(self, exchange: Exchange, taker: Taker) -> None:
+        known = read(exchange, self._guard, self._heads, self._peer)
+        if isinstance(known, bytes):
+            self._answer(known)
+        elif self._open(known, taker) and not exchange.is_forwarded:
+            self._guard.memory.keep(self._packet, known)
+
+    def _open(self, known: Known, taker: Taker) -> bool:
+        """Make the connection a stream, or answer why not; tell which it was."""
         transport = self.transport
         assert transport is not None
-        granted = ask(exchange, taker, self._guard, self._heads, self._peer)
+        granted = ask(known, taker, self._guard, self._heads)
         if isinstance(granted, bytes):
             self._answer(granted)
-            return
+            return False
         held = self._carriage is not None and self._carriage.held
         self._take_back()
         self._forget()
         if held:
             transport.resume_reading()
-        taker.take(granted.request, granted.token, transport, granted.head)
+        taker.take(known.request, granted.token, transport, granted.head)
+        return True
 
     def _refuse(self, fault: Fault) -> None:
         self._answer(self._heads.problem(fault.status, fault.code, {}, fault.detail))

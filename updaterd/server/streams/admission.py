@@ -72,6 +72,9 @@ class Admission:
         burst: how many may come at once.
         expected: size of the fleet, when the operator knows it.
         now: seconds on a steady clock.
+
+    Attributes:
+        window: what `window_s` returned last.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Admission:
         self._bucket = Bucket(rate, burst, burst, now)
         self._booked = now
         self._fleet = expected
+        self.window = _LEAST_WINDOW_S
         self._lines: dict[str, _Line] = {}
         self._ends: list[tuple[float, str]] = []  # a heap: when to look at a line
 
@@ -154,7 +158,8 @@ class Admission:
         """Return over how long this many streams should come back."""
         self._fleet = max(self._fleet, streams)
         window = max(_LEAST_WINDOW_S, self._fleet / (_SHARE * self._rate))
-        return min(_LONGEST_S - _FIRST_S, window)
+        self.window = min(_LONGEST_S - _FIRST_S, window)
+        return self.window
 
     def retry_ms(self, streams: int, *, draw: float) -> int:
         """Return the `retry:` for one stream of a fleet.

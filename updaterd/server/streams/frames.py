@@ -5,6 +5,7 @@ A `Frame` holds one block twice: plain, and wrapped as an HTTP/1.1 chunk (RFC 91
 section 7.1) for streams that write to the socket themselves.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from updaterd.server.log.contract import Position, Record, write_id
@@ -20,6 +21,12 @@ class Frame(NamedTuple):
 def frame(plain: bytes) -> Frame:
     """Return the block with its chunked form."""
     return Frame(plain, b"%x\r\n%b\r\n" % (len(plain), plain))
+
+
+def join(parts: Iterable[Frame]) -> Frame:
+    """Return several blocks as one."""
+    plains, chunks = zip(*parts, strict=True)
+    return Frame(b"".join(plains), b"".join(chunks))
 
 
 HEARTBEAT = frame(b":\n\n")

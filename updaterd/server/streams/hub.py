@@ -9,7 +9,7 @@ step is not interrupted, so no event falls between, and none comes twice.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -33,6 +33,8 @@ _PAGE_BYTES = 64 << 10  # held for a reader that is behind, for as long as it li
 _FIRST_READ = 2  # then twice as many as the page took
 _READS_AT_ONCE = 4
 _SHELF_BYTES = 4 << 20
+_NOTHING = Frame(b"", b"")
+_KEPT, _KEPT_BYTES = 256, 8 << 10  # openings, and what each may be long
 
 
 class Port(Protocol):
@@ -94,17 +96,24 @@ class Opening:
         greeting: `hello` or `resync`, written last.
         kind: hello, replay or resync; for metrics.
         upto: the newest position that `missed` covers.
+        size: bytes of the missed events.
     """
 
     missed: tuple[Frame, ...]
     greeting: Frame
     kind: str
     upto: Position
+    size: int = field(init=False)
 
-    @property
-    def size(self) -> int:
-        """Bytes of the missed events."""
-        return sum(len(block.plain) for block in self.missed)
+    def __post_init__(self) -> None:
+        size = sum(len(block.plain) for block in self.missed)
+        object.__setattr__(self, "size", size)
+
+    def joined(self) -> Frame:
+        """Return all of it in one piece."""
+        if not self.missed:
+            return self.greeting
+        return frames.join((*self.missed, self.greeting))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +167,8 @@ class Hub:
         self.epoch = ""
         self.last = ZERO
         self._hello: Frame | None = None
+        # what many come back with in the same minute; for as long as nothing new comes
+        self._openings: dict[tuple[Filter, str], tuple[Opening, Frame]] = {}
 
     async def start(self) -> None:
         """Fill the ring from the log.
@@ -184,7 +195,7 @@ class Hub:
         self.last = bounds.last
         self._ring.clear(bounds.last)
         self._shelf.clear()
-        self._hello = None
+        self._forget_greetings()
 
     async def run(self) -> None:
         """Follow the log and deliver, for ever."""
@@ -211,7 +222,7 @@ class Hub:
     async def _deliver(self, record: Record) -> None:
         block = self._keep(record)
         self.last = record.position
-        self._hello = None
+        self._forget_greetings()
         self._observer.arrived(record)
         topic = record.event.topic
         groups = [group for group in self._groups if group.matches(topic)]
@@ -247,6 +258,27 @@ class Hub:
         if self._hello is None:
             self._hello = frames.hello(self.epoch, self.last, self._heartbeat_s)
         return self._hello
+
+    def _forget_greetings(self) -> None:
+        self._hello = None
+        self._openings.clear()
+
+    def greeting(self, topics: Filter, cursor: str) -> tuple[Opening | Behind, Frame]:
+        """Return the `opening` of a stream, and all that it is written in one piece."""
+        key = topics, cursor
+        known = self._openings.get(key)
+        if known is not None:
+            return known
+        opening = self.opening(topics, cursor)
+        if isinstance(opening, Behind):
+            return opening, _NOTHING
+        if opening.size > _KEPT_BYTES:
+            return opening, opening.joined()
+        greeting = opening, opening.joined()
+        if len(self._openings) >= _KEPT:
+            self._openings.clear()
+        self._openings[key] = greeting
+        return greeting
 
     async def reached(self, position: Position) -> None:
         """Return once an event is on its way to the streams."""

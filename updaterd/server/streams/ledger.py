@@ -14,6 +14,7 @@ import hashlib
 import mmap
 import os
 from collections import Counter
+from functools import lru_cache
 from typing import Protocol
 
 _BITS = 14
@@ -22,6 +23,7 @@ _TABLES = 2
 _HEAD = 16  # numbers at the beginning of a seat
 _NUMBERS = _HEAD + _TABLES * _CELLS
 _SIZE = 4  # bytes of a number
+_KNOWN = 1024  # keys whose cells are remembered
 _SECRET = 16  # bytes, behind the last seat
 
 
@@ -89,6 +91,8 @@ class SharedLedger:
         self._secret = bytes(memory[size:])
         self._seats = range(0, seats * _NUMBERS, _NUMBERS)
         self._own = seat * _NUMBERS
+        # asked as a stream is judged, and again as it joins
+        self._cells = lru_cache(maxsize=_KNOWN)(self._find_cells)
 
     def clear(self, seat: int) -> None:
         """Forget what a process that ended had counted."""
@@ -116,7 +120,7 @@ class SharedLedger:
             for cell in self._cells(key):
                 memory[own + cell] += change
 
-    def _cells(self, key: str) -> tuple[int, int]:
+    def _find_cells(self, key: str) -> tuple[int, int]:
         digest = hashlib.blake2b(key.encode(), digest_size=4, key=self._secret).digest()
         number = int.from_bytes(digest)  # the same in every process of this host
         return (

@@ -2,11 +2,12 @@
 """Reads a request for a stream: filter, cursor, token, client address."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from updaterd.core.accept import quality
+from updaterd.core.enrolment import digest_of
 from updaterd.core.names import check_name
 from updaterd.errors import MalformedError
 from updaterd.server.client_address import Proxies
@@ -20,8 +21,7 @@ _SHORT = 200
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRequest:
+class StreamRequest(NamedTuple):
     """A GET of the feed.
 
     Attributes:
@@ -29,7 +29,8 @@ class StreamRequest:
         cursor: `Last-Event-ID`, else the query's `lastEventId`, which polyfills of
             EventSource send that can set no header; empty when there is neither.
         address: the client, as limits count it.
-        bearer: the token's secret, empty when there is none.
+        digest: of the token's secret, empty when there is none; the secret itself
+            goes no further.
         origin: of the page that asks, empty when none does.
         browser: an EventSource in a web page asks.
         acceptable: a stream is among what the client says it accepts.
@@ -38,7 +39,7 @@ class StreamRequest:
     topics: Filter
     cursor: str
     address: str
-    bearer: str
+    digest: str
     origin: str
     browser: bool
     acceptable: bool = True
@@ -59,13 +60,14 @@ def read_request(
         MalformedError: a filter is not a name, or there are too many.
     """
     cursor: str | None = None
-    bearer = origin = accept = ""
+    digest = origin = accept = ""
     browser = False
     for name, value in headers:
         if name == b"last-event-id":
             cursor = value.decode("latin-1")
         elif name == b"authorization":
             bearer = read_bearer(value)
+            digest = digest_of(bearer) if bearer else ""
         elif name == b"origin":
             origin = value.decode("latin-1")
         elif name == b"accept":
@@ -80,7 +82,7 @@ def read_request(
         _known_filter(query) if len(query) <= _SHORT else read_filter(query),
         read_cursor(query) if cursor is None else cursor,
         proxies.client_of(peer, headers),
-        bearer,
+        digest,
         origin,
         browser,
         accept in {"", STREAM_TYPE} or quality(accept, STREAM_TYPE) > 0,
@@ -93,11 +95,18 @@ def read_target(url: bytes) -> tuple[str, bytes]:
     A path may be escaped, and the target absolute (RFC 9112, 3.2.2): another way to
     write it must be no way past what holds for the path.
     """
+    return _known_target(url) if len(url) <= _SHORT else _split_target(url)
+
+
+def _split_target(url: bytes) -> tuple[str, bytes]:
     path, _, query = url.partition(b"?")
     if not path.startswith(b"/"):
         path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
     text = path.decode("latin-1")
     return unquote(text) if "%" in text else text, query
+
+
+_known_target = lru_cache(maxsize=1024)(_split_target)
 
 
 def read_bearer(value: bytes) -> str:

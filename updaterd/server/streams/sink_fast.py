@@ -160,5 +160,4 @@ class Takeover:
         high = self._owner.queue_bytes
         transport.set_write_buffer_limits(high=high, low=high // 4)
         Peer(transport).bound()
-        transport.write(head)
-        self._owner.begin(stream, request.cursor)
+        self._owner.begin(stream, request.cursor, head)

@@ -56,8 +56,8 @@ class Owner(Protocol):
         """Return why there is no stream for a request, or the id of its token."""
         ...
 
-    def begin(self, stream: "Stream", cursor: str) -> None:
-        """Greet a stream that was let in, and let it join."""
+    def begin(self, stream: "Stream", cursor: str, head: bytes = b"") -> None:
+        """Greet a stream that was let in, after its head, and let it join."""
         ...
 
     def beat(self, stream: "Stream") -> None:

@@ -14,6 +14,7 @@ from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
 from updaterd.server.streams import frames
 from updaterd.server.streams.admission import Admission
+from updaterd.server.streams.frames import Frame
 from updaterd.server.streams.hub import Hub, Opening
 from updaterd.server.streams.ledger import Ledger, OwnLedger
 from updaterd.server.streams.request import StreamRequest
@@ -125,7 +126,7 @@ class Streams:
 
     def _reader(self, request: StreamRequest) -> Refusal | str:
         try:
-            token = self._tokens.find(request.bearer) if request.bearer else None
+            token = self._tokens.with_digest(request.digest) if request.digest else None
         except UpdaterError as error:
             return Refusal(503, error.code, _LATER_S)
         if token is None:
@@ -135,30 +136,42 @@ class Streams:
     def _later(self) -> int:
         return 1 + int(self._draw() * self._admission.window_s(self.count))
 
-    def begin(self, stream: Stream, cursor: str) -> None:
+    def begin(self, stream: Stream, cursor: str, head: bytes = b"") -> None:
         """Greet a stream that was let in, and let it join.
 
-        Its `topics`, `address` and `token` are set; the response head is written.
+        Head, `retry:`, what was missed and the greeting are one write.
+
+        Args:
+            stream: its `topics`, `address` and `token` are set.
+            cursor: its `Last-Event-ID`.
+            head: of the response, where the sink has not written it.
         """
         self.count += 1
         self.detached += stream.detached
         self._metrics.streams(self.count)
-        self._window = int(self._admission.window_s(self.count))
+        ms = self._admission.retry_ms(self.count, draw=self._draw())
+        stream.window = self._window = int(self._admission.window)
         self._ledger.add(_keys_of(stream), 1)
         self.wheel.add(stream, turns=self._lifetime_turns())
-        self._write_retry(stream)
-        opening = self.hub.opening(stream.topics, cursor)
+        retry = frames.retry(ms)
+        opening, greeting = self.hub.greeting(stream.topics, cursor)
         if isinstance(opening, Opening) and opening.size <= self._at_once:
-            self._join(stream, opening)
+            self._join(
+                stream,
+                opening,
+                Frame(
+                    head + retry.plain + greeting.plain,
+                    head + retry.chunk + greeting.chunk,
+                ),
+            )
             return
+        stream.write(Frame(head + retry.plain, head + retry.chunk))
         task = asyncio.get_running_loop().create_task(self._catch_up(stream, cursor))
         self._behind.add(task)
         task.add_done_callback(self._behind.discard)
 
-    def _join(self, stream: Stream, opening: Opening) -> None:
-        for block in opening.missed:
-            stream.write(block)
-        stream.write(opening.greeting)
+    def _join(self, stream: Stream, opening: Opening, whole: Frame) -> None:
+        stream.write(whole)
         stream.topics = self.hub.join(stream, stream.topics)
         self._metrics.opened(opening.kind)
 
@@ -177,7 +190,7 @@ class Streams:
             stream.finish()  # the log is down: the client comes back to its cursor
             return
         if not stream.closed:
-            self._join(stream, opening)
+            self._join(stream, opening, opening.joined())
 
     def _lifetime_turns(self) -> int:
         turns = self.options.lifetime_s / self.options.heartbeat_s
