@@ -39,6 +39,9 @@ MORE_UNITS = (
 PIECE = 1 << 18
 
 
+SYSTEMCTL = ("systemctl", "--user", "--quiet")
+
+
 def fail(cause: str, do: str = "") -> "SystemExit":
     """Return an end with a message."""
     text = f"{FACTS['name']}: {cause}" + (f"\n  do: {do}" if do else "")
@@ -231,6 +234,7 @@ class Places:
         self.launcher = self.home / ".local/bin/updaterd-launch"
         self.root = str(self.home) + FACTS["user_root"].removeprefix("~")
         self.list = self.own / "installed-files"
+        self.notices = self._xdg("XDG_STATE_HOME", ".local/state") / "updaterd"
 
     def _xdg(self, name: str, default: str) -> Path:
         path = Path(os.environ.get(name, ""))
@@ -374,7 +378,7 @@ def remove_from_person() -> int:
     places.list.unlink(missing_ok=True)
     prune(places.own, places.data)
     if os.environ.get("XDG_RUNTIME_DIR"):
-        run("systemctl", "--user", "daemon-reload")
+        run(*SYSTEMCTL, "daemon-reload")
     return 0
 
 
@@ -394,6 +398,10 @@ def delete(places: Places) -> None:
             path.unlink(missing_ok=True)
             prune(path.parent, places.data)
     if not others:
+        if os.environ.get("XDG_RUNTIME_DIR"):  # a person may have enabled it
+            run(*SYSTEMCTL, "disable", "--now", "updaterd-session.service")
+        (places.notices / "session.json").unlink(missing_ok=True)
+        prune(places.notices, places.notices.parent)
         for path in (places.command, places.launcher):
             if is_ours(path, places):
                 path.unlink()
