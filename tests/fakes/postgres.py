@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from fakes.tools import need
@@ -87,12 +88,34 @@ class PostgresProcess:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait(30)
 
-    def empty(self):
+    @contextmanager
+    def stopped(self):
+        """It takes connections, as its kernel does, and answers nothing."""
+        pid = self.process.pid
+        os.kill(pid, signal.SIGSTOP)  # first: no further one is born
+        # each is the leader of a group of its own
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        pids = [*map(int, children), pid]
+        try:
+            for one in pids:
+                os.kill(one, signal.SIGSTOP)
+            yield
+        finally:
+            for one in pids:
+                os.kill(one, signal.SIGCONT)
+
+    def run(self, sql: str, values=None):
         import psycopg
 
         with psycopg.connect(self.url, autocommit=True) as db:
-            db.execute("DROP SCHEMA public CASCADE")
-            db.execute("CREATE SCHEMA public")
+            db.execute(sql, values)
+
+    def empty(self):
+        self.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+    def flush(self):
+        """The same, as a Redis calls it."""
+        self.empty()
 
     def __enter__(self):
         return self.init().start()

@@ -7,6 +7,7 @@ import socket
 import time
 
 import pytest
+from fakes.postgres import PostgresProcess
 from fakes.serving import FeedProcess, RedisProcess
 from fakes.tools import need, need_valkey
 
@@ -28,6 +29,12 @@ def redis_process(tmp_path_factory):
 def valkey_process(tmp_path_factory):
     with RedisProcess(need_valkey(), tmp_path_factory.mktemp("valkey")) as valkey:
         yield valkey
+
+
+@pytest.fixture(scope="session")
+def postgres_process(tmp_path_factory):
+    with PostgresProcess(tmp_path_factory.mktemp("pg")) as process:
+        yield process
 
 
 class Clock:
@@ -67,7 +74,7 @@ def ask_for(log, talks):
     return Whole(asked)
 
 
-@pytest.fixture(params=["sqlite", "asked", "redis", "valkey"])
+@pytest.fixture(params=["sqlite", "asked", "redis", "valkey", "postgres"])
 async def open_log(request, tmp_path, clock):
     """Opens one log, as often as asked: `open_log(retention)`."""
     opened, talks = [], []

@@ -196,8 +196,8 @@ async def test_data_is_kept_to_the_byte(open_log):
     assert record.event == Event("metadata", Topic(None, None), data)
 
 
-@pytest.mark.parametrize("open_log", ["redis", "valkey"], indirect=True)
-async def test_lost_redis_starts_a_new_epoch(open_log):
+@pytest.mark.parametrize("open_log", ["redis", "valkey", "postgres"], indirect=True)
+async def test_lost_log_starts_a_new_epoch(open_log):
     """A tail is told when the log was lost, and goes on with the new one."""
     log = open_log()
     await log.append(event(1), "a")
@@ -289,6 +289,56 @@ async def test_fail_over_to_a_replica_that_was_behind(open_log):
     assert batch.gap < bounds.last
     other = open_log()
     assert (await other.bounds()).epoch == batch.epoch
+
+
+@pytest.mark.parametrize("open_log", ["postgres"], indirect=True)
+async def test_database_from_an_older_backup(open_log):
+    """Acknowledged events are gone, and their positions come again: a new epoch."""
+    log = open_log()
+    await log.append(event(0), "k0")
+    for n in (1, 2):
+        await log.append(event(n), f"k{n}")
+    bounds = await log.bounds()
+    tail = log.tail(bounds.epoch, bounds.last)
+    first = (await log.read(ZERO, 1))[0].position
+    open_log.server.run("DELETE FROM updaterd_event WHERE (ms, seq) > (%s, %s)", first)
+    open_log.server.run("UPDATE updaterd_log SET last_ms = %s, last_seq = %s", first)
+
+    async with asyncio.timeout(30):
+        batch = await anext(tail)
+    await tail.aclose()
+
+    assert batch.epoch != bounds.epoch
+    assert batch.gap == first
+    assert (await open_log().bounds()).epoch == batch.epoch
+
+
+@pytest.mark.parametrize("open_log", ["postgres"], indirect=True)
+async def test_database_that_takes_and_never_answers(open_log):
+    """It is given up after some seconds, and works again when it does."""
+    log = open_log()
+    await log.append(event(0), "k0")
+    with open_log.server.stopped(), pytest.raises(LogDownError, match="no answer"):
+        await log.append(event(1), "k1")
+    await log.append(event(1), "k1")
+    assert [r.event for r in await log.read(ZERO, 9)] == [event(0), event(1)]
+
+
+@pytest.mark.parametrize("open_log", ["postgres"], indirect=True)
+async def test_database_that_cannot_be_written(open_log):
+    """A standby says what to do."""
+    log = open_log()
+    await log.append(event(0), "k0")
+    name = "default_transaction_read_only"
+    open_log.server.run(f"ALTER DATABASE postgres SET {name} = on")
+    other = open_log()
+    try:
+        with pytest.raises(LogDownError) as refused:
+            await other.append(event(1), "k1")
+        assert "primary" in refused.value.do
+    finally:
+        undo = f"ALTER DATABASE postgres RESET {name}"
+        open_log.server.run(f"SET TRANSACTION READ WRITE; {undo}")
 
 
 @pytest.mark.parametrize("open_log", ["redis", "valkey"], indirect=True)

@@ -26,18 +26,12 @@ from updaterd.server.reports.tables import VERDICT_COLUMNS
 DAY_MS = 86_400_000
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    with PostgresProcess(tmp_path_factory.mktemp("pg")) as process:
-        yield process
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def open_one(request, tmp_path):
     """Opens the store, as often as asked."""
     url, opened = "", []
     if request.param == "postgres":
-        process = request.getfixturevalue("postgres")
+        process = request.getfixturevalue("postgres_process")
         process.empty()
         url = process.url
 

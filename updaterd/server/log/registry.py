@@ -51,10 +51,26 @@ def _redis(url: str, *, retention: Retention, now: Callable[[], float]) -> Event
     return RedisLog(url, retention=retention, now=now)
 
 
+def _postgres(url: str, *, retention: Retention, now: Callable[[], float]) -> EventLog:
+    try:
+        from updaterd.server.log.postgres import (  # noqa: PLC0415  not for all
+            PostgresLog,
+        )
+    except ImportError as error:
+        raise BrokenError(
+            f"an event log in PostgreSQL needs a package that is missing: {error.name}",
+            do="pip install 'updaterd[postgres]'",
+            code="extra_missing",
+        ) from error
+    return PostgresLog(url, retention=retention, now=now)
+
+
 _KINDS: Mapping[str, tuple[_Opener, str]] = {
     "sqlite": (_sqlite, "sqlite:///ABSOLUTE/PATH"),
     "redis": (_redis, "redis://HOST:PORT/DB"),
     "rediss": (_redis, "rediss://HOST:PORT/DB"),
+    "postgresql": (_postgres, "postgresql://USER@HOST/DATABASE"),
+    "postgres": (_postgres, "postgresql://USER@HOST/DATABASE"),
     "unix": (_redis, "unix:///ABSOLUTE/PATH"),
 }
 """What opens a log, and how its address is written."""
@@ -80,7 +96,8 @@ def open_log(
     if kind is None:
         raise BrokenError(
             f"no event log is kept at {redact(url)!r:.200}",
-            do="use " + " or ".join(shape for _, shape in _KINDS.values()),
+            do="use "
+            + " or ".join(dict.fromkeys(shape for _, shape in _KINDS.values())),
             code="log_url",
         )
     opener, shape = kind
