@@ -360,11 +360,10 @@ def test_counts_are_those_of_a_plain_reckoning(tmp_path_factory, words):
     store.close()
 
 
-def test_two_writers_in_postgres_count_as_one(postgres, tmp_path):
-    postgres.empty()
-    stores = [
-        open_store(postgres.url, state=tmp_path, keeping=Keeping()) for _ in range(2)
-    ]
+def test_two_writers_in_postgres_count_as_one(postgres_process, tmp_path):
+    postgres_process.empty()
+    url = postgres_process.url
+    stores = [open_store(url, state=tmp_path, keeping=Keeping()) for _ in range(2)]
     same = [report(n) for n in range(200)]
 
     def write(store):
