@@ -12,6 +12,9 @@ activates. One report of fifty is lost; one of ten attempts to send fails and is
 repeated by the backoff. Once a minute what was reported is judged by core/watching.py,
 and the pointer changes as `release watch` would change it.
 
+`dead`: the rate is of machines that the release leaves without a voice: they never
+report. `night`: seven of ten machines are off when a step comes, for half a day.
+
 `liars`: one machine of a hundred says the opposite of what happened to it. `mob`: they
 all speak at once, at the start, whether the rollout reached them or not.
 """
@@ -36,6 +39,7 @@ RATES = (0.0, 0.001, 0.01, 0.05, 0.2, 0.5, 1.0)
 HOUR = 3600.0
 POLL_S = 6 * HOUR
 OFF, OFF_S = 0.3, 6 * HOUR
+NIGHT, NIGHT_S = 0.7, 12 * HOUR
 BROKEN, LATE, LOST = 0.05, 0.1, 0.02
 EVERY_S = 60.0
 SPREAD_S = 3600
@@ -102,6 +106,8 @@ class World:
         """Return when a machine looks, after something was announced."""
         if self.trouble == "no feed":
             return self.draw() * LONGEST_POLL * POLL_S
+        if self.trouble == "night" and self.draw() < NIGHT:
+            return NIGHT_S * (0.5 + self.draw())
         if self.draw() < OFF:
             return -OFF_S * math.log(1 - self.draw())
         if self.draw() < BROKEN:
@@ -151,6 +157,8 @@ class World:
 
     def ended(self, now):
         well = self.draw() >= self.rate
+        if self.trouble == "dead" and not well:
+            return
         if self.liars == "liars" and self.draw() < 0.01:
             well = not well
         if self.draw() < LOST:
@@ -248,6 +256,10 @@ def scenes():
          {"trouble": "no feed"}),
         ("no reports can be read for twelve hours", (0.05, 1.0),
          {"trouble": "no reports"}),
+        ("machines that take it are never heard of again", (0.2, 0.6, 1.0),
+         {"trouble": "dead"}),
+        ("seven of ten machines are off for half a day", (0.001, 0.05),
+         {"trouble": "night"}),
     ):  # fmt: skip
         tables[title] = [(100_000, rate, 3, more) for rate in rates]
     return tables

@@ -109,6 +109,21 @@ def test_a_thief_of_the_online_key_who_unhalts_stands_in_no_line(ops, capsys):
     assert "says what no line tells of" in said
 
 
+def test_a_thief_of_the_online_key_who_forges_the_plan_stands_in_no_line(ops, capsys):
+    """Watch judges by limits that allow all; the release's pace is what is left."""
+    repository, catalog = opened(ops)
+    pointer = catalog.pointer("stable")
+    lax = Limits(failed_permille=999, confidence=999)
+    plan = replace(pointer.plan, state="running", halt=lax, reason="")
+    catalog.point(replace(pointer, paused=False, reason="", plan=plan))
+    repository.commit()
+    code, said = verify(ops, capsys)
+    assert code != 0
+    assert "says what no line tells of" in said
+    evidence = Evidence(well=10, failed=90)
+    assert judge(plan, evidence, now=wall_clock() + 60).action is Action.STEP
+
+
 def test_a_thief_of_the_online_key_alone_cannot_make_a_line(ops, capsys):
     """The log is not published: of a line that is only claimed there is none."""
     unhalt(ops, head=lambda _: {"log": "0" * 64, "count": 5, "hash": "0" * 64})
@@ -185,3 +200,20 @@ def test_a_liar_fleet_cannot_praise_a_bad_release_past_its_step():
 def test_a_liar_fleet_that_blames_the_old_release_lifts_the_limit_to_twice_at_most():
     worst = Evidence(well=900, failed=100, base_version="1.0", base_failed=10**6)
     assert judge(GUARDED, worst, now=LATER).action is Action.HALT
+
+
+def test_a_liar_fleet_that_invents_machines_which_never_report_only_delays():
+    """Silence is a share of those that told about the release beneath, and holds."""
+    well = Evidence(well=1000, reached=1000, base_version="1.0", base_well=100_000)
+    assert judge(GUARDED, well, now=LATER).action is Action.STEP
+    invented = replace(well, reached=5000, base_well=500_000)
+    verdict = judge(GUARDED, invented, now=LATER)
+    assert (verdict.action, verdict.code) == (Action.HOLD, "rollout_quiet")
+
+
+def test_a_liar_fleet_that_speaks_for_dead_machines_takes_that_hold_away():
+    """Stated in the threat model: only what fails aloud halts, whatever is said."""
+    dead = Evidence(well=200, reached=1000, base_version="1.0", base_well=100_000)
+    assert judge(GUARDED, dead, now=LATER).code == "rollout_quiet"
+    praised = replace(dead, well=600)
+    assert judge(GUARDED, praised, now=LATER).action is Action.STEP

@@ -12,8 +12,9 @@ proves nothing, and five of a hundred do.
     the step's time is over, and too       Halt
       many of its machines are silent
     time not over, too few reports,        Hold
-      too few to tell, or from more
-      machines than it can have reached
+      too few to tell, more than half
+      of its machines are silent, or
+      more speak than it can have reached
     no step is left                        Done
     otherwise                              Step
 
@@ -41,6 +42,11 @@ EXCESS, EXCESS_FACTOR = 100, 2
 """Machines, and times the expected, beyond which some of those that report must lie."""
 LEAST_EXPECTED = 20
 """Machines that a step must reach before silence can mean anything."""
+LOUD_ENOUGH = 0.5
+"""The share of a step's machines that must have told something, where the plan sets no
+limit of its own. Too few is no reason to halt: machines are off at night. Nor is it one
+to go on: those that a release leaves without a network, or dead, never tell."""
+_ALL = 1000
 
 
 class Action(StrEnum):
@@ -195,41 +201,25 @@ def _silent(plan: Plan, evidence: Evidence) -> Verdict | None:
     )
 
 
+def _is_quiet(plan: Plan, evidence: Evidence, heard: int) -> bool:
+    """Tell whether too many say nothing to step on, where the plan names no limit."""
+    return (
+        plan.halt.silent_permille == _ALL
+        and evidence.reached >= LEAST_EXPECTED
+        and heard < LOUD_ENOUGH * evidence.reached
+    )
+
+
 def _onward(
     plan: Plan, evidence: Evidence, limit: float, *, over_at: float, now: float
 ) -> Verdict:
     """Return whether to step on: the time is over, and the counts allow it."""
-    step = plan.now_at
-    if evidence.reports < step.min_reports:
-        reached = f" of about {evidence.reached}" if evidence.reached else ""
-        return Verdict(
-            action=Action.HOLD,
-            code="rollout_too_few",
-            reason=f"{evidence.reports} machines{reached} told how it ended, "
-            f"{step.min_reports} have to",
-            next_at=over_at if now < over_at else None,
-        )
-    failures = f"{evidence.failed} of {evidence.reports} machines failed"
-    heard = evidence.reports + evidence.other
-    tagged = any(step.tags for step in plan.steps[: plan.step + 1])
-    most = EXCESS + EXCESS_FACTOR * evidence.reached
-    if evidence.reached and not tagged and heard > most:
-        return Verdict(
-            action=Action.HOLD,
-            code="rollout_excess",
-            reason=f"{heard} machines report {plan.version}, which reached about "
-            f"{evidence.reached}: some lie; look who may report, then step by hand",
-        )
-    fine = odds.below(evidence.failed, evidence.reports, limit)
-    if fine < STEP_CONFIDENCE:
-        return Verdict(
-            action=Action.HOLD,
-            code="rollout_unsure",
-            reason=f"{failures}: that it is less than {_percent(limit)} of all is "
-            f"{_percent(fine)} likely, "
-            f"{_percent(STEP_CONFIDENCE)} is needed{_lacking(evidence, limit)}",
-            next_at=over_at if now < over_at else None,
-        )
+    doubt = _doubt(plan, evidence, limit)
+    if doubt is not None:
+        code, reason = doubt
+        next_at = over_at if now < over_at else None
+        return Verdict(action=Action.HOLD, code=code, reason=reason, next_at=next_at)
+    failures = _failures(evidence)
     if now < over_at:
         return Verdict(
             action=Action.HOLD,
@@ -243,6 +233,43 @@ def _onward(
     return Verdict(
         action=Action.STEP, code="rollout_due", reason=f"{failures}: on to {reach}"
     )
+
+
+def _doubt(plan: Plan, evidence: Evidence, limit: float) -> tuple[str, str] | None:
+    """Return why the counts do not allow to step on, a code and a sentence."""
+    needed, reached = plan.now_at.min_reports, evidence.reached
+    if evidence.reports < needed:
+        of = f" of about {reached}" if reached else ""
+        told = f"{evidence.reports} machines{of} told how it ended, {needed} have to"
+        return "rollout_too_few", told
+    heard = evidence.reports + evidence.other
+    tagged = any(step.tags for step in plan.steps[: plan.step + 1])
+    if reached and not tagged and heard > EXCESS + EXCESS_FACTOR * reached:
+        lie = (
+            f"{heard} machines report {plan.version}, which reached about {reached}: "
+            "some lie; look who may report, then step by hand"
+        )
+        return "rollout_excess", lie
+    if not tagged and _is_quiet(plan, evidence, heard):
+        quiet = (
+            f"about {reached - heard} of {reached} machines that {plan.version} "
+            "reached say nothing: they are off, or it left them without a voice; look "
+            "at some of them, then wait, or step by hand"
+        )
+        return "rollout_quiet", quiet
+    fine = odds.below(evidence.failed, evidence.reports, limit)
+    if fine < STEP_CONFIDENCE:
+        unsure = (
+            f"{_failures(evidence)}: that it is less than {_percent(limit)} of all is "
+            f"{_percent(fine)} likely, "
+            f"{_percent(STEP_CONFIDENCE)} is needed{_lacking(evidence, limit)}"
+        )
+        return "rollout_unsure", unsure
+    return None
+
+
+def _failures(evidence: Evidence) -> str:
+    return f"{evidence.failed} of {evidence.reports} machines failed"
 
 
 def _lacking(evidence: Evidence, limit: float) -> str:

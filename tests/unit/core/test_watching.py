@@ -153,6 +153,29 @@ def test_machines_that_fall_silent_halt_it_once_the_time_is_over(heard, now, cod
 
 
 @pytest.mark.parametrize(
+    ("heard", "silent_permille", "code"),
+    [
+        (499, 1000, "rollout_quiet"),
+        (500, 1000, "rollout_due"),
+        (150, 999, "rollout_due"),  # the plan's own limit counts alone
+    ],
+)
+def test_silence_of_more_than_half_holds_and_never_halts(heard, silent_permille, code):
+    """They may be off, or dead by the release: nobody can tell which."""
+    halt = Limits(silent_permille=silent_permille)
+    plan = replace(PLAN, halt=halt)
+    verdict = judge(plan, Evidence(well=heard, reached=1000), now=OVER)
+    assert verdict.code == code
+
+
+@given(plans, seen)
+def test_no_silence_halts_a_plan_that_sets_no_limit_for_it(plan, evidence):
+    plan = replace(plan, halt=replace(plan.halt, silent_permille=1000))
+    quiet = replace(evidence, well=0, failed=0, other=0)
+    assert judge(plan, quiet, now=OVER).action is Action.HOLD
+
+
+@pytest.mark.parametrize(
     ("reached", "code"), [(1000, "rollout_due"), (10, "rollout_excess")]
 )
 def test_praise_from_more_machines_than_it_reached_is_no_reason_to_go_on(reached, code):

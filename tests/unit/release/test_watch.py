@@ -7,6 +7,7 @@ import hmac
 import json
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 from fakes.fleet import Fleet
@@ -376,3 +377,100 @@ def test_a_plan_that_could_never_step_on_is_refused_when_it_is_read(release, tmp
     subject = ("--product", "acme", "--channel", "stable", "--version", "9")
     release("push", tree, *subject, "--plan", plan, expect=1)
     assert "no number of machines proves that none fails" in release.err
+
+
+# ---- a channel that needs two signatures
+
+
+@pytest.fixture
+def second(release, tmp_path):
+    """Have the channel need two keys, the other of them at a second desk."""
+    release("keys", "add", "acme.stable", "--name", "second", "--threshold", "2")
+    desk = tmp_path / "second"
+    shutil.copytree(release.folder, desk)
+    for key in (desk / "keys").glob("*.pem"):
+        if key.name != "second.pem":
+            key.unlink()
+    (release.folder / "keys" / "second.pem").unlink()
+
+    def approve(path, *, at=desk):
+        shutil.rmtree(desk / "public")
+        shutil.copytree(release.folder / "public", desk / "public")
+        words = ("approve", path, "--yes", "--no-announce", "--repo", at)
+        code = cli.main(["release", *map(str, words), "--no-compare"])
+        assert code == 0, release.drain()
+        release.drain()
+
+    return approve
+
+
+def test_with_one_of_two_keys_a_halt_is_proposed_and_said_not_to_be_in_force(
+    release, fleet, second
+):
+    hooked(release, fleet)
+    fleet.reports("2.0", failed=5)
+    said = release("watch", "--once", expect=1)
+    assert "halt proposed, NOT in force" in said
+    assert "(second): carry " in said
+    assert "machines that the rollout reaches already go on" in release.err
+    assert not pointer(release)["paused"]
+    (row,) = json.loads(release("watch", "--once", "--json", expect=1))["channels"]
+    assert (row["acted"], row["proposed"]["action"]) == (False, "halt")
+    assert row["proposed"]["ask"] == ["second"]
+    types = [json.loads(body)["type"] for _, body in fleet.hooks]
+    assert types == ["channel.propose_halt"]  # once, and not as what is done
+
+    file = row["proposed"]["file"]
+    second(file)
+    assert "signed by enough" in release("watch", "--once", expect=1)
+    second(file, at=release.folder)
+    channel = pointer(release)
+    assert channel["paused"]
+    assert channel["plan"]["reason"] == "2.0 failed on 5 of 5 machines, 30 % may"
+    row = watch(release)
+    assert (row["code"], row["proposed"]) == ("halted", None)
+    assert audited(release)
+
+
+def test_with_one_of_two_keys_a_step_is_proposed_and_waits(release, fleet, second):
+    fleet.reports("2.0", well=10)
+    row = watch(release)
+    assert (row["action"], row["proposed"]["action"]) == ("step", "step")
+    before = (release.folder / "proposals/acme.stable.proposal").read_bytes()
+    assert watch(release)["proposed"] == row["proposed"]
+    assert (release.folder / "proposals/acme.stable.proposal").read_bytes() == before
+    assert reach(release) == [10, 1000]
+    second(row["proposed"]["file"])
+    second(row["proposed"]["file"], at=release.folder)
+    assert reach(release) == [250, 1000]
+
+
+def test_a_proposed_step_is_taken_back_when_counts_speak_against_it(
+    release, fleet, second
+):
+    fleet.reports("2.0", well=10)
+    file = Path(watch(release)["proposed"]["file"])
+    fleet.reports("2.0", well=10, failed=4)
+    assert watch(release)["proposed"] is None
+    assert not file.exists()
+    fleet.reports("2.0", well=10, failed=50)
+    (row,) = json.loads(release("watch", "--once", "--json", expect=1))["channels"]
+    assert row["proposed"]["action"] == "halt"
+    fleet.reports("2.0", well=10_000, failed=50)
+    (row,) = json.loads(release("watch", "--once", "--json", expect=1))["channels"]
+    assert row["proposed"]["action"] == "halt", "a person takes it back"
+
+
+def test_a_proposal_that_another_act_overtook_is_taken_back(release, fleet, second):
+    fleet.reports("2.0", failed=5)
+    file = release.folder / "proposals/acme.stable.proposal"
+    release("watch", "--once", expect=1)
+    assert file.exists()
+    pause = release.folder / "pause.proposal"
+    on = ("--product", "acme", "--channel", "stable")
+    release("pause", *on, "--reason", "look", "--propose", pause)
+    second(pause)
+    second(pause, at=release.folder)
+    row = watch(release)
+    assert (row["code"], row["proposed"]) == ("paused", None)
+    assert not file.exists()

@@ -61,6 +61,8 @@ rollout_unsure: there are too few machines, or too many failures, to tell whethe
   release is good | wait; see the plan
 rollout_excess: more machines report a release than a rollout can have reached
   | see who may report (`serve --reports`); step by hand
+rollout_quiet: more than half of the machines that a rollout reached say nothing
+  | look at some of them; wait, or step by hand; or give the plan `silent_permille`
 rollout_due: a step of a rollout went well: more machines are next | nothing
 rollout_done: a release went well on all machines of its plan | nothing
 rollout_failing: a release fails on more machines than its plan allows: it was halted

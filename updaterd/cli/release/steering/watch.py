@@ -19,7 +19,9 @@ Reads what machines reported, and for each channel whose newest release has a pl
 (push --plan) does one of three things: waits, goes on to the next step, or halts it: a
 signed pause with its reason, pushed like a release. It needs the online key, and a
 token with the scopes fleet:read and publish. Where reports cannot be read, it says so
-and moves nothing. Any number may run at once. Ends with Ctrl-C.
+and moves nothing. Where the channel needs two signatures, it lays a proposal into
+proposals/ and says whom to ask; --once then ends with 1 for a halt, which is not in
+force yet. Any number may run at once. Ends with Ctrl-C.
 """
 
 

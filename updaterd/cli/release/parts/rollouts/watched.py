@@ -9,6 +9,7 @@ from updaterd.core.plan import RUNNING, described, reach_of
 from updaterd.core.watching import Action, Evidence, Verdict
 
 if TYPE_CHECKING:
+    from updaterd.cli.release.parts.rollouts.proposing import Proposed
     from updaterd.core.channel import ChannelPointer
     from updaterd.errors import UpdaterError
 
@@ -24,6 +25,7 @@ class Watched:
         acted: that was signed.
         error: why nothing could be judged, or signed.
         untold: why machines could not be told of what was signed, now or before.
+        proposed: what waits for somebody else's key; None: nothing.
     """
 
     pointer: "ChannelPointer"
@@ -32,6 +34,7 @@ class Watched:
     acted: bool = False
     error: "UpdaterError | None" = None
     untold: "UpdaterError | None" = None
+    proposed: "Proposed | None" = None
 
     @property
     def channel(self) -> tuple[str, str]:
@@ -53,6 +56,7 @@ class Watched:
             "counts": self.evidence.as_counts() if self.evidence else None,
             "acted": self.acted,
             "told": self.untold is None,
+            "proposed": self.proposed.as_json() if self.proposed else None,
         }
 
     def lines(self) -> list[str]:
@@ -73,6 +77,8 @@ class Watched:
         done = {Action.STEP: "stepped on", Action.HALT: "halted", Action.DONE: "done"}
         word = done.get(self.verdict.action, "") if self.acted else ""
         page.append(f"  {word or self.verdict.action}: {self.verdict.reason}")
+        if self.proposed is not None:
+            page += self.proposed.lines()
         if self.untold is not None:
             page.append(f"  signed, and machines were not told: {self.untold.cause}")
         if self.verdict.next_at is not None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from updaterd.cli.release.parts import acts, opening, output
-from updaterd.cli.release.parts.rollouts import telling
+from updaterd.cli.release.parts.rollouts import proposing, telling
+from updaterd.cli.release.parts.rollouts.proposing import Proposed
 from updaterd.cli.release.parts.rollouts.watched import Watched
 from updaterd.core import layout
 from updaterd.core.plan import RUNNING
@@ -240,14 +241,31 @@ def _judged(
         evidence = reports.evidence(pointer, now=now)
     verdict = judge(plan, evidence or Evidence(), now=now, paused=paused)
     row = Watched(pointer=pointer, evidence=evidence, verdict=verdict)
+    proposed = _standing(workspace, row)
+    if proposed is not None:
+        return replace(row, proposed=proposed, error=proposed.error)
     if verdict.action is Action.HOLD:
         return row
     signed = _sign(arguments, workspace, row)
     if signed is None:
         return replace(row, verdict=_overtaken())
+    if isinstance(signed, Proposed):
+        return replace(row, proposed=signed, error=signed.error)
     repository, pointer = signed
     untold = telling.tell(arguments, workspace, repository, pointer)
     return replace(row, pointer=pointer, acted=True, untold=untold)
+
+
+def _standing(workspace: "Workspace", row: Watched) -> Proposed | None:
+    """Return what an earlier look proposed for the channel, if that still stands.
+
+    Power cut: see `proposing.standing`.
+    """
+    if not (workspace.folder / proposing.FOLDER).is_dir():
+        return None
+    with workspace.locked():
+        repository = opening.published(workspace)
+        return proposing.standing(workspace, repository, row.pointer, row.verdict)
 
 
 def _overtaken() -> Verdict:
@@ -260,8 +278,10 @@ def _overtaken() -> Verdict:
 
 def _sign(
     arguments: argparse.Namespace, workspace: "Workspace", row: Watched
-) -> "tuple[Repository, ChannelPointer] | None":
+) -> "tuple[Repository, ChannelPointer] | Proposed | None":
     """Sign what was judged, where the channel still says what it was judged by.
+
+    Where the channel needs more keys than are here, it is only proposed.
 
     Power cut: the channel says what it said, or what is to be; then it is known that
     it has to be announced.
@@ -278,10 +298,13 @@ def _sign(
         if steered is None or not steered.changed:
             return None
         role = layout.channel_role(pointer.product, pointer.channel)
-        repository.require_keys(role, "snapshot", "timestamp")  # or nothing is written
+        proposes = proposing.only_proposes(workspace, repository, role)
+        if not proposes:
+            # or nothing is written
+            repository.require_keys(role, "snapshot", "timestamp")
         catalog.point(steered.pointer)
         act = audit.Act(
-            act=str(row.verdict.action),
+            act=f"{proposing.PREFIX if proposes else ''}{row.verdict.action}",
             pointer=steered.pointer,
             version=pointer.releases[0].version,
             why=row.verdict.reason,
@@ -291,6 +314,9 @@ def _sign(
         audit.record(
             workspace.folder, repository, [act], actor=actor, now=repository.now
         )
+        if proposes:
+            action = row.verdict.action
+            return proposing.propose(workspace, repository, steered.pointer, action)
         known = memory.load(workspace.folder)
         untold = known.untold | {(pointer.product, pointer.channel)}
         memory.save(workspace.folder, replace(known, untold=untold))
