@@ -240,8 +240,13 @@ def _doubt(plan: Plan, evidence: Evidence, limit: float) -> tuple[str, str] | No
     needed, reached = plan.now_at.min_reports, evidence.reached
     if evidence.reports < needed:
         of = f" of about {reached}" if reached else ""
-        told = f"{evidence.reports} machines{of} told how it ended, {needed} have to"
-        return "rollout_too_few", told
+        reason = f"{evidence.reports} machines{of} told how it ended, {needed} have to"
+        if 0 < reached < needed:
+            reason += (
+                ": it reaches too few for that, and never goes on by itself; step by "
+                "hand (`updaterd release rollout`), or push with another plan"
+            )
+        return "rollout_too_few", reason
     heard = evidence.reports + evidence.other
     tagged = any(step.tags for step in plan.steps[: plan.step + 1])
     if reached and not tagged and heard > EXCESS + EXCESS_FACTOR * reached:

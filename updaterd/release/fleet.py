@@ -134,6 +134,7 @@ def _get(fetcher: Fetcher, url: str) -> dict[str, Any]:
         if error.status in {401, 403}:
             raise BrokenError(
                 f"{url} refuses the token ({error.status})",
+                means="what machines reported is not known",
                 do="make one with the scope fleet:read (`updaterd token create`, at "
                 "the server); give it to `watch` by --reports-token-file, to `status "
                 "--fleet` by --token-file",

@@ -194,6 +194,14 @@ def test_a_step_too_small_to_tell_says_how_many_machines_it_takes():
     assert "79 machines without a failure" in verdict.reason
 
 
+def test_a_step_that_reaches_fewer_than_have_to_tell_says_that_it_never_goes_on():
+    verdict = judge(PLAN, Evidence(well=2, reached=2), now=NOW)
+    assert verdict.code == "rollout_too_few"
+    assert "never goes on by itself" in verdict.reason
+    enough = judge(PLAN, Evidence(well=2, reached=200), now=NOW)
+    assert "never" not in enough.reason
+
+
 def pointer(plan, *, paused=False):
     return ChannelPointer(
         product="acme",

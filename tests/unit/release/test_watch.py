@@ -137,6 +137,7 @@ def test_a_bad_release_is_paused_with_its_reason_and_the_next_one_ends_that(
     assert channel["paused"]
     assert channel["plan"]["reason"] == "2.0 failed on 5 of 5 machines, 30 % may"
     assert watch(release)["code"] == "halted"
+    assert "Push a release that works: that ends it" in release("watch", "--once")
     assert "2.0 failed on 5 of 5" in release("status")
     release.push("3.0", "--plan", release.plan)
     # where 2.0 runs it is kept; nobody else gets it
@@ -153,11 +154,22 @@ def test_who_resumes_takes_over(release, fleet):
     said = release("resume", "--product", "acme", "--channel", "stable")
     assert "`release watch` leaves it alone" in said
     assert watch(release)["code"] == "by_hand"
+    assert "with one of 10, 250, 1000 gives it back" in release("watch", "--once")
     release("pause", "--product", "acme", "--channel", "stable")
     release("resume", "--product", "acme", "--channel", "stable")
     assert watch(release)["code"] == "by_hand"
     release("rollout", "--product", "acme", "--channel", "stable", "--permille", "10")
     assert watch(release)["code"] == "rollout_failing"
+
+
+def test_without_a_token_watch_says_which_one_it_lacks(release, monkeypatch):
+    monkeypatch.delenv("UPDATERD_FLEET_TOKEN")
+    monkeypatch.delenv("UPDATERD_FEED_TOKEN")
+    release("watch", "--once", expect=1)
+    assert "nothing moves: what watch signs could not be announced" in release.err
+    release("watch", "--once", "--no-announce", expect=1)
+    assert "no token to read what machines reported" in release.err
+    assert "nothing was published" not in release.err
 
 
 def test_a_pause_by_hand_is_left_alone_whatever_is_reported(release, fleet):

@@ -6,6 +6,7 @@ The file belongs to whoever holds the online key; here it is only shown.
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,15 +88,23 @@ def _line(raw: bytes) -> AuditLine:
     subject = " / ".join(_text(value[name]) for name in names if name in value)
     counts = value.get("counts")
     return AuditLine(
-        at=_text(value.get("at", "-")),
+        at=_text(value.get("at", "-")).replace("T", " ", 1),
         actor=_text(value.get("who", "-")),
         act=_text(value.get("act", "-")),
         subject=subject or "-",
         why=_text(value.get("why", "")),
-        counts=tuple((_text(k), _text(v)) for k, v in counts.items())
-        if isinstance(counts, dict)
-        else (),
+        counts=tuple(_flat(counts)),
     )
+
+
+def _flat(counts: object) -> Iterator[tuple[str, str]]:
+    """Yield names and numbers; one inside of another is named after both."""
+    for name, value in counts.items() if isinstance(counts, dict) else ():
+        if isinstance(value, dict):
+            inner = sorted(value.items())
+            yield from ((_text(f"{name} {k}"), _text(v)) for k, v in inner)
+        else:
+            yield _text(name), _text(value)
 
 
 def _text(value: object) -> str:

@@ -42,7 +42,12 @@ def show_notes(arguments: argparse.Namespace, *changes: "Steered") -> None:
     for steered in changes:
         for note in steered.notes:
             print(f"note: {note}")
-        if steered.pointer.paused:
+        if steered.pointer.halted:
+            print(
+                "halted: machines install nothing from the channel. A push of a "
+                "release that works ends that"
+            )
+        elif steered.pointer.paused:
             print(
                 "the channel is paused, machines install nothing from it: "
                 "`updaterd release resume`"

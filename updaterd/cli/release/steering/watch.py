@@ -66,7 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json and not arguments.once:
         return output.usage(arguments, "--json goes with --once")
     workspace = opening.workspace(arguments)
-    feed.check(arguments, workspace)
+    try:
+        feed.check(arguments, workspace)
+    except UpdaterError as error:
+        error.means = "nothing moves: what watch signs could not be announced"
+        raise
     reader = watching.reader(arguments, workspace)
     drawn = sys.stdout.isatty() and not arguments.once
     page = ""

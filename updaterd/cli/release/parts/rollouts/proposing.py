@@ -50,17 +50,17 @@ class Proposed:
 
     def lines(self) -> list[str]:
         """Return it for people."""
-        what, left = self.action.value, self.needs - self.has
-        if left <= 0:
-            line = f"  {what} proposed, and signed by enough; it comes into force, "
+        act, lacking = self.action.value, self.needs - self.has
+        if lacking <= 0:
+            line = f"  {act} proposed, and signed by enough; it comes into force, "
             return [f"{line}here, by `updaterd release approve {self.path}`"]
-        keys = "key" if left == 1 else "keys"
+        keys = "key" if lacking == 1 else "keys"
         line = (
-            f"  {what} proposed, NOT in force: the channel needs {self.needs} "
+            f"  {act} proposed, NOT in force: the channel needs {self.needs} "
             f"signatures and has {self.has}"
         )
         ask = (
-            f"  ask who has {left} more {keys} ({', '.join(self.others)}): carry "
+            f"  ask who has {lacking} more {keys} ({', '.join(self.others)}): carry "
             f"{self.path} there, `updaterd release approve FILE`, then the same here"
         )
         return [line, ask]
@@ -96,8 +96,8 @@ class Proposed:
 def only_proposes(workspace: "Workspace", repository: "Repository", role: str) -> bool:
     """Tell whether a role needs more keys than are here, and one of them is here."""
     keyids, threshold = repository.authority(role)
-    here = sum(workspace.keyring.is_here(keyid) for keyid in keyids)
-    return 0 < here < threshold
+    present = sum(workspace.keyring.is_here(keyid) for keyid in keyids)
+    return 0 < present < threshold
 
 
 def standing(
@@ -166,12 +166,12 @@ def propose(
     keyids, threshold = repository.authority(
         layout.channel_role(pointer.product, pointer.channel)
     )
-    here = sum(workspace.keyring.is_here(keyid) for keyid in keyids)
+    present = sum(workspace.keyring.is_here(keyid) for keyid in keyids)
     return Proposed(
         path=path,
         action=action,
         pointer=pointer,
-        has=here,
+        has=present,
         needs=threshold,
         others=_others(workspace, repository, keyids),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from updaterd.core.plan import RUNNING, described, reach_of
+from updaterd.core.plan import BY_HAND, HALTED, RUNNING, Plan, described, reach_of
 from updaterd.core.watching import Action, Evidence, Verdict
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Watched:
             return []
         where = f"{self.pointer.product}/{self.pointer.channel}"
         steps = described(plan.steps)
-        page = [f"{where} {plan.version}: {plan.state}, {steps}"]
+        page = [f"{where} {plan.version}: {plan.state.replace('_', ' ')}, {steps}"]
         if plan.state == RUNNING:
             page.append(
                 f"  step {plan.step + 1} of {len(plan.steps)}, "
@@ -77,6 +77,7 @@ class Watched:
         done = {Action.STEP: "stepped on", Action.HALT: "halted", Action.DONE: "done"}
         word = done.get(self.verdict.action, "") if self.acted else ""
         page.append(f"  {word or self.verdict.action}: {self.verdict.reason}")
+        page += _what_to_do(plan, acted=self.acted)
         if self.proposed is not None:
             page += self.proposed.lines()
         if self.untold is not None:
@@ -84,6 +85,25 @@ class Watched:
         if self.verdict.next_at is not None:
             page.append(f"  next step not before {_clock(self.verdict.next_at)}")
         return page
+
+
+def _what_to_do(plan: Plan, *, acted: bool) -> list[str]:
+    """Return how a person goes on with a plan that nobody moves any more."""
+    if plan.state == HALTED:
+        since = "" if acted else f"since {_clock(plan.since)}; "
+        line = (
+            f"  {since}machines install nothing from the channel. Push a release that "
+            "works: that ends it; or `updaterd release resume`, if you know better"
+        )
+        return [line]
+    if plan.state == BY_HAND:
+        reaches = ", ".join(str(step.permille) for step in plan.steps)
+        line = (
+            "  `watch` leaves it alone; `updaterd release rollout --permille N` with "
+            f"one of {reaches} gives it back"
+        )
+        return [line]
+    return []
 
 
 def _counts(evidence: Evidence) -> str:

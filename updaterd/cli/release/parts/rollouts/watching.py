@@ -16,6 +16,7 @@ from updaterd.core.watching import Action, Evidence, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from updaterd.core.channel import ChannelPointer
     from updaterd.errors import UpdaterError
@@ -92,11 +93,35 @@ def reader(arguments: argparse.Namespace, workspace: "Workspace") -> Reader:
         file = arguments.token_file
         if file is None and workspace.settings.token_file:
             file = workspace.folder / workspace.settings.token_file
-        token = announce.read_token(file, os.environ)
+        token = _publishing_token(file)
     headers = {"Authorization": f"Bearer {token}"}
     return Reader(
         url, lambda: Fetcher(headers=headers, ca_file=arguments.ca_file, origin=url)
     )
+
+
+def _publishing_token(file: "Path | None") -> str:
+    """Return the token for the feed, which may read reports as well.
+
+    Raises:
+        BrokenError: there is none.
+    """
+    from updaterd.errors import BrokenError
+    from updaterd.release import announce
+
+    try:
+        return announce.read_token(file, os.environ)
+    except BrokenError as error:
+        error.means = "there is no evidence, so nothing moves"
+        if file is None:
+            error.cause = "no token to read what machines reported"
+            error.do = (
+                "make one with the scope fleet:read (`updaterd token create`, at the "
+                "server), then give it by --reports-token-file, UPDATERD_FLEET_TOKEN, "
+                f"or the unit's LoadCredential={CREDENTIAL}; to announce what it "
+                "signs, `watch` needs a publishing token besides (--token-file)"
+            )
+        raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
