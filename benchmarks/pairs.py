@@ -105,14 +105,11 @@ def measure(pair: Pair, base: Path, more: list[str]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     delta = str(Path(__file__).with_name("delta.py"))
     trees = [str(pair.tree(base, version)) for version in (pair.old, pair.new)]
-    run = subprocess.run(
-        [sys.executable, delta, *trees, *more],
-        cwd=base,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    out.write_text(run.stdout)
+    part = out.with_suffix(".part")
+    with part.open("w") as file:
+        argv = [sys.executable, delta, *trees, *more]
+        subprocess.run(argv, cwd=base, check=True, stdout=file)
+    part.rename(out)
 
 
 def rows(text: str) -> dict[str, list[str]]:
