@@ -42,12 +42,8 @@ def show_notes(arguments: argparse.Namespace, *changes: "Steered") -> None:
     for steered in changes:
         for note in steered.notes:
             print(f"note: {note}")
-        if steered.pointer.halted:
-            print(
-                "halted: machines install nothing from the channel. A push of a "
-                "release that works ends that"
-            )
-        elif steered.pointer.paused:
+        # of a halt, `watch` says more itself
+        if steered.pointer.paused and not steered.pointer.halted:
             print(
                 "the channel is paused, machines install nothing from it: "
                 "`updaterd release resume`"
