@@ -256,12 +256,14 @@ def scenes():
          {"trouble": "no feed"}),
         ("no reports can be read for twelve hours", (0.05, 1.0),
          {"trouble": "no reports"}),
-        ("machines that take it are never heard of again", (0.2, 0.6, 1.0),
-         {"trouble": "dead"}),
-        ("seven of ten machines are off for half a day", (0.001, 0.05),
-         {"trouble": "night"}),
     ):  # fmt: skip
         tables[title] = [(100_000, rate, 3, more) for rate in rates]
+    tables["machines that take it are never heard of again"] = [
+        (20_000, rate, 2, {"trouble": "dead"}) for rate in (0.2, 0.6, 1.0)
+    ]
+    tables["seven of ten machines are off for half a day"] = [
+        (20_000, 0.001, 1, {"trouble": "night"})
+    ]
     return tables
 
 
