@@ -7,7 +7,8 @@
 100 products with 500 releases each, five tags, three platforms. The rows
 are written as the server would have counted them, straight into its tables; a real
 server then answers. CPU is its own, from /proc (PostgreSQL's beside it), the mean of
---rounds requests after one that is not counted.
+--rounds requests after one that is not counted. It ends with an error where the
+server's own is above 50 ms. PostgreSQL makes the two largest tables by itself.
 """
 
 import argparse
@@ -116,6 +117,11 @@ def tables(machines, now_ms):
         )
     # a rollout goes on: for a week in a tenth of the products, for a day in the others
     names = ("place", "hour", "manner", "n", "bytes_fetched", "bytes_full", "lost")
+    day_ms = 86_400_000 // HOUR_MS * HOUR_MS
+    yield "tally", names, (  # what has no hour any more would be trimmed
+        (at, now_ms // HOUR_MS * HOUR_MS - 30 * day_ms, 1, 1, 10**6, 10**8, 0)
+        for (_, s, _), at in number.items() if s < RELEASES - 4
+    )  # fmt: skip
     yield "tally", names, (
         (number[p, s, f], now_ms // HOUR_MS * HOUR_MS - hour * HOUR_MS, manner,
          draw.randrange(1, 50), 10**6, 10**8, 0)
@@ -151,7 +157,28 @@ def verdict(number):
     return manner, 1_790_000_000_000 + number, int(manner > 2)
 
 
+def in_database(machines, now_ms):
+    """Return the two large tables as PostgreSQL makes them itself: the same rows."""
+    ident = "decode(lpad(to_hex(n), 32, '0'), 'hex')"
+    place = "(n % {p}) * {s} + ({r} - {back} - 1) * {f} + n % {f} + 1".format(
+        p=PRODUCTS, s=RELEASES * len(PLATFORMS), r=RELEASES, f=len(PLATFORMS),
+        back="{}",
+    )  # fmt: skip
+    clock = ", ".join(str(500 + 37 * part) for part in range(len(CLOCK)))
+    bad, all_of_them = "(n + back) % 20 = 0", f"generate_series(0, {machines - 1}) AS n"
+    return {
+        "machine": "SELECT 'product-' || lpad((n % 100)::text, 3, '0'), "
+        f"{ident}, {place.format('(n % 7)')}, 1 + n % 5, {now_ms} - n % 100000000 "
+        f"FROM {all_of_them}",
+        "verdict": f"SELECT {place.format('back')}, {ident}, "
+        f"CASE WHEN {bad} THEN 3 ELSE 1 END + (n + back) % 2, "
+        f"1790000000000 + n + back, ({bad})::int, {clock} "
+        f"FROM {all_of_them}, generate_series(0, 3) AS back",
+    }
+
+
 def fill(store, machines, now_ms):
+    by_itself = in_database(machines, now_ms)
     for table, columns, rows in tables(machines, now_ms):
         if hasattr(store, "_db"):
             holes = ", ".join("?" * len(columns))
@@ -163,6 +190,11 @@ def fill(store, machines, now_ms):
             store._db.execute("COMMIT")
             continue
         connection = store._connection()
+        if table in by_itself:
+            names = ", ".join(columns)
+            query = f"INSERT INTO {table} ({names}) {by_itself[table]}"
+            connection.execute(query.encode())
+            continue
         into = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
         with connection.cursor().copy(into.encode()) as copy:
             buffer = io.StringIO()
@@ -204,7 +236,7 @@ def measure(server, database, path, headers, rounds):
         f" {1000 * took / rounds:>8.1f}",
         flush=True,
     )
-    return cost + cost_db
+    return cost
 
 
 def main():
@@ -243,7 +275,7 @@ def main():
             server.stop()
             if database is not None:
                 database.stop()
-    print(f"the dearest: {most:.1f} ms of CPU, database included")
+    print(f"the dearest: {most:.1f} ms of the server's CPU")
     if most > MOST_SHOWN_MS:
         sys.exit(f"more than {MOST_SHOWN_MS:.0f} ms")
 

@@ -17,6 +17,7 @@ from updaterd.server.reports.readings import Readings
 from updaterd.server.reports.tables import VERDICT_COLUMNS, Row
 
 HOUR_MS = 3_600_000
+_SWEEP_MS = 86_400_000
 _MOST_BYTES = 1 << 40  # of one update, as far as anybody believes it
 _MOST = 1 << 50
 """Where a count stays: what is above it was made up, and must not overflow a sum."""
@@ -183,44 +184,75 @@ class CountingStore(Readings):
     # ---- what is old
 
     def trim(self, now_ms: int) -> int:
-        """See `ReportStore.trim`."""
+        """See `ReportStore.trim`.
+
+        What has no index by its time is looked through once a day, each table in a
+        transaction of its own: nobody who reports waits for all of it.
+        """
+        keep = self._keeping
+        with self._change():
+            deleted = self.run(
+                "DELETE FROM report WHERE at_ms < ?",
+                (now_ms - int(keep.reports_s * 1000),),
+            )
+        if self._swept_ms is None or now_ms - self._swept_ms >= _SWEEP_MS:
+            self._sweep(now_ms)
+            self._swept_ms = now_ms
+        return deleted
+
+    def _sweep(self, now_ms: int) -> None:
+        """Delete old hours, verdicts and machines, and names that nothing has.
+
+        Power cut: some of the steps were done; the next sweep does the others.
+        """
         keep = self._keeping
         with self._change():
             self.run(
                 "DELETE FROM tally WHERE hour < ?", (now_ms - int(keep.hours_s * 1000),)
             )
+        with self._change():
             self._leave(now_ms - int(keep.machines_s * 1000))
+        with self._change():
             self.run(
                 "DELETE FROM verdict WHERE at_ms < ?",
                 (now_ms - int(keep.hours_s * 1000),),
             )
-            deleted = self.run(
-                "DELETE FROM report WHERE at_ms < ?",
-                (now_ms - int(keep.reports_s * 1000),),
-            )
+        with self._change():
             self._forget_names()
-            return deleted
 
     def _forget_names(self) -> None:
-        """Delete what counts nothing any more, and names that nothing has."""
+        """Delete what counts nothing any more, and names that nothing has.
+
+        Joins, not lists of numbers: beyond the memory of a sort, PostgreSQL would look
+        through such a list for each row.
+        """
         for table in ("adoption", "population", "outcome"):
             self.run(f"DELETE FROM {table} WHERE n = 0")  # noqa: S608 - our own names
-        users = {
-            "place": ("report", "machine", "verdict", "tally"),
-            "manner": ("report", "verdict", "tally"),
-            "origin": ("report", "machine"),
-        }
-        for name, tables in users.items():
+        places = ["tally", "adoption", "verdict"]  # adoption has the machines
+        if self._keeping.reports_s > self._keeping.hours_s:
+            places.append("report")  # else each has its hour
+        unused = " AND ".join(
+            f"NOT EXISTS (SELECT 1 FROM {table} WHERE {table}.place = place.id)"  # noqa: S608 - our own names
+            for table in places
+        )
+        self.run(f"DELETE FROM place WHERE {unused}")  # noqa: S608 - our own names
+        for name, tables in (
+            ("manner", ("report", "verdict", "tally")),
+            ("origin", ("report", "adoption")),
+        ):
             used = " UNION ".join(f"SELECT {name} FROM {table}" for table in tables)  # noqa: S608 - our own names
-            for table, columns in (
-                ("latency", ("place",)),
-                ("total", ("place", "manner")),
-                ("outcome", ("place", "manner")),
-                ("adoption", ("place", "origin")),
-            ):
-                if name in columns:
-                    self.run(f"DELETE FROM {table} WHERE {name} NOT IN ({used})")  # noqa: S608 - our own names
             self.run(f"DELETE FROM {name} WHERE id NOT IN ({used})")  # noqa: S608 - our own names
+        for table, columns in (
+            ("latency", ("place",)),
+            ("total", ("place", "manner")),
+            ("outcome", ("place", "manner")),
+            ("adoption", ("place", "origin")),
+        ):
+            for name in columns:
+                self.run(
+                    f"DELETE FROM {table} WHERE NOT EXISTS "  # noqa: S608 - our own names
+                    f"(SELECT 1 FROM {name} WHERE {name}.id = {table}.{name})"
+                )
         self._forget()
 
     def _leave(self, before_ms: int) -> None:

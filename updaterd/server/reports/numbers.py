@@ -28,6 +28,7 @@ class NumberedNames(ABC):
         self._numbers: dict[tuple[Any, ...], int] = {}
         self._channels: dict[int, Row] = {}
         self._sizes: dict[tuple[str, ...], int] = {}
+        self._swept_ms: int | None = None
 
     # ---- what a kind of database has
 

@@ -139,6 +139,12 @@ def _make(connection: psycopg.Connection) -> None:
     Raises:
         BrokenError: they are of another updaterd.
     """
+    ((known,),) = connection.execute("SELECT to_regclass('reports_layout')").fetchall()
+    if known is not None:
+        # without the lock: who reads must not wait for who writes
+        row = connection.execute("SELECT layout FROM reports_layout").fetchone()
+        if row == (LAYOUT,):
+            return
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.execute(

@@ -145,8 +145,11 @@ class Readings(Totals):
             "SELECT channel, version, seq, manner.outcome, code, started, path, at_ms, "  # noqa: S608 - our own names
             f"{clock} FROM place JOIN verdict ON verdict.place = place.id "
             "AND verdict.machine = ? JOIN manner ON manner.id = verdict.manner "
-            "WHERE product = ? ORDER BY at_ms DESC, seq DESC LIMIT ?",
-            (machine, product, _MOST_ENDINGS),
+            # by channel, too: so begins the index of places
+            "WHERE product = ? AND channel IN "
+            "(SELECT channel FROM population WHERE population.product = ?) "
+            "ORDER BY at_ms DESC, seq DESC LIMIT ?",
+            (machine, product, product, _MOST_ENDINGS),
         )
         return tuple(
             Ending(

@@ -13,24 +13,30 @@ from updaterd.server.reports.contract import (
 )
 from updaterd.server.reports.numbers import NumberedNames
 
-_OF_RELEASE = """
-    JOIN place ON place.id = place
-    WHERE product = ? AND channel = ? AND seq = ? AND version = ?
-    GROUP BY """
+_ONE = "SELECT CAST(? AS BIGINT) AS seq, CAST(? AS TEXT) AS version"
+_NEWEST = """SELECT DISTINCT seq, version FROM place WHERE product = ?
+    AND channel = ? AND seq < ? ORDER BY seq DESC, version DESC LIMIT ?"""
+_OF_RELEASES = """
+    FROM shown JOIN place ON place.product = ? AND place.channel = ?
+    AND place.seq = shown.seq AND place.version = shown.version"""
 _ADOPTION = f"""
-    SELECT platform, tags, sum(n) FROM adoption JOIN origin ON origin.id = origin
-    {_OF_RELEASE} platform, tags"""  # noqa: S608 - our own words
+    SELECT place.seq, place.version, place.platform, tags, sum(n) {_OF_RELEASES}
+    JOIN adoption ON adoption.place = place.id JOIN origin ON origin.id = origin
+    GROUP BY 1, 2, 3, 4"""
 _OUTCOMES = f"""
-    SELECT manner.outcome, code, sum(n) FROM outcome JOIN manner ON manner.id = manner
-    {_OF_RELEASE} manner.outcome, code"""  # noqa: S608 - as above
+    SELECT place.seq, place.version, manner.outcome, code, sum(n) {_OF_RELEASES}
+    JOIN outcome ON outcome.place = place.id JOIN manner ON manner.id = manner
+    GROUP BY 1, 2, 3, 4"""
 _REPORTS = f"""
-    SELECT outcome, sum(n), sum(bytes_fetched * 1.0), sum(bytes_full * 1.0),
-           sum(lost * 1.0), min(first_ms), max(last_ms)
-    FROM total JOIN manner ON manner.id = manner
-    {_OF_RELEASE} outcome"""  # noqa: S608 - as above
+    SELECT place.seq, place.version, manner.outcome, sum(n),
+           sum(bytes_fetched * 1.0), sum(bytes_full * 1.0), sum(lost * 1.0),
+           min(first_ms), max(last_ms) {_OF_RELEASES}
+    JOIN total ON total.place = place.id JOIN manner ON manner.id = manner
+    GROUP BY 1, 2, 3"""
 _LATENCY = f"""
-    SELECT started, part, bucket, sum(n) FROM latency
-    {_OF_RELEASE} started, part, bucket"""  # noqa: S608 - as above
+    SELECT place.seq, place.version, started, part, bucket, sum(n) {_OF_RELEASES}
+    JOIN latency ON latency.place = place.id
+    GROUP BY 1, 2, 3, 4, 5"""
 
 
 class Totals(NumberedNames):
@@ -49,14 +55,13 @@ class Totals(NumberedNames):
     ) -> Sequence[ReleaseCounts]:
         """See `ReportStore.releases`."""
         below = (1 << 62) if before_seq is None else before_seq
-        releases = self.rows(
-            "SELECT DISTINCT seq, version FROM place WHERE product = ? "
-            "AND channel = ? AND seq < ? ORDER BY seq DESC, version DESC LIMIT ?",
-            (product, channel, below, limit),
-        )
-        return tuple(
-            self._counts(product, channel, version, seq) for seq, version in releases
-        )
+        newest = (product, channel, below, limit)
+        releases = [
+            ReleaseCounts(version=version, seq=seq)
+            for seq, version in self.rows(_NEWEST, newest)
+        ]
+        self._count_up(product, channel, releases, _NEWEST, newest)
+        return tuple(releases)
 
     def release(self, product: str, channel: str, version: str) -> ReleaseCounts | None:
         """See `ReportStore.release`."""
@@ -69,33 +74,57 @@ class Totals(NumberedNames):
         )
         if not rows:
             return None
-        return self._counts(product, channel, version, rows[0][0])
+        counts = ReleaseCounts(version=version, seq=rows[0][0])
+        label = (counts.seq, counts.version)
+        self._count_up(product, channel, [counts], _ONE, label)
+        return counts
 
-    def _counts(
-        self, product: str, channel: str, version: str, seq: int
-    ) -> ReleaseCounts:
-        counts = ReleaseCounts(version=version, seq=seq)
-        key = (product, channel, seq, version)
-        for platform, tags, n in self.rows(_ADOPTION, key):
+    def _count_up(
+        self,
+        product: str,
+        channel: str,
+        releases: Sequence[ReleaseCounts],
+        shown: str,
+        values: Sequence[Any],
+    ) -> None:
+        """Fill in what is known of releases, with four queries for all of them.
+
+        Args:
+            product: whose they are.
+            channel: where they were offered.
+            releases: without figures.
+            shown: a query for `seq` and `version` of the same releases.
+            values: of its holes.
+        """
+        of = {(counts.seq, counts.version): counts for counts in releases}
+        key = (*values, product, channel)
+
+        def rows(query: str) -> Iterator[tuple[ReleaseCounts, Sequence[Any]]]:
+            for seq, version, *rest in self.rows(
+                f"WITH shown AS ({shown}){query}", key
+            ):
+                if (seq, version) in of:  # else it came between two of the queries
+                    yield of[seq, version], rest
+
+        for counts, (platform, tags, n) in rows(_ADOPTION):
             counts.running += int(n)
             _count(counts.platforms, platform, int(n))
             for tag in tags.split():
                 _count(counts.tags, tag, int(n))
-        for outcome, code, n in self.rows(_OUTCOMES, key):
+        for counts, (outcome, code, n) in rows(_OUTCOMES):
             _count(counts.outcomes, outcome, int(n))
             _count(counts.codes, (outcome, code), int(n))
-        for outcome, n, fetched, full, lost, first, last in self.rows(_REPORTS, key):
+        for counts, (outcome, n, fetched, full, lost, first, last) in rows(_REPORTS):
             _count(counts.reports, outcome, int(n))
             counts.bytes_fetched += int(fetched)
             counts.bytes_full += int(full)
             counts.lost += int(lost)
             counts.first_ms = min(counts.first_ms or first, first)
             counts.last_ms = max(counts.last_ms, last)
-        for started, part, bucket, n in self.rows(_LATENCY, key):
+        for counts, (started, part, bucket, n) in rows(_LATENCY):
             name = (started, CLOCK[part])
             histogram = counts.clock.setdefault(name, Histogram())
             histogram.counts[bucket] += int(n)
-        return counts
 
     def hours(self, product: str, channel: str, version: str) -> Sequence[Hour]:
         """See `ReportStore.hours`."""
