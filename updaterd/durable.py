@@ -132,6 +132,29 @@ def publish_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         raise
 
 
+def share_file(source: Path, path: Path) -> None:
+    """Let a file that nobody writes to any more stand at `path`, too.
+
+    Raises:
+        OSError: another file system, or the disk refused; `path` is as it was.
+
+    Power cut: at `path` stands what stood there, or the file, whole; at worst a
+    `.<name>.<random>.new` is left over.
+    """
+    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    fresh = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")
+    os.link(source, fresh, follow_symlinks=False)
+    try:
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)  # two names of one file: replace does nothing
+    sync_dir(path.parent)
+
+
 def sync_fs(path: Path) -> None:
     """Make everything written to the file system of `path` survive a power cut.
 

@@ -9,7 +9,8 @@ different: without them a tree is another one, so they must be understood.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import repeat
 from operator import attrgetter
 
 from updaterd.core.dataclass import dataclass
@@ -90,6 +91,12 @@ class Attributes:
         if not self.times:
             return None
         return self.times[0 if len(self.times) == 1 else place]
+
+    def each_time(self, count: int) -> Iterable[int | None]:
+        """Return the times of all entries of a listing of so many, in its order."""
+        if len(self.times) > 1:
+            return self.times
+        return repeat(self.times[0] if self.times else None, count)
 
 
 NONE = Attributes()

@@ -10,7 +10,8 @@ the heaviest trees there can be. A delta of a tree of 100,000 files in 100,000 t
 
 from __future__ import annotations
 
-from updaterd.core.tree import MAX_MEMORY, weight
+from updaterd.core.listing import weight_of
+from updaterd.core.tree import MAX_MEMORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,5 +32,5 @@ def applying(old: Iterable[Entry], new: Iterable[Entry] | None) -> int:
         old: listing of the tree it starts from; empty for a full bundle.
         new: listing of the tree it makes; None when it is not known: the heaviest.
     """
-    heavy = MAX_MEMORY if new is None else sum(map(weight, new))
-    return GROUND + EACH * (sum(map(weight, old)) + heavy)
+    heavy = MAX_MEMORY if new is None else weight_of(new)
+    return GROUND + EACH * (weight_of(old) + heavy)

@@ -141,8 +141,16 @@ class JsonWindow:
         self._at = end
         return value
 
-    def items(self, most: int) -> Iterator[object]:
+    def items(
+        self, most: int, *, like: re.Pattern[str] | None = None
+    ) -> Iterator[object]:
         """Yield each item of an array.
+
+        Args:
+            most: how many there may be.
+            like: what almost all of them look like: of one that matches the groups are
+                yielded, a tuple, and it is not parsed. Every match must be a JSON
+                value that the parser would take, and end where that ends.
 
         Raises:
             MalformedError: it is none, or has more than `most` items.
@@ -160,7 +168,15 @@ class JsonWindow:
                     f"{self.where} has an array of more than {most} items",
                     code="too_large",
                 )
-            yield self.value()
+            match = like.match(self._text, self._at) if like else None
+            if match:
+                self._at = match.end()
+                yield match.groups()
+                if self._text.startswith(",", self._at):
+                    self._at += 1
+                    continue
+            else:
+                yield self.value()
             if not self._takes(","):
                 self._need("]")
                 return

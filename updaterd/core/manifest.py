@@ -4,13 +4,9 @@
 It lists the whole tree, closed: a file that is not listed is not there. It binds
 the full bundle and every delta bundle by sha256 and length, so a blob may come
 from any mirror. Signed as a TUF target of the role `PRODUCT.releases`.
-
-The *tree id* is the sha256 of the canonical listing; deltas say by it which tree
-they start from and which they make.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
@@ -28,6 +24,10 @@ from updaterd.core.bundle import Delta, Full, read_delta, read_full
 from updaterd.core.dataclass import dataclass
 from updaterd.core.json_fields import Fields
 from updaterd.core.json_window import JsonWindow, Read
+from updaterd.core.listing import Listing, tree_id
+from updaterd.core.listing import canonical as listing
+from updaterd.core.listing import members as _listing
+from updaterd.core.listing import read as _entries
 from updaterd.core.names import check_name, check_version
 from updaterd.core.pace import Pace
 from updaterd.core.release_notes import Notes
@@ -153,49 +153,6 @@ def _as_dict(item: Full | Delta | Attestation) -> dict[str, object]:
     return {name: getattr(item, name) for name in item.__dataclass_fields__}
 
 
-def _listing(files: Iterable[Entry]) -> list[dict[str, object]]:
-    out: list[dict[str, object]] = []
-    for entry in files:
-        if isinstance(entry, Link):
-            out.append({"path": entry.path, "symlink": entry.target})
-        else:
-            out.append({
-                "path": entry.path,
-                "sha256": entry.sha256,
-                "length": entry.length,
-                "mode": entry.mode,
-            })
-    return out
-
-
-def listing(files: Iterable[Entry]) -> bytes:
-    """Return the canonical listing: its SHA-256 is the tree id."""
-    return json_fields.encode(_listing(sorted(files, key=attrgetter("path"))))
-
-
-def tree_id(files: Iterable[Entry]) -> str:
-    """Return the sha256 of the canonical listing, entries sorted by path."""
-    ordered = sorted(files, key=attrgetter("path"))  # by code points, as bytes are
-    state = hashlib.sha256(b"[")
-    for start in range(0, len(ordered), _BATCH):
-        batch = json_fields.encode(_listing(ordered[start : start + _BATCH]))
-        state.update(b"," if start else b"")
-        state.update(batch[1:-2])  # without brackets and the end of the line
-    state.update(b"]\n")
-    return state.hexdigest()
-
-
-def _entry(item: Fields) -> Entry:
-    path = check_path(item.text("path", longest=1024))
-    if "symlink" in item:
-        return Link(path, check_link(path, item.text("symlink", longest=1024)))
-    mode = item.integer("mode", high=0o777)
-    mode = _SHARED.get(mode, mode)  # one number for all files
-    if mode & ~MODE_MASK:
-        raise MalformedError(f"{item.where}: mode {mode:o} is not allowed")
-    return File(path, item.hexdigest("sha256"), item.integer("length"), mode)
-
-
 def parse(raw: bytes, *, where: str = "manifest") -> Manifest:
     """Return the manifest in `raw`, checked whole; see `read`.
 
@@ -240,8 +197,6 @@ _SMALL = frozenset({
     "floor_seq", "from_seq_min", "pace", "notes", "full", "attestations",
 })  # fmt: skip
 _KNOWN = _SMALL | {"files", "deltas", *attributes.MEMBERS}
-_BATCH = 512
-_SHARED = {0o644: 0o644, 0o755: 0o755}
 
 
 class _Parts:
@@ -265,8 +220,7 @@ class _Parts:
         match name:
             case "files":
                 self.files = []
-                for item in _items(document, name, MAX_FILES):
-                    entry = _entry(item)
+                for entry in _entries(document, MAX_FILES):
                     self._pay(weight(entry))
                     self.files.append(entry)
             case "deltas":
@@ -366,10 +320,12 @@ def _assembled(item: Fields, parts: _Parts) -> Manifest:
         times=parts.times,
     )
     version = check_version(item.text("version"))
-    check_tree(files, outside=frozenset(link.path for link in more.outside))
     files.sort(key=attrgetter("path"))
-    check_attributes(files, more)
-    tree = tree_id(files)
+    listed = Listing(files)
+    leading = frozenset(link.path for link in more.outside)
+    check_tree(listed, outside=leading, heavy=listed.weight)
+    check_attributes(listed, more)
+    tree = listed.tree if deltas else ""
     manifest = Manifest(
         product=check_name("product", item.text("product")),
         version=version,
@@ -380,7 +336,7 @@ def _assembled(item: Fields, parts: _Parts) -> Manifest:
         from_seq_min=item.integer("from_seq_min") if "from_seq_min" in item else 0,
         pace=paces.read(item.fields("pace")) if "pace" in item else None,
         notes=_notes(item),
-        files=tuple(files),
+        files=listed,
         full=read_full(item.fields("full")),
         deltas=tuple(
             edge if edge.to_tree else replace(edge, to_version=version, to_tree=tree)

@@ -36,8 +36,15 @@ def inodes(files: Sequence[Entry]) -> int:
 
 def _folders(files: Sequence[Entry]) -> set[str]:
     folders: set[str] = set()
+    before = ""
     for entry in files:
-        folder = entry.path
-        while folder and (folder := folder.rpartition("/")[0]) not in folders:
+        folder = inside = entry.path.rpartition("/")[0]
+        if inside == before:  # as of most
+            continue
+        before = inside
+        while folder and folder not in folders:
             folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    if files:
+        folders.add("")
     return folders

@@ -124,9 +124,10 @@ def weight(entry: Entry) -> int:
     By the same rule everywhere, whatever the interpreter: what a publisher may push, a
     machine can read.
     """
+    path = entry.path
     if isinstance(entry, Link):
-        return 160 + _width(entry.path) + _width(entry.target)
-    return 290 + _width(entry.path)
+        return 160 + _width(path) + _width(entry.target)
+    return 290 + (len(path) if path.isascii() else _width(path))
 
 
 def _width(text: str) -> int:
@@ -187,7 +188,10 @@ def check_link(path: str, target: str) -> str:
 
 
 def check_tree(
-    files: Sequence[Entry], *, outside: frozenset[str] = frozenset()
+    files: Sequence[Entry],
+    *,
+    outside: frozenset[str] = frozenset(),
+    heavy: int | None = None,
 ) -> None:
     """Check that the listing describes one possible, harmless directory tree.
 
@@ -198,6 +202,7 @@ def check_tree(
         files: the listing.
         outside: paths of links that lead out of the tree; no other may lead through
             one, for it could lead anywhere then.
+        heavy: what its entries weigh together, where that is known.
 
     Raises:
         MalformedError: a path stands twice; a file or link is also a parent; too
@@ -209,11 +214,11 @@ def check_tree(
         raise MalformedError(
             f"the tree has more than {MAX_FILES} files and links", code="too_large"
         )
-    room = MAX_MEMORY - sum(map(weight, files))
+    room = MAX_MEMORY - (sum(map(weight, files)) if heavy is None else heavy)
     check_weight(room)
     path_of = attrgetter("path")
     ordered = sorted(files, key=path_of)
-    before, folders = "", 0
+    before, inside, folders = "", "", 0
     for entry in ordered:
         path = entry.path
         if path == before:
@@ -221,6 +226,11 @@ def check_tree(
                 f"{path!r:.80} stands twice in the listing", code="bad_path"
             )
         # What has one folder stands together, so each is met for the first time once.
+        folder = path.rpartition("/")[0]
+        if folder == inside:  # as of most
+            before = path
+            continue
+        inside = folder
         for folder in _entered(path, before):
             folders += 1
             if folders > MAX_FOLDERS:

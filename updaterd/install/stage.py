@@ -50,6 +50,7 @@ _CANNOT_RENAME = frozenset({
     errno.ENOSYS,
     errno.EOPNOTSUPP,
 })
+_PIECE = 1 << 18
 
 
 def open_staging(root: Path, tree: str | None = None) -> Path:
@@ -111,8 +112,9 @@ def commit(staging: Path, root: Path, version: str, manifest: bytes) -> None:
     """
     target = releases(root) / version
     require_ours(root, version)
-    listing = private(root) / "manifests" / f"{version}.json"
-    durable.write_file(listing, manifest)
+    listing = listing_path(root, version)
+    if not _holds(listing, manifest):
+        durable.write_file(listing, manifest)
     staging.chmod(0o755)
     durable.sync_fs(staging)
     if version in layout.marked(root):
@@ -132,6 +134,25 @@ def commit(staging: Path, root: Path, version: str, manifest: bytes) -> None:
             durable.rename(staging, target)
     else:
         set_aside(root, staging)
+
+
+def listing_path(root: Path, version: str) -> Path:
+    """Return where the manifest of a release that is being made belongs."""
+    return private(root) / "manifests" / f"{version}.json"
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Tell whether a file has these bytes."""
+    try:
+        with path.open("rb") as file:
+            at = 0
+            while piece := file.read(_PIECE):
+                if piece != data[at : at + len(piece)]:
+                    return False
+                at += len(piece)
+    except OSError:
+        return False
+    return at == len(data)
 
 
 def require_ours(root: Path, version: str) -> None:

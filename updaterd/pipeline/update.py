@@ -305,6 +305,7 @@ def _stage(run: Run, request: Request, deployment: Deployment, choice: Choice) -
         run=run,
         manifest=manifest,
         raw=raw,
+        lend=choice.signed.lend,
         ident=ident,
         bases=bases,
         fetched=deployment.bytes_fetched,

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from updaterd import durable
+
 
 class Signed:
     """The bytes of one file; its place on the disk may be deleted meanwhile.
@@ -57,6 +59,17 @@ class Signed:
             OSError: the disk refused.
         """
         return os.pread(self._fd, count, at)
+
+    def lend(self, path: Path) -> None:
+        """Let it stand at `path`, too, where that can be done without a copy.
+
+        Whoever needs it there looks whether it is there.
+
+        Power cut: as `durable.share_file`.
+        """
+        if self._place is not None:
+            with suppress(OSError):
+                durable.share_file(self._place, path)
 
     def release(self) -> None:
         """Let its place in the cache go: it is kept elsewhere now.

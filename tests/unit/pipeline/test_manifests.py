@@ -14,6 +14,7 @@ from updaterd import durable
 from updaterd.core.forms import Form
 from updaterd.core.manifest import Delta, File, tree_id
 from updaterd.errors import TransientError
+from updaterd.install import layout, stage
 from updaterd.pipeline import manifests
 from updaterd.release import publish
 from updaterd.release.bundles.full import build_full
@@ -100,6 +101,14 @@ class Scene:
 
     def read(self, version, *, carrier="own"):
         """Return the manifest as a machine gets it."""
+        view = self.view(carrier=carrier)
+        self.origin.requests.clear()
+        self.origin.headers_seen.clear()
+        self.origin.sent = 0
+        return view.manifest("acme", version, "linux-x86_64")
+
+    def view(self, *, carrier="own"):
+        """Return the repository as a machine sees it."""
         view = TrustClient(
             cache=self.client.cache,
             bootstrap=self.publisher.bootstrap,
@@ -109,10 +118,7 @@ class Scene:
             carrier=self.carrier if carrier == "own" else carrier,
         ).refresh(now=self.client.now)
         view.channel("acme", "stable")
-        self.origin.requests.clear()
-        self.origin.headers_seen.clear()
-        self.origin.sent = 0
-        return view.manifest("acme", version, "linux-x86_64")
+        return view
 
     @property
     def plainly(self):
@@ -156,6 +162,35 @@ def test_a_kept_manifest_that_was_altered_is_no_base(scene):
     assert second == scene.read("1.1.0")
     assert not scene.plainly
     assert manifests.whole(scene.journal, Product(scene.root), "1.0.0") is None
+
+
+@pytest.mark.parametrize("altered", [False, True])
+def test_a_manifest_is_written_once_and_as_signed(scene, tmp_path, altered):
+    """What was made in the cache gets a second name; what is not right is replaced."""
+    second = scene.second()
+    view = scene.view()
+    signed = view.signed("acme", "1.1.0", "linux-x86_64")
+    raw = second.encode()
+    staging = layout.private(scene.root) / "stage-x"
+    for folder in (staging, scene.root / "releases", staging.parent / "manifests"):
+        folder.mkdir(parents=True, exist_ok=True)
+    listing = stage.listing_path(scene.root, "1.1.0")
+
+    signed.lend(listing)
+    (cached,) = (scene.client.cache / "manifests").iterdir()
+    assert listing.samefile(cached)
+    assert [listing] == list(listing.parent.iterdir())
+    if altered:
+        listing.unlink()
+        listing.write_bytes(raw.replace(b"package07", b"package70"))
+    stage.commit(staging, scene.root, "1.1.0", raw)
+
+    assert listing.read_bytes() == raw
+    assert listing.samefile(cached) is not altered
+    signed.release()
+    assert not cached.exists()
+    signed.lend(listing)  # nothing to lend any more
+    assert listing.read_bytes() == raw
 
 
 class Product:

@@ -53,6 +53,7 @@ def build(job: Job, route: Route, bundles: list[Path]) -> None:
             if tree == job.manifest.tree:
                 _make(job, route, (step, bundle), staging, base)
                 finish.finish(staging, job.manifest)
+                job.lend(stage.listing_path(job.root, job.manifest.version))
                 stage.commit(staging, job.root, job.manifest.version, job.raw())
             else:
                 base = _between(job, (step, bundle), staging, base)

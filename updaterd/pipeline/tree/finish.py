@@ -134,8 +134,7 @@ def _set_times(
     A file that an older release has, too (a hard link), becomes one of its own where
     the times differ: the other release keeps its time.
     """
-    for place, entry in enumerate(files):
-        time = attributes.time_of(place)
+    for entry, time in zip(files, attributes.each_time(len(files)), strict=True):
         directory, name = folders.parent(entry.path)
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if time is None or int(status.st_mtime) == time:

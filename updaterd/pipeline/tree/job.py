@@ -17,6 +17,7 @@ class Job:
     Attributes:
         run: the product, and the machine.
         raw: returns the signed bytes of the manifest.
+        lend: lets them stand at a path, too, without a copy, if that can be done.
         bases: listings of the trees that a delta may start from, by version.
         have: their tree ids; one that turns out to be damaged is taken out.
         skip: bundles that failed in this run, by sha256.
@@ -32,6 +33,7 @@ class Job:
     raw: Callable[[], bytes]
     ident: int
     bases: dict[str, tuple[Entry, ...]]
+    lend: Callable[[Path], None] = lambda _: None
     have: dict[str, str] = field(default_factory=dict)
     skip: set[str] = field(default_factory=set)
     continued: int = 0

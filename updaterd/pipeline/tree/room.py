@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check that a plan fits on the disk, and make way for it."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,13 +31,18 @@ def check(job: Job, route: Route) -> None:
     """
     min_free = job.run.services.download.min_free
     steps = frozenset(step.sha256 for step in route.steps)
+    with suppress(DiskFullError):
+        # To see what is shared takes a look at each file; most disks have more room.
+        room.require(_needs(job, route, frozenset()), min_free=min_free)
+        return
+    shared = _shared(job, route)
     try:
-        room.require(_needs(job, route), min_free=min_free)
+        room.require(_needs(job, route, shared), min_free=min_free)
     except DiskFullError:
         stage.clear_leftovers(job.root)
         cache.clear(job.run, keep=steps)
         try:
-            room.require(_needs(job, route), min_free=min_free)
+            room.require(_needs(job, route, shared), min_free=min_free)
         except DiskFullError:
             cache.clear(job.run)  # a part that cannot become whole
             raise
@@ -101,7 +107,8 @@ def _linked(release: Path, files: Sequence[Entry], manifest: Manifest) -> Iterat
     old = {e.path: e for e in files if isinstance(e, File)}
     first = {e.sha256: e for e in reversed(old.values())}
     special = {item.path for item in manifest.attributes.special}
-    for place, entry in enumerate(manifest.files):
+    times = manifest.attributes.each_time(len(manifest.files))
+    for entry, time in zip(manifest.files, times, strict=True):
         if not isinstance(entry, File):
             continue
         source = old.get(entry.path)
@@ -111,27 +118,36 @@ def _linked(release: Path, files: Sequence[Entry], manifest: Manifest) -> Iterat
             continue
         with suppress(OSError):
             if finish.stays_linked(
-                (release / source.path).lstat(),
+                os.lstat(f"{release}/{source.path}"),
                 entry.mode,
-                manifest.attributes.time_of(place),
+                time,
                 is_special=entry.path in special,
             ):
                 yield entry.path
 
 
-def _needs(job: Job, route: Route) -> list[Need]:
-    bundles = job.run.services.bundles(job.manifest)
-    places.make(bundles)
-    files, shared = job.manifest.files, frozenset[str]()
-    same = [name for name, tree in job.have.items() if tree == job.manifest.tree]
-    start = same[0] if same else route.start  # of the same tree under another label
+def _same(job: Job) -> list[str]:
+    """Return the releases on disk that are the same tree under another label."""
+    return [name for name, tree in job.have.items() if tree == job.manifest.tree]
+
+
+def _shared(job: Job, route: Route) -> frozenset[str]:
+    """Return the paths of a tree that will not be copied."""
+    same = _same(job)
+    start = same[0] if same else route.start
+    if start is None:
+        return frozenset()
     how = job.run.product.unchanged
     if same and how == "hardlink":
         how = "copy"  # as `reuse.take_over`
-    if start is not None:
-        shared = shared_with(job.root, start, job.bases[start], job.manifest, how)
-    coming = 0 if same else cache.missing(job.run, job.manifest, route)
+    return shared_with(job.root, start, job.bases[start], job.manifest, how)
+
+
+def _needs(job: Job, route: Route, shared: frozenset[str]) -> list[Need]:
+    bundles = job.run.services.bundles(job.manifest)
+    places.make(bundles)
+    coming = 0 if _same(job) else cache.missing(job.run, job.manifest, route)
     return [
-        tree(job.root, job.manifest.version, files, shared),
+        tree(job.root, job.manifest.version, job.manifest.files, shared),
         Need(folder=bundles, subject="its bundles", bytes=coming),
     ]
