@@ -106,6 +106,26 @@ def test_a_look_loads_no_more_than_it_needs(tmp_path):
     assert not {name for name in found if name.startswith("updaterd.release")}
 
 
+def test_what_builds_a_release_is_loaded_where_there_is_one():
+    """Most looks find nothing to install (decision 0041)."""
+    found = modules_after(
+        "from updaterd.cli.parts.options import load_pipeline\n"
+        "load_pipeline()\n"
+        "import updaterd.cli.update, updaterd.pipeline.update"
+    )
+
+    assert "updaterd.pipeline.decision.look" in found
+    assert (
+        not {
+            "updaterd.artifact.worker.parent",
+            "updaterd.pipeline.tree.acquire",
+            "uuid",
+            "zoneinfo",
+        }
+        & found
+    )
+
+
 def test_python_tuf_signs_nothing_in_a_look_and_all_elsewhere():
     """What is kept out is kept out of that process alone, and of no later import."""
     found = modules_after("from updaterd.trust import lean\nlean.load()\nimport hvac")

@@ -45,14 +45,32 @@ TRIGGERS = ("event", "poll", "boot", "manual", "rollback")
 PARTS = ("seen_s", "fetched_s", "staged_s", "activated_s", "ended_s")
 """The clock of an update: when each part was over, seconds after the event came."""
 
-UUID = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII
-)
-MACHINE = re.compile(r"[0-9a-f]{32}", re.ASCII)
-NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?", re.ASCII)
-VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_~-]{0,63}", re.ASCII)
-TAG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
-WORD = re.compile(r"[a-z0-9_]{0,64}", re.ASCII)
+
+class Pattern:
+    """A regular expression that is compiled when it is first used.
+
+    Machines load this module at each look, and read no report.
+    """
+
+    __slots__ = ("_compiled", "pattern")
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self._compiled: re.Pattern[str] | None = None
+
+    def fullmatch(self, text: str) -> re.Match[str] | None:
+        """Return the match of a whole text, or None."""
+        if self._compiled is None:
+            self._compiled = re.compile(self.pattern, re.ASCII)
+        return self._compiled.fullmatch(text)
+
+
+UUID = Pattern(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+MACHINE = Pattern(r"[0-9a-f]{32}")
+NAME = Pattern(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
+VERSION = Pattern(r"[A-Za-z0-9][A-Za-z0-9.+_~-]{0,63}")
+TAG = Pattern(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
+WORD = Pattern(r"[a-z0-9_]{0,64}")
 _DIGITS = re.compile(r"[0-9]{13}(?=-[0-9]+$)")
 
 
@@ -176,7 +194,7 @@ def announced_ms(event_id: str | None) -> int | None:
 # ---- reading: what comes from anybody
 
 
-def _text(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+def _text(pattern: Pattern) -> Callable[[Any], bool]:
     return lambda value: type(value) is str and pattern.fullmatch(value) is not None
 
 

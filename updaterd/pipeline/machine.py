@@ -8,7 +8,6 @@ from dataclasses import field
 from datetime import tzinfo
 from pathlib import Path
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
 from updaterd import durable
 from updaterd.clocks import steady_clock
@@ -152,6 +151,8 @@ def zones(name: str | None) -> tzinfo:
     Raises:
         BrokenError: there is no such zone on this machine.
     """
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - where there is a window
+
     if name is None:
         name = os.environ.get("TZ", "").removeprefix(":") or None
     try:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from updaterd import durable
 from updaterd.artifact import codecs
-from updaterd.artifact.worker import parent
 from updaterd.core import forms as wire
 from updaterd.core.dataclass import dataclass
 from updaterd.core.forms import Form
@@ -163,6 +162,8 @@ def _open(  # noqa: PLR0913, PLR0917 - a bundle, and what it is to make
     if into.exists():
         deletion.delete_tree(into)
     places.make(into)
+    from updaterd.artifact.worker import parent  # noqa: PLC0415 - for new releases
+
     report = parent.run(
         parent.Job(
             kind="delta" if base else "full",

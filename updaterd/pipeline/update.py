@@ -23,8 +23,7 @@ from updaterd.pipeline.decision import look, notes, provenance, ready
 from updaterd.pipeline.decision.look import Choice, Look
 from updaterd.pipeline.machine import Services
 from updaterd.pipeline.run import Outcome, Request, Run, at_work
-from updaterd.pipeline.tree import acquire, cache, finish, surroundings
-from updaterd.pipeline.tree.job import Job
+from updaterd.pipeline.tree import cache
 from updaterd.store.journal import Deployment
 
 _RESULTS = {"held": "held", "blocked": "blocked"}
@@ -74,6 +73,8 @@ def _update(run: Run, request: Request) -> Outcome:
                 notes.supersede(run, decision)
             return _standing(run, decision, latest.known, remarks)
         choice = look.choose(latest, name)
+        from updaterd.pipeline.tree import finish  # noqa: PLC0415 - as in _stage
+
         finish.check_allowed(run.product, choice.manifest)
         provenance.check(run, choice.manifest)
         run.say(f"{name}: {decision.reason}")
@@ -155,6 +156,9 @@ def _explain(
     manifest: Manifest,
     remarks: tuple[str, ...],
 ) -> Outcome:
+    from updaterd.pipeline.tree import acquire  # noqa: PLC0415 - as in _stage
+    from updaterd.pipeline.tree.job import Job  # noqa: PLC0415 - as in _stage
+
     bases = acquire.base_trees(run)
     job = Job(run=run, manifest=manifest, raw=bytes, ident=0, bases=bases)
     is_here = manifest.tree in job.have.values()
@@ -210,6 +214,8 @@ def _deploy(
         BrokenError: a person must look; the deployment ended.
         TransientError: not now; the deployment stays open, to be resumed.
     """
+    from updaterd.pipeline.tree import surroundings  # noqa: PLC0415 - as in _stage
+
     manifest = choice.manifest
     try:
         reason = _stage(run, request, deployment, choice)
@@ -281,6 +287,10 @@ def _stage(run: Run, request: Request, deployment: Deployment, choice: Choice) -
         WaitingError: it must not be downloaded now; the deployment stays open.
         _label_in_use: the running release is in the way.
     """
+    # most looks find nothing to stage, and imports are most of what they cost
+    from updaterd.pipeline.tree import acquire, surroundings  # noqa: PLC0415
+    from updaterd.pipeline.tree.job import Job  # noqa: PLC0415
+
     manifest, raw = choice.manifest, choice.signed.whole
     journal, ident, root = run.journal, deployment.id, run.root
     journal.move(

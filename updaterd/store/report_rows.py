@@ -11,7 +11,6 @@ import hmac
 import json
 import secrets
 import sqlite3
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -177,6 +176,8 @@ def insert(  # noqa: PLR0913, PLR0917 - one row
     product: str,
 ) -> None:
     """Insert a report, with what every report of this machine says."""
+    import uuid  # noqa: PLC0415 - few looks end in a report
+
     _make_room(db, now=note.now)
     state = read_sending(db)
     report = Report(
