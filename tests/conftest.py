@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import structlog
 from fakes.machine import cli
 from hypothesis import settings
 
@@ -68,8 +69,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _leaves_no_garbage():
-    """What a module leaves unclosed is its own error, not that of any later test."""
+    """What a module leaves unclosed is its own error, not that of any later test.
+
+    Nor does a log that it has set up take the lines of others.
+    """
     yield
+    structlog.reset_defaults()
     gc.collect()
     gc.freeze()  # what is alive now costs the next collection nothing
 

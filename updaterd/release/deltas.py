@@ -144,6 +144,8 @@ class Deltas:
         edges, refused = [(path, delta)], {}
         for name, make in self._others.items():
             least = min(edge.length for _, edge in edges)
+            if least <= _ENTRY:
+                break  # nothing that is worth its entry can come of it
             beside = path.with_name(name)
             try:
                 other = self._other(make, old, before, beside, least)

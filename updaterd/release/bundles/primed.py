@@ -23,15 +23,36 @@ from updaterd.release.bundles.tasks import Pack
 
 _LEAST = 64
 """Bytes of old files from which on they may be a prefix."""
+_LITTLE = 1 << 17
+"""Bytes of new files up to which all is tried: it costs next to nothing."""
+_LOOK = 1 << 13
+"""Bytes by which text is told from anything else, as git and grep do: it has no NUL."""
 
 Row = list[int]
 """Codec, raw bytes and packed bytes of a stream."""
 
 
 def suits(sides: Sides) -> bool:
-    """Tell whether files are short enough, on both sides."""
+    """Tell whether files are short enough, on both sides, and what is new is text.
+
+    Programs and what is packed already gain nothing, and cost most to try.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
     old, new = (sum(f.length for f in part) for part in (sides.sources, sides.targets))
-    return _LEAST <= old <= MAX_PREFIX and 0 < new <= MAX_PREFIX
+    if not (_LEAST <= old <= MAX_PREFIX and 0 < new <= MAX_PREFIX):
+        return False
+    return new <= _LITTLE or 2 * _text(sides) >= new
+
+
+def _text(sides: Sides) -> int:
+    """Return how many bytes of what is new are of text files."""
+    total = 0
+    for file, path in zip(sides.targets, sides.new, strict=True):
+        with path.open("rb") as opened:
+            total += 0 if b"\0" in opened.read(_LOOK) else file.length
+    return total
 
 
 def with_all(plan: Plan, old: Sequence[Entry]) -> Plan:

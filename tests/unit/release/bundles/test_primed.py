@@ -84,6 +84,15 @@ def test_text_is_smaller_than_by_operations_alone_and_than_by_zstd_alone(bundle)
     assert delta.length < len(compress.primed(after, before)) + 200  # names, modes
 
 
+def test_what_is_no_text_is_not_tried(tmp_path):
+    """It costs more to try than all the rest of a push, and gains nothing."""
+    old = grow(tmp_path / "old", {"x": random.Random(1).randbytes(200_000)})
+    new = grow(tmp_path / "new", {"x": random.Random(2).randbytes(200_000), **NEW})
+    assert made(tmp_path, old, new) is None
+    (tmp_path / "new/x").write_bytes(prose(3, 4000))
+    assert made(tmp_path, old, grow(tmp_path / "new", {})) is not None
+
+
 def test_an_older_updaterd_is_not_offered_it(bundle):
     delta = bundle[-1]
     assert delta.codec not in codecs_since("0.2.0")
