@@ -507,7 +507,7 @@ def test_a_plan_is_shown_with_its_evidence_and_what_comes_next():
     assert shown.verdict.code == "rollout_unsure"
     assert shown.verdict.next_at == PLAN.since + 3600
     halted = planned(replace(PLAN, state="halted", reason="it fails"), paused=True)
-    assert [step.state for step in halted.steps] == ["over", "halted here", ""]
+    assert [step.state for step in halted.steps] == ["over", "halted", ""]
     assert halted.verdict.reason == "halted: it fails"
     assert planned(PLAN, paused=True).verdict.code == "paused"
     assert planned(replace(PLAN, version="1.9.0")) is None

@@ -27,7 +27,7 @@ class StepRow:
         reach: whom it reaches, in a few words.
         dwell_s: how long it lasts at least.
         min_reports: machines that have to tell how the release ended.
-        state: `over`, `now`, `halted here`, or "" where it has not come.
+        state: `over`, `now`, `halted`, or "" where it has not come.
     """
 
     reach: str
@@ -112,7 +112,7 @@ def _row(plan: Plan, number: int) -> StepRow:
     if number < plan.step or plan.state == "done":
         state = "over"
     elif number == plan.step:
-        state = {RUNNING: "now", HALTED: "halted here"}.get(plan.state, "")
+        state = {RUNNING: "now", HALTED: "halted"}.get(plan.state, "")
     return StepRow(
         reach=reach_of(step),
         dwell_s=step.dwell_s,
