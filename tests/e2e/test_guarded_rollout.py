@@ -2,7 +2,7 @@
 """A release that fails halts itself, and the next one heals all, with nobody acting.
 
 `UPDATERD_GUARDED_MACHINES=200 pytest -n0 -s tests/e2e/test_guarded_rollout.py` is the
-long form; with `UPDATERD_PICTURES=docs/console` it makes the pictures of the console.
+long form; with `UPDATERD_PICTURES=DIR` it keeps pictures of the console there.
 """
 
 import hashlib
@@ -174,6 +174,7 @@ def pictures(site, person, one, name):
     from fakes.browser import Browser
 
     folder = Path(PICTURES).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     shown = json.loads(one("reports", "--json").stdout)["reports"]
     ident = json.loads(shown[0]["body"])["machine"]
     with Browser(site.root) as browser:
