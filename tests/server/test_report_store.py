@@ -523,3 +523,18 @@ def test_store_of_the_first_layout_is_taken_along(open_one):
     later.add(received(report(3, outcome="rolled_back")))
     assert len(later.samples("acme", "stable", "2.0.0", limit=3)[
         "rolled_back", "unhealthy"]) == 2  # fmt: skip
+
+
+def test_who_reads_postgres_does_not_wait_for_who_writes(postgres_process, tmp_path):
+    """A writer may be long at work: pages are shown meanwhile."""
+    import psycopg
+
+    postgres_process.empty()
+    first = open_store(postgres_process.url, state=tmp_path, keeping=Keeping())
+    assert first.populations() == ()
+    first.close()
+    with psycopg.connect(postgres_process.url) as writer:
+        writer.execute("SELECT pg_advisory_xact_lock(%s)", (0x75706474,))
+        reader = open_store(postgres_process.url, state=tmp_path, keeping=Keeping())
+        assert reader.populations() == ()
+        reader.close()
