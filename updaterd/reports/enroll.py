@@ -201,13 +201,25 @@ class Enroller:
         """Ask until there is an answer that stays.
 
         Raises:
+            TransientError: no answer came.
             _refusal: the server refuses the code, or is busy.
             _no_server: it is no server of ours.
         """
         url = self.settings.url
         left_s = within_s
         while True:
-            status, headers, body = fetcher.exchange(url, claim.encode(), headers={})
+            try:
+                status, headers, body = fetcher.exchange(
+                    url, claim.encode(), headers={}
+                )
+            except TransientError as error:
+                raise TransientError(
+                    error.cause,
+                    means="the code still counts",
+                    do="give the same command again; if it lasts, check network, "
+                    "proxy and certificates",
+                    code=error.code,
+                ) from error
             if status in {200, 201}:
                 try:
                     return parse_granted(body)
