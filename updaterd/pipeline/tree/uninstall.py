@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from updaterd import durable
-from updaterd.files import deletion
+from updaterd.files import deletion, volumes
 from updaterd.files.volumes import Obstacle
 from updaterd.install import layout, stage
 
@@ -80,7 +80,7 @@ def _emptied(folder: Path) -> tuple[Obstacle, ...]:
     if folder.is_symlink() or not folder.is_dir():
         return ()
     obstacles = stage.delete_tree(folder)
-    if not obstacles:
-        return ()
+    if not obstacles or volumes.same(folder, folder.parent):
+        return obstacles
     inner = [stage.delete_tree(path) for path in sorted(folder.iterdir())]
     return tuple(obstacle for part in inner for obstacle in part)
