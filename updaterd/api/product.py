@@ -4,7 +4,7 @@
 from datetime import datetime
 from typing import Any
 
-from updaterd.core.activation import WAITS
+from updaterd.core.deferral import WAITS
 from updaterd.core.lifecycle import State
 
 _STATES = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from updaterd.api import interface
 from updaterd.api.wire import CallError, invalid
-from updaterd.core import activation
+from updaterd.core import deferral
 from updaterd.core.settings import Product, Settings
 from updaterd.store.journal import Journal
 from updaterd.store.schema import open_state
@@ -40,10 +40,10 @@ def _ready(settings: Settings, product: Product, now: float) -> tuple[str, int, 
             journal.product(product.name),
             journal.open_deployment(product.name),
         )
-    if at_work is None or facts.decision not in activation.WAITS:
+    if at_work is None or facts.decision not in deferral.WAITS:
         raise CallError(f"{interface.NAME}.NothingReady", product=product.name)
     since = now if facts.pending_since is None else facts.pending_since
-    latest = activation.deadline(since, settings.schedule.max_deferral_s)
+    latest = deferral.deadline(since, settings.schedule.max_deferral_s)
     return at_work.version, at_work.seq, latest
 
 

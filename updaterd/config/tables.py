@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from updaterd.config.errors import ConfigError
-from updaterd.core import activation
+from updaterd.core import deferral
 from updaterd.core.names import check_name
 from updaterd.core.proxies import fault_of
 from updaterd.core.settings import (
@@ -230,10 +230,10 @@ def _product(table: Table, name: str) -> Product:
 
 def _activate(table: Table) -> str:
     """Return when a release that is ready is activated."""
-    mode = table.text("activate", activation.AT_ONCE)
-    if mode not in activation.MODES:
-        table.wrong("activate", f"must be one of {', '.join(activation.MODES)}")
-    if mode == activation.AT_EXIT and table.words("units"):
+    mode = table.text("activate", deferral.AT_ONCE)
+    if mode not in deferral.MODES:
+        table.wrong("activate", f"must be one of {', '.join(deferral.MODES)}")
+    if mode == deferral.AT_EXIT and table.words("units"):
         table.wrong(
             "activate",
             "cannot be at-exit for a product with units: they end only when they are "
@@ -321,7 +321,7 @@ def read(document: Mapping[str, object], directories: Directories) -> Settings:
     mistakes += [
         f"products.{name}.activate is window, and schedule.window is not set"
         for name, product in products.items()
-        if product.activate == activation.WINDOW and schedule.window is None
+        if product.activate == deferral.WINDOW and schedule.window is None
     ]
     # Two products in one tree would prune each other's releases.
     mistakes += roots.shared(products.values())

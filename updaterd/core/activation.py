@@ -21,17 +21,9 @@ import math
 from updaterd.core.channel import Offer
 from updaterd.core.dataclass import dataclass
 from updaterd.core.decision import Wait
+from updaterd.core.deferral import AT_EXIT, AT_ONCE, ON_REQUEST, WINDOW
 from updaterd.core.units import format_duration
 from updaterd.core.windows import Span
-
-AT_ONCE, ON_REQUEST, AT_EXIT, WINDOW = "at-once", "on-request", "at-exit", "window"
-MODES = (AT_ONCE, ON_REQUEST, AT_EXIT, WINDOW)
-
-WAITS = frozenset({
-    "inhibited", "postponed", "waits_for_request", "waits_for_exit",
-    "waits_for_window",
-})  # fmt: skip
-"""Codes of decisions about a release that is staged and only has to be activated."""
 
 _SOONEST_S, _LATEST_S = 30.0, 300.0
 
@@ -66,11 +58,6 @@ class Moment:
     inhibited: str = ""
     in_use: bool = False
     window: Span | None = None
-
-
-def deadline(pending_since: float | None, max_deferral_s: float) -> float:
-    """Return when a release is activated, whatever asks it to wait."""
-    return math.inf if pending_since is None else pending_since + max_deferral_s
 
 
 def wait(  # noqa: PLR0911 - a rule a line, in their order

@@ -14,8 +14,8 @@ import sqlite3
 from pathlib import Path
 
 from updaterd import __version__
-from updaterd.core import activation, lifecycle
-from updaterd.core.activation import WAITS
+from updaterd.core import deferral, lifecycle
+from updaterd.core.deferral import WAITS
 from updaterd.core.report import meant
 from updaterd.core.settings import Product, Settings
 from updaterd.core.text import public_url
@@ -228,7 +228,7 @@ def _deadline(facts: ProductFacts, max_deferral_s: float) -> float | None:
     """Return when what is ready is activated, whatever asks it to wait."""
     if facts.decision not in WAITS:
         return None
-    return activation.deadline(facts.pending_since, max_deferral_s)
+    return deferral.deadline(facts.pending_since, max_deferral_s)
 
 
 def _installed(row: Installed | None) -> sections.Installed | None:

@@ -13,7 +13,7 @@
 The first that applies of: not_running, rolled_back, degraded, pending, current.
 """
 
-from updaterd.core.activation import WAITS
+from updaterd.core.deferral import WAITS
 from updaterd.core.lifecycle import State
 from updaterd.status.sections import Document
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updaterd.core import activation
-from updaterd.core.activation import MODES, WAITS, Moment, wait
+from updaterd.core import deferral
+from updaterd.core.activation import Moment, wait
 from updaterd.core.channel import Offer, Rollout
+from updaterd.core.deferral import MODES, WAITS
 
 NOW = 1_000_000.0
 DAY = 86400.0
@@ -88,5 +89,5 @@ def test_an_application_that_runs_for_days_is_looked_at_more_seldom():
 
 
 def test_without_a_pending_update_there_is_no_deadline():
-    assert activation.deadline(None, DAY) == float("inf")
-    assert activation.deadline(NOW, DAY) == NOW + DAY
+    assert deferral.deadline(None, DAY) == float("inf")
+    assert deferral.deadline(NOW, DAY) == NOW + DAY

@@ -94,7 +94,7 @@ def answer(
 
 
 def _ready() -> frozenset[str]:
-    from updaterd.core.activation import WAITS
+    from updaterd.core.deferral import WAITS
 
     return WAITS
 

@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 
-from updaterd.core import activation, fitting, pacing, planner, windows, words
+from updaterd.core import deferral, fitting, pacing, planner, windows, words
 from updaterd.core.channel import ChannelPointer, Offer, Rollout
 from updaterd.core.decision import Act, Block, Decision, Facts, Wait
 from updaterd.core.recovery import retry_after_s
@@ -31,7 +31,7 @@ def gather(run: Run, request: Request, view: View) -> Facts:
     disk = stage.look(run.root)
     window = None
     # where only activation keeps to it, what comes before need not: pipeline/ready
-    in_window = run.product.activate != activation.WINDOW
+    in_window = run.product.activate != deferral.WINDOW
     if run.services.schedule.window is not None and in_window:
         opened = windows.parse_window(run.services.schedule.window)
         window = windows.nearest(opened, now, run.services.zone)

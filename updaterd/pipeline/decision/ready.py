@@ -6,10 +6,11 @@ is `core/activation.py`. While an application is at work the daemon has that loo
 again and again, so that is answered without asking the repository, for an hour.
 """
 
-from updaterd.core import activation, windows
-from updaterd.core.activation import WAITS, Moment
+from updaterd.core import activation, deferral, windows
+from updaterd.core.activation import Moment
 from updaterd.core.channel import Offer, Rollout
 from updaterd.core.decision import Wait
+from updaterd.core.deferral import WAITS
 from updaterd.core.lifecycle import State
 from updaterd.install import prune
 from updaterd.pipeline.decision.look import Look
@@ -112,13 +113,13 @@ def _moment(
         requested=facts.apply_seq == staged.seq,
         urgent=urgent,
         staged_at=_ready_since(run, staged, now),
-        deadline=activation.deadline(pending_since, services.schedule.max_deferral_s),
+        deadline=deferral.deadline(pending_since, services.schedule.max_deferral_s),
         postponed_until=facts.postponed_until,
         inhibited=inhibitions.asked_for(services.state, run.name),
-        in_use=mode == activation.AT_EXIT
+        in_use=mode == deferral.AT_EXIT
         and installed is not None
         and _is_in_use(run, installed.version),
-        window=_window(run, now) if mode == activation.WINDOW else None,
+        window=_window(run, now) if mode == deferral.WINDOW else None,
     )
 
 

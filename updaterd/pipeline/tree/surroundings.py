@@ -5,7 +5,7 @@ For at most `max_deferral`, as everything that keeps a release; critical release
 installations and `--now` wait for neither.
 """
 
-from updaterd.core import activation
+from updaterd.core import deferral
 from updaterd.core.channel import Offer
 from updaterd.core.decision import Wait
 from updaterd.core.units import format_bytes
@@ -36,7 +36,7 @@ def check(job: Job, offer: Offer, *, forced: bool) -> None:
     if forced or is_first or offer.urgency == "critical":
         return
     now, longest_s = services.clock(), services.schedule.max_deferral_s
-    deadline = activation.deadline(facts.pending_since, longest_s)
+    deadline = deferral.deadline(facts.pending_since, longest_s)
     if now >= deadline:
         return
     length = acquire.choose(job).bytes - cache.held(run, job.manifest)
