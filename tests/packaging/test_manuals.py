@@ -25,7 +25,7 @@ print(pages.head("updaterd.toml", 5, "x", ("2026-11-29", "1")) + pages.body(page
 """
 # what is spelt otherwise in TOML, or is no key of an owner's
 SPELT = {"max_deferral_s": "max_deferral"}
-INNER = {"network", "name", "health", "hooks"}
+INNER = {"network", "name", "health", "hooks", "token_file"}  # `enroll` writes that
 TABLES = (
     ("feed.", settings.Feed),
     ("feed.", settings.Network),
