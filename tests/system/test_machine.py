@@ -134,7 +134,7 @@ units = ["acme.service"]
 health = {{ command = ["/opt/acme/current/bin/healthcheck"], timeout_s = 5 }}
 [products.updaterd]
 root = "/opt/updaterd"
-health = {{ command = ["/usr/lib/updaterd/self-test"], timeout_s = 60 }}
+health = {{ command = ["/usr/lib/updaterd/self-test"], timeout_s = 180 }}
 """,
     )
     machine.must("updaterd", "config", "grant", "--write", "--demo")
@@ -389,7 +389,7 @@ def test_it_updates_itself(machine, ops, built, tmp_path):
     ops.push_as(
         "updaterd", own_tree(built, tmp_path, "0.9.1"), "0.9.1", "--deltas", "0"
     )
-    machine.wait_for("updaterd", "0.9.1", within_s=180)
+    machine.wait_for("updaterd", "0.9.1", within_s=300)
     eventually(
         lambda: daemon_code(machine) == "0.9.1",
         within_s=60,
@@ -413,7 +413,7 @@ def test_an_updater_that_fails_its_self_test_is_never_switched_to(
         found = machine.product("updaterd")["last"]
         return found if found["version"] == "0.9.15" else None
 
-    refused = eventually(last, within_s=120, event=machine.journal("-u", "updaterd"))
+    refused = eventually(last, within_s=240, event=machine.journal("-u", "updaterd"))
     assert ("REJECTED", "self_test_failed") == (refused["state"], refused["code"])
     assert "lib_that_this_machine_does_not_have" in refused["reason"]
     assert "0.9.1" == (machine.root / "opt/updaterd/current").readlink().name
@@ -441,7 +441,7 @@ def test_an_updater_that_does_not_come_up_is_left_by_the_guard(
     ops.push_as("updaterd", tree, version, "--deltas", "0")
     eventually(
         lambda: f"updaterd {version} is left" in machine.journal("-u", "updaterd"),
-        within_s=180,
+        within_s=300,
         event=f"the guard\n{machine.journal('-u', 'updaterd', '-n', '50')}",
     )
     eventually(lambda: daemon_code(machine) == good, within_s=60)

@@ -174,7 +174,9 @@ def test_the_scripts_of_the_rpm_do_their_work(built, debian, tmp_path):
     library = root / "usr/lib/updaterd"
     rpm(root, "--initdb")
     said = heard("--install", "--nodeps", *rpms)
-    assert "try-restart updaterd.service updaterd@*.service" in said
+    assert (
+        "try-restart updaterd.service updaterd-api.service updaterd@*.service" in said
+    )
     users = (root / "etc/passwd").read_text()
     assert {"updaterd", "updaterd-feed"} <= {
         u.split(":")[0] for u in users.splitlines()

@@ -35,6 +35,7 @@ from updaterd.errors import MalformedError
 from updaterd.files import roots
 
 ENROLMENT = "enrolment.json"  # in the state directory
+_OWN_HOOK_S = 300.0
 SELF_TEST = Path("/usr/lib/updaterd/self-test")  # the package's
 
 
@@ -220,7 +221,7 @@ def _product(table: Table, name: str) -> Product:
             pre_activate=hooks.words("pre_activate"),
             post_activate=hooks.words("post_activate"),
             post_rollback=hooks.words("post_rollback"),
-            timeout_s=hooks.seconds("timeout_s", 60.0, low=0.1),
+            timeout_s=hooks.seconds("timeout_s", _patience_s(name), low=0.1),
         ),
     )
     for part in (health, hooks, table):
@@ -292,6 +293,16 @@ def _outside_links(table: Table) -> tuple[str, ...]:
         if os.path.normpath(path).lstrip("/") == "" or not path.startswith("/"):
             table.wrong("outside_links", f"{path!r:.80} must be an absolute path")
     return tuple(os.path.normpath(path) for path in paths)
+
+
+def _patience_s(product: str) -> float:
+    """Return how long a hook may take where the owner says nothing.
+
+    The self-test of updaterd installs and updates a tree by code that no interpreter
+    has compiled yet: on a small or busy machine that takes longer than a minute, and
+    one that never finished it would never be updated.
+    """
+    return _OWN_HOOK_S if product == ITSELF else Hooks().timeout_s
 
 
 def _own_self_test(product: str) -> tuple[str, ...]:
