@@ -253,5 +253,7 @@ def test_a_value_that_replaces_a_table_takes_its_origins_along(machine):
 def test_updaterds_own_self_test_has_time_on_a_slow_machine(load):
     """By code that is not compiled yet it takes longer than a minute there."""
     settings = load(GOOD + '[products.updaterd]\nroot = "/opt/updaterd"\n')
-    patience = {product.name: product.hooks.timeout_s for product in settings.products.values()}
+    patience = {
+        product.name: product.hooks.timeout_s for product in settings.products.values()
+    }
     assert {"acme": 60.0, "updaterd": 300.0} == patience

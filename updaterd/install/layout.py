@@ -20,9 +20,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from updaterd import durable
+from updaterd.core.manifest import MAX_BYTES
 from updaterd.core.recovery import Disk, Link
 from updaterd.errors import BrokenError
-from updaterd.files import volumes
+from updaterd.files import regular, volumes
 
 PRIVATE = ".updaterd"
 BESIDE = ".beside-"
@@ -127,7 +128,7 @@ def saved_manifests(root: Path, versions: Iterable[str]) -> dict[str, bytes]:
     listings = {}
     for version in versions:
         try:
-            listings[version] = manifest_path(root, version).read_bytes()
+            listings[version] = regular.read(manifest_path(root, version), MAX_BYTES)
         except OSError:
             continue
     return listings

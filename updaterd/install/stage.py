@@ -29,7 +29,7 @@ from pathlib import Path
 
 from updaterd import durable
 from updaterd.errors import BrokenError, TransientError, UpdaterError
-from updaterd.files import deletion, volumes
+from updaterd.files import deletion, regular, volumes
 from updaterd.files.volumes import Obstacle
 from updaterd.install import beside, layout
 from updaterd.install.layout import (
@@ -144,7 +144,7 @@ def listing_path(root: Path, version: str) -> Path:
 def _holds(path: Path, data: bytes) -> bool:
     """Tell whether a file has these bytes."""
     try:
-        with path.open("rb") as file:
+        with open(regular.opened(path), "rb") as file:
             at = 0
             while piece := file.read(_PIECE):
                 if piece != data[at : at + len(piece)]:

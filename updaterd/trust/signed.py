@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from updaterd import durable
+from updaterd.files import regular
 
 
 class Signed:
@@ -34,9 +35,9 @@ class Signed:
         """Return a file on the disk.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: it cannot be read, or is no regular file.
         """
-        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+        return cls(regular.opened(path))
 
     @classmethod
     def of(cls, data: bytes) -> Self:

@@ -30,7 +30,7 @@ from updaterd.errors import (
     TransientError,
     UpdaterError,
 )
-from updaterd.files import places
+from updaterd.files import places, regular
 from updaterd.install import stage
 from updaterd.install.activate import UNMANAGED
 from updaterd.install.room import DiskFullError, Need, require
@@ -129,7 +129,9 @@ def listing(staging: Path, tree: str) -> tuple[Entry, ...] | None:
     Nobody signed it, but its tree id is signed: another listing has another id.
     """
     try:
-        plain = json.loads(staging.with_suffix(".json").read_bytes())
+        plain = json.loads(
+            regular.read(staging.with_suffix(".json"), manifests.MAX_BYTES)
+        )
         files = entries(plain)
         return files if files is not None and tree_id(files) == tree else None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
