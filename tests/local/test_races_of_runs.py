@@ -18,7 +18,7 @@ from fakes.starter import import_everything
 from fakes.trees import snapshot
 
 RACER = """
-import os, random, shutil, socket, stat, sys, time
+import os, random, select, shutil, socket, stat, sys, time
 app, victim, kinds = sys.argv[1], sys.argv[2], sys.argv[3].split(",")
 aside = app + ".aside"
 def put(kind, path, is_folder):
@@ -43,7 +43,7 @@ def entries(folder, depth=0):
                 except OSError:
                     pass
 print("up", flush=True)
-while True:
+while not select.select([0], [], [], 0)[0]:  # until it is told to end
     try:
         pool = [e for e in entries(app) if not e[0].endswith("/manifests")]
     except OSError:
@@ -127,13 +127,16 @@ def test_what_a_racer_puts_into_a_release(bench, victim, racing_s, lap):
         assert bench.run(UPDATE) == 0, bench.output()
     before = whole(victim)
     end, rounds = time.monotonic() + racing_s, 0
-    with at_work(0, RACER, bench.machine.app, victim, KINDS):
+    with at_work(0, RACER, bench.machine.app, victim, KINDS) as racer:
         while time.monotonic() < end or not rounds:
             rounds += 1
             for words in LAPS[lap]:
                 code = ends(bench, words)
                 assert code >= 0, bench.output()
                 assert code != 70, bench.output()
+        racer.stdin.write(b"end")  # it puts back what it holds; a dead one would not
+        racer.stdin.flush()
+        racer.wait()
     assert whole(victim) == before
     # What the racer lost of the release is put right. An update that finds `current`
     # replaced asks for that, and for another update.

@@ -237,7 +237,8 @@ def test_a_feed_that_means_ill_costs_a_look_for_each_burst(rig, feed, flood):
     grown = {name: round(after[name] - before[name], 2) for name in before}
     print(f"{len(flood)} bytes: {grown}")
     assert grown["log"] < 64 * 1024
-    assert after["state"] < 5 * 2**20
+    # its write-ahead log is cut at 4 MiB, later while somebody reads
+    assert after["state"] < 8 * 2**20
     assert grown["kib"] < 8 * 1024
     assert grown["looks"] < 20
 

@@ -191,7 +191,7 @@ def test_the_scripts_of_the_rpm_do_their_work(built, debian, tmp_path):
 
     said = heard("--erase", "--nodeps", "updaterd-feed", "updaterd")
     assert "disable --now updaterd.service" in said
-    assert "stop updaterd@*.service" in said
+    assert "stop updaterd-api.service updaterd-api@* updaterd@*.service" in said
     assert not library.exists()
     assert users == (root / "etc/passwd").read_text(), "they own what stays"
 
