@@ -194,7 +194,7 @@ def plan(catalog: Releases, root: Path, order: Order) -> Planned | Added:
             f"{root} is empty", do="name the directory to release", code="empty_tree"
         )
     losses.require_dropped(surveyed.losses, order.drop)
-    notes = (*surveyed.losses.notes(), *_case(surveyed, strict=order.strict_names))
+    notes = (*surveyed.losses.notes(), *surveyed.case_notes(strict=order.strict_names))
     release = existing(catalog, order, files, surveyed.attributes)
     if release is not None:
         return release
@@ -212,27 +212,6 @@ def plan(catalog: Releases, root: Path, order: Order) -> Planned | Added:
         ),
         attached=attached,
     )
-
-
-def _case(surveyed: tree.Surveyed, *, strict: bool) -> tuple[str, ...]:
-    """Return what to tell of names that differ only by case.
-
-    Raises:
-        RejectedError: there are some, and the publisher wants none.
-    """
-    if not surveyed.twins:
-        return ()
-    name, other = surveyed.twins[0]
-    more = f" (and {len(surveyed.twins) - 1} more)" if len(surveyed.twins) > 1 else ""
-    text = f"{name!r:.100} and {other!r:.100} differ only by case{more}"
-    if strict:
-        raise RejectedError(
-            text,
-            means="where case does not count (some folders of ext4, FAT) they are one",
-            do="rename one of them, or leave --strict-names away",
-            code="bad_path",
-        )
-    return (f"{text}: one file where case does not count",)
 
 
 def check_wish(

@@ -50,6 +50,27 @@ class Surveyed:
     losses: Losses
     twins: tuple[tuple[str, str], ...]
 
+    def case_notes(self, *, strict: bool) -> tuple[str, ...]:
+        """Return what to tell of names that differ only by case.
+
+        Raises:
+            RejectedError: there are some, and the publisher wants none.
+        """
+        if not self.twins:
+            return ()
+        name, other = self.twins[0]
+        more = f" (and {len(self.twins) - 1} more)" if len(self.twins) > 1 else ""
+        text = f"{name!r:.100} and {other!r:.100} differ only by case{more}"
+        if strict:
+            raise RejectedError(
+                text,
+                means="where case does not count (some folders of ext4, FAT) they are "
+                "one",
+                do="rename one of them, or leave --strict-names away",
+                code="bad_path",
+            )
+        return (f"{text}: one file where case does not count",)
+
 
 def scan(root: Path) -> tuple[Entry, ...]:
     """Return the listing of the tree at `root`, sorted by path bytes.
