@@ -3,8 +3,8 @@
 
 What that user may write may run as that user, and gets nothing of root's on the way:
 no terminal (a process that holds one can type into it), no working directory, no open
-file, no keys of root's session, and of the environment only what is listed here. What
-it prints comes back through pipes, and to a terminal as plain text.
+file, no keys of root's session, and of the environment and of what is typed only what
+is named to `run`. What it prints comes back through pipes, to a terminal as plain text.
 
 Imported by /usr/bin/updaterd, the self-test and the guard. The standard library only.
 """
@@ -64,7 +64,7 @@ def environment(owner, own, keep=()):
     }
 
 
-def run(owner, argv, *, keep=(), more=None):
+def run(owner, argv, *, keep=(), more=None, typed=b""):
     """Run a command as `owner`, hand on what it says; return its exit code.
 
     Args:
@@ -72,10 +72,11 @@ def run(owner, argv, *, keep=(), more=None):
         argv: the command.
         keep: further names of the environment that are handed on.
         more: added to it.
+        typed: what it finds on its standard input, less than a pipe holds.
     """
     child = subprocess.Popen(
         argv,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd="/",
@@ -89,6 +90,8 @@ def run(owner, argv, *, keep=(), more=None):
     )
     for number in FORWARDED:
         signal.signal(number, lambda which, _: child.send_signal(which))
+    with contextlib.suppress(BrokenPipeError), child.stdin:
+        child.stdin.write(typed)
     relay(child)
     code = child.wait()
     return 128 - code if code < 0 else code

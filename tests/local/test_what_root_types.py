@@ -164,11 +164,11 @@ def typed(ground):
         "sys.argv = sys.argv[2:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
 
-    def run(*words):
+    def run(*words, **more):
         argv = [sys.executable, "-I", "-c", wrapper, PRIVATE, PRIVATE / "updaterd"]
         return subprocess.run(
             [*argv, *words, f"--config={config}", *places],
-            capture_output=True, text=True, check=False, cwd=ground,
+            capture_output=True, text=True, check=False, cwd=ground, **more,
         )  # fmt: skip
 
     return run
@@ -185,6 +185,19 @@ def test_whose_state_it_is_does_the_work(typed, words):
     uid, module, said, *_ = done.stdout.split()
     assert (str(DAEMON), "updaterd", words[0]) == (uid, module, said)
     assert ("UPDATERD_PACKAGED" in done.stdout) == (words[0] in ("status", "history"))
+
+
+def test_code_on_standard_input_is_handed_on_and_nothing_else_is(typed, python):
+    """`updaterd enroll - < code`: the list of processes is everybody's to read."""
+    assert "b'7GK2M'" in typed("enroll", "-", input="7GK2M").stdout
+    for words in (("enroll",), ("enroll", "7GK2M"), ("update",)):
+        assert "'typed': b''" in typed(*words, input="secret").stdout
+
+    handed = CLEAN[3].replace("sys.argv[3:])", 'sys.argv[3:], typed=b"7GK2M")')
+    assert handed != CLEAN[3]
+    says = "import sys; print(sys.stdin.read())"
+    argv = [*CLEAN[:3], handed, *CLEAN[4:], python, "-IS", "-c", says]
+    assert subprocess.run(argv, capture_output=True, check=True).stdout == b"7GK2M\n"
 
 
 def test_a_report_lies_where_root_named_it(typed, ground):

@@ -97,7 +97,7 @@ class _Kit:
             self._systemctl("daemon-reload")
             if code := self._updaterd("config", "grant", "--write", quiet=True):
                 return code
-        if enroll and self._updaterd("enroll", enroll):
+        if enroll and self._updaterd("enroll", "-", typed=enroll):
             # not to the caller: a package that is half installed helps nobody
             print(
                 f"the machine is not enrolled; later: updaterd enroll CODE "
@@ -221,13 +221,20 @@ class _Kit:
                 for obstacle in deletion.delete_tree(path):
                     print(f"stays: {obstacle}", file=sys.stderr)
 
-    def _updaterd(self, *words: str, quiet: bool = False) -> int:
-        """Run a command of ours, as a person would type it; return its exit code."""
+    def _updaterd(self, *words: str, quiet: bool = False, typed: str = "") -> int:
+        """Run a command of ours, as a person would type it; return its exit code.
+
+        A code is typed, for the list of processes is everybody's to read, and is in no
+        environment: what is run later need not know it.
+        """
         argv = [*self._command, *words, "--daemon", self._name]
         out = subprocess.DEVNULL if quiet else None
+        own = {name: word for name, word in os.environ.items() if name != _CODE}
         sys.stdout.flush()
         try:
-            return subprocess.run(argv, check=False, stdout=out).returncode  # noqa: S603 - ourselves
+            return subprocess.run(  # noqa: S603 - ourselves
+                argv, check=False, stdout=out, env=own, input=os.fsencode(typed) or None
+            ).returncode
         except OSError as error:
             print(f"updaterd: {argv[0]}: {error.strerror}", file=sys.stderr)
             return EXIT_ERROR

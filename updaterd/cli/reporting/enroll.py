@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from updaterd.reports.enroll import Enroller, Known
 
 _PATIENCE_S = 60.0
+_LONGEST_LINE = 1024
 _EXPLAINED = """\
 Some servers let only machines in that they know: for their feed, their files, or their
 reports. Their operator gives out codes, each for one machine. The machine makes a token
@@ -78,6 +79,7 @@ def _enroll(
     import sys
 
     from updaterd.core.enrolment import read_code
+    from updaterd.core.text import printable
     from updaterd.errors import BrokenError
     from updaterd.files import places
     from updaterd.net import Fetcher
@@ -91,7 +93,9 @@ def _enroll(
             do="set `enrolment.url` in the configuration",
             code="enrolment_url",
         )
-    code = read_code(sys.stdin.readline() if code == "-" else code)
+    if code == "-":
+        code = sys.stdin.buffer.readline(_LONGEST_LINE).decode(errors="replace")
+    code = read_code(code)
     places.require(Path(settings.directories.state), code="state_unusable")
     with Fetcher(
         headers=network.headers,
@@ -107,22 +111,25 @@ def _enroll(
     else:
         _print(known, settings)
         if before is not None and before.id not in ("", known.id):
-            print(f"  note: {before.id}, which it was before, counts until revoked")
+            print(printable(f"  note: {before.id}, which it was before, counts until "
+                            "revoked"))  # fmt: skip
     nudge_daemon(settings)
     return 0
 
 
 def _forget(settings: "Settings", enroller: "Enroller", *, as_json: bool) -> int:
+    from updaterd.core.text import printable
+
     known = enroller.forget()
     if as_json:
         _print_json(None)
     elif known is None or not known.id:
         print("this machine is not enrolled anywhere")
     else:
-        print(
+        print(printable(
             f"the token is deleted here; at {known.server} it counts until its "
             f"operator revokes {known.id}"
-        )
+        ))  # fmt: skip
     nudge_daemon(settings)
     return 0
 
