@@ -5,7 +5,8 @@ import asyncio
 
 import pytest
 
-from updaterd.errors import UpdaterError
+from updaterd.errors import BrokenError, UpdaterError
+from updaterd.server.log import registry
 from updaterd.server.log.contract import (
     ZERO,
     Event,
@@ -20,6 +21,10 @@ from updaterd.server.log.contract import (
 def event(number=1, product="acme", channel="stable"):
     data = b'{"product":"%b","seq":%d}' % (product.encode(), number)
     return Event("update_available", Topic(product, channel), data)
+
+
+def opened(url, state):
+    return registry.open_log(url, state=state, retention=Retention(), now=lambda: 0)
 
 
 async def test_events_come_back_in_order_and_whole(open_log):
@@ -383,3 +388,60 @@ async def test_log_that_could_only_be_read_stays_when_worse_comes(open_log, tmp_
         file.write(b"no database")
     with pytest.raises(LogDownError, match="file is not a database"):
         await log.append(event(1), "k1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://feed:100%sure@db.example/feed",
+        "postgresql://feed:100%sure@[::1/feed",
+        "postgresql://feed:100%sure@[::1]x/feed",
+    ],
+)
+def test_password_that_breaks_an_address_is_not_said(url, tmp_path):
+    """libpq quotes what it cannot read."""
+    with pytest.raises(BrokenError) as refused:
+        opened(url, tmp_path)
+    error = refused.value
+    assert "sure" not in f"{error} {error.do} {error.__cause__!r}"
+    assert "%XX" in error.do
+
+
+@pytest.mark.parametrize("open_log", ["postgres"], indirect=True)
+async def test_schema_in_the_address_holds(open_log, tmp_path):
+    """What libpq is told there is not replaced by what we want of it."""
+    open_log()
+    open_log.server.run("CREATE SCHEMA feed")
+    url = open_log.server.url + "&options=-csearch_path%3Dfeed"
+    log = opened(url, tmp_path)
+    try:
+        await log.append(event(0), "k0")
+        open_log.server.run("DELETE FROM feed.updaterd_event")
+        assert await log.read(ZERO, 9) == ()
+    finally:
+        await log.close()
+        open_log.server.run("DROP SCHEMA feed CASCADE")
+
+
+async def test_database_that_lets_us_in_and_falls_silent_holds_no_shutdown(tmp_path):
+    """Its first question is never answered; the server stops all the same."""
+    asked = asyncio.Event()
+
+    async def greet(reader, writer):
+        await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
+        writer.write(b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I")  # in, and ready
+        await reader.readexactly(1)
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    options = "sslmode=disable&gssencmode=disable"
+    log = opened(f"postgresql://x@127.0.0.1:{port}/x?{options}", tmp_path)
+    async with server, asyncio.timeout(30):
+        publishing = asyncio.create_task(log.append(event(0), "k0"))
+        await asked.wait()
+        await log.close()
+        with pytest.raises(LogDownError):
+            await publishing

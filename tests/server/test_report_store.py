@@ -538,3 +538,12 @@ def test_who_reads_postgres_does_not_wait_for_who_writes(postgres_process, tmp_p
         reader = open_store(postgres_process.url, state=tmp_path, keeping=Keeping())
         assert reader.populations() == ()
         reader.close()
+
+
+def test_password_that_breaks_an_address_is_not_said(tmp_path):
+    """As with the log: libpq quotes what it cannot read."""
+    url = "postgresql://feed:100%sure@db.example/feed"
+    with pytest.raises(BrokenError) as refused:
+        open_store(url, state=tmp_path, keeping=Keeping())
+    assert "sure" not in str(refused.value)
+    assert "%XX" in refused.value.do

@@ -17,17 +17,27 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import (
     DiskFull,
     InsufficientPrivilege,
+    LockNotAvailable,
     ReadOnlySqlTransaction,
     UndefinedTable,
 )
 
 from updaterd.server.log.contract import LogDownError
+from updaterd.server.postgres_address import check_address
 
 _TIMEOUT_S = 5
+# By SET and not as `options`, which would take the place of those in the address. A
+# replica that froze inside a transaction holds the row that all appends need: for
+# seconds, and not until the network gives it up.
+_SESSION = """
+SET synchronous_commit = on;
+SET client_min_messages = warning;
+SET lock_timeout = '4s';
+SET idle_in_transaction_session_timeout = '10s'
+"""
 _AGAIN_S = 0.25
 _LOCK = 0x75706465  # "upde": who makes the tables, in this database
 _LAYOUT = 1
@@ -66,6 +76,8 @@ CREATE INDEX IF NOT EXISTS updaterd_key_age ON updaterd_key (ms);
 _MEANS = "nothing can be announced; open streams stay"
 _DO = "look at PostgreSQL and its log; then send it again with the same key"
 _REMEDIES: dict[type[psycopg.Error], str] = {
+    LockNotAvailable: "look in pg_stat_activity for who holds a lock on updaterd_log; "
+    "then send it again with the same key",
     DiskFull: "free disk space on PostgreSQL's machine",
     InsufficientPrivilege: "let its user create tables there and write to them",
     ReadOnlySqlTransaction: "point --log at the primary: this PostgreSQL is a standby",
@@ -88,15 +100,13 @@ class Line:
     """
 
     def __init__(self, url: str, name: str, *, listens: bool = False) -> None:
-        try:
-            conninfo_to_dict(url)
-        except psycopg.Error as error:
-            raise ValueError(str(error).strip()) from error
+        check_address(url)
         self._url = url
         self._listens = listens
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._db: Db | None = None
         self._was_told = False
+        self._is_closed = False
 
     async def ask(self, work: Callable[[Db], T]) -> T:
         """Return what `work` returns, which must be harmless when done twice.
@@ -121,7 +131,7 @@ class Line:
         try:
             return self._do(work)
         except psycopg.Error as error:
-            if not rested or self._db is not None:
+            if not rested or self._db is not None or self._is_closed:
                 raise _down(error) from error
         # the connection had died while it rested, or somebody dropped a table: anew
         try:
@@ -130,10 +140,11 @@ class Line:
             raise _down(error) from error
 
     def _do(self, work: Callable[[Db], T]) -> T:
-        if self._db is None or self._db.closed:
-            self._db = self._connect()
+        db = self._db
+        if db is None or db.closed:
+            db = self._connect()
         try:
-            return work(self._db)
+            return work(db)
         except UndefinedTable:
             self._forget()  # they are made with the next connection
             raise
@@ -141,13 +152,15 @@ class Line:
             self._forget_broken()
 
     def _connect(self) -> Db:
-        db = psycopg.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=_TIMEOUT_S,
-            options="-c synchronous_commit=on -c client_min_messages=warning",
+        # known from its first moment on: what comes next may wait, too, and be cut
+        db = self._db = psycopg.connect(
+            self._url, autocommit=True, connect_timeout=_TIMEOUT_S
         )
+        if self._is_closed:
+            self._forget()
+            raise psycopg.OperationalError("this server stops")
         try:
+            db.execute(_SESSION)
             with db.transaction():
                 db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
                 db.execute(_TABLES)
@@ -156,7 +169,7 @@ class Line:
                 db.add_notify_handler(self._on_notify)
                 db.execute("LISTEN updaterd_event")
         except BaseException:
-            db.close()
+            self._forget()
             raise
         return db
 
@@ -207,6 +220,7 @@ class Line:
 
     async def close(self) -> None:
         """Close the connection, also under somebody who waits."""
+        self._is_closed = True
         self._cut()
         loop = asyncio.get_running_loop()
         with suppress(RuntimeError):  # closed before

@@ -106,6 +106,6 @@ def open_log(
     except ValueError as error:
         raise BrokenError(
             f"the address of the event log cannot be read: {error}",
-            do=f"write it as {shape}",
+            do=f"write it as {shape}, and what is special in a password as %XX",
             code="log_url",
         ) from error

@@ -12,12 +12,20 @@ from typing import Any, TypeVar
 import psycopg
 
 from updaterd.errors import BrokenError
+from updaterd.server.postgres_address import check_address
 from updaterd.server.reports.contract import Keeping, StoreDownError
 from updaterd.server.reports.counting import CountingStore
 from updaterd.server.reports.tables import LAYOUT, STEPS, TYPES, Row, tables
 
 _LOCK = 0x75706474  # "updt": of writers, in this database
 _PATIENCE_S = 10
+# By SET and not as `options`, which would take the place of those in the address. A
+# server that froze as it wrote must not keep the writers' lock.
+_SESSION = """
+SET synchronous_commit = on;
+SET lock_timeout = '20s';
+SET idle_in_transaction_session_timeout = '15s'
+"""
 
 T = TypeVar("T")
 
@@ -28,10 +36,14 @@ class PostgresReports(CountingStore):
     Args:
         url: `postgresql://USER@HOST/DATABASE`.
         keeping: how long what is kept.
+
+    Raises:
+        ValueError: the address cannot be read.
     """
 
     def __init__(self, url: str, *, keeping: Keeping) -> None:
         super().__init__(keeping)
+        check_address(url)
         self._url = url
         self._open: psycopg.Connection | None = None
 
@@ -40,12 +52,10 @@ class PostgresReports(CountingStore):
             return self._open
         self._forget()
         connection = psycopg.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=_PATIENCE_S,
-            options="-c synchronous_commit=on -c lock_timeout=20s",
+            self._url, autocommit=True, connect_timeout=_PATIENCE_S
         )
         try:
+            connection.execute(_SESSION)
             _make(connection)
         except BaseException:
             connection.close()

@@ -31,7 +31,8 @@ def open_store(url: str, *, state: Path, keeping: Keeping) -> ReportStore:
         keeping: how long what is kept.
 
     Raises:
-        BrokenError: an unknown kind of address, or a file that cannot be used.
+        BrokenError: an unknown kind of address, one that cannot be read, or a file
+            that cannot be used.
     """
     file = embedded(url, state)
     if file is not None:
@@ -52,4 +53,12 @@ def open_store(url: str, *, state: Path, keeping: Keeping) -> ReportStore:
             do="pip install 'updaterd[postgres]'",
             code="extra_missing",
         ) from error
-    return PostgresReports(url, keeping=keeping)
+    try:
+        return PostgresReports(url, keeping=keeping)
+    except ValueError as error:
+        raise BrokenError(
+            f"the address of the store of reports cannot be read: {error}",
+            do="write it as postgresql://USER@HOST/DATABASE, and what is special in a "
+            "password as %XX",
+            code="reports_url",
+        ) from error
