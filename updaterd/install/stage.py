@@ -229,7 +229,7 @@ def clear_leftovers(
 ) -> tuple[Obstacle, ...]:
     """Delete what dead runs left; return what of it stays.
 
-    Half-built trees, half-made links.
+    Half-built trees, half-made links, files that never got their names.
 
     Args:
         root: the install root.
@@ -245,6 +245,9 @@ def clear_leftovers(
             for path in place.glob(kind):
                 if path.name.removesuffix(".json") not in keep:
                     obstacles += deletion.delete_tree(path)
+        for folder in (place, place / "manifests"):
+            for path in folder.glob(".*.new"):
+                obstacles += deletion.delete_tree(path)
     for path in root.glob(".*.new"):
         if path.is_symlink():
             path.unlink(missing_ok=True)

@@ -288,8 +288,8 @@ def _stage(run: Run, request: Request, deployment: Deployment, choice: Choice) -
         _label_in_use: the running release is in the way.
     """
     # most looks find nothing to stage, and imports are most of what they cost
-    from updaterd.pipeline.tree import acquire, surroundings  # noqa: PLC0415
-    from updaterd.pipeline.tree.job import Job  # noqa: PLC0415
+    from updaterd.pipeline.tree import acquire, surroundings  # noqa: PLC0415 - so
+    from updaterd.pipeline.tree.job import Job  # noqa: PLC0415 - as above
 
     manifest, raw = choice.manifest, choice.signed.whole
     journal, ident, root = run.journal, deployment.id, run.root

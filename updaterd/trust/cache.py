@@ -14,7 +14,7 @@ from updaterd import durable
 from updaterd.core import layout
 from updaterd.core.forms import Form
 from updaterd.errors import MalformedError, RejectedError, TransientError
-from updaterd.files import deletion, places
+from updaterd.files import deletion, places, regular
 from updaterd.net import MIN_RATE, Fetcher, NotFoundError
 from updaterd.system import locks
 from updaterd.trust.failures import explain
@@ -155,7 +155,7 @@ class Store:
     ) -> Signed | None:
         """Return the file of an earlier attempt, when it is still what was signed."""
         try:
-            with path.open("rb") as file:
+            with open(regular.opened(path), "rb") as file:
                 target.verify_length_and_hashes(file)
                 return Signed(os.dup(file.fileno()), path if cached else None)
         except (OSError, exceptions.LengthOrHashMismatchError):

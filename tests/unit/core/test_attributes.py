@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from fakes.repository import manifest_of
 
 from updaterd.core import attributes, manifest
 from updaterd.core.attributes import Attributes, Folder
@@ -13,13 +14,10 @@ from updaterd.core.special import Special
 from updaterd.errors import MalformedError
 
 HASH = "ab" * 32
-GOOD = Manifest(
-    product="acme",
-    version="1.0.0",
-    seq=1,
-    platform="linux-x86_64",
-    min_updater="0.1.0",
-    floor_seq=0,
+GOOD = manifest_of(
+    "acme",
+    "1.0.0",
+    1,
     files=(
         File("bin/app", HASH, 10, 0o711),
         Link("bin/link", "app"),

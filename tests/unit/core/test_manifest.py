@@ -6,21 +6,19 @@ import json
 from dataclasses import replace
 
 import pytest
+from fakes.repository import manifest_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from updaterd.core import manifest
-from updaterd.core.manifest import File, Full, Link, Manifest
+from updaterd.core.manifest import File, Full, Link
 from updaterd.errors import MalformedError
 
 HASH = "ab" * 32
-GOOD = Manifest(
-    product="acme",
-    version="1.0.0",
-    seq=1,
-    platform="linux-x86_64",
-    min_updater="0.1.0",
-    floor_seq=0,
+GOOD = manifest_of(
+    "acme",
+    "1.0.0",
+    1,
     files=(
         File("bin/app", HASH, 10, 0o755),
         Link("bin/app-1", "app"),

@@ -6,19 +6,17 @@ import subprocess
 import sys
 
 import pytest
+from fakes.repository import manifest_of
 
 from updaterd.core import json_window, manifest, tree
-from updaterd.core.manifest import File, Full, Link, Manifest
+from updaterd.core.manifest import File, Full, Link
 from updaterd.errors import MalformedError
 
 HASH = "ab" * 32
-GOOD = Manifest(
-    product="acme",
-    version="1.0.0",
-    seq=1,
-    platform="linux-x86_64",
-    min_updater="0.1.0",
-    floor_seq=0,
+GOOD = manifest_of(
+    "acme",
+    "1.0.0",
+    1,
     files=(File("bin/app", HASH, 10, 0o755),),
     full=Full(sha256=HASH, length=7, unpacked=10, codec="full-1"),
 )

@@ -46,6 +46,20 @@ def test_the_newest_stay_and_the_rest_goes(root, no_processes):
     assert ["manifests"] == os.listdir(root / stage.PRIVATE)
 
 
+def test_a_run_killed_while_it_kept_a_manifest_leaves_nothing(root):
+    """Files have a name for the time being; `durable` says what a kill leaves."""
+    listing = stage.listing_path(root, "4")
+    listing.write_bytes(b"signed")
+    mark = stage.private(root) / ".deleting-1.0badcafe.new"
+    for path in (mark, listing.with_name(".4.json.0badcafe.new")):
+        os.link(listing, path)
+
+    assert () == stage.clear_leftovers(root)
+    assert ["manifests"] == os.listdir(root / stage.PRIVATE)
+    assert b"signed" == listing.read_bytes()
+    assert 1 == listing.stat().st_nlink
+
+
 def test_keep_1_keeps_one(root, no_processes):
     """The one to go back to stays while a trial lasts; then it is one too many."""
     prune(root, ("4", "3", "2", "1"), keep=1, proc=no_processes)

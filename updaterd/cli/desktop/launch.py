@@ -112,11 +112,14 @@ def _published(product: str) -> str:
     Raises:
         BrokenError: it did not.
     """
+    from updaterd.cli.parts import looking
     from updaterd.errors import BrokenError
+    from updaterd.files import regular
 
     for runtime in _runtimes(product):
         try:
-            document: Any = json.loads((runtime / "status.json").read_bytes())
+            raw = regular.read(runtime / "status.json", looking.LONGEST)
+            document: Any = json.loads(raw)
             for entry in document["products"]:
                 if entry["name"] == product:
                     return str(entry["root"])

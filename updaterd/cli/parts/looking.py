@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-_LONGEST = 16 * 2**20  # of status.json
+LONGEST = 16 * 2**20
+"""Most bytes of `status.json`."""
 
 
 def look(settings: Any, now: float) -> dict[str, Any]:
@@ -58,15 +59,11 @@ def published_in(runtime: Path) -> dict[str, Any] | None:
     """Return what a daemon published, if it is of a layout that is known here."""
     import json
 
+    from updaterd.files import regular
     from updaterd.status import SCHEMA
 
     try:
-        # whatever stands there by that name, no command may wait for it
-        file = os.open(
-            runtime / "status.json", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        )
-        with open(file, "rb") as opened:
-            document = json.loads(opened.read(_LONGEST))
+        document = json.loads(regular.read(runtime / "status.json", LONGEST))
     except (OSError, ValueError):
         return None
     whole = isinstance(document, dict) and all(
