@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -391,6 +392,23 @@ def test_a_plan_that_could_never_step_on_is_refused_when_it_is_read(release, tmp
     assert "no number of machines proves that none fails" in release.err
 
 
+def test_a_disk_that_is_full_once_it_is_signed_does_not_deny_the_halt(release, fleet):
+    memory = release.folder / "watch.json"
+
+    class Full(list):
+        def append(self, body):
+            memory.unlink()
+            memory.mkdir()  # nothing can be remembered from here on
+            super().append(body)
+
+    fleet.announced = Full()
+    fleet.reports("2.0", failed=5)
+    (row,) = json.loads(release("watch", "--once", "--json", expect=1))["channels"]
+    assert (row["acted"], row["action"], row["told"]) == (True, "halt", False)
+    assert "it is signed and stands" in release.err
+    assert pointer(release)["paused"]
+
+
 # ---- a channel that needs two signatures
 
 
@@ -435,6 +453,9 @@ def test_with_one_of_two_keys_a_halt_is_proposed_and_said_not_to_be_in_force(
     file = row["proposed"]["file"]
     second(file)
     assert "signed by enough" in release("watch", "--once", expect=1)
+    assert f"enough signed it: publish it, `updaterd release approve {file}" in (
+        release.err
+    )
     second(file, at=release.folder)
     channel = pointer(release)
     assert channel["paused"]
@@ -486,3 +507,64 @@ def test_a_proposal_that_another_act_overtook_is_taken_back(release, fleet, seco
     row = watch(release)
     assert (row["code"], row["proposed"]) == ("paused", None)
     assert not file.exists()
+
+
+def test_two_who_watch_at_once_lay_down_one_proposal(release, fleet, second):
+    fleet.reports("2.0", well=10)
+    words = ["release", "watch", "--once", "--repo", str(release.folder)]
+    several = [
+        threading.Thread(target=cli.main, args=([*words, "--no-compare"],))
+        for _ in range(2)
+    ]
+    for each in several:
+        each.start()
+    for each in several:
+        each.join()
+    assert "proposed, NOT in force" in release.drain()[0]
+    assert [line["act"] for line in audited(release)].count("propose_step") == 1
+
+
+def test_where_no_proposal_can_be_laid_down_nobody_is_called_for_one(
+    release, fleet, second
+):
+    (release.folder / "proposals").write_text("not a folder")
+    hooked(release, fleet)
+    fleet.reports("2.0", failed=5)
+    before = (release.folder / "audit.jsonl").read_bytes()
+    said = release("watch", "--once", expect=1)
+    assert "nothing moves: the disk refused" in said
+    assert (release.folder / "audit.jsonl").read_bytes() == before
+    assert not fleet.hooks
+
+
+def test_a_foreign_file_among_the_proposals_is_no_proposal(release, fleet, second):
+    fleet.reports("2.0", failed=5)
+    file = release.folder / "proposals/acme.stable.proposal"
+    file.parent.mkdir()
+    os.mkfifo(file)
+    assert "not a regular file" in release("watch", "--once", expect=1)
+    file.unlink()
+    file.write_bytes(b"rubbish")
+    (row,) = json.loads(release("watch", "--once", "--json", expect=1))["channels"]
+    assert row["proposed"]["action"] == "halt"
+    assert file.read_bytes() != b"rubbish"
+
+
+def test_another_channels_halt_among_the_proposals_halts_nothing(
+    release, fleet, second
+):
+    release("keys", "add-channel", "acme", "beta")
+    for version in ("1.0", "2.0"):
+        plan = ("--plan", release.plan) if version == "2.0" else ()
+        on = ("--product", "acme", "--channel", "beta", "--version", version)
+        release("publish", *on, *plan)
+    release("keys", "add", "acme.beta", "--name", "third", "--threshold", "2")
+    (release.folder / "keys" / "third.pem").unlink()
+    fleet.reports("2.0", failed=5)
+    release("watch", "--once", "--channel", "beta", expect=1)
+    folder = release.folder / "proposals"
+    (folder / "acme.beta.proposal").rename(folder / "acme.stable.proposal")
+    fleet.reports("2.0", well=10)
+    said = release("watch", "--once", "--json", "--channel", "stable")
+    (row,) = json.loads(said)["channels"]
+    assert row["proposed"]["action"] == "step"

@@ -9,6 +9,7 @@ it is published or somebody deletes the file.
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from updaterd.core import layout
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from updaterd.release.workspace import Workspace
 
 FOLDER = "proposals"
+_ROOM = 1 << 16
+"""Bytes that have to be free: a proposal has a few thousand."""
+_LONGEST = 1 << 24
 PREFIX = "propose_"
 """Before the act of a line of the audit log, and so of a webhook's event."""
 
@@ -83,12 +87,17 @@ class Proposed:
         if self.action is not Action.HALT:
             return None
         where = f"{self.pointer.product}/{self.pointer.channel}"
+        do = f"enough signed it: publish it, `updaterd release approve {self.path}`"
+        if self.has < self.needs:
+            do = (
+                f"have it approved where {' or '.join(self.others)} is: `updaterd "
+                "release approve FILE` there, then here"
+            )
         return BrokenError(
             f"{where} has to be halted, and its halt is only proposed: {self.path}",
             means="machines that the rollout reaches already go on installing the "
             f"release; it goes to no others. {self.pointer.reason}",
-            do=f"have it approved where {' or '.join(self.others)} is: `updaterd "
-            "release approve FILE` there, then here",
+            do=do,
             code="not_approved",
         )
 
@@ -117,11 +126,12 @@ def standing(
     Power cut: the file is there, or it is not.
     """
     from updaterd.errors import RejectedError
+    from updaterd.files import regular
     from updaterd.release.channels import approval
 
     path = _path(workspace, before)
     try:
-        raw = path.read_bytes()
+        raw = regular.read(path, _LONGEST)
     except FileNotFoundError:
         return None
     try:
@@ -136,6 +146,22 @@ def standing(
     return None
 
 
+def make_room(workspace: "Workspace") -> None:
+    """See that a proposal can be laid down, before the log tells of it.
+
+    Else each look would enter a line, and call people, for what nobody can approve.
+
+    Raises:
+        OSError: it cannot.
+
+    Power cut: the folder is there, or it is not.
+    """
+    folder = workspace.folder / FOLDER
+    folder.mkdir(exist_ok=True)
+    with TemporaryFile(dir=folder, buffering=0) as probe:
+        probe.write(bytes(_ROOM))
+
+
 def propose(
     workspace: "Workspace",
     repository: "Repository",
@@ -145,7 +171,7 @@ def propose(
     """Sign with the keys that are here, and lay the proposal down.
 
     Args:
-        workspace: locked.
+        workspace: locked; there is room (`make_room`).
         repository: where the change was made and its line entered; not to be committed.
         pointer: what the channel is to say.
         action: what that does.
@@ -161,7 +187,6 @@ def propose(
 
     raw = approval.propose(repository, pointer)
     path = _path(workspace, pointer)
-    path.parent.mkdir(exist_ok=True)
     durable.write_file(path, raw, mode=0o644)
     keyids, threshold = repository.authority(
         layout.channel_role(pointer.product, pointer.channel)
@@ -213,6 +238,8 @@ def _others(
 
 def _action_of(before: "ChannelPointer", after: "ChannelPointer") -> Action | None:
     """Return what of `watch` a proposal is; None: somebody else's."""
+    if (after.product, after.channel) != (before.product, before.channel):
+        return None  # another channel's, copied here
     if before.plan is None or after.plan is None:
         return None
     if after.plan.state == HALTED and after.paused:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from updaterd.core.channel import ChannelPointer
-    from updaterd.errors import UpdaterError
+    from updaterd.errors import TransientError, UpdaterError
     from updaterd.release.repository.metadata import Repository
     from updaterd.release.rollouts.webhooks import Webhook
     from updaterd.release.workspace import Workspace
@@ -42,7 +42,23 @@ def tell(
         _forget(workspace, (pointer.product, pointer.channel))
     except UpdaterError as error:
         return error
+    except OSError as error:
+        return refused(
+            error, means="it is signed and stands; machines may not have been told"
+        )
     return None
+
+
+def refused(error: OSError, *, means: str) -> "TransientError":
+    """Return what `watch` says of a disk that does not do what it has to."""
+    from updaterd.errors import TransientError
+
+    return TransientError(
+        f"the disk refused: {error}",
+        means=means,
+        do="make room, or repair the disk: `watch` tries again by itself",
+        code="disk",
+    )
 
 
 def tell_late(
@@ -112,7 +128,17 @@ def webhooks(workspace: "Workspace") -> "tuple[Webhook, ...]":
 
 
 def send(workspace: "Workspace", hooks: "tuple[Webhook, ...]") -> None:
-    """Send the lines that webhooks have not got; say what went wrong, and go on."""
+    """Send the lines that webhooks have not got; say what went wrong, and go on.
+
+    Power cut: some get again what they got already, under the same id.
+    """
+    try:
+        _send(workspace, hooks)
+    except OSError as error:
+        _note(f"webhooks may get some lines late, or again: the disk refused: {error}")
+
+
+def _send(workspace: "Workspace", hooks: "tuple[Webhook, ...]") -> None:
     from updaterd.net import Fetcher
     from updaterd.release.rollouts import audit, memory
     from updaterd.release.rollouts import webhooks as receivers

@@ -231,19 +231,18 @@ def _guarded(
     pointer: "ChannelPointer",
 ) -> Watched:
     """Judge one rollout, and act; what goes wrong with it keeps no other waiting."""
-    from updaterd.errors import TransientError, UpdaterError
+    from updaterd.errors import UpdaterError
 
+    error: UpdaterError
     try:
         return _judged(arguments, workspace, reports, pointer)
     except UpdaterError as caught:
         error = caught
     except OSError as caught:
-        error = TransientError(
-            f"the disk refused: {caught}",
+        error = telling.refused(
+            caught,
             means="nothing moves; machines see the whole of what was decided, or "
             "nothing of it",
-            do="make room, or repair the disk: `watch` tries again by itself",
-            code="disk",
         )
     verdict = Verdict(
         action=Action.HOLD, code=error.code, reason=f"nothing moves: {error.cause}"
@@ -324,8 +323,13 @@ def _sign(
             return None
         role = layout.channel_role(pointer.product, pointer.channel)
         proposes = proposing.only_proposes(workspace, repository, role)
-        if not proposes:
-            # or nothing is written
+        # or nothing is written
+        if proposes:
+            laid = proposing.standing(workspace, repository, pointer, row.verdict)
+            if laid is not None:  # by another who watches, since we looked
+                return laid
+            proposing.make_room(workspace)
+        else:
             repository.require_keys(role, "snapshot", "timestamp")
         catalog.point(steered.pointer)
         act = audit.Act(
