@@ -33,3 +33,19 @@ def test_killed_anywhere_the_next_run_finishes_it(person, verb):
     found = {str(point): person.problem(verb, point) for point in chosen}
 
     assert {} == {point: text for point, text in found.items() if text}
+
+
+def test_a_power_cut_leaves_no_updaterd_that_only_looks_whole(person):
+    """The next run takes what has its name as it is: it has to be on the disk."""
+    person.reset("install")
+    log = person.folder / "trace"
+    log.touch()
+    log.chmod(0o666)
+    only = "trace=?sync,?rename,?renameat,?renameat2"
+    person.run("--user", around=("strace", "-o", log, "-e", only))
+    lines = log.read_text(errors="replace").splitlines()
+    named = [at for at, line in enumerate(lines) if "/runtime/.new-" in line]
+    if not named:
+        refuse("strace sees nothing here (is ptrace forbidden?)")
+    (last,) = (at for at in named if "/runtime/.new-" not in lines[at].split(", ")[-1])
+    assert lines[last - 1].startswith("sync()")

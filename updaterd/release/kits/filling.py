@@ -3,8 +3,8 @@
 
 Part of the installer (`installer.py`): only Python's standard library, and no imports
 of ours. A home may have spaces and whatever else a file's name may have; each
-kind of file has its own way to write that. But for quotes and backslashes: systemd
-starts no program whose path has one.
+kind of file has its own way to write that. But for quotes, backslashes and control
+characters: systemd starts no program whose path has one.
 """
 
 import json

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program inside of `NAME-setup.sh`; only Python's standard library.
 
-`shell.py` puts what is to be installed into FACTS, the texts of `filling.py` and
-`placing.py` in the place of their imports, and all into the script. It
-runs as `python3 -I -c PROGRAM SCRIPT ARGUMENT...`. Whatever it runs or installs was
+`shell.py` puts what is to be installed into FACTS, the texts of `filling.py`,
+`packages.py` and `placing.py` in the place of their imports, and all into the script.
+It runs as `python3 -I -c PROGRAM SCRIPT ARGUMENT...`. Whatever it runs or installs was
 compared with a hash that stands in FACTS before.
 """
 
@@ -16,7 +16,6 @@ import os
 import shlex
 import shutil
 import ssl
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from updaterd.release.kits.filling import desktop_file, for_systemd, settings, unit
+from updaterd.release.kits.packages import has_updaterd, is_installed, member, read, run
 from updaterd.release.kits.placing import link, prune, venv, write
 
 FACTS: dict[str, Any] = json.loads("{}")
@@ -37,7 +37,8 @@ MORE_UNITS = (
     "updaterd-session.service",
 )
 PIECE = 1 << 18
-
+_NEVER = "\"'\\\x7f"
+_NO_UTF8 = "\ud800\udfff"  # how Python has such bytes of a path
 
 SYSTEMCTL = ("systemctl", "--user", "--quiet")
 
@@ -61,17 +62,6 @@ def payload(script: Path) -> tarfile.TarFile:
     if hashlib.sha256(data).hexdigest() != digest:
         raise fail("this file is damaged", "fetch it again")
     return tarfile.open(fileobj=io.BytesIO(data))
-
-
-def read(archive: tarfile.TarFile, folder: str) -> dict[str, bytes]:
-    """Return the files of a folder of an archive."""
-    files = {}
-    for info in archive:
-        path = info.name.removeprefix("./")
-        source = archive.extractfile(info) if info.isfile() else None
-        if path.startswith(folder) and source is not None:
-            files[path.removeprefix(folder)] = source.read()
-    return files
 
 
 def updaterd(kind: str, carried: dict[str, bytes]) -> tuple[str, bytes]:
@@ -131,11 +121,6 @@ def tell(name: str, done: int, whole: int) -> None:
         print(f"\r{name}: {100 * done // whole} %", end="", file=sys.stderr)
 
 
-def run(*words: str) -> int:
-    """Run a program and return its exit code."""
-    return subprocess.run(words, check=False, stdin=subprocess.DEVNULL).returncode
-
-
 # -- for the machine, as root
 
 
@@ -151,7 +136,7 @@ def install_for_machine(script: Path) -> int:
     if not own:
         raise fail(f"it has no {kind} package", "sh this file with --user")
     files = dict(own)
-    if not has_updaterd(kind):
+    if not has_updaterd(kind, FACTS["updaterd"]):
         files |= dict([updaterd(kind, read(archive, "updaterd/"))])
     # not /tmp: it may be small, and apt reads it as a user of its own
     with tempfile.TemporaryDirectory(prefix="updaterd-", dir="/var/tmp") as folder:
@@ -199,25 +184,6 @@ def system_kind() -> str:
     raise fail("this system has neither apt nor rpm", "as yourself: add --user")
 
 
-def has_updaterd(kind: str) -> bool:
-    """Tell whether an updaterd is installed that the kit is content with."""
-    if not is_installed("updaterd", kind) or kind == "rpm":
-        return is_installed("updaterd", kind)
-    show = ("dpkg-query", "--show", "--showformat", "${Version}", "updaterd")
-    version = subprocess.run(show, check=False, capture_output=True, text=True).stdout
-    return run("dpkg", "--compare-versions", version, "ge", FACTS["updaterd"]) == 0
-
-
-def is_installed(name: str, kind: str) -> bool:
-    """Tell whether a package is installed here."""
-    ask = {
-        "deb": ("dpkg-query", "--show", "--showformat", "${db:Status-Status}", name),
-        "rpm": ("rpm", "-q", name),
-    }[kind]
-    done = subprocess.run(ask, check=False, capture_output=True, text=True)
-    return done.returncode == 0 and (kind == "rpm" or done.stdout == "installed")
-
-
 # -- for a person, without root
 
 
@@ -248,12 +214,15 @@ def install_for_person(script: Path) -> int:
         fail: nothing could start there.
     """
     places = Places()
-    if set(f"{places.home}{places.data}") & set("\"'\\\n"):
-        raise fail(
-            f"{places.home}: systemd starts no program there, for a quote, a backslash "
-            "or a new line in its name",
-            f"as root, for the whole machine: sh {script.name}",
-        )
+    for folder in map(str, (places.home, places.data)):
+        if any(
+            c < " " or c in _NEVER or _NO_UTF8[0] <= c <= _NO_UTF8[1] for c in folder
+        ):
+            raise fail(
+                f"{folder!r}: systemd starts no program there, for a quote, a "
+                "backslash, a control character or what is not UTF-8 in its name",
+                f"as root, for the whole machine: sh {script.name}",
+            )
     archive = payload(script)
     units = runtime(places, archive)
     person = read(archive, "person/")
@@ -300,7 +269,10 @@ def runtime(places: Places, archive: tarfile.TarFile) -> dict[str, str]:
     name, data = updaterd("deb", read(archive, "updaterd/"))
     digest = hashlib.sha256(data).hexdigest()[:12]
     target = places.runtimes / f"{name.split('_')[1]}-{digest}"
-    with tarfile.open(fileobj=io.BytesIO(lzma.decompress(member(data)))) as package:
+    packed = member(data)
+    if not packed:
+        raise fail("updaterd's package has no data.tar.xz", "ask the publisher")
+    with tarfile.open(fileobj=io.BytesIO(lzma.decompress(packed))) as package:
         files = read(package, "usr/lib/")
     if f"systemd/user/{UNIT}" not in files:
         raise fail(f"{name} is too old for this", "ask the publisher for a newer kit")
@@ -314,6 +286,7 @@ def runtime(places: Places, archive: tarfile.TarFile) -> dict[str, str]:
                 write(fresh / path.removeprefix("updaterd/"), content)
         venv(fresh, target)
         fresh.chmod(0o755)
+        os.sync()  # its name says that it is whole, also after a power cut
         os.rename(fresh, target)
     link(places.runtimes / "current", target.name)
     for script, more in ((places.command, ""), (places.launcher, " launch")):
@@ -331,22 +304,6 @@ def runtime(places: Places, archive: tarfile.TarFile) -> dict[str, str]:
 def shell_words(places: Places) -> str:
     """Return what starts updaterd, as a shell reads it."""
     return shlex.join(command(places))
-
-
-def member(data: bytes) -> bytes:
-    """Return the files of a Debian package (deb(5)), as xz has them.
-
-    Raises:
-        fail: there are none.
-    """
-    at = 8
-    while at + 60 <= len(data):
-        head = data[at : at + 60]
-        name, size = head[:16].strip(), int(head[48:58])
-        if name.startswith(b"data.tar.xz"):
-            return data[at + 60 : at + 60 + size]
-        at += 60 + size + size % 2
-    raise fail("updaterd's package has no data.tar.xz")
 
 
 def command(places: Places) -> list[str]:
@@ -389,7 +346,7 @@ def delete(places: Places) -> None:
         for path in places.data.glob("updaterd-*/installed-files")
         if path != places.list
     ]
-    for line in places.list.read_text().splitlines():
+    for line in filter(None, places.list.read_text("utf-8").split("\n")):
         path = Path(line)
         if path.name in (UNIT, *MORE_UNITS) and others:
             continue  # other kits' daemons run by it

@@ -171,7 +171,7 @@ def test_a_person_gets_all_of_it_and_loses_all_of_it(offline, home):
 
 def test_a_home_of_any_name_has_a_command_and_units_that_start(offline, tmp_path):
     """As the shell reads the one and systemd the others."""
-    home = home_in(tmp_path, "a $HOME %h ü")
+    home = home_in(tmp_path, "a $HOME %h ü \u2028")
     assert 0 == install(offline, home, "--user").returncode
     (home / "asked").unlink()
     own = home / ".local/share"
@@ -207,7 +207,7 @@ def test_a_home_of_any_name_has_a_command_and_units_that_start(offline, tmp_path
     assert ["asked"] == files_in(home)
 
 
-@pytest.mark.parametrize("name", ["o'd", 'o"d', "o\\d"])
+@pytest.mark.parametrize("name", ["o'd", 'o"d', "o\\d", "o\td", os.fsdecode(b"o\xe9d")])
 def test_a_home_in_which_systemd_starts_nothing_is_left_alone(offline, tmp_path, name):
     home = home_in(tmp_path, name)
 
