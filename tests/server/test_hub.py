@@ -14,7 +14,8 @@ from updaterd.server.options import Options
 from updaterd.server.port.guard import Guard
 from updaterd.server.process import FeedServer
 from updaterd.server.streams import frames
-from updaterd.server.streams.hub import Behind, Hub, Opening
+from updaterd.server.streams.hub import Hub
+from updaterd.server.streams.opening import Behind, Opening
 from updaterd.server.streams.request import read_request
 from updaterd.server.streams.ring import Filter
 from updaterd.server.streams.sink_fast import FastStream

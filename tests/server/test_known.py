@@ -8,7 +8,7 @@ import pytest
 
 from updaterd.server.client_address import Proxies
 from updaterd.server.listener import Listener
-from updaterd.server.options import Options
+from updaterd.server.options import Deadlines, Options
 from updaterd.server.port.guard import Guard
 from updaterd.server.streams.stream import Refusal
 
@@ -23,6 +23,7 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": (address, 50_000)})
         self.said = b""
         self.closed = False
+        self.is_cut = asyncio.Event()
 
     def write(self, data):
         self.said += data
@@ -33,7 +34,8 @@ class Wire(asyncio.Transport):
     def close(self):
         self.closed = True
 
-    abort = close
+    def abort(self):
+        self.is_cut.set()
 
 
 class Taker:
@@ -57,7 +59,8 @@ async def door(tmp_path):
     """Returns a taker, the guard, and what speaks on a connection of its own."""
     taker = Taker()
     proxies = Proxies(["198.51.100.0/24"])
-    guard = Guard(Options(state=tmp_path), 100, lambda: 0, taker, proxies=proxies)
+    options = Options(state=tmp_path, deadlines=Deadlines(closing_s=0.01))
+    guard = Guard(options, 100, lambda: 0, taker, proxies=proxies)
 
     async def app(scope, receive, send):
         raise AssertionError("nothing here is for the application")
@@ -111,6 +114,17 @@ async def test_each_counts_for_his_own_address(door):
     assert numbers == ["1", "2", "1", "3", "4", "3", "9"]
 
 
+async def test_a_refusal_that_nobody_takes_has_the_time_of_any_refusal(door):
+    """Known or new: it is an answer on its way, not a head that comes."""
+    taker, _, speak = door
+    speak(WITH_TOKEN)
+    taker.refusal = Refusal(401, "token_required")
+    new, known = speak(b"\r\n" + WITH_TOKEN), speak(WITH_TOKEN)
+    async with asyncio.timeout(5):
+        await new.is_cut.wait()
+        await known.is_cut.wait()
+
+
 @pytest.mark.parametrize(
     "packet",
     [
@@ -128,6 +142,15 @@ async def test_what_is_more_than_one_request_is_read_each_time(door, packet):
     assert guard.memory.find(packet) is None
     speak(WITH_TOKEN)
     assert guard.memory.find(WITH_TOKEN) is not None
+
+
+@pytest.mark.parametrize("packet", [b"", b"\r\n\r", b"GET", b"\r\n\r\n\r\n\r\n"])
+async def test_what_is_no_request_is_never_known(door, packet):
+    """Whatever it is told to keep: three bytes are no head."""
+    _, guard, speak = door
+    speak(WITH_TOKEN)
+    guard.memory.keep(packet, guard.memory.find(WITH_TOKEN))
+    assert guard.memory.find(packet) is None
 
 
 async def test_a_refused_one_is_not_remembered(door):

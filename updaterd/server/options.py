@@ -12,7 +12,7 @@ from updaterd.server.log.contract import Retention
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """How long each phase of a connection may last, seconds (`http/phases`)."""
+    """How long each phase of a connection may last, seconds (`port/phases`)."""
 
     handshake_s: float = 10.0
     head_s: float = 15.0

@@ -54,7 +54,7 @@ class Memory:
 
     def keep(self, packet: bytes, known: Known) -> None:
         """Remember what a packet says that held one request and nothing else."""
-        if len(packet) > _LONGEST or packet.find(_END) != len(packet) - len(_END):
+        if len(packet) > _LONGEST or not _is_one_head(packet):
             return
         if len(self._known) >= _MOST:
             self._known.clear()
@@ -62,3 +62,7 @@ class Memory:
 
     def _digest(self, packet: bytes) -> bytes:
         return hashlib.blake2b(packet, digest_size=16, key=self._key).digest()
+
+
+def _is_one_head(packet: bytes) -> bool:
+    return packet.endswith(_END) and packet.find(_END) == len(packet) - len(_END)

@@ -360,6 +360,7 @@ class FeedProtocol(asyncio.Protocol):
             taker = self._guard.plain if known.is_old else self._guard.taker
             if taker is not None:
                 self._open(known.of(self._place.peer), taker)
+                self._enter_phase()
                 return True
         self._parser = httptools.HttpRequestParser(self)
         self._packet = packet

@@ -9,7 +9,6 @@ step is not interrupted, so no event falls between, and none comes twice.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -26,6 +25,7 @@ from updaterd.server.log.contract import (
 )
 from updaterd.server.streams import frames
 from updaterd.server.streams.frames import Frame
+from updaterd.server.streams.opening import Behind, Opening
 from updaterd.server.streams.ring import Filter, Ring, Shelf
 
 _PAGE = 50
@@ -85,42 +85,6 @@ class Observer(Protocol):
     def delivered(self, count: int) -> None:
         """So many streams were written to."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What is written to a stream as it joins; valid in this step of the loop only.
-
-    Attributes:
-        missed: events since its cursor.
-        greeting: `hello` or `resync`, written last.
-        kind: hello, replay or resync; for metrics.
-        upto: the newest position that `missed` covers.
-        size: bytes of the missed events.
-    """
-
-    missed: tuple[Frame, ...]
-    greeting: Frame
-    kind: str
-    upto: Position
-    size: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        size = sum(len(block.plain) for block in self.missed)
-        object.__setattr__(self, "size", size)
-
-    def joined(self) -> Frame:
-        """Return all of it in one piece."""
-        if not self.missed:
-            return self.greeting
-        return frames.join((*self.missed, self.greeting))
-
-
-@dataclass(frozen=True, slots=True)
-class Behind:
-    """The answer when the ring no longer holds what is missing (see `Hub.backlog`)."""
-
-    after: Position
 
 
 class _Group(dict[Sink, None]):

@@ -15,8 +15,9 @@ from updaterd.server.options import Options
 from updaterd.server.streams import frames
 from updaterd.server.streams.admission import Admission
 from updaterd.server.streams.frames import Frame
-from updaterd.server.streams.hub import Hub, Opening
+from updaterd.server.streams.hub import Hub
 from updaterd.server.streams.ledger import Ledger, OwnLedger
+from updaterd.server.streams.opening import Opening
 from updaterd.server.streams.request import StreamRequest
 from updaterd.server.streams.stream import Refusal, Stream
 from updaterd.server.streams.wheel import Wheel
