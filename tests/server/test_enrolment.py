@@ -3,7 +3,9 @@
 
 import json
 import os
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from threading import Barrier
 
 import pytest
@@ -13,7 +15,12 @@ from fakes.tools import need_root
 
 from updaterd.core.enrolment import Asked, BadCodeError, code_of, digest_of, read_code
 from updaterd.errors import BrokenError, RejectedError
-from updaterd.server.enrolment.codes import LONGEST_S, MOST_CODES, RefusedCodeError
+from updaterd.server.enrolment.codes import (
+    LONGEST_S,
+    MOST_CODES,
+    Enrolment,
+    RefusedCodeError,
+)
 from updaterd.server.tokens import Tokens
 
 NOW = 1_800_000_000
@@ -28,8 +35,8 @@ def made(state, *, count=1, scopes=SCOPES, lasts_s=DAY):
     return [secret for _, secret in codes]
 
 
-def asked(code, secret="upd_of-the-machine", products=("acme",)):  # noqa: S107
-    return Asked(code=code, token_sha256=digest_of(secret), products=products)
+def asked(code, made_there="upd_of-the-machine", products=("acme",)):
+    return Asked(code=code, token_sha256=digest_of(made_there), products=products)
 
 
 def refusal(state, *arguments, now=NOW, **more):
@@ -155,6 +162,35 @@ def test_codes_that_wait_count_against_the_bound(tmp_path):
     with pytest.raises(RejectedError) as caught:
         made(tmp_path)
     assert "wait to be used" in caught.value.cause
+
+
+def test_names_that_are_drawn_twice_are_given_once(tmp_path):
+    """Else a code could not be used, or who revokes one machine revoked two."""
+    drawn = iter(["a", "a", "b", "a", "b", "c"])
+    enrolment = Enrolment(tmp_path, draw=lambda: next(drawn))
+    terms = {"name": "", "lasts_s": DAY, "now": NOW}
+    for code, secret in enrolment.make(SCOPES, count=2, **terms):
+        Tokens(tmp_path).enroll(asked(secret, code.id), now=NOW)
+    ((code, _),) = enrolment.make(SCOPES, count=1, **terms)
+    assert [machine.id for machine in enrolment.machines()] == ["a", "b"]
+    assert code.id == "c"
+
+
+def test_code_survives_a_disk_that_refuses_its_use(tmp_path):
+    """And it is not said that no machine gets in: those that are known do."""
+    (code,) = made(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "enrolment.db")) as db:
+        db.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON machines "
+            "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+        )
+    with pytest.raises(BrokenError) as caught:
+        Tokens(tmp_path).enroll(asked(code), now=NOW)
+    assert caught.value.code == "tokens_unwritable"
+    assert "nothing was changed" in str(caught.value)
+    with closing(sqlite3.connect(tmp_path / "enrolment.db")) as db:
+        db.execute("DROP TRIGGER full")
+    assert Tokens(tmp_path).enroll(asked(code), now=NOW)[1]
 
 
 def test_server_sees_at_once_what_another_process_did(tmp_path):

@@ -15,7 +15,8 @@ log_unusable: the event log cannot be used | see the file that is named
 log_url: the address of the log is not valid | correct `--log`
 extra_missing: the server's libraries are not installed | install `updaterd[server]`
 tokens_unreadable: the tokens cannot be read | correct the file's rights
-tokens_unwritable: the tokens cannot be written | correct the folder's rights
+tokens_unwritable: the tokens cannot be written
+  | correct the folder's rights, or free space
 downloads_full: the feed server reads as many files as it can open, or one address
   reads more than its share | try again later
 unavailable: the feed server cannot answer now: files or connections are at their

@@ -9,12 +9,13 @@ another hash is a thief, or was robbed, and gets nothing.
 
 import secrets
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from updaterd.core.enrolment import CODE_BYTES, Asked, code_of, digest_of
 from updaterd.errors import RejectedError
-from updaterd.server.enrolment.file import EnrolmentFile, token_of
+from updaterd.server.enrolment.file import MACHINES, EnrolmentFile, token_of
 from updaterd.server.scopes import Token, check_machine_scopes
 
 MOST_CODES = 10_000
@@ -59,10 +60,14 @@ class Enrolment:
 
     Args:
         state: the directory; the file in it is 0600, and made with the first code.
+        draw: a public name, which another may have.
     """
 
-    def __init__(self, state: Path) -> None:
+    def __init__(
+        self, state: Path, *, draw: Callable[[], str] = lambda: secrets.token_hex(4)
+    ) -> None:
         self._file = EnrolmentFile(state)
+        self._draw = draw
 
     def find(self, digest: str) -> Token | None:
         """Return the enrolled machine whose token has this hash.
@@ -101,10 +106,7 @@ class Enrolment:
         Raises:
             BrokenError: the file cannot be read.
         """
-        rows = self._file.all(
-            "SELECT id, sha256, name, scopes, created FROM machines "
-            "ORDER BY created, id"
-        )
+        rows = self._file.all(f"{MACHINES} ORDER BY created, id")
         return tuple(map(token_of, rows))
 
     def make(
@@ -126,14 +128,7 @@ class Enrolment:
                 do=f"let it last for {LONGEST_S // 86400} days at most",
                 code="bad_code_terms",
             )
-        issued = tuple(
-            (
-                Code(id=secrets.token_hex(4), name=name, scopes=scopes,
-                     created=now, expires=now + lasts_s),
-                code_of(secrets.token_bytes(CODE_BYTES)),
-            )
-            for _ in range(count)
-        )  # fmt: skip
+        issued = []
         with self._file.writing(make=True) as db:
             db.execute("DELETE FROM codes WHERE expires < ?", (now - _REMEMBERED_S,))
             ((waiting,),) = db.execute("SELECT count(*) FROM codes")
@@ -144,15 +139,33 @@ class Enrolment:
                     do="make fewer, or revoke some",
                     code="bad_code_terms",
                 )
-            db.executemany(
-                "INSERT INTO codes VALUES (?, ?, ?, ?, ?, ?)",
-                [
+            for _ in range(count):
+                secret = code_of(secrets.token_bytes(CODE_BYTES))
+                code = Code(id=self._free_id(db), name=name, scopes=scopes,
+                            created=now, expires=now + lasts_s)  # fmt: skip
+                db.execute(
+                    "INSERT INTO codes VALUES (?, ?, ?, ?, ?, ?)",
                     (digest_of(secret), code.id, name, " ".join(scopes), now,
-                     code.expires)
-                    for code, secret in issued
-                ],
-            )  # fmt: skip
-        return issued
+                     code.expires),
+                )  # fmt: skip
+                issued.append((code, secret))
+        return tuple(issued)
+
+    def _free_id(self, db: sqlite3.Connection) -> str:
+        """Return a public name that no code and no machine has.
+
+        Of 100,000 that are drawn two are likely to be one: its machine could not be
+        enrolled, or be revoked with the other.
+        """
+        while True:
+            ident = self._draw()
+            other = db.execute(
+                "SELECT 1 FROM codes WHERE id = ?1 "
+                "UNION ALL SELECT 1 FROM machines WHERE id = ?1",
+                (ident,),
+            ).fetchone()
+            if other is None:
+                return ident
 
     def enroll(self, claim: Asked, *, is_taken: bool, now: int) -> tuple[Token, bool]:
         """Turn a code into a token; return it, and whether it was not one before.
@@ -175,11 +188,7 @@ class Enrolment:
         if not self._file.exists():
             raise _unknown()
         with self._file.writing() as db:
-            row = db.execute(
-                "SELECT id, sha256, name, scopes, created FROM machines "
-                "WHERE code_sha256 = ?",
-                (digest,),
-            ).fetchone()
+            row = db.execute(f"{MACHINES} WHERE code_sha256 = ?", (digest,)).fetchone()
             if row is not None:
                 token = token_of(row)
                 if token.sha256 != claim.token_sha256:

@@ -40,8 +40,8 @@ CREATE TABLE IF NOT EXISTS machines (
 PRAGMA user_version = {_LAYOUT};
 """
 
-
-_TOKEN = "SELECT id, sha256, name, scopes, created FROM machines"  # noqa: S105
+MACHINES = "SELECT id, sha256, name, scopes, created FROM machines"
+"""What `token_of` reads."""
 
 
 class EnrolmentFile:
@@ -77,10 +77,7 @@ class EnrolmentFile:
                 self._known, self._version = {}, version
             key = (column, value)
             if key not in self._known:
-                row = db.execute(
-                    f"{_TOKEN} WHERE {column} = ?",
-                    (value,),
-                ).fetchone()
+                row = db.execute(f"{MACHINES} WHERE {column} = ?", (value,)).fetchone()
                 self._known[key] = None if row is None else token_of(row)
             return self._known[key]
         except (sqlite3.Error, OSError) as error:
@@ -156,7 +153,13 @@ class EnrolmentFile:
                         db.execute("ROLLBACK")
                     raise
         except (sqlite3.Error, OSError) as error:
-            raise self._unreadable(error) from error
+            raise BrokenError(
+                f"cannot write {self._path}: {error}",
+                means="nothing was changed: no code was made, used or revoked",
+                do="see to free space and permissions; if it is damaged, move it "
+                "away, and enrol the machines anew",
+                code="tokens_unwritable",
+            ) from error
 
     def _create(self) -> None:
         """Make the file, for the server's user alone, also where root runs this.

@@ -16,7 +16,7 @@ _REFUSED: Codes = {
         status: tuple(code for code, its in STATUS.items() if its == status)
         for status in (403, 409)
     },
-    503: ("too_many_tokens", "tokens_unreadable"),
+    503: ("too_many_tokens", "tokens_unreadable", "tokens_unwritable"),
 }
 
 
