@@ -10,11 +10,10 @@ and typed: `7GK2M-0QXPA-T9DBE-4HZ1W`.
 """
 
 import hashlib
-import json
 import re
 
 from updaterd.core.dataclass import dataclass
-from updaterd.core.json_fields import Fields, parse_object
+from updaterd.core.json_fields import Fields, encode, parse_object
 from updaterd.core.names import NAME
 from updaterd.errors import MalformedError, RejectedError
 
@@ -84,12 +83,12 @@ class Asked:
 
     def encode(self) -> bytes:
         """Return the body of the request."""
-        return json.dumps({
+        return encode({
             "schema": SCHEMA,
             "code": self.code,
             "token_sha256": self.token_sha256,
-            "products": list(self.products),
-        }).encode()
+            "products": self.products,
+        })
 
 
 def parse_asked(body: bytes) -> Asked:
@@ -98,9 +97,7 @@ def parse_asked(body: bytes) -> Asked:
     Raises:
         MalformedError: it is none.
     """
-    fields = parse_object(body, where="the request", limit=MAX_BODY)
-    if fields.integer("schema") != SCHEMA:
-        raise MalformedError("the request has another `schema`", code="newer_schema")
+    fields = _opened(body, "the request")
     claim = Asked(
         code=_matching(fields, "code", _CODE),
         token_sha256=_matching(fields, "token_sha256", _DIGEST),
@@ -110,6 +107,18 @@ def parse_asked(body: bytes) -> Asked:
         if _NAME.fullmatch(name) is None:
             raise MalformedError(f"the request: {name!r:.80} names no product")
     return claim
+
+
+def _opened(body: bytes, where: str) -> Fields:
+    """Return the fields of a request or answer.
+
+    Raises:
+        MalformedError: it is none of ours, or a newer updaterd's.
+    """
+    fields = parse_object(body, where=where, limit=MAX_BODY)
+    if fields.integer("schema") != SCHEMA:
+        raise MalformedError(f"{where} has another `schema`", code="newer_schema")
+    return fields
 
 
 def _matching(fields: Fields, name: str, pattern: re.Pattern[str]) -> str:
@@ -135,12 +144,12 @@ class Granted:
 
     def encode(self) -> bytes:
         """Return the body of the answer."""
-        return json.dumps({
+        return encode({
             "schema": SCHEMA,
             "id": self.id,
             "name": self.name,
-            "scopes": list(self.scopes),
-        }).encode()
+            "scopes": self.scopes,
+        })
 
 
 def parse_granted(body: bytes) -> Granted:
@@ -149,11 +158,12 @@ def parse_granted(body: bytes) -> Granted:
     Raises:
         MalformedError: it is none.
     """
-    fields = parse_object(body, where="the answer", limit=MAX_BODY)
-    if fields.integer("schema") != SCHEMA:
-        raise MalformedError("the answer has another `schema`", code="newer_schema")
+    fields = _opened(body, "the answer")
+    ident = fields.text("id", longest=64)
+    if not ident:  # a machine without one would count as not enrolled
+        raise MalformedError("the answer: 'id' is empty")
     return Granted(
-        id=fields.text("id", longest=64),
+        id=ident,
         name=fields.text("name"),
         scopes=fields.texts("scopes", most=64),
     )

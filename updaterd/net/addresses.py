@@ -3,14 +3,16 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from urllib.parse import urlsplit
 
 from updaterd import __version__
 from updaterd.core.text import public_url
 from updaterd.errors import BrokenError
+from updaterd.files import regular
 
 USER_AGENT = f"updaterd/{__version__}"
+_LONGEST = 64 * 1024  # of the file with a machine's token
 
 
 def require_secure(url: str) -> str:
@@ -102,11 +104,10 @@ def token_headers(path: PurePath | None, url: str) -> Mapping[str, str]:
     if path is None:
         return {}
     try:
-        with open(path, encoding="ascii") as file:
-            known = json.load(file)
+        known = json.loads(regular.read(Path(path), _LONGEST))
         origin = known["origin"]
         if (origin["scheme"], origin["host"], origin["port"]) == origin_of(url):
             return {"Authorization": f"Bearer {known['token']}"}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     return {}

@@ -3,7 +3,8 @@
 
 The token is on the disk before the server hears of its hash, and stays there until the
 server has answered. So whatever is killed in between, on either side, the same command
-asks for the same again, and is told the same.
+asks for the same again, and is told the same. Each code has a token of its own: a slip
+of who types it again does not cost the one that the server may have taken.
 """
 
 import json
@@ -11,6 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from updaterd.core import codes
@@ -28,6 +30,7 @@ from updaterd.errors import (
     TransientError,
     UpdaterError,
 )
+from updaterd.files import regular
 from updaterd.net import Fetcher
 from updaterd.net.addresses import origin_of
 from updaterd.system import locks
@@ -124,9 +127,8 @@ class Enroller:
         Power cut: the token is on the disk before its hash is sent. The next call
             with the same code sends the same.
         """
-        lock = self.file.parent / "locks" / "enrolment.lock"
         try:
-            with locks.hold(lock, subject="the enrolment"):
+            with self._alone():
                 before = self._read(self.file)
                 asking = self._asking(code, before)
                 claim = Asked(
@@ -145,7 +147,8 @@ class Enroller:
                     enrolled=int(self.now()),
                 )
                 self._write(self.file, now)
-                remove(self._pending)
+                for claim_file in self._claims():
+                    remove(claim_file)
         except OSError as error:
             raise self._unwritable(error) from error
         return now, before
@@ -154,25 +157,34 @@ class Enroller:
         """Delete the token; return what it was, if it was one.
 
         Raises:
+            BusyError: the machine is being enrolled.
             BrokenError: it cannot be deleted.
 
         Power cut: it is there or it is not.
         """
+        if not self.file.parent.is_dir():
+            return None
         try:
-            known = self._read(self.file)
-        except BrokenError:
-            known = None  # it is damaged, and goes
-        try:
-            for path in (self.file, self._pending):
-                if path.exists():
+            with self._alone():
+                try:
+                    known = self._read(self.file)
+                except BrokenError:
+                    known = None  # it is damaged, and goes
+                for path in (self.file, *self._claims()):
                     remove(path)
         except OSError as error:
             raise self._unwritable(error) from error
         return known
 
-    @property
-    def _pending(self) -> Path:
-        return self.file.with_name(f"{self.file.stem}-claim.json")
+    def _alone(self) -> AbstractContextManager[None]:
+        lock = self.file.parent / "locks" / "enrolment.lock"
+        return locks.hold(lock, subject="the enrolment")
+
+    def _claim(self, digest: str) -> Path:
+        return self.file.with_name(f"{self.file.stem}-claim-{digest[:16]}.json")
+
+    def _claims(self) -> list[Path]:
+        return list(self.file.parent.glob(f"{self.file.stem}-claim*.json"))
 
     def _asking(self, code: str, before: Known | None) -> Known:
         """Return what to ask by: what was asked by before, if it was the same code.
@@ -183,12 +195,13 @@ class Enroller:
         """
         url = self.settings.url
         digest, origin = digest_of(code), origin_of(url)
-        for known in (self._read(self._pending), before):
+        claim_file = self._claim(digest)
+        for known in (self._read(claim_file), before):
             if known and (known.code_sha256, known.origin) == (digest, origin):
                 return known
         token = _PREFIX + secrets.token_urlsafe(32)
         asking = Known(origin=origin, code_sha256=digest, token=token)
-        self._write(self._pending, asking)
+        self._write(claim_file, asking)
         return asking
 
     def _ask(
@@ -236,7 +249,7 @@ class Enroller:
 
     def _read(self, path: Path) -> Known | None:
         try:
-            data = path.read_bytes()
+            data = regular.read(path, _LIMIT)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -277,7 +290,7 @@ class Enroller:
 
     def _unwritable(self, why: OSError) -> BrokenError:
         return BrokenError(
-            f"cannot keep the machine's token in {self.file.parent}: "
+            f"cannot read or write the machine's token in {self.file.parent}: "
             f"{why.strerror or why}",
             means="the machine is as known as before",
             do="run it as root or as the daemon's user, and see to space and rights",

@@ -2,6 +2,7 @@
 """A machine's side of enrolment: its token is on the disk before it is spoken of."""
 
 import json
+import os
 
 import pytest
 
@@ -11,6 +12,7 @@ from updaterd.errors import BrokenError, RejectedError, TransientError
 from updaterd.net import Fetcher
 from updaterd.net.addresses import token_headers
 from updaterd.reports.enroll import Enroller
+from updaterd.system.locks import BusyError
 
 URL = "https://updates.example.com/v1/enroll"
 CODE, OTHER = "7GK2M-0QXPA-T9DBE-4HZ1W", "8GK2M-0QXPA-T9DBE-4HZ1W"
@@ -85,6 +87,57 @@ def test_lost_answer_is_asked_for_again_with_the_same_token(tmp_path, loss):
 
     known, _ = enroll(tmp_path, server)
     assert set(server.hashes) == {digest_of(known.token)}
+
+
+def test_code_that_is_mistyped_after_a_lost_answer_does_not_cost_the_first(tmp_path):
+    """Else the server, which took it, would call the very machine a thief."""
+    lost, typo = TransientError("cut"), problem(403, "code_unknown")
+    server = Server(tmp_path, lost, typo, (200, GRANTED))
+    with pytest.raises(TransientError):
+        enroll(tmp_path, server)
+    with pytest.raises(RejectedError):
+        enroll(tmp_path, server, OTHER)
+    known, _ = enroll(tmp_path, server)
+    first, second, last = server.hashes
+    assert first == last == digest_of(known.token) != second
+    assert [path.name for path in tmp_path.glob("*.json")] == ["enrolment.json"]
+
+
+def test_token_is_not_forgotten_while_the_machine_is_enrolled(tmp_path):
+    """It would be there again a moment later, and nobody told."""
+    busy = (*problem(503, "unavailable"), {"retry-after": "5"})
+    server = Server(tmp_path, busy, (201, GRANTED))
+
+    def forget(_):
+        with pytest.raises(BusyError):
+            enroller(tmp_path).forget()
+
+    enroller(tmp_path).enroll(CODE, (), server, within_s=60.0, pause=forget)
+    assert enroller(tmp_path).forget() is not None
+    assert enroller(tmp_path).known() is None
+    assert enroller(tmp_path / "none").forget() is None
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "zeros"])
+def test_what_stands_in_the_place_of_the_token_is_not_waited_for(tmp_path, kind):
+    file = tmp_path / "enrolment.json"
+    if kind == "fifo":
+        os.mkfifo(file)
+    else:
+        file.symlink_to({"link": tmp_path / "none", "zeros": "/dev/zero"}[kind])
+    assert token_headers(file, URL) == {}
+    with pytest.raises(BrokenError):
+        enroller(tmp_path).known()
+    enroller(tmp_path).forget()
+    assert not os.path.lexists(file)
+
+
+def test_answer_without_a_name_enrols_nobody(tmp_path):
+    """The file would say that the machine is not enrolled."""
+    nameless = Granted(id="", name="", scopes=()).encode()
+    with pytest.raises(TransientError):
+        enroll(tmp_path, Server(tmp_path, (201, nameless)))
 
 
 def test_code_given_twice_is_the_same_machine_and_another_is_another(tmp_path):
