@@ -524,15 +524,20 @@ def test_two_who_watch_at_once_lay_down_one_proposal(release, fleet, second):
     assert [line["act"] for line in audited(release)].count("propose_step") == 1
 
 
-def test_where_no_proposal_can_be_laid_down_nobody_is_called_for_one(
-    release, fleet, second
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [("proposals", "the disk refused"), ("keys/online.pem", "online")],
+)
+def test_where_no_proposal_can_be_made_nobody_is_called_for_one(
+    release, fleet, second, broken, why
 ):
-    (release.folder / "proposals").write_text("not a folder")
+    (release.folder / broken).write_text("neither a folder nor a key")
     hooked(release, fleet)
     fleet.reports("2.0", failed=5)
     before = (release.folder / "audit.jsonl").read_bytes()
     said = release("watch", "--once", expect=1)
-    assert "nothing moves: the disk refused" in said
+    assert "nothing moves: " in said
+    assert why in said
     assert (release.folder / "audit.jsonl").read_bytes() == before
     assert not fleet.hooks
 

@@ -146,16 +146,19 @@ def standing(
     return None
 
 
-def make_room(workspace: "Workspace") -> None:
-    """See that a proposal can be laid down, before the log tells of it.
+def prepare(workspace: "Workspace", repository: "Repository", role: str) -> None:
+    """See that a proposal can be signed and laid down, before the log tells of it.
 
     Else each look would enter a line, and call people, for what nobody can approve.
 
     Raises:
-        OSError: it cannot.
+        BrokenError: a key that is here cannot be opened.
+        OSError: there is no room.
 
     Power cut: the folder is there, or it is not.
     """
+    for keyid in repository.authority(role)[0]:
+        workspace.keyring.signer(keyid)
     folder = workspace.folder / FOLDER
     folder.mkdir(exist_ok=True)
     with TemporaryFile(dir=folder, buffering=0) as probe:
@@ -171,7 +174,7 @@ def propose(
     """Sign with the keys that are here, and lay the proposal down.
 
     Args:
-        workspace: locked; there is room (`make_room`).
+        workspace: locked; it can be signed (`prepare`).
         repository: where the change was made and its line entered; not to be committed.
         pointer: what the channel is to say.
         action: what that does.

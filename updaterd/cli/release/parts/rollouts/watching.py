@@ -328,7 +328,7 @@ def _sign(
             laid = proposing.standing(workspace, repository, pointer, row.verdict)
             if laid is not None:  # by another who watches, since we looked
                 return laid
-            proposing.make_room(workspace)
+            proposing.prepare(workspace, repository, role)
         else:
             repository.require_keys(role, "snapshot", "timestamp")
         catalog.point(steered.pointer)
