@@ -547,3 +547,37 @@ def test_password_that_breaks_an_address_is_not_said(tmp_path):
         open_store(url, state=tmp_path, keeping=Keeping())
     assert "sure" not in str(refused.value)
     assert "%XX" in refused.value.do
+
+
+def test_channel_that_comes_or_goes_while_the_fleet_is_read_spoils_no_page(tmp_path):
+    """Queries of one page are no transaction: another server writes in between."""
+
+    class Watched(SqliteReports):
+        between = None
+
+        def rows(self, sql, values=()):
+            found = super().rows(sql, values)
+            act, self.between = self.between, None
+            if act is not None:
+                act()
+            return found
+
+    store = Watched(tmp_path / "reports.db", keeping=Keeping())
+    store.add(received(report()))
+    late = report(2, product="late")
+    store.between = lambda: store.add(received(late))
+    shown = store.overview(since_ms=0, limit=10)
+    assert [row.product for row in shown] == ["acme"]
+
+    store.between = lambda: store.trim(NOW_MS + 1000 * DAY_MS)
+    assert store.rollouts("acme", "stable", since_ms=0, seq=0, step_ms=DAY_MS) == ()
+    store.close()
+
+
+def test_clock_that_was_ahead_once_puts_off_no_sweep(store):
+    """Years ahead at one trim, right at the next: what is old goes all the same."""
+    store.trim(NOW_MS + 3650 * DAY_MS)
+    store.add(received(report(), at_ms=NOW_MS - 500 * DAY_MS))
+    assert store.hours("acme", "stable", "2.0.0")
+    store.trim(NOW_MS)
+    assert not store.hours("acme", "stable", "2.0.0")

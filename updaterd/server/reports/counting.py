@@ -195,7 +195,9 @@ class CountingStore(Readings):
                 "DELETE FROM report WHERE at_ms < ?",
                 (now_ms - int(keep.reports_s * 1000),),
             )
-        if self._swept_ms is None or now_ms - self._swept_ms >= _SWEEP_MS:
+        swept = self._swept_ms
+        # a clock that was ahead once must not put it off until then
+        if swept is None or not 0 <= now_ms - swept < _SWEEP_MS:
             self._sweep(now_ms)
             self._swept_ms = now_ms
         return deleted

@@ -49,7 +49,9 @@ class Readings(Totals):
         for product, channel, version, running, recent in self.rows(
             runs, (limit, since_ms)
         ):
-            now = channels[product, channel]
+            now = channels.get((product, channel))
+            if now is None:
+                continue  # it came between two of the queries
             now.version = max(now.version, version)
             now.running += int(running)
             now.recent += int(recent)
@@ -58,8 +60,8 @@ class Readings(Totals):
             JOIN manner ON manner.id = outcome.manner GROUP BY
             place.product, place.channel, manner.outcome, code"""
         for product, channel, outcome, code, n in self.rows(ends, (limit,)):
-            if n:
-                now = channels[product, channel]
+            now = channels.get((product, channel))
+            if n and now is not None:
                 now.outcomes[outcome] = now.outcomes.get(outcome, 0) + int(n)
                 now.codes[outcome, code] = int(n)
         return tuple(channels.values())
@@ -86,6 +88,8 @@ class Readings(Totals):
         }
         steps: dict[tuple[int, str, int], int] = {}
         for place, step, n in rows:
+            if place not in labels:
+                continue  # it was forgotten between the two
             key = (*labels[place], int(step) * step_ms)
             steps[key] = steps.get(key, 0) + int(n)
         return tuple(
