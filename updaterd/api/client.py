@@ -124,13 +124,14 @@ class Client:
         try:
             self._socket.sendall(json.dumps(message).encode() + b"\0")
             while True:
-                answer = json.loads(self._message())
+                answer = _object(json.loads(self._message()))
+                content = _object(answer.get("parameters") or {})
                 if "error" in answer:
-                    raise RefusedError(answer["error"], answer.get("parameters") or {})
-                yield answer.get("parameters") or {}
+                    raise RefusedError(str(answer["error"]), content)
+                yield content
                 if not answer.get("continues"):
                     return
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UnreachableError(str(error)) from error
 
     def _message(self) -> bytes:
@@ -146,3 +147,14 @@ class Client:
             self._rest += data
         message, _, self._rest = self._rest.partition(b"\0")
         return message
+
+
+def _object(value: object) -> dict[str, Any]:
+    """Return an object that came.
+
+    Raises:
+        ValueError: it is none; who answers may be another publisher's daemon.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("what it says is not understood")  # noqa: TRY004 - of JSON
+    return value

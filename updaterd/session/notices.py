@@ -5,7 +5,7 @@ Pure: states of products (`Product` of the interface) in, notices out.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from updaterd.core.dataclass import dataclass
 from updaterd.core.units import format_duration
@@ -14,6 +14,8 @@ BEFORE_S = 3600.0
 """So long before a release is activated whatever asks it to wait, that is told."""
 
 READY, DEADLINE, ROLLED_BACK = "ready", "deadline", "rolled_back"
+_WORDS, _VERSIONS = ("state", "code", "reason"), ("installed", "target", "ready")
+_NEVER = 1 << 53
 _POLITE = frozenset({"waits_for_request", "waits_for_exit", "waits_for_window"})
 
 
@@ -30,6 +32,21 @@ class Notice:
     title: str
     body: str
     actions: tuple[tuple[str, str], ...] = ()
+
+
+def is_about(state: object, product: str) -> TypeGuard[Mapping[str, Any]]:
+    """Tell whether what came is a state of this product.
+
+    The daemon of one publisher's kit must not speak of another's, nor end who listens.
+    """
+    if not isinstance(state, Mapping) or state.get("name") != product:
+        return False
+    deadline = state.get("deadline", "")
+    return (
+        all(isinstance(state.get(name), str) for name in _WORDS)
+        and all(isinstance(state.get(name, 0), str | None) for name in _VERSIONS)
+        and (deadline is None or (isinstance(deadline, int) and 0 <= deadline < _NEVER))
+    )
 
 
 class Notices:

@@ -21,7 +21,7 @@ from updaterd.api.client import (
     places,
 )
 from updaterd.session.desktop import Desktop
-from updaterd.session.notices import Notices
+from updaterd.session.notices import Notices, is_about
 
 _AGAIN_S = 30.0
 _LOOK_EVERY_S = 300.0  # for kits that came since
@@ -100,7 +100,9 @@ class Session:
         usual = [place for place in places() if place.exists()] or [PLACE]
         for place in [self._socket] if self._socket else usual:
             try:
-                offers[place] = set(self._call(place, "List")["products"])
+                listed = self._call(place, "List").get("products")
+                names = listed if isinstance(listed, list) else []
+                offers[place] = {name for name in names if isinstance(name, str)}
             except (UnreachableError, RefusedError) as trouble:
                 troubles.append(trouble)
         if not offers:
@@ -138,14 +140,15 @@ class Session:
         """Learn each change of a product, however often the connection ends."""
         loop = asyncio.get_running_loop()
 
-        def learn(state: dict[str, Any]) -> None:
-            self._notices.learn(state)
-            self._changed.set()
+        def learn(state: object) -> None:
+            if is_about(state, product):
+                self._notices.learn(state)
+                self._changed.set()
 
         def listen(client: Client) -> None:
             with suppress(UnreachableError, RefusedError):
                 for answer in client.follow("Monitor", product=product):
-                    loop.call_soon_threadsafe(learn, answer["status"])
+                    loop.call_soon_threadsafe(learn, answer.get("status"))
 
         while True:
             try:

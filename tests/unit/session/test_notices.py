@@ -95,3 +95,16 @@ def test_tonight_is_the_next_evening(hour, days):
     now = datetime(2026, 11, 29, hour, 0, 0).astimezone()
     evening = datetime.fromtimestamp(process.tonight(now)).astimezone()
     assert (evening.hour, evening.date() - now.date()) == (22, timedelta(days=days))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None, [], {}, {"name": "acme"}, state(name="other"), state(reason=None),
+        state(ready=7), state(deadline="soon"), state(deadline=float("inf")),
+        state(deadline=10**400), state(deadline=-(10**400)),
+    ],
+)  # fmt: skip
+def test_a_daemon_that_speaks_nonsense_or_of_anothers_product_is_not_heard(said):
+    assert notices.is_about(state(), "acme")
+    assert not notices.is_about(said, "acme")
