@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`POST /v1/reports` and `GET /v1/fleet` of a real server: hostile bodies, limits."""
 
+import gzip
 import json
 import threading
 
@@ -115,6 +116,21 @@ def test_body_that_is_too_large_is_refused_before_it_is_whole(server):
     answer = post(server, b"[" + b" " * 300_000)
 
     assert answer.status == 413
+
+
+@pytest.mark.parametrize("path", ["/v1/reports", "/v1/events", "/v1/enroll"])
+def test_body_that_would_have_to_be_unpacked_is_refused(server, path):
+    """A few bytes may unpack to any number."""
+    token = server.token("publish:acme/stable")
+    answer = request(
+        f"{server.url}{path}",
+        "POST",
+        gzip.compress(b"[" * 100_000),
+        **{"Content-Encoding": "gzip", "Idempotency-Key": "k"},
+        authorization=f"Bearer {token}",
+    )
+    assert answer.status == 400
+    assert b"encoding" in answer.body
 
 
 def test_times_of_1970_and_2200_are_counted_and_make_no_clock(server):

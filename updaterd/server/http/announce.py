@@ -7,7 +7,7 @@ The answer is safe to lose: the same `Idempotency-Key` gets the same id again.
 import asyncio
 from contextlib import suppress
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from updaterd.core.announcement import MAX_BODY
@@ -21,6 +21,7 @@ from updaterd.server.http.answers import (
     problem_of,
     unavailable,
 )
+from updaterd.server.http.bodies import GoneError, whole
 from updaterd.server.http.parts import Parts
 from updaterd.server.log.contract import Appended, Event, write_topic
 from updaterd.server.scopes import Holder
@@ -30,7 +31,6 @@ from updaterd.server.streams.request import read_bearer
 KEY_LIMIT = 200
 """Longest `Idempotency-Key`."""
 
-_BODY_DEADLINE_S = 30.0
 _SHOWN_DEADLINE_S = 1.0
 STATUS = {
     "idempotency_key_reused": 422,
@@ -91,7 +91,7 @@ class Announcements:
             return problem(429, "too_many_announcements", headers={"retry-after": "1"})
         try:
             return await self._take(request, holders)
-        except (TimeoutError, ClientDisconnect):
+        except (TimeoutError, GoneError):
             return problem(408, "body_timeout")
         except RejectedError as error:
             _log_refusal(error, publisher)
@@ -108,7 +108,14 @@ class Announcements:
             LogDownError: it may or may not be stored.
         """
         key = _read_key(request)
-        event = publish.read_announcement(await _body(request))
+        event = publish.read_announcement(
+            await whole(
+                dict(request.scope["headers"]),
+                request.receive,
+                what="the announcement",
+                most=MAX_BODY,
+            )
+        )
         product, channel = event.topic.product, event.topic.channel
         able = [holder for holder in holders if holder.may_publish(product, channel)]
         if not able:
@@ -178,21 +185,3 @@ def _read_key(request: Request) -> str:
             code="idempotency_key_required",
         )
     return key
-
-
-async def _body(request: Request) -> bytes:
-    """Read the body, no longer than allowed and no slower.
-
-    Raises:
-        MalformedError: too large.
-    """
-    body = bytearray()
-    async with asyncio.timeout(_BODY_DEADLINE_S):
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_BODY:
-                raise MalformedError(
-                    f"the announcement is larger than {MAX_BODY} bytes",
-                    code="too_large",
-                )
-    return bytes(body)

@@ -7,7 +7,6 @@ Nothing secret is in the answer: the machine made the token, and sent its hash.
 import asyncio
 from collections.abc import Callable
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,10 +17,10 @@ from updaterd.log.repeats import Repeats
 from updaterd.server.client_address import Proxies
 from updaterd.server.enrolment.codes import RefusedCodeError
 from updaterd.server.http.answers import problem, problem_of, unavailable
+from updaterd.server.http.bodies import GoneError, whole
 from updaterd.server.tokens import Tokens
 from updaterd.server.tries import AWAY_S, Tries
 
-_BODY_DEADLINE_S = 30.0
 STATUS = {
     "code_unknown": 403,
     "code_expired": 403,
@@ -81,12 +80,16 @@ class Enroll:
                 {"retry-after": str(AWAY_S)},
             )
         try:
-            claim = parse_asked(await _body(scope, receive))
+            claim = parse_asked(
+                await whole(
+                    dict(scope["headers"]), receive, what="the request", most=MAX_BODY
+                )
+            )
             # the disk is waited for in another thread
             token, is_new = await asyncio.to_thread(
                 self._tokens.enroll, claim, now=int(self._now())
             )
-        except (TimeoutError, _GoneError):
+        except (TimeoutError, GoneError):
             return problem(408, "body_timeout", "the body did not come in time")
         except RefusedCodeError as error:
             self._refused(error.code, address, error.id)
@@ -114,30 +117,3 @@ class Enroll:
         self._repeats.warning(
             "enrolment_refused", alike=code, code=code, address=address, holder=ident
         )
-
-
-class _GoneError(Exception):
-    """Who sent the body has gone before it was whole."""
-
-
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    """Return the body of a request.
-
-    Raises:
-        MalformedError: it is too large, or encoded.
-        _GoneError: it was cut.
-    """
-    request = Request(scope, receive)
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise MalformedError("a code is taken without an encoding")
-    body = bytearray()
-    async with asyncio.timeout(_BODY_DEADLINE_S):
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _GoneError
-            body += message.get("body", b"")
-            if len(body) > MAX_BODY:
-                raise MalformedError("the request is too large", code="too_large")
-            if not message.get("more_body", False):
-                return bytes(body)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`POST /v1/reports`, and `GET /v1/fleet`: what machines say, and what it comes to."""
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from starlette.types import Receive, Scope, Send
 from updaterd.clocks import random_draw
 from updaterd.core import codes
 from updaterd.core.report import CHANNEL_PATH, FLEET_PATH, MAX_BODY, RELEASE_PATH
-from updaterd.errors import MalformedError, RejectedError, TransientError, UpdaterError
+from updaterd.errors import RejectedError, TransientError, UpdaterError
 from updaterd.server.client_address import Proxies
 from updaterd.server.http.answers import problem, unavailable
+from updaterd.server.http.bodies import GoneError, whole
 from updaterd.server.metrics import Metrics
 from updaterd.server.options import Options
 from updaterd.server.reports.contract import (
@@ -33,7 +33,6 @@ from updaterd.server.streams.request import read_bearer
 from updaterd.server.tokens import Tokens
 
 REPORTS_PATH = "/v1/reports"
-_BODY_DEADLINE_S = 30.0
 _MOST_SENDERS = 20_000
 MOST_RELEASES = 100
 _AWAY_S = 10.0  # how long those who are sent away stay, at least
@@ -91,11 +90,11 @@ class Reports:
             if refusal := self._refuse(scope, token):
                 return refusal
             with self._ingest.room(_announced(headers)):
-                body = await _body(headers, receive)
+                body = await whole(headers, receive, what="the body", most=MAX_BODY)
             may = _anything if self._options.take == "open" else _covered(token)
             ages = headers.get(b"reports-age", b"").decode("latin-1")
             await self._ingest.take(body, ages, may)
-        except (TimeoutError, _GoneError):
+        except (TimeoutError, GoneError):
             return problem(408, "body_timeout", "the body did not come in time")
         except RejectedError as error:
             return problem(STATUS.get(error.code, 400), error.code, str(error))
@@ -139,38 +138,10 @@ class Reports:
         return bucket.take(now)
 
 
-class _GoneError(Exception):
-    """Who sent the body has gone before it was whole."""
-
-
 def _announced(headers: Mapping[bytes, bytes]) -> int:
     """Return how many bytes a body may have: as announced, within the limit."""
     length = headers.get(b"content-length", b"")
     return min(int(length), MAX_BODY) if length.isdigit() else MAX_BODY
-
-
-async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-    """Read a body, no longer than allowed and no slower.
-
-    Raises:
-        MalformedError: too large, or encoded.
-        _GoneError: it was cut.
-    """
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise MalformedError("reports are taken without an encoding")
-    body = bytearray()
-    async with asyncio.timeout(_BODY_DEADLINE_S):
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _GoneError
-            body += message.get("body", b"")
-            if len(body) > MAX_BODY:
-                raise MalformedError(
-                    f"the reports are larger than {MAX_BODY} bytes", code="too_large"
-                )
-            if not message.get("more_body", False):
-                return bytes(body)
 
 
 def _anything(_: object) -> bool:
