@@ -4,15 +4,17 @@
     python benchmarks/console.py                              100,000 machines, SQLite
     python benchmarks/console.py --store postgres --machines 1000000
 
-100 products with 500 releases each, five tags, three platforms. The rows
-are written as the server would have counted them, straight into its tables; a real
-server then answers. CPU is its own, from /proc (PostgreSQL's beside it), the mean of
---rounds requests after one that is not counted. It ends with an error where the
-server's own is above 50 ms. PostgreSQL makes the two largest tables by itself.
+100 products with 500 releases each, five tags, three platforms. The rows are written
+as the server would have counted them, straight into its tables; a real server then
+answers, with what each channel offers beside it. CPU is its own, from /proc
+(PostgreSQL's beside it), the mean of --rounds requests after one that is not counted.
+It ends with an error where the server's own is above 50 ms. PostgreSQL makes the two
+largest tables by itself.
 """
 
 import argparse
 import io
+import json
 import random
 import sys
 import tempfile
@@ -28,6 +30,9 @@ from fakes.postgres import PostgresProcess  # noqa: E402 # after the path is set
 from fakes.serving import FeedProcess  # noqa: E402 # after the path is set
 from reports import cpu_s, family  # noqa: E402 # the benchmark beside this one
 
+from updaterd.core import layout  # noqa: E402 # as above
+from updaterd.core.channel import ChannelPointer, Offer, Rollout  # noqa: E402 # as above
+from updaterd.core.plan import RUNNING, Limits, Plan, Step  # noqa: E402 # as above
 from updaterd.server.reports.contract import CLOCK, Keeping  # noqa: E402 # as above
 from updaterd.server.reports.registry import open_store  # noqa: E402 # as above
 from updaterd.server.reports.tables import VERDICT_COLUMNS  # noqa: E402 # as above
@@ -239,6 +244,47 @@ def measure(server, database, path, headers, rounds):
     return cost
 
 
+def write_repository(public, now_s):
+    """Write what each channel offers, as the console reads it: a plan that moves."""
+    metadata = public / "metadata"
+    metadata.mkdir(parents=True)
+    plan = Plan(
+        version="4.99.0",
+        state=RUNNING,
+        steps=(
+            Step(permille=10, dwell_s=14400, min_reports=100),
+            Step(permille=1000, dwell_s=86400, min_reports=500),
+        ),
+        halt=Limits(),
+        step=0,
+        since=now_s,
+    )
+    names = [f"product-{number:03d}" for number in range(PRODUCTS)]
+    documents = {
+        "timestamp.json": {"meta": {layout.SNAPSHOT: {"version": 1}}},
+        layout.role_file("snapshot", 1): {
+            "meta": {
+                layout.role_file(layout.channel_role(name, "stable")): {"version": 1}
+                for name in names
+            }
+        },
+    }
+    for name in names:
+        pointer = ChannelPointer(
+            product=name, channel="stable", paused=False, floor_seq=0, plan=plan,
+            releases=(
+                Offer(version="4.99.0", seq=499, rollout=Rollout(permille=10)),
+                Offer(version="4.98.0", seq=498, rollout=Rollout()),
+            ),
+        )  # fmt: skip
+        role = layout.role_file(layout.channel_role(name, "stable"), 1)
+        path = layout.channel(name, "stable")
+        documents[role] = {"targets": {path: {"custom": pointer.as_custom()}}}
+    for name, signed in documents.items():
+        text = json.dumps({"signed": signed, "signatures": [{"keyid": "0" * 64}]})
+        (metadata / name).write_text(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
@@ -267,7 +313,9 @@ def main():
             f"{'page or answer':<70} {'KB':>7} {'CPU ms':>7} {'db ms':>7}"
             f" {'took ms':>8}"
         )
-        more = ["--reports-store", url] if url else []
+        write_repository(folder / "public", now_ms // 1000)
+        more = ["--repo", str(folder / "public")]
+        more += ["--reports-store", url] if url else []
         server = FeedProcess(state, "--reports", "open", "--console", *more).start()
         try:
             most = ask_all(server, database, arguments.rounds)

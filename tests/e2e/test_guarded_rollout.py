@@ -144,6 +144,7 @@ def test_a_release_that_fails_halts_itself_and_the_next_one_heals_all(
     page = person.page(crowd.CHANNEL)
     assert f"This channel is paused ({reason})" in page
     assert "halted</span>" in page
+    assert 'class="tag halted"' in person.page("/console/")
     crowd.update(others[:1])
     decision = others[0].product_status()["decision"]
     assert decision["code"] == "paused"
@@ -160,8 +161,13 @@ def test_a_release_that_fails_halts_itself_and_the_next_one_heals_all(
         watch.until(words)
     assert {each.running for each in machines} == {"3.0.0"}
     crowd.assert_figures_are_the_journals(person, machines)
+    assert 'class="tag quiet"' in person.page("/console/")
     audit = cli("release", "audit", "--verify", "--repo", site.workspace).stdout
     acts = [line.split(": ")[1].split()[0] for line in audit.splitlines()[:-1]]
+    # the healer is measured by what the fleet runs, not by the one that was halted
+    lines = (site.workspace / "audit.jsonl").read_text().splitlines()
+    healing = [json.loads(line)["counts"] for line in lines[5:7]]
+    assert {counts["base"]["version"] for counts in healing} == {"1.0.0"}
     assert acts == ["push", "push", "step", "halt", "push", "step", "step", "done"]
     pictures(site, person, machines[FIRST], "healed")
     print(f"{MACHINES} machines: 2.0.0 failed on {failed}, {reason}")

@@ -26,18 +26,21 @@ from hypothesis import strategies as st
 from updaterd.core.channel import ChannelPointer, Offer, Rollout
 from updaterd.core.pace import Pace
 from updaterd.core.pace import Step as PaceStep
-from updaterd.core.plan import Limits, Plan, Step
+from updaterd.core.plan import HALTED, RUNNING, Limits, Plan, Step
 from updaterd.server.console import plans
 from updaterd.server.console.audit import read_page
 from updaterd.server.console.door import _safe
+from updaterd.server.console.figures import STATES, row_of
 from updaterd.server.console.live import MOST_STREAMS, Live
+from updaterd.server.console.offers import Offers
 from updaterd.server.console.sessions import LASTS_S, Sessions
-from updaterd.server.reports.contract import ReleaseCounts
+from updaterd.server.reports.contract import ChannelNow, ReleaseCounts
 from updaterd.server.tokens import Tokens
 
 pytestmark = pytest.mark.slow
 EVIL = "\"'><img src=x onerror=alert(1)><svg onload=alert(2)><script>{{7*7}}"
 BAD = f"{1:032x}"
+FAILURE = {("rolled_back", "unhealthy"): 3}
 CHANNEL = "/console/products/acme/channels/stable"
 PAGES = (
     "/console/", CHANNEL, f"{CHANNEL}/releases/2.0.0", f"/console/machines/{BAD}",
@@ -513,6 +516,84 @@ def test_a_plan_is_shown_with_its_evidence_and_what_comes_next():
     assert planned(replace(PLAN, version="1.9.0")) is None
     done = planned(replace(PLAN, state="done"))
     assert {step.state for step in done.steps} == {"over"}
+
+
+def counted(*, running=10, recent=0, codes=None):
+    """Return what ten machines of a channel told of its newest release."""
+    return ChannelNow(
+        product="acme", channel="stable", machines=10, version="2.0.0", seq=2,
+        running=running, recent=recent, codes=codes or {},
+    )  # fmt: skip
+
+
+def offered(*, state=RUNNING, paused=False):
+    plan = replace(PLAN, state=state, reason="it fails" if state == HALTED else "")
+    return ChannelPointer(
+        product="acme", channel="stable", floor_seq=0, plan=plan, paused=paused,
+        releases=(Offer(version="2.0.0", seq=2, rollout=Rollout(permille=250)),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("now", "pointer", "state", "step"),
+    [
+        (counted(), None, "quiet", ""),
+        (counted(running=5, recent=2), None, "moving", ""),
+        (counted(), offered(), "quiet", "step 2 of 3"),
+        (counted(running=5, recent=2), offered(), "moving", "step 2 of 3"),
+        (counted(), offered(state="done"), "quiet", ""),
+        (counted(running=5, recent=2), offered(paused=True), "paused", "step 2 of 3"),
+        (counted(codes=FAILURE), offered(), "wrong", "step 2 of 3"),
+        (counted(codes=FAILURE), offered(paused=True), "wrong", "step 2 of 3"),
+        (counted(codes=FAILURE), offered(state=HALTED, paused=True), "halted", ""),
+        # resumed by a person, whose own it is now: not halted any more
+        (counted(), offered(state=HALTED), "quiet", ""),
+    ],
+)
+def test_fleet_says_what_was_signed_before_what_was_counted(now, pointer, state, step):
+    row = row_of(now, pointer)
+    assert (row.state, row.step) == (state, step)
+    assert row.state in STATES
+
+
+def test_a_page_of_channels_reads_the_repository_once_and_sees_each_change(tmp_path):
+    """Else 200 channels cost 200 snapshots, each with all 200 in it."""
+    names = [f"p{number}" for number in range(200)]
+    metadata = tmp_path / "metadata"
+    metadata.mkdir()
+
+    def write(edition, reason):
+        roles = {f"{name}.stable.json": {"version": edition} for name in names}
+        documents = {
+            "timestamp": {"meta": {"snapshot.json": {"version": edition}}},
+            f"{edition}.snapshot": {"meta": roles},
+        }
+        for name in names:
+            custom = {"paused": True, "reason": reason, "releases": []}
+            targets = {f"{name}/channels/stable.json": {"custom": custom}}
+            documents[f"{edition}.{name}.stable"] = {"targets": targets}
+        for name, signed in documents.items():
+            (metadata / f"{name}.json").write_text(json.dumps({"signed": signed}))
+
+    class Counting(Offers):
+        read = 0
+
+        def _bytes(self, path):
+            self.read += 1
+            return super()._bytes(path)
+
+    offers = Counting(tmp_path)
+    asked = [(name, "stable") for name in [*names, "none"]]
+    for edition in (1, 2):
+        write(edition, f"edition {edition}")
+        before = offers.read
+        found = offers.pointers(asked)
+        assert {p.reason for p in found[:-1]} == {f"edition {edition}"}
+        assert found[-1] is None
+        assert offers.read - before == 202
+        before = offers.read
+        offers.pointers(asked)
+        assert offers.read - before == 2
 
 
 def test_a_pace_that_is_not_over_reaches_fewer():

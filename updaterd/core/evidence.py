@@ -6,6 +6,7 @@ Pure: whoever watches and whoever only shows it come to the same.
 
 from collections.abc import Iterable
 
+from updaterd.core.channel import ChannelPointer
 from updaterd.core.dataclass import dataclass
 from updaterd.core.watching import Evidence
 
@@ -40,6 +41,18 @@ def ends_of(rows: Iterable[tuple[str, str, int]]) -> Ends:
         else:
             other += machines
     return Ends(well=well, failed=failed, other=other)
+
+
+def beneath(pointer: ChannelPointer) -> str:
+    """Return the release that the others have; "": there is none.
+
+    One that was halted is offered to nobody any more. The next one is not measured by
+    how that failed, nor is its reach by the few machines that had it.
+    """
+    for offer in pointer.releases[1:]:
+        if offer.rollout.permille > 0 or offer.rollout.tags:
+            return offer.version
+    return ""
 
 
 def gathered(

@@ -91,8 +91,9 @@ class Evidence:
             "well": self.well,
             "failed": self.failed,
             "other": self.other,
-            "reached": self.reached,
         }
+        if self.reached:
+            counts["reached"] = self.reached
         if self.base_version:
             counts["base"] = {
                 "version": self.base_version,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updaterd.core import watching
+from updaterd.core import evidence, watching
 from updaterd.core.channel import ChannelPointer, Offer, Rollout, parse_custom
 from updaterd.core.decision import Facts
 from updaterd.core.json_fields import Fields
@@ -263,3 +263,34 @@ def test_a_limit_of_nothing_at_all_is_no_division_by_zero():
     plan = replace(PLAN, halt=Limits(failed_permille=0))
     found = judge(plan, Evidence(well=100_000), now=plan.since + 10**6)
     assert (found.action, found.code) == (Action.HOLD, "rollout_unsure")
+
+
+def test_a_halted_release_is_not_what_the_next_one_is_measured_by():
+    """Else what failed everywhere doubles the limit of the one that heals it.
+
+    And its few machines would hide how many the healer reaches: silence held nothing.
+    """
+    offers = {
+        name: Offer(version=name, seq=seq, rollout=rollout)
+        for name, seq, rollout in (
+            ("3.0", 3, Rollout(permille=10)),
+            ("2.0", 2, Rollout(permille=0)),
+            ("1.1", 1, Rollout(permille=0, tags=("staff",))),
+            ("1.0", 0, Rollout()),
+        )
+    }
+
+    def beneath(*names):
+        return evidence.beneath(
+            ChannelPointer(
+                product="acme",
+                channel="stable",
+                paused=False,
+                floor_seq=0,
+                releases=tuple(offers[name] for name in names),
+            )
+        )
+
+    assert beneath("3.0", "2.0", "1.0") == "1.0"
+    assert beneath("3.0", "1.1", "1.0") == "1.1"
+    assert beneath("3.0", "2.0") == beneath("3.0") == beneath() == ""

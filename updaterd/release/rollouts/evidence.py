@@ -10,7 +10,7 @@ from typing import Any
 
 from updaterd.core import pace
 from updaterd.core.channel import ChannelPointer
-from updaterd.core.evidence import Ends, ends_of, gathered
+from updaterd.core.evidence import Ends, beneath, ends_of, gathered
 from updaterd.core.watching import Evidence
 from updaterd.errors import BrokenError
 from updaterd.net import Fetcher
@@ -33,12 +33,14 @@ def read(
         BrokenError: it does not know the token, takes no reports, or answers nonsense.
     """
     product, channel = pointer.product, pointer.channel
+    top, base = pointer.releases[0], beneath(pointer)
     try:
         machines = fleet.population(fetcher, url).get((product, channel), 0)
-        ends = [
-            _ends(fleet.release(fetcher, url, product, channel, offer.version))
-            for offer in pointer.releases[:2]
-        ]
+        ends = {
+            version: _ends(fleet.release(fetcher, url, product, channel, version))
+            for version in (top.version, base)
+            if version
+        }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BrokenError(
             f"{url} answers what this updaterd does not read: {error!r:.100}",
@@ -46,14 +48,13 @@ def read(
             do="update the server to the version of this updaterd",
             code="not_a_feed",
         ) from error
-    top = pointer.releases[0]
     permille = top.rollout.permille
     if top.pace is not None:
         permille = min(permille, pace.reached(top.pace, now))
     return gathered(
-        ends[0],
-        ends[1] if len(ends) > 1 else Ends(),
-        base_version=pointer.releases[1].version if len(ends) > 1 else "",
+        ends[top.version],
+        ends.get(base, Ends()),
+        base_version=base,
         machines=machines,
         permille=permille,
     )

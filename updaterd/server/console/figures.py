@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from updaterd.core import codes
+from updaterd.core.channel import ChannelPointer
+from updaterd.core.plan import RUNNING
 from updaterd.server.reports.contract import (
     CLOCK,
     TOTAL,
@@ -14,6 +16,14 @@ from updaterd.server.reports.contract import (
 )
 
 FAILED = ("rolled_back", "rejected", "failed")
+# A channel's, by how soon a person should look, and their names on the fleet's page.
+STATES = {
+    "halted": "Halted by themselves",
+    "wrong": "With a bad release",
+    "paused": "Paused",
+    "moving": "Moving",
+    "quiet": "Quiet",
+}
 PARTS = {
     TOTAL: "announced to over",
     "seen_s": "decided",
@@ -33,7 +43,8 @@ class ChannelRow:
         share: of the machines that run the newest release, percent.
         blamed: machines where the newest release was at fault.
         failed: machines where it did not succeed for another reason.
-        state: `wrong`, `moving` or `quiet`.
+        state: one of `STATES`.
+        step: which of its plan's steps it is at; "" without a plan that moves.
     """
 
     now: ChannelNow
@@ -41,6 +52,7 @@ class ChannelRow:
     blamed: int
     failed: int
     state: str
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,23 +78,39 @@ class Part:
     p99_s: float | None
 
 
-def row_of(now: ChannelNow) -> ChannelRow:
-    """Return a channel's line."""
+def row_of(now: ChannelNow, pointer: ChannelPointer | None = None) -> ChannelRow:
+    """Return a channel's line.
+
+    Args:
+        now: what machines told.
+        pointer: what is offered; None: not to be seen here.
+    """
     ends = [(code, n) for (outcome, code), n in now.codes.items() if outcome in FAILED]
     blamed = sum(n for code, n in ends if fault_of(code) == "release")
-    if blamed:
-        state = "wrong"
-    elif now.recent and now.running < now.machines:
-        state = "moving"
-    else:
-        state = "quiet"
+    plan = pointer.plan if pointer is not None else None
     return ChannelRow(
         now=now,
         share=share(now.running, now.machines),
         blamed=blamed,
         failed=sum(n for _, n in ends) - blamed,
-        state=state,
+        state=_state(now, pointer, is_blamed=blamed > 0),
+        step=(
+            f"step {plan.step + 1} of {len(plan.steps)}"
+            if plan is not None and plan.state == RUNNING
+            else ""
+        ),
     )
+
+
+def _state(now: ChannelNow, pointer: ChannelPointer | None, *, is_blamed: bool) -> str:
+    """Return one of `STATES`: what was signed goes before what was counted."""
+    if pointer is not None and pointer.halted:
+        return "halted"
+    if is_blamed:
+        return "wrong"
+    if pointer is not None and pointer.paused:
+        return "paused"
+    return "moving" if now.recent and now.running < now.machines else "quiet"
 
 
 def share(part: int, whole: int) -> float:

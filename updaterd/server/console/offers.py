@@ -7,6 +7,7 @@ judge it themselves. What cannot be read is absent.
 
 import json
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from updaterd.core.manifest import parse
 from updaterd.errors import MalformedError
 
 _MOST_BYTES = 16 << 20
-_MOST_ROLES = 64
+_MOST_ROLES = 64  # of releases: the large ones
+_MOST_POINTERS = 512  # more than a page shows
 _MOST_MANIFESTS = 256
 _LONGEST = 500
 
@@ -95,15 +97,37 @@ class Offers:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._roles: OrderedDict[str, Signed] = OrderedDict()
+        self._pointers: OrderedDict[str, Pointer | None] = OrderedDict()
         self._builds: OrderedDict[str, Build | None] = OrderedDict()
 
     def pointer(self, product: str, channel: str) -> Pointer | None:
         """Return what a channel offers, as it was signed; None: not to be seen here."""
-        signed = self._role(layout.channel_role(product, channel))
-        if signed is None:
+        return self.pointers([(product, channel)])[0]
+
+    def pointers(self, channels: Sequence[tuple[str, str]]) -> list[Pointer | None]:
+        """Return what each of some channels offers, by one edition of the repository.
+
+        Args:
+            channels: product and channel of each.
+        """
+        versions = self._versions() if channels else {}
+        return [self._pointer(*channel, versions) for channel in channels]
+
+    def _pointer(
+        self, product: str, channel: str, versions: Mapping[str, Any]
+    ) -> Pointer | None:
+        name = _name(layout.channel_role(product, channel), versions)
+        if name is None:
             return None
-        custom = _member(signed.targets, layout.channel(product, channel), "custom")
-        return _pointer(custom, product, channel) if custom else None
+        if name not in self._pointers:
+            targets = self._read_role(name).targets
+            custom = _member(targets, layout.channel(product, channel), "custom")
+            self._pointers[name] = (
+                _pointer(custom, product, channel) if custom else None
+            )
+            while len(self._pointers) > _MOST_POINTERS:
+                self._pointers.popitem(last=False)
+        return self._pointers[name]
 
     def published(self, product: str, version: str) -> Published | None:
         """Return a release as it was published; None: not to be seen here."""
@@ -122,39 +146,38 @@ class Offers:
 
     def _role(self, role: str) -> Signed | None:
         """Return the present edition of a role."""
-        if self._folder is None or "/" in role:
+        name = _name(role, self._versions())
+        if name is None:
             return None
-        version = self._version(role)
-        if version is None:
-            return None
-        name = layout.role_file(role, version)
         if name not in self._roles:
-            document = self._json(f"{layout.METADATA}/{name}")
-            targets = _member(document, "signed", "targets")
-            keys = document.get("signatures")
-            self._roles[name] = Signed(
-                targets=targets,
-                keys=tuple(
-                    str(key.get("keyid", ""))
-                    for key in (keys if isinstance(keys, list) else [])
-                    if isinstance(key, dict)
-                ),
-                expires=str(_member(document, "signed").get("expires", "")),
-            )
+            self._roles[name] = self._read_role(name)
             while len(self._roles) > _MOST_ROLES:
                 self._roles.popitem(last=False)
         return self._roles[name]
 
-    def _version(self, role: str) -> int | None:
+    def _read_role(self, name: str) -> Signed:
+        document = self._json(f"{layout.METADATA}/{name}")
+        keys = document.get("signatures")
+        return Signed(
+            targets=_member(document, "signed", "targets"),
+            keys=tuple(
+                str(key.get("keyid", ""))
+                for key in (keys if isinstance(keys, list) else [])
+                if isinstance(key, dict)
+            ),
+            expires=str(_member(document, "signed").get("expires", "")),
+        )
+
+    def _versions(self) -> Mapping[str, Any]:
+        """Return the present edition of each role, by its file's name."""
+        if self._folder is None:
+            return {}
         stamp = self._json(f"{layout.METADATA}/{layout.TIMESTAMP}")
         newest = _member(stamp, "signed", "meta", layout.SNAPSHOT).get("version")
         if not isinstance(newest, int):
-            return None
+            return {}
         name = layout.role_file(layout.stem(layout.SNAPSHOT), newest)
-        snapshot = self._json(f"{layout.METADATA}/{name}")
-        meta = _member(snapshot, "signed", "meta", layout.role_file(role))
-        version = meta.get("version")
-        return version if isinstance(version, int) else None
+        return _member(self._json(f"{layout.METADATA}/{name}"), "signed", "meta")
 
     def _build(self, path: str, target: object) -> Build | None:
         digest = _member(target, "hashes").get("sha256")
@@ -198,6 +221,14 @@ class Offers:
         assert self._folder is not None
         with (self._folder / path).open("rb") as file:
             return file.read(_MOST_BYTES)
+
+
+def _name(role: str, versions: Mapping[str, Any]) -> str | None:
+    """Return the file of a role's edition; None: there is none."""
+    if "/" in role:
+        return None
+    version = _member(versions, layout.role_file(role)).get("version")
+    return layout.role_file(role, version) if isinstance(version, int) else None
 
 
 def _pointer(custom: dict[str, Any], product: str, channel: str) -> Pointer:

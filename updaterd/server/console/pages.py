@@ -138,18 +138,28 @@ class Console:
     async def _fleet(self, request: Request) -> Response:
         word = request.query_params.get("product", "").strip()[:64]
         since_ms = self._now_ms() - _RECENT_MS
-        channels = await self._ingest.read(
-            lambda store: store.overview(since_ms=since_ms, limit=_MOST_CHANNELS)
-        )
-        rows = [figures.row_of(now) for now in channels if word in now.product]
-        order = ("wrong", "moving", "quiet")
+
+        def read(store: ReportStore) -> tuple[int, list[figures.ChannelRow], int]:
+            channels = store.overview(since_ms=since_ms, limit=_MOST_CHANNELS)
+            shown = [now for now in channels if word in now.product]
+            offers = self._offers.pointers([
+                (now.product, now.channel) for now in shown
+            ])
+            rows = [
+                figures.row_of(now, offer.whole if offer is not None else None)
+                for now, offer in zip(shown, offers, strict=True)
+            ]
+            return len(channels), rows, sum(now.machines for now in channels)
+
+        several, rows, machines = await self._ingest.read(read)
+        order = list(figures.STATES)
         rows.sort(
             key=lambda row: (order.index(row.state), row.now.product, row.now.channel)
         )
         return page(
             "fleet.html", is_in=True, rows=rows, word=word,
-            streams=self._streams(), is_cut=len(channels) >= _MOST_CHANNELS,
-            machines=sum(now.machines for now in channels), order=order,
+            streams=self._streams(), is_cut=several >= _MOST_CHANNELS,
+            machines=machines, states=figures.STATES,
         )  # fmt: skip
 
     async def _channel(self, request: Request) -> Response:

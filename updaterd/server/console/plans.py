@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from updaterd.core import pace
 from updaterd.core.channel import ChannelPointer
-from updaterd.core.evidence import Ends, ends_of, gathered
+from updaterd.core.evidence import Ends, beneath, ends_of, gathered
 from updaterd.core.plan import HALTED, RUNNING, Plan, reach_of
 from updaterd.core.watching import Evidence, Verdict, judge
 from updaterd.server.console.figures import fault_of
@@ -82,11 +82,11 @@ def guarded(
     permille = top.rollout.permille
     if top.pace is not None:
         permille = min(permille, pace.reached(top.pace, now))
-    beneath = pointer.releases[1].version if len(pointer.releases) > 1 else ""
+    base = beneath(pointer)
     evidence = gathered(
         _ends(find(top.version)),
-        _ends(find(beneath)) if beneath else Ends(),
-        base_version=beneath,
+        _ends(find(base)) if base else Ends(),
+        base_version=base,
         machines=machines,
         permille=permille,
     )
