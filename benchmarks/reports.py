@@ -3,6 +3,7 @@
 
     python benchmarks/reports.py                    SQLite and PostgreSQL, 20,000 each
     python benchmarks/reports.py --reports 100000   more of them
+    python benchmarks/reports.py --fleet 100000     beside so many machines of before
     python benchmarks/reports.py --kills 20         the server is killed so often
 
 A real server process, real connections, requests of 8 reports as a machine sends
@@ -26,8 +27,11 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from fakes.postgres import PostgresProcess  # noqa: E402 # after the path is set
-from fakes.reports import body, report  # noqa: E402 # after the path is set
+from fakes.reports import body, received, report  # noqa: E402 # after the path is set
 from fakes.serving import FeedProcess, request  # noqa: E402 # after the path is set
+
+from updaterd.server.reports.contract import Keeping  # noqa: E402 # as above
+from updaterd.server.reports.registry import open_store  # noqa: E402 # as above
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 BATCH, CONNECTIONS = 8, 16
@@ -130,7 +134,33 @@ def releases(server):
     return json.loads(answer.body)["releases"]
 
 
-async def measure(kind, count, kills, only, folder):
+def fill(url, state, machines):
+    """Keep a report of each of so many machines of another product."""
+    store = open_store(url, state=state, keeping=Keeping())
+    for at in range(0, machines, 2000):
+        store.add(received(*(
+            report(n, product="other") for n in range(at, min(at + 2000, machines))
+        )))  # fmt: skip
+    store.close()
+
+
+def bytes_of(state, database):
+    """Return how many bytes the store has on its disk."""
+    if database is None:
+        return sum(path.stat().st_size for path in state.glob("reports.db*"))
+    import psycopg
+
+    with psycopg.connect(database.url) as db:
+        (size,) = db.execute(
+            "SELECT sum(pg_total_relation_size(oid)) FROM pg_class "
+            "WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        ).fetchone()
+    return size
+
+
+async def measure(kind, folder, options):
+    count = options.reports // BATCH * BATCH
+    kills, only, fleet = options.kills, options.only, options.fleet
     arguments = ["--reports", "open", "--reports-rate", "1000000"]
     arguments += ["--only", "reports"] if only else []
     database = None
@@ -140,6 +170,8 @@ async def measure(kind, count, kills, only, folder):
         database = PostgresProcess(place).init().start()
         arguments += ["--reports-store", database.url]
     state = folder / "state"
+    state.mkdir(mode=0o700)
+    fill(database.url if database else "", state, fleet)
     bodies = requests_of(count)
     server = FeedProcess(state, *arguments).start()
     address = [server.url]
@@ -170,18 +202,9 @@ async def measure(kind, count, kills, only, folder):
     rows = await asyncio.to_thread(releases, server)
     counted = sum(sum(row["reports"].values()) for row in rows)
     machines = sum(row["running"] for row in rows)
-    if database is None:
-        server.stop()
-        size = sum(p.stat().st_size for p in state.glob("reports.db*"))
-    else:
-        import psycopg
-
-        with psycopg.connect(database.url) as db:
-            (size,) = db.execute(
-                "SELECT sum(pg_total_relation_size(oid)) FROM pg_class "
-                "WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
-            ).fetchone()
-        server.stop()
+    server.stop()
+    size = bytes_of(state, database)
+    if database is not None:
         database.stop()
     waits = sorted(feeder.waits)
     print(
@@ -189,7 +212,7 @@ async def measure(kind, count, kills, only, folder):
         f" {1e6 * spent / count:>8.0f} {1e6 * spent_db / count:>8.0f}"
         f" {1000 * waits[len(waits) // 2]:>7.1f}"
         f" {1000 * waits[int(0.99 * len(waits))]:>7.1f}"
-        f" {float(size) / count:>7.0f} {kills:>5} {feeder.again:>6}"
+        f" {float(size) / (count + fleet):>7.0f} {kills:>5} {feeder.again:>6}"
         f" {count - min(counted, machines):>5} {max(counted, machines) - count:>6}",
         flush=True,
     )
@@ -199,11 +222,11 @@ async def measure(kind, count, kills, only, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reports", type=int, default=20_000)
+    parser.add_argument("--fleet", type=int, default=0, help="machines before")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--store", choices=("sqlite", "postgres"), action="append")
     parser.add_argument("--only", action="store_true", help="in a process of its own")
     arguments = parser.parse_args()
-    count = arguments.reports // BATCH * BATCH
     print(
         f"{'store':<9} {'server':<6} {'reports':>8} {'a second':>8} {'CPU us':>8}"
         f" {'db us':>8} {'p50 ms':>7} {'p99 ms':>7} {'bytes':>7} {'kills':>5}"
@@ -213,7 +236,7 @@ def main():
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             folder.chmod(0o755)
-            asyncio.run(measure(kind, count, arguments.kills, arguments.only, folder))
+            asyncio.run(measure(kind, folder, arguments))
 
 
 if __name__ == "__main__":

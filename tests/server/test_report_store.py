@@ -20,7 +20,7 @@ from updaterd.server.reports.contract import (
     bucket_of,
 )
 from updaterd.server.reports.registry import open_store
-from updaterd.server.reports.sqlite import SqliteReports
+from updaterd.server.reports.sqlite import SqliteReports, picking
 from updaterd.server.reports.tables import VERDICT_COLUMNS
 
 DAY_MS = 86_400_000
@@ -501,6 +501,48 @@ def test_rollouts_are_counted_by_hour_and_release(store):
     ]  # fmt: skip
     late = store.rollouts("acme", "stable", since_ms=hour + DAY_MS, seq=0, **step)
     assert late == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "keys"),
+    [
+        ("report", ("id",)),
+        ("machine", ("product", "machine")),
+        ("verdict", ("machine", "place")),
+    ],
+)
+def test_report_costs_the_same_in_a_fleet_of_any_size(tmp_path, table, keys):
+    """Nothing is gone through from its beginning to its end for a report."""
+    store = open_store("", state=tmp_path, keeping=Keeping())
+    query = picking(table, "", keys, 3)
+    plan = store.rows(f"EXPLAIN QUERY PLAN {query}", (b"x",) * 3 * len(keys))
+    steps = [row[-1] for row in plan]
+    assert any(step.startswith(f"SEARCH {table} ") for step in steps)
+    assert not any(step.startswith(f"SCAN {table}") for step in steps), steps
+
+
+def test_store_of_the_second_layout_is_taken_along(open_one):
+    """There the verdicts lay by release; now the machine's are together."""
+    store = open_one()
+    store.add(received(report(1), report(2, outcome="rolled_back")))
+    store.run("DROP INDEX verdict_failed")
+    store.run("ALTER TABLE verdict RENAME TO new")
+    store.run("CREATE TABLE verdict AS SELECT * FROM new")
+    store.run("DROP TABLE new")
+    store.run("CREATE INDEX verdict_failed ON verdict (place)")
+    if isinstance(store, SqliteReports):
+        store.run("PRAGMA user_version = 2")
+    else:
+        store.run("UPDATE reports_layout SET layout = 2")
+    store.close()
+
+    later = open_one()
+    ((now,), (then,)) = (later.machine(f"{n:032x}") for n in (1, 2))
+    assert [end.outcome for end in (*now.endings, *then.endings)] == [
+        "installed", "rolled_back",
+    ]  # fmt: skip
+    later.add(received(report(3), report(2)))
+    assert release(later).outcomes == {"installed": 3}
 
 
 def test_store_of_the_first_layout_is_taken_along(open_one):

@@ -25,6 +25,10 @@ MAX_DEPTH = 32
 # A string, or what comes with a further value; possessive, so nothing is read twice.
 _VALUE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{,]', re.DOTALL)
 
+# A bracket, or a string, also one that nothing ends; possessive, too.
+_MARK = re.compile(r'[\[{\]}]|"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_OPENING = frozenset("[{")
+
 T = TypeVar("T")
 
 
@@ -71,22 +75,13 @@ def _count_depth(text: str, where: str) -> None:
         MalformedError: it nests too deep.
     """
     depth = 0
-    in_string = escaped = False
-    for character in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                in_string = False
-        elif character == '"':
-            in_string = True
-        elif character in "[{":
+    for match in _MARK.finditer(text):
+        mark = match[0]
+        if mark in _OPENING:
             depth += 1
             if depth > MAX_DEPTH:
                 raise MalformedError(f"{where} nests deeper than {MAX_DEPTH} levels")
-        elif character in "]}":
+        elif mark[0] != '"':
             depth -= 1
 
 

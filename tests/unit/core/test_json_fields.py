@@ -98,3 +98,34 @@ def test_lists_are_bounded_and_hold_objects():
     for name, most in (("many", 2), ("mixed", 9), ("none", 9), ("absent", 9)):
         with pytest.raises(MalformedError):
             fields.objects(name, lambda item: item, most=most)
+
+
+def depth_of(text):
+    """Return the deepest nesting outside of strings, character by character."""
+    depth = deepest = 0
+    inside = escaped = False
+    for character in text:
+        if inside:
+            inside = escaped or character != '"'
+            escaped = not escaped and character == "\\"
+        elif character == '"':
+            inside = True
+        elif character in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "]}":
+            depth -= 1
+    return deepest
+
+
+@given(st.text('"\\[]{}a,\n'))
+def test_depth_is_that_of_brackets_outside_of_strings(text):
+    """Whatever is open, escaped or wrong in between."""
+    for lead in (27, 30, 32):
+        whole = "[" * lead + text
+        refused = False
+        try:
+            json_fields.check_depth(whole, "test")
+        except MalformedError:
+            refused = True
+        assert refused == (depth_of(whole) > json_fields.MAX_DEPTH)

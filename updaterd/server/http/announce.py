@@ -112,7 +112,7 @@ class Announcements:
             await whole(
                 dict(request.scope["headers"]),
                 request.receive,
-                what="the announcement",
+                subject="the announcement",
                 most=MAX_BODY,
             )
         )

@@ -17,14 +17,14 @@ class GoneError(Exception):
 
 
 async def whole(
-    headers: Mapping[bytes, bytes], receive: Receive, *, what: str, most: int
+    headers: Mapping[bytes, bytes], receive: Receive, *, subject: str, most: int
 ) -> bytes:
     """Return a body.
 
     Args:
         headers: of the request, names in lower case.
         receive: gives its parts.
-        what: it is, for whoever sent it.
+        subject: what it is, for whoever sent it.
         most: bytes that it may have.
 
     Raises:
@@ -34,7 +34,7 @@ async def whole(
         GoneError: it was cut.
     """
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise MalformedError(f"{what} is taken without an encoding")
+        raise MalformedError(f"{subject} is taken without an encoding")
     body = bytearray()
     async with asyncio.timeout(DEADLINE_S):
         while True:
@@ -44,7 +44,7 @@ async def whole(
             body += message.get("body", b"")
             if len(body) > most:
                 raise MalformedError(
-                    f"{what} is larger than {most} bytes", code="too_large"
+                    f"{subject} is larger than {most} bytes", code="too_large"
                 )
             if not message.get("more_body", False):
                 return bytes(body)

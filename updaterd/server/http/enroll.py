@@ -82,7 +82,10 @@ class Enroll:
         try:
             claim = parse_asked(
                 await whole(
-                    dict(scope["headers"]), receive, what="the request", most=MAX_BODY
+                    dict(scope["headers"]),
+                    receive,
+                    subject="the request",
+                    most=MAX_BODY,
                 )
             )
             # the disk is waited for in another thread

@@ -90,7 +90,7 @@ class Reports:
             if refusal := self._refuse(scope, token):
                 return refusal
             with self._ingest.room(_announced(headers)):
-                body = await whole(headers, receive, what="the body", most=MAX_BODY)
+                body = await whole(headers, receive, subject="the body", most=MAX_BODY)
             may = _anything if self._options.take == "open" else _covered(token)
             ages = headers.get(b"reports-age", b"").decode("latin-1")
             await self._ingest.take(body, ages, may)

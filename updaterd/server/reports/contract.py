@@ -8,6 +8,7 @@ are of machines where they can be, so that one that floods is one machine.
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Protocol
 
 from updaterd.core.report import PARTS, Report
@@ -21,6 +22,7 @@ TOTAL = "total_s"
 """From the announcement to the end, by the server's clock and the report's age."""
 
 CLOCK = (TOTAL, *PARTS)
+_parts = attrgetter(*PARTS)
 _EARLY_S = 5.0  # clocks of servers differ a little
 _LONGEST_S = 90 * 86400.0
 
@@ -81,11 +83,9 @@ class Received:
             return None
         return max(0.0, seconds)
 
-    def clock(self) -> Mapping[str, float]:
-        """Return the parts that are known, by name."""
-        values = {TOTAL: self.total_s}
-        values |= {part: getattr(self.report, part) for part in PARTS}
-        return {part: value for part, value in values.items() if value is not None}
+    def clock(self) -> tuple[float | None, ...]:
+        """Return seconds of each part in `CLOCK`; None where nobody knows."""
+        return (self.total_s, *_parts(self.report))
 
 
 def bucket_of(seconds: float) -> int:

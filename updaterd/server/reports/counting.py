@@ -7,25 +7,31 @@ same with a thousand machines and with a million.
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from updaterd.server.reports.contract import (
-    CLOCK,
-    Received,
-    bucket_of,
-)
+from updaterd.server.reports.contract import Received, bucket_of
 from updaterd.server.reports.readings import Readings
 from updaterd.server.reports.tables import VERDICT_COLUMNS, Row
 
 HOUR_MS = 3_600_000
 _SWEEP_MS = 86_400_000
 _MOST_BYTES = 1 << 40  # of one update, as far as anybody believes it
+_MOST_LOST = 1 << 20
 _MOST = 1 << 50
 """Where a count stays: what is above it was made up, and must not overflow a sum."""
 
 
-_REPLACE_VERDICT = "ON CONFLICT (place, machine) DO UPDATE SET " + ", ".join(
+_REPLACE_VERDICT = "ON CONFLICT (machine, place) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}" for name in VERDICT_COLUMNS[2:]
 )
+
+
+class _Verdict(NamedTuple):
+    """How it ended: what follows the key in its row, and what makes the latency."""
+
+    row: Row
+    trigger: str
+    clock: tuple[float | None, ...]
 
 
 class CountingStore(Readings):
@@ -55,31 +61,30 @@ class CountingStore(Readings):
         rows: list[Row] = []
         tally: dict[Row, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         machines: dict[tuple[str, bytes], Row] = {}
-        verdicts: dict[tuple[int, bytes], tuple[int, Received]] = {}
+        verdicts: dict[tuple[bytes, int], _Verdict] = {}
         for ident, came in fresh:
-            report = came.report
+            report, at_ms = came.report, came.at_ms
             machine = bytes.fromhex(report.machine)
             place, manner, origin = self._number(came)
-            total, ended = came.total_s, report.ended_s
+            clock = came.clock()
+            times = tuple(None if s is None else int(s * 1000) for s in clock)
             rows.append((
-                *(ident, came.at_ms, machine, place, manner, origin, report.from_seq),
-                None if total is None else int(total * 1000),
-                None if ended is None else int(ended * 1000),
+                *(ident, at_ms, machine, place, manner, origin, report.from_seq),
+                *(times[0], times[-1]),
             ))
-            cell = tally[place, came.at_ms // HOUR_MS * HOUR_MS, manner]
-            for at, value in enumerate((
-                1,
-                min(report.bytes_fetched, _MOST_BYTES),
-                min(report.bytes_full, _MOST_BYTES),
-                min(report.lost, 1 << 20),
-            )):
-                cell[at] += value
+            cell = tally[place, at_ms // HOUR_MS * HOUR_MS, manner]
+            cell[0] += 1
+            cell[1] += min(report.bytes_fetched, _MOST_BYTES)
+            cell[2] += min(report.bytes_full, _MOST_BYTES)
+            cell[3] += min(report.lost, _MOST_LOST)
             if report.outcome == "delta_refused":
                 continue  # not an end: the update went on
             runs = self._runs(came, place)
-            machines[report.product, machine] = (runs, origin, came.at_ms)
+            machines[report.product, machine] = (runs, origin, at_ms)
             if report.outcome != "current":
-                verdicts[place, machine] = (manner, came)
+                failed = int(report.outcome != "installed")
+                row = (manner, at_ms, failed, *times)
+                verdicts[machine, place] = _Verdict(row, report.trigger, clock)
         self.put(
             "report",
             ("id", "at_ms", "machine", "place", "manner", "origin", "from_seq",
@@ -139,35 +144,29 @@ class CountingStore(Readings):
         self._add_up("adoption", ("place", "origin"), adoption)
         self._add_up("population", ("product", "channel"), population)
 
-    def _count_verdicts(
-        self, verdicts: dict[tuple[int, bytes], tuple[int, Received]]
-    ) -> None:
+    def _count_verdicts(self, verdicts: dict[tuple[bytes, int], "_Verdict"]) -> None:
         """Note how it ended, count it there, and how long it took the first time."""
         outcome: Counter[Row] = Counter()
         latency: Counter[Row] = Counter()
         before = {
-            (row[0], bytes(row[1])): row[2]
+            (bytes(row[0]), row[1]): row[2]
             for row in self.pick(
-                "verdict", "manner", ("place", "machine"), list(verdicts)
+                "verdict", "manner", ("machine", "place"), list(verdicts)
             )
         }
-        for key, (manner, came) in verdicts.items():
-            outcome[key[0], manner] += 1
+        for key, ((manner, _, failed, *_), trigger, clock) in verdicts.items():
+            place = key[1]
+            outcome[place, manner] += 1
             if key in before:
-                outcome[key[0], before[key]] -= 1
-            elif came.report.outcome == "installed":
-                for part, seconds in came.clock().items():
-                    latency[
-                        key[0], came.report.trigger, CLOCK.index(part),
-                        bucket_of(seconds),
-                    ] += 1  # fmt: skip
+                outcome[place, before[key]] -= 1
+            elif not failed:
+                for part, seconds in enumerate(clock):
+                    if seconds is not None:
+                        latency[place, trigger, part, bucket_of(seconds)] += 1
         self.put(
             "verdict",
             VERDICT_COLUMNS,
-            [
-                (*key, manner, *_verdict(came))
-                for key, (manner, came) in sorted(verdicts.items())
-            ],
+            [(*key, *verdict.row) for key, verdict in sorted(verdicts.items())],
             _REPLACE_VERDICT,
         )
         self._add_up("outcome", ("place", "manner"), outcome)
@@ -230,14 +229,20 @@ class CountingStore(Readings):
         """
         for table in ("adoption", "population", "outcome"):
             self.run(f"DELETE FROM {table} WHERE n = 0")  # noqa: S608 - our own names
-        places = ["tally", "adoption", "verdict"]  # adoption has the machines
+        places = ["tally", "adoption"]  # which has the machines
         if self._keeping.reports_s > self._keeping.hours_s:
             places.append("report")  # else each has its hour
         unused = " AND ".join(
             f"NOT EXISTS (SELECT 1 FROM {table} WHERE {table}.place = place.id)"  # noqa: S608 - our own names
             for table in places
         )
-        self.run(f"DELETE FROM place WHERE {unused}")  # noqa: S608 - our own names
+        # verdicts lie by machine: gone through once, not once for each place
+        present = "SELECT DISTINCT place FROM verdict"
+        self.run(
+            "DELETE FROM place WHERE id IN (SELECT place.id FROM place "  # noqa: S608 - our own names
+            f"LEFT JOIN ({present}) AS present ON present.place = place.id "
+            f"WHERE present.place IS NULL) AND {unused}"
+        )
         for name, tables in (
             ("manner", ("report", "verdict", "tally")),
             ("origin", ("report", "adoption")),
@@ -281,14 +286,3 @@ def _added_up(table: str) -> str:
         for name in ("bytes_fetched", "bytes_full", "lost")
     )
     return ", ".join((f"n = {table}.n + excluded.n", *bounded))
-
-
-def _verdict(came: Received) -> Row:
-    """Return when it came, whether it failed, and each part in milliseconds."""
-    clock = came.clock()
-    parts = (clock.get(part) for part in CLOCK)
-    return (
-        came.at_ms,
-        int(came.report.outcome != "installed"),
-        *(None if seconds is None else int(seconds * 1000) for seconds in parts),
-    )

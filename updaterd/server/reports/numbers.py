@@ -4,8 +4,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Any
 
+from updaterd.core.report import Report
 from updaterd.server.reports.contract import (
     Keeping,
     Received,
@@ -14,6 +16,11 @@ from updaterd.server.reports.tables import Manner, Origin, Place, Row
 
 OTHER = "other"
 _MOST_NUMBERS = 200_000
+_MOST_ALIKE = 20_000
+_names = attrgetter(
+    *("product", "channel", "platform", "version", "seq"),
+    *("outcome", "code", "trigger", "path", "tags", "updater"),
+)
 
 
 class NumberedNames(ABC):
@@ -25,6 +32,7 @@ class NumberedNames(ABC):
 
     def __init__(self, keeping: Keeping) -> None:
         self._keeping = keeping
+        self._alike: dict[Row, tuple[int, int, int]] = {}
         self._numbers: dict[tuple[Any, ...], int] = {}
         self._channels: dict[int, Row] = {}
         self._sizes: dict[tuple[str, ...], int] = {}
@@ -68,6 +76,15 @@ class NumberedNames(ABC):
 
     def _number(self, came: Received) -> tuple[int, int, int]:
         report = came.report
+        names = _names(report)
+        known = self._alike.get(names)  # most reports of a rollout are alike
+        if known is None:
+            if len(self._alike) > _MOST_ALIKE:
+                self._alike.clear()
+            self._alike[names] = known = self._new_number(report)
+        return known
+
+    def _new_number(self, report: Report) -> tuple[int, int, int]:
         place = Place(
             report.product, report.channel, report.platform, report.version, report.seq
         )
@@ -170,6 +187,7 @@ class NumberedNames(ABC):
 
     def _forget(self) -> None:
         """Forget the numbers: a transaction that made some was undone."""
+        self._alike.clear()
         self._numbers.clear()
         self._channels.clear()
         self._sizes.clear()

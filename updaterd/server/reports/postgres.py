@@ -15,9 +15,10 @@ from updaterd.errors import BrokenError
 from updaterd.server.postgres_address import check_address
 from updaterd.server.reports.contract import Keeping, StoreDownError
 from updaterd.server.reports.counting import CountingStore
-from updaterd.server.reports.tables import LAYOUT, STEPS, TYPES, Row, tables
+from updaterd.server.reports.tables import LAYOUT, TYPES, Dialect, Row
 
 _LOCK = 0x75706474  # "updt": of writers, in this database
+_DIALECT = Dialect("INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "BYTEA", "")
 _PATIENCE_S = 10
 # By SET and not as `options`, which would take the place of those in the address. A
 # server that froze as it wrote must not keep the writers' lock.
@@ -115,8 +116,8 @@ class PostgresReports(CountingStore):
             return
         names, arrays = ", ".join(columns), _arrays(columns)
         query = f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) {clause}"  # noqa: S608 - our own names
-        lists = [list(column) for column in zip(*rows, strict=True)]
-        self._ask(lambda db: db.execute(query.encode(), lists))
+        arrays_of = _literals(columns, rows)
+        self._ask(lambda db: db.execute(query.encode(), arrays_of))
 
     def pick(
         self, table: str, columns: str, keys: Sequence[str], values: Sequence[Row]
@@ -130,8 +131,8 @@ class PostgresReports(CountingStore):
             f"SELECT {selected} FROM {table} "  # noqa: S608 - our own names
             f"JOIN unnest({_arrays(keys)}) AS k ({key}) USING ({key})"
         )
-        lists = [list(column) for column in zip(*values, strict=True)]
-        return self._ask(lambda db: db.execute(query.encode(), lists).fetchall())
+        arrays_of = _literals(keys, values)
+        return self._ask(lambda db: db.execute(query.encode(), arrays_of).fetchall())
 
     def close(self) -> None:
         """See `ReportStore.close`."""
@@ -140,7 +141,40 @@ class PostgresReports(CountingStore):
 
 
 def _arrays(columns: Sequence[str]) -> str:
-    return ", ".join(f"%s::{TYPES.get(column, 'bigint')}[]" for column in columns)
+    return ", ".join(f"%s::text::{_type(column)}[]" for column in columns)
+
+
+def _type(column: str) -> str:
+    return TYPES.get(column, "bigint")
+
+
+def _literals(columns: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Return each column as PostgreSQL writes an array: a tenth of psycopg's time."""
+    return [
+        f"{{{','.join(map(_WRITERS[_type(column)], values))}}}"
+        for column, values in zip(columns, zip(*rows, strict=True), strict=True)
+    ]
+
+
+def _number(value: int | None) -> str:
+    return "NULL" if value is None else str(value)
+
+
+def _bytes(value: bytes) -> str:
+    return f'"\\\\x{value.hex()}"'
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+_WRITERS: dict[str, Callable[[Any], str]] = {
+    "int": _number,
+    "bigint": _number,
+    "bytea": _bytes,
+    "text": _text,
+}
 
 
 def _make(connection: psycopg.Connection) -> None:
@@ -162,13 +196,12 @@ def _make(connection: psycopg.Connection) -> None:
         )
         row = connection.execute("SELECT layout FROM reports_layout").fetchone()
         if row is None:
-            serial = "INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
-            connection.execute(tables(serial, "BYTEA", "").encode())
+            for statement in _DIALECT.tables():
+                connection.execute(statement.encode())
             connection.execute("INSERT INTO reports_layout VALUES (%s)", (LAYOUT,))
         elif 0 < row[0] < LAYOUT:
-            for layout in range(row[0], LAYOUT):
-                for step in STEPS[layout]:
-                    connection.execute(step.encode())
+            for step in _DIALECT.steps(row[0]):
+                connection.execute(step.encode())
             connection.execute("UPDATE reports_layout SET layout = %s", (LAYOUT,))
         elif row[0] != LAYOUT:
             raise BrokenError(

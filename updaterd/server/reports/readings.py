@@ -147,13 +147,12 @@ class Readings(Totals):
         clock = ", ".join(f"{part.removesuffix('_s')}_ms" for part in CLOCK)
         rows = self.rows(
             "SELECT channel, version, seq, manner.outcome, code, started, path, at_ms, "  # noqa: S608 - our own names
-            f"{clock} FROM place JOIN verdict ON verdict.place = place.id "
-            "AND verdict.machine = ? JOIN manner ON manner.id = verdict.manner "
-            # by channel, too: so begins the index of places
-            "WHERE product = ? AND channel IN "
-            "(SELECT channel FROM population WHERE population.product = ?) "
+            # CROSS: SQLite begins with the machine's, which are few
+            f"{clock} FROM verdict CROSS JOIN place "
+            "JOIN manner ON manner.id = verdict.manner "
+            "WHERE verdict.machine = ? AND place.id = verdict.place AND product = ? "
             "ORDER BY at_ms DESC, seq DESC LIMIT ?",
-            (machine, product, product, _MOST_ENDINGS),
+            (machine, product, _MOST_ENDINGS),
         )
         return tuple(
             Ending(

@@ -14,8 +14,9 @@ from typing import Any
 from updaterd.errors import BrokenError
 from updaterd.server.reports.contract import Keeping, StoreDownError
 from updaterd.server.reports.counting import CountingStore
-from updaterd.server.reports.tables import LAYOUT, STEPS, Row, tables
+from updaterd.server.reports.tables import LAYOUT, Dialect, Row
 
+_DIALECT = Dialect("INTEGER PRIMARY KEY", "BLOB", " WITHOUT ROWID")
 _AT_ONCE = 400  # keys in one query; SQLite takes 32,766 values
 
 
@@ -53,13 +54,12 @@ class SqliteReports(CountingStore):
     def _make(self) -> None:
         (layout,) = self._db.execute("PRAGMA user_version").fetchone()
         if layout == 0:
-            statements = tables("INTEGER PRIMARY KEY", "BLOB", " WITHOUT ROWID")
             self._db.executescript(
-                f"BEGIN IMMEDIATE; {statements}; "
+                f"BEGIN IMMEDIATE; {'; '.join(_DIALECT.tables())}; "
                 f"PRAGMA user_version = {LAYOUT}; COMMIT;"
             )
         elif 0 < layout < LAYOUT:
-            steps = "; ".join(step for n in range(layout, LAYOUT) for step in STEPS[n])
+            steps = "; ".join(_DIALECT.steps(layout))
             self._db.executescript(
                 f"BEGIN IMMEDIATE; {steps}; PRAGMA user_version = {LAYOUT}; COMMIT;"
             )
@@ -127,19 +127,32 @@ class SqliteReports(CountingStore):
         self, table: str, columns: str, keys: Sequence[str], values: Sequence[Row]
     ) -> Iterable[Row]:
         """See `CountingStore.pick`."""
-        key = ", ".join(keys)
-        selected = f"{key}, {columns}" if columns else key
-        row = f"({', '.join('?' * len(keys))})"
         for at in range(0, len(values), _AT_ONCE):
             part = values[at : at + _AT_ONCE]
-            query = (
-                f"SELECT {selected} FROM {table} "  # noqa: S608 - our own names
-                f"WHERE ({key}) IN (VALUES {', '.join([row] * len(part))})"
-            )
             yield from self._db.execute(
-                query, [value for row_values in part for value in row_values]
+                picking(table, columns, keys, len(part)),
+                [value for row_values in part for value in row_values],
             )
 
     def close(self) -> None:
         """See `ReportStore.close`."""
         self._db.close()
+
+
+def picking(table: str, columns: str, keys: Sequence[str], count: int) -> str:
+    """Return the query for so many rows, each by its key; see `CountingStore.pick`.
+
+    CROSS JOIN, so that SQLite looks each key up. Of `(a, b) IN (VALUES ...)` it makes a
+    list, and goes through the whole table: each commit would cost as much as the fleet
+    is large.
+    """
+    selected = ", ".join(f"{table}.{name}" for name in keys)
+    selected += f", {columns}" if columns else ""
+    row = f"({', '.join('?' * len(keys))})"
+    match = " AND ".join(
+        f"{table}.{name} = wanted.column{n}" for n, name in enumerate(keys, 1)
+    )
+    return (
+        f"SELECT {selected} FROM (VALUES {', '.join([row] * count)}) AS wanted "  # noqa: S608 - our own names
+        f"CROSS JOIN {table} ON {match}"
+    )

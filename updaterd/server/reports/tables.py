@@ -12,11 +12,12 @@ of a hundred bytes.
                 each machine and release
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from updaterd.server.reports.contract import CLOCK
 
-LAYOUT = 2
+LAYOUT = 3
 
 Row = tuple[Any, ...]
 
@@ -43,12 +44,6 @@ CREATE TABLE machine (
     product TEXT NOT NULL, machine {bytes} NOT NULL, place INTEGER NOT NULL,
     origin INTEGER NOT NULL, at_ms BIGINT NOT NULL, PRIMARY KEY (product, machine)
 ){rowid};
-CREATE TABLE verdict (
-    place INTEGER NOT NULL, machine {bytes} NOT NULL, manner INTEGER NOT NULL,
-    at_ms BIGINT NOT NULL, failed INTEGER NOT NULL DEFAULT 0, {clock},
-    PRIMARY KEY (place, machine)
-){rowid};
-CREATE INDEX verdict_failed ON verdict (place, manner, at_ms) WHERE failed = 1;
 CREATE TABLE population (
     product TEXT NOT NULL, channel TEXT NOT NULL, n BIGINT NOT NULL,
     PRIMARY KEY (product, channel)
@@ -66,7 +61,6 @@ CREATE TABLE tally (
     n BIGINT NOT NULL, bytes_fetched BIGINT NOT NULL, bytes_full BIGINT NOT NULL,
     lost BIGINT NOT NULL, PRIMARY KEY (place, hour, manner)
 );
-{total};
 CREATE TABLE latency (
     place INTEGER NOT NULL, started TEXT NOT NULL, part INTEGER NOT NULL,
     bucket INTEGER NOT NULL, n BIGINT NOT NULL,
@@ -75,7 +69,7 @@ CREATE TABLE latency (
 """
 
 _CLOCK_COLUMNS = tuple(f"{part.removesuffix('_s')}_ms" for part in CLOCK)
-VERDICT_COLUMNS = ("place", "machine", "manner", "at_ms", "failed", *_CLOCK_COLUMNS)
+VERDICT_COLUMNS = ("machine", "place", "manner", "at_ms", "failed", *_CLOCK_COLUMNS)
 
 _TOTAL = """CREATE TABLE total (
     place INTEGER NOT NULL, manner INTEGER NOT NULL, n BIGINT NOT NULL,
@@ -86,7 +80,13 @@ _FAILED_INDEX = (
     "CREATE INDEX verdict_failed ON verdict (place, manner, at_ms) WHERE failed = 1"
 )
 
-STEPS = {
+# By machine first: its page is one look, and a report finds its row as fast.
+_VERDICT = """CREATE TABLE verdict (
+    machine {bytes} NOT NULL, place INTEGER NOT NULL, manner INTEGER NOT NULL,
+    at_ms BIGINT NOT NULL, failed INTEGER NOT NULL DEFAULT 0, {clock},
+    PRIMARY KEY (machine, place)
+){rowid}"""
+_STEPS = {
     1: (
         "ALTER TABLE verdict ADD COLUMN failed INTEGER NOT NULL DEFAULT 0",
         *(f"ALTER TABLE verdict ADD COLUMN {name} BIGINT" for name in _CLOCK_COLUMNS),
@@ -101,23 +101,49 @@ STEPS = {
             "sum(bytes_full), sum(lost), min(hour), max(hour) FROM tally "
             "GROUP BY place, manner"
         ),
-    )
+    ),
+    2: (
+        "DROP INDEX verdict_failed",
+        "ALTER TABLE verdict RENAME TO verdict_2",
+        _VERDICT,
+        (
+            f"INSERT INTO verdict ({', '.join(VERDICT_COLUMNS)}) "  # noqa: S608 - our own names
+            f"SELECT {', '.join(VERDICT_COLUMNS)} FROM verdict_2 "
+            "ORDER BY machine, place"
+        ),
+        "DROP TABLE verdict_2",
+        _FAILED_INDEX,
+    ),
 }
-"""From a layout to the next one."""
 
 
-def tables(serial: str, blob: str, rowid: str) -> str:
-    """Return what makes the tables of a new store.
+class Dialect(NamedTuple):
+    """What a kind of database calls things.
 
-    Args:
+    Attributes:
         serial: type of a number that is given out.
         blob: type of some bytes.
         rowid: what follows a table whose rows lie in the order of their key.
     """
-    clock = ", ".join(f"{name} BIGINT" for name in _CLOCK_COLUMNS)
-    return _TABLES.format(
-        serial=serial, bytes=blob, rowid=rowid, clock=clock, total=_TOTAL
-    )
+
+    serial: str
+    blob: str
+    rowid: str
+
+    def _fill(self, sql: str) -> str:
+        clock = ", ".join(f"{name} BIGINT" for name in _CLOCK_COLUMNS)
+        return sql.format(
+            serial=self.serial, bytes=self.blob, rowid=self.rowid, clock=clock
+        )
+
+    def tables(self) -> Iterator[str]:
+        """Return what makes the tables of a new store, statement by statement."""
+        return map(self._fill, (*_TABLES.split(";"), _VERDICT, _FAILED_INDEX, _TOTAL))
+
+    def steps(self, layout: int) -> Iterator[str]:
+        """Return what makes the present layout of an older one."""
+        for number in range(layout, LAYOUT):
+            yield from map(self._fill, _STEPS[number])
 
 
 # Of the columns that are written: their types in PostgreSQL, for arrays of them.
