@@ -160,8 +160,8 @@ class Walk:
         said = self.machine.must(
             "sh",
             "-c",
-            f"cd / && find . -xdev \\( {prune} \\) -prune -o -not -type d -print; "
-            "find ./home -not -type d; "
+            f"cd / && find . -xdev \\( {prune} \\) -prune -o -not -type d -print "
+            "-o -printf '%p/\\n'; find ./home -not -type d; "
             "ls -d run/updaterd* run/systemd/*/acme* 2>/dev/null; true",
         )
         return {line.removeprefix("./") for line in said.splitlines()}
@@ -173,15 +173,20 @@ class Walk:
         return sorted(
             path
             for path in fresh
-            if not path.endswith((".pyc", "/sources.list.d/acme"))
+            if not path.endswith((".pyc", "/sources.list.d/acme", "/"))
         )
+
+    def lost(self):
+        """Return what was there before, also folders, and is not."""
+        return sorted(self.before - self.files())
 
     def settle(self):
         self.machine.run("systemctl", "daemon-reload")
 
     def forget(self):
-        """Make the machine as it was."""
+        """Make the machine as it was, also where something went wrong."""
         machine = self.machine
+        machine.run("dpkg", "--purge", "acme-setup", "updaterd")
         if self.is_person:
             machine.must("loginctl", "disable-linger", "person")
             machine.run("systemctl", "stop", f"user@{PERSON}")
@@ -370,6 +375,10 @@ class Walk:
                     "1" in self.run(*ask, "GetMethodCalls", "s", "CloseNotification")
                 )
             )
+
+    def keep_the_units(self):
+        """The owner has updaterd leave them alone; the kit still brought them."""
+        self.configure("[products.acme]\nunits = []")
 
     def wait_for_the_application(self):
         """Without a unit: it is activated when its last process has ended."""

@@ -58,8 +58,8 @@ def machine(request, debian, ops, tmp_path_factory):
 def test_one_command_from_nothing_and_away(machine, ops, form):
     """Installed, pushed to, removed: only the application's data is left."""
     walk = Walk(machine, ops, form)
-    walk.install()
     try:
+        walk.install()
         walk.push()
         if ALL:
             walk.postpone()
@@ -67,7 +67,10 @@ def test_one_command_from_nothing_and_away(machine, ops, form):
             walk.wait_on_a_metered_line()
             walk.tell_on_the_desktop()
             walk.wait_for_the_application()
-    finally:
+        elif form == "deb":
+            walk.keep_the_units()
         walk.remove()
-    assert walk.left() == walk.data
-    walk.forget()
+        assert walk.left() == walk.data
+        assert walk.lost() == []
+    finally:
+        walk.forget()

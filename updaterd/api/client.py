@@ -4,7 +4,7 @@
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ _SYSTEM = Path("/run")
 _SOCKET = "io.updaterd"
 PLACE = _SYSTEM / "updaterd" / _SOCKET
 """Of the system's first daemon."""
+
+Told = Callable[[str], frozenset[str]]
+"""Returns the products that root's configuration of a daemon names."""
 
 _OTHERS = frozenset({"updaterd-feed"})  # no daemon's
 _LONGEST = 1 << 20
@@ -45,21 +48,67 @@ class UnreachableError(TransientError):
         )
 
 
-def places(product: str = "") -> tuple[Path, ...]:
-    """Return where sockets may be: those of this user's daemons, then the system's.
+def places(
+    product: str = "", *, system: Path = _SYSTEM, told: Told | None = None
+) -> Iterator[Path]:
+    """Yield where sockets may be: those of this user's daemons, then the system's.
 
     Args:
-        product: what is asked about. A kit's daemon has its product's name and speaks
-            for it before any other: what another publisher's says of it is nothing.
+        product: what is asked about; only who may speak for it is named then. A kit's
+            daemon has its product's name and speaks for it before any other.
+        system: folder of the runtime directories of the system's daemons.
+        told: see `subjects`.
     """
     own = os.environ.get("XDG_RUNTIME_DIR", "")
-    sockets: dict[Path, None] = {}
-    for runtime in (*([Path(own)] if own.startswith("/") else []), _SYSTEM):
+    for runtime in (*([Path(own)] if own.startswith("/") else []), system):
         names = {path.name for path in runtime.glob("updaterd-*")} - _OTHERS
-        first = [f"updaterd-{product}"] if f"updaterd-{product}" in names else []
-        for name in (*first, "updaterd", *sorted(names)):
-            sockets[runtime / name / _SOCKET] = None
-    return tuple(sockets)
+        named = f"updaterd-{product}"
+        first = [named] if named in names else []
+        for name in dict.fromkeys((*first, "updaterd", *sorted(names))):
+            place = runtime / name / _SOCKET
+            heard = None  # what others' configurations say is not read for nothing
+            if product and name != named:
+                heard = subjects(place, system=system, told=told)
+            if heard is None or product in heard:
+                yield place
+
+
+def subjects(
+    place: Path, *, system: Path = _SYSTEM, told: Told | None = None
+) -> frozenset[str] | None:
+    """Return the products that the daemon at a socket may speak for; None: all.
+
+    The system's first daemon is its owner's, and a person's are his own. Any other is a
+    publisher's: it is heard of the product that it is named after, and of what root
+    wrote into its configuration, not of what it invents.
+
+    Args:
+        place: the socket.
+        system: see `places`.
+        told: returns what the configuration of a daemon of the system names, by the
+            name of its folders; None: as it is in /etc and /usr/lib.
+    """
+    folder = place.parent.name
+    if place.parent.parent != system or folder == PLACE.parent.name:
+        return None
+    _, _, name = folder.partition("-")
+    return (told or _configured)(folder) | {name}
+
+
+def _configured(folder: str) -> frozenset[str]:
+    """Return the products that the configuration of a daemon of the system's names."""
+    from updaterd.config import (  # noqa: PLC0415 - rarely asked
+        ConfigError,
+        fragments,
+        sources,
+    )
+
+    try:
+        files = sources(Path("/etc", folder, "updaterd.toml"))
+        products = fragments.merge(files).values.get("products")
+    except ConfigError:  # not for us to read
+        return frozenset()
+    return frozenset(products) if isinstance(products, dict) else frozenset()
 
 
 class Client:

@@ -68,6 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
     """
     file = config.chosen(None, daemon=arguments.name)
     settings = config.load(file)
+    if arguments.name not in settings.products:
+        raise config.ConfigError(
+            f"the configuration of the daemon {arguments.name} has no product "
+            f"{arguments.name}: {settings.directories.config}",
+            do="is the kit's own fragment hidden by one of the same name? "
+            "`updaterd config show --daemon NAME` says which files count",
+        )
     kit = _Kit(arguments.name, settings)
     if arguments.action == "up":
         return kit.up(enroll=arguments.enroll)
@@ -138,8 +145,10 @@ class _Kit:
         self._systemctl("disable", "--now", self._socket)
         self._systemctl("stop", f"updaterd-api@{self._name}.service")
         self._systemctl("disable", "--now", self._unit)
-        for unit in self._product.units:
+        for unit in self._product.units:  # `remove` stops them
             self._systemctl("disable", unit)
+        for unit in sorted(self._brought() - {*self._product.units}):
+            self._systemctl("disable", "--now", unit)
         if code := self._updaterd("remove", self._name, "--json", quiet=True):
             return code
         print(f"{self._name} is removed from {self._product.root}")
@@ -153,6 +162,24 @@ class _Kit:
         if purge:
             self._forget(self._where.state)
         return 0
+
+    def _brought(self) -> set[str]:
+        """Return the units that the kit named, whatever the owner made of that.
+
+        `up` enabled them; where the owner's `units` names others since, they would
+        stay enabled, and run on from a tree that is gone.
+        """
+        import tomllib
+
+        from updaterd.config.places import vendors
+
+        units: set[str] = set()
+        for folder in vendors(Path(self._where.config)):
+            for path in folder.glob("*.toml"):
+                with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+                    document = tomllib.loads(path.read_text("utf-8"))
+                    units |= {*document["products"][self._name]["units"]}
+        return units
 
     def _carried(self) -> Path | None:
         """Return where the kit has a release, if it carries one."""
@@ -199,8 +226,10 @@ class _Kit:
         for grant in grants([self._product], user=user, unit=self._unit):
             with contextlib.suppress(FileNotFoundError):
                 durable.remove(Path(grant.path))
-            with contextlib.suppress(OSError):
-                if grant.path.parent.name.endswith(".d"):
+            # Only what is this unit's: polkit follows its rules.d, and no other
+            # that is made later by that name.
+            if grant.path.parent.name == f"{self._unit}.d":
+                with contextlib.suppress(OSError):  # the owner wrote something there
                     os.rmdir(grant.path.parent)
         config_folder = Path(self._where.config).parent  # the unit made it
         for folder in (config_folder / "conf.d", config_folder):

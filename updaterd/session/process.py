@@ -19,6 +19,7 @@ from updaterd.api.client import (
     RefusedError,
     UnreachableError,
     places,
+    subjects,
 )
 from updaterd.session.desktop import Desktop
 from updaterd.session.notices import Notices, is_about
@@ -102,7 +103,10 @@ class Session:
             try:
                 listed = self._call(place, "List").get("products")
                 names = listed if isinstance(listed, list) else []
-                offers[place] = {name for name in names if isinstance(name, str)}
+                named = {name for name in names if isinstance(name, str)}
+                heard = None if self._socket else subjects(place)
+                # nobody takes threads for what he invents
+                offers[place] = named if heard is None else named & heard
             except (UnreachableError, RefusedError) as trouble:
                 troubles.append(trouble)
         if not offers:
