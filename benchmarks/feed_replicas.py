@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure three replicas over one Redis: what an announcement costs, and when it comes.
+"""Measure three replicas over one log: what an announcement costs, and when it comes.
 
-    python benchmarks/feed_replicas.py [--streams 6000] [--events 50] [--replicas 3]
+    python benchmarks/feed_replicas.py [--log redis] [--streams 6000] [--events 50]
 
-Replicas, Redis (with an append-only file, synced always) and one C reader for each
-replica, all on loopback and on the same cores: latency is that of a crowded machine.
+The log is Redis (with an append-only file, synced always) or NATS (JetStream; which
+syncs always if it is 2.10 or newer). Replicas, log and one C reader for each replica,
+all on loopback and on the same cores: latency is that of a crowded machine.
 Announcements go to the replicas in turn. CPU is the replicas' together for each
-delivered event, and Redis' own for each announcement.
+delivered event, and the log's own for each announcement. Of few streams, the replicas'
+CPU is mostly that of asking the log: it is told for each announcement, too.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from pathlib import Path
 from feed import Server, compile_c, read
 
 REDIS = os.environ.get("REDIS_SERVER", "redis-server")
+NATS = os.environ.get("NATS_SERVER", "nats-server")
 
 
 def free_port():
@@ -34,14 +37,38 @@ def free_port():
 
 def start_redis(folder):
     port = free_port()
+    words = [
+        *(shutil.which(REDIS), "--port", str(port), "--bind", "127.0.0.1"),
+        *("--dir", folder, "--save", "", "--appendonly", "yes"),
+        *("--appendfsync", "always"),
+    ]
+    return start_log(words, port), f"redis://127.0.0.1:{port}/0"
+
+
+def start_nats(folder):
+    port = free_port()
+    program = shutil.which(NATS)
+    version = subprocess.run(
+        [program, "--version"], check=True, capture_output=True, text=True
+    ).stdout
+    minor = int(version.rpartition("v2.")[2].partition(".")[0])
+    sync = ", sync_interval: always" if minor >= 10 else ""
+    config = Path(folder) / "nats.conf"
+    config.write_text(
+        f'listen: 127.0.0.1:{port}\njetstream {{ store_dir: "{folder}"{sync} }}\n'
+    )
+    return start_log([program, "-c", config], port), f"nats://127.0.0.1:{port}"
+
+
+LOGS = {"redis": start_redis, "nats": start_nats}
+
+
+def start_log(words, port):
     process = subprocess.Popen(
-        [
-            *(shutil.which(REDIS), "--port", str(port), "--bind", "127.0.0.1"),
-            *("--dir", folder, "--save", "", "--appendonly", "yes"),
-            *("--appendfsync", "always"),
-        ],
+        words,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     end = time.monotonic() + 10
     while time.monotonic() < end:
@@ -50,8 +77,8 @@ def start_redis(folder):
         except OSError:
             time.sleep(0.05)
         else:
-            return process, f"redis://127.0.0.1:{port}/0"
-    raise AssertionError("Redis does not answer")
+            return process
+    raise AssertionError("the log does not answer")
 
 
 def cpu_s(process):
@@ -78,7 +105,7 @@ def start_replicas(count, log_url, folder):
 
 
 def run(arguments, folder):
-    redis, log_url = start_redis(folder)
+    store, log_url = LOGS[arguments.log](folder)
     replicas = []
     try:
         replicas = start_replicas(arguments.replicas, log_url, folder)
@@ -86,7 +113,7 @@ def run(arguments, folder):
         readers = [read(server, share, arguments.events, folder) for server in replicas]
         publish = [server.publisher() for server in replicas]
         pause = max(0.05, arguments.streams * 25e-6)
-        cpu, redis_cpu = sum(server.cpu_s() for server in replicas), cpu_s(redis)
+        cpu, store_cpu = sum(server.cpu_s() for server in replicas), cpu_s(store)
         for number in range(1, arguments.events + 1):
             due = time.monotonic() + pause
             publish[number % len(publish)](number)
@@ -96,19 +123,20 @@ def run(arguments, folder):
             reader.wait(60)
             results.append(json.loads(reader.communicate()[0]))
         cpu = sum(server.cpu_s() for server in replicas) - cpu
-        redis_cpu = cpu_s(redis) - redis_cpu
+        store_cpu = cpu_s(store) - store_cpu
     finally:
         for server in replicas:
             server.stop()
-        redis.kill()
-        redis.wait()
+        store.kill()
+        store.wait()
     delivered = sum(r["delivered"] for r in results)
     wrong = sum(r["lost"] + r["doubled"] + r["disordered"] for r in results)
     print(
         f"{arguments.replicas} replicas, {share * arguments.replicas:,} streams, "
         f"{arguments.events} events: {delivered:,} deliveries\n"
-        f"replicas: {cpu / delivered * 1e6:.1f} us CPU for each\n"
-        f"Redis: {redis_cpu / arguments.events * 1e3:.2f} ms CPU for an announcement\n"
+        f"replicas: {cpu / delivered * 1e6:.1f} us CPU for each, "
+        f"{cpu / arguments.events * 1e3:.2f} ms for an announcement\n"
+        f"{arguments.log}: {store_cpu / arguments.events * 1e3:.2f} ms CPU for one\n"
         f"latency: p50 {max(r['p50_us'] for r in results) / 1000:.0f} ms, p99 "
         f"{max(r['p99_us'] for r in results) / 1000:.0f} ms (of the slowest replica)\n"
         f"lost, doubled, disordered: {wrong}"
@@ -120,6 +148,7 @@ def run(arguments, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--log", choices=LOGS, default="redis")
     parser.add_argument("--streams", type=int, default=6000)
     parser.add_argument("--events", type=int, default=50)
     parser.add_argument("--replicas", type=int, default=3)

@@ -7,6 +7,7 @@ import socket
 import time
 
 import pytest
+from fakes.nats import NatsProcess
 from fakes.postgres import PostgresProcess
 from fakes.serving import FeedProcess, RedisProcess
 from fakes.tools import need, need_valkey
@@ -34,6 +35,12 @@ def valkey_process(tmp_path_factory):
 @pytest.fixture(scope="session")
 def postgres_process(tmp_path_factory):
     with PostgresProcess(tmp_path_factory.mktemp("pg")) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def nats_process(tmp_path_factory):
+    with NatsProcess(tmp_path_factory.mktemp("nats")) as process:
         yield process
 
 
@@ -74,7 +81,7 @@ def ask_for(log, talks):
     return Whole(asked)
 
 
-@pytest.fixture(params=["sqlite", "asked", "redis", "valkey", "postgres"])
+@pytest.fixture(params=["sqlite", "asked", "redis", "valkey", "postgres", "nats"])
 async def open_log(request, tmp_path, clock):
     """Opens one log, as often as asked: `open_log(retention)`."""
     opened, talks = [], []

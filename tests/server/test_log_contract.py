@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every event log promises; both implementations are held to it."""
+"""What every event log promises; all implementations are held to it."""
 
 import asyncio
 
@@ -159,6 +159,25 @@ async def test_newest_of_a_quiet_topic_outlives_its_event(open_log):
     assert newest[Topic("quiet", "stable")] == read_id(quiet.id)[1]
 
 
+# Redis forgets keys by its own clock, which no test turns
+@pytest.mark.parametrize(
+    "open_log", ["sqlite", "asked", "postgres", "nats"], indirect=True
+)
+async def test_key_outlives_its_event_for_as_long_as_keys_are_kept(open_log, clock):
+    """A publisher who comes back on the next day announces nothing twice."""
+    log = open_log(Retention(count=1, key_s=1000))
+    first = await log.append(event(0), "k0")
+    for n in (1, 2):
+        await log.append(event(n), f"k{n}")
+    assert await log.trim() == 2
+    again = await log.append(event(0), "k0")
+    assert (again.id, again.fresh) == (first.id, False)
+    clock.ahead = 2000
+    await log.trim()
+    assert (await log.append(event(0), "k0")).fresh
+    assert len(await log.read((await log.bounds()).floor, 9)) == 2
+
+
 async def test_tail_yields_everything_once_in_order(open_log):
     """A tail gets what was there and what comes, from several writers."""
     log = open_log()
@@ -201,7 +220,9 @@ async def test_data_is_kept_to_the_byte(open_log):
     assert record.event == Event("metadata", Topic(None, None), data)
 
 
-@pytest.mark.parametrize("open_log", ["redis", "valkey", "postgres"], indirect=True)
+@pytest.mark.parametrize(
+    "open_log", ["redis", "valkey", "postgres", "nats"], indirect=True
+)
 async def test_lost_log_starts_a_new_epoch(open_log):
     """A tail is told when the log was lost, and goes on with the new one."""
     log = open_log()
@@ -318,7 +339,7 @@ async def test_database_from_an_older_backup(open_log):
     assert (await open_log().bounds()).epoch == batch.epoch
 
 
-@pytest.mark.parametrize("open_log", ["postgres"], indirect=True)
+@pytest.mark.parametrize("open_log", ["postgres", "nats"], indirect=True)
 async def test_database_that_takes_and_never_answers(open_log):
     """It is given up after some seconds, and works again when it does."""
     log = open_log()

@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass, field
 
 import pytest
+from fakes.nats import NatsProcess
 from fakes.postgres import PostgresProcess
 from fakes.serving import (
     DEADLINE_S,
@@ -40,6 +41,10 @@ def program():
 
 @pytest.fixture
 def own_redis(tmp_path, program, fsync):
+    if program == "nats":
+        with NatsProcess(tmp_path / "nats") as server:
+            yield server
+        return
     if program == "postgres":
         (tmp_path / "pg").mkdir()
         with PostgresProcess(tmp_path / "pg") as server:
@@ -203,6 +208,7 @@ async def test_posted_to_any_reaches_all_in_order_once(replicas):
         ("redis", "always"),
         ("valkey", "everysec"),
         ("postgres", "always"),
+        ("nats", "never"),
     ],
 )
 async def test_kill_9_of_the_log_while_publishing(replicas, own_redis):

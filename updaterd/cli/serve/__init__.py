@@ -26,8 +26,9 @@ and /metrics; /openapi.json describes them. Announcing needs a token:
 
 The default keeps its events in one SQLite file and is one process; several
 processes share --log redis://HOST:PORT/DB, or a PostgreSQL
-(postgresql://USER@HOST/DATABASE, pip install 'updaterd[postgres]'). SIGTERM
-closes the streams evenly within --grace and exits.
+(postgresql://USER@HOST/DATABASE, pip install 'updaterd[postgres]'), or a NATS
+(nats://HOST:PORT, pip install 'updaterd[nats]'). SIGTERM closes the
+streams evenly within --grace and exits.
 
 examples:
   updaterd serve --repo /srv/updates/public --state /var/lib/updaterd-serve

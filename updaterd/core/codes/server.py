@@ -10,7 +10,7 @@ workers_reports: several workers cannot share the embedded store of reports, or
   | PostgreSQL, or `--only reports`
 listen: the server cannot listen at this address
   | choose another port, or see who has it
-log_unreachable: the event log does not answer | check Redis, or the disk
+log_unreachable: the event log does not answer | see Redis, PostgreSQL, NATS or the disk
 log_unusable: the event log cannot be used | see the file that is named
 log_url: the address of the log is not valid | correct `--log`
 extra_missing: the server's libraries are not installed | install `updaterd[server]`

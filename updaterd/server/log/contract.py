@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The event log: what was announced, in order, and how ids are written.
 
-Two implementations stand behind one contract test: `sqlite` (embedded) and
-`redis` (shared by replicas). An event's id on the wire is `EPOCH.MS-SEQ`: the
-epoch names one life of the log, so that the cursor of a log that was lost, or of
-another server, is recognised instead of compared.
+Several implementations stand behind one contract test: `sqlite` (embedded), and
+`redis`, `postgres` and `nats` (shared by replicas). An event's id on the wire is
+`EPOCH.MS-SEQ`: the epoch names one life of the log, so that the cursor of a log that
+was lost, or of another server, is recognised instead of compared.
 """
 
 import hashlib

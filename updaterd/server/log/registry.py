@@ -65,12 +65,26 @@ def _postgres(url: str, *, retention: Retention, now: Callable[[], float]) -> Ev
     return PostgresLog(url, retention=retention, now=now)
 
 
+def _nats(url: str, *, retention: Retention, now: Callable[[], float]) -> EventLog:
+    try:
+        from updaterd.server.log.nats import NatsLog  # noqa: PLC0415  not for all
+    except ModuleNotFoundError as error:
+        raise BrokenError(
+            f"an event log in NATS needs a package that is missing: {error.name}",
+            do="pip install 'updaterd[nats]'",
+            code="extra_missing",
+        ) from error
+    return NatsLog(url, retention=retention, now=now)
+
+
 _KINDS: Mapping[str, tuple[_Opener, str]] = {
     "sqlite": (_sqlite, "sqlite:///ABSOLUTE/PATH"),
     "redis": (_redis, "redis://HOST:PORT/DB"),
     "rediss": (_redis, "rediss://HOST:PORT/DB"),
     "postgresql": (_postgres, "postgresql://USER@HOST/DATABASE"),
     "postgres": (_postgres, "postgresql://USER@HOST/DATABASE"),
+    "nats": (_nats, "nats://HOST:PORT"),
+    "tls": (_nats, "tls://HOST:PORT"),
     "unix": (_redis, "unix:///ABSOLUTE/PATH"),
 }
 """What opens a log, and how its address is written."""
