@@ -25,8 +25,9 @@ _LARGEST = """
         ) AS seq FROM population WHERE n > 0
         ORDER BY n DESC, product, channel LIMIT ?
     ) SELECT """
-_NEWEST = """
-    FROM newest JOIN place ON place.product = newest.product
+# CROSS JOIN: SQLite, which has no statistics, begins with the newest
+_FROM_NEWEST = "FROM newest CROSS JOIN place"
+_NEWEST = """WHERE place.product = newest.product
     AND place.channel = newest.channel AND place.seq = newest.seq """
 
 
@@ -45,7 +46,7 @@ class Readings(Totals):
         runs = f"""{_LARGEST} place.product, place.channel, place.version, (
             SELECT coalesce(sum(n), 0) FROM adoption WHERE adoption.place = place.id
         ), (SELECT coalesce(sum(n), 0) FROM tally WHERE tally.place = place.id
-            AND hour >= ?){_NEWEST}"""  # noqa: S608 - our own words
+            AND hour >= ?) {_FROM_NEWEST} {_NEWEST}"""  # noqa: S608 - our own words
         for product, channel, version, running, recent in self.rows(
             runs, (limit, since_ms)
         ):
@@ -56,8 +57,8 @@ class Readings(Totals):
             now.running += int(running)
             now.recent += int(recent)
         ends = f"""{_LARGEST} place.product, place.channel, manner.outcome, code,
-            sum(outcome.n){_NEWEST} JOIN outcome ON outcome.place = place.id
-            JOIN manner ON manner.id = outcome.manner GROUP BY
+            sum(outcome.n) {_FROM_NEWEST} JOIN outcome ON outcome.place = place.id
+            JOIN manner ON manner.id = outcome.manner {_NEWEST} GROUP BY
             place.product, place.channel, manner.outcome, code"""
         for product, channel, outcome, code, n in self.rows(ends, (limit,)):
             now = channels.get((product, channel))

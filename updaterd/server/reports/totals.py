@@ -16,26 +16,31 @@ from updaterd.server.reports.numbers import NumberedNames
 _ONE = "SELECT CAST(? AS BIGINT) AS seq, CAST(? AS TEXT) AS version"
 _NEWEST = """SELECT DISTINCT seq, version FROM place WHERE product = ?
     AND channel = ? AND seq < ? ORDER BY seq DESC, version DESC LIMIT ?"""
-_OF_RELEASES = """
-    FROM shown JOIN place ON place.product = ? AND place.channel = ?
+# CROSS JOIN: SQLite, which has no statistics, begins with what is shown
+_FROM = "FROM shown CROSS JOIN place"
+_OF_RELEASES = """WHERE place.product = ? AND place.channel = ?
     AND place.seq = shown.seq AND place.version = shown.version"""
 _ADOPTION = f"""
-    SELECT place.seq, place.version, place.platform, tags, sum(n) {_OF_RELEASES}
+    SELECT place.seq, place.version, place.platform, tags, sum(n) {_FROM}
     JOIN adoption ON adoption.place = place.id JOIN origin ON origin.id = origin
+    {_OF_RELEASES}
     GROUP BY 1, 2, 3, 4"""
 _OUTCOMES = f"""
-    SELECT place.seq, place.version, manner.outcome, code, sum(n) {_OF_RELEASES}
+    SELECT place.seq, place.version, manner.outcome, code, sum(n) {_FROM}
     JOIN outcome ON outcome.place = place.id JOIN manner ON manner.id = manner
+    {_OF_RELEASES}
     GROUP BY 1, 2, 3, 4"""
 _REPORTS = f"""
     SELECT place.seq, place.version, manner.outcome, sum(n),
            sum(bytes_fetched * 1.0), sum(bytes_full * 1.0), sum(lost * 1.0),
-           min(first_ms), max(last_ms) {_OF_RELEASES}
+           min(first_ms), max(last_ms) {_FROM}
     JOIN total ON total.place = place.id JOIN manner ON manner.id = manner
+    {_OF_RELEASES}
     GROUP BY 1, 2, 3"""
 _LATENCY = f"""
-    SELECT place.seq, place.version, started, part, bucket, sum(n) {_OF_RELEASES}
+    SELECT place.seq, place.version, started, part, bucket, sum(n) {_FROM}
     JOIN latency ON latency.place = place.id
+    {_OF_RELEASES}
     GROUP BY 1, 2, 3, 4, 5"""
 
 
