@@ -13,7 +13,8 @@ from updaterd.core.units import format_duration
 BEFORE_S = 3600.0
 """So long before a release is activated whatever asks it to wait, that is told."""
 
-READY, DEADLINE, ROLLED_BACK = "ready", "deadline", "rolled_back"
+READY, DEADLINE, ROLLED_BACK, NEWS = "ready", "deadline", "rolled_back", "news"
+_APPLY, _TONIGHT = ("apply", "Restart now"), ("tonight", "Tonight")
 _WORDS, _VERSIONS = ("state", "code", "reason"), ("installed", "target", "ready")
 _NEVER = 1 << 53
 _POLITE = frozenset({"waits_for_request", "waits_for_exit", "waits_for_window"})
@@ -59,21 +60,35 @@ class Notices:
     def __init__(self, shown: Iterable[tuple[str, str, str]] = ()) -> None:
         self.shown = set(shown)
         self._states: dict[str, Mapping[str, Any]] = {}
+        self._news: dict[str, str] = {}
 
-    def learn(self, state: Mapping[str, Any]) -> None:
-        """Take note of how a product stands."""
+    def learn(self, state: Mapping[str, Any], news: str = "") -> None:
+        """Take note of how a product stands, and what the release brings."""
         self._states[state["name"]] = state
+        self._news[state["name"]] = news
 
     def new(self, now: float) -> list[Notice]:
         """Return what is to be shown now, each once in a lifetime."""
         fresh = [
             notice
             for state in self._states.values()
-            for notice in _of(state, now)
+            for notice in _of(state, now, has_news=bool(self._news[state["name"]]))
             if notice.key not in self.shown
         ]
         self.shown |= {notice.key for notice in fresh}
         return fresh
+
+    def news(self, product: str) -> Notice | None:
+        """Return what is to be shown when a person asks what is new: each time."""
+        state, text = self._states.get(product), self._news.get(product)
+        if state is None or not text or not state["ready"]:
+            return None
+        return Notice(
+            (product, NEWS, state["ready"]),
+            f"What's new in {_title(product)} {state['ready']}",
+            text,
+            (_APPLY, _TONIGHT),
+        )
 
     def is_over(self, key: tuple[str, str, str]) -> bool:
         """Tell whether what a notice is about is done, or is otherwise by now."""
@@ -93,9 +108,13 @@ class Notices:
         return min((moment for moment in moments if moment > now), default=None)
 
 
-def _of(state: Mapping[str, Any], now: float) -> list[Notice]:
+def _title(product: str) -> str:
+    return product.replace("-", " ").capitalize()
+
+
+def _of(state: Mapping[str, Any], now: float, *, has_news: bool) -> list[Notice]:
     name, version = state["name"], state["ready"]
-    shown = name.replace("-", " ").capitalize()
+    shown = _title(name)
     if state["state"] == "rolled_back":
         failed = state["target"] or ""
         runs = state["installed"] or "the release before"
@@ -108,13 +127,13 @@ def _of(state: Mapping[str, Any], now: float) -> list[Notice]:
         ]
     if not version:
         return []
-    actions = (("apply", "Restart now"), ("tonight", "Tonight"))
+    more = (("news", "What's new"),) if has_news else ()
     deadline = state["deadline"]
     if deadline and deadline - now <= BEFORE_S:
         rest = format_duration(max(0.0, deadline - now))
         title = f"{shown} {version} is activated in {rest}"
         body = "It has waited as long as it may. Save your work, or restart now."
-        return [Notice((name, DEADLINE, version), title, body, actions[:1])]
+        return [Notice((name, DEADLINE, version), title, body, (_APPLY, *more))]
     if state["code"] not in _POLITE:
         return []  # postponed, or the application asks for quiet: who knows is not told
     return [
@@ -122,7 +141,7 @@ def _of(state: Mapping[str, Any], now: float) -> list[Notice]:
             (name, READY, version),
             f"{shown} {version} is ready",
             _sentence(state["reason"].partition(": ")[2] or state["reason"]),
-            actions,
+            (_APPLY, _TONIGHT, *more),
         )
     ]
 

@@ -3,7 +3,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -21,8 +22,9 @@ from updaterd.api.client import (
     places,
     subjects,
 )
+from updaterd.session import news
 from updaterd.session.desktop import Desktop
-from updaterd.session.notices import Notices, is_about
+from updaterd.session.notices import Notice, Notices, is_about
 
 _AGAIN_S = 30.0
 _LOOK_EVERY_S = 300.0  # for kits that came since
@@ -52,6 +54,7 @@ class Session:
         self._memory = memory
         self._now = now
         self._notices = Notices(_remembered(memory))
+        self._asked: list[Notice] = []
         self._changed = asyncio.Event()
         self._places: dict[str, Path] = {}
 
@@ -125,8 +128,11 @@ class Session:
             if self._notices.is_over(key):
                 with suppress(OSError, TimeoutError):
                     await desktop.close(ident)
-        for notice in self._notices.new(self._now()):
+        fresh = self._notices.new(self._now())
+        if fresh:
             self._remember()  # before it is shown: rather never than twice
+        asked, self._asked = self._asked, []
+        for notice in (*fresh, *asked):
             with suppress(OSError, TimeoutError):
                 await desktop.show(notice)
 
@@ -144,15 +150,17 @@ class Session:
         """Learn each change of a product, however often the connection ends."""
         loop = asyncio.get_running_loop()
 
-        def learn(state: object) -> None:
-            if is_about(state, product):
-                self._notices.learn(state)
-                self._changed.set()
+        def learn(state: Mapping[str, Any], text: str) -> None:
+            self._notices.learn(state, text)
+            self._changed.set()
 
         def listen(client: Client) -> None:
             with suppress(UnreachableError, RefusedError):
                 for answer in client.follow("Monitor", product=product):
-                    loop.call_soon_threadsafe(learn, answer.get("status"))
+                    state = answer.get("status")
+                    if is_about(state, product):
+                        text = news.of(state, os.environ)
+                        loop.call_soon_threadsafe(learn, state, text)
 
         while True:
             try:
@@ -169,7 +177,10 @@ class Session:
     def _choose(self, key: tuple[str, str, str], action: str) -> None:
         """Do what a person chose."""
         product, _, _ = key
-        if action == "apply":
+        if action == "news" and (notice := self._notices.news(product)) is not None:
+            self._asked.append(notice)
+            self._changed.set()
+        elif action == "apply":
             asyncio.get_running_loop().run_in_executor(
                 None, self._try, "Apply", product
             )

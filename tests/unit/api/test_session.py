@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from fakes.bus import bus
 from fakes.desk import NOW, listener
+from fakes.repository import manifest_of
 from fakes.waiting import eventually
 
 from updaterd.cli.desktop import launch
 from updaterd.core.lifecycle import State
+from updaterd.install import layout
 from updaterd.session.process import Session
 from updaterd.store.journal import Journal, Note
 from updaterd.store.schema import open_state
@@ -39,6 +41,52 @@ def desktop(tmp_path, monkeypatch):
 def calls(desktop, method):
     log = desktop.call(NAME, PATH, MOCK, "GetMethodCalls", "s", method).body[0]
     return [[value for _, value in arguments] for _, arguments in log]
+
+
+NOTES = (("de", "Briefe öffnen schneller."), ("en", "Letters open faster."))
+
+
+def keep_manifest(settings):
+    """Beside the release that is ready, where a person may read it."""
+    root = Path(settings.products["acme"].root)
+    path = layout.manifest_path(root, "1.1.0")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(manifest_of("acme", "1.1.0", 2, notes=NOTES).encode())
+
+
+async def test_what_is_new_is_shown_to_who_asks_and_chosen_from(
+    settings, ready, desktop, tmp_path, monkeypatch
+):
+    keep_manifest(settings)
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    memory = tmp_path / "memory" / "session.json"
+    with listener(settings, tmp_path, idle_s=0.2) as (path, _):
+        session = asyncio.create_task(
+            Session(path, memory, now=lambda: NOW).run(), name="session"
+        )
+        try:
+            await asyncio.to_thread(
+                eventually, lambda: calls(desktop, "Notify"), within_s=30
+            )
+            (first,) = calls(desktop, "Notify")
+            assert first[5][-2:] == ["news", "What's new"]
+            desktop.call(
+                NAME, PATH, MOCK, "EmitSignal", "sssav", NAME, "ActionInvoked",
+                "us", [("u", 1), ("s", "news")],
+            )  # fmt: skip
+            await asyncio.to_thread(
+                eventually, lambda: calls(desktop, "Notify")[1:], within_s=30
+            )
+            (_, second) = calls(desktop, "Notify")
+            assert second[3:6] == [
+                "What's new in Acme 1.1.0",
+                "Briefe öffnen schneller.",
+                ["apply", "Restart now", "tonight", "Tonight"],
+            ]
+            assert json.loads(memory.read_bytes()) == [["acme", "ready", "1.1.0"]]
+        finally:
+            session.cancel()
+            await asyncio.wait({session})
 
 
 async def test_a_notice_comes_once_a_choice_comes_back_and_it_goes(

@@ -39,6 +39,24 @@ def test_what_is_ready_is_told_once_also_by_a_later_process():
     assert again.new(NOW) == []
 
 
+def test_who_asks_what_is_new_is_shown_it_each_time_and_may_choose_again():
+    told = Notices()
+    told.learn(state(), "Letters open faster.")
+    (notice,) = told.new(NOW)
+    assert [key for key, _ in notice.actions] == ["apply", "tonight", "news"]
+    for _ in range(2):
+        news = told.news("acme")
+        assert (news.title, news.body) == (
+            "What's new in Acme 1.1.0",
+            "Letters open faster.",
+        )
+        assert [key for key, _ in news.actions] == ["apply", "tonight"]
+    assert not told.is_over(news.key)
+    told.learn(state(state="current", ready=None))
+    assert told.is_over(news.key)
+    assert told.news("acme") is None
+
+
 def test_a_newer_release_is_told_and_the_older_notice_is_over():
     told = Notices()
     told.learn(state())
