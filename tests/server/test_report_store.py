@@ -232,6 +232,17 @@ def test_names_of_what_is_kept_no_longer_go(open_one):
     assert release(store).running == 1
 
 
+def test_name_that_another_host_forgot_is_numbered_anew(open_one):
+    """Two servers, one store: one sweeps what the other holds in memory."""
+    here, there = open_one(), open_one()
+    here.add(received(report(1, outcome="rolled_back")))
+    here.add(received(report(1, version="1.5.0")))  # nobody runs 1.0.0 any more
+    there.trim(NOW_MS)
+    here.add(received(report(2, outcome="rolled_back")))
+    assert [state.version for state in here.machine(f"{2:032x}")] == ["1.0.0"]
+    assert here.release("acme", "stable", "1.0.0").running == 1
+
+
 def test_newest_are_those_of_the_largest_channels(store):
     store.add(received(report(1), report(2)))
     store.add(received(*(report(3, product=f"a{n:03}") for n in range(250))))
@@ -526,6 +537,7 @@ def test_store_of_the_second_layout_is_taken_along(open_one):
     store = open_one()
     store.add(received(report(1), report(2, outcome="rolled_back")))
     store.run("DROP INDEX verdict_failed")
+    store.run("DROP TABLE sweep")
     store.run("ALTER TABLE verdict RENAME TO new")
     store.run("CREATE TABLE verdict AS SELECT * FROM new")
     store.run("DROP TABLE new")
@@ -549,6 +561,7 @@ def test_store_of_the_first_layout_is_taken_along(open_one):
     store = open_one()
     store.add(received(report(1), report(2, outcome="rolled_back")))
     store.run("DROP INDEX verdict_failed")
+    store.run("DROP TABLE sweep")
     store.run("DROP TABLE total")
     for column in VERDICT_COLUMNS[4:]:
         store.run(f"ALTER TABLE verdict DROP COLUMN {column}")

@@ -3,6 +3,7 @@
 
 import gzip
 import json
+import os
 import threading
 
 import pytest
@@ -205,6 +206,17 @@ def test_flood_of_one_sender_is_told_when_to_come_again(start_feed):
 
 def test_server_that_takes_no_reports_says_so(start_feed):
     assert post(start_feed(), body(report(1))).status == 404
+
+
+def test_process_of_reports_alone_runs_behind_the_feed(start_feed):
+    """Where both want a core, the streams get it; so do the threads that write."""
+    arguments = ("--reports", "open", "--only", "reports")
+    server = start_feed(*arguments)
+    assert post(server, body(report(1))).status == 202
+    for task in os.listdir(f"/proc/{server.process.pid}/task"):
+        assert os.sched_getscheduler(int(task)) == os.SCHED_BATCH
+        niceness = os.getpriority(os.PRIO_PROCESS, int(task))
+        assert niceness == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
 
 
 @pytest.mark.parametrize("how", [(), ("--only", "reports")])

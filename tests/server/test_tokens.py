@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fakes.tools import need_root
 
+from updaterd.core.identity import Rule
 from updaterd.errors import BrokenError, RejectedError
 from updaterd.server.scopes import Token, check_scope
 from updaterd.server.tokens import Tokens
@@ -33,6 +34,20 @@ def test_token_is_found_by_its_secret_alone(tmp_path):
     assert tokens.find(secret) == token
     for wrong in ("", secret[:-1], secret + "x", token.sha256, token.id, "ü\udcff"):
         assert tokens.find(wrong) is None
+
+
+def test_names_that_are_drawn_twice_are_given_once(tmp_path):
+    """Else who revoked one left the other, or the log named the wrong one."""
+    drawn = iter(["a", "a", "b", "a", "b", "c"])
+    tokens = Tokens(tmp_path, draw=lambda: next(drawn))
+    first, secret = tokens.create(("read",), name="", now=int)
+    tokens.create(("read",), name="", now=int)
+    rule = Rule(issuer="https://id.example", subject="x", claims={})
+    grant = tokens.grant(rule, ("publish:acme/stable",), name="", now=int)
+    assert [token.id for token in tokens.all()] == ["a", "b"]
+    assert grant.id == "c"
+    tokens.revoke(first.id)
+    assert tokens.find(secret) is None
 
 
 def test_another_process_change_is_seen(tmp_path):

@@ -38,6 +38,7 @@ from updaterd.server.options import Options
 from updaterd.server.port.guard import Guard
 from updaterd.server.report_process import (
     ReportServer,
+    give_way,
     open_console,
     open_reports,
     trim_reports,
@@ -364,6 +365,7 @@ def serve(
         if seat is not None:
             runner.run(FeedServer(options, world, seat).run())
         elif options.reports.alone:
+            give_way()
             runner.run(ReportServer(options, world).run())
         elif options.workers > 1:
             runner.run(HostServer(options, world).run())

@@ -2,6 +2,7 @@
 """Taking reports: its parts, which the feed has too, and a process of nothing else."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from updaterd.server.console.pages import Console
 
 _UPKEEP_S = 300.0
+_BEHIND = 5
 
 log = get()
 
@@ -102,6 +104,18 @@ def open_console(
             streams=streams,
         )
     )
+
+
+def give_way() -> None:
+    """Let this process, and what it starts, run behind the feed on the same cores.
+
+    A report waits for its turn, a stream should not: SCHED_BATCH, so that a body that
+    comes interrupts nobody at work, and a lower priority, a third of the feed's share
+    where both want a core. Alone on its cores it is as fast as ever.
+    """
+    with suppress(OSError):  # some sandboxes refuse it, and it is only a courtesy
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        os.nice(_BEHIND)
 
 
 async def trim_reports(ingest: Ingest) -> None:

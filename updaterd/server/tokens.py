@@ -73,12 +73,17 @@ class Tokens:
 
     Args:
         state: the directory; `tokens.json` in it is 0600.
+        draw: makes a public name, until one is free. Those of codes and of enrolled
+            machines are shorter, so that none is both.
 
     Attributes:
         enrolment: the codes, and the machines that used one.
     """
 
-    def __init__(self, state: Path) -> None:
+    def __init__(
+        self, state: Path, *, draw: Callable[[], str] = lambda: secrets.token_hex(5)
+    ) -> None:
+        self._draw = draw
         self._path = state / FILE
         self.enrolment = Enrolment(state)
         self._stamp: tuple[int, int, int] | None = None
@@ -223,16 +228,15 @@ class Tokens:
         """
         check_scopes(scopes)
         secret = _PREFIX + secrets.token_urlsafe(32)
-        digest = digest_of(secret)
-        token = Token(
-            id=secrets.token_hex(4),
-            name=name,
-            sha256=digest,
-            scopes=scopes,
-            created=int(now()),
-        )
         with self._changing() as tokens:
             _check_room(tokens)
+            token = Token(
+                id=self._free_name(),
+                name=name,
+                sha256=digest_of(secret),
+                scopes=scopes,
+                created=int(now()),
+            )
             self._write((*tokens, token), self._grants)
         return token, secret
 
@@ -261,17 +265,27 @@ class Tokens:
                 do="make a token for readers",
                 code="bad_scope",
             )
-        grant = Grant(
-            id=secrets.token_hex(4),
-            name=name,
-            rule=rule,
-            scopes=scopes,
-            created=int(now()),
-        )
         with self._changing() as tokens:
             _check_room(self._grants)
+            grant = Grant(
+                id=self._free_name(),
+                name=name,
+                rule=rule,
+                scopes=scopes,
+                created=int(now()),
+            )
             self._write(tokens, (*self._grants, grant))
         return grant
+
+    def _free_name(self) -> str:
+        """Return a public name that nobody has, while the file is locked.
+
+        Who is revoked by it must be one, and whose deeds the log tells as well.
+        """
+        taken = {holder.id for holder in (*self._tokens, *self._grants)}
+        while (name := self._draw()) in taken:
+            pass
+        return name
 
     def revoke(self, token_id: str) -> Holder | Code:
         """Remove a token, a grant, a code or what it became, and return it.

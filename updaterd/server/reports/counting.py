@@ -40,6 +40,7 @@ class CountingStore(Readings):
     def add(self, received: Sequence[Received]) -> int:
         """See `ReportStore.add`."""
         with self._change():
+            self._recall()
             fresh = self._fresh(received)
             if fresh:
                 self._add(fresh)
@@ -212,6 +213,7 @@ class CountingStore(Readings):
                 "DELETE FROM tally WHERE hour < ?", (now_ms - int(keep.hours_s * 1000),)
             )
         with self._change():
+            self._recall()
             self._leave(now_ms - int(keep.machines_s * 1000))
         with self._change():
             self.run(
@@ -260,6 +262,7 @@ class CountingStore(Readings):
                     f"DELETE FROM {table} WHERE NOT EXISTS "  # noqa: S608 - our own names
                     f"(SELECT 1 FROM {name} WHERE {name}.id = {table}.{name})"
                 )
+        self.run("UPDATE sweep SET n = n + 1")
         self._forget()
 
     def _leave(self, before_ms: int) -> None:

@@ -37,6 +37,7 @@ class NumberedNames(ABC):
         self._channels: dict[int, Row] = {}
         self._sizes: dict[tuple[str, ...], int] = {}
         self._swept_ms: int | None = None
+        self._sweeps = -1
 
     # ---- what a kind of database has
 
@@ -184,6 +185,16 @@ class NumberedNames(ABC):
         where = " AND ".join(f"{column} = ?" for column in name._fields)
         query = f"SELECT id FROM {table} WHERE {where}"  # noqa: S608 - our own names
         return self.rows(query, name)
+
+    def _recall(self) -> None:
+        """Forget the numbers where another process has deleted some since.
+
+        What is counted under a number that is gone is seen by nobody.
+        """
+        ((sweeps,),) = self.rows("SELECT n FROM sweep")
+        if sweeps != self._sweeps:
+            self._forget()
+            self._sweeps = sweeps
 
     def _forget(self) -> None:
         """Forget the numbers: a transaction that made some was undone."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from updaterd.server.reports.contract import CLOCK
 
-LAYOUT = 3
+LAYOUT = 4
 
 Row = tuple[Any, ...]
 
@@ -86,6 +86,8 @@ _VERDICT = """CREATE TABLE verdict (
     at_ms BIGINT NOT NULL, failed INTEGER NOT NULL DEFAULT 0, {clock},
     PRIMARY KEY (machine, place)
 ){rowid}"""
+# How often numbers went: who holds some in memory, on another host, asks first.
+_SWEEP = ("CREATE TABLE sweep (n BIGINT NOT NULL)", "INSERT INTO sweep VALUES (0)")
 _STEPS = {
     1: (
         "ALTER TABLE verdict ADD COLUMN failed INTEGER NOT NULL DEFAULT 0",
@@ -114,6 +116,7 @@ _STEPS = {
         "DROP TABLE verdict_2",
         _FAILED_INDEX,
     ),
+    3: _SWEEP,
 }
 
 
@@ -138,7 +141,9 @@ class Dialect(NamedTuple):
 
     def tables(self) -> Iterator[str]:
         """Return what makes the tables of a new store, statement by statement."""
-        return map(self._fill, (*_TABLES.split(";"), _VERDICT, _FAILED_INDEX, _TOTAL))
+        return map(
+            self._fill, (*_TABLES.split(";"), _VERDICT, _FAILED_INDEX, _TOTAL, *_SWEEP)
+        )
 
     def steps(self, layout: int) -> Iterator[str]:
         """Return what makes the present layout of an older one."""
