@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fakes.serving import free_port
+from fakes.serving import free_port, wait_until
 from fakes.tools import need
 
 
@@ -73,9 +73,14 @@ class NatsProcess:
         """It takes connections, as its kernel does, and answers nothing."""
         os.kill(self.process.pid, signal.SIGSTOP)
         try:
+            wait_until(self._is_still, "each of its threads is stopped")
             yield
         finally:
             os.kill(self.process.pid, signal.SIGCONT)
+
+    def _is_still(self):
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+        return all(t.read_text().rpartition(") ")[2][0] == "T" for t in tasks)
 
     def ask(self, work):
         """Return what `work` makes of a connection's JetStream, as somebody else."""

@@ -265,8 +265,8 @@ class NatsLog:
                 if moves or failed:
                     failed = False
                     yield batch
-                else:
-                    await woken(_LOOK_S)
+                if batch.gap is None and len(batch.records) < _BATCH:
+                    await woken(_LOOK_S)  # at once, if something came meanwhile
 
     async def _read_on(
         self, js: JetStreamContext, epoch: str, place: _Place, looks: int
