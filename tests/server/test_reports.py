@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`POST /v1/reports` and `GET /v1/fleet` of a real server: hostile bodies, limits."""
 
+import contextlib
 import gzip
+import http.client
 import json
 import os
+import socket
 import threading
 
 import pytest
@@ -202,6 +205,27 @@ def test_flood_of_one_sender_is_told_when_to_come_again(start_feed):
 
     assert refused
     assert all(int(answer.headers["retry-after"]) >= 10 for answer in refused)
+
+
+def test_bodies_that_never_come_keep_nobody_else_out(start_feed):
+    """One address announces 16 MiB on 128 connections, and sends nothing."""
+    server = start_feed("--reports", "open", "--max-per-address", "0")
+    host, port = server.url.removeprefix("http://").split(":")
+    head = f"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: {1 << 17}\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        refused = []
+        for _ in range(128):
+            sock = stack.enter_context(socket.create_connection((host, int(port))))
+            sock.sendall(head.encode() + b"[")
+            refused.append(sock)
+        # some were told to come again: the rest of them holds what one may hold
+        assert refused[-1].recv(12) == b"HTTP/1.1 503"
+        sender = http.client.HTTPConnection(
+            host, int(port), source_address=("127.0.0.2", 0)
+        )
+        stack.callback(sender.close)
+        sender.request("POST", "/v1/reports", body(report(1, product="calm")))
+        assert sender.getresponse().status == 202
 
 
 def test_server_that_takes_no_reports_says_so(start_feed):

@@ -2,7 +2,8 @@
 """`POST /v1/reports`, and `GET /v1/fleet`: what machines say, and what it comes to."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from updaterd.server.reports.contract import (
     ReleaseCounts,
     ReportStore,
 )
-from updaterd.server.reports.ingest import Ingest
+from updaterd.server.reports.ingest import FullError, Ingest
 from updaterd.server.scopes import Token
 from updaterd.server.streams.admission import Bucket
 from updaterd.server.streams.request import read_bearer
@@ -34,6 +35,7 @@ from updaterd.server.tokens import Tokens
 
 REPORTS_PATH = "/v1/reports"
 _MOST_SENDERS = 20_000
+_SHARES = 8  # of what may wait; a sender has one, for what is on its way
 MOST_RELEASES = 100
 _AWAY_S = 10.0  # how long those who are sent away stay, at least
 STATUS = {"too_large": 413, "scope_missing": 403}
@@ -68,6 +70,7 @@ class Reports:
         self._metrics = parts.metrics
         self._proxies = parts.proxies
         self._clock = parts.clock
+        self._coming: dict[str, int] = {}  # bytes of bodies on their way
         self._senders: OrderedDict[str, Bucket] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,9 +90,10 @@ class Reports:
         headers = dict(scope["headers"])
         try:
             token = self._token(headers)
-            if refusal := self._refuse(scope, token):
+            sender = self._sender(scope, token)
+            if refusal := self._refuse(sender, token):
                 return refusal
-            with self._ingest.room(_announced(headers)):
+            with self._room(sender, _announced(headers)):
                 body = await whole(headers, receive, subject="the body", most=MAX_BODY)
             may = _anything if self._options.take == "open" else _covered(token)
             ages = headers.get(b"reports-age", b"").decode("latin-1")
@@ -105,7 +109,28 @@ class Reports:
             return unavailable(error.code)
         return Response(status_code=202)
 
-    def _refuse(self, scope: Scope, token: Token | None) -> Response | None:
+    @contextmanager
+    def _room(self, sender: str, size: int) -> Iterator[None]:
+        """Hold room for a body, within the share of its sender.
+
+        Or a few connections that announce much and send nothing keep out everybody.
+
+        Raises:
+            FullError: there is none, for anybody or for this one.
+        """
+        coming = self._coming.get(sender, 0) + size
+        if coming > max(MAX_BODY, self._options.waiting_bytes // _SHARES):
+            raise FullError("too much is on its way from this sender")
+        with self._ingest.room(size):
+            self._coming[sender] = coming
+            try:
+                yield
+            finally:
+                self._coming[sender] -= size
+                if not self._coming[sender]:
+                    del self._coming[sender]
+
+    def _refuse(self, sender: str, token: Token | None) -> Response | None:
         if token is None and self._options.take == "token":
             return problem(
                 401,
@@ -113,7 +138,7 @@ class Reports:
                 "send a token with the scope report:PRODUCT",
                 {"www-authenticate": "Bearer"},
             )
-        if not self._admit(scope, token):
+        if not self._admit(sender):
             return problem(429, "too_many_reports", "slow down", _come_again())
         return None
 
@@ -121,12 +146,15 @@ class Reports:
         secret = read_bearer(headers.get(b"authorization", b""))
         return self._tokens.find(secret) if secret else None
 
-    def _admit(self, scope: Scope, token: Token | None) -> bool:
-        """Tell whether this sender is within its rate."""
-        peer = scope["client"][0] if scope["client"] else ""
-        sender = self._proxies.client_of(peer, scope["headers"])
+    def _sender(self, scope: Scope, token: Token | None) -> str:
+        """Return who sends: a token, or an address where there is none."""
         if token is not None:
-            sender = f"token {token.id}"
+            return f"token {token.id}"
+        peer = scope["client"][0] if scope["client"] else ""
+        return self._proxies.client_of(peer, scope["headers"])
+
+    def _admit(self, sender: str) -> bool:
+        """Tell whether this sender is within its rate."""
         now, rate = self._clock(), self._options.rate
         bucket = self._senders.get(sender)
         if bucket is None:
