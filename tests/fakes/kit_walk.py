@@ -113,6 +113,7 @@ class Walk:
                     self.ops.archive()
                 source = (kits / "apt/stable.sources").read_text()
                 machine.write("/etc/apt/sources.list.d/acme.sources", source)
+                self.data.append("etc/apt/sources.list.d/acme.sources")
                 only = "Dir::Etc::sourcelist=/etc/apt/sources.list.d/acme.sources"
                 parts = "Dir::Etc::sourceparts=-"
                 apt = " ".join((*APT, "-o", only, "-o", parts))
@@ -170,11 +171,7 @@ class Walk:
         """Return what is there that was not: users stay, who may own files."""
         self.settle()
         fresh = self.files() - self.before
-        return sorted(
-            path
-            for path in fresh
-            if not path.endswith((".pyc", "/sources.list.d/acme", "/"))
-        )
+        return sorted(path for path in fresh if not path.endswith((".pyc", "/")))
 
     def lost(self):
         """Return what was there before, also folders, and is not."""

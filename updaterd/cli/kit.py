@@ -10,13 +10,14 @@ import argparse
 import contextlib
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from updaterd import config
-from updaterd.cli import EXIT_ERROR
+from updaterd.cli import EXIT_ERROR, EXIT_PENDING
 from updaterd.errors import BrokenError
 
 if TYPE_CHECKING:
@@ -119,10 +120,10 @@ class _Kit:
         carried = self._carried()
         words = ["--from", str(carried)] if carried else []
         code = self._updaterd("update", self._name, "--now", *words)
-        if code not in (0, 10):
+        if code not in (0, EXIT_PENDING):
             print(
                 f"{self._name} could not be installed now; its daemon tries again, and "
-                f"`updaterd status --daemon {self._name}` says how that goes"
+                f"`{self._typed()} status --daemon {self._name}` says how that goes"
             )
         self._systemctl("daemon-reload")
         for unit in (*self._product.units, self._unit):
@@ -133,10 +134,31 @@ class _Kit:
         # a release that was on disk before did not start them
         for unit in self._product.units if code == 0 else ():
             self._systemctl("start", unit)
+        self._tell(code)
+        return 0
+
+    def _tell(self, code: int) -> None:
+        """Say what came of it, and what to type now."""
         if not self._has_manager():
             start = config.starting(Path(self._where.config))
             print(f"no systemd to ask here: nothing was started; later: {start}")
-        return 0
+        elif code == 0:
+            print(
+                f"{self._name} is in {self._product.root}, and {self._unit} keeps it "
+                f"up to date\n  how it stands: {self._typed()} status --daemon "
+                f"{self._name}"
+            )
+        elif code == EXIT_PENDING:
+            print(
+                f"{self._name} comes later; what it waits for: {self._typed()} why "
+                f"{self._name}"
+            )
+
+    def _typed(self) -> str:
+        """Return how a person calls updaterd: a shell may not look in ~/.local/bin."""
+        if self._is_system or shutil.which("updaterd"):
+            return "updaterd"
+        return "~/.local/bin/updaterd"
 
     def down(self, *, purge: bool) -> int:
         """Take it away; return the exit code."""

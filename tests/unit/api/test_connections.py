@@ -3,10 +3,13 @@
 
 import asyncio
 import json
+import os
 import select
 import socket
+import threading
 
 from fakes.desk import NOW, nobody
+from fakes.varlink import Client
 
 from updaterd.api import process
 from updaterd.api.methods import World
@@ -63,3 +66,27 @@ async def test_who_asks_and_never_reads_stays_counted(settings, ready, tmp_path)
     assert listener.connections == 0
     serving.cancel()
     await asyncio.wait({serving})
+
+
+def test_who_comes_when_it_would_end_is_answered(settings, ready, tmp_path):
+    """systemd listens on, and starts the next; nobody is hung up on in between."""
+    ear = process.listening(tmp_path / "socket")
+    world = World(load=lambda: settings, now=lambda: NOW, polkit=nobody)
+    stop = threading.Event()
+
+    def serve():
+        while not stop.is_set():
+            with socket.socket(fileno=os.dup(ear.fileno())) as own:
+                own.setblocking(False)
+                asyncio.run(process.Listener(world, idle_s=0.0).run(own))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        for _ in range(150):
+            with Client(tmp_path / "socket") as client:
+                assert {"products": ["acme"]} == client.call("List")
+    finally:
+        stop.set()
+        thread.join()
+        ear.close()
