@@ -80,6 +80,9 @@ def apt(pair: Pair, version: str, work: Path, out: Path) -> None:
     subprocess.run(argv, cwd=work, check=True, stdout=subprocess.DEVNULL)
     (package,) = work.glob("*.deb")
     subprocess.run(["dpkg-deb", "-x", package, out], check=True)
+    for path in out.rglob("*"):  # what leads out of the tree is no part of a release
+        if path.is_symlink() and path.readlink().is_absolute():
+            path.unlink()
 
 
 CLIENTS = {"pip": pip, "npm": npm, "apt": apt}
