@@ -282,8 +282,8 @@ class Tokens:
 
         Who is revoked by it must be one, and whose deeds the log tells as well.
         """
-        taken = {holder.id for holder in (*self._tokens, *self._grants)}
-        while (name := self._draw()) in taken:
+        names = {holder.id for holder in (*self._tokens, *self._grants)}
+        while (name := self._draw()) in names:
             pass
         return name
 
