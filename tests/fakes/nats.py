@@ -49,7 +49,8 @@ class NatsProcess:
             )
         end = time.monotonic() + 60
         while not self.answers():
-            assert time.monotonic() < end, (self.folder / "log").read_text()[-2000:]
+            lives = self.process.poll() is None and time.monotonic() < end
+            assert lives, (self.folder / "log").read_text()[-2000:]
             time.sleep(0.02)
         return self
 

@@ -5,12 +5,15 @@ Most of it went wrong for somebody, in public issues of nats-server and its clie
 """
 
 import asyncio
+import base64
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from fakes.nats import NatsProcess
+from fakes.serving import free_port
 from fakes.tools import need
 
 from updaterd.errors import BrokenError
@@ -321,6 +324,64 @@ async def test_nkey_lets_in(start_nats, open_log, tmp_path):
         await open_log(server.url).bounds()
 
 
+def signed(keys, subject, name, **claims):
+    """Return a JWT as NATS has them, signed by an nkey."""
+
+    def part(document):
+        return part_of(json.dumps(document).encode())
+
+    claims = {
+        "jti": name,
+        "iat": 1_700_000_000,
+        "iss": keys.public_key.decode(),
+        "sub": subject.public_key.decode(),
+        "name": name,
+        "nats": {"version": 2, **claims},
+    }
+    body = part({"typ": "JWT", "alg": "ed25519-nkey"}) + b"." + part(claims)
+    return (body + b"." + part_of(keys.sign(body))).decode()
+
+
+def part_of(raw):
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+
+async def test_credentials_of_an_account_let_in(start_nats, open_log, tmp_path):
+    """As `nsc` makes them: an operator vouches for an account, that for a user."""
+    nkeys = pytest.importorskip("nkeys")
+    kinds = ("OPERATOR", "ACCOUNT", "ACCOUNT", "USER")
+    seeds = [
+        nkeys.encode_seed(bytes([n]) * 32, getattr(nkeys, f"PREFIX_BYTE_{kind}"))
+        for n, kind in enumerate(kinds)
+    ]
+    operator, system, account, user = map(nkeys.from_seed, seeds)
+    names = ("subs", "conn", "leaf", "imports", "exports", "data", "payload")
+    limits = dict.fromkeys((*names, "disk_storage", "streams", "consumer"), -1)
+    accounts = "\n".join(
+        f"{keys.public_key.decode()}: "
+        + signed(operator, keys, name, type="account", limits=more)
+        for keys, name, more in (
+            (system, "s", dict.fromkeys(names, -1)),
+            (account, "a", limits),
+        )
+    )
+    server = start_nats(
+        f"operator: {signed(operator, operator, 'o', type='operator')}\n"
+        f"system_account: {system.public_key.decode()}\n"
+        f"resolver: MEMORY\nresolver_preload: {{\n{accounts}\n}}"
+    )
+    jwt = signed(account, user, "u", type="user", subs=-1, data=-1, payload=-1)
+    creds = tmp_path / "feed.creds"
+    creds.write_text(
+        f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seeds[3].decode()}\n"
+        "------END USER NKEY SEED------\n"
+    )
+    await announced(open_log(f"{server.url}?creds={creds}"), 0)
+    with pytest.raises(LogDownError, match=r"(?i)authorization"):
+        await open_log(server.url).bounds()
+
+
 async def test_what_is_not_permitted_is_told_at_once(start_nats, open_log):
     """Not as a server that gives no answer."""
     may = 'publish: { deny: ["$JS.API.STREAM.CREATE.>"] }'
@@ -408,6 +469,81 @@ async def test_attacker_between_who_says_that_there_is_no_tls_hears_no_password(
                 await open_log(url).bounds()
     assert SECRET.encode() not in heard
     assert b"SUB" not in heard
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Three servers, each with a copy of every stream."""
+    ports = [free_port() for _ in range(3)]
+    routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
+    servers = [
+        NatsProcess(
+            tmp_path / f"n{number}",
+            f"server_name: n{number}\ncluster {{ name: c, "
+            f"listen: 127.0.0.1:{port}, routes: [{routes}] }}",
+        )
+        for number, port in enumerate(ports)
+    ]
+    for server in servers:
+        server.start()
+    yield servers
+    for server in servers:
+        server.kill()
+
+
+async def until_taken(log, number):
+    """Announce as a release tool does: with one key, until it is acknowledged."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await log.append(event(number), f"k{number}")
+            except LogDownError:
+                await asyncio.sleep(0.1)
+
+
+async def test_leader_of_three_is_killed_while_publishing(cluster, open_log):
+    """nats-server 3402: nothing acknowledged is lost or doubled, no epoch ends."""
+    hosts = ",".join(f"127.0.0.1:{server.port}" for server in cluster)
+    logs = [open_log(f"nats://{hosts}?replicas=3") for _ in range(2)]
+    taken = [await until_taken(logs[0], 0)]
+    bounds = await logs[0].bounds()
+    tail = logs[1].tail(bounds.epoch, bounds.last)
+
+    async def leader(js):
+        return (await js.stream_info("updaterd")).cluster.leader
+
+    async def publish(log, numbers):
+        for number in numbers:
+            taken.append(await until_taken(log, number))
+            if number == 11:
+                name = await as_another(cluster[0], leader)
+                cluster[int(name[1:])].kill()
+
+    received = []
+
+    async def follow():
+        async for batch in tail:
+            if isinstance(batch, LogDownError):
+                continue
+            assert (batch.epoch, batch.gap) == (bounds.epoch, None)
+            received.extend(batch.records)
+            if len(received) == 30:
+                break
+
+    async with asyncio.timeout(120):
+        await asyncio.gather(
+            follow(), publish(logs[0], range(1, 16)), publish(logs[1], range(16, 31))
+        )
+    await tail.aclose()
+    positions = sorted(answer.position for answer in taken)
+    assert [record.position for record in received] == positions[1:]
+    assert sorted(r.event.data for r in received) == sorted(
+        event(n).data for n in range(1, 31)
+    )
+    lone = open_log(f"nats://{hosts}?stream=lone")
+    await until_taken(lone, 0)
+    for log, warns in ((logs[0], False), (lone, True)):
+        assert any("one replica" in w for w in await log.warnings()) == warns
 
 
 async def test_second_server_is_taken_when_the_first_is_away(nats, open_log):
