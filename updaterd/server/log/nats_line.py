@@ -121,7 +121,7 @@ class Line:
             remedy = "see that JetStream is on, and that a leader is elected"
         elif isinstance(error, refusals.MaxPayloadError):
             why, remedy = "it takes no message so large", "raise max_payload to 1MB"
-        elif self._complaint:
+        elif self._complaint and type(error) is not OSError:  # of `_connect`
             why = self._complaint
         elif isinstance(error, TimeoutError):
             ended = self._client is not None and self._client.is_closed
@@ -178,6 +178,11 @@ class Line:
             client = Client()
             try:
                 await self._open(client, server)
+            except (ConnectionResetError, BrokenPipeError):
+                # its reason and its end race with what we say
+                failure = OSError(
+                    "it ended the connection at once: authorization, or a limit of its"
+                )
             except (refusals.Error, OSError) as error:
                 failure = error
             else:
@@ -185,7 +190,7 @@ class Line:
             finally:
                 if not client.is_connected:
                     await _close(client)
-        raise OSError(self._complaint or str(failure) or type(failure).__name__)
+        raise OSError(str(failure) or type(failure).__name__)
 
     async def _open(self, client: Client, server: str) -> None:
         address = self._address
