@@ -52,8 +52,8 @@ class Screen:
         xvfb = (need("Xvfb", "xvfb"), "-displayfd", str(write), "-screen", "0", SCREEN)
         self.start(*xvfb, "-nolisten", "tcp", env={}, pass_fds=(write,))
         os.close(write)
-        with open(read) as said:
-            display = f":{said.readline().strip()}"
+        with open(read) as answer:
+            display = f":{answer.readline().strip()}"
         run = folder / "run"
         run.mkdir(mode=0o700)
         bus = f"unix:path={run}/bus"
@@ -87,40 +87,40 @@ class Screen:
         return done.stdout
 
     def notice(self) -> tuple[int, int, int, int] | None:
-        """Return where the notice is: left, top, width, height; None: there is none."""
+        """Return where the notice is: x, y, width, height; None: there is none."""
         words = ("search", "--onlyvisible", "--class", "notifyd")
         for window in self._say(need("xdotool"), *words).split():
-            said = self._say("xdotool", "getwindowgeometry", "--shell", window)
-            facts = dict(line.split("=") for line in said.split() if "=" in line)
-            place = [int(facts.get(x, 0)) for x in ("X", "Y", "WIDTH", "HEIGHT")]
+            answer = self._say("xdotool", "getwindowgeometry", "--shell", window)
+            facts = dict(line.split("=") for line in answer.split() if "=" in line)
+            place = [int(facts.get(name, 0)) for name in ("X", "Y", "WIDTH", "HEIGHT")]
             if min(place[2:]) > MARGIN:
                 return (place[0], place[1], place[2], place[3])
         return None
 
     def photograph(self, path: Path, place: tuple[int, int, int, int]) -> None:
         """Keep what is seen there."""
-        left, top, width, height = place
+        x, y, width, height = place
         crop = f"{width + 2 * MARGIN}x{height + 2 * MARGIN}"
-        crop += f"+{max(0, left - MARGIN)}+{max(0, top - MARGIN)}"
+        crop += f"+{max(0, x - MARGIN)}+{max(0, y - MARGIN)}"
         argv = ("import", "-window", "root", "-crop", crop, "+repage", "-strip")
         subprocess.run([*argv, str(path)], env=self.env, check=True)
 
     def click(self, place: tuple[int, int, int, int], across: float) -> None:
         """Click a button at the foot of a notice, so far across it (0 to 1)."""
-        left, top, width, height = place
-        at = (str(left + int(width * across)), str(top + height - 25))
+        x, y, width, height = place
+        at = (str(x + int(width * across)), str(y + height - 25))
         self._say("xdotool", "mousemove", *at, "click", "1")
         self._say("xdotool", "mousemove", "5", "490")
 
 
 def shown(screen: Screen, last=None):
     """Return where a notice is, as soon as one is that is not where the last was."""
-    seen: list = []
+    places: list = []
 
     def stands():
         place = screen.notice()
-        seen.append(place)
-        return place if place and place != last and seen[-3:] == [place] * 3 else None
+        places.append(place)
+        return place if place and place != last and places[-3:] == [place] * 3 else None
 
     return eventually(stands, within_s=60)
 
@@ -161,11 +161,11 @@ def main() -> int:
         eventually(lambda: machine.running == "1.1.0", within_s=60)
         eventually(lambda: screen.notice() is None, within_s=60)
 
-        def told():
-            said = machine("status", "--notes", "acme").stdout
-            return said if "1.1.0 (installed)" in said else None
+        def installed_notes():
+            answer = machine("status", "--notes", "acme").stdout
+            return answer if "1.1.0 (installed)" in answer else None
 
-        print(eventually(told, within_s=60))
+        print(eventually(installed_notes, within_s=60))
     return 0
 
 

@@ -49,7 +49,7 @@ class UnreachableError(TransientError):
 
 
 def places(
-    product: str = "", *, system: Path = _SYSTEM, told: Told | None = None
+    product: str = "", *, system: Path = _SYSTEM, named_by: Told | None = None
 ) -> Iterator[Path]:
     """Yield where sockets may be: those of this user's daemons, then the system's.
 
@@ -57,7 +57,7 @@ def places(
         product: what is asked about; only who may speak for it is named then. A kit's
             daemon has its product's name and speaks for it before any other.
         system: folder of the runtime directories of the system's daemons.
-        told: see `subjects`.
+        named_by: see `subjects`.
     """
     own = os.environ.get("XDG_RUNTIME_DIR", "")
     for runtime in (*([Path(own)] if own.startswith("/") else []), system):
@@ -68,13 +68,13 @@ def places(
             place = runtime / name / _SOCKET
             heard = None  # what others' configurations say is not read for nothing
             if product and name != named:
-                heard = subjects(place, system=system, told=told)
+                heard = subjects(place, system=system, named_by=named_by)
             if heard is None or product in heard:
                 yield place
 
 
 def subjects(
-    place: Path, *, system: Path = _SYSTEM, told: Told | None = None
+    place: Path, *, system: Path = _SYSTEM, named_by: Told | None = None
 ) -> frozenset[str] | None:
     """Return the products that the daemon at a socket may speak for; None: all.
 
@@ -85,14 +85,14 @@ def subjects(
     Args:
         place: the socket.
         system: see `places`.
-        told: returns what the configuration of a daemon of the system names, by the
+        named_by: returns what the configuration of a daemon of the system names, by the
             name of its folders; None: as it is in /etc and /usr/lib.
     """
     folder = place.parent.name
     if place.parent.parent != system or folder == PLACE.parent.name:
         return None
     _, _, name = folder.partition("-")
-    return (told or _configured)(folder) | {name}
+    return (named_by or _configured)(folder) | {name}
 
 
 def _configured(folder: str) -> frozenset[str]:

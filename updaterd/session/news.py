@@ -34,5 +34,5 @@ def of(state: Mapping[str, object], environment: Mapping[str, str]) -> str:
     text = release_notes.plain(chosen[1]) if chosen else ""
     if len(text) <= _LONGEST:
         return text
-    kept = text[:_LONGEST].rpartition("\n")[0] or text[:_LONGEST]
-    return f"{kept}\n…\nAll of it: updaterd status --notes {state.get('name')}"
+    beginning = text[:_LONGEST].rpartition("\n")[0] or text[:_LONGEST]
+    return f"{beginning}\n…\nAll of it: updaterd status --notes {state.get('name')}"

@@ -54,7 +54,7 @@ class Session:
         self._memory = memory
         self._now = now
         self._notices = Notices(_remembered(memory))
-        self._asked: list[Notice] = []
+        self._requested: list[Notice] = []
         self._changed = asyncio.Event()
         self._places: dict[str, Path] = {}
 
@@ -131,8 +131,8 @@ class Session:
         fresh = self._notices.new(self._now())
         if fresh:
             self._remember()  # before it is shown: rather never than twice
-        asked, self._asked = self._asked, []
-        for notice in (*fresh, *asked):
+        requested, self._requested = self._requested, []
+        for notice in (*fresh, *requested):
             with suppress(OSError, TimeoutError):
                 await desktop.show(notice)
 
@@ -178,7 +178,7 @@ class Session:
         """Do what a person chose."""
         product, _, _ = key
         if action == "news" and (notice := self._notices.news(product)) is not None:
-            self._asked.append(notice)
+            self._requested.append(notice)
             self._changed.set()
         elif action == "apply":
             asyncio.get_running_loop().run_in_executor(

@@ -21,7 +21,7 @@ def told(folder):
 
 
 def speakers(system, product):
-    found = places(product, system=system, told=told)
+    found = places(product, system=system, named_by=told)
     return [place.parent.name for place in found]
 
 
@@ -36,7 +36,7 @@ def test_a_kits_daemon_is_not_asked_about_what_is_not_its_own(system):
 def test_a_kits_daemon_is_heard_of_its_own_product_only(system):
     """However many it lists: who follows them has a thread for each."""
     evil, office, first = (
-        subjects(system / name / "io.updaterd", system=system, told=told)
+        subjects(system / name / "io.updaterd", system=system, named_by=told)
         for name in ("updaterd-evil", "updaterd-office", "updaterd")
     )
     assert {"evil"} == evil
