@@ -13,9 +13,7 @@ CPU is over one full turn of the heartbeats.
 
 With --crowd, many streams on several workers, read by several processes from addresses
 127.0.1.x, and then some that come back with a cursor. Kernel memory is that of the
-whole machine, so both ends of each connection are in it. A soak of some hours:
-
-    python benchmarks/feed.py --crowd 20000 --workers 2 --events 6000
+whole machine, so both ends of each connection are in it. A soak of hours: `soak.py`.
 
 Then the fast sink alone, with large events, next to readers that never read: what
 becomes of the others' latency. Last, the aims, and whether they were reached. All of
@@ -25,7 +23,6 @@ an event's cost does not depend on how many there are, but the hour does.
 """
 
 import argparse
-import base64
 import contextlib
 import dataclasses
 import json
@@ -38,10 +35,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+
+from updaterd.core.announcement import pack
 
 HERE = Path(__file__).parent
 HEARTBEAT_S = 15
@@ -78,18 +76,24 @@ def _whole(answer):
     return separator and len(body) >= (int(length[1]) if length else 0)
 
 
-def timestamp(number, size):
-    """Return metadata that parses and does not compress, of about this size."""
-    document = {
-        "signatures": [{"keyid": "k", "sig": "s"}],
-        "signed": {
-            "_type": "timestamp",
-            "version": number,
-            "expires": "2030-01-01T00:00:00Z",
-            "noise": os.urandom(size * 3 // 8).hex(),
-        },
+def metadata(number, size):
+    """Return pushed metadata that parses and does not compress, of about this size."""
+    roles = {
+        "timestamp": {"meta": {"snapshot.json": {"version": number}}},
+        "snapshot": {"noise": os.urandom(size * 3 // 8).hex()},
     }
-    return base64.b64encode(zlib.compress(json.dumps(document).encode())).decode()
+    return {role: pack(document_of(role, number, more)) for role, more in roles.items()}
+
+
+def document_of(role, number, more):
+    signed = {
+        "_type": role,
+        "version": number,
+        "expires": "2099-01-01T00:00:00Z",
+        **more,
+    }
+    document = {"signatures": [{"keyid": "k", "sig": "s"}], "signed": signed}
+    return json.dumps(document).encode()
 
 
 class Server:
@@ -126,7 +130,7 @@ class Server:
                     "seq": time.monotonic_ns() // 1000,
                     "urgency": "normal",
                     "spread_s": 0,
-                    **({"tuf": {"timestamp": timestamp(number, size)}} if size else {}),
+                    **({"tuf": metadata(number, size)} if size else {}),
                 },
                 separators=(",", ":"),
             ).encode()
