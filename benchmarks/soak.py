@@ -7,7 +7,8 @@ A real `serve --workers 2` and two C programs that read (`soak_readers.c`). Smal
 go to all, large ones to the slow readers, which sleep for up to two minutes at a time
 and are dropped for it now and then. Twenty streams a second hang up and come back with
 their cursors; the server ends others as their lifetime is up. At a quarter of the time
-SIGHUP replaces the workers, with 10 s for their streams to move.
+SIGHUP replaces the workers, with 10 s for their streams to move. What a worker keeps of
+the newest events is filled at its beginning: it has a limit, and is no leak.
 
 It is to run beside other work, in pieces: each appends to the record, and the table and
 the verdict at the end are of all pieces in it (`--minutes 0`: of those, and no more).
@@ -38,6 +39,7 @@ from feed import compile_c, metadata
 CONNECTS_PER_S = 500  # of one of the readers
 LARGE = 40_000  # bytes, about
 FLAT_PER_HOUR = 0.02  # of what there is
+MOVING_S = 20  # after SIGHUP: the new workers have the streams
 STRAY = 40  # descriptors of connections that come and go
 WARM = {"product": "warm", "channel": "warm"}
 SMALL = {"product": "acme", "channel": "stable"}
@@ -73,7 +75,7 @@ class Feed:
             time.sleep(0.02)
         self.port = int(address.read_text().rsplit(":", 1)[1])
         self.prefix = os.urandom(4).hex()
-        self.sent = 0
+        self.sent = self.warmed = 0
         self.refused = 0
 
     def publish(self, topic, number, size=0):
@@ -103,6 +105,15 @@ class Feed:
             self.refused += not done.stdout.endswith("429")
             time.sleep(1)
         raise AssertionError((done.stdout, done.stderr))
+
+    def warm(self, most):
+        """Fill each worker's memory for events (`ring_bytes`), which is empty at first.
+
+        Else what is kept of the newest events looks like a leak until it is full.
+        """
+        for _ in range(most):
+            self.warmed += 1
+            self.publish(WARM, self.warmed, LARGE)
 
     def workers(self):
         pid = self.process.pid
@@ -224,11 +235,15 @@ def run_piece(arguments, feed, readers, note):
     """Publish, and sample, for a piece of the time; `note` takes each row."""
     began = time.monotonic()
     sent = {"small": 0, "large": 0}
-    stretch = 1
+    stretch, due_warm = 1, float("inf")
     for what in timetable(arguments):
+        if time.monotonic() >= due_warm:
+            due_warm = float("inf")
+            feed.warm(arguments.warm)
         if what == "replace":
             stretch = 2
             feed.process.send_signal(signal.SIGHUP)
+            due_warm = time.monotonic() + MOVING_S
         elif what == "sample":
             row = sample(stretch, began, feed, readers)
             note(row | sent | {"unserved": feed.refused})
@@ -252,8 +267,7 @@ def add_piece(arguments, folder, record):
             print(json.dumps(record[-1]), file=rows)
 
     try:
-        for n in range(arguments.warm):  # the memory for events is full from the start
-            feed.publish(WARM, n + 1, LARGE)
+        feed.warm(arguments.warm)
         readers = Readers(compile_c("soak_readers", folder), feed.port, arguments)
         while readers.ask()["opened"] < arguments.streams:
             time.sleep(1)
