@@ -157,7 +157,7 @@ def sockets_of(port):
 
 
 class Readers:
-    """The programs that read; `said` is what they counted, together."""
+    """The programs that read; `ask` tells what they counted, together."""
 
     def __init__(self, program, port, arguments):
         self.all = []
@@ -178,11 +178,11 @@ class Readers:
                 )
             )
 
-    def ask(self, what="how"):
+    def ask(self, word="how"):
         for process in self.all:
-            print(what, file=process.stdin, flush=True)
-        said = [json.loads(process.stdout.readline()) for process in self.all]
-        return {key: sum(one[key] for one in said) for key in said[0]}
+            print(word, file=process.stdin, flush=True)
+        answers = [json.loads(process.stdout.readline()) for process in self.all]
+        return {key: sum(answer[key] for answer in answers) for key in answers[0]}
 
     def cpu_s(self):
         return sum(part_of(process.pid)["cpu_s"] for process in self.all)
@@ -198,7 +198,7 @@ def sample(stretch, began, feed, readers):
     """Return one row of the record."""
     parts = [part_of(pid) for pid in (feed.process.pid, *feed.workers())]
     count, held = sockets_of(feed.port)
-    said = readers.ask()
+    counts = readers.ask()
     return {
         "stretch": stretch,
         "at_s": round(time.monotonic() - began, 1),
@@ -213,7 +213,7 @@ def sample(stretch, began, feed, readers):
         ),
         "parts": parts,
         "readers_cpu_s": round(readers.cpu_s(), 2),
-        **said,
+        **counts,
     }
 
 
@@ -236,23 +236,23 @@ def run_piece(arguments, feed, readers, note):
     began = time.monotonic()
     sent = {"small": 0, "large": 0}
     stretch, due_warm = 1, float("inf")
-    for what in timetable(arguments):
+    for task in timetable(arguments):
         if time.monotonic() >= due_warm:
             due_warm = float("inf")
             feed.warm(arguments.warm)
-        if what == "replace":
+        if task == "replace":
             stretch = 2
             feed.process.send_signal(signal.SIGHUP)
             due_warm = time.monotonic() + MOVING_S
-        elif what == "sample":
+        elif task == "sample":
             row = sample(stretch, began, feed, readers)
             note(row | sent | {"unserved": feed.refused})
         else:
-            sent[what] += 1
-            topic, size = (SMALL, 0) if what == "small" else (BIG, LARGE)
-            feed.publish(topic, sent[what], size)
-    said = readers.ask(f"end {sent['small']} {sent['large']}")
-    note({"end": True, **sent, "unserved": feed.refused, **said})
+            sent[task] += 1
+            topic, size = (SMALL, 0) if task == "small" else (BIG, LARGE)
+            feed.publish(topic, sent[task], size)
+    counts = readers.ask(f"end {sent['small']} {sent['large']}")
+    note({"end": True, **sent, "unserved": feed.refused, **counts})
 
 
 def add_piece(arguments, folder, record):
