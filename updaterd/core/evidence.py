@@ -4,9 +4,10 @@
 Pure: whoever watches and whoever only shows it come to the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from updaterd.core.channel import ChannelPointer
+from updaterd.core import pace
+from updaterd.core.channel import ChannelPointer, Offer
 from updaterd.core.dataclass import dataclass
 from updaterd.core.watching import Evidence
 
@@ -26,6 +27,9 @@ class Ends:
     other: int = 0
 
 
+Find = Callable[[str], Ends]
+
+
 def ends_of(rows: Iterable[tuple[str, str, int]]) -> Ends:
     """Return a release's ends.
 
@@ -43,39 +47,59 @@ def ends_of(rows: Iterable[tuple[str, str, int]]) -> Ends:
     return Ends(well=well, failed=failed, other=other)
 
 
-def beneath(pointer: ChannelPointer) -> str:
-    """Return the release that the others have; "": there is none.
+def beneath(pointer: ChannelPointer) -> Offer | None:
+    """Return the release that the others have; None: there is none.
 
     One that was halted is offered to nobody any more. The next one is not measured by
     how that failed, nor is its reach by the few machines that had it.
     """
     for offer in pointer.releases[1:]:
         if offer.rollout.permille > 0 or offer.rollout.tags:
-            return offer.version
-    return ""
+            return offer
+    return None
 
 
 def gathered(
-    top: Ends, base: Ends, *, base_version: str, machines: int, permille: int
+    pointer: ChannelPointer, ends: Find, *, machines: int, now: float
 ) -> Evidence:
     """Return the evidence about a channel's newest release.
 
     Args:
-        top: how it ended.
-        base: how the release beneath ended.
-        base_version: which that is; "": none.
+        pointer: the channel; it offers something.
+        ends: returns how a release ended, by its version.
         machines: those that follow the channel, as far as they have reported.
-        permille: machines of 1000 that the rollout and the release's pace let have it.
+        now: Unix seconds: the release's own pace may keep machines waiting.
     """
+    top, base = pointer.releases[0], beneath(pointer)
+    over = ends(top.version)
+    under = ends(base.version) if base is not None else Ends()
+    permille = top.rollout.permille
+    if top.pace is not None:
+        permille = min(permille, pace.reached(top.pace, now))
     # machines are known once they have reported: of a fleet that has only begun to,
     # nobody knows how many a step reaches
-    is_known = 2 * (base.well + base.failed) >= machines > 0
+    is_known = 2 * (under.well + under.failed) >= machines > 0
+    if base is None or not _is_for_all(top, base):
+        is_known = False
     return Evidence(
-        well=top.well,
-        failed=top.failed,
-        other=top.other,
+        well=over.well,
+        failed=over.failed,
+        other=over.other,
         reached=machines * permille // 1000 if is_known else 0,
-        base_version=base_version,
-        base_well=base.well,
-        base_failed=base.failed,
+        base_version=base.version if base is not None else "",
+        base_well=under.well,
+        base_failed=under.failed,
     )
+
+
+def _is_for_all(top: Offer, base: Offer) -> bool:
+    """Tell whether all that have one release may take the next, once it reaches them.
+
+    Else a share of the channel's machines says nothing about how many it reaches: those
+    of other platforms, and those that have to take another release first, stay silent.
+    """
+    if top.from_seq_min > base.seq:
+        return False
+    if top.platforms is None:
+        return True
+    return base.platforms is not None and set(base.platforms) <= set(top.platforms)

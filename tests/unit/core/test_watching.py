@@ -281,7 +281,7 @@ def test_a_halted_release_is_not_what_the_next_one_is_measured_by():
     }
 
     def beneath(*names):
-        return evidence.beneath(
+        under = evidence.beneath(
             ChannelPointer(
                 product="acme",
                 channel="stable",
@@ -290,7 +290,40 @@ def test_a_halted_release_is_not_what_the_next_one_is_measured_by():
                 releases=tuple(offers[name] for name in names),
             )
         )
+        return under and under.version
 
     assert beneath("3.0", "2.0", "1.0") == "1.0"
     assert beneath("3.0", "1.1", "1.0") == "1.1"
-    assert beneath("3.0", "2.0") == beneath("3.0") == beneath() == ""
+    assert beneath("3.0", "2.0") == beneath("3.0") == beneath() is None
+
+
+@pytest.mark.parametrize(
+    ("platforms", "base_platforms", "from_seq_min", "reached"),
+    [
+        (None, None, 0, 250),
+        (("a", "b"), ("a", "b"), 0, 250),
+        (("a", "b", "c"), ("a", "b"), 1, 250),
+        (("a",), ("a", "b"), 0, 0),  # machines of b never tell
+        (("a",), None, 0, 0),
+        (("a", "b"), ("a", "b"), 2, 0),  # nobody can take it who has not taken a stone
+    ],
+)
+def test_silence_of_machines_that_cannot_take_a_release_is_none(
+    platforms, base_platforms, from_seq_min, reached
+):
+    """Else a release for some platforms only is held for ever, or halted."""
+    offers = (
+        Offer(
+            version="2.0",
+            seq=3,
+            rollout=Rollout(permille=250),
+            platforms=platforms,
+            from_seq_min=from_seq_min,
+        ),
+        Offer(version="1.0", seq=1, rollout=Rollout(), platforms=base_platforms),
+    )
+    ends = {"2.0": evidence.Ends(well=100), "1.0": evidence.Ends(well=900)}
+    seen = evidence.gathered(
+        replace(pointer(PLAN), releases=offers), ends.get, machines=1000, now=NOW
+    )
+    assert (seen.reached, seen.well, seen.base_well) == (reached, 100, 900)

@@ -8,9 +8,8 @@ may be an older server's, or nonsense: then there is no evidence, and nothing mo
 from collections.abc import Mapping
 from typing import Any
 
-from updaterd.core import pace
 from updaterd.core.channel import ChannelPointer
-from updaterd.core.evidence import Ends, beneath, ends_of, gathered
+from updaterd.core.evidence import Ends, ends_of, gathered
 from updaterd.core.watching import Evidence
 from updaterd.errors import BrokenError
 from updaterd.net import Fetcher
@@ -33,14 +32,13 @@ def read(
         BrokenError: it does not know the token, takes no reports, or answers nonsense.
     """
     product, channel = pointer.product, pointer.channel
-    top, base = pointer.releases[0], beneath(pointer)
+
+    def ends(version: str) -> Ends:
+        return _ends(fleet.release(fetcher, url, product, channel, version))
+
     try:
         machines = fleet.population(fetcher, url).get((product, channel), 0)
-        ends = {
-            version: _ends(fleet.release(fetcher, url, product, channel, version))
-            for version in (top.version, base)
-            if version
-        }
+        return gathered(pointer, ends, machines=machines, now=now)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BrokenError(
             f"{url} answers what this updaterd does not read: {error!r:.100}",
@@ -48,16 +46,6 @@ def read(
             do="update the server to the version of this updaterd",
             code="not_a_feed",
         ) from error
-    permille = top.rollout.permille
-    if top.pace is not None:
-        permille = min(permille, pace.reached(top.pace, now))
-    return gathered(
-        ends[top.version],
-        ends.get(base, Ends()),
-        base_version=base,
-        machines=machines,
-        permille=permille,
-    )
 
 
 def _ends(release: Mapping[str, Any] | None) -> Ends:

@@ -8,9 +8,8 @@ only foretells. What was signed is what the channel's pointer says.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from updaterd.core import pace
 from updaterd.core.channel import ChannelPointer
-from updaterd.core.evidence import Ends, beneath, ends_of, gathered
+from updaterd.core.evidence import Ends, ends_of, gathered
 from updaterd.core.plan import HALTED, RUNNING, Plan, reach_of
 from updaterd.core.watching import Evidence, Verdict, judge
 from updaterd.server.console.figures import fault_of
@@ -76,19 +75,11 @@ def guarded(
     """
     if pointer is None or pointer.plan is None or not pointer.releases:
         return None
-    plan, top = pointer.plan, pointer.releases[0]
-    if plan.version != top.version:
+    plan = pointer.plan
+    if plan.version != pointer.releases[0].version:
         return None
-    permille = top.rollout.permille
-    if top.pace is not None:
-        permille = min(permille, pace.reached(top.pace, now))
-    base = beneath(pointer)
     evidence = gathered(
-        _ends(find(top.version)),
-        _ends(find(base)) if base else Ends(),
-        base_version=base,
-        machines=machines,
-        permille=permille,
+        pointer, lambda version: _ends(find(version)), machines=machines, now=now
     )
     paused = pointer.paused and not pointer.halted
     return Guarded(
