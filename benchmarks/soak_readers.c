@@ -104,7 +104,7 @@ static void ask(int n)
     int size = snprintf(request, sizeof request,
                         "GET /v1/events%s HTTP/1.1\r\nHost: localhost\r\n"
                         "Accept: text/event-stream\r\n%s%s%s\r\n",
-                        s->slow ? "" : query, *s->cursor ? "Last-Event-ID: " : "",
+                        s->slow ? "?product=acme" : query, *s->cursor ? "Last-Event-ID: " : "",
                         s->cursor, *s->cursor ? "\r\n" : "");
     if (send(s->fd, request, size, MSG_NOSIGNAL) != size) {
         refused++;
