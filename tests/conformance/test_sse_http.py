@@ -882,6 +882,48 @@ async def test_wake_ends_the_waiting():
         await feed.take()
 
 
+class Waking(Watched):
+    """Is woken as soon as it is in a phase for the first time."""
+
+    def __init__(self, server, *, phase, **more):
+        super().__init__(server, **more)
+        self.phase = phase
+
+    def _take(self, state):
+        super()._take(state)
+        if state.phase == self.phase:
+            self.phase = ""
+            self.source.wake()
+
+
+async def test_wake_during_an_attempt_is_not_forgotten_when_it_fails():
+    """A token that came while the old one was refused: else it waits for minutes."""
+    patient = Backoff(base=1, cap=300)
+    async with (
+        FeedServer(answer(401), stream(EVENT)) as server,
+        Waking(server, phase="connecting", backoff=patient) as feed,
+    ):
+        await feed.take()
+    assert len(server.requests) == 2
+
+
+async def test_wake_of_an_open_stream_does_not_hurry_a_later_attempt():
+    """Else all that were woken in a day come at once when the server is restarted."""
+    patient = Backoff(base=1, cap=300)
+    async with (
+        FeedServer(stream(EVENT), stream(EVENT)) as server,
+        Waking(server, phase="open", backoff=patient) as feed,
+    ):
+        await feed.until("waiting")
+        reading = asyncio.create_task(feed.take())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert feed.states[-1].phase == "waiting"
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+
+
 async def test_without_reconnection_the_end_is_the_end():
     async with feeding(stream(EVENT), reconnect=False) as (server, feed):
         assert [event.data async for event in feed.source] == ["a"]

@@ -42,9 +42,13 @@ def test_a_pushed_release_waits_for_the_application_and_then_runs(releases, tmp_
             while not states or states[-1]["ready"] != "1.1.0":
                 states.append(follower.receive()["parameters"]["status"])
             assert machine.running == "1.0.0"
-            decision, _, remedy = machine("why", "acme").stdout.splitlines()
-            assert "acme 1.1.0 is ready and waits, at the latest at " in decision
-            assert "updaterd-launch" in remedy
+
+            def waiting():  # the run that made it ready is about to end
+                decision, *_, remedy = machine("why", "acme").stdout.splitlines()
+                waits = "acme 1.1.0 is ready and waits, at the latest at "
+                return remedy if waits in decision else None
+
+            assert "updaterd-launch" in eventually(waiting, event="a run that is over")
 
             assert asker.call("Apply", product="acme") == {"version": "1.1.0"}
             while states[-1]["installed"] != "1.1.0":

@@ -43,7 +43,8 @@ def test_the_named_tests_exist(attack):
             continue
         (path,) = ROOT.glob(f"tests/**/{module}.py")
         if test:
-            assert re.search(rf"^def {test}\(", path.read_text(), re.MULTILINE), name
+            begins = rf"^(async )?def {test}\("
+            assert re.search(begins, path.read_text(), re.MULTILINE), name
 
 
 def test_every_attack_is_in_the_table():

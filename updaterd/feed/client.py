@@ -204,14 +204,12 @@ class EventSource:
         return self._given_id
 
     def wake(self) -> None:
-        """Reconnect now when it is waiting to."""
-        self._woken.set()
+        """Reconnect now when it waits, or when the attempt that runs has failed."""
+        if self._body is None:
+            self._woken.set()
 
     def take_ready(self) -> list[Event]:
-        """Return the events that have already come, without waiting.
-
-        For callers that store events many at a time.
-        """
+        """Return what has come, without waiting: for who stores many at a time."""
         events = list(self._ready)
         self._ready.clear()
         if events:
@@ -307,6 +305,7 @@ class EventSource:
         # A new stream: nothing unfinished of the last one may leak into it.
         self._parser = Parser(last_event_id=last, limits=self._limits)
         self._opened_at = _now()
+        self._woken.clear()
         resumed = can_be_sent(last)
         self._tell(
             "open",
@@ -339,7 +338,6 @@ class EventSource:
             after=failure.after,
         )
         self._resume_at = now + delay
-        self._woken.clear()
         self._tell("waiting", code=failure.code, error=failure.text, retry_in_s=delay)
 
     async def _pause(self) -> None:
@@ -348,6 +346,7 @@ class EventSource:
                 async with asyncio.timeout_at(self._resume_at):
                     await self._woken.wait()
         self._resume_at = 0.0
+        self._woken.clear()  # who wakes from here on knows what this attempt does not
 
     async def _hang_up(self) -> None:
         response, self._response, self._body = self._response, None, None

@@ -8,6 +8,7 @@ from contextlib import suppress
 from updaterd import __version__
 from updaterd.errors import BrokenError, UpdaterError
 from updaterd.log import get
+from updaterd.server.ending import end
 from updaterd.server.host.owned_log import LogOwner
 from updaterd.server.host.workers import Workers
 from updaterd.server.log.registry import open_log
@@ -122,8 +123,7 @@ class HostServer:
             await self._leave.wait()
             self._notifier.stopping()
         finally:
-            for task in (upkeep, reloading):
-                task.cancel()
+            await end((upkeep, reloading))
             await workers.end(options.grace_s + _LAST_S)
             for sock in sockets:
                 sock.close()

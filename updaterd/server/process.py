@@ -19,6 +19,7 @@ from updaterd.errors import UpdaterError
 from updaterd.log import get
 from updaterd.server.certificate import Certificate
 from updaterd.server.client_address import Proxies
+from updaterd.server.ending import end
 from updaterd.server.host.owned_log import AskedLog
 from updaterd.server.host.seat import Seat, read_seat, share_of
 from updaterd.server.host.sums import registry_of, write_metrics
@@ -293,9 +294,9 @@ class FeedServer:
             for task in done:
                 task.result()
         finally:
-            for task in (serving, *beside):
-                task.cancel()
-            await asyncio.gather(serving, *beside, return_exceptions=True)
+            serving.cancel()
+            await end(beside)
+            await asyncio.gather(serving, return_exceptions=True)
 
     def _announce(self, sock: socket.socket) -> None:
         self.url = url_of(self.options, sock)
