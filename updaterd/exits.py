@@ -16,6 +16,8 @@ EXIT_ERROR = 1
 _INTERRUPTED = 130  # 128 + SIGINT, as every shell says it
 _NOT_OURS = frozenset({errno.EACCES, errno.EPERM})
 _ADVICE = {
+    errno.ENOENT: "it is not there, or not any more: see who else moves or deletes "
+    "what is there",
     **dict.fromkeys(
         _NOT_OURS, "run it as root, or as the user that the daemon runs as"
     ),

@@ -282,9 +282,13 @@ def failure(error: OSError, context: str) -> UpdaterError:
             do="see `findmnt`; unmount it",
             code="in_the_way",
         )
+    is_moved = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
     return TransientError(
         f"{context}: {error}",
         means="the installed release goes on running",
-        do="see the kernel's log for disk errors",
+        do="it is not there any more: see who else moves or deletes what is there; the "
+        "next run goes on"
+        if is_moved
+        else "see the kernel's log for disk errors",
         code="disk_error",
     )
