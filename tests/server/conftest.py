@@ -91,7 +91,7 @@ async def open_log(request, tmp_path, clock):
         server.flush()
         url = server.url
 
-    def make(retention=Retention()):  # noqa: B008
+    def make(retention=Retention()):  # noqa: B008 - frozen
         log = registry.open_log(url, state=tmp_path, retention=retention, now=clock)
         opened.append(log)
         return ask_for(log, talks) if request.param == "asked" else log

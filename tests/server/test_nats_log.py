@@ -40,7 +40,7 @@ def event(number=1, channel="stable"):
 async def open_log(tmp_path, clock):
     opened = []
 
-    def make(url, retention=Retention()):  # noqa: B008
+    def make(url, retention=Retention()):  # noqa: B008 - frozen
         log = registry.open_log(url, state=tmp_path, retention=retention, now=clock)
         opened.append(log)
         return log
@@ -300,7 +300,7 @@ async def test_old_server_is_warned_about(nats, open_log):
     assert any("power cut" in w for w in await log.warnings()) == old
 
 
-SECRET = "s3cret-and-long"  # noqa: S105
+SECRET = "s3cret-and-long"  # noqa: S105 - of a server on loopback
 USER = f'authorization {{ user: feed, password: "{SECRET}" }}'
 TOKEN = f'authorization {{ token: "{SECRET}" }}'
 

@@ -35,7 +35,7 @@ def open_one(request, tmp_path):
         process.empty()
         url = process.url
 
-    def make(keeping=Keeping()):  # noqa: B008
+    def make(keeping=Keeping()):  # noqa: B008 - frozen
         store = open_store(url, state=tmp_path, keeping=keeping)
         opened.append(store)
         return store

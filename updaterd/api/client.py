@@ -17,7 +17,7 @@ _SOCKET = "io.updaterd"
 PLACE = _SYSTEM / "updaterd" / _SOCKET
 """Of the system's first daemon."""
 
-Told = Callable[[str], frozenset[str]]
+Naming = Callable[[str], frozenset[str]]
 """Returns the products that root's configuration of a daemon names."""
 
 _OTHERS = frozenset({"updaterd-feed"})  # no daemon's
@@ -49,7 +49,7 @@ class UnreachableError(TransientError):
 
 
 def places(
-    product: str = "", *, system: Path = _SYSTEM, named_by: Told | None = None
+    product: str = "", *, system: Path = _SYSTEM, named_by: Naming | None = None
 ) -> Iterator[Path]:
     """Yield where sockets may be: those of this user's daemons, then the system's.
 
@@ -74,7 +74,7 @@ def places(
 
 
 def subjects(
-    place: Path, *, system: Path = _SYSTEM, named_by: Told | None = None
+    place: Path, *, system: Path = _SYSTEM, named_by: Naming | None = None
 ) -> frozenset[str] | None:
     """Return the products that the daemon at a socket may speak for; None: all.
 

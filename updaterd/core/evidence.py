@@ -79,7 +79,7 @@ def gathered(
     # machines are known once they have reported: of a fleet that has only begun to,
     # nobody knows how many a step reaches
     is_known = 2 * (under.well + under.failed) >= machines > 0
-    if base is None or not _is_for_all(top, base):
+    if base is None or not _is_for_all(pointer, base):
         is_known = False
     return Evidence(
         well=over.well,
@@ -92,14 +92,15 @@ def gathered(
     )
 
 
-def _is_for_all(top: Offer, base: Offer) -> bool:
-    """Tell whether all that have one release may take the next, once it reaches them.
+def _is_for_all(pointer: ChannelPointer, base: Offer) -> bool:
+    """Tell whether all of a channel's machines may take its newest release in time.
 
-    Else a share of the channel's machines says nothing about how many it reaches: those
-    of other platforms, and those that have to take another release first, stay silent.
+    Else a share of them says nothing about how many it reaches: those of other
+    platforms, and those that have to take another release first, stay silent.
     """
-    if top.from_seq_min > base.seq:
-        return False
-    if top.platforms is None:
-        return True
-    return base.platforms is not None and set(base.platforms) <= set(top.platforms)
+    top = pointer.releases[0]
+    return top.from_seq_min <= base.seq and all(
+        top.platforms is None
+        or (offer.platforms is not None and set(offer.platforms) <= set(top.platforms))
+        for offer in pointer.releases
+    )

@@ -294,7 +294,7 @@ class FeedServer:
             for task in done:
                 task.result()
         finally:
-            serving.cancel()
+            serving.cancel()  # once: it closes its streams evenly meanwhile
             await end(beside)
             await asyncio.gather(serving, return_exceptions=True)
 

@@ -3,7 +3,7 @@
 
 import asyncio
 import json
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -54,77 +54,74 @@ def keep_manifest(settings):
     path.write_bytes(manifest_of("acme", "1.1.0", 2, notes=NOTES).encode())
 
 
+@asynccontextmanager
+async def following(settings, folder, desktop):
+    """Run a session that has shown its first notice, which it remembers."""
+    memory = folder / "memory" / "session.json"
+    with listener(settings, folder, idle_s=0.2) as (path, _):
+        session = asyncio.create_task(
+            Session(path, memory, now=lambda: NOW).run(), name="session"
+        )
+        try:
+            await asyncio.to_thread(
+                eventually, lambda: calls(desktop, "Notify"), within_s=30
+            )
+            yield
+            assert json.loads(memory.read_bytes()) == [["acme", "ready", "1.1.0"]]
+        finally:
+            session.cancel()
+            await asyncio.wait({session})
+
+
+def choose(desktop, action):
+    """Choose what a notice offers, as a person does."""
+    desktop.call(
+        NAME, PATH, MOCK, "EmitSignal", "sssav", NAME, "ActionInvoked",
+        "us", [("u", 1), ("s", action)],
+    )  # fmt: skip
+
+
 async def test_what_is_new_is_shown_to_who_asks_and_chosen_from(
     settings, ready, desktop, tmp_path, monkeypatch
 ):
     keep_manifest(settings)
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
-    memory = tmp_path / "memory" / "session.json"
-    with listener(settings, tmp_path, idle_s=0.2) as (path, _):
-        session = asyncio.create_task(
-            Session(path, memory, now=lambda: NOW).run(), name="session"
+    async with following(settings, tmp_path, desktop):
+        (first,) = calls(desktop, "Notify")
+        assert first[5][-2:] == ["news", "What's new"]
+        choose(desktop, "news")
+        await asyncio.to_thread(
+            eventually, lambda: calls(desktop, "Notify")[1:], within_s=30
         )
-        try:
-            await asyncio.to_thread(
-                eventually, lambda: calls(desktop, "Notify"), within_s=30
-            )
-            (first,) = calls(desktop, "Notify")
-            assert first[5][-2:] == ["news", "What's new"]
-            desktop.call(
-                NAME, PATH, MOCK, "EmitSignal", "sssav", NAME, "ActionInvoked",
-                "us", [("u", 1), ("s", "news")],
-            )  # fmt: skip
-            await asyncio.to_thread(
-                eventually, lambda: calls(desktop, "Notify")[1:], within_s=30
-            )
-            (_, second) = calls(desktop, "Notify")
-            assert second[3:6] == [
-                "What's new in Acme 1.1.0",
-                "Briefe öffnen schneller.",
-                ["apply", "Restart now", "tonight", "Tonight"],
-            ]
-            assert json.loads(memory.read_bytes()) == [["acme", "ready", "1.1.0"]]
-        finally:
-            session.cancel()
-            await asyncio.wait({session})
+        (_, second) = calls(desktop, "Notify")
+        assert second[3:6] == [
+            "What's new in Acme 1.1.0",
+            "Briefe öffnen schneller.",
+            ["apply", "Restart now", "tonight", "Tonight"],
+        ]
 
 
 async def test_a_notice_comes_once_a_choice_comes_back_and_it_goes(
     settings, ready, desktop, tmp_path
 ):
-    memory = tmp_path / "memory" / "session.json"
-    with listener(settings, tmp_path, idle_s=0.2) as (path, _):
-        session = asyncio.create_task(
-            Session(path, memory, now=lambda: NOW).run(), name="session"
+    async with following(settings, tmp_path, desktop):
+        (notify,) = calls(desktop, "Notify")
+        assert notify[3] == "Acme 1.1.0 is ready"
+        assert notify[5] == ["apply", "Restart now", "tonight", "Tonight"]
+
+        def apply():
+            choose(desktop, "apply")
+            path = Path(settings.directories.state) / "state.db"
+            with closing(open_state(path)) as opened:
+                return Journal(opened).product("acme").apply_seq == 2
+
+        await asyncio.to_thread(eventually, apply, within_s=30)
+        at_work = ready.open_deployment("acme")
+        ready.move(at_work.id, State.ACTIVATING, Note(NOW))
+        await asyncio.to_thread(
+            eventually, lambda: calls(desktop, "CloseNotification"), within_s=30
         )
-        try:
-            await asyncio.to_thread(
-                eventually, lambda: calls(desktop, "Notify"), within_s=30
-            )
-            (notify,) = calls(desktop, "Notify")
-            assert notify[3] == "Acme 1.1.0 is ready"
-            assert notify[5] == ["apply", "Restart now", "tonight", "Tonight"]
-            assert json.loads(memory.read_bytes()) == [["acme", "ready", "1.1.0"]]
-
-            def choose():
-                desktop.call(
-                    NAME, PATH, MOCK, "EmitSignal", "sssav", NAME, "ActionInvoked",
-                    "us", [("u", 1), ("s", "apply")],
-                )  # fmt: skip
-                path = Path(settings.directories.state) / "state.db"
-                with closing(open_state(path)) as opened:
-                    return Journal(opened).product("acme").apply_seq == 2
-
-            await asyncio.to_thread(eventually, choose, within_s=30)
-            at_work = ready.open_deployment("acme")
-            ready.move(at_work.id, State.ACTIVATING, Note(NOW))
-            await asyncio.to_thread(
-                eventually, lambda: calls(desktop, "CloseNotification"), within_s=30
-            )
-            assert len(calls(desktop, "Notify")) == 1
-        finally:
-            session.cancel()
-            await asyncio.wait({session})
+        assert len(calls(desktop, "Notify")) == 1
 
 
 def test_launching_asks_for_what_is_ready_and_does_not_wait_for_ever(

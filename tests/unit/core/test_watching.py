@@ -298,18 +298,19 @@ def test_a_halted_release_is_not_what_the_next_one_is_measured_by():
 
 
 @pytest.mark.parametrize(
-    ("platforms", "base_platforms", "from_seq_min", "reached"),
+    ("platforms", "others", "from_seq_min", "reached"),
     [
-        (None, None, 0, 250),
-        (("a", "b"), ("a", "b"), 0, 250),
-        (("a", "b", "c"), ("a", "b"), 1, 250),
-        (("a",), ("a", "b"), 0, 0),  # machines of b never tell
-        (("a",), None, 0, 0),
-        (("a", "b"), ("a", "b"), 2, 0),  # nobody can take it who has not taken a stone
+        (None, [None], 0, 250),
+        (("a", "b"), [("a", "b")], 0, 250),
+        (("a", "b", "c"), [("a", "b")], 1, 250),
+        (("a",), [("a", "b")], 0, 0),  # machines of b never tell
+        (("a",), [("a",), ("b",)], 0, 0),  # the same, one release further down
+        (("a",), [None], 0, 0),
+        (("a", "b"), [("a", "b")], 2, 0),  # nobody can who has not taken a stone
     ],
 )
 def test_silence_of_machines_that_cannot_take_a_release_is_none(
-    platforms, base_platforms, from_seq_min, reached
+    platforms, others, from_seq_min, reached
 ):
     """Else a release for some platforms only is held for ever, or halted."""
     offers = (
@@ -320,7 +321,10 @@ def test_silence_of_machines_that_cannot_take_a_release_is_none(
             platforms=platforms,
             from_seq_min=from_seq_min,
         ),
-        Offer(version="1.0", seq=1, rollout=Rollout(), platforms=base_platforms),
+        *(
+            Offer(version=f"1.{-n}", seq=1 - n, rollout=Rollout(), platforms=each)
+            for n, each in enumerate(others)
+        ),
     )
     ends = {"2.0": evidence.Ends(well=100), "1.0": evidence.Ends(well=900)}
     seen = evidence.gathered(

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from fakes.waiting import eventually
 
-from updaterd import config
+from updaterd import config, log
 from updaterd.cli import main
 from updaterd.clocks import Clocks
 from updaterd.daemon import service
@@ -147,14 +147,17 @@ async def test_reload_of_a_broken_file_changes_nothing(daemon):
 
 @pytest.fixture
 def ask(daemon, tmp_path, capsys):
-    """Asks `updaterd status`."""
+    """Asks `updaterd status`; the daemon's log, of the same process here, is apart."""
 
     def _ask(*words):
         where = [f"--{kind}-dir={tmp_path}" for kind in ("state", "cache", "runtime")]
         code = main(["status", *words, f"--config={daemon.path}", *where])
         return code, capsys.readouterr().out
 
-    return _ask
+    with (tmp_path / "log").open("w") as file:
+        log.configure(file=file)
+        yield _ask
+        structlog.reset_defaults()
 
 
 async def test_status_tells_what_runs_and_what_is_wrong_with_the_file(daemon, ask):

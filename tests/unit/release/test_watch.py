@@ -231,8 +231,8 @@ def test_without_the_online_key_nothing_moves_and_nothing_is_written(release, fl
     assert not (release.folder / "watch.json").exists()
 
 
-def test_two_who_watch_at_once_make_one_step(release, fleet):
-    fleet.reports("2.0", well=10)
+def two_look(release):
+    """Have two look at once."""
     words = ["release", "watch", "--once", "--repo", str(release.folder)]
     several = [
         threading.Thread(target=cli.main, args=([*words, "--no-compare"],))
@@ -242,6 +242,11 @@ def test_two_who_watch_at_once_make_one_step(release, fleet):
         each.start()
     for each in several:
         each.join()
+
+
+def test_two_who_watch_at_once_make_one_step(release, fleet):
+    fleet.reports("2.0", well=10)
+    two_look(release)
     release.drain()
     assert reach(release) == [250, 1000]
     assert [line["act"] for line in audited(release)].count("step") == 1
@@ -511,15 +516,7 @@ def test_a_proposal_that_another_act_overtook_is_taken_back(release, fleet, seco
 
 def test_two_who_watch_at_once_lay_down_one_proposal(release, fleet, second):
     fleet.reports("2.0", well=10)
-    words = ["release", "watch", "--once", "--repo", str(release.folder)]
-    several = [
-        threading.Thread(target=cli.main, args=([*words, "--no-compare"],))
-        for _ in range(2)
-    ]
-    for each in several:
-        each.start()
-    for each in several:
-        each.join()
+    two_look(release)
     assert "proposed, NOT in force" in release.drain()[0]
     assert [line["act"] for line in audited(release)].count("propose_step") == 1
 

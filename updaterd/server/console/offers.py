@@ -97,7 +97,7 @@ class Offers:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._roles: OrderedDict[str, Signed] = OrderedDict()
-        self._pointers: OrderedDict[str, Pointer | None] = OrderedDict()
+        self._pointers: OrderedDict[str, Pointer] = OrderedDict()
         self._builds: OrderedDict[str, Build | None] = OrderedDict()
 
     def pointer(self, product: str, channel: str) -> Pointer | None:
@@ -122,9 +122,9 @@ class Offers:
         if name not in self._pointers:
             targets = self._read_role(name).targets
             custom = _member(targets, layout.channel(product, channel), "custom")
-            self._pointers[name] = (
-                _pointer(custom, product, channel) if custom else None
-            )
+            if not custom:  # or not to be read just now: asked again
+                return None
+            self._pointers[name] = _pointer(custom, product, channel)
             while len(self._pointers) > _MOST_POINTERS:
                 self._pointers.popitem(last=False)
         return self._pointers[name]
@@ -150,7 +150,10 @@ class Offers:
         if name is None:
             return None
         if name not in self._roles:
-            self._roles[name] = self._read_role(name)
+            signed = self._read_role(name)
+            if not signed.targets:  # as above
+                return signed
+            self._roles[name] = signed
             while len(self._roles) > _MOST_ROLES:
                 self._roles.popitem(last=False)
         return self._roles[name]

@@ -117,7 +117,7 @@ class Privacy(ssl.SSLContext):
     def wrap_bio(self, *words: object, **more: object) -> ssl.SSLObject:
         """See `ssl.SSLContext.wrap_bio`."""
         self.has_begun = True
-        return super().wrap_bio(*words, **more)  # type: ignore[arg-type]
+        return super().wrap_bio(*words, **more)  # type: ignore[arg-type] # as they came
 
     @classmethod
     def of(cls, address: Address) -> "Privacy":

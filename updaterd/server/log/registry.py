@@ -5,7 +5,8 @@ A further kind fulfils `contract.EventLog`, stands in `_KINDS`, and runs the tes
 `tests/server/test_log_contract.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -39,41 +40,40 @@ def _sqlite(url: str, *, retention: Retention, now: Callable[[], float]) -> Even
     return SqliteLog(Path(parts.path), retention=retention, now=now)
 
 
-def _redis(url: str, *, retention: Retention, now: Callable[[], float]) -> EventLog:
+@contextmanager
+def _extra(database: str, name: str) -> Iterator[None]:
+    """Say what to install where the library of a kind is missing.
+
+    Raises:
+        BrokenError: it is.
+    """
     try:
-        from updaterd.server.log.redis import RedisLog  # noqa: PLC0415  7 MiB
-    except ModuleNotFoundError as error:
+        yield
+    except ImportError as error:
         raise BrokenError(
-            f"an event log in Redis needs a package that is missing: {error.name}",
-            do="pip install 'updaterd[server]'",
+            f"an event log in {database} needs a package that is missing: {error.name}",
+            do=f"pip install 'updaterd[{name}]'",
             code="extra_missing",
         ) from error
+
+
+def _redis(url: str, *, retention: Retention, now: Callable[[], float]) -> EventLog:
+    with _extra("Redis", "server"):
+        from updaterd.server.log.redis import RedisLog  # noqa: PLC0415  7 MiB
     return RedisLog(url, retention=retention, now=now)
 
 
 def _postgres(url: str, *, retention: Retention, now: Callable[[], float]) -> EventLog:
-    try:
+    with _extra("PostgreSQL", "postgres"):
         from updaterd.server.log.postgres import (  # noqa: PLC0415  not for all
             PostgresLog,
         )
-    except ImportError as error:
-        raise BrokenError(
-            f"an event log in PostgreSQL needs a package that is missing: {error.name}",
-            do="pip install 'updaterd[postgres]'",
-            code="extra_missing",
-        ) from error
     return PostgresLog(url, retention=retention, now=now)
 
 
 def _nats(url: str, *, retention: Retention, now: Callable[[], float]) -> EventLog:
-    try:
+    with _extra("NATS", "nats"):
         from updaterd.server.log.nats import NatsLog  # noqa: PLC0415  not for all
-    except ModuleNotFoundError as error:
-        raise BrokenError(
-            f"an event log in NATS needs a package that is missing: {error.name}",
-            do="pip install 'updaterd[nats]'",
-            code="extra_missing",
-        ) from error
     return NatsLog(url, retention=retention, now=now)
 
 
