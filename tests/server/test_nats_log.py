@@ -15,6 +15,7 @@ import pytest
 from fakes.nats import NatsProcess
 from fakes.serving import free_port
 from fakes.tools import need
+from nats.js.errors import APIError, NotFoundError
 
 from updaterd.errors import BrokenError
 from updaterd.server.log import registry
@@ -26,6 +27,7 @@ from updaterd.server.log.contract import (
     Topic,
     read_id,
 )
+from updaterd.server.log.nats_stream import Streams
 
 
 def event(number=1, channel="stable"):
@@ -90,6 +92,46 @@ async def test_replicas_that_race_with_one_key_append_once(nats, open_log):
     assert len(records) == 4
     positions = [record.position for record in records]
     assert positions == sorted(positions)
+
+
+class Beaten:
+    """A JetStream at which another replica is always a little faster."""
+
+    def __init__(self, js):
+        self.js = js
+        self.asked = set()
+
+    async def stream_info(self, name):
+        if name not in self.asked:
+            self.asked.add(name)
+            raise NotFoundError
+        return await self.js.stream_info(name)
+
+    async def add_stream(self, model, **more):
+        await self.js.add_stream(model, **more)
+        raise APIError(code=400, err_code=10065, description="subjects overlap")
+
+
+async def test_streams_that_another_replica_makes_in_this_moment_are_taken(nats):
+    """NATS tells the slower one that their subjects are taken."""
+
+    async def prepare(js):
+        await Streams("updaterd", 1).prepare(Beaten(js))
+        return await js.stream_info("updaterd-state")
+
+    made = await as_another(nats, prepare)
+    assert made.config.max_msgs_per_subject == 1
+
+
+async def test_subjects_of_another_stream_are_not_taken(nats, open_log):
+    """And that is told, by what it is."""
+
+    async def other(js):
+        await js.add_stream(name="theirs", subjects=["updaterd.event.>"])
+
+    await as_another(nats, other)
+    with pytest.raises(LogDownError, match="subjects overlap"):
+        await open_log(nats.url).bounds()
 
 
 async def test_newest_of_a_topic_whose_event_was_purged(nats, open_log):

@@ -9,10 +9,11 @@ one message: epoch, floor, and what was the newest of topics whose events are go
 import asyncio
 import hashlib
 from collections.abc import Awaitable
+from contextlib import suppress
 
 from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg, RePublish, StreamConfig, StreamInfo
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from updaterd.server.log.contract import (
     Event,
@@ -25,6 +26,8 @@ from updaterd.server.log.nats_line import STREAM_UNKNOWN, StreamGoneError
 
 _EXPECTED_LAST = "Nats-Expected-Last-Sequence"
 WRONG_LAST = 10071
+_TAKEN = (10058, 10065)  # the name of a stream, or its subjects
+_LOOK_AGAIN_S = (0.0, 0.1, 0.3)
 _NAME = "Updaterd-Name"
 _MS = "Updaterd-Ms"
 _ALL = "-"  # no product or channel is called so
@@ -124,9 +127,7 @@ class Streams:
         try:
             info = await js.stream_info(name)
         except NotFoundError:
-            info = await js.add_stream(
-                model, storage="file", retention="limits", num_replicas=self._replicas
-            )
+            info = await self._add(js, model)
         if fault := _fault(info.config, model):
             raise LogDownError(
                 f"the stream {name} in NATS cannot be the event log: {fault}",
@@ -134,6 +135,25 @@ class Streams:
                 do=f"delete it (nats stream rm {name}), and updaterd makes it as it "
                 "must be; or give updaterd another name (?stream=NAME)",
             )
+
+    async def _add(self, js: JetStreamContext, model: StreamConfig) -> StreamInfo:
+        """Make a stream; return how it is, or how another replica just made it.
+
+        Raises:
+            APIError: it cannot be made, for its subjects are somebody else's maybe.
+        """
+        try:
+            return await js.add_stream(
+                model, storage="file", retention="limits", num_replicas=self._replicas
+            )
+        except APIError as error:
+            if error.err_code not in _TAKEN:
+                raise
+            for pause_s in _LOOK_AGAIN_S:
+                await asyncio.sleep(pause_s)
+                with suppress(NotFoundError):  # it is not whole yet, or not ours
+                    return await js.stream_info(model.name or "")
+            raise
 
     async def info(self, js: JetStreamContext) -> StreamInfo:
         """Return how the stream of events is.
